@@ -1,0 +1,345 @@
+//! What can go wrong, one variant for each thing a caller can act on.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::lsn::Lsn;
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed. The log is as it was before the call.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was being done, as a verb.
+        operation: &'static str,
+        /// The file or directory concerned.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk is full. Nothing was reserved or written; reads go on, and appends work again once there is room.
+    #[error("no space for {needed_bytes} bytes in {}", path.display())]
+    NoSpace {
+        /// The directory of the log.
+        path: PathBuf,
+        /// What one more segment takes.
+        needed_bytes: u64,
+    },
+    /// The payload, or the batch, does not fit into one segment. Nothing was written.
+    #[error("payload of {len} bytes exceeds the largest of {max}")]
+    RecordTooLarge {
+        /// Bytes asked for.
+        len: u64,
+        /// The most that one segment of this log can hold.
+        max: u64,
+    },
+    /// Bytes that were acknowledged as durable, or a file's identity, are damaged. Nothing was changed.
+    #[error(transparent)]
+    Corrupt(Box<Corruption>),
+    /// An earlier sync failed: the log refuses all writes until it is dropped and opened again.
+    #[error("log is poisoned by a failed sync; durable up to {durable}")]
+    Poisoned {
+        /// The last record known to be durable.
+        durable: Lsn,
+        /// The failure.
+        source: Arc<io::Error>,
+    },
+    /// Another `Log` has the directory open.
+    #[error("log is already open for writing {}: {}", Holder(*pid), path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The process that holds it, where it left its number.
+        pid: Option<u32>,
+    },
+    /// The directory holds something, and that is not a log.
+    #[error("not a log: {} is not a file of mapwal", path.display())]
+    NotALog {
+        /// The first thing found that does not belong.
+        path: PathBuf,
+    },
+    /// There is no log here, and the call does not create one.
+    #[error("no log in {}", path.display())]
+    NoLog {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Something other than a regular file stands in the place of one of the log's files.
+    #[error("{} is {found}, not a regular file", path.display())]
+    NotARegularFile {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        found: FileKind,
+    },
+    /// A segment was written by a version of the format that this one does not read.
+    #[error("{} has format version {found}, this library reads {supported}", path.display())]
+    Version {
+        /// The segment.
+        path: PathBuf,
+        /// The version in its header.
+        found: u32,
+        /// The version supported.
+        supported: u32,
+    },
+    /// An option is out of range.
+    #[error("option {option} = {value} is not {expected}")]
+    InvalidOption {
+        /// The option's name.
+        option: &'static str,
+        /// The value given.
+        value: u64,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// The record has been trimmed away.
+    #[error("record {lsn} has been trimmed; the log starts at {first}")]
+    Trimmed {
+        /// The record asked for.
+        lsn: Lsn,
+        /// The first record still there.
+        first: Lsn,
+    },
+    /// The record does not exist yet.
+    #[error("record {lsn} has not been appended; the next will be {next}")]
+    NotAppended {
+        /// The record asked for.
+        lsn: Lsn,
+        /// The next number to be handed out.
+        next: Lsn,
+    },
+    /// A blocking call from inside an `append_with` closure of the same thread: it would wait for itself.
+    #[error("called from inside an append_with closure")]
+    InsideAppend,
+    /// All 2^64 record numbers or all 2^32 segment numbers are used up.
+    #[error("log has used up its {0}")]
+    Exhausted(&'static str),
+    /// The payload is not a valid value of the type asked for.
+    #[error("payload of record {lsn} ({len} bytes) cannot be viewed as {type_name}: {reason}")]
+    PayloadLayout {
+        /// The record.
+        lsn: Lsn,
+        /// Its payload's length in bytes.
+        len: usize,
+        /// The type asked for.
+        type_name: &'static str,
+        /// What does not fit.
+        reason: LayoutMismatch,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`] of `operation` on `path`, or [`Error::NoSpace`] when the disk is full.
+    pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn corrupt(path: &Path, offset: u64, lsn: Option<Lsn>, damage: Damage) -> Self {
+        Self::Corrupt(Box::new(Corruption { path: path.to_owned(), offset, lsn, damage, evidence: None }))
+    }
+}
+
+struct Holder(Option<u32>);
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pid) if pid == std::process::id() => write!(f, "by this process"),
+            Some(pid) => write!(f, "by process {pid}"),
+            None => write!(f, "by another process"),
+        }
+    }
+}
+
+/// What stands in a directory under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A FIFO, socket or device.
+    Other,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Regular => "a regular file",
+            Self::Directory => "a directory",
+            Self::Symlink => "a symbolic link",
+            Self::Other => "a special file",
+        })
+    }
+}
+
+/// Why a payload is no value of a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayoutMismatch {
+    /// The payload's length is not the type's.
+    Size,
+    /// The type needs a stricter alignment than a payload's 8 bytes.
+    Alignment,
+    /// The bytes are not a valid value.
+    Validity,
+}
+
+impl fmt::Display for LayoutMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Size => "wrong size",
+            Self::Alignment => "misaligned",
+            Self::Validity => "invalid value",
+        })
+    }
+}
+
+/// Damage to a log, with where it is and what shows that it is damage rather than a torn end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("{} is damaged at offset {offset}{}: {damage}{}", path.display(), At(*lsn), Proof(evidence.as_ref()))]
+pub struct Corruption {
+    /// The file.
+    pub path: PathBuf,
+    /// Byte offset in the file.
+    pub offset: u64,
+    /// The record expected there, where that is known.
+    pub lsn: Option<Lsn>,
+    /// What is wrong.
+    pub damage: Damage,
+    /// A later frame that proves that the damaged bytes had been durable.
+    pub evidence: Option<Evidence>,
+}
+
+impl From<Corruption> for Error {
+    fn from(corruption: Corruption) -> Self {
+        Self::Corrupt(Box::new(corruption))
+    }
+}
+
+/// A frame written later, whose header says that the log was durable beyond the damage when it was appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The number of the segment that holds the frame.
+    pub segment: u64,
+    /// Its byte offset there.
+    pub offset: u64,
+    /// The LSN in its header.
+    pub lsn: Lsn,
+}
+
+struct At(Option<Lsn>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |lsn| write!(f, " (record {lsn})"))
+    }
+}
+
+struct Proof<'a>(Option<&'a Evidence>);
+
+impl fmt::Display for Proof<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |e| {
+            write!(f, "; record {} in segment {} at offset {} proves that it was durable", e.lsn, e.segment, e.offset)
+        })
+    }
+}
+
+/// What is wrong with a file or a frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damage {
+    /// A segment does not start with the magic bytes.
+    #[error("wrong magic bytes")]
+    Magic,
+    /// A checksum does not match.
+    #[error("checksum is {found:#010x}, expected {expected:#010x}")]
+    Checksum {
+        /// Computed from the bytes.
+        expected: u32,
+        /// Stored with them.
+        found: u32,
+    },
+    /// Reserved bytes or bits, or padding, are not zero.
+    #[error("reserved bytes are not zero")]
+    Reserved,
+    /// A segment's header states a size that is no power of two in range.
+    #[error("segment size {0} is not a power of two from 64 KiB to 4 GiB")]
+    SegmentSize(u64),
+    /// A file is not as long as its header says.
+    #[error("file is {found} bytes long, its header says {expected}")]
+    FileLength {
+        /// From the header.
+        expected: u64,
+        /// From the file system.
+        found: u64,
+    },
+    /// A segment's header has another number than its file name.
+    #[error("segment number is {found}, its name says {expected}")]
+    SegmentNumber {
+        /// From the name.
+        expected: u64,
+        /// From the header.
+        found: u64,
+    },
+    /// A segment belongs to another log.
+    #[error("segment belongs to log {found:032x}, this is log {expected:032x}")]
+    ForeignSegment {
+        /// This log's identity.
+        expected: u128,
+        /// The segment's.
+        found: u128,
+    },
+    /// A segment is missing that a later one, or a record, refers to.
+    #[error("segment is missing; {referrer} refers to it")]
+    MissingSegment {
+        /// The number of the segment that refers to it.
+        referrer: u64,
+    },
+    /// There are bytes where a frame must be, and nothing at all was written.
+    #[error("frame is missing")]
+    MissingFrame,
+    /// A frame's length is below its header's or beyond the segment.
+    #[error("frame length {0} is out of range")]
+    FrameLength(u32),
+    /// A frame's kind is unknown, or not allowed in its place.
+    #[error("frame kind {0} is not expected here")]
+    FrameKind(u8),
+    /// A frame has another number than its place.
+    #[error("frame has number {found}, expected {expected}")]
+    FrameLsn {
+        /// From its place.
+        expected: Lsn,
+        /// From its header.
+        found: Lsn,
+    },
+    /// The contents of a link, seal, trim or metadata frame make no sense.
+    #[error("contents of the frame are invalid")]
+    FrameContents,
+    /// A segment does not end where and as its successor says.
+    #[error("segment ends at offset {found}, its successor says {expected}")]
+    SegmentEnd {
+        /// From the successor.
+        expected: u64,
+        /// From the walk.
+        found: u64,
+    },
+    /// A batch has no last frame, and more follows.
+    #[error("batch is incomplete")]
+    IncompleteBatch,
+    /// The device holds other bytes than were read through the page cache.
+    #[error("device and page cache differ")]
+    DeviceMismatch,
+}

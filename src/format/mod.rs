@@ -1,0 +1,33 @@
+//! The bytes on disk: encoding, decoding and checking, without any I/O. `docs/design/format.md` is the specification.
+
+pub(crate) mod frame;
+pub(crate) mod link;
+pub(crate) mod name;
+pub(crate) mod position;
+pub(crate) mod segment_header;
+pub(crate) mod walk;
+
+/// The version that this library writes, and the only one that it reads.
+pub(crate) const VERSION: u32 = 1;
+
+/// The smallest segment, in bytes.
+pub(crate) const SEGMENT_SIZE_MIN: u64 = 64 << 10;
+/// The largest segment, in bytes: offsets in units of 8 fit 30 bits with it.
+pub(crate) const SEGMENT_SIZE_MAX: u64 = 4 << 30;
+/// Metadata slots of a log.
+pub(crate) const META_SLOTS: usize = 16;
+/// The most bytes that a metadata slot holds.
+pub(crate) const META_LEN_MAX: usize = 256;
+
+/// Whether `size` is one that a segment may have.
+pub(crate) const fn segment_size_is_valid(size: u64) -> bool {
+    size.is_power_of_two() && size >= SEGMENT_SIZE_MIN && size <= SEGMENT_SIZE_MAX
+}
+
+/// The payload that still fits into a segment of `size` bytes, whatever its link frame carries.
+pub(crate) const fn payload_len_max(size: u64) -> u64 {
+    size - segment_header::LEN as u64
+        - frame::padded(link::FRAME_LEN_MAX) as u64
+        - link::SEAL_FRAME_LEN as u64
+        - frame::HEADER_LEN as u64
+}

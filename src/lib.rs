@@ -1,0 +1,28 @@
+//! A memory-mapped, segmented write-ahead log with zero-copy reads.
+
+#![deny(unsafe_code)]
+
+mod error;
+mod format;
+mod log;
+mod lsn;
+mod memory;
+mod options;
+mod read;
+mod segment;
+mod storage;
+
+pub use error::{Corruption, Damage, Error, Evidence, FileKind, LayoutMismatch, Result};
+pub use log::{Log, RecoveryReport};
+pub use lsn::Lsn;
+pub use options::Options;
+pub use read::{Follower, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
+
+/// The seam below the log, for this crate's own tests: not part of the published interface.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::log::testing::open_log;
+    pub use crate::memory::{HeapMemory, Mapping};
+    pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Storage, StorageFile};
+}

@@ -1,0 +1,227 @@
+//! Opening a log: recovery, and what makes its outcome durable before anyone sees it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::Log;
+use super::durability::Durability;
+use super::recover::{self, Plan, Resume};
+use super::report::RecoveryReport;
+use super::shared::{Active, Rotation, Shared, append_limit};
+use super::spare::Spares;
+use crate::error::{Error, Result};
+use crate::format::position::Position;
+use crate::format::{self, name};
+use crate::lsn::Lsn;
+use crate::memory::{Region, Ring};
+use crate::options::Options;
+use crate::segment::chain::Chain;
+use crate::segment::control::ControlPage;
+use crate::segment::directory::{self, Listing};
+use crate::segment::prepare::prepare;
+use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList};
+use crate::storage::{Access, Disk, Lock, LockGuard, Storage};
+
+pub(super) fn open_directory(path: &Path, options: &Options) -> Result<Log> {
+    options.validate()?;
+    let disk = match Disk::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && options.create => {
+            Disk::create(path).map_err(|source| Error::io("create", path, source))?;
+            Disk::open(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::NoLog { path: path.to_owned() });
+        }
+        opened => opened,
+    };
+    open_storage(Arc::new(disk.map_err(|source| Error::io("open", path, source))?), options)
+}
+
+pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Result<Log> {
+    options.validate()?;
+    let began = Instant::now();
+    // Looked at before anything is created: a directory of somebody else's stays as it is.
+    let listing = directory::list(&*storage)?;
+    if listing.segments.is_empty() && !options.create {
+        return Err(Error::NoLog { path: storage.path().to_owned() });
+    }
+    let lock = take_lock(&*storage)?;
+    let listing = directory::list(&*storage)?;
+    let found = directory::inspect_all(&*storage, &listing.segments)?;
+    let log_id = match found.first() {
+        Some(segment) => segment.log_id,
+        None => u128::from(storage.random()) << 64 | u128::from(storage.random()),
+    };
+    let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, options.first_lsn)?;
+    let opening = Opening { storage, options, log_id, listing, began };
+    let log = opening.carry_out(plan, lock)?;
+    log.lock.sign().map_err(|source| Error::io("write", &log.directory().join(name::LOCK), source))?;
+    Ok(log)
+}
+
+fn take_lock(storage: &dyn Storage) -> Result<Box<dyn LockGuard>> {
+    let path = storage.path().join(name::LOCK);
+    match storage.lock(name::LOCK) {
+        Ok(Lock::Held(guard)) => Ok(guard),
+        Ok(Lock::Busy(pid)) => Err(Error::Locked { path, pid }),
+        Err(source) => Err(Error::io("lock", &path, source)),
+    }
+}
+
+struct Opening<'o> {
+    storage: Arc<dyn Storage>,
+    options: &'o Options,
+    log_id: u128,
+    listing: Listing,
+    began: Instant,
+}
+
+impl Opening<'_> {
+    fn carry_out(self, plan: Plan, lock: Box<dyn LockGuard>) -> Result<Log> {
+        self.remove_all(&self.listing.temporaries);
+        let cache = Arc::new(MapCache::default());
+        let mut next_number = self.listing.segments.last().map_or(1, |last| last + 1);
+        let size = self.options.segment_size_bytes;
+        let fresh = match plan.resume {
+            Resume::InPlace { .. } => None,
+            Resume::Fresh(previous) => {
+                let never = AtomicBool::new(false);
+                let prepared = prepare(&*self.storage, self.log_id, next_number, size, &never)?;
+                next_number += 1;
+                Some((prepared.expect("nobody cancels it"), previous))
+            }
+        };
+        let (shared, mut rotation) = self.build(&plan, &cache, next_number)?;
+        match (fresh, &plan.resume) {
+            (Some((prepared, previous)), _) => {
+                shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn);
+            }
+            (None, Resume::InPlace { info, offset }) => self.resume(&shared, &mut rotation, *info, *offset, &plan)?,
+            (None, Resume::Fresh(_)) => unreachable!("a fresh segment was prepared above"),
+        }
+        let log = Log::assemble(shared, rotation, lock);
+        // The new segment's link is what makes the outcome of recovery final: durable before what it replaces goes, and
+        // before the caller sees a record.
+        log.shared.wait_position(log.shared.reserved_end())?;
+        let names: Vec<String> = plan.remove.iter().map(|&number| name::segment(number)).collect();
+        self.remove_all(&names);
+        log.shared.control.show();
+        Ok(log)
+    }
+
+    fn build(&self, plan: &Plan, cache: &Arc<MapCache>, next_number: u64) -> Result<(Shared, Rotation)> {
+        let path = self.storage.path();
+        let at_rest = |&(info, end)| {
+            let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(cache));
+            Arc::new(Segment::at_rest(info, end, Origin::Recovered, storage, cache))
+        };
+        let segments: Vec<_> = plan.sealed.iter().map(at_rest).collect();
+        let durable = match &plan.resume {
+            Resume::InPlace { info, offset } => Position::new(info.number, *offset as u64),
+            Resume::Fresh(Some(previous)) => Position::new(previous.number, previous.end),
+            Resume::Fresh(None) => Position::ZERO,
+        };
+        let oldest = segments.first().map_or(plan.oldest, |segment| segment.number());
+        let report = RecoveryReport {
+            clean: plan.clean,
+            first_lsn: segments.first().map_or(plan.first_lsn(), |segment| segment.base_lsn()),
+            next_lsn: plan.next_lsn,
+            segments: segments.len() + 1,
+            bytes_scanned: plan.bytes_scanned,
+            torn_bytes: plan.torn_bytes,
+            duration: self.began.elapsed(),
+        };
+        report_recovery(path, &report);
+        let control = ControlPage::create(&*self.storage, self.log_id)?;
+        let durable_lsn = plan.next_lsn.previous();
+        control.set_durable(durable_lsn, durable);
+        let size = self.options.segment_size_bytes;
+        let spares = Spares::start(Arc::clone(&self.storage), self.log_id, size, next_number)
+            .map_err(|source| Error::io("start the preparing thread for", path, source))?;
+        let (ring, rotor) = Ring::new();
+        let rotation = Rotation { rotor, meta: plan.meta.clone(), oldest };
+        let shared = Shared {
+            storage: Arc::clone(&self.storage),
+            cache: Arc::clone(cache),
+            ring,
+            segments: SegmentList::new(segments),
+            durability: Durability::new(durable_lsn, durable),
+            rotation: Mutex::new(None),
+            spares,
+            control,
+            payload_len_max: format::payload_len_max(size),
+            published_hint: AtomicU64::new(0),
+            report,
+        };
+        Ok((shared, rotation))
+    }
+
+    /// Goes on in a segment that was closed.
+    fn resume(
+        &self,
+        shared: &Shared,
+        rotation: &mut Rotation,
+        info: SegmentInfo,
+        offset: usize,
+        plan: &Plan,
+    ) -> Result<()> {
+        let name = name::segment(info.number);
+        let failed = |operation| {
+            let path = self.storage.path().join(&name);
+            move |source| Error::io(operation, &path, source)
+        };
+        let file = self.storage.open(&name, Access::Write).map_err(failed("open"))?;
+        // What recovery read ahead stands in the page cache in large folios, and each sync would write a whole one.
+        file.drop_cache().map_err(failed("drop the cache of"))?;
+        let mapping = file.map(info.size, Access::Write).map_err(failed("map"))?;
+        let region = Arc::new(Region::live(mapping, offset));
+        let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&shared.cache));
+        let segment = Segment::live(info, Arc::clone(&region), file.into(), storage, cache);
+        shared.segments.change(|segments| segments.push(Arc::new(segment)));
+        let SegmentInfo { number, size, salt, base_lsn } = info;
+        let ordinal = u32::try_from(plan.next_lsn.0 - base_lsn.0).expect("a segment has fewer records");
+        let active = Active { base_lsn, salt, start: Position::new(number, 0) };
+        rotation.rotor.install(number, region, append_limit(size), ordinal, active);
+        shared.control.set_active_segment(number);
+        Ok(())
+    }
+
+    /// Removes files that do not count. What stays is removed at the next open.
+    fn remove_all(&self, names: &[String]) {
+        for name in names {
+            if let Err(error) = self.storage.remove(name) {
+                tracing::warn!(error = &error as &dyn std::error::Error, file = name, "cannot remove a file");
+            }
+        }
+        if !names.is_empty()
+            && let Err(error) = self.storage.sync_directory()
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot sync the directory");
+        }
+    }
+}
+
+impl Plan {
+    /// The number of the first record kept.
+    fn first_lsn(&self) -> Lsn {
+        match (self.sealed.first(), &self.resume) {
+            (Some((info, _)), _) | (None, Resume::InPlace { info, .. }) => info.base_lsn,
+            (None, Resume::Fresh(_)) => self.next_lsn,
+        }
+    }
+}
+
+fn report_recovery(path: &Path, report: &RecoveryReport) {
+    let directory = path.display();
+    let RecoveryReport { clean, torn_bytes, segments, .. } = *report;
+    let (first, next) = (report.first_lsn.0, report.next_lsn.0);
+    if torn_bytes > 0 {
+        tracing::warn!(%directory, torn_bytes, next_lsn = next, "torn end dropped");
+    }
+    tracing::info!(%directory, clean, segments, first_lsn = first, next_lsn = next, "log opened");
+}

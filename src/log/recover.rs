@@ -1,0 +1,328 @@
+//! Recovery: which frames count, where the log goes on, and whether anything acknowledged is missing.
+//!
+//! Nothing is changed here. `docs/design/durability.md` has the protocol and its proof.
+
+use super::evidence::{self, Claim};
+use crate::error::{Corruption, Damage, Error, Result};
+use crate::format::frame::{Frame, FrameKind};
+use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
+use crate::format::position::Position;
+use crate::format::walk::{Check, Place, Walk};
+use crate::format::{name, segment_header};
+use crate::lsn::Lsn;
+use crate::memory::Region;
+use crate::segment::SegmentInfo;
+use crate::segment::chain::{Chain, ChainLink};
+use crate::storage::{Access, Storage, StorageFile};
+
+/// How much of a segment is read ahead of the walk, in one call that turns a bad sector into an error.
+const LOAD_WINDOW_BYTES: usize = 1 << 20;
+
+/// What recovery found.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The segments that count and take no more frames, oldest first.
+    pub(super) sealed: Vec<(SegmentInfo, SegmentEnd)>,
+    pub(super) resume: Resume,
+    pub(super) next_lsn: Lsn,
+    pub(super) meta: MetaSlots,
+    pub(super) oldest: u64,
+    /// Segments that do not count: removed once the log goes on.
+    pub(super) remove: Vec<u64>,
+    pub(super) clean: bool,
+    pub(super) bytes_scanned: u64,
+    pub(super) torn_bytes: u64,
+}
+
+/// Where appends go on.
+#[derive(Debug)]
+pub(super) enum Resume {
+    /// In the newest segment, behind its close.
+    InPlace { info: SegmentInfo, offset: usize },
+    /// In a new segment.
+    Fresh(Option<Predecessor>),
+}
+
+/// What walking one segment found.
+#[derive(Debug)]
+struct Walked {
+    /// Behind the last frame that counts, as far as this segment knows.
+    place: Place,
+    /// What is wrong there.
+    damage: Damage,
+    last_kind: FrameKind,
+    meta: MetaSlots,
+    oldest: u64,
+    /// The segment that a seal names.
+    sealed_into: Option<u64>,
+    only_link: bool,
+}
+
+/// Decides what counts. `first_lsn` is for a log that holds nothing yet.
+pub(super) fn recover(storage: &dyn Storage, chain: Chain, first_lsn: Lsn) -> Result<Plan> {
+    let mut recovery = Recovery { storage, claim: Claim::default(), bytes_scanned: 0, torn_bytes: 0 };
+    let Some(cut) = recovery.find_cut(&chain)? else { return recovery.without_chain(chain, first_lsn) };
+    recovery.judge(&chain, &cut)?;
+    recovery.plan(chain, cut)
+}
+
+struct Recovery<'s> {
+    storage: &'s dyn Storage,
+    claim: Claim,
+    bytes_scanned: u64,
+    torn_bytes: u64,
+}
+
+/// The end of what counts: in the segment at `index` of the chain.
+#[derive(Debug)]
+struct Cut {
+    index: usize,
+    walked: Walked,
+    /// The newest segment ends with a close, and is the one that is cut.
+    closed: bool,
+}
+
+impl Recovery<'_> {
+    /// Walks the segments that are not proven durable, newest first, and finds the oldest that does not reach as far as
+    /// its successor says; else the end of the newest.
+    fn find_cut(&mut self, chain: &Chain) -> Result<Option<Cut>> {
+        let mut cut: Option<Cut> = None;
+        for (index, link) in chain.links.iter().enumerate().rev() {
+            let proven = |end: SegmentEnd| Position::new(link.info.number, end.offset) <= self.claim.durable;
+            if link.end.is_some_and(proven) {
+                break;
+            }
+            let walked = self.walk_segment(link)?;
+            let whole = link.end.is_some_and(|end| {
+                let Place { offset, next_lsn, last_crc } = walked.place;
+                (offset as u64, next_lsn, last_crc) == (end.offset, end.next_lsn, end.crc)
+            });
+            if !whole {
+                let closed = link.end.is_none() && walked.last_kind == FrameKind::Close;
+                cut = Some(Cut { index, walked, closed });
+            }
+        }
+        if let (Some(missing), Some(cut)) = (chain.missing, &cut)
+            && missing >= cut.walked.oldest
+        {
+            let path = self.storage.path().join(name::segment(missing));
+            let referrer = chain.links[0].info.number;
+            return Err(Error::corrupt(&path, 0, None, Damage::MissingSegment { referrer }));
+        }
+        Ok(cut)
+    }
+
+    /// Walks a segment whose frames may or may not have been durable.
+    fn walk_segment(&mut self, link: &ChainLink) -> Result<Walked> {
+        let (file, region) = self.open(link.info.number, link.info.size)?;
+        let limit = link.end.map_or(region.len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX));
+        let walked = self.walk(link, &region, limit.min(region.len()))?;
+        if link.end.is_none() && walked.last_kind == FrameKind::Close {
+            return Ok(walked);
+        }
+        // After a crash of this process only, bytes may be in the page cache that never reached the device. They are
+        // made durable before anyone is shown them; and the device is believed, not the cache, since an earlier sync
+        // may have failed and left pages that only look clean.
+        let path = self.storage.path().join(name::segment(link.info.number));
+        file.sync().map_err(|source| Error::io("sync", &path, source))?;
+        let end = walked.place.offset;
+        self.bytes_scanned += end as u64;
+        match evidence::first_difference(&*file, &path, &region, segment_header::LEN, end)? {
+            None => Ok(walked),
+            Some(difference) => {
+                let mut walked = self.walk(link, &region, difference)?;
+                walked.damage = Damage::DeviceMismatch;
+                Ok(walked)
+            }
+        }
+    }
+
+    fn open(&self, number: u64, size: u64) -> Result<(Box<dyn StorageFile>, Region)> {
+        let name = name::segment(number);
+        let failed = |operation| {
+            let path = self.storage.path().join(&name);
+            move |source| Error::io(operation, &path, source)
+        };
+        let file = self.storage.open(&name, Access::Read).map_err(failed("open"))?;
+        let mapping = file.map(size, Access::Read).map_err(failed("map"))?;
+        // Frozen: the lock is held, so nobody writes.
+        Ok((file, Region::frozen(mapping)))
+    }
+
+    fn walk(&mut self, link: &ChainLink, region: &Region, limit: usize) -> Result<Walked> {
+        let bytes = region.bytes(0..limit).unwrap_or_default();
+        let mut walk = Walk::new(link.info.salt, Check::Full, segment_header::LEN, link.info.base_lsn);
+        let start = walk.place();
+        let mut found = Walked {
+            place: start,
+            damage: Damage::MissingFrame,
+            last_kind: FrameKind::Link,
+            meta: link.frame.link.meta.clone(),
+            oldest: link.frame.link.oldest,
+            sealed_into: None,
+            only_link: true,
+        };
+        let mut loaded = 0;
+        while walk.place().offset < limit {
+            let offset = walk.place().offset;
+            if offset >= loaded {
+                loaded = self.load(link, region, offset)?;
+            }
+            let frame = match walk.step(&bytes[offset..]) {
+                Ok(frame) => frame,
+                Err(damage) => {
+                    found.damage = damage;
+                    break;
+                }
+            };
+            if let Err(damage) = found.note(&frame, offset) {
+                found.damage = damage;
+                break;
+            }
+            self.claim.hear(link.info.number, offset, &frame);
+            found.place = walk.boundary();
+            found.last_kind = frame.kind();
+        }
+        if found.place != walk.place() && found.damage == Damage::MissingFrame {
+            found.damage = Damage::IncompleteBatch;
+        }
+        self.bytes_scanned += (walk.place().offset - start.offset) as u64;
+        Ok(found)
+    }
+
+    fn load(&self, link: &ChainLink, region: &Region, offset: usize) -> Result<usize> {
+        let start = offset - offset % LOAD_WINDOW_BYTES;
+        let end = (start + LOAD_WINDOW_BYTES).min(region.len());
+        let path = self.storage.path().join(name::segment(link.info.number));
+        self.storage.load(region.mapping(), start..end).map_err(|source| Error::io("read", &path, source))?;
+        Ok(end)
+    }
+
+    /// An error if anything behind the cut proves that what is missing there had been durable.
+    fn judge(&mut self, chain: &Chain, cut: &Cut) -> Result<()> {
+        let ChainLink { info, .. } = &chain.links[cut.index];
+        let Place { offset, next_lsn, .. } = cut.walked.place;
+        let path = self.storage.path().join(name::segment(info.number));
+        let mut suspects = vec![(info.number, info.size, info.salt, offset)];
+        suspects.extend(
+            chain.links[cut.index + 1..].iter().map(|l| (l.info.number, l.info.size, l.info.salt, segment_header::LEN)),
+        );
+        suspects.extend(chain.beyond.iter().map(|s| (s.number, s.size, s.salt, segment_header::LEN)));
+        self.search(&suspects, Position::new(info.number, offset as u64), || {
+            (path, offset as u64, Some(next_lsn), cut.walked.damage.clone())
+        })?;
+        let named = cut.walked.sealed_into.filter(|_| cut.index + 1 == chain.links.len());
+        match named.filter(|named| !chain.beyond.iter().any(|s| s.number == *named)) {
+            None => Ok(()),
+            Some(missing) => {
+                let path = self.storage.path().join(name::segment(missing));
+                Err(Error::corrupt(&path, 0, Some(next_lsn), Damage::MissingSegment { referrer: info.number }))
+            }
+        }
+    }
+
+    /// Looks for claims beyond `suspect` in segments of (number, size, salt), each from an offset on.
+    fn search(
+        &mut self,
+        segments: &[(u64, u64, u32, usize)],
+        suspect: Position,
+        at: impl FnOnce() -> (std::path::PathBuf, u64, Option<Lsn>, Damage),
+    ) -> Result<()> {
+        let mut decidable = true;
+        for &(number, size, salt, start) in segments {
+            let (file, region) = self.open(number, size)?;
+            let path = self.storage.path().join(name::segment(number));
+            let end = evidence::nonzero_end(&*file, &path, start, size)?;
+            self.bytes_scanned += size - start as u64;
+            self.torn_bytes += (end - start) as u64;
+            if start < end {
+                decidable &= evidence::search(&mut self.claim, &region, number, salt, (start, end), suspect);
+            }
+        }
+        if decidable && self.claim.durable <= suspect {
+            return Ok(());
+        }
+        let (path, offset, lsn, damage) = at();
+        Err(Corruption { path, offset, lsn, damage, evidence: self.claim.evidence.clone() }.into())
+    }
+
+    fn plan(self, chain: Chain, cut: Cut) -> Result<Plan> {
+        let Cut { index, walked, closed } = cut;
+        let Chain { mut links, superseded, beyond, .. } = chain;
+        let mut remove = superseded;
+        remove.extend(beyond.iter().map(|segment| segment.number));
+        remove.extend(links.drain(index + 1..).map(|link| link.info.number));
+        let last = links.pop().expect("the cut is in the chain");
+        let clean = closed && self.torn_bytes == 0;
+        let room = super::shared::append_limit(last.info.size);
+        let resume = if clean && walked.place.offset <= room {
+            Resume::InPlace { info: last.info, offset: walked.place.offset }
+        } else if walked.only_link {
+            // Nothing happened in it: its place in the chain is taken by the new one, so that crashes in a row do not
+            // fill the disk.
+            remove.push(last.info.number);
+            Resume::Fresh(last.frame.link.previous)
+        } else {
+            let Place { offset, next_lsn, last_crc } = walked.place;
+            let end = SegmentEnd { offset: offset as u64, next_lsn, crc: last_crc };
+            let previous = Predecessor { number: last.info.number, end: end.offset, crc: end.crc };
+            links.push(ChainLink { end: Some(end), ..last });
+            Resume::Fresh(Some(previous))
+        };
+        // A trim that was interrupted is brought to its end.
+        let kept = links.partition_point(|link| link.info.number < walked.oldest);
+        remove.extend(links.drain(..kept).map(|link| link.info.number));
+        let sealed = links.into_iter().filter_map(|link| Some((link.info, link.end?))).collect();
+        Ok(Plan {
+            sealed,
+            resume,
+            next_lsn: walked.place.next_lsn,
+            meta: walked.meta,
+            oldest: walked.oldest,
+            remove,
+            clean,
+            bytes_scanned: self.bytes_scanned,
+            torn_bytes: self.torn_bytes,
+        })
+    }
+
+    /// No segment has a link: a log that crashed before anything in it was durable, or one that is damaged.
+    fn without_chain(mut self, chain: Chain, first_lsn: Lsn) -> Result<Plan> {
+        let suspects: Vec<_> = chain.beyond.iter().map(|s| (s.number, s.size, s.salt, segment_header::LEN)).collect();
+        if let Some(&(number, .., start)) = suspects.first() {
+            let path = self.storage.path().join(name::segment(number));
+            let at = || (path, start as u64, None, Damage::MissingFrame);
+            self.search(&suspects, Position::new(number, start as u64), at)?;
+        }
+        Ok(Plan {
+            sealed: Vec::new(),
+            resume: Resume::Fresh(None),
+            next_lsn: first_lsn,
+            meta: MetaSlots::default(),
+            oldest: 0,
+            remove: chain.beyond.iter().map(|segment| segment.number).collect(),
+            clean: self.torn_bytes == 0,
+            bytes_scanned: self.bytes_scanned,
+            torn_bytes: self.torn_bytes,
+        })
+    }
+}
+
+impl Walked {
+    /// Takes account of one of the log's own frames.
+    fn note(&mut self, frame: &Frame<'_>, offset: usize) -> Result<(), Damage> {
+        match frame.kind() {
+            FrameKind::Link if offset == segment_header::LEN => drop(Link::parse(frame.payload())?),
+            FrameKind::Link => return Err(Damage::FrameKind(FrameKind::Link as u8)),
+            FrameKind::Meta => {
+                let (slot, value) = link::parse_meta(frame.payload())?;
+                self.meta.set(slot, value);
+            }
+            FrameKind::Trim => self.oldest = self.oldest.max(link::parse_number(frame.payload())?),
+            FrameKind::Seal => self.sealed_into = Some(link::parse_number(frame.payload())?),
+            FrameKind::Data | FrameKind::Void | FrameKind::Truncate | FrameKind::Close => {}
+        }
+        self.only_link &= frame.kind() == FrameKind::Link;
+        Ok(())
+    }
+}

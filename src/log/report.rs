@@ -1,0 +1,33 @@
+//! What opening a log found.
+
+use std::time::Duration;
+
+use crate::lsn::Lsn;
+
+/// What [`Log::open`](crate::Log::open) found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Whether the log had been closed, and nothing followed.
+    pub clean: bool,
+    /// The first record kept, or the next one's number if there is none.
+    pub first_lsn: Lsn,
+    /// The number of the next record.
+    pub next_lsn: Lsn,
+    /// Segments kept.
+    pub segments: usize,
+    /// Bytes read to find out what was durable.
+    pub bytes_scanned: u64,
+    /// Bytes behind the last good frame that nobody had been told were durable: dropped.
+    pub torn_bytes: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl RecoveryReport {
+    /// Records kept.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.next_lsn.0 - self.first_lsn.0
+    }
+}

@@ -1,0 +1,110 @@
+//! A mapping: a pointer and a length, from a file or from the heap.
+
+use std::ptr::NonNull;
+#[cfg(any(test, feature = "testing"))]
+use std::sync::Arc;
+#[cfg(any(test, feature = "testing"))]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::MmapRaw;
+
+/// Bytes that stay where they are for as long as this value lives.
+#[derive(Debug)]
+pub struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+    backing: Backing,
+}
+
+#[derive(Debug)]
+enum Backing {
+    File(MmapRaw),
+    #[cfg(any(test, feature = "testing"))]
+    Heap(#[expect(dead_code, reason = "keeps the memory alive")] Arc<HeapMemory>),
+}
+
+// SAFETY: a `Mapping` is an address range and what keeps it alive; it gives no access to the bytes by itself.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// The mapping of a file.
+    pub(crate) fn from_file(raw: MmapRaw) -> Self {
+        let base = NonNull::new(raw.as_mut_ptr()).unwrap_or(NonNull::dangling());
+        Self { base, len: raw.len(), backing: Backing::File(raw) }
+    }
+
+    /// A view of `memory`, which other views and its owner share.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn from_heap(memory: Arc<HeapMemory>) -> Self {
+        let base = NonNull::new(memory.words.as_ptr().cast_mut().cast()).unwrap_or(NonNull::dangling());
+        Self { base, len: memory.len(), backing: Backing::Heap(memory) }
+    }
+
+    /// Bytes mapped.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is mapped.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The mapping of a file, for advice and syncing.
+    #[must_use]
+    pub fn as_file(&self) -> Option<&MmapRaw> {
+        match &self.backing {
+            Backing::File(raw) => Some(raw),
+            #[cfg(any(test, feature = "testing"))]
+            Backing::Heap(_) => None,
+        }
+    }
+
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+}
+
+/// Memory that stands in for a file's pages, in tests.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Debug)]
+pub struct HeapMemory {
+    words: Box<[AtomicU64]>,
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl HeapMemory {
+    /// `len` bytes of zeros; `len` is a multiple of 8.
+    #[must_use]
+    pub fn zeroed(len: usize) -> Self {
+        Self { words: (0..len / 8).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.words.len() * 8
+    }
+
+    /// Whether it holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// The 8 bytes at word `index`, as they stand in memory.
+    #[must_use]
+    pub fn word(&self, index: usize) -> [u8; 8] {
+        u64::to_le(self.words[index].load(Ordering::Acquire)).to_le_bytes()
+    }
+
+    /// Replaces the 8 bytes at word `index`.
+    pub fn set_word(&self, index: usize, bytes: [u8; 8]) {
+        self.words[index].store(u64::from_le(u64::from_le_bytes(bytes)), Ordering::Release);
+    }
+}

@@ -1,0 +1,190 @@
+//! A mapping that is written once, from front to back.
+
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::mapping::Mapping;
+
+/// Bytes of a commit word: the frame's length in its low half, a checksum in its high half, little-endian.
+const COMMIT_WORD_LEN: usize = 8;
+const ALIGN: usize = 8;
+
+/// The bytes of one segment.
+#[derive(Debug)]
+pub(crate) struct Region {
+    base: NonNull<u8>,
+    len: usize,
+    /// Bytes below this never change again. Release: whoever moves it has acquired the commit words below it, so the
+    /// acquire load in [`Region::published`] makes the frames' bytes visible.
+    published: AtomicUsize,
+    mapping: Mapping,
+}
+
+// SAFETY: the bytes behind `base` are touched only by the module's rule, which orders every conflicting access.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+/// Why [`Region::extend`] stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The next commit word is zero, or the region is full: nothing there yet.
+    Empty,
+    /// The next commit word gives a length that cannot be.
+    Length(u32),
+    /// The visitor refused the frame.
+    Refused,
+    /// Somebody else has moved on meanwhile; look again.
+    Moved,
+}
+
+impl Region {
+    /// A region that nobody writes any more.
+    pub(crate) fn frozen(mapping: Mapping) -> Self {
+        let len = mapping.len();
+        Self::live(mapping, len)
+    }
+
+    /// A region whose first `published` bytes, up to a frame's start, will not change, and that may grow.
+    pub(crate) fn live(mapping: Mapping, published: usize) -> Self {
+        assert!(published <= mapping.len() && published.is_multiple_of(ALIGN));
+        Self { base: mapping.base(), len: mapping.len(), published: AtomicUsize::new(published), mapping }
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The end of what may be borrowed.
+    pub(crate) fn published(&self) -> usize {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// The bytes in `range`, which must lie below [`Self::published`].
+    #[inline]
+    pub(crate) fn bytes(&self, range: Range<usize>) -> Option<&[u8]> {
+        if range.start > range.end || range.end > self.published() {
+            return None;
+        }
+        let start = self.at(range.start);
+        // SAFETY: `range` lies in the mapping, since `published <= len`; the mapping lives as long as `self`; by the
+        // module's rule nobody writes below `published` again; the acquire load above makes the bytes visible.
+        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), range.len()) })
+    }
+
+    /// Moves `published`, which must be at `from`, over complete frames for as long as `visit` accepts them. It is given
+    /// each frame with its padding.
+    pub(crate) fn extend(&self, from: usize, mut visit: impl FnMut(&[u8]) -> bool) -> (usize, Stop) {
+        let mut end = self.published();
+        if end != from {
+            return (end, Stop::Moved);
+        }
+        let stop = loop {
+            if end + COMMIT_WORD_LEN > self.len {
+                break Stop::Empty;
+            }
+            // `end` is where a frame starts: `published` always is, and so is the end of each frame passed since.
+            let word = u64::from_le(self.commit_word(end).load(Ordering::Acquire));
+            if word == 0 {
+                break Stop::Empty;
+            }
+            let frame_len = (word & 0xffff_ffff) as usize;
+            let padded = frame_len.next_multiple_of(ALIGN);
+            if frame_len < COMMIT_WORD_LEN || padded > self.len - end {
+                break Stop::Length((word & 0xffff_ffff) as u32);
+            }
+            let start = self.at(end);
+            // SAFETY: the range lies in the mapping (checked above). Its commit word is not zero, so the reservation
+            // that covered it, of this length (asserted when it was published), has ended, and the acquire load pairs
+            // with its release store: nobody writes these bytes again, and they are visible.
+            let frame = unsafe { std::slice::from_raw_parts(start.as_ptr(), padded) };
+            if !visit(frame) {
+                break Stop::Refused;
+            }
+            end += padded;
+        };
+        if end != from {
+            self.published.fetch_max(end, Ordering::AcqRel);
+        }
+        (end, stop)
+    }
+
+    /// Appends a whole encoded frame while nobody else can see the region.
+    pub(crate) fn fill(&mut self, frame: &[u8]) {
+        let start = *self.published.get_mut();
+        assert!(frame.len().is_multiple_of(ALIGN) && frame.len() > COMMIT_WORD_LEN && frame.len() <= self.len - start);
+        let (word, rest) = frame.split_first_chunk::<COMMIT_WORD_LEN>().expect("asserted above");
+        let destination = self.at(start + COMMIT_WORD_LEN);
+        // SAFETY: the range lies in the mapping (asserted), above `published`, and `&mut self` rules out a reservation.
+        unsafe { std::ptr::copy_nonoverlapping(rest.as_ptr(), destination.as_ptr(), rest.len()) };
+        // The acquire load in `extend`, also in another process, sees the frame's bytes once it sees this word.
+        self.commit_word(start).store(u64::from_le_bytes(*word).to_le(), Ordering::Release);
+        *self.published.get_mut() = start + frame.len();
+    }
+
+    /// The address of byte `offset`, at most one past the end.
+    #[inline]
+    pub(super) fn at(&self, offset: usize) -> NonNull<u8> {
+        assert!(offset <= self.len);
+        // SAFETY: `offset` is within the mapping or one past its end (asserted).
+        unsafe { self.base.add(offset) }
+    }
+
+    /// The commit word of a frame that starts at `offset`.
+    #[inline]
+    pub(super) fn commit_word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(ALIGN) && offset < self.len && COMMIT_WORD_LEN <= self.len - offset);
+        let word = self.at(offset).cast();
+        // SAFETY: 8 bytes in the mapping (asserted), aligned since mappings are and `offset` is (asserted); from the
+        // start of a frame they are accessed as this atomic only, until the frame is published and immutable.
+        unsafe { AtomicU64::from_ptr(word.as_ptr()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::mapping::HeapMemory;
+    use super::*;
+
+    fn region() -> Region {
+        Region::live(Mapping::from_heap(Arc::new(HeapMemory::zeroed(256))), 0)
+    }
+
+    fn frame(len: u32) -> Vec<u8> {
+        let mut bytes = vec![0xab; (len as usize).next_multiple_of(ALIGN)];
+        bytes[..4].copy_from_slice(&len.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn nothing_is_lent_above_the_published_end() {
+        let mut region = region();
+        region.fill(&frame(24));
+        assert_eq!(region.bytes(0..24).map(<[u8]>::len), Some(24));
+        assert!(region.bytes(0..25).is_none() && region.bytes(24..32).is_none());
+        #[expect(clippy::reversed_empty_ranges, reason = "a range turned around is what is tested")]
+        let turned = 8..0;
+        assert!(region.bytes(turned).is_none());
+    }
+
+    #[test]
+    fn extending_stops_at_a_zero_word_a_bad_length_and_a_refusal() {
+        let memory = Arc::new(HeapMemory::zeroed(256));
+        let mut writer = Region::live(Mapping::from_heap(Arc::clone(&memory)), 0);
+        writer.fill(&frame(24));
+        writer.fill(&frame(40));
+        let reader = Region::live(Mapping::from_heap(Arc::clone(&memory)), 0);
+        assert_eq!(reader.extend(0, |_| false), (0, Stop::Refused));
+        assert_eq!(reader.extend(0, |_| true), (64, Stop::Empty));
+        assert_eq!(reader.extend(0, |_| true), (64, Stop::Moved));
+        memory.set_word(8, 4096_u64.to_le_bytes());
+        assert_eq!(reader.extend(64, |_| true), (64, Stop::Length(4096)));
+    }
+}

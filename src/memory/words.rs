@@ -1,0 +1,36 @@
+//! A page of words that processes share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::mapping::Mapping;
+
+/// Mapped memory that is only ever accessed as atomic 64-bit words.
+#[derive(Debug)]
+pub(crate) struct SharedWords(Mapping);
+
+impl SharedWords {
+    /// All of `mapping`, which nothing else in this process looks at.
+    pub(crate) fn new(mapping: Mapping) -> Self {
+        Self(mapping)
+    }
+
+    /// Acquire: pairs with [`Self::store`], in this process or another.
+    pub(crate) fn load(&self, index: usize) -> u64 {
+        u64::from_le(self.word(index).load(Ordering::Acquire))
+    }
+
+    /// Release: pairs with [`Self::load`].
+    pub(crate) fn store(&self, index: usize, value: u64) {
+        self.word(index).store(value.to_le(), Ordering::Release);
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.0.len() / size_of::<AtomicU64>());
+        let base = self.0.base().cast::<AtomicU64>();
+        // SAFETY: the word lies in the mapping (asserted).
+        let word = unsafe { base.add(index) };
+        // SAFETY: aligned, as mappings are, and valid for the life of `self`; a zero or any other bit pattern is a
+        // valid word; all access is atomic.
+        unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
+    }
+}

@@ -1,0 +1,205 @@
+//! A reader that goes on as the log grows.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::CHUNK_BYTES;
+use super::record::{Record, RecordRef};
+use crate::error::{Damage, Error, Result};
+use crate::format::frame::FrameKind;
+use crate::format::position::Position;
+use crate::format::segment_header;
+use crate::lsn::Lsn;
+use crate::memory::Region;
+use crate::segment::{Segment, Segments};
+
+/// The first pause of an idle follower, and the longest; each is twice the one before.
+const PAUSE_MIN: Duration = Duration::from_micros(50);
+const PAUSE_MAX: Duration = Duration::from_millis(5);
+
+/// Which records a [`Follower`] hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// All that readers can see. A power failure may still take them back.
+    Published,
+    /// Those known to be durable: no crash takes them back.
+    Durable,
+}
+
+/// Where a follower gets its segments: the log of this process, or the directory of another's.
+pub(crate) trait Source: Debug + Send + Sync {
+    /// The segments that count, as known.
+    fn segments(&self) -> Arc<Segments>;
+
+    /// Finds out what has changed since, as far as this source does not know by itself.
+    fn refresh(&self) -> Result<()>;
+
+    /// The last record known to be durable, and where its segment was durable to.
+    fn durable(&self) -> (Lsn, Position);
+}
+
+/// Follows a log from one record to the next, over rotations, without a gap and without a repeat.
+#[derive(Debug)]
+pub struct Follower {
+    source: Arc<dyn Source>,
+    visibility: Visibility,
+    /// The next record to be handed out.
+    next: Lsn,
+    at: Option<At>,
+}
+
+/// Where a follower is.
+#[derive(Debug)]
+struct At {
+    segment: Arc<Segment>,
+    region: Arc<Region>,
+    offset: usize,
+    /// Byte offset up to which frames have been checked.
+    checked: usize,
+}
+
+impl Follower {
+    pub(crate) fn new(source: Arc<dyn Source>, from: Lsn, visibility: Visibility) -> Self {
+        Self { source, visibility, next: from, at: None }
+    }
+
+    /// The number of the next record that it will hand out, or pass over if it was given up.
+    #[must_use]
+    pub fn next_lsn(&self) -> Lsn {
+        self.next
+    }
+
+    /// The next record, if it is there. Does not wait.
+    ///
+    /// # Errors
+    /// [`Error::Trimmed`] when the next record has been trimmed: there is a gap, and the follower stays where it is;
+    /// [`Error::Corrupt`] when a record fails its checks; [`Error::Io`].
+    #[expect(clippy::should_implement_trait, reason = "it lends; an iterator cannot")]
+    pub fn next(&mut self) -> Result<Option<Record<'_>>> {
+        let Some((start, end)) = self.find()? else { return Ok(None) };
+        let at = self.at.as_ref().expect("a frame was found in it");
+        let bytes = at.region.bytes(0..end).expect("checked frames are published");
+        Ok(Some(Record::new(at.segment.frame_at(bytes, start)?)))
+    }
+
+    /// As [`Self::next`], as an owned record.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn next_ref(&mut self) -> Result<Option<RecordRef>> {
+        let Some((start, end)) = self.find()? else { return Ok(None) };
+        let at = self.at.as_ref().expect("a frame was found in it");
+        Ok(Some(RecordRef::new(Arc::clone(&at.region), start, end - start)))
+    }
+
+    /// The next record; waits for it up to `timeout`, and returns `None` when none has come.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Record<'_>>> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut pause = PAUSE_MIN;
+        loop {
+            if let Some((start, end)) = self.find()? {
+                let at = self.at.as_ref().expect("a frame was found in it");
+                let bytes = at.region.bytes(0..end).expect("checked frames are published");
+                return Ok(Some(Record::new(at.segment.frame_at(bytes, start)?)));
+            }
+            let left = deadline.map_or(PAUSE_MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(None);
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The bounds of the next record's frame, padding included; passes over it.
+    fn find(&mut self) -> Result<Option<(usize, usize)>> {
+        let mut refreshed = false;
+        let durable = match self.visibility {
+            Visibility::Published => Lsn(u64::MAX),
+            Visibility::Durable => self.source.durable().0,
+        };
+        loop {
+            if self.next > durable {
+                return Ok(None);
+            }
+            if let Some(frame) = self.next_in_segment(durable)? {
+                return Ok(Some(frame));
+            }
+            if !self.go_on()? {
+                if refreshed {
+                    return self.check_stall().map(|()| None);
+                }
+                self.source.refresh()?;
+                refreshed = true;
+            }
+        }
+    }
+
+    /// The next record's frame, if it is in the current segment and there.
+    fn next_in_segment(&mut self, durable: Lsn) -> Result<Option<(usize, usize)>> {
+        let Some(at) = &mut self.at else { return Ok(None) };
+        loop {
+            if at.offset >= at.checked {
+                let wanted = at.offset + CHUNK_BYTES;
+                at.checked = at.segment.advance(&at.region, |frontier| frontier.offset >= wanted)?.offset;
+                if at.offset >= at.checked {
+                    return Ok(None);
+                }
+            }
+            let bytes = at.region.bytes(0..at.checked).expect("checked frames are published");
+            let frame = at.segment.frame_at(bytes, at.offset)?;
+            if frame.kind().takes_lsn() && frame.lsn() > durable {
+                return Ok(None);
+            }
+            let start = at.offset;
+            at.offset += frame.padded_len();
+            match frame.kind() {
+                FrameKind::Data => {
+                    self.next = frame.lsn().next();
+                    return Ok(Some((start, at.offset)));
+                }
+                FrameKind::Void => self.next = frame.lsn().next(),
+                _ => {}
+            }
+        }
+    }
+
+    /// An error if nothing comes where something was durable.
+    fn check_stall(&self) -> Result<()> {
+        let Some(at) = &self.at else { return Ok(()) };
+        let stalled = at.offset >= at.checked && at.segment.position(at.offset) < self.source.durable().1;
+        if stalled && at.segment.advance(&at.region, |f| f.offset > at.offset)?.offset <= at.offset {
+            let path = at.segment.path();
+            return Err(Error::corrupt(&path, at.offset as u64, Some(self.next), Damage::MissingFrame));
+        }
+        Ok(())
+    }
+
+    /// Enters the segment that holds the next record, or will; false if that is the current one.
+    fn go_on(&mut self) -> Result<bool> {
+        if self.at.as_ref().is_some_and(|at| !at.segment.ends_by(at.offset)) {
+            return Ok(false);
+        }
+        let segments = self.source.segments();
+        let index = segments.find(self.next).ok_or(Error::Trimmed { lsn: self.next, first: segments.first_lsn() })?;
+        let segment = Arc::clone(&segments.as_slice()[index]);
+        if self.at.as_ref().is_some_and(|at| at.segment.number() == segment.number()) {
+            return Ok(false);
+        }
+        let region = segment.region()?;
+        let offset = if self.next == segment.base_lsn() {
+            segment_header::LEN
+        } else {
+            match segment.locate(&region, self.next)? {
+                Some(offset) => offset,
+                None => segment.frontier().offset,
+            }
+        };
+        self.at = Some(At { segment, region, offset, checked: 0 });
+        Ok(true)
+    }
+}

@@ -1,0 +1,16 @@
+//! Reading: records that borrow the mapping, fixed views, and readers that go on as the log grows.
+
+mod follower;
+mod reader;
+mod record;
+mod snapshot;
+
+pub(crate) use follower::Source;
+pub use follower::{Follower, Visibility};
+pub use reader::LogReader;
+pub use record::{Record, RecordRef};
+pub(crate) use snapshot::get_ref;
+pub use snapshot::{Iter, Snapshot};
+
+/// How many bytes a reader has checked at a time: few enough to be still in the nearest cache when they are handed out.
+const CHUNK_BYTES: usize = 16 << 10;

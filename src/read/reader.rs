@@ -1,0 +1,213 @@
+//! Reading the log of another process, or of none: without the lock, and without writing a byte.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::follower::{Follower, Source, Visibility};
+use super::record::RecordRef;
+use super::snapshot::{self, Snapshot};
+use crate::error::{Error, Result};
+use crate::format::position::Position;
+use crate::lsn::Lsn;
+use crate::segment::chain::{Chain, ChainLink};
+use crate::segment::control::ControlPage;
+use crate::segment::directory::{self, Found};
+use crate::segment::{MapCache, Origin, Segment, SegmentList, Segments};
+use crate::storage::{Disk, Storage};
+
+/// How often the directory is read again while the control page tells of no change.
+const RELIST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A read-only view of a log that another process may be writing. It takes no lock and changes nothing.
+#[derive(Debug, Clone)]
+pub struct LogReader(Arc<DirectorySource>);
+
+impl LogReader {
+    /// Opens the log in directory `path` for reading.
+    ///
+    /// # Errors
+    /// [`Error::NoLog`] when there is none yet, [`Error::NotALog`], [`Error::Version`], [`Error::Corrupt`] when a
+    /// segment's header is damaged or one is missing, [`Error::Io`].
+    ///
+    /// # Safety
+    /// For as long as this value, or anything read from it, lives:
+    ///
+    /// - nothing but this library writes to the files of the directory or makes them shorter;
+    /// - the directory is on a local file system, whose mappings and writes are coherent.
+    #[expect(unsafe_code, reason = "what is borrowed from a mapping depends on what others do to the files")]
+    pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let disk = Disk::open(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::NoLog { path: path.to_owned() },
+            _ => Error::io("open", path, source),
+        })?;
+        Self::open_storage(Arc::new(disk))
+    }
+
+    /// As [`Self::open`], on any storage whose files obey the contract.
+    pub(crate) fn open_storage(storage: Arc<dyn Storage>) -> Result<Self> {
+        let source = DirectorySource {
+            storage,
+            cache: Arc::default(),
+            segments: SegmentList::default(),
+            state: Mutex::new(State {
+                found: BTreeMap::new(),
+                control: None,
+                generation: None,
+                listed: Instant::now(),
+            }),
+        };
+        source.relist(&mut source.state.lock())?;
+        Ok(Self(Arc::new(source)))
+    }
+
+    /// The first record kept, or the next one's number if there is none.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn first_lsn(&self) -> Result<Lsn> {
+        self.0.refresh()?;
+        Ok(self.0.segments().first_lsn())
+    }
+
+    /// The last record that can be read, or the number before the first if there is none.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn published_lsn(&self) -> Result<Lsn> {
+        Ok(self.view()?.1.previous())
+    }
+
+    /// The last record that the writer has called durable, as far as it has said so.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        self.0.durable().0
+    }
+
+    /// A fixed view of what is published now.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let (segments, next) = self.view()?;
+        Ok(Snapshot::new(segments, next))
+    }
+
+    /// Record `lsn`, with a share in its mapping; `None` if it was given up while it was written.
+    ///
+    /// # Errors
+    /// [`Error::Trimmed`], [`Error::NotAppended`], [`Error::Corrupt`], [`Error::Io`].
+    pub fn get(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
+        let (segments, next) = self.view()?;
+        snapshot::get_ref(&segments, next, lsn)
+    }
+
+    /// A follower that begins with record `from`, which may be the next one to come.
+    ///
+    /// # Errors
+    /// [`Error::Trimmed`] or [`Error::NotAppended`] when `from` is not in the log nor next.
+    pub fn follow(&self, from: Lsn, visibility: Visibility) -> Result<Follower> {
+        let (segments, next) = self.view()?;
+        if from > next {
+            return Err(Error::NotAppended { lsn: from, next });
+        }
+        if from < segments.first_lsn() {
+            return Err(Error::Trimmed { lsn: from, first: segments.first_lsn() });
+        }
+        Ok(Follower::new(Arc::clone(&self.0) as Arc<dyn Source>, from, visibility))
+    }
+
+    fn view(&self) -> Result<(Arc<Segments>, Lsn)> {
+        self.0.refresh()?;
+        let segments = self.0.segments();
+        let next = segments.next_published(self.0.durable().1)?;
+        Ok((segments, next))
+    }
+}
+
+/// What is known of a directory that somebody else writes.
+#[derive(Debug)]
+struct DirectorySource {
+    storage: Arc<dyn Storage>,
+    cache: Arc<MapCache>,
+    segments: SegmentList,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Every segment seen, by number. Those with a link do not change any more.
+    found: BTreeMap<u64, Found>,
+    control: Option<ControlPage>,
+    /// The control page's generation when the directory was read last.
+    generation: Option<(u64, u64)>,
+    listed: Instant,
+}
+
+impl Source for DirectorySource {
+    fn segments(&self) -> Arc<Segments> {
+        self.segments.load()
+    }
+
+    fn refresh(&self) -> Result<()> {
+        // Held while the directory is read: refreshes are rare, and two at once would do the same.
+        let mut state = self.state.lock();
+        let generation = state.control.as_ref().map(ControlPage::generation);
+        if generation != state.generation || state.listed.elapsed() >= RELIST_INTERVAL {
+            self.relist(&mut state)?;
+        }
+        Ok(())
+    }
+
+    fn durable(&self) -> (Lsn, Position) {
+        self.state.lock().control.as_ref().map_or((Lsn::ZERO, Position::ZERO), ControlPage::durable)
+    }
+}
+
+impl DirectorySource {
+    fn relist(&self, state: &mut State) -> Result<()> {
+        // The generation is read before the directory, so that a change in between is seen the next time.
+        state.generation = state.control.as_ref().map(ControlPage::generation);
+        state.listed = Instant::now();
+        let listing = directory::list(&*self.storage)?;
+        state.found.retain(|number, segment| segment.is_linked() && listing.segments.binary_search(number).is_ok());
+        let unknown: Vec<u64> =
+            listing.segments.iter().copied().filter(|number| !state.found.contains_key(number)).collect();
+        let inspected = directory::inspect_all(&*self.storage, &unknown)?;
+        state.found.extend(inspected.into_iter().map(|segment| (segment.number, segment)));
+        let Some(log_id) = state.found.values().next().map(|segment| segment.log_id) else {
+            return Err(Error::NoLog { path: self.storage.path().to_owned() });
+        };
+        if state.control.is_none() {
+            state.control = ControlPage::open(&*self.storage, log_id);
+        }
+        let chain = Chain::build(state.found.values().cloned().collect(), self.storage.path())?;
+        self.segments.change(|segments| self.follow_chain(segments, &chain.links));
+        Ok(())
+    }
+
+    /// Brings `segments` up to `links`, keeping what is known of those already there.
+    fn follow_chain(&self, segments: &mut Vec<Arc<Segment>>, links: &[ChainLink]) {
+        let mut known: BTreeMap<u64, Arc<Segment>> =
+            std::mem::take(segments).into_iter().map(|segment| (segment.number(), segment)).collect();
+        for link in links {
+            let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
+            let segment = match (known.remove(&link.info.number), link.end) {
+                (Some(segment), end) => {
+                    if let Some(end) = end {
+                        segment.set_end(end);
+                    }
+                    segment
+                }
+                (None, Some(end)) => Arc::new(Segment::at_rest(link.info, end, Origin::Foreign, storage, cache)),
+                (None, None) => Arc::new(Segment::followed(link.info, storage, cache)),
+            };
+            segments.push(segment);
+        }
+    }
+}

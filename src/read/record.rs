@@ -1,0 +1,131 @@
+//! A record, borrowed from the mapping or owning a share of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use zerocopy::error::ConvertError;
+use zerocopy::{Immutable, KnownLayout, TryFromBytes};
+
+use crate::error::{Error, LayoutMismatch, Result};
+use crate::format::frame::Frame;
+use crate::lsn::Lsn;
+use crate::memory::Region;
+
+/// A record in place: nothing is copied, and the bytes stay as they are for as long as the borrow lives, whatever is
+/// trimmed or truncated meanwhile.
+#[derive(Clone, Copy)]
+pub struct Record<'a>(Frame<'a>);
+
+impl<'a> Record<'a> {
+    pub(crate) fn new(frame: Frame<'a>) -> Self {
+        Self(frame)
+    }
+
+    /// Its number.
+    #[inline]
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.0.lsn()
+    }
+
+    /// The type number that it was appended with.
+    #[inline]
+    #[must_use]
+    pub fn tag(&self) -> u16 {
+        self.0.tag()
+    }
+
+    /// Its bytes. They start at an 8-byte boundary in memory.
+    #[inline]
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.0.payload()
+    }
+
+    /// Header and payload as they are stored, without padding.
+    #[must_use]
+    pub fn frame_bytes(&self) -> &'a [u8] {
+        self.0.bytes()
+    }
+
+    /// The payload as a `T`, in place.
+    ///
+    /// # Errors
+    /// [`Error::PayloadLayout`] when the payload has another size than a `T`, when `T` is aligned to more than 8 bytes
+    /// and the payload happens not to be, or when the bytes are no valid `T`.
+    pub fn payload_as<T>(&self) -> Result<&'a T>
+    where
+        T: TryFromBytes + KnownLayout + Immutable + ?Sized,
+    {
+        T::try_ref_from_bytes(self.payload()).map_err(|error| {
+            let reason = match error {
+                ConvertError::Alignment(_) => LayoutMismatch::Alignment,
+                ConvertError::Size(_) => LayoutMismatch::Size,
+                ConvertError::Validity(_) => LayoutMismatch::Validity,
+            };
+            let type_name = std::any::type_name::<T>();
+            Error::PayloadLayout { lsn: self.lsn(), len: self.payload().len(), type_name, reason }
+        })
+    }
+}
+
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Record");
+        out.field("lsn", &self.lsn()).field("tag", &self.tag()).field("len", &self.payload().len()).finish()
+    }
+}
+
+/// A record that owns a share of its segment's mapping: it can be kept, sent to another thread, and read after the log
+/// is closed or its segment is trimmed. The disk space of the segment is held until then.
+#[derive(Clone)]
+pub struct RecordRef {
+    region: Arc<Region>,
+    /// Of the frame, padding included.
+    start: usize,
+    end: usize,
+}
+
+impl RecordRef {
+    /// The frame at `offset` of `region`, which has been checked.
+    pub(crate) fn new(region: Arc<Region>, offset: usize, frame_len: usize) -> Self {
+        Self { region, start: offset, end: offset + frame_len }
+    }
+
+    /// The record, borrowed.
+    #[must_use]
+    pub fn record(&self) -> Record<'_> {
+        let bytes = self.region.bytes(self.start..self.end).expect("checked when it was made, and stable since");
+        Record(Frame::parse(bytes).expect("checked when it was made, and stable since"))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.record().lsn()
+    }
+
+    /// The type number that it was appended with.
+    #[must_use]
+    pub fn tag(&self) -> u16 {
+        self.record().tag()
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.record().payload()
+    }
+}
+
+impl AsRef<[u8]> for RecordRef {
+    fn as_ref(&self) -> &[u8] {
+        self.payload()
+    }
+}
+
+impl fmt::Debug for RecordRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.record().fmt(f)
+    }
+}

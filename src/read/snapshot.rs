@@ -1,0 +1,231 @@
+//! A fixed view of the log.
+
+use std::iter::FusedIterator;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, OnceLock};
+
+use super::CHUNK_BYTES;
+use super::record::{Record, RecordRef};
+use crate::error::{Damage, Error, Result};
+use crate::format::frame::FrameKind;
+use crate::format::segment_header;
+use crate::lsn::Lsn;
+use crate::memory::Region;
+use crate::segment::{Segment, Segments};
+
+/// The records of a log as they stood at one moment. It pins the segments that it sees: their bytes stay readable
+/// for as long as it lives, also when they are trimmed meanwhile.
+#[derive(Debug)]
+pub struct Snapshot {
+    segments: Arc<Segments>,
+    /// The mappings that records handed out borrow from, one for each segment once it is looked at.
+    regions: Box<[OnceLock<Arc<Region>>]>,
+    next: Lsn,
+}
+
+impl Snapshot {
+    /// Of `segments`, up to record `next`, which with all before it is published.
+    pub(crate) fn new(segments: Arc<Segments>, next: Lsn) -> Self {
+        let regions = segments.as_slice().iter().map(|_| OnceLock::new()).collect();
+        Self { segments, regions, next }
+    }
+
+    /// The first record in view, or [`Self::next_lsn`] if there is none.
+    #[must_use]
+    pub fn first_lsn(&self) -> Lsn {
+        self.segments.first_lsn().min(self.next)
+    }
+
+    /// One behind the last record in view.
+    #[must_use]
+    pub fn next_lsn(&self) -> Lsn {
+        self.next
+    }
+
+    /// Record `lsn`; `None` if it was given up while it was written.
+    ///
+    /// # Errors
+    /// [`Error::Trimmed`] or [`Error::NotAppended`] outside of the view, [`Error::Corrupt`] when it is damaged,
+    /// [`Error::Io`] when its segment cannot be opened.
+    pub fn get(&self, lsn: Lsn) -> Result<Option<Record<'_>>> {
+        let at = self.index_of(lsn)?;
+        let (segment, region) = (&self.segments.as_slice()[at], self.region(at)?);
+        Ok(record_in(segment, region, lsn)?.map(|(record, _)| record))
+    }
+
+    /// As [`Self::get`], with a share in the mapping of its own.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_ref(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
+        get_ref(&self.segments, self.next, lsn)
+    }
+
+    /// All records in view, in order. Nothing is allocated for a record; records not yet checked in this process are
+    /// checked as they are reached.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        self.range(..)
+    }
+
+    /// The records in view whose numbers lie in `range`.
+    #[must_use]
+    pub fn range(&self, range: impl RangeBounds<Lsn>) -> Iter<'_> {
+        let start = match range.start_bound() {
+            Bound::Included(&lsn) => lsn,
+            Bound::Excluded(&lsn) => lsn.next(),
+            Bound::Unbounded => Lsn::ZERO,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&lsn) => lsn.next(),
+            Bound::Excluded(&lsn) => lsn,
+            Bound::Unbounded => self.next,
+        };
+        Iter::new(self, start.max(self.first_lsn()), end.min(self.next))
+    }
+
+    fn index_of(&self, lsn: Lsn) -> Result<usize> {
+        index_of(&self.segments, self.next, lsn)
+    }
+
+    fn region(&self, at: usize) -> Result<&Arc<Region>> {
+        let cell = &self.regions[at];
+        match cell.get() {
+            Some(region) => Ok(region),
+            None => {
+                let region = self.segments.as_slice()[at].region()?;
+                Ok(cell.get_or_init(|| region))
+            }
+        }
+    }
+}
+
+impl<'s> IntoIterator for &'s Snapshot {
+    type Item = Result<Record<'s>>;
+    type IntoIter = Iter<'s>;
+
+    fn into_iter(self) -> Iter<'s> {
+        self.iter()
+    }
+}
+
+/// Record `lsn` of `segments`, whose records below `next` are published, with a share in its mapping.
+pub(crate) fn get_ref(segments: &Segments, next: Lsn, lsn: Lsn) -> Result<Option<RecordRef>> {
+    let segment = &segments.as_slice()[index_of(segments, next, lsn)?];
+    let region = segment.region()?;
+    let found = record_in(segment, &region, lsn)?.map(|(record, offset)| (offset, record.frame_bytes().len()));
+    Ok(found.map(|(offset, len)| RecordRef::new(region, offset, crate::format::frame::padded(len))))
+}
+
+/// The index of the segment that holds record `lsn`.
+fn index_of(segments: &Segments, next: Lsn, lsn: Lsn) -> Result<usize> {
+    if lsn >= next {
+        return Err(Error::NotAppended { lsn, next });
+    }
+    segments.find(lsn).ok_or(Error::Trimmed { lsn, first: segments.first_lsn() })
+}
+
+/// Record `lsn`, which the segment holds, and the offset of its frame; `None` if it was given up.
+fn record_in<'r>(segment: &Segment, region: &'r Region, lsn: Lsn) -> Result<Option<(Record<'r>, usize)>> {
+    let missing = || Error::corrupt(&segment.path(), 0, Some(lsn), Damage::MissingFrame);
+    let offset = segment.locate(region, lsn)?.ok_or_else(missing)?;
+    let bytes = region.bytes(0..region.published()).ok_or_else(missing)?;
+    let frame = segment.frame_at(bytes, offset)?;
+    Ok((frame.kind() == FrameKind::Data).then(|| (Record::new(frame), offset)))
+}
+
+/// An iterator over the records of a [`Snapshot`]. After an error it ends.
+#[derive(Debug)]
+pub struct Iter<'s> {
+    snapshot: &'s Snapshot,
+    /// The next record to be handed out, and the one to stop before.
+    next: Lsn,
+    end: Lsn,
+    at: Option<At<'s>>,
+}
+
+/// Where an iterator is.
+#[derive(Debug)]
+struct At<'s> {
+    index: usize,
+    segment: &'s Segment,
+    region: &'s Region,
+    offset: usize,
+    /// The segment's bytes as far as they have been checked.
+    checked: &'s [u8],
+}
+
+impl<'s> Iter<'s> {
+    fn new(snapshot: &'s Snapshot, next: Lsn, end: Lsn) -> Self {
+        Self { snapshot, next, end, at: None }
+    }
+
+    fn step(&mut self) -> Result<Option<Record<'s>>> {
+        while self.next < self.end {
+            let Some(at) = self.at.as_mut().filter(|at| at.offset < at.checked.len()) else {
+                self.refill()?;
+                continue;
+            };
+            let frame = at.segment.frame_at(at.checked, at.offset)?;
+            at.offset += frame.padded_len();
+            match frame.kind() {
+                FrameKind::Data => {
+                    self.next = frame.lsn().next();
+                    return Ok(Some(Record::new(frame)));
+                }
+                FrameKind::Void => self.next = frame.lsn().next(),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks on, or goes on to the next segment.
+    #[cold]
+    fn refill(&mut self) -> Result<()> {
+        let at = match self.at.take() {
+            None => self.enter(self.snapshot.index_of(self.next)?)?,
+            Some(at) if at.segment.ends_by(at.offset) => self.enter(at.index + 1)?,
+            Some(at) => at,
+        };
+        let frontier = at.segment.advance(at.region, |frontier| frontier.offset >= at.offset + CHUNK_BYTES)?;
+        if frontier.offset <= at.offset && !at.segment.ends_by(at.offset) {
+            // What a snapshot sees has been published, so the frame was there.
+            let path = at.segment.path();
+            return Err(Error::corrupt(&path, at.offset as u64, Some(self.next), Damage::MissingFrame));
+        }
+        let checked = at.region.bytes(0..frontier.offset).unwrap_or_default();
+        self.at = Some(At { checked, ..at });
+        Ok(())
+    }
+
+    fn enter(&self, index: usize) -> Result<At<'s>> {
+        let segments = self.snapshot.segments.as_slice();
+        let Some(segment) = segments.get(index) else {
+            return Err(Error::NotAppended { lsn: self.next, next: self.snapshot.next });
+        };
+        let region = self.snapshot.region(index)?;
+        let offset = if self.next <= segment.base_lsn() {
+            segment_header::LEN
+        } else {
+            let missing = || Error::corrupt(&segment.path(), 0, Some(self.next), Damage::MissingFrame);
+            segment.locate(region, self.next)?.ok_or_else(missing)?
+        };
+        Ok(At { index, segment, region, offset, checked: &[] })
+    }
+}
+
+impl<'s> Iterator for Iter<'s> {
+    type Item = Result<Record<'s>>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.next = self.end;
+        }
+        step.transpose()
+    }
+}
+
+impl FusedIterator for Iter<'_> {}

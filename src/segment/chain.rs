@@ -1,0 +1,110 @@
+//! Which segments count: those that the newest link leads back to.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::SegmentInfo;
+use super::directory::{FirstFrame, Found, LinkFrame};
+use crate::error::{Damage, Error, Result};
+use crate::format::link::SegmentEnd;
+use crate::format::{name, segment_header};
+
+/// A segment that counts.
+#[derive(Debug)]
+pub(crate) struct ChainLink {
+    pub(crate) info: SegmentInfo,
+    pub(crate) frame: LinkFrame,
+    /// Where its successor says that it ends; `None` for the newest.
+    pub(crate) end: Option<SegmentEnd>,
+}
+
+/// The segments found, sorted out.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    /// Those that count, oldest first.
+    pub(crate) links: Vec<ChainLink>,
+    /// Below the newest that counts, but no link leads to them: left over from a crash, a truncation or a trim.
+    pub(crate) superseded: Vec<u64>,
+    /// Above the newest that counts: spares, and what a crash left half written.
+    pub(crate) beyond: Vec<Found>,
+    /// The predecessor of the oldest, if its link names one: trimmed, or missing.
+    pub(crate) missing: Option<u64>,
+}
+
+impl Chain {
+    /// Follows the links from the newest segment that leads back without a damaged one on the way.
+    ///
+    /// A segment between others whose own link is damaged or absent ends the chain before it: whether that is a crash or
+    /// damage is for whoever looks at the evidence in [`Self::beyond`].
+    pub(crate) fn build(found: Vec<Found>, directory: &Path) -> Result<Self> {
+        let mut by_number: BTreeMap<u64, Found> = found.into_iter().map(|segment| (segment.number, segment)).collect();
+        let mut bound = u64::MAX;
+        loop {
+            let tip = by_number.range(..bound).rev().find(|(_, segment)| segment.link().is_some());
+            let Some((&tip, _)) = tip else { break };
+            match trace(&by_number, tip, directory)? {
+                Trace::Whole { numbers, missing } => return Ok(Self::sort_out(by_number, &numbers, missing)),
+                Trace::Broken(number) => bound = number,
+            }
+        }
+        let beyond = std::mem::take(&mut by_number).into_values().collect();
+        Ok(Self { beyond, ..Self::default() })
+    }
+
+    fn sort_out(mut by_number: BTreeMap<u64, Found>, numbers: &[u64], missing: Option<u64>) -> Self {
+        let mut chain = Self { missing, ..Self::default() };
+        let mut end = None;
+        for number in numbers {
+            let Some(segment) = by_number.remove(number) else { continue };
+            let FirstFrame::Link(frame) = segment.first else { continue };
+            let info =
+                SegmentInfo { number: *number, size: segment.size, salt: segment.salt, base_lsn: frame.base_lsn };
+            let predecessor = frame.link.previous;
+            let next_end = predecessor.map(|p| SegmentEnd { offset: p.end, next_lsn: frame.base_lsn, crc: p.crc });
+            chain.links.push(ChainLink { info, frame, end });
+            end = next_end;
+        }
+        chain.links.reverse();
+        let tip = numbers.first().copied().unwrap_or(0);
+        chain.beyond = by_number.split_off(&tip).into_values().collect();
+        chain.superseded = by_number.into_keys().collect();
+        chain
+    }
+}
+
+impl Found {
+    fn link(&self) -> Option<&LinkFrame> {
+        match &self.first {
+            FirstFrame::Link(frame) => Some(frame),
+            FirstFrame::Nothing | FirstFrame::Damaged => None,
+        }
+    }
+}
+
+enum Trace {
+    /// Newest first.
+    Whole { numbers: Vec<u64>, missing: Option<u64> },
+    /// The segment of this number is on the way, and has no link.
+    Broken(u64),
+}
+
+fn trace(by_number: &BTreeMap<u64, Found>, tip: u64, directory: &Path) -> Result<Trace> {
+    let mut numbers = vec![tip];
+    let mut current = tip;
+    loop {
+        let Some(frame) = by_number.get(&current).and_then(Found::link) else { return Ok(Trace::Broken(current)) };
+        let Some(previous) = frame.link.previous else { return Ok(Trace::Whole { numbers, missing: None }) };
+        let Some(before) = by_number.get(&previous.number) else {
+            return Ok(Trace::Whole { numbers, missing: Some(previous.number) });
+        };
+        let in_range = previous.end > segment_header::LEN as u64 && previous.end <= before.size;
+        let in_order = before.link().is_none_or(|link| link.base_lsn <= frame.base_lsn);
+        if previous.number >= current || !in_range || !in_order {
+            let path = directory.join(name::segment(current));
+            let offset = segment_header::LEN as u64;
+            return Err(Error::corrupt(&path, offset, Some(frame.base_lsn), Damage::FrameContents));
+        }
+        current = previous.number;
+        numbers.push(current);
+    }
+}

@@ -1,0 +1,140 @@
+//! The control page: watermarks for followers in other processes. Advisory: it is rebuilt at each open, made durable by
+//! nobody, and what it says is believed only as far as the frames bear it out.
+
+use std::io;
+
+use crate::error::{Error, Result};
+use crate::format::name;
+use crate::format::position::Position;
+use crate::lsn::Lsn;
+use crate::memory::SharedWords;
+use crate::storage::{Access, Storage};
+
+const LEN: u64 = 4096;
+const MAGIC: u64 = u64::from_le_bytes(*b"mapwctl\x01");
+
+/// The words of the page, by index. Each is written by the writer alone.
+#[derive(Clone, Copy)]
+enum Word {
+    /// Stored last when the page is set up, so that whoever sees it sees the rest.
+    Magic = 0,
+    LogIdLow = 1,
+    LogIdHigh = 2,
+    /// Different in each run of a writer.
+    Epoch = 3,
+    /// The writer's process, 0 after a clean shutdown.
+    WriterPid = 4,
+    /// Stored before `DurableLsn`, so that the position is never behind the number.
+    DurablePosition = 5,
+    DurableLsn = 6,
+    /// The number of the segment that takes appends.
+    ActiveSegment = 7,
+    /// 1 once a sync has failed.
+    Poisoned = 8,
+}
+
+/// The mapped page.
+#[derive(Debug)]
+pub(crate) struct ControlPage(SharedWords);
+
+impl ControlPage {
+    /// The writer's page of the log `log_id`, in the file that followers may have mapped already.
+    pub(crate) fn create(storage: &dyn Storage, log_id: u128) -> Result<Self> {
+        let path = storage.path().join(name::CONTROL);
+        let page = open_or_make(storage).map_err(|source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::NoSpace { path: storage.path().to_owned(), needed_bytes: LEN }
+            }
+            _ => Error::io("prepare", &path, source),
+        })?;
+        page.set(Word::Magic, 0);
+        page.set(Word::LogIdLow, log_id as u64);
+        page.set(Word::LogIdHigh, (log_id >> 64) as u64);
+        page.set(Word::WriterPid, u64::from(std::process::id()));
+        page.set(Word::Epoch, storage.random());
+        page.set(Word::Poisoned, 0);
+        Ok(page)
+    }
+
+    /// Shows the page, with its first watermarks in place, to followers.
+    pub(crate) fn show(&self) {
+        self.set(Word::Magic, MAGIC);
+    }
+
+    /// A follower's view of the page; `None` if there is none, or not of this log.
+    pub(crate) fn open(storage: &dyn Storage, log_id: u128) -> Option<Self> {
+        let file = storage.open(name::CONTROL, Access::Read).ok()?;
+        if file.len().ok()? != LEN {
+            return None;
+        }
+        let page = Self(SharedWords::new(file.map(LEN, Access::Read).ok()?));
+        let found = u128::from(page.get(Word::LogIdHigh)) << 64 | u128::from(page.get(Word::LogIdLow));
+        (page.get(Word::Magic) == MAGIC && found == log_id).then_some(page)
+    }
+
+    pub(crate) fn set_durable(&self, lsn: Lsn, position: Position) {
+        self.set(Word::DurablePosition, position.0);
+        self.set(Word::DurableLsn, lsn.0);
+    }
+
+    /// The last record that the writer has called durable, and the position up to which it has.
+    pub(crate) fn durable(&self) -> (Lsn, Position) {
+        let lsn = Lsn(self.get(Word::DurableLsn));
+        (lsn, Position(self.get(Word::DurablePosition)))
+    }
+
+    pub(crate) fn set_active_segment(&self, number: u64) {
+        self.set(Word::ActiveSegment, number);
+    }
+
+    /// What changes when the list of segments may have changed: the writer's run, and the segment that takes appends.
+    pub(crate) fn generation(&self) -> (u64, u64) {
+        (self.get(Word::Epoch), self.get(Word::ActiveSegment))
+    }
+
+    pub(crate) fn set_poisoned(&self) {
+        self.set(Word::Poisoned, 1);
+    }
+
+    pub(crate) fn set_closed(&self) {
+        self.set(Word::WriterPid, 0);
+    }
+
+    fn get(&self, word: Word) -> u64 {
+        self.0.load(word as usize)
+    }
+
+    fn set(&self, word: Word, value: u64) {
+        self.0.store(word as usize, value);
+    }
+}
+
+fn open_or_make(storage: &dyn Storage) -> io::Result<ControlPage> {
+    let existing = match storage.open(name::CONTROL, Access::Write) {
+        Ok(file) if file.len()? == LEN => Some(file),
+        Ok(_) => {
+            storage.remove(name::CONTROL)?;
+            None
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let file = match existing {
+        Some(file) => file,
+        None => {
+            let temporary = format!("{}{}", name::CONTROL, name::TEMPORARY_SUFFIX);
+            let file = storage.create(&temporary)?;
+            let made = file
+                .allocate(LEN)
+                .and_then(|()| file.write_at(&[0; LEN as usize], 0))
+                .and_then(|()| storage.rename(&temporary, name::CONTROL));
+            if made.is_err() {
+                // What is left of it is removed at the next open at the latest.
+                let _ = storage.remove(&temporary);
+            }
+            made?;
+            file
+        }
+    };
+    Ok(ControlPage(SharedWords::new(file.map(LEN, Access::Write)?)))
+}

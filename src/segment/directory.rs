@@ -1,0 +1,179 @@
+//! What stands in the directory of a log.
+
+use std::io;
+
+use crate::error::{Damage, Error, FileKind, Result};
+use crate::format::frame::{Frame, FrameKind, padded};
+use crate::format::link::{self, Link};
+use crate::format::name::{self, Name};
+use crate::format::segment_header::{self, HeaderFault, SegmentHeader};
+use crate::lsn::Lsn;
+use crate::storage::{Access, Storage};
+
+/// Bytes at the start of a segment that hold its header and its link, whatever that carries.
+const PREFIX_LEN: usize = segment_header::LEN + padded(link::FRAME_LEN_MAX);
+
+/// The names found, before any file is opened.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// Numbers of segments, ascending.
+    pub(crate) segments: Vec<u64>,
+    /// Names of unfinished files.
+    pub(crate) temporaries: Vec<String>,
+    pub(crate) has_lock: bool,
+}
+
+/// Lists the directory; an error if it is not, or not only, a log's.
+pub(crate) fn list(storage: &dyn Storage) -> Result<Listing> {
+    let mut listing = Listing::default();
+    let mut foreign: Option<Vec<u8>> = None;
+    let mut bad: Option<(Vec<u8>, FileKind)> = None;
+    let visited = storage.entries(&mut |name, kind| {
+        let parsed = Name::parse(name);
+        let regular = kind == FileKind::Regular;
+        match parsed {
+            Name::Pins if kind == FileKind::Directory => {}
+            Name::Foreign => drop(foreign.get_or_insert_with(|| name.to_owned())),
+            _ if !regular => drop(bad.get_or_insert_with(|| (name.to_owned(), kind))),
+            Name::BadSegment | Name::Pins => drop(bad.get_or_insert_with(|| (name.to_owned(), FileKind::Regular))),
+            Name::Segment(number) => listing.segments.push(number),
+            Name::Temporary => listing.temporaries.push(String::from_utf8_lossy(name).into_owned()),
+            Name::Lock => listing.has_lock = true,
+            Name::Control => {}
+        }
+    });
+    visited.map_err(|source| Error::io("list", storage.path(), source))?;
+    let path = |name: &[u8]| storage.path().join(String::from_utf8_lossy(name).as_ref());
+    if let Some((name, kind)) = bad {
+        return Err(match kind {
+            FileKind::Regular => Error::NotALog { path: path(&name) },
+            found => Error::NotARegularFile { path: path(&name), found },
+        });
+    }
+    // Beside segments a stray file does no harm. Without any, the directory is somebody else's.
+    if let Some(name) = foreign.filter(|_| listing.segments.is_empty()) {
+        return Err(Error::NotALog { path: path(&name) });
+    }
+    listing.segments.sort_unstable();
+    Ok(listing)
+}
+
+/// A segment's identity and how it is tied to the others.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) number: u64,
+    pub(crate) size: u64,
+    pub(crate) salt: u32,
+    pub(crate) log_id: u128,
+    pub(crate) first: FirstFrame,
+}
+
+impl Found {
+    /// Whether frames follow its header in good order: then neither will ever change.
+    pub(crate) fn is_linked(&self) -> bool {
+        matches!(self.first, FirstFrame::Link(_))
+    }
+}
+
+/// The first frame of a segment.
+#[derive(Debug, Clone)]
+pub(crate) enum FirstFrame {
+    Link(LinkFrame),
+    /// No commit word: a spare, as far as can be seen here.
+    Nothing,
+    Damaged,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct LinkFrame {
+    pub(crate) link: Link,
+    /// The number of the segment's first record.
+    pub(crate) base_lsn: Lsn,
+}
+
+/// Reads header and link of segment `number`, and checks the header against name and length. `None` if the file is gone.
+pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found>> {
+    let name = name::segment(number);
+    let path = storage.path().join(&name);
+    let failed = |operation| {
+        let path = path.clone();
+        move |source| Error::io(operation, &path, source)
+    };
+    let file = match storage.open(&name, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("open")(error)),
+    };
+    let mut prefix = vec![0; PREFIX_LEN];
+    let read = file.read_at(&mut prefix, 0).map_err(failed("read"))?;
+    let corrupt = |offset: usize, damage| Err(Error::corrupt(&path, offset as u64, None, damage));
+    let Some((header, rest)) = prefix[..read].split_first_chunk::<{ segment_header::LEN }>() else {
+        return corrupt(0, Damage::FileLength { expected: segment_header::LEN as u64, found: read as u64 });
+    };
+    let header = match SegmentHeader::parse(header) {
+        Ok(header) => header,
+        Err(HeaderFault::Version(found)) => {
+            return Err(Error::Version { path, found, supported: crate::format::VERSION });
+        }
+        Err(HeaderFault::Damaged { offset, damage }) => return corrupt(offset, damage),
+    };
+    if header.number() != number {
+        return corrupt(0, Damage::SegmentNumber { expected: number, found: header.number() });
+    }
+    let found = file.len().map_err(failed("read the length of"))?;
+    if found != header.segment_size() {
+        return corrupt(0, Damage::FileLength { expected: header.segment_size(), found });
+    }
+    Ok(Some(Found {
+        number,
+        size: header.segment_size(),
+        salt: header.salt(),
+        log_id: header.log_id(),
+        first: first_frame(rest, header),
+    }))
+}
+
+fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
+    let parsed = Frame::parse(rest).and_then(|frame| {
+        // The link's own number is the segment's first; the walk compares it with the predecessor's.
+        let frame = Frame::parse_checked(rest, header.salt(), frame.lsn())?;
+        if frame.kind() != FrameKind::Link {
+            return Err(Damage::FrameKind(frame.kind() as u8));
+        }
+        Ok(LinkFrame { link: Link::parse(frame.payload())?, base_lsn: frame.lsn() })
+    });
+    match parsed {
+        Ok(link) => FirstFrame::Link(link),
+        Err(Damage::MissingFrame) => FirstFrame::Nothing,
+        Err(_) => FirstFrame::Damaged,
+    }
+}
+
+/// Inspects all of `numbers`, which belong to one log. Those that are gone meanwhile are left out.
+pub(crate) fn inspect_all(storage: &dyn Storage, numbers: &[u64]) -> Result<Vec<Found>> {
+    let mut found = Vec::with_capacity(numbers.len());
+    for &number in numbers {
+        found.extend(inspect(storage, number)?);
+    }
+    let log_id = common_log_id(&found);
+    match found.iter().find(|segment| segment.log_id != log_id) {
+        None => Ok(found),
+        Some(odd) => {
+            let path = storage.path().join(name::segment(odd.number));
+            Err(Error::corrupt(&path, 0, None, Damage::ForeignSegment { expected: log_id, found: odd.log_id }))
+        }
+    }
+}
+
+/// The identity that most segments have (Boyer and Moore's majority vote), so that the error names the odd one.
+fn common_log_id(found: &[Found]) -> u128 {
+    let mut candidate = (0, 0_usize);
+    for segment in found {
+        candidate = match candidate {
+            (_, 0) => (segment.log_id, 1),
+            (id, count) if id == segment.log_id => (id, count + 1),
+            (id, count) => (id, count - 1),
+        };
+    }
+    candidate.0
+}

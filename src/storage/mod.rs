@@ -1,0 +1,167 @@
+//! The seam between the log and the system: every system call goes through these two traits, mapping included.
+//!
+//! [`Disk`] is the real thing. Tests put a simulated or a failing disk in its place.
+
+mod buffer;
+mod disk;
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+pub use buffer::DeviceBuffer;
+pub use disk::Disk;
+
+use crate::error::FileKind;
+use crate::memory::Mapping;
+
+/// Whether a file is opened or mapped for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// The outcome of [`Storage::lock`].
+#[derive(Debug)]
+pub enum Lock {
+    /// Held until this value is dropped.
+    Held(Box<dyn LockGuard>),
+    /// Somebody else holds it: the process of this number, where it is known.
+    Busy(Option<u32>),
+}
+
+/// Holds a lock until it is dropped.
+pub trait LockGuard: Debug + Send + Sync {
+    /// Leaves this process's number for those who find the lock busy.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    fn sign(&self) -> io::Result<()>;
+}
+
+/// One directory.
+pub trait Storage: Debug + Send + Sync {
+    /// Its path, for messages.
+    fn path(&self) -> &Path;
+
+    /// Shows each entry's name and kind to `visit`, in no particular order.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    fn entries(&self, visit: &mut dyn FnMut(&[u8], FileKind)) -> io::Result<()>;
+
+    /// Takes the exclusive lock on file `name`, which is created if it is missing. Does not wait.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    fn lock(&self, name: &str) -> io::Result<Lock>;
+
+    /// Creates file `name`, which must not exist.
+    ///
+    /// # Errors
+    /// When it exists or cannot be created.
+    fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>>;
+
+    /// Opens the regular file `name`; follows no symbolic link.
+    ///
+    /// # Errors
+    /// When it does not exist, is not a regular file or cannot be opened.
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>>;
+
+    /// Gives file `from` the name `to`, which must be free.
+    ///
+    /// # Errors
+    /// When `to` exists or the system refuses.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes the name of a file. Mappings of it stay valid.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes all changes of names durable.
+    ///
+    /// # Errors
+    /// When the system reports one.
+    fn sync_directory(&self) -> io::Result<()>;
+
+    /// Reads `range` of a file's mapping into memory, so that a bad sector is an error here and not a signal later.
+    ///
+    /// # Errors
+    /// When the device cannot read it.
+    fn load(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()>;
+
+    /// A number that nobody can predict.
+    fn random(&self) -> u64;
+}
+
+/// One open file.
+pub trait StorageFile: Debug + Send + Sync {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// When the system reports one.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether it is empty.
+    ///
+    /// # Errors
+    /// When the system reports one.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Gives the file a length of `len` bytes, with blocks behind every byte of it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] when there is no room, or what the system reports.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Reads up to `bytes.len()` bytes at `offset`, fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// As [`Self::read_at`], but what the device holds, not the page cache, where the file system can tell them apart.
+    /// `offset` is a multiple of 4096.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn read_device_at(&self, buffer: &mut DeviceBuffer, offset: u64) -> io::Result<usize>;
+
+    /// Makes the file's bytes and length durable.
+    ///
+    /// # Errors
+    /// What the system reports; the bytes must then be taken for lost.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Drops what the page cache holds of the file, as far as it can: a hint.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn drop_cache(&self) -> io::Result<()>;
+
+    /// Maps the first `len` bytes, which the file has.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn map(&self, len: u64, access: Access) -> io::Result<Mapping>;
+
+    /// Makes `range` of this file's mapping durable.
+    ///
+    /// # Errors
+    /// What the system reports; the bytes must then be taken for lost.
+    fn sync_mapping(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()>;
+}

@@ -1,0 +1,40 @@
+//! Appending, reading back, reopening.
+
+use mapwal::{Error, Lsn, Visibility};
+
+use crate::support::{assert_records, open, payload, read_only, small, try_open};
+
+#[test]
+fn records_come_back_in_order_after_a_clean_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), &small());
+    for number in 1..=2000 {
+        assert_eq!(log.append(7, &payload(number)).unwrap(), Lsn(number));
+    }
+    assert_records(&log.snapshot().unwrap(), 1, 2000);
+    assert_eq!(log.sync().unwrap(), Lsn(2000));
+    log.close().unwrap();
+    let log = open(dir.path(), &small());
+    assert!(log.recovery().clean, "{:?}", log.recovery());
+    assert_records(&log.snapshot().unwrap(), 1, 2000);
+    for number in 2001..=4000 {
+        assert_eq!(log.append(7, &payload(number)).unwrap(), Lsn(number));
+    }
+    drop(log);
+    let log = open(dir.path(), &small());
+    assert!(!log.recovery().clean, "{:?}", log.recovery());
+    assert_records(&log.snapshot().unwrap(), 1, 4000);
+    assert_eq!(log.append(7, &payload(4001)).unwrap(), Lsn(4001));
+    for number in [1, 2, 17, 1999, 2000, 2001, 3999, 4001] {
+        assert_eq!(log.get(Lsn(number)).unwrap().unwrap().payload(), payload(number));
+    }
+    assert!(matches!(log.get(Lsn(4002)), Err(Error::NotAppended { .. })));
+    let mut follower = log.follow(Lsn(1), Visibility::Published).unwrap();
+    for number in 1..=4001 {
+        assert_eq!(follower.next().unwrap().unwrap().payload(), payload(number));
+    }
+    assert!(follower.next().unwrap().is_none());
+    let reader = read_only(dir.path()).unwrap();
+    assert_records(&reader.snapshot().unwrap(), 1, 4001);
+    assert!(matches!(try_open(dir.path(), &small()), Err(Error::Locked { pid: Some(_), .. })));
+}

@@ -1,0 +1,6 @@
+//! Behaviour through the public interface.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails says so by panicking")]
+
+mod basics;
+mod support;

@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::segment::chain::Chain;
 use crate::segment::control::ControlPage;
 use crate::segment::directory::{self, Listing};
-use crate::segment::prepare::prepare;
+use crate::segment::prepare::{prepare, zero_fill};
 use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList};
 use crate::storage::{Access, Disk, Lock, LockGuard, Storage};
 
@@ -178,6 +178,9 @@ impl Opening<'_> {
         let file = self.storage.open(&name, Access::Write).map_err(failed("open"))?;
         // What recovery read ahead stands in the page cache in large folios, and each sync would write a whole one.
         file.drop_cache().map_err(failed("drop the cache of"))?;
+        // The rest is zeros already, recovery has looked; written again it stands in the page cache as single pages.
+        let never = AtomicBool::new(false);
+        zero_fill(&*file, offset as u64, info.size, &never).map_err(failed("write"))?;
         let mapping = file.map(info.size, Access::Write).map_err(failed("map"))?;
         let region = Arc::new(Region::live(mapping, offset));
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&shared.cache));

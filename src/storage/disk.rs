@@ -167,6 +167,13 @@ impl Storage for Disk {
         raw.advise_range(Advice::WillNeed, range.start, range.len())
     }
 
+    fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
+        let Some(raw) = mapping.as_file() else { return Ok(()) };
+        #[cfg(target_os = "linux")]
+        raw.advise_range(Advice::PopulateWrite, range.start, range.len())?;
+        Ok(())
+    }
+
     fn random(&self) -> u64 {
         // Each `RandomState` has keys of its own from the system's random numbers.
         RandomState::new().build_hasher().finish()

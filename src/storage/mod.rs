@@ -96,6 +96,12 @@ pub trait Storage: Debug + Send + Sync {
     /// When the device cannot read it.
     fn load(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()>;
 
+    /// Makes `range` of a file's writable mapping ready for stores, so that they do not fault one by one: a hint.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()>;
+
     /// A number that nobody can predict.
     fn random(&self) -> u64;
 }

@@ -115,7 +115,34 @@ pub enum Error {
         /// The next number to be handed out.
         next: Lsn,
     },
-    /// A blocking call from inside an `append_with` closure of the same thread: it would wait for itself.
+    /// The record was removed by a truncation of the log's suffix while the call waited for it.
+    #[error("record {lsn} was truncated while it was waited for")]
+    Truncated {
+        /// The record.
+        lsn: Lsn,
+    },
+    /// Records that the follower had handed out, or passed, were truncated. It goes on with record `to`.
+    #[error("the log was truncated; the follower goes back to record {to}")]
+    Rewound {
+        /// The next record that the follower will hand out.
+        to: Lsn,
+    },
+    /// The log was dropped before the record became durable.
+    #[error("log was closed")]
+    Closed,
+    /// A metadata slot's number or the length of its value is out of range. Nothing was written.
+    #[error("metadata of {len} bytes in slot {slot}; a log has {slots} slots of at most {len_max} bytes")]
+    MetaTooLarge {
+        /// The slot asked for.
+        slot: usize,
+        /// The value's length in bytes.
+        len: usize,
+        /// Slots of a log.
+        slots: usize,
+        /// The most bytes in one.
+        len_max: usize,
+    },
+    /// A call from inside an `append_with` closure of the same thread, that would wait for that closure.
     #[error("called from inside an append_with closure")]
     InsideAppend,
     /// All 2^64 record numbers or all 2^32 segment numbers are used up.
@@ -325,7 +352,7 @@ pub enum Damage {
         /// From its header.
         found: Lsn,
     },
-    /// The contents of a link, seal, trim or metadata frame make no sense.
+    /// The contents of a link, seal or metadata frame make no sense.
     #[error("contents of the frame are invalid")]
     FrameContents,
     /// A segment does not end where and as its successor says.

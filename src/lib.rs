@@ -13,10 +13,11 @@ mod segment;
 mod storage;
 
 pub use error::{Corruption, Damage, Error, Evidence, FileKind, LayoutMismatch, Result};
-pub use log::{Log, RecoveryReport};
+pub use log::{Log, Pin, RecoveryReport, SealedSegment, Stats};
 pub use lsn::Lsn;
 pub use options::Options;
 pub use read::{Follower, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
+pub use segment::{SegmentSummary, verify_segment};
 
 /// The seam below the log, for this crate's own tests: not part of the published interface.
 #[cfg(feature = "testing")]

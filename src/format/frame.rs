@@ -54,8 +54,6 @@ pub(crate) enum FrameKind {
     Close = 6,
     /// A metadata slot's new value.
     Meta = 7,
-    /// Segments below a number are dropped.
-    Trim = 8,
 }
 
 impl FrameKind {
@@ -68,7 +66,6 @@ impl FrameKind {
             5 => Self::Truncate,
             6 => Self::Close,
             7 => Self::Meta,
-            8 => Self::Trim,
             _ => return None,
         })
     }

@@ -1,4 +1,4 @@
-//! Contents of the frames by which the log ties its segments together: link, seal, truncate, trim, metadata.
+//! Contents of the frames by which the log ties its segments together: link, seal, truncate, metadata.
 
 use std::mem::size_of;
 
@@ -141,8 +141,7 @@ fn split_meta(bytes: &[u8]) -> Result<(usize, &[u8], &[u8]), Damage> {
     Ok((slot, value, rest))
 }
 
-/// The payload of a frame that carries one number: a seal (the next segment's), a trim (the oldest segment kept) or a
-/// truncate (the last LSN kept).
+/// The payload of a frame that carries one number: a seal (the next segment's) or a truncate (the last LSN kept).
 pub(crate) fn encode_number(number: u64) -> [u8; 8] {
     number.to_le_bytes()
 }

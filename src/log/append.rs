@@ -1,6 +1,7 @@
 //! Appending.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use super::Log;
 use super::shared::{Active, Shared};
@@ -15,6 +16,7 @@ thread_local! {
 }
 
 /// An error inside of an `append_with` closure: what waits for all appends would wait for this one.
+#[inline]
 pub(super) fn check_outside() -> Result<()> {
     if INSIDE.get() == 0 { Ok(()) } else { Err(Error::InsideAppend) }
 }
@@ -33,18 +35,67 @@ impl Log {
     #[inline]
     pub fn append(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
         let shared = &*self.shared;
-        let frame_len = shared.frame_len(payload.len() as u64)?;
-        let place = shared.reserve(frame_len, 1)?;
+        let place = shared.reserve_record(payload.len() as u64)?;
         let lsn = lsn_of(&place);
         shared.publish(place, record(FrameKind::Data, tag, lsn), payload);
         Ok(lsn)
     }
 
+    /// As [`Log::append`], with a payload that is given in several parts.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_vectored(&self, tag: u16, parts: &[&[u8]]) -> Result<Lsn> {
+        let shared = &*self.shared;
+        let len = parts.iter().map(|part| part.len()).sum();
+        let mut place = shared.reserve_record(len as u64)?;
+        let lsn = lsn_of(&place);
+        let mut at = frame::HEADER_LEN;
+        for part in parts {
+            place.write(at, part);
+            at += part.len();
+        }
+        shared.publish_written(place, record(FrameKind::Data, tag, lsn), len);
+        Ok(lsn)
+    }
+
+    /// Appends several records, of type number and payload each, with consecutive numbers, which are returned. Readers
+    /// see all of them or none, also after a crash. A batch fits into one segment.
+    ///
+    /// # Errors
+    /// As [`Log::append`]; [`Error::RecordTooLarge`] with the length of all frames, less one header, when they do not fit
+    /// into a segment together.
+    pub fn append_batch(&self, records: &[(u16, &[u8])]) -> Result<Range<Lsn>> {
+        let shared = &*self.shared;
+        let Some((start, rest)) = records.split_first() else {
+            let next = shared.next_lsn();
+            return Ok(next..next);
+        };
+        let mut place = shared.reserve_batch(records)?;
+        let first = lsn_of(&place);
+        let next = Lsn(first.0 + records.len() as u64);
+        // Last first: readers come from the front, and see nothing until the first frame is there, which then ends a
+        // complete batch.
+        let mut flags = 0;
+        for (index, (tag, payload)) in rest.iter().enumerate().rev() {
+            let records_in_front = u32::try_from(index + 1).expect("they fit into a segment");
+            let front_len = place.len() - frame_len(payload);
+            let (front, last) = place.split(front_len, records_in_front);
+            let lsn = Lsn(first.0 + u64::from(records_in_front));
+            shared.publish(last, FrameHead { flags, ..record(FrameKind::Data, *tag, lsn) }, payload);
+            flags = frame::FLAG_BATCH_CONTINUES;
+            place = front;
+        }
+        let (tag, payload) = start;
+        shared.publish(place, FrameHead { flags, ..record(FrameKind::Data, *tag, first) }, payload);
+        Ok(first..next)
+    }
+
     /// Appends a record of `len` bytes that `fill` writes in place. It is given zeros.
     ///
     /// If `fill` panics, the record is given up: its number is used, readers pass over it, and the panic goes on. While
-    /// `fill` runs, records appended later by other threads wait to be published; it must not wait for them. Calls
-    /// from inside it that would wait for it return [`Error::InsideAppend`].
+    /// `fill` runs, records appended later by other threads wait to be published; it must not wait for them. Calls from
+    /// inside it that append, or would wait for it, return [`Error::InsideAppend`].
     ///
     /// # Errors
     /// As [`Log::append`].
@@ -54,8 +105,7 @@ impl Log {
     #[inline]
     pub fn append_with(&self, tag: u16, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
         let shared = &*self.shared;
-        let frame_len = shared.frame_len(len as u64)?;
-        let place = shared.reserve(frame_len, 1)?;
+        let place = shared.reserve_record(len as u64)?;
         let lsn = lsn_of(&place);
         let mut filling = Filling { shared, place: Some(place), kind: FrameKind::Void, tag, lsn, len };
         INSIDE.set(INSIDE.get() + 1);
@@ -99,14 +149,34 @@ fn record(kind: FrameKind, tag: u16, lsn: Lsn) -> FrameHead {
     FrameHead { kind, flags: 0, tag, lsn, durable_lag: 0 }
 }
 
+/// Bytes that the frame of `payload` takes, padding included.
+fn frame_len(payload: &[u8]) -> usize {
+    frame::padded(frame::HEADER_LEN + payload.len())
+}
+
 impl Shared {
-    /// Bytes that a frame takes, padding included.
+    /// A place for one record with so many bytes of payload.
     #[inline]
-    fn frame_len(&self, payload_len: u64) -> Result<usize> {
-        if payload_len > self.payload_len_max {
-            return Err(Error::RecordTooLarge { len: payload_len, max: self.payload_len_max });
+    fn reserve_record(&self, payload_len: u64) -> Result<Reservation<'_, Active>> {
+        check_outside()?;
+        let max = self.payload_len_max;
+        if payload_len > max {
+            return Err(Error::RecordTooLarge { len: payload_len, max });
         }
         // Bounded by a segment's size, which is mapped.
-        Ok(frame::padded(frame::HEADER_LEN + payload_len as usize))
+        self.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1)
+    }
+
+    /// A place for all of `records`.
+    fn reserve_batch(&self, records: &[(u16, &[u8])]) -> Result<Reservation<'_, Active>> {
+        check_outside()?;
+        let max = self.payload_len_max;
+        let lens = records.iter().map(|(_, payload)| frame_len(payload) as u64);
+        let len = lens.fold(0_u64, u64::saturating_add);
+        let padded_max = frame::padded(frame::HEADER_LEN + max as usize) as u64;
+        match u32::try_from(records.len()) {
+            Ok(count) if len <= padded_max => self.reserve(len as usize, count),
+            _ => Err(Error::RecordTooLarge { len: len - frame::HEADER_LEN as u64, max }),
+        }
     }
 }

@@ -13,25 +13,61 @@ use crate::lsn::Lsn;
 /// The durable watermark, the waiters, and the failure that ends both.
 #[derive(Debug)]
 pub(crate) struct Durability {
-    /// The place up to which everything is durable. Stored by the leader after `msync` returned; appenders read it
-    /// relaxed, since any value that it ever had is true for ever.
+    /// The place up to which everything that counts is durable. Stored by the leader after `msync` returned; appenders
+    /// read it relaxed, since whatever it once was stays true.
     position: AtomicU64,
+    /// An append that reaches this position wakes the background thread; `u64::MAX` if none shall. Relaxed: a hint, read
+    /// by every append, next to what it reads anyway.
+    sync_at: AtomicU64,
     /// Release by the leader, after the position; acquire by those who acknowledge.
     lsn: AtomicU64,
     /// Set by the first failed sync, before its leader wakes anyone.
     poison: OnceLock<Arc<io::Error>>,
-    /// Whether a thread is syncing just now: one `msync` at a time, since two can take each other's error.
-    leading: Mutex<bool>,
+    turn: Mutex<Turn>,
     changed: Condvar,
 }
 
-/// A leader's right to sync; others wait until it is dropped.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Whether a thread is syncing, or truncating, just now: one `msync` at a time, since two can take each other's
+    /// error.
+    leading: bool,
+    waiters: usize,
+    /// The last records kept by the truncations since the oldest of the waiters began to wait.
+    cuts: Vec<Lsn>,
+}
+
+/// What somebody waits for: both must have become durable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Goal {
+    pub(crate) lsn: Lsn,
+    pub(crate) position: Position,
+}
+
+/// The right to sync or truncate; others wait until it is dropped.
 pub(crate) struct Leading<'d>(&'d Durability);
 
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
-        *self.0.leading.lock() = false;
+        self.0.turn.lock().leading = false;
         self.0.changed.notify_all();
+    }
+}
+
+/// One who waits, from before the first look to the last.
+struct Waiter<'d> {
+    durability: &'d Durability,
+    /// The truncations that were there before.
+    seen: usize,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut turn = self.durability.turn.lock();
+        turn.waiters -= 1;
+        if turn.waiters == 0 {
+            turn.cuts.clear();
+        }
     }
 }
 
@@ -39,9 +75,10 @@ impl Durability {
     pub(crate) fn new(lsn: Lsn, position: Position) -> Self {
         Self {
             position: AtomicU64::new(position.0),
+            sync_at: AtomicU64::new(u64::MAX),
             lsn: AtomicU64::new(lsn.0),
             poison: OnceLock::new(),
-            leading: Mutex::new(false),
+            turn: Mutex::default(),
             changed: Condvar::new(),
         }
     }
@@ -51,19 +88,38 @@ impl Durability {
         Position(self.position.load(Ordering::Relaxed))
     }
 
+    /// Whether an append at `position` shall wake the background thread.
+    #[inline]
+    pub(crate) fn is_due(&self, position: Position) -> bool {
+        position.0 >= self.sync_at.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_due(&self, position: Position) {
+        self.sync_at.store(position.0, Ordering::Relaxed);
+    }
+
     pub(crate) fn lsn(&self) -> Lsn {
         Lsn(self.lsn.load(Ordering::Acquire))
     }
 
-    /// Called by the leader only, so the two never go backwards.
+    /// Called by the leader only. The position never goes backwards.
     pub(crate) fn advance(&self, lsn: Lsn, position: Position) {
         self.position.store(position.0, Ordering::Release);
         self.lsn.store(lsn.0, Ordering::Release);
     }
 
-    pub(crate) fn poison(&self, error: io::Error) {
-        // The first failure is the one that counts.
-        let _ = self.poison.set(Arc::new(error));
+    /// Called by the leader only: records behind `lsn` do not count any more.
+    pub(crate) fn cut(&self, lsn: Lsn) {
+        let mut turn = self.turn.lock();
+        self.lsn.fetch_min(lsn.0, Ordering::Release);
+        if turn.waiters > 0 {
+            turn.cuts.push(lsn);
+        }
+    }
+
+    pub(crate) fn poison(&self, error: io::Error) -> Error {
+        let source = self.poison.get_or_init(|| Arc::new(error));
+        Error::Poisoned { durable: self.lsn(), source: Arc::clone(source) }
     }
 
     /// An error once a sync has failed.
@@ -74,30 +130,91 @@ impl Durability {
         }
     }
 
-    /// Returns once `reached`, syncing by `sync` whenever nobody else does. Those who come while a sync runs form the
-    /// next group: the first of them to wake leads it.
-    pub(crate) fn wait(&self, reached: impl Fn(Lsn, Position) -> bool, sync: impl Fn() -> Result<()>) -> Result<()> {
+    fn is_reached(&self, goal: Goal) -> Result<bool> {
+        let reached = self.lsn() >= goal.lsn && self.position.load(Ordering::Acquire) >= goal.position.0;
+        // Read after the watermark: nothing is acknowledged once a sync has failed.
+        self.check()?;
+        Ok(reached)
+    }
+
+    /// Returns once `goal` is durable, syncing by `sync` whenever nobody else does. Those who come while a sync runs
+    /// form the next group: the first of them to wake leads it.
+    pub(crate) fn wait(&self, goal: Goal, sync: impl Fn() -> Result<()>) -> Result<()> {
+        if self.is_reached(goal)? {
+            return Ok(());
+        }
+        let waiter = self.register();
+        let mut led = false;
         loop {
-            let done = reached(self.lsn(), Position(self.position.load(Ordering::Acquire)));
-            // Read after the watermark: nothing is acknowledged once a sync has failed.
-            self.check()?;
-            if done {
+            let reached = self.is_reached(goal)?;
+            // A sync led from here covers all that had been reserved: what it leaves out was truncated before.
+            if waiter.was_cut(goal.lsn) || (led && !reached) {
+                return Err(Error::Truncated { lsn: goal.lsn });
+            }
+            if reached {
                 return Ok(());
             }
-            let Some(leading) = self.lead() else { continue };
-            sync()?;
-            drop(leading);
+            if let Some(leading) = self.lead_or_wait() {
+                sync()?;
+                led = true;
+                drop(leading);
+            }
         }
     }
 
-    /// Waits until no sync runs. If one ran, returns `None`, and the caller looks whether it was enough.
-    pub(crate) fn lead(&self) -> Option<Leading<'_>> {
-        let mut leading = self.leading.lock();
-        if *leading {
-            self.changed.wait(&mut leading);
+    fn register(&self) -> Waiter<'_> {
+        let mut turn = self.turn.lock();
+        turn.waiters += 1;
+        Waiter { durability: self, seen: turn.cuts.len() }
+    }
+
+    /// Becomes the leader; or waits until the one there is has finished and returns `None`.
+    fn lead_or_wait(&self) -> Option<Leading<'_>> {
+        let mut turn = self.turn.lock();
+        if turn.leading {
+            self.changed.wait(&mut turn);
             return None;
         }
-        *leading = true;
+        turn.leading = true;
         Some(Leading(self))
+    }
+
+    /// Becomes the leader, as soon as nobody else is.
+    pub(crate) fn lead(&self) -> Leading<'_> {
+        loop {
+            if let Some(leading) = self.lead_or_wait() {
+                return leading;
+            }
+        }
+    }
+}
+
+impl Waiter<'_> {
+    fn was_cut(&self, lsn: Lsn) -> bool {
+        self.durability.turn.lock().cuts[self.seen..].iter().any(|&kept| lsn > kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reused_number_does_not_inherit_an_acknowledgement() {
+        let durability = Durability::new(Lsn(10), Position(100));
+        let waiter = durability.register();
+        durability.cut(Lsn(5));
+        durability.advance(Lsn(12), Position(200));
+        assert!(waiter.was_cut(Lsn(6)) && !waiter.was_cut(Lsn(5)));
+        assert!(!durability.register().was_cut(Lsn(6)));
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_after_a_failure() {
+        let durability = Durability::new(Lsn(10), Position(100));
+        let goal = Goal { lsn: Lsn(10), position: Position::ZERO };
+        durability.wait(goal, || unreachable!("already durable")).expect("durable");
+        durability.poison(io::Error::other("gone"));
+        assert!(matches!(durability.wait(goal, || unreachable!()), Err(Error::Poisoned { .. })));
     }
 }

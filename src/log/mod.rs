@@ -1,27 +1,38 @@
 //! The log: append, sync, recover, retain.
 
 mod append;
+mod background;
 mod durability;
 mod evidence;
+mod meta;
 mod open;
+mod pins;
 mod recover;
 mod report;
+mod sealed;
 mod shared;
 mod spare;
+mod stats;
+mod trim;
+mod truncate;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+pub use pins::Pin;
 pub use report::RecoveryReport;
+pub use sealed::SealedSegment;
+pub use stats::Stats;
 
 use crate::error::{Error, Result};
 use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::format::name;
+use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::read::{Follower, RecordRef, Snapshot, Source, Visibility, get_ref};
 use crate::storage::LockGuard;
+use durability::Goal;
 use shared::{Rotation, Shared};
 
 /// A write-ahead log in a directory, open for reading and writing.
@@ -64,9 +75,13 @@ impl Log {
         open::open_directory(path.as_ref(), options)
     }
 
-    fn assemble(shared: Shared, rotation: Rotation, lock: Box<dyn LockGuard>) -> Self {
+    fn assemble(shared: Shared, rotation: Rotation, lock: Box<dyn LockGuard>) -> Result<Self> {
         *shared.rotation.lock() = Some(rotation);
-        Self { shared: Arc::new(shared), lock }
+        let log = Self { shared: Arc::new(shared), lock };
+        if log.shared.background.has_policy() {
+            log.shared.background.start(&log.shared)?;
+        }
+        Ok(log)
     }
 
     /// The directory.
@@ -93,25 +108,39 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Poisoned`] when this sync or an earlier one failed: from then on no call reports success, and only
-    /// dropping the log and opening it again finds out what is durable. [`Error::InsideAppend`].
+    /// dropping the log and opening it again finds out what is durable. [`Error::Truncated`] when some of the records were
+    /// truncated meanwhile; [`Error::InsideAppend`].
     pub fn sync(&self) -> Result<Lsn> {
         append::check_outside()?;
-        self.shared.wait_position(self.shared.reserved_end())?;
+        self.shared.wait(self.shared.everything())?;
         Ok(self.durable_lsn())
     }
 
     /// Returns once record `lsn` and all before it are durable, and makes them so if nobody else does.
     ///
     /// # Errors
-    /// [`Error::NotAppended`], and as [`Log::sync`].
+    /// [`Error::NotAppended`]; [`Error::Truncated`] when it is truncated meanwhile; and as [`Log::sync`].
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
         append::check_outside()?;
-        let shared = &*self.shared;
-        let next = shared.next_lsn();
-        if lsn >= next {
-            return Err(Error::NotAppended { lsn, next });
-        }
-        shared.durability.wait(|durable, _| durable >= lsn, || shared.sync_all())
+        self.check_appended(lsn)?;
+        self.shared.wait(Goal { lsn, position: Position::ZERO })
+    }
+
+    /// Has `callback` called once, with `Ok` when record `lsn` and all before it are durable, or with the error that
+    /// keeps them from it: [`Error::Poisoned`], [`Error::Truncated`], or [`Error::Closed`] when the log is dropped
+    /// before. Does not wait. The callback runs on a thread of the log, which syncs for it if nobody else does; the next
+    /// callbacks wait for it. Should it panic, the log goes on.
+    ///
+    /// # Errors
+    /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.
+    pub fn on_durable(&self, lsn: Lsn, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
+        self.check_appended(lsn)?;
+        self.shared.background.add(&self.shared, lsn, Box::new(callback))
+    }
+
+    fn check_appended(&self, lsn: Lsn) -> Result<()> {
+        let next = self.shared.next_lsn();
+        if lsn < next { Ok(()) } else { Err(Error::NotAppended { lsn, next }) }
     }
 
     /// The first record kept, or [`Log::next_lsn`] if there is none.
@@ -145,14 +174,14 @@ impl Log {
     /// # Errors
     /// [`Error::Trimmed`], [`Error::NotAppended`] when it is not published, [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
-        let shared = &*self.shared;
-        // Relaxed: the segment's own frontier orders the bytes; this only spares looking for the end.
-        let mut next = Lsn(shared.published_hint.load(Ordering::Relaxed));
-        if lsn >= next {
-            next = shared.next_published()?;
-            shared.published_hint.fetch_max(next.0, Ordering::Relaxed);
-        }
-        get_ref(&shared.segments.load(), next, lsn)
+        let segments = self.shared.segments.load();
+        // A segment is walked when those before it are complete, so what has been walked is published.
+        let walked = segments.find(lsn).map(|index| &segments.as_slice()[index]);
+        let next = match walked.map(|segment| segment.lsn_at(segment.frontier())) {
+            Some(next) if lsn < next => next,
+            _ => segments.next_published(self.shared.durability.position())?,
+        };
+        get_ref(&segments, next, lsn)
     }
 
     /// A fixed view of what is published now.
@@ -186,10 +215,9 @@ impl Log {
     /// As [`Log::sync`]; the log is then left as a drop leaves it.
     pub fn close(self) -> Result<()> {
         let shared = &*self.shared;
-        shared.wait_position(shared.reserved_end())?;
+        shared.wait(shared.everything())?;
         let end = {
-            let mut rotation = shared.rotation.lock();
-            let rotation = rotation.as_mut().expect("set when the log was opened");
+            let mut rotation = shared.lock_rotation();
             let (segment, _) = shared.reserved();
             let closed = rotation.rotor.close(frame::HEADER_LEN);
             let Some((offset, ordinal, Some(place))) = closed else { return shared.durability.check() };
@@ -197,7 +225,8 @@ impl Log {
             shared.publish(place, FrameHead::note(FrameKind::Close, next_lsn, 0), &[]);
             segment.position(offset + frame::HEADER_LEN)
         };
-        shared.wait_position(end)?;
+        shared.wait(Goal { lsn: Lsn::ZERO, position: end })?;
+        shared.background.stop();
         if let Some(spare) = shared.spares.stop() {
             let name = name::segment(spare.number);
             let removed = shared.storage.remove(&name).and_then(|()| shared.storage.sync_directory());
@@ -214,6 +243,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
+        self.shared.background.stop();
         self.shared.spares.stop();
     }
 }

@@ -3,17 +3,20 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use super::Log;
+use super::background::Background;
 use super::durability::Durability;
+use super::pins::Pins;
 use super::recover::{self, Plan, Resume};
 use super::report::RecoveryReport;
 use super::shared::{Active, Rotation, Shared, append_limit};
 use super::spare::Spares;
+use super::stats::Counters;
 use crate::error::{Error, Result};
 use crate::format::position::Position;
 use crate::format::{self, name};
@@ -57,7 +60,10 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
         Some(segment) => segment.log_id,
         None => u128::from(storage.random()) << 64 | u128::from(storage.random()),
     };
-    let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, options.first_lsn)?;
+    // Segments copied from elsewhere come without the page; then a first or last one that is missing cannot be told from
+    // one that was not copied.
+    let known = ControlPage::open(&*storage, log_id).map(|page| (page.oldest_segment(), page.active_segment()));
+    let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options.first_lsn)?;
     let opening = Opening { storage, options, log_id, listing, began };
     let log = opening.carry_out(plan, lock)?;
     log.lock.sign().map_err(|source| Error::io("write", &log.directory().join(name::LOCK), source))?;
@@ -99,15 +105,15 @@ impl Opening<'_> {
         let (shared, mut rotation) = self.build(&plan, &cache, next_number)?;
         match (fresh, &plan.resume) {
             (Some((prepared, previous)), _) => {
-                shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn);
+                shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn, None);
             }
             (None, Resume::InPlace { info, offset }) => self.resume(&shared, &mut rotation, *info, *offset, &plan)?,
             (None, Resume::Fresh(_)) => unreachable!("a fresh segment was prepared above"),
         }
-        let log = Log::assemble(shared, rotation, lock);
+        let log = Log::assemble(shared, rotation, lock)?;
         // The new segment's link is what makes the outcome of recovery final: durable before what it replaces goes, and
         // before the caller sees a record.
-        log.shared.wait_position(log.shared.reserved_end())?;
+        log.shared.wait(log.shared.everything())?;
         let names: Vec<String> = plan.remove.iter().map(|&number| name::segment(number)).collect();
         self.remove_all(&names);
         log.shared.control.show();
@@ -137,14 +143,14 @@ impl Opening<'_> {
             duration: self.began.elapsed(),
         };
         report_recovery(path, &report);
-        let control = ControlPage::create(&*self.storage, self.log_id)?;
+        let control = ControlPage::create(&*self.storage, self.log_id, oldest)?;
         let durable_lsn = plan.next_lsn.previous();
         control.set_durable(durable_lsn, durable);
         let size = self.options.segment_size_bytes;
         let spares = Spares::start(Arc::clone(&self.storage), self.log_id, size, next_number)
             .map_err(|source| Error::io("start the preparing thread for", path, source))?;
         let (ring, rotor) = Ring::new();
-        let rotation = Rotation { rotor, meta: plan.meta.clone(), oldest };
+        let rotation = Rotation { rotor, oldest, begin: Position::ZERO };
         let shared = Shared {
             storage: Arc::clone(&self.storage),
             cache: Arc::clone(cache),
@@ -152,10 +158,13 @@ impl Opening<'_> {
             segments: SegmentList::new(segments),
             durability: Durability::new(durable_lsn, durable),
             rotation: Mutex::new(None),
+            meta: Mutex::new(plan.meta.clone()),
             spares,
+            background: Background::new(self.options.sync_interval, self.options.sync_bytes),
             control,
+            pins: Pins::default(),
+            counters: Counters::default(),
             payload_len_max: format::payload_len_max(size),
-            published_hint: AtomicU64::new(0),
             report,
         };
         Ok((shared, rotation))
@@ -190,6 +199,7 @@ impl Opening<'_> {
         let ordinal = u32::try_from(plan.next_lsn.0 - base_lsn.0).expect("a segment has fewer records");
         let active = Active { base_lsn, salt, start: Position::new(number, 0) };
         rotation.rotor.install(number, region, append_limit(size), ordinal, active);
+        shared.counters.segment_opened(ordinal, offset);
         shared.control.set_active_segment(number);
         Ok(())
     }

@@ -52,15 +52,16 @@ struct Walked {
     damage: Damage,
     last_kind: FrameKind,
     meta: MetaSlots,
-    oldest: u64,
     /// The segment that a seal names.
     sealed_into: Option<u64>,
     only_link: bool,
 }
 
-/// Decides what counts. `first_lsn` is for a log that holds nothing yet.
-pub(super) fn recover(storage: &dyn Storage, chain: Chain, first_lsn: Lsn) -> Result<Plan> {
-    let mut recovery = Recovery { storage, claim: Claim::default(), bytes_scanned: 0, torn_bytes: 0 };
+/// Decides what counts. `known` are the oldest and the active segment that the log's control page names, if it is there;
+/// `first_lsn` is for a log that holds nothing yet.
+pub(super) fn recover(storage: &dyn Storage, chain: Chain, known: Option<(u64, u64)>, first_lsn: Lsn) -> Result<Plan> {
+    let mut recovery = Recovery { storage, known, claim: Claim::default(), bytes_scanned: 0, torn_bytes: 0 };
+    recovery.check_missing(&chain)?;
     let Some(cut) = recovery.find_cut(&chain)? else { return recovery.without_chain(chain, first_lsn) };
     recovery.judge(&chain, &cut)?;
     recovery.plan(chain, cut)
@@ -68,6 +69,7 @@ pub(super) fn recover(storage: &dyn Storage, chain: Chain, first_lsn: Lsn) -> Re
 
 struct Recovery<'s> {
     storage: &'s dyn Storage,
+    known: Option<(u64, u64)>,
     claim: Claim,
     bytes_scanned: u64,
     torn_bytes: u64,
@@ -102,14 +104,22 @@ impl Recovery<'_> {
                 cut = Some(Cut { index, walked, closed });
             }
         }
-        if let (Some(missing), Some(cut)) = (chain.missing, &cut)
-            && missing >= cut.walked.oldest
-        {
-            let path = self.storage.path().join(name::segment(missing));
-            let referrer = chain.links[0].info.number;
-            return Err(Error::corrupt(&path, 0, None, Damage::MissingSegment { referrer }));
-        }
         Ok(cut)
+    }
+
+    /// An error if the segment that the oldest one's link names has not been trimmed but lost.
+    fn check_missing(&self, chain: &Chain) -> Result<()> {
+        let (Some(missing), Some(first), Some(tip)) = (chain.missing, chain.links.first(), chain.links.last()) else {
+            return Ok(());
+        };
+        let oldest = tip.frame.link.oldest;
+        let is_gap = chain.superseded.iter().any(|&number| number < missing && number >= oldest);
+        let is_lost = self.known.is_some_and(|(known, _)| missing >= oldest.max(known));
+        if is_gap || is_lost {
+            let path = self.storage.path().join(name::segment(missing));
+            return Err(Error::corrupt(&path, 0, None, Damage::MissingSegment { referrer: first.info.number }));
+        }
+        Ok(())
     }
 
     /// Walks a segment whose frames may or may not have been durable.
@@ -158,7 +168,6 @@ impl Recovery<'_> {
             damage: Damage::MissingFrame,
             last_kind: FrameKind::Link,
             meta: link.frame.link.meta.clone(),
-            oldest: link.frame.link.oldest,
             sealed_into: None,
             only_link: true,
         };
@@ -180,7 +189,9 @@ impl Recovery<'_> {
                 break;
             }
             self.claim.hear(link.info.number, offset, &frame);
-            found.place = walk.boundary();
+            // What a truncation kept of a batch counts.
+            let whole = link.end.is_some_and(|end| walk.place().offset as u64 == end.offset);
+            found.place = if whole { walk.place() } else { walk.boundary() };
             found.last_kind = frame.kind();
         }
         if found.place != walk.place() && found.damage == Damage::MissingFrame {
@@ -211,7 +222,8 @@ impl Recovery<'_> {
         self.search(&suspects, Position::new(info.number, offset as u64), || {
             (path, offset as u64, Some(next_lsn), cut.walked.damage.clone())
         })?;
-        let named = cut.walked.sealed_into.filter(|_| cut.index + 1 == chain.links.len());
+        let active = self.known.map_or(0, |(_, active)| active);
+        let named = cut.walked.sealed_into.filter(|&named| cut.index + 1 == chain.links.len() && named <= active);
         match named.filter(|named| !chain.beyond.iter().any(|s| s.number == *named)) {
             None => Ok(()),
             Some(missing) => {
@@ -253,6 +265,7 @@ impl Recovery<'_> {
         remove.extend(beyond.iter().map(|segment| segment.number));
         remove.extend(links.drain(index + 1..).map(|link| link.info.number));
         let last = links.pop().expect("the cut is in the chain");
+        let last_oldest = last.frame.link.oldest;
         let clean = closed && self.torn_bytes == 0;
         let room = super::shared::append_limit(last.info.size);
         let resume = if clean && walked.place.offset <= room {
@@ -269,16 +282,13 @@ impl Recovery<'_> {
             links.push(ChainLink { end: Some(end), ..last });
             Resume::Fresh(Some(previous))
         };
-        // A trim that was interrupted is brought to its end.
-        let kept = links.partition_point(|link| link.info.number < walked.oldest);
-        remove.extend(links.drain(..kept).map(|link| link.info.number));
         let sealed = links.into_iter().filter_map(|link| Some((link.info, link.end?))).collect();
         Ok(Plan {
             sealed,
             resume,
             next_lsn: walked.place.next_lsn,
             meta: walked.meta,
-            oldest: walked.oldest,
+            oldest: last_oldest,
             remove,
             clean,
             bytes_scanned: self.bytes_scanned,
@@ -318,7 +328,6 @@ impl Walked {
                 let (slot, value) = link::parse_meta(frame.payload())?;
                 self.meta.set(slot, value);
             }
-            FrameKind::Trim => self.oldest = self.oldest.max(link::parse_number(frame.payload())?),
             FrameKind::Seal => self.sealed_into = Some(link::parse_number(frame.payload())?),
             FrameKind::Data | FrameKind::Void | FrameKind::Truncate | FrameKind::Close => {}
         }

@@ -1,13 +1,17 @@
 //! The state of an open log.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::durability::Durability;
+use super::background::Background;
+use super::durability::{Durability, Goal};
+use super::pins::Pins;
 use super::report::RecoveryReport;
 use super::spare::Spares;
+use super::stats::Counters;
 use crate::error::{Error, Result};
 use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
@@ -41,25 +45,28 @@ pub(crate) struct Shared {
     pub(crate) ring: Arc<Ring<Active>>,
     pub(crate) segments: SegmentList,
     pub(crate) durability: Durability,
-    /// Taken to change which segment takes appends. Held while waiting for a spare: appenders who find the segment full
-    /// have nothing else to do. Nobody who holds another lock of the log takes it.
+    /// Taken to change which segments there are. Held while waiting for a spare: appenders who find the segment full have
+    /// nothing else to do. The right to sync ([`Durability::lead`]) is taken before it, every other lock after it.
     /// `None` only while the log is being opened.
     pub(crate) rotation: Mutex<Option<Rotation>>,
+    /// The metadata slots. Changed with the rotation locked, so that each link carries what was put before it.
+    pub(crate) meta: Mutex<MetaSlots>,
     pub(crate) spares: Spares,
+    pub(crate) background: Background,
     pub(crate) control: ControlPage,
+    pub(crate) pins: Pins,
+    pub(crate) counters: Counters,
     pub(crate) payload_len_max: u64,
-    /// A number that everything below has been published; only grows.
-    pub(crate) published_hint: AtomicU64,
     pub(crate) report: RecoveryReport,
 }
 
 /// What changes with the active segment.
 pub(crate) struct Rotation {
     pub(crate) rotor: Rotor<Active>,
-    /// Carried into each link.
-    pub(crate) meta: MetaSlots,
-    /// The oldest segment retained.
+    /// The oldest segment retained, as the next link will say.
     pub(crate) oldest: u64,
+    /// Behind the frames that the active segment was opened with.
+    pub(crate) begin: Position,
 }
 
 impl std::fmt::Debug for Shared {
@@ -88,14 +95,31 @@ impl Shared {
     /// Goes on to the next segment, unless somebody else has done so already.
     #[cold]
     fn make_room(&self, len: usize) -> Result<()> {
-        let mut rotation = self.rotation.lock();
-        let rotation = rotation.as_mut().expect("set when the log was opened");
+        let mut rotation = self.lock_rotation();
+        self.make_room_locked(&mut rotation, len)
+    }
+
+    fn make_room_locked(&self, rotation: &mut Rotation, len: usize) -> Result<()> {
         self.durability.check()?;
         let (_, cursor) = self.reserved();
         if cursor.remaining() >= len && !cursor.is_closed() {
             return Ok(());
         }
         self.rotate(rotation)
+    }
+
+    /// As [`Self::reserve`], for one of the log's own frames.
+    pub(crate) fn reserve_note(&self, rotation: &mut Rotation, len: usize) -> Result<Reservation<'_, Active>> {
+        loop {
+            if let Some(reservation) = self.ring.reserve(len, 0) {
+                return Ok(reservation);
+            }
+            self.make_room_locked(rotation, len)?;
+        }
+    }
+
+    pub(crate) fn lock_rotation(&self) -> MappedMutexGuard<'_, Rotation> {
+        MutexGuard::map(self.rotation.lock(), |rotation| rotation.as_mut().expect("set when the log was opened"))
     }
 
     /// Seals the active segment and opens the spare.
@@ -116,25 +140,32 @@ impl Shared {
         let end = (offset + link::SEAL_FRAME_LEN) as u64;
         active.set_end(SegmentEnd { offset: end, next_lsn, crc });
         let previous = Predecessor { number: active.number(), end, crc };
-        self.open_segment(rotation, spare, Some(previous), next_lsn);
+        self.counters.segment_full(ordinal, offset);
+        self.open_segment(rotation, spare, Some(previous), next_lsn, None);
         rotation.rotor.retire();
         Ok(())
     }
 
-    /// Lets appenders write to `prepared`, whose link says what came before.
+    /// Lets appenders write to `prepared`, whose link says what came before. The frame of a `note`, if there is one,
+    /// follows the link.
     pub(crate) fn open_segment(
         &self,
         rotation: &mut Rotation,
         prepared: Prepared,
         previous: Option<Predecessor>,
         base_lsn: Lsn,
+        note: Option<(FrameKind, &[u8])>,
     ) {
         let Prepared { number, size, salt, mut region, file } = prepared;
-        let link = Link { previous, oldest: rotation.oldest, meta: rotation.meta.clone() };
+        let link = Link { previous, oldest: rotation.oldest, meta: self.meta.lock().clone() }.encode();
         let start = Position::new(number, 0);
-        let position = Position::new(number, region.published() as u64);
-        let head = FrameHead::note(FrameKind::Link, base_lsn, position.lag_units(self.durability.position()));
-        region.fill(&head.encode(salt, &link.encode()));
+        for (kind, payload) in std::iter::once((FrameKind::Link, &link[..])).chain(note) {
+            let position = Position::new(number, region.published() as u64);
+            let head = FrameHead::note(kind, base_lsn, position.lag_units(self.durability.position()));
+            region.fill(&head.encode(salt, payload));
+        }
+        let begin = region.published();
+        rotation.begin = Position::new(number, begin as u64);
         let region = Arc::new(region);
         let info = SegmentInfo { number, size, salt, base_lsn };
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
@@ -142,6 +173,7 @@ impl Shared {
         // In the list before anyone can append to it: a record is found as soon as its number is known.
         self.segments.change(|segments| segments.push(Arc::new(segment)));
         rotation.rotor.install(number, region, append_limit(size), 0, Active { base_lsn, salt, start });
+        self.counters.segment_opened(0, begin);
         self.control.set_active_segment(number);
         tracing::info!(segment = number, first_lsn = base_lsn.0, "segment opened");
     }
@@ -169,7 +201,16 @@ impl Shared {
         let len_field = len as u32;
         let crc = frame::checksum(salt, len_field, place.bytes_mut(frame::COMMIT_WORD_LEN..len));
         place.publish(len_field, crc);
+        if self.durability.is_due(position) {
+            self.wake_background();
+        }
         crc
+    }
+
+    #[cold]
+    fn wake_background(&self) {
+        self.durability.set_due(Position(u64::MAX));
+        self.background.notify();
     }
 
     /// The active segment and what has been reserved in it, read together.
@@ -199,12 +240,25 @@ impl Shared {
         Lsn(segment.base_lsn().0 + u64::from(cursor.ordinal()))
     }
 
-    /// Returns once everything before `position` is durable.
-    pub(crate) fn wait_position(&self, position: Position) -> Result<()> {
-        self.durability.wait(|_, durable| durable >= position, || self.sync_all())
+    /// What has been reserved so far.
+    pub(crate) fn everything(&self) -> Goal {
+        let (segment, cursor) = self.reserved();
+        let lsn = Lsn(segment.base_lsn().0 + u64::from(cursor.ordinal())).previous();
+        Goal { lsn, position: segment.position(append_limit(segment.info().size) - cursor.remaining()) }
     }
 
-    /// Makes everything durable that has been reserved so far. Called by the leader only.
+    /// Returns once `goal` is durable.
+    pub(crate) fn wait(&self, goal: Goal) -> Result<()> {
+        self.durability.wait(goal, || {
+            self.sync_all().inspect_err(|_| {
+                // Appenders find the segment closed, look why, and see the poison.
+                self.lock_rotation().rotor.close(0);
+            })
+        })
+    }
+
+    /// Makes everything durable that has been reserved so far. Called by the leader only, who after an error closes the
+    /// active segment.
     pub(crate) fn sync_all(&self) -> Result<()> {
         let target = self.reserved_end();
         let segments = self.segments.load();
@@ -228,7 +282,7 @@ impl Shared {
         };
         let mut looks = 0;
         let frontier = loop {
-            let frontier = segment.advance(&region, |_| false)?;
+            let frontier = segment.advance(&region, |_| false).map_err(|e| self.poison(io::Error::other(e)))?;
             if frontier.offset >= goal {
                 break frontier;
             }
@@ -239,11 +293,11 @@ impl Shared {
         let durable = self.durability.position();
         let begin = if durable.segment() == segment.number() { durable.offset() as usize } else { 0 };
         if begin < frontier.offset {
+            let began = Instant::now();
             let synced = file.sync_mapping(region.mapping(), begin..frontier.offset);
-            if let Err(source) = synced {
-                return Err(self.poison(source));
-            }
+            synced.map_err(|source| self.poison(source))?;
             let lsn = segment.lsn_at(frontier).previous();
+            self.counters.synced(lsn.0.saturating_sub(self.durability.lsn().0), began.elapsed());
             let position = segment.position(frontier.offset);
             self.durability.advance(lsn, position);
             self.control.set_durable(lsn, position);
@@ -255,19 +309,11 @@ impl Shared {
     }
 
     /// Refuses all writes from now on.
-    fn poison(&self, source: std::io::Error) -> Error {
+    fn poison(&self, source: io::Error) -> Error {
         let directory = self.storage.path().display();
         tracing::error!(error = &source as &dyn std::error::Error, %directory, "sync failed: the log is poisoned");
-        self.durability.poison(source);
         self.control.set_poisoned();
-        // Appenders find the segment closed, look why, and see the poison.
-        if let Some(rotation) = self.rotation.lock().as_mut() {
-            rotation.rotor.close(0);
-        }
-        match self.durability.check() {
-            Err(error) => error,
-            Ok(()) => unreachable!("just poisoned"),
-        }
+        self.durability.poison(source)
     }
 
     /// The number behind the last record that readers can see.
@@ -277,6 +323,10 @@ impl Shared {
 }
 
 impl Source for Shared {
+    fn truncations(&self) -> u64 {
+        self.segments.truncations()
+    }
+
     fn segments(&self) -> Arc<Segments> {
         self.segments.load()
     }

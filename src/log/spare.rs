@@ -88,6 +88,11 @@ impl Spares {
         }
     }
 
+    /// Whether a spare is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.shared.state.lock().ready.is_some()
+    }
+
     /// Stops the thread; returns the spare that nobody took.
     pub(crate) fn stop(&self) -> Option<Prepared> {
         let mut state = self.shared.state.lock();

@@ -257,6 +257,11 @@ impl<'r, C> Reservation<'r, C> {
         self.offset
     }
 
+    /// Bytes reserved.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The number of its first record among those of the region.
     pub(crate) fn ordinal(&self) -> u32 {
         self.ordinal
@@ -285,10 +290,10 @@ impl<'r, C> Reservation<'r, C> {
         self.entry().region.at(self.offset + range.start).as_ptr()
     }
 
-    /// Two reservations: the first `len` bytes, a multiple of 8, for one record, and the rest.
-    pub(crate) fn split(self, len: usize) -> (Self, Self) {
+    /// Two reservations: the first `len` bytes, a multiple of 8, for `records` records, and the rest.
+    pub(crate) fn split(self, len: usize, records: u32) -> (Self, Self) {
         assert!(len.is_multiple_of(ALIGN) && len >= ALIGN && self.len >= len + ALIGN);
-        let rest = Self { offset: self.offset + len, len: self.len - len, ordinal: self.ordinal + 1, ..self };
+        let rest = Self { offset: self.offset + len, len: self.len - len, ordinal: self.ordinal + records, ..self };
         (Self { len, ..self }, rest)
     }
 

@@ -14,6 +14,10 @@ impl SharedWords {
         Self(mapping)
     }
 
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.0
+    }
+
     /// Acquire: pairs with [`Self::store`], in this process or another.
     pub(crate) fn load(&self, index: usize) -> u64 {
         u64::from_le(self.word(index).load(Ordering::Acquire))

@@ -35,6 +35,9 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// Finds out what has changed since, as far as this source does not know by itself.
     fn refresh(&self) -> Result<()>;
 
+    /// How often a suffix of the log has been replaced, as far as is known.
+    fn truncations(&self) -> u64;
+
     /// The last record known to be durable, and where its segment was durable to.
     fn durable(&self) -> (Lsn, Position);
 }
@@ -47,6 +50,8 @@ pub struct Follower {
     /// The next record to be handed out.
     next: Lsn,
     at: Option<At>,
+    /// The truncations that it has taken account of.
+    truncations: u64,
 }
 
 /// Where a follower is.
@@ -61,7 +66,8 @@ struct At {
 
 impl Follower {
     pub(crate) fn new(source: Arc<dyn Source>, from: Lsn, visibility: Visibility) -> Self {
-        Self { source, visibility, next: from, at: None }
+        let truncations = source.truncations();
+        Self { source, visibility, next: from, at: None, truncations }
     }
 
     /// The number of the next record that it will hand out, or pass over if it was given up.
@@ -74,6 +80,7 @@ impl Follower {
     ///
     /// # Errors
     /// [`Error::Trimmed`] when the next record has been trimmed: there is a gap, and the follower stays where it is;
+    /// [`Error::Rewound`], once, when records that it has handed out or passed were truncated;
     /// [`Error::Corrupt`] when a record fails its checks; [`Error::Io`].
     #[expect(clippy::should_implement_trait, reason = "it lends; an iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>> {
@@ -118,6 +125,7 @@ impl Follower {
     /// The bounds of the next record's frame, padding included; passes over it.
     fn find(&mut self) -> Result<Option<(usize, usize)>> {
         let mut refreshed = false;
+        self.heed_truncations()?;
         let durable = match self.visibility {
             Visibility::Published => Lsn(u64::MAX),
             Visibility::Durable => self.source.durable().0,
@@ -134,6 +142,7 @@ impl Follower {
                     return self.check_stall().map(|()| None);
                 }
                 self.source.refresh()?;
+                self.heed_truncations()?;
                 refreshed = true;
             }
         }
@@ -164,6 +173,35 @@ impl Follower {
                 }
                 FrameKind::Void => self.next = frame.lsn().next(),
                 _ => {}
+            }
+        }
+    }
+
+    /// Goes on in the log as it is after a truncation; an error, once, if that took back what has been handed out.
+    fn heed_truncations(&mut self) -> Result<()> {
+        let truncations = self.source.truncations();
+        if truncations == self.truncations {
+            return Ok(());
+        }
+        self.truncations = truncations;
+        let Some(at) = self.at.take() else { return Ok(()) };
+        let segments = self.source.segments();
+        let number = at.segment.number();
+        let index = segments.as_slice().partition_point(|segment| segment.number() < number);
+        let kept_up_to = match segments.as_slice().get(index) {
+            // Its segment is still there, to an end that it may have passed.
+            Some(segment) if segment.number() == number => {
+                segment.end().filter(|end| end.offset < at.offset as u64).map(|end| end.next_lsn)
+            }
+            // Its segment is gone, and this one stands in its place.
+            Some(segment) => Some(segment.base_lsn()),
+            None => None,
+        };
+        match kept_up_to.filter(|&to| to < self.next) {
+            None => Ok(()),
+            Some(to) => {
+                self.next = to;
+                Err(Error::Rewound { to })
             }
         }
     }

@@ -154,6 +154,10 @@ impl Source for DirectorySource {
         self.segments.load()
     }
 
+    fn truncations(&self) -> u64 {
+        self.segments.truncations()
+    }
+
     fn refresh(&self) -> Result<()> {
         // Held while the directory is read: refreshes are rare, and two at once would do the same.
         let mut state = self.state.lock();
@@ -187,27 +191,39 @@ impl DirectorySource {
             state.control = ControlPage::open(&*self.storage, log_id);
         }
         let chain = Chain::build(state.found.values().cloned().collect(), self.storage.path())?;
-        self.segments.change(|segments| self.follow_chain(segments, &chain.links));
+        let known = self.segments.load();
+        let segments = self.follow_chain(&known, &chain.links);
+        if is_continuation(known.as_slice(), &segments) {
+            self.segments.change(|current| *current = segments);
+        } else {
+            self.segments.truncate(|current| *current = segments);
+        }
         Ok(())
     }
 
-    /// Brings `segments` up to `links`, keeping what is known of those already there.
-    fn follow_chain(&self, segments: &mut Vec<Arc<Segment>>, links: &[ChainLink]) {
-        let mut known: BTreeMap<u64, Arc<Segment>> =
-            std::mem::take(segments).into_iter().map(|segment| (segment.number(), segment)).collect();
-        for link in links {
+    /// The segments of `links`, with what is known of those that are `known` already.
+    fn follow_chain(&self, known: &Segments, links: &[ChainLink]) -> Vec<Arc<Segment>> {
+        let known: BTreeMap<u64, &Arc<Segment>> = known.as_slice().iter().map(|s| (s.number(), s)).collect();
+        let follow = |link: &ChainLink| {
             let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
-            let segment = match (known.remove(&link.info.number), link.end) {
-                (Some(segment), end) => {
-                    if let Some(end) = end {
-                        segment.set_end(end);
-                    }
-                    segment
+            match (known.get(&link.info.number), link.end) {
+                (Some(segment), None) => Arc::clone(segment),
+                (Some(segment), Some(end)) if segment.can_end(end) => {
+                    segment.set_end(end);
+                    Arc::clone(segment)
                 }
+                (Some(segment), Some(end)) => Arc::new(segment.cut(end)),
                 (None, Some(end)) => Arc::new(Segment::at_rest(link.info, end, Origin::Foreign, storage, cache)),
                 (None, None) => Arc::new(Segment::followed(link.info, storage, cache)),
-            };
-            segments.push(segment);
-        }
+            }
+        };
+        links.iter().map(follow).collect()
     }
+}
+
+/// Whether `new` only adds segments to `old`, or drops some from the front.
+fn is_continuation(old: &[Arc<Segment>], new: &[Arc<Segment>]) -> bool {
+    let first = new.first().map_or(0, |segment| segment.number());
+    let kept = &old[old.partition_point(|segment| segment.number() < first)..];
+    kept.len() <= new.len() && kept.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new))
 }

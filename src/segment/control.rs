@@ -1,5 +1,9 @@
-//! The control page: watermarks for followers in other processes. Advisory: it is rebuilt at each open, made durable by
-//! nobody, and what it says is believed only as far as the frames bear it out.
+//! The control page: watermarks for followers in other processes. Advisory: it is rebuilt at each open, and what it says
+//! is believed only as far as the frames bear it out.
+//!
+//! One word is more than that: the oldest segment retained, made durable before a segment is trimmed. By it a first
+//! segment that was lost is told from one that was trimmed. It needs no room in the log, so that a log that has filled
+//! the disk can be trimmed; and without the page, as in a restored copy, nothing but that distinction is lost.
 
 use std::io;
 
@@ -8,7 +12,7 @@ use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::SharedWords;
-use crate::storage::{Access, Storage};
+use crate::storage::{Access, Storage, StorageFile};
 
 const LEN: u64 = 4096;
 const MAGIC: u64 = u64::from_le_bytes(*b"mapwctl\x01");
@@ -31,15 +35,20 @@ enum Word {
     ActiveSegment = 7,
     /// 1 once a sync has failed.
     Poisoned = 8,
+    /// The number of the oldest segment retained.
+    OldestSegment = 9,
 }
 
 /// The mapped page.
 #[derive(Debug)]
-pub(crate) struct ControlPage(SharedWords);
+pub(crate) struct ControlPage {
+    words: SharedWords,
+    file: Box<dyn StorageFile>,
+}
 
 impl ControlPage {
     /// The writer's page of the log `log_id`, in the file that followers may have mapped already.
-    pub(crate) fn create(storage: &dyn Storage, log_id: u128) -> Result<Self> {
+    pub(crate) fn create(storage: &dyn Storage, log_id: u128, oldest: u64) -> Result<Self> {
         let path = storage.path().join(name::CONTROL);
         let page = open_or_make(storage).map_err(|source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -53,6 +62,7 @@ impl ControlPage {
         page.set(Word::WriterPid, u64::from(std::process::id()));
         page.set(Word::Epoch, storage.random());
         page.set(Word::Poisoned, 0);
+        page.set(Word::OldestSegment, oldest);
         Ok(page)
     }
 
@@ -67,7 +77,8 @@ impl ControlPage {
         if file.len().ok()? != LEN {
             return None;
         }
-        let page = Self(SharedWords::new(file.map(LEN, Access::Read).ok()?));
+        let words = SharedWords::new(file.map(LEN, Access::Read).ok()?);
+        let page = Self { words, file };
         let found = u128::from(page.get(Word::LogIdHigh)) << 64 | u128::from(page.get(Word::LogIdLow));
         (page.get(Word::Magic) == MAGIC && found == log_id).then_some(page)
     }
@@ -92,6 +103,21 @@ impl ControlPage {
         (self.get(Word::Epoch), self.get(Word::ActiveSegment))
     }
 
+    /// The number of the segment that takes, or took, appends.
+    pub(crate) fn active_segment(&self) -> u64 {
+        self.get(Word::ActiveSegment)
+    }
+
+    pub(crate) fn oldest_segment(&self) -> u64 {
+        self.get(Word::OldestSegment)
+    }
+
+    /// Durable on return.
+    pub(crate) fn retain_from(&self, number: u64) -> io::Result<()> {
+        self.set(Word::OldestSegment, number);
+        self.file.sync_mapping(self.words.mapping(), 0..LEN as usize)
+    }
+
     pub(crate) fn set_poisoned(&self) {
         self.set(Word::Poisoned, 1);
     }
@@ -101,11 +127,11 @@ impl ControlPage {
     }
 
     fn get(&self, word: Word) -> u64 {
-        self.0.load(word as usize)
+        self.words.load(word as usize)
     }
 
     fn set(&self, word: Word, value: u64) {
-        self.0.store(word as usize, value);
+        self.words.store(word as usize, value);
     }
 }
 
@@ -127,6 +153,7 @@ fn open_or_make(storage: &dyn Storage) -> io::Result<ControlPage> {
             let made = file
                 .allocate(LEN)
                 .and_then(|()| file.write_at(&[0; LEN as usize], 0))
+                .and_then(|()| file.sync())
                 .and_then(|()| storage.rename(&temporary, name::CONTROL));
             if made.is_err() {
                 // What is left of it is removed at the next open at the latest.
@@ -136,5 +163,6 @@ fn open_or_make(storage: &dyn Storage) -> io::Result<ControlPage> {
             file
         }
     };
-    Ok(ControlPage(SharedWords::new(file.map(LEN, Access::Write)?)))
+    let words = SharedWords::new(file.map(LEN, Access::Write)?);
+    Ok(ControlPage { words, file })
 }

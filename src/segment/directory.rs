@@ -133,7 +133,7 @@ pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found
     }))
 }
 
-fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
+pub(super) fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
     let parsed = Frame::parse(rest).and_then(|frame| {
         // The link's own number is the segment's first; the walk compares it with the predecessor's.
         let frame = Frame::parse_checked(rest, header.salt(), frame.lsn())?;

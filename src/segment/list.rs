@@ -1,6 +1,7 @@
 //! The segments of a log, in order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -11,7 +12,11 @@ use crate::lsn::Lsn;
 
 /// The segments that count, oldest first. Readers take an immutable version and keep it.
 #[derive(Debug, Default)]
-pub(crate) struct SegmentList(RwLock<Arc<Segments>>);
+pub(crate) struct SegmentList {
+    current: RwLock<Arc<Segments>>,
+    /// How often a suffix has been replaced. Release, after the list was changed.
+    truncations: AtomicU64,
+}
 
 /// One version of the list.
 #[derive(Debug, Default, Clone)]
@@ -19,28 +24,40 @@ pub(crate) struct Segments(Vec<Arc<Segment>>);
 
 impl SegmentList {
     pub(crate) fn new(segments: Vec<Arc<Segment>>) -> Self {
-        Self(RwLock::new(Arc::new(Segments(segments))))
+        Self { current: RwLock::new(Arc::new(Segments(segments))), truncations: AtomicU64::new(0) }
     }
 
     /// The list as it is now.
     pub(crate) fn load(&self) -> Arc<Segments> {
-        Arc::clone(&self.0.read())
+        Arc::clone(&self.current.read())
     }
 
     /// The newest segment.
     pub(crate) fn last(&self) -> Option<Arc<Segment>> {
-        self.0.read().0.last().cloned()
+        self.current.read().0.last().cloned()
     }
 
     /// Runs `look` on the list as it is now, without counting a reference. `look` is short and takes no lock but a
     /// segment's.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Segments) -> T) -> T {
-        look(&self.0.read())
+        look(&self.current.read())
     }
 
     /// Changes the list, in place if nobody holds the current version.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>) -> T) -> T {
-        change(&mut Arc::make_mut(&mut self.0.write()).0)
+        change(&mut Arc::make_mut(&mut self.current.write()).0)
+    }
+
+    /// Changes the list so that records which were in it are not any more, or have other contents.
+    pub(crate) fn truncate<T>(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>) -> T) -> T {
+        let changed = self.change(change);
+        self.truncations.fetch_add(1, Ordering::Release);
+        changed
+    }
+
+    /// How often [`Self::truncate`] has been called. Acquire: whoever sees a new number sees the new list.
+    pub(crate) fn truncations(&self) -> u64 {
+        self.truncations.load(Ordering::Acquire)
     }
 }
 

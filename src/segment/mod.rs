@@ -7,6 +7,7 @@ pub(crate) mod directory;
 mod index;
 mod list;
 pub(crate) mod prepare;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,11 +17,12 @@ use parking_lot::Mutex;
 
 pub(crate) use cache::MapCache;
 pub(crate) use list::{SegmentList, Segments};
+pub use verify::{SegmentSummary, verify_segment};
 
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::Frame;
 use crate::format::link::SegmentEnd;
-use crate::format::walk::{Check, Walk};
+use crate::format::walk::{Check, Place, Walk};
 use crate::format::{name, position::Position, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::{Region, Stop};
@@ -183,6 +185,11 @@ impl Segment {
         self.end.get().copied()
     }
 
+    /// Whether `end` contradicts nothing that is known of the segment.
+    pub(crate) fn can_end(&self, end: SegmentEnd) -> bool {
+        self.end().map_or_else(|| self.frontier().offset as u64 <= end.offset, |known| known == end)
+    }
+
     /// States that no frame will follow `end`.
     pub(crate) fn set_end(&self, end: SegmentEnd) {
         // The same end may be learnt twice, by two walks of a foreign log.
@@ -262,6 +269,14 @@ impl Segment {
         Ok(())
     }
 
+    /// The mapping, if there is one just now.
+    pub(crate) fn mapped(&self) -> Option<Weak<Region>> {
+        match &*self.bytes.lock() {
+            Bytes::Live { region, .. } | Bytes::Kept(region) => Some(Arc::downgrade(region)),
+            Bytes::AtRest(weak) => (weak.strong_count() > 0).then(|| Weak::clone(weak)),
+        }
+    }
+
     /// Takes the mapping out of the cache: nobody will look for it again.
     pub(crate) fn forget(&self) {
         if let Bytes::AtRest(weak) = &*self.bytes.lock() {
@@ -294,8 +309,12 @@ impl Segment {
                 damage = self.extend(region, &mut walk, &enough);
             }
         }
-        let frontier = self.frontier_of(&walk);
+        let mut frontier = self.frontier_of(&walk);
         if let Some(end) = end {
+            if walk.place().offset as u64 == end.offset {
+                // A truncation may have cut through a batch: what it kept counts.
+                frontier = self.frontier_at(walk.place());
+            }
             // What was good before the damage can be read; the next call starts at the damage and reports it.
             let pending = self.origin != Origin::Recovered && damage == Some(Damage::MissingFrame);
             let damage =
@@ -342,7 +361,10 @@ impl Segment {
     }
 
     fn frontier_of(&self, walk: &Walk) -> Frontier {
-        let place = walk.boundary();
+        self.frontier_at(walk.boundary())
+    }
+
+    fn frontier_at(&self, place: Place) -> Frontier {
         let ordinal = place.next_lsn.0 - self.info.base_lsn.0;
         Frontier { offset: place.offset, ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX) }
     }
@@ -367,9 +389,6 @@ impl Segment {
         }
         if place.offset as u64 != end.offset {
             return Some(Damage::SegmentEnd { expected: end.offset, found: place.offset as u64 });
-        }
-        if place != walk.boundary() {
-            return Some(Damage::IncompleteBatch);
         }
         if place.next_lsn != end.next_lsn {
             return Some(Damage::FrameLsn { expected: end.next_lsn, found: place.next_lsn });
@@ -396,6 +415,33 @@ impl Segment {
             }
             offset += frame.padded_len();
         }
+    }
+
+    /// Where the segment ends if record `lsn`, which is in it and not its first, and all behind are cut off.
+    pub(crate) fn end_before(&self, region: &Region, lsn: Lsn) -> Result<Option<SegmentEnd>> {
+        let Some(offset) = self.locate(region, lsn)? else { return Ok(None) };
+        // From an indexed frame in front of the last one kept, whose checksum is wanted.
+        let last_kept = (lsn.0 - self.info.base_lsn.0).saturating_sub(1);
+        let (_, mut at) = self.index.nearest(last_kept);
+        let bytes = region.bytes(0..offset).expect("located, so published");
+        let mut crc = 0;
+        while at < offset {
+            let frame = self.frame_at(bytes, at)?;
+            crc = frame.crc();
+            at += frame.padded_len();
+        }
+        Ok(Some(SegmentEnd { offset: offset as u64, next_lsn: lsn, crc }))
+    }
+
+    /// The same bytes, up to `end` only.
+    pub(crate) fn cut(&self, end: SegmentEnd) -> Self {
+        let bytes = match &*self.bytes.lock() {
+            Bytes::Live { region, file } => Bytes::Live { region: Arc::clone(region), file: Arc::clone(file) },
+            Bytes::AtRest(region) => Bytes::AtRest(Weak::clone(region)),
+            Bytes::Kept(region) => Bytes::Kept(Arc::clone(region)),
+        };
+        let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
+        Self::new(self.info, Some(end), self.origin, bytes, storage, cache)
     }
 
     /// The frame at `offset` of `bytes`, which reach from the start of the segment to some place behind the frame.

@@ -219,6 +219,10 @@ impl StorageFile for DiskFile {
         Ok(self.file.metadata()?.len())
     }
 
+    fn as_file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
+
     fn allocate(&self, len: u64) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len) {

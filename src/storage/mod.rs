@@ -6,6 +6,7 @@ mod buffer;
 mod disk;
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -114,13 +115,8 @@ pub trait StorageFile: Debug + Send + Sync {
     /// When the system reports one.
     fn len(&self) -> io::Result<u64>;
 
-    /// Whether it is empty.
-    ///
-    /// # Errors
-    /// When the system reports one.
-    fn is_empty(&self) -> io::Result<bool> {
-        Ok(self.len()? == 0)
-    }
+    /// The file as the standard library knows it, if it is one.
+    fn as_file(&self) -> Option<&File>;
 
     /// Gives the file a length of `len` bytes, with blocks behind every byte of it.
     ///

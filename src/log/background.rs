@@ -1,0 +1,170 @@
+//! Syncing in the background: for callbacks, and by interval or bytes where the options ask for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::durability::Goal;
+use super::shared::Shared;
+use crate::error::{Error, Result};
+use crate::format::position::Position;
+use crate::lsn::Lsn;
+
+type Callback = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// The thread that syncs without being waited for, once there is something for it to do.
+#[derive(Default)]
+pub(crate) struct Background {
+    state: Mutex<State>,
+    changed: Condvar,
+    pub(crate) interval: Option<Duration>,
+    pub(crate) bytes: Option<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    callbacks: Vec<(Lsn, Callback)>,
+    thread: Option<JoinHandle<()>>,
+    /// Appends have reached the position that was set for them.
+    due: bool,
+    stopping: bool,
+}
+
+impl Background {
+    pub(crate) fn new(interval: Option<Duration>, bytes: Option<u64>) -> Self {
+        Self { interval, bytes, ..Self::default() }
+    }
+
+    /// Whether the options ask for syncs in the background.
+    pub(crate) fn has_policy(&self) -> bool {
+        self.interval.is_some() || self.bytes.is_some()
+    }
+
+    /// Starts the thread if it does not run.
+    pub(crate) fn start(&self, shared: &Arc<Shared>) -> Result<()> {
+        self.ensure_thread(&mut self.state.lock(), shared)
+    }
+
+    fn ensure_thread(&self, state: &mut State, shared: &Arc<Shared>) -> Result<()> {
+        if state.thread.is_none() {
+            let worker = Arc::clone(shared);
+            let builder = std::thread::Builder::new().name("mapwal-sync".into());
+            let spawned = builder.spawn(move || worker.background.run(&worker));
+            let path = shared.storage.path();
+            state.thread = Some(spawned.map_err(|e| Error::io("start the syncing thread for", path, e))?);
+        }
+        Ok(())
+    }
+
+    /// Calls `callback` once record `lsn` is durable, or will not be.
+    pub(crate) fn add(&self, shared: &Arc<Shared>, lsn: Lsn, callback: Callback) -> Result<()> {
+        let mut state = self.state.lock();
+        self.ensure_thread(&mut state, shared)?;
+        state.callbacks.push((lsn, callback));
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Enough bytes have been appended.
+    pub(crate) fn notify(&self) {
+        self.state.lock().due = true;
+        self.changed.notify_all();
+    }
+
+    /// Tells those who wait for a record behind `kept` that it is gone.
+    pub(crate) fn cut(&self, kept: Lsn) {
+        for (lsn, callback) in self.extract(|lsn| lsn > kept) {
+            call(callback, Err(Error::Truncated { lsn }));
+        }
+    }
+
+    /// Stops the thread. Who still waits is told that the log is closed.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stopping = true;
+        let thread = state.thread.take();
+        drop(state);
+        self.changed.notify_all();
+        // A callback that drops the log stops the thread from within; it ends by itself.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            // A panic in it has been reported by the panic hook.
+            let _ = thread.join();
+        }
+        for (_, callback) in self.extract(|_| true) {
+            call(callback, Err(Error::Closed));
+        }
+    }
+
+    fn extract(&self, which: impl Fn(Lsn) -> bool) -> Vec<(Lsn, Callback)> {
+        self.state.lock().callbacks.extract_if(.., |(lsn, _)| which(*lsn)).collect()
+    }
+
+    fn run(&self, shared: &Shared) {
+        self.set_due(shared);
+        while let Some(goal) = self.next_goal(shared) {
+            let waited = shared.wait(goal);
+            self.set_due(shared);
+            self.call_back(shared);
+            if waited.is_err() && shared.durability.check().is_err() && !self.wait_for_callbacks() {
+                return;
+            }
+        }
+    }
+
+    /// What to sync next; waits until there is something. `None` when the thread shall end.
+    fn next_goal(&self, shared: &Shared) -> Option<Goal> {
+        let mut state = self.state.lock();
+        loop {
+            if state.stopping {
+                return None;
+            }
+            if let Some(lsn) = state.callbacks.iter().map(|(lsn, _)| *lsn).min() {
+                return Some(Goal { lsn, position: Position::ZERO });
+            }
+            let elapsed = match self.interval {
+                _ if state.due => false,
+                Some(interval) => self.changed.wait_for(&mut state, interval).timed_out(),
+                None => {
+                    self.changed.wait(&mut state);
+                    false
+                }
+            };
+            if std::mem::take(&mut state.due) || elapsed {
+                drop(state);
+                return Some(shared.everything());
+            }
+        }
+    }
+
+    /// After a failed sync there is nothing left to do but to say so to those who still ask.
+    fn wait_for_callbacks(&self) -> bool {
+        let mut state = self.state.lock();
+        while state.callbacks.is_empty() && !state.stopping {
+            self.changed.wait(&mut state);
+        }
+        !state.stopping
+    }
+
+    fn call_back(&self, shared: &Shared) {
+        let durable = shared.durability.lsn();
+        let poisoned = shared.durability.check().is_err();
+        for (_, callback) in self.extract(|lsn| poisoned || lsn <= durable) {
+            call(callback, shared.durability.check());
+        }
+    }
+
+    fn set_due(&self, shared: &Shared) {
+        let Some(bytes) = self.bytes else { return };
+        // Behind the end of the segment any position of the next one is due, so a rotation syncs early, never late.
+        let position = Position(shared.reserved_end().0.saturating_add(bytes));
+        shared.durability.set_due(position);
+    }
+}
+
+fn call(callback: Callback, outcome: Result<()>) {
+    // The callback is gone in any case; the panic hook has reported the panic.
+    let _ = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
+}

@@ -1,0 +1,130 @@
+//! Sealed segments, for an archiver.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Log;
+use crate::error::{Error, Result};
+use crate::format::link::SegmentEnd;
+use crate::format::name;
+use crate::format::position::Position;
+use crate::lsn::Lsn;
+use crate::memory::Region;
+use crate::segment::Segment;
+use crate::storage::{Access, StorageFile};
+
+/// A segment that is complete, durable, and will never change. Its bytes stay readable for as long as this value lives.
+///
+/// A directory of copies of such segments, each as long as its original and under its original name, opens as a log.
+#[derive(Debug)]
+pub struct SealedSegment {
+    path: PathBuf,
+    number: u64,
+    size: u64,
+    first_lsn: Lsn,
+    end: SegmentEnd,
+    region: Arc<Region>,
+    file: Box<dyn StorageFile>,
+}
+
+impl SealedSegment {
+    /// Its number: later segments have higher ones.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The path of its file, which is there until the segment is trimmed.
+    #[must_use]
+    pub fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// The number of its first record; the same as [`Self::next_lsn`] if it has none.
+    #[must_use]
+    pub fn first_lsn(&self) -> Lsn {
+        self.first_lsn
+    }
+
+    /// The number behind its last record.
+    #[must_use]
+    pub fn next_lsn(&self) -> Lsn {
+        self.end.next_lsn
+    }
+
+    /// The length of its file in bytes. What lies behind [`Self::bytes`] is not used.
+    #[must_use]
+    pub fn file_len_bytes(&self) -> u64 {
+        self.size
+    }
+
+    /// Its open file, if it is on a disk.
+    #[must_use]
+    pub fn file(&self) -> Option<&File> {
+        self.file.as_file()
+    }
+
+    /// Header and frames, in place.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // A segment's end was checked when it was found.
+        let end = usize::try_from(self.end.offset).unwrap_or(usize::MAX);
+        self.region.bytes(0..end).unwrap_or_default()
+    }
+
+    /// The CRC-32 (IEEE) of [`Self::bytes`]. Reads all of them.
+    #[must_use]
+    pub fn checksum(&self) -> u32 {
+        crc32fast::hash(self.bytes())
+    }
+}
+
+impl Log {
+    /// The sealed segments with numbers above `after`, oldest first, as far as they are durable: what is archived is not
+    /// taken back by a crash. 0 asks for all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a file cannot be opened.
+    pub fn sealed(&self, after: u64) -> Result<Vec<SealedSegment>> {
+        let shared = &*self.shared;
+        let durable = shared.durability.position();
+        let segments = shared.segments.load();
+        let wanted = segments.as_slice().iter().filter(|segment| segment.number() > after);
+        let sealed = wanted.filter_map(|segment| Some((segment, segment.end()?)));
+        sealed
+            .take_while(|(segment, end)| Position::new(segment.number(), end.offset) <= durable)
+            .map(|(segment, end)| shared.sealed_segment(segment, end))
+            .collect()
+    }
+
+    /// Seals the segment that takes appends, and goes on in the next one. Does nothing if nothing has been appended to
+    /// it. Durable with the next sync.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`], [`Error::Io`], [`Error::InsideAppend`].
+    pub fn rotate(&self) -> Result<()> {
+        super::append::check_outside()?;
+        let mut rotation = self.shared.lock_rotation();
+        self.shared.durability.check()?;
+        let is_empty = self.shared.reserved_end() <= rotation.begin;
+        if is_empty { Ok(()) } else { self.shared.rotate(&mut rotation) }
+    }
+}
+
+impl super::shared::Shared {
+    fn sealed_segment(&self, segment: &Segment, end: SegmentEnd) -> Result<SealedSegment> {
+        let path = segment.path();
+        let opened = self.storage.open(&name::segment(segment.number()), Access::Read);
+        let file = opened.map_err(|source| Error::io("open", &path, source))?;
+        Ok(SealedSegment {
+            path,
+            number: segment.number(),
+            size: segment.info().size,
+            first_lsn: segment.base_lsn(),
+            end,
+            region: segment.region()?,
+            file,
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! Counters, and what they add up to.
+
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Log;
+use super::shared::append_limit;
+use crate::lsn::Lsn;
+use crate::memory::Region;
+
+/// Sync times are counted by powers of two of a microsecond; the last class holds all that is longer.
+const CLASSES: usize = 24;
+
+/// What is counted as it happens. Relaxed throughout: each is a number by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Records and bytes appended to segments that are full, less what the active one held when it was opened.
+    records: AtomicU64,
+    bytes: AtomicU64,
+    syncs: AtomicU64,
+    records_synced: AtomicU64,
+    sync_classes: [AtomicU64; CLASSES],
+    /// Mappings of files that have lost their names, and their sizes.
+    unlinked: Mutex<Vec<(Weak<Region>, u64)>>,
+}
+
+impl Counters {
+    /// The active segment takes no more: it held `ordinal` records, up to byte `offset`.
+    pub(crate) fn segment_full(&self, ordinal: u32, offset: usize) {
+        self.records.fetch_add(u64::from(ordinal), Ordering::Relaxed);
+        self.bytes.fetch_add(offset as u64, Ordering::Relaxed);
+    }
+
+    /// A segment takes appends that holds `ordinal` records already, up to byte `offset`.
+    pub(crate) fn segment_opened(&self, ordinal: u32, offset: usize) {
+        self.records.fetch_sub(u64::from(ordinal), Ordering::Relaxed);
+        self.bytes.fetch_sub(offset as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn synced(&self, records: u64, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let class = (u64::BITS - micros.leading_zeros()) as usize;
+        self.sync_classes[class.min(CLASSES - 1)].fetch_add(1, Ordering::Relaxed);
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.records_synced.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// A file of `size` bytes has lost its name, and somebody still reads its mapping.
+    pub(crate) fn unlinked(&self, region: Weak<Region>, size: u64) {
+        let mut unlinked = self.unlinked.lock();
+        unlinked.retain(|(region, _)| region.strong_count() > 0);
+        unlinked.push((region, size));
+    }
+
+    fn unlinked_bytes(&self) -> u64 {
+        let mut unlinked = self.unlinked.lock();
+        unlinked.retain(|(region, _)| region.strong_count() > 0);
+        unlinked.iter().map(|(_, size)| size).sum()
+    }
+
+    /// An upper bound for the time of the fastest `part` in a hundred syncs.
+    fn percentile(&self, part: u64) -> Duration {
+        let counts: [u64; CLASSES] = std::array::from_fn(|class| self.sync_classes[class].load(Ordering::Relaxed));
+        let wanted = (counts.iter().sum::<u64>() * part).div_ceil(100);
+        let mut seen = 0;
+        let class = counts.iter().position(|count| {
+            seen += count;
+            seen >= wanted && seen > 0
+        });
+        class.map_or(Duration::ZERO, |class| Duration::from_micros(1 << class))
+    }
+}
+
+/// The state of a log in numbers. Taken without stopping anyone, so the numbers may be some appends apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Segments that will not change any more.
+    pub sealed_segments: usize,
+    /// Segments prepared and not yet used.
+    pub spare_segments: usize,
+    /// Pins held.
+    pub pins: usize,
+    /// Disk space that the log's files take, without the spare: segments are preallocated.
+    pub disk_bytes: u64,
+    /// Disk space of segments that were trimmed or truncated away and that views still hold.
+    pub unlinked_bytes: u64,
+    /// Records appended since the log was opened, those given up included.
+    pub records_appended: u64,
+    /// Bytes of their frames.
+    pub bytes_appended: u64,
+    /// Syncs of a segment that had something to sync.
+    pub syncs: u64,
+    /// Records that they made durable.
+    pub records_synced: u64,
+    /// Half of the syncs took no longer than this, a power of two of a microsecond.
+    pub sync_time_p50: Duration,
+    /// 99 in a hundred syncs took no longer than this.
+    pub sync_time_p99: Duration,
+    /// Bytes that were dropped as a torn end when the log was opened.
+    pub torn_bytes: u64,
+    /// The first record kept.
+    pub first_lsn: Lsn,
+    /// The last record known to be durable.
+    pub durable_lsn: Lsn,
+    /// The next record's number.
+    pub next_lsn: Lsn,
+}
+
+impl Stats {
+    /// Records made durable by one sync, on average.
+    #[must_use]
+    pub fn records_per_sync(&self) -> f64 {
+        // Lossless up to 2^53 records.
+        if self.syncs == 0 { 0.0 } else { self.records_synced as f64 / self.syncs as f64 }
+    }
+}
+
+impl Log {
+    /// The state of the log in numbers. Cheap, and takes no lock that an append takes.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let shared = &*self.shared;
+        let counters = &shared.counters;
+        let (segment, cursor) = shared.reserved();
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let offset = append_limit(segment.info().size) - cursor.remaining();
+        let segments = shared.segments.load();
+        Stats {
+            sealed_segments: segments.as_slice().len() - 1,
+            spare_segments: usize::from(shared.spares.is_ready()),
+            pins: shared.pins.lock().len(),
+            disk_bytes: segments.as_slice().iter().map(|segment| segment.info().size).sum(),
+            unlinked_bytes: counters.unlinked_bytes(),
+            // Subtracted before they were added, the sums wrap around and come back.
+            records_appended: load(&counters.records).wrapping_add(u64::from(cursor.ordinal())),
+            bytes_appended: load(&counters.bytes).wrapping_add(offset as u64),
+            syncs: load(&counters.syncs),
+            records_synced: load(&counters.records_synced),
+            sync_time_p50: counters.percentile(50),
+            sync_time_p99: counters.percentile(99),
+            torn_bytes: shared.report.torn_bytes,
+            first_lsn: segments.first_lsn(),
+            durable_lsn: shared.durability.lsn(),
+            next_lsn: Lsn(segment.base_lsn().0 + u64::from(cursor.ordinal())),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Retention: dropping whole segments from the front.
+
+use std::sync::Arc;
+
+use super::shared::Shared;
+use super::{Log, append};
+use crate::error::{Error, Result};
+use crate::format::name;
+use crate::format::segment_header;
+use crate::lsn::Lsn;
+use crate::segment::Segment;
+
+impl Log {
+    /// Drops the segments all of whose records are below `lsn`, oldest first, and returns how many went. Never the one
+    /// that takes appends, and none that a [`Pin`](super::Pin) keeps. What is dropped stays readable for the views that
+    /// have it. Durable on return; after a crash in the middle, some of the segments may still be there.
+    ///
+    /// # Errors
+    /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file cannot be removed, with
+    /// those before it dropped; [`Error::Poisoned`], [`Error::InsideAppend`].
+    pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
+        append::check_outside()?;
+        let shared = &*self.shared;
+        let next = shared.next_lsn();
+        if lsn > next {
+            return Err(Error::NotAppended { lsn, next });
+        }
+        shared.durability.check()?;
+        if shared.has_unsynced_below(lsn) {
+            // What stays must be durable with the link that leads to it, before what it leads from may go.
+            shared.wait(shared.everything())?;
+        }
+        let _rotation = shared.lock_rotation();
+        let dropped = shared.take_below(lsn)?;
+        let count = dropped.len();
+        for segment in dropped {
+            shared.unlink(&segment)?;
+        }
+        if count > 0 {
+            tracing::info!(segments = count, first_lsn = self.first_lsn().0, "log trimmed");
+        }
+        Ok(count)
+    }
+}
+
+impl Shared {
+    /// Whether a segment that `lsn` would let go cannot go yet, because its successor is not durable.
+    fn has_unsynced_below(&self, lsn: Lsn) -> bool {
+        self.segments.with(|segments| {
+            segments.as_slice().windows(2).any(|pair| ends_below(&pair[0], lsn) && !self.is_linked_durably(&pair[1]))
+        })
+    }
+
+    fn is_linked_durably(&self, segment: &Segment) -> bool {
+        self.durability.position() > segment.position(segment_header::LEN)
+    }
+
+    /// Takes the segments that may go out of the list; the rotation is locked. That they may be gone is durable then.
+    fn take_below(&self, lsn: Lsn) -> Result<Vec<Arc<Segment>>> {
+        let pins = self.pins.lock();
+        let bound = pins.oldest().map_or(lsn, |pinned| pinned.min(lsn));
+        let segments = self.segments.load();
+        let segments = segments.as_slice();
+        let goes = |pair: &[Arc<Segment>]| ends_below(&pair[0], bound) && self.is_linked_durably(&pair[1]);
+        let count = segments.windows(2).take_while(|pair| goes(pair)).count();
+        if count > 0 {
+            let oldest = segments[count].number();
+            let path = self.storage.path().join(name::CONTROL);
+            self.control.retain_from(oldest).map_err(|source| Error::io("sync", &path, source))?;
+        }
+        Ok(self.segments.change(|segments| segments.drain(..count).collect()))
+    }
+
+    /// Removes the file of a segment that is in the list no more. Nobody new can reach it; those who can keep it.
+    pub(super) fn unlink(&self, segment: &Arc<Segment>) -> Result<()> {
+        if Arc::strong_count(segment) > 1 {
+            segment.keep()?;
+        } else {
+            segment.forget();
+        }
+        if let Some(region) = segment.mapped() {
+            self.counters.unlinked(region, segment.info().size);
+        }
+        let removed = self.storage.remove(&name::segment(segment.number()));
+        // Synced each time, so that no later one is gone while an earlier one is still there.
+        removed
+            .and_then(|()| self.storage.sync_directory())
+            .map_err(|source| Error::io("remove", &segment.path(), source))
+    }
+}
+
+fn ends_below(segment: &Segment, lsn: Lsn) -> bool {
+    segment.end().is_some_and(|end| end.next_lsn <= lsn)
+}

@@ -1,0 +1,124 @@
+//! Dropping a suffix, or everything: a fresh segment takes the place of what is gone.
+
+use std::sync::Arc;
+
+use super::shared::{Rotation, Shared};
+use super::{Log, append};
+use crate::error::{Error, Result};
+use crate::format::frame::FrameKind;
+use crate::format::link::{self, Predecessor, SegmentEnd};
+use crate::lsn::Lsn;
+use crate::segment::Segment;
+use crate::segment::prepare::Prepared;
+
+impl Log {
+    /// Drops all records behind `lsn`; the next one appended gets the number behind it. Durable on return.
+    ///
+    /// Metadata stays as it is. Whoever waits for a dropped record gets [`Error::Truncated`]; views that have dropped
+    /// records keep them; a follower that has passed `lsn` is told so by [`Error::Rewound`]. An append that runs at the
+    /// same time comes before, and may be dropped, or after, and gets a number handed out again. `lsn` at or behind the
+    /// last record drops nothing.
+    ///
+    /// # Errors
+    /// [`Error::Trimmed`] when `lsn` is more than one below the first record kept; [`Error::NoSpace`], with nothing
+    /// changed; [`Error::Poisoned`], [`Error::Corrupt`], [`Error::Io`], [`Error::InsideAppend`].
+    pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
+        append::check_outside()?;
+        self.shared.replace_suffix(|segments| {
+            let first = segments.first().map_or(Lsn::FIRST, |segment| segment.base_lsn());
+            if lsn.next() < first {
+                return Err(Error::Trimmed { lsn, first });
+            }
+            // Appends go on meanwhile, so this only grows.
+            if lsn.next() >= self.shared.next_lsn() { Ok(None) } else { kept_up_to(segments, lsn).map(Some) }
+        })
+    }
+
+    /// Drops all records and goes on with number `lsn`, as a follower does that has installed a snapshot. Durable on
+    /// return. Metadata stays as it is; pins hold nothing against it; waiters, views and followers as with
+    /// [`Log::truncate_after`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] when `lsn` is 0; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
+    /// [`Error::Io`], [`Error::InsideAppend`].
+    pub fn reset_to(&self, lsn: Lsn) -> Result<()> {
+        append::check_outside()?;
+        if lsn == Lsn::ZERO {
+            return Err(Error::InvalidOption { option: "lsn", value: 0, expected: "at least 1" });
+        }
+        self.shared.replace_suffix(|_| Ok(Some(Kept { segments: Vec::new(), next_lsn: lsn, last: Lsn::ZERO })))
+    }
+}
+
+/// What a truncation leaves.
+struct Kept {
+    segments: Vec<Arc<Segment>>,
+    next_lsn: Lsn,
+    /// The last record of those there are that keeps its number.
+    last: Lsn,
+}
+
+/// The segments up to record `lsn`, the last of them cut. Record `lsn + 1` has been reserved.
+fn kept_up_to(segments: &[Arc<Segment>], lsn: Lsn) -> Result<Kept> {
+    let next_lsn = lsn.next();
+    // Segments without a record share their base with the one behind: the first of them goes, if all its records do.
+    let at = segments.partition_point(|segment| segment.base_lsn() < next_lsn);
+    let mut kept = segments[..at].to_vec();
+    let goes_on = segments.get(at).is_some_and(|segment| segment.base_lsn() == next_lsn);
+    if let Some(segment) = kept.last().filter(|_| !goes_on) {
+        let region = segment.region()?;
+        let end = loop {
+            if let Some(end) = segment.end_before(&region, next_lsn)? {
+                break end;
+            }
+            // Still being copied: for as long as a memcpy takes.
+            std::thread::yield_now();
+        };
+        let cut = Arc::new(segment.cut(end));
+        kept.pop();
+        kept.push(cut);
+    }
+    Ok(Kept { segments: kept, next_lsn, last: lsn })
+}
+
+impl Shared {
+    /// Lets `decide` say what is kept of the segments, and goes on behind that in a fresh one.
+    fn replace_suffix(&self, decide: impl FnOnce(&[Arc<Segment>]) -> Result<Option<Kept>>) -> Result<()> {
+        // The leader: no sync runs meanwhile that would take an old record for a new one.
+        let leading = self.durability.lead();
+        self.durability.check()?;
+        let mut rotation = self.lock_rotation();
+        let Some(kept) = decide(self.segments.load().as_slice())? else { return Ok(()) };
+        let spare = self.spares.take()?;
+        let dropped = self.replace_locked(&mut rotation, kept, spare);
+        drop(rotation);
+        self.sync_all().inspect_err(|_| {
+            self.lock_rotation().rotor.close(0);
+        })?;
+        drop(leading);
+        dropped.into_iter().try_for_each(|segment| self.unlink(&segment))
+    }
+
+    /// Puts `spare` behind what is kept; returns the segments that are dropped.
+    fn replace_locked(&self, rotation: &mut Rotation, kept: Kept, spare: Prepared) -> Vec<Arc<Segment>> {
+        if let Some((offset, ordinal, _)) = rotation.rotor.close(0) {
+            self.counters.segment_full(ordinal, offset);
+        }
+        // Before the list changes, so that nobody takes a number for durable that means another record now.
+        self.durability.cut(kept.last);
+        self.background.cut(kept.last);
+        let previous = kept.segments.last().and_then(|segment| {
+            let SegmentEnd { offset, crc, .. } = segment.end()?;
+            Some(Predecessor { number: segment.number(), end: offset, crc })
+        });
+        if previous.is_none() {
+            rotation.oldest = spare.number;
+        }
+        let numbers: Vec<u64> = kept.segments.iter().map(|segment| segment.number()).collect();
+        let old = self.segments.truncate(|segments| std::mem::replace(segments, kept.segments));
+        let note = link::encode_number(kept.next_lsn.previous().0);
+        self.open_segment(rotation, spare, previous, kept.next_lsn, Some((FrameKind::Truncate, &note)));
+        tracing::info!(next_lsn = kept.next_lsn.0, "log truncated");
+        old.into_iter().filter(|segment| !numbers.contains(&segment.number())).collect()
+    }
+}

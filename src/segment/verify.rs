@@ -1,0 +1,80 @@
+//! Checking one segment with nothing but its bytes.
+
+use std::path::Path;
+
+use super::directory::{self, FirstFrame};
+use crate::error::{Corruption, Damage, Error, Result};
+use crate::format::frame::FrameKind;
+use crate::format::segment_header::{self, HeaderFault, SegmentHeader};
+use crate::format::walk::{Check, Walk};
+use crate::lsn::Lsn;
+
+/// What the bytes of a segment hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentSummary {
+    /// The identity of the log that it belongs to.
+    pub log_id: u128,
+    /// Its number.
+    pub number: u64,
+    /// The length of its file in bytes.
+    pub file_len_bytes: u64,
+    /// The number of its first record; the same as `next_lsn` if it has none.
+    pub first_lsn: Lsn,
+    /// The number behind its last record.
+    pub next_lsn: Lsn,
+    /// Records in it, without those given up.
+    pub records: u64,
+    /// Bytes up to the end of its last frame.
+    pub len_bytes: u64,
+    /// Whether it ends with a seal: it was filled, or rotated, and not cut short by a crash, a truncation or a close.
+    pub sealed: bool,
+}
+
+/// Checks a segment from its bytes alone: the whole file, or as many bytes as a
+/// [`SealedSegment`](crate::SealedSegment) has. Behind the last frame there may be nothing but zeros.
+///
+/// # Errors
+/// [`Error::Version`], or [`Error::Corrupt`] with the offset of what is wrong, and an empty path.
+pub fn verify_segment(bytes: &[u8]) -> Result<SegmentSummary> {
+    let corrupt = |offset: usize, lsn, damage| {
+        Corruption { path: Path::new("").to_owned(), offset: offset as u64, lsn, damage, evidence: None }.into()
+    };
+    let Some((header, frames)) = bytes.split_first_chunk::<{ segment_header::LEN }>() else {
+        let (expected, found) = (segment_header::LEN as u64, bytes.len() as u64);
+        return Err(corrupt(0, None, Damage::FileLength { expected, found }));
+    };
+    let header = SegmentHeader::parse(header).map_err(|fault| match fault {
+        HeaderFault::Version(found) => {
+            Error::Version { path: Path::new("").to_owned(), found, supported: crate::format::VERSION }
+        }
+        HeaderFault::Damaged { offset, damage } => corrupt(offset, None, damage),
+    })?;
+    let FirstFrame::Link(link) = directory::first_frame(frames, header) else {
+        return Err(corrupt(segment_header::LEN, None, Damage::MissingFrame));
+    };
+    let mut walk = Walk::new(header.salt(), Check::Full, segment_header::LEN, link.base_lsn);
+    let (mut records, mut sealed) = (0, false);
+    while walk.place().offset < bytes.len() {
+        let offset = walk.place().offset;
+        match walk.step(&bytes[offset..]) {
+            Ok(_) if sealed => return Err(corrupt(offset, None, Damage::FrameContents)),
+            Ok(frame) => {
+                records += u64::from(frame.kind() == FrameKind::Data);
+                sealed = frame.kind() == FrameKind::Seal;
+            }
+            Err(Damage::MissingFrame) if bytes[offset..].iter().all(|&b| b == 0) => break,
+            Err(damage) => return Err(corrupt(offset, Some(walk.place().next_lsn), damage)),
+        }
+    }
+    Ok(SegmentSummary {
+        log_id: header.log_id(),
+        number: header.number(),
+        file_len_bytes: header.segment_size(),
+        first_lsn: link.base_lsn,
+        next_lsn: walk.place().next_lsn,
+        records,
+        len_bytes: walk.place().offset as u64,
+        sealed,
+    })
+}

@@ -2,6 +2,9 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(not(all(unix, target_pointer_width = "64")))]
+compile_error!("mapwal maps segments of up to 4 GiB, many at a time: it needs a 64-bit Unix");
+
 mod error;
 mod format;
 mod log;

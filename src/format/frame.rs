@@ -33,7 +33,7 @@ pub(crate) struct FrameHeader {
     tag: U16,
 }
 
-const _: () = assert!(HEADER_LEN == 24 && HEADER_LEN % ALIGN == 0);
+const _: () = assert!(HEADER_LEN == 24 && HEADER_LEN.is_multiple_of(ALIGN));
 const _: () = assert!(offset_of!(FrameHeader, lsn) == COMMIT_WORD_LEN);
 
 /// What a frame holds. Only data and void frames take an LSN; the others carry the next one to be handed out.

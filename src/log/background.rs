@@ -45,24 +45,13 @@ impl Background {
 
     /// Starts the thread if it does not run.
     pub(crate) fn start(&self, shared: &Arc<Shared>) -> Result<()> {
-        self.ensure_thread(&mut self.state.lock(), shared)
-    }
-
-    fn ensure_thread(&self, state: &mut State, shared: &Arc<Shared>) -> Result<()> {
-        if state.thread.is_none() {
-            let worker = Arc::clone(shared);
-            let builder = std::thread::Builder::new().name("mapwal-sync".into());
-            let spawned = builder.spawn(move || worker.background.run(&worker));
-            let path = shared.storage.path();
-            state.thread = Some(spawned.map_err(|e| Error::io("start the syncing thread for", path, e))?);
-        }
-        Ok(())
+        ensure_thread(&mut self.state.lock(), shared)
     }
 
     /// Calls `callback` once record `lsn` is durable, or will not be.
     pub(crate) fn add(&self, shared: &Arc<Shared>, lsn: Lsn, callback: Callback) -> Result<()> {
         let mut state = self.state.lock();
-        self.ensure_thread(&mut state, shared)?;
+        ensure_thread(&mut state, shared)?;
         state.callbacks.push((lsn, callback));
         self.changed.notify_all();
         Ok(())
@@ -162,6 +151,17 @@ impl Background {
         let position = Position(shared.reserved_end().0.saturating_add(bytes));
         shared.durability.set_due(position);
     }
+}
+
+fn ensure_thread(state: &mut State, shared: &Arc<Shared>) -> Result<()> {
+    if state.thread.is_none() {
+        let worker = Arc::clone(shared);
+        let builder = std::thread::Builder::new().name("mapwal-sync".into());
+        let spawned = builder.spawn(move || worker.background.run(&worker));
+        let path = shared.storage.path();
+        state.thread = Some(spawned.map_err(|e| Error::io("start the syncing thread for", path, e))?);
+    }
+    Ok(())
 }
 
 fn call(callback: Callback, outcome: Result<()>) {

@@ -31,6 +31,7 @@ use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::read::{Follower, RecordRef, Snapshot, Source, Visibility, get_ref};
+use crate::segment::Segments;
 use crate::storage::LockGuard;
 use durability::Goal;
 use shared::{Rotation, Shared};
@@ -146,7 +147,7 @@ impl Log {
     /// The first record kept, or [`Log::next_lsn`] if there is none.
     #[must_use]
     pub fn first_lsn(&self) -> Lsn {
-        self.shared.segments.with(|segments| segments.first_lsn())
+        self.shared.segments.with(Segments::first_lsn)
     }
 
     /// The number that the next record appended will get.

@@ -65,7 +65,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let known = ControlPage::open(&*storage, log_id).map(|page| (page.oldest_segment(), page.active_segment()));
     let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options.first_lsn)?;
     let opening = Opening { storage, options, log_id, listing, began };
-    let log = opening.carry_out(plan, lock)?;
+    let log = opening.carry_out(&plan, lock)?;
     log.lock.sign().map_err(|source| Error::io("write", &log.directory().join(name::LOCK), source))?;
     Ok(log)
 }
@@ -88,7 +88,7 @@ struct Opening<'o> {
 }
 
 impl Opening<'_> {
-    fn carry_out(self, plan: Plan, lock: Box<dyn LockGuard>) -> Result<Log> {
+    fn carry_out(self, plan: &Plan, lock: Box<dyn LockGuard>) -> Result<Log> {
         self.remove_all(&self.listing.temporaries);
         let cache = Arc::new(MapCache::default());
         let mut next_number = self.listing.segments.last().map_or(1, |last| last + 1);
@@ -102,12 +102,12 @@ impl Opening<'_> {
                 Some((prepared.expect("nobody cancels it"), previous))
             }
         };
-        let (shared, mut rotation) = self.build(&plan, &cache, next_number)?;
+        let (shared, mut rotation) = self.build(plan, &cache, next_number)?;
         match (fresh, &plan.resume) {
             (Some((prepared, previous)), _) => {
                 shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn, None);
             }
-            (None, Resume::InPlace { info, offset }) => self.resume(&shared, &mut rotation, *info, *offset, &plan)?,
+            (None, Resume::InPlace { info, offset }) => self.resume(&shared, &mut rotation, *info, *offset, plan)?,
             (None, Resume::Fresh(_)) => unreachable!("a fresh segment was prepared above"),
         }
         let log = Log::assemble(shared, rotation, lock)?;

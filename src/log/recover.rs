@@ -62,9 +62,9 @@ struct Walked {
 pub(super) fn recover(storage: &dyn Storage, chain: Chain, known: Option<(u64, u64)>, first_lsn: Lsn) -> Result<Plan> {
     let mut recovery = Recovery { storage, known, claim: Claim::default(), bytes_scanned: 0, torn_bytes: 0 };
     recovery.check_missing(&chain)?;
-    let Some(cut) = recovery.find_cut(&chain)? else { return recovery.without_chain(chain, first_lsn) };
+    let Some(cut) = recovery.find_cut(&chain)? else { return recovery.without_chain(&chain, first_lsn) };
     recovery.judge(&chain, &cut)?;
-    recovery.plan(chain, cut)
+    Ok(recovery.plan(chain, cut))
 }
 
 struct Recovery<'s> {
@@ -258,7 +258,7 @@ impl Recovery<'_> {
         Err(Corruption { path, offset, lsn, damage, evidence: self.claim.evidence.clone() }.into())
     }
 
-    fn plan(self, chain: Chain, cut: Cut) -> Result<Plan> {
+    fn plan(self, chain: Chain, cut: Cut) -> Plan {
         let Cut { index, walked, closed } = cut;
         let Chain { mut links, superseded, beyond, .. } = chain;
         let mut remove = superseded;
@@ -283,7 +283,7 @@ impl Recovery<'_> {
             Resume::Fresh(Some(previous))
         };
         let sealed = links.into_iter().filter_map(|link| Some((link.info, link.end?))).collect();
-        Ok(Plan {
+        Plan {
             sealed,
             resume,
             next_lsn: walked.place.next_lsn,
@@ -293,11 +293,11 @@ impl Recovery<'_> {
             clean,
             bytes_scanned: self.bytes_scanned,
             torn_bytes: self.torn_bytes,
-        })
+        }
     }
 
     /// No segment has a link: a log that crashed before anything in it was durable, or one that is damaged.
-    fn without_chain(mut self, chain: Chain, first_lsn: Lsn) -> Result<Plan> {
+    fn without_chain(mut self, chain: &Chain, first_lsn: Lsn) -> Result<Plan> {
         let suspects: Vec<_> = chain.beyond.iter().map(|s| (s.number, s.size, s.salt, segment_header::LEN)).collect();
         if let Some(&(number, .., start)) = suspects.first() {
             let path = self.storage.path().join(name::segment(number));

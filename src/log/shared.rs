@@ -293,11 +293,11 @@ impl Shared {
         let durable = self.durability.position();
         let begin = if durable.segment() == segment.number() { durable.offset() as usize } else { 0 };
         if begin < frontier.offset {
-            let began = Instant::now();
+            let clock = Instant::now();
             let synced = file.sync_mapping(region.mapping(), begin..frontier.offset);
             synced.map_err(|source| self.poison(source))?;
             let lsn = segment.lsn_at(frontier).previous();
-            self.counters.synced(lsn.0.saturating_sub(self.durability.lsn().0), began.elapsed());
+            self.counters.synced(lsn.0.saturating_sub(self.durability.lsn().0), clock.elapsed());
             let position = segment.position(frontier.offset);
             self.durability.advance(lsn, position);
             self.control.set_durable(lsn, position);

@@ -113,8 +113,8 @@ pub struct Stats {
 impl Stats {
     /// Records made durable by one sync, on average.
     #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "lossless up to 2^53 records")]
     pub fn records_per_sync(&self) -> f64 {
-        // Lossless up to 2^53 records.
         if self.syncs == 0 { 0.0 } else { self.records_synced as f64 / self.syncs as f64 }
     }
 }

@@ -90,13 +90,11 @@ impl Snapshot {
 
     fn region(&self, at: usize) -> Result<&Arc<Region>> {
         let cell = &self.regions[at];
-        match cell.get() {
-            Some(region) => Ok(region),
-            None => {
-                let region = self.segments.as_slice()[at].region()?;
-                Ok(cell.get_or_init(|| region))
-            }
+        if let Some(region) = cell.get() {
+            return Ok(region);
         }
+        let region = self.segments.as_slice()[at].region()?;
+        Ok(cell.get_or_init(|| region))
     }
 }
 

@@ -61,7 +61,7 @@ impl Chain {
                 SegmentInfo { number: *number, size: segment.size, salt: segment.salt, base_lsn: frame.base_lsn };
             let predecessor = frame.link.previous;
             let next_end = predecessor.map(|p| SegmentEnd { offset: p.end, next_lsn: frame.base_lsn, crc: p.crc });
-            chain.links.push(ChainLink { info, frame, end });
+            chain.links.push(ChainLink { info, frame: *frame, end });
             end = next_end;
         }
         chain.links.reverse();

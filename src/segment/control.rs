@@ -74,7 +74,7 @@ impl ControlPage {
     /// A follower's view of the page; `None` if there is none, or not of this log.
     pub(crate) fn open(storage: &dyn Storage, log_id: u128) -> Option<Self> {
         let file = storage.open(name::CONTROL, Access::Read).ok()?;
-        if file.len().ok()? != LEN {
+        if file.len_bytes().ok()? != LEN {
             return None;
         }
         let words = SharedWords::new(file.map(LEN, Access::Read).ok()?);
@@ -136,33 +136,30 @@ impl ControlPage {
 }
 
 fn open_or_make(storage: &dyn Storage) -> io::Result<ControlPage> {
-    let existing = match storage.open(name::CONTROL, Access::Write) {
-        Ok(file) if file.len()? == LEN => Some(file),
+    let file = match storage.open(name::CONTROL, Access::Write) {
+        Ok(file) if file.len_bytes()? == LEN => file,
         Ok(_) => {
             storage.remove(name::CONTROL)?;
-            None
+            make(storage)?
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(storage)?,
         Err(error) => return Err(error),
-    };
-    let file = match existing {
-        Some(file) => file,
-        None => {
-            let temporary = format!("{}{}", name::CONTROL, name::TEMPORARY_SUFFIX);
-            let file = storage.create(&temporary)?;
-            let made = file
-                .allocate(LEN)
-                .and_then(|()| file.write_at(&[0; LEN as usize], 0))
-                .and_then(|()| file.sync())
-                .and_then(|()| storage.rename(&temporary, name::CONTROL));
-            if made.is_err() {
-                // What is left of it is removed at the next open at the latest.
-                let _ = storage.remove(&temporary);
-            }
-            made?;
-            file
-        }
     };
     let words = SharedWords::new(file.map(LEN, Access::Write)?);
     Ok(ControlPage { words, file })
+}
+
+fn make(storage: &dyn Storage) -> io::Result<Box<dyn StorageFile>> {
+    let temporary = format!("{}{}", name::CONTROL, name::TEMPORARY_SUFFIX);
+    let file = storage.create(&temporary)?;
+    let made = file
+        .allocate(LEN)
+        .and_then(|()| file.write_at(&[0; LEN as usize], 0))
+        .and_then(|()| file.sync())
+        .and_then(|()| storage.rename(&temporary, name::CONTROL));
+    if made.is_err() {
+        // What is left of it is removed at the next open at the latest.
+        let _ = storage.remove(&temporary);
+    }
+    made.map(|()| file)
 }

@@ -78,7 +78,7 @@ impl Found {
 /// The first frame of a segment.
 #[derive(Debug, Clone)]
 pub(crate) enum FirstFrame {
-    Link(LinkFrame),
+    Link(Box<LinkFrame>),
     /// No commit word: a spare, as far as can be seen here.
     Nothing,
     Damaged,
@@ -120,7 +120,7 @@ pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found
     if header.number() != number {
         return corrupt(0, Damage::SegmentNumber { expected: number, found: header.number() });
     }
-    let found = file.len().map_err(failed("read the length of"))?;
+    let found = file.len_bytes().map_err(failed("read the length of"))?;
     if found != header.segment_size() {
         return corrupt(0, Damage::FileLength { expected: header.segment_size(), found });
     }
@@ -143,7 +143,7 @@ pub(super) fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
         Ok(LinkFrame { link: Link::parse(frame.payload())?, base_lsn: frame.lsn() })
     });
     match parsed {
-        Ok(link) => FirstFrame::Link(link),
+        Ok(link) => FirstFrame::Link(Box::new(link)),
         Err(Damage::MissingFrame) => FirstFrame::Nothing,
         Err(_) => FirstFrame::Damaged,
     }

@@ -233,7 +233,7 @@ impl Segment {
         let path = self.path();
         let failed = |operation| move |source| Error::io(operation, &self.path(), source);
         let file = self.storage.open(&name::segment(self.info.number), Access::Read).map_err(failed("open"))?;
-        let len = file.len().map_err(failed("read the length of"))?;
+        let len = file.len_bytes().map_err(failed("read the length of"))?;
         if len != self.info.size {
             return Err(Error::corrupt(&path, 0, None, Damage::FileLength { expected: self.info.size, found: len }));
         }
@@ -318,7 +318,7 @@ impl Segment {
             // What was good before the damage can be read; the next call starts at the damage and reports it.
             let pending = self.origin != Origin::Recovered && damage == Some(Damage::MissingFrame);
             let damage =
-                damage.filter(|_| frontier == start && !pending).or_else(|| self.end_damage(&walk, start, end));
+                damage.filter(|_| frontier == start && !pending).or_else(|| Self::end_damage(&walk, start, end));
             if let Some(damage) = damage {
                 let place = walk.place();
                 return Err(Error::corrupt(&self.path(), place.offset as u64, Some(place.next_lsn), damage));
@@ -342,10 +342,9 @@ impl Segment {
         });
         match stop {
             Stop::Moved if region.published() >= walk.place().offset => None,
-            Stop::Moved => Some(Damage::MissingFrame),
             Stop::Refused if satisfied => None,
             Stop::Refused => refused,
-            Stop::Empty => Some(Damage::MissingFrame),
+            Stop::Moved | Stop::Empty => Some(Damage::MissingFrame),
             Stop::Length(len) => Some(Damage::FrameLength(len)),
         }
     }
@@ -382,7 +381,7 @@ impl Segment {
     }
 
     /// What is wrong where a walk that began at `start` came to the end of an ended segment, if it did.
-    fn end_damage(&self, walk: &Walk, start: Frontier, end: SegmentEnd) -> Option<Damage> {
+    fn end_damage(walk: &Walk, start: Frontier, end: SegmentEnd) -> Option<Damage> {
         let place = walk.place();
         if place.offset == start.offset || (place.offset as u64) < end.offset {
             return None;

@@ -215,7 +215,7 @@ impl DiskFile {
 }
 
 impl StorageFile for DiskFile {
-    fn len(&self) -> io::Result<u64> {
+    fn len_bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 

@@ -113,7 +113,7 @@ pub trait StorageFile: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the system reports one.
-    fn len(&self) -> io::Result<u64>;
+    fn len_bytes(&self) -> io::Result<u64>;
 
     /// The file as the standard library knows it, if it is one.
     fn as_file(&self) -> Option<&File>;

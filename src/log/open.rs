@@ -14,7 +14,7 @@ use super::durability::Durability;
 use super::pins::Pins;
 use super::recover::{self, Plan, Resume};
 use super::report::RecoveryReport;
-use super::shared::{Active, Rotation, Shared, append_limit};
+use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
 use super::spare::Spares;
 use super::stats::Counters;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ use crate::options::Options;
 use crate::segment::chain::Chain;
 use crate::segment::control::ControlPage;
 use crate::segment::directory::{self, Listing};
-use crate::segment::prepare::{prepare, zero_fill};
+use crate::segment::prepare::{adopt, prepare, refresh};
 use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList};
 use crate::storage::{Access, Disk, Lock, LockGuard, Storage};
 
@@ -64,6 +64,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     // one that was not copied.
     let known = ControlPage::open(&*storage, log_id).map(|page| (page.oldest_segment(), page.active_segment()));
     let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options.first_lsn)?;
+    check_lsn(plan.next_lsn)?;
     let opening = Opening { storage, options, log_id, listing, began };
     let log = opening.carry_out(&plan, lock)?;
     log.lock.sign().map_err(|source| Error::io("write", &log.directory().join(name::LOCK), source))?;
@@ -96,12 +97,20 @@ impl Opening<'_> {
         let fresh = match plan.resume {
             Resume::InPlace { .. } => None,
             Resume::Fresh(previous) => {
-                let never = AtomicBool::new(false);
-                let prepared = prepare(&*self.storage, self.log_id, next_number, size, &never)?;
-                next_number += 1;
-                Some((prepared.expect("nobody cancels it"), previous))
+                // Taking over a spare needs no room on a disk that may be full.
+                let spare = plan.spare.as_ref().filter(|spare| spare.size == size);
+                let prepared = if let Some(spare) = spare {
+                    adopt(&*self.storage, spare)?
+                } else {
+                    next_number += 1;
+                    let never = AtomicBool::new(false);
+                    let made = prepare(&*self.storage, self.log_id, next_number - 1, size, &never)?;
+                    made.expect("nobody cancels it")
+                };
+                Some((prepared, previous))
             }
         };
+        let adopted = fresh.as_ref().map(|(prepared, _)| prepared.number);
         let (shared, mut rotation) = self.build(plan, &cache, next_number)?;
         match (fresh, &plan.resume) {
             (Some((prepared, previous)), _) => {
@@ -114,7 +123,8 @@ impl Opening<'_> {
         // The new segment's link is what makes the outcome of recovery final: durable before what it replaces goes, and
         // before the caller sees a record.
         log.shared.wait(log.shared.everything())?;
-        let names: Vec<String> = plan.remove.iter().map(|&number| name::segment(number)).collect();
+        let remove = plan.remove.iter().filter(|&&number| Some(number) != adopted);
+        let names: Vec<String> = remove.map(|&number| name::segment(number)).collect();
         self.remove_all(&names);
         log.shared.control.show();
         Ok(log)
@@ -185,11 +195,8 @@ impl Opening<'_> {
             move |source| Error::io(operation, &path, source)
         };
         let file = self.storage.open(&name, Access::Write).map_err(failed("open"))?;
-        // What recovery read ahead stands in the page cache in large folios, and each sync would write a whole one.
-        file.drop_cache().map_err(failed("drop the cache of"))?;
-        // The rest is zeros already, recovery has looked; written again it stands in the page cache as single pages.
-        let never = AtomicBool::new(false);
-        zero_fill(&*file, offset as u64, info.size, &never).map_err(failed("write"))?;
+        // Recovery has seen that these are zeros.
+        refresh(&*file, offset as u64, info.size).map_err(failed("write"))?;
         let mapping = file.map(info.size, Access::Write).map_err(failed("map"))?;
         let region = Arc::new(Region::live(mapping, offset));
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&shared.cache));

@@ -13,6 +13,7 @@ use crate::lsn::Lsn;
 use crate::memory::Region;
 use crate::segment::SegmentInfo;
 use crate::segment::chain::{Chain, ChainLink};
+use crate::segment::directory::Found;
 use crate::storage::{Access, Storage, StorageFile};
 
 /// How much of a segment is read ahead of the walk, in one call that turns a bad sector into an error.
@@ -27,6 +28,8 @@ pub(super) struct Plan {
     pub(super) next_lsn: Lsn,
     pub(super) meta: MetaSlots,
     pub(super) oldest: u64,
+    /// A segment in which nothing has been written, for the log to go on in.
+    pub(super) spare: Option<Found>,
     /// Segments that do not count: removed once the log goes on.
     pub(super) remove: Vec<u64>,
     pub(super) clean: bool,
@@ -60,7 +63,8 @@ struct Walked {
 /// Decides what counts. `known` are the oldest and the active segment that the log's control page names, if it is there;
 /// `first_lsn` is for a log that holds nothing yet.
 pub(super) fn recover(storage: &dyn Storage, chain: Chain, known: Option<(u64, u64)>, first_lsn: Lsn) -> Result<Plan> {
-    let mut recovery = Recovery { storage, known, claim: Claim::default(), bytes_scanned: 0, torn_bytes: 0 };
+    let mut recovery =
+        Recovery { storage, known, claim: Claim::default(), empty: Vec::new(), bytes_scanned: 0, torn_bytes: 0 };
     recovery.check_missing(&chain)?;
     let Some(cut) = recovery.find_cut(&chain)? else { return recovery.without_chain(&chain, first_lsn) };
     recovery.judge(&chain, &cut)?;
@@ -71,6 +75,8 @@ struct Recovery<'s> {
     storage: &'s dyn Storage,
     known: Option<(u64, u64)>,
     claim: Claim,
+    /// Segments found to hold nothing but their headers.
+    empty: Vec<u64>,
     bytes_scanned: u64,
     torn_bytes: u64,
 }
@@ -126,15 +132,15 @@ impl Recovery<'_> {
     fn walk_segment(&mut self, link: &ChainLink) -> Result<Walked> {
         let (file, region) = self.open(link.info.number, link.info.size)?;
         let limit = link.end.map_or(region.len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX));
+        // After a crash of a process only, bytes may be in the page cache that never reached the device, be it only a
+        // close. They are made durable before anyone is shown them.
+        let path = self.storage.path().join(name::segment(link.info.number));
+        file.sync().map_err(|source| Error::io("sync", &path, source))?;
         let walked = self.walk(link, &region, limit.min(region.len()))?;
         if link.end.is_none() && walked.last_kind == FrameKind::Close {
             return Ok(walked);
         }
-        // After a crash of this process only, bytes may be in the page cache that never reached the device. They are
-        // made durable before anyone is shown them; and the device is believed, not the cache, since an earlier sync
-        // may have failed and left pages that only look clean.
-        let path = self.storage.path().join(name::segment(link.info.number));
-        file.sync().map_err(|source| Error::io("sync", &path, source))?;
+        // The device is believed, not the cache: an earlier sync may have failed and left pages that only look clean.
         let end = walked.place.offset;
         self.bytes_scanned += end as u64;
         match evidence::first_difference(&*file, &path, &region, segment_header::LEN, end)? {
@@ -247,6 +253,9 @@ impl Recovery<'_> {
             let end = evidence::nonzero_end(&*file, &path, start, size)?;
             self.bytes_scanned += size - start as u64;
             self.torn_bytes += (end - start) as u64;
+            if start == end && start == segment_header::LEN {
+                self.empty.push(number);
+            }
             if start < end {
                 decidable &= evidence::search(&mut self.claim, &region, number, salt, (start, end), suspect);
             }
@@ -263,6 +272,7 @@ impl Recovery<'_> {
         let Chain { mut links, superseded, beyond, .. } = chain;
         let mut remove = superseded;
         remove.extend(beyond.iter().map(|segment| segment.number));
+        let spare = self.take_spare(beyond);
         remove.extend(links.drain(index + 1..).map(|link| link.info.number));
         let last = links.pop().expect("the cut is in the chain");
         let last_oldest = last.frame.link.oldest;
@@ -289,11 +299,17 @@ impl Recovery<'_> {
             next_lsn: walked.place.next_lsn,
             meta: walked.meta,
             oldest: last_oldest,
+            spare,
             remove,
             clean,
             bytes_scanned: self.bytes_scanned,
             torn_bytes: self.torn_bytes,
         }
+    }
+
+    /// One of the segments beyond the end that is as good as new.
+    fn take_spare(&self, beyond: Vec<Found>) -> Option<Found> {
+        beyond.into_iter().find(|segment| self.empty.contains(&segment.number))
     }
 
     /// No segment has a link: a log that crashed before anything in it was durable, or one that is damaged.
@@ -307,6 +323,7 @@ impl Recovery<'_> {
         Ok(Plan {
             sealed: Vec::new(),
             resume: Resume::Fresh(None),
+            spare: None,
             next_lsn: first_lsn,
             meta: MetaSlots::default(),
             oldest: 0,

@@ -26,8 +26,8 @@ use crate::storage::Storage;
 
 /// How often a leader looks again for a frame that is still being copied before it gives the processor away.
 const SPINS: u32 = 100;
-/// No record number may come within this of the end of the number space, so that no sum in a segment overflows.
-const LSN_MARGIN: u64 = 1 << 32;
+/// No segment begins with a record number this close to the end of the number space, so that no sum in it overflows.
+const LSN_MARGIN: u64 = 1 << 33;
 
 /// What an appender needs to know of the segment that it writes to.
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +80,11 @@ pub(crate) fn append_limit(size: u64) -> usize {
     usize::try_from(size).expect("mapped, so it fits") - link::SEAL_FRAME_LEN
 }
 
+/// Whether a segment may begin with record `lsn`.
+pub(crate) fn check_lsn(lsn: Lsn) -> Result<()> {
+    if lsn.0 < u64::MAX - LSN_MARGIN { Ok(()) } else { Err(Error::Exhausted("record numbers")) }
+}
+
 impl Shared {
     /// A place for `len` bytes, a multiple of 8, that hold `count` records.
     #[inline]
@@ -125,9 +130,7 @@ impl Shared {
     /// Seals the active segment and opens the spare.
     pub(crate) fn rotate(&self, rotation: &mut Rotation) -> Result<()> {
         let active = self.segments.last().expect("an open log has a segment");
-        if active.base_lsn().0 > u64::MAX - LSN_MARGIN {
-            return Err(Error::Exhausted("record numbers"));
-        }
+        check_lsn(active.base_lsn())?;
         let spare = self.spares.take()?;
         self.durability.check()?;
         let (offset, ordinal, seal) = rotation.rotor.close(link::SEAL_FRAME_LEN).expect("a log takes appends");
@@ -146,20 +149,22 @@ impl Shared {
         Ok(())
     }
 
-    /// Lets appenders write to `prepared`, whose link says what came before. The frame of a `note`, if there is one,
-    /// follows the link.
+    /// Lets appenders write to `prepared`, whose link says what came before. If it stands in the place of a suffix,
+    /// `kept` are the segments in front of that, and a truncate frame follows the link.
     pub(crate) fn open_segment(
         &self,
         rotation: &mut Rotation,
         prepared: Prepared,
         previous: Option<Predecessor>,
         base_lsn: Lsn,
-        note: Option<(FrameKind, &[u8])>,
-    ) {
+        kept: Option<Vec<Arc<Segment>>>,
+    ) -> Vec<Arc<Segment>> {
         let Prepared { number, size, salt, mut region, file } = prepared;
         let link = Link { previous, oldest: rotation.oldest, meta: self.meta.lock().clone() }.encode();
         let start = Position::new(number, 0);
-        for (kind, payload) in std::iter::once((FrameKind::Link, &link[..])).chain(note) {
+        let last = link::encode_number(base_lsn.previous().0);
+        let truncate = kept.as_ref().map(|_| (FrameKind::Truncate, &last[..]));
+        for (kind, payload) in std::iter::once((FrameKind::Link, &link[..])).chain(truncate) {
             let position = Position::new(number, region.published() as u64);
             let head = FrameHead::note(kind, base_lsn, position.lag_units(self.durability.position()));
             region.fill(&head.encode(salt, payload));
@@ -169,13 +174,24 @@ impl Shared {
         let region = Arc::new(region);
         let info = SegmentInfo { number, size, salt, base_lsn };
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
-        let segment = Segment::live(info, Arc::clone(&region), file, storage, cache);
+        let segment = Arc::new(Segment::live(info, Arc::clone(&region), file, storage, cache));
         // In the list before anyone can append to it: a record is found as soon as its number is known.
-        self.segments.change(|segments| segments.push(Arc::new(segment)));
+        let old = match kept {
+            None => self.segments.change(|segments| {
+                segments.push(segment);
+                Vec::new()
+            }),
+            Some(kept) => self.segments.truncate(|segments| {
+                let old = std::mem::replace(segments, kept);
+                segments.push(segment);
+                old
+            }),
+        };
         rotation.rotor.install(number, region, append_limit(size), 0, Active { base_lsn, salt, start });
         self.counters.segment_opened(0, begin);
         self.control.set_active_segment(number);
         tracing::info!(segment = number, first_lsn = base_lsn.0, "segment opened");
+        old
     }
 
     /// Completes and publishes a frame. Its lag is filled in here.

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::shared::{Rotation, Shared};
+use super::shared::{Rotation, Shared, check_lsn};
 use super::{Log, append};
 use crate::error::{Error, Result};
-use crate::format::frame::FrameKind;
-use crate::format::link::{self, Predecessor, SegmentEnd};
+use crate::format::link::{Predecessor, SegmentEnd};
 use crate::lsn::Lsn;
 use crate::segment::Segment;
 use crate::segment::prepare::Prepared;
@@ -39,13 +38,14 @@ impl Log {
     /// [`Log::truncate_after`].
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] when `lsn` is 0; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
+    /// [`Error::InvalidOption`] when `lsn` is 0, [`Error::Exhausted`] when it is near 2^64; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
     /// [`Error::Io`], [`Error::InsideAppend`].
     pub fn reset_to(&self, lsn: Lsn) -> Result<()> {
         append::check_outside()?;
         if lsn == Lsn::ZERO {
             return Err(Error::InvalidOption { option: "lsn", value: 0, expected: "at least 1" });
         }
+        check_lsn(lsn)?;
         self.shared.replace_suffix(|_| Ok(Some(Kept { segments: Vec::new(), next_lsn: lsn, last: Lsn::ZERO })))
     }
 }
@@ -115,9 +115,7 @@ impl Shared {
             rotation.oldest = spare.number;
         }
         let numbers: Vec<u64> = kept.segments.iter().map(|segment| segment.number()).collect();
-        let old = self.segments.truncate(|segments| std::mem::replace(segments, kept.segments));
-        let note = link::encode_number(kept.next_lsn.previous().0);
-        self.open_segment(rotation, spare, previous, kept.next_lsn, Some((FrameKind::Truncate, &note)));
+        let old = self.open_segment(rotation, spare, previous, kept.next_lsn, Some(kept.segments));
         tracing::info!(next_lsn = kept.next_lsn.0, "log truncated");
         old.into_iter().filter(|segment| !numbers.contains(&segment.number())).collect()
     }

@@ -20,7 +20,6 @@ pub(crate) struct Listing {
     pub(crate) segments: Vec<u64>,
     /// Names of unfinished files.
     pub(crate) temporaries: Vec<String>,
-    pub(crate) has_lock: bool,
 }
 
 /// Lists the directory; an error if it is not, or not only, a log's.
@@ -38,8 +37,7 @@ pub(crate) fn list(storage: &dyn Storage) -> Result<Listing> {
             Name::BadSegment | Name::Pins => drop(bad.get_or_insert_with(|| (name.to_owned(), FileKind::Regular))),
             Name::Segment(number) => listing.segments.push(number),
             Name::Temporary => listing.temporaries.push(String::from_utf8_lossy(name).into_owned()),
-            Name::Lock => listing.has_lock = true,
-            Name::Control => {}
+            Name::Lock | Name::Control => {}
         }
     });
     visited.map_err(|source| Error::io("list", storage.path(), source))?;

@@ -9,6 +9,7 @@ mod list;
 pub(crate) mod prepare;
 mod verify;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -232,7 +233,15 @@ impl Segment {
     fn map(&self) -> Result<Region> {
         let path = self.path();
         let failed = |operation| move |source| Error::io(operation, &self.path(), source);
-        let file = self.storage.open(&name::segment(self.info.number), Access::Read).map_err(failed("open"))?;
+        let opened = self.storage.open(&name::segment(self.info.number), Access::Read);
+        let file = opened.map_err(|source| match source.kind() {
+            // Whoever reads without the lock may find that the writer has trimmed the segment.
+            io::ErrorKind::NotFound if self.origin == Origin::Foreign => {
+                let first = self.end().map_or(self.info.base_lsn.next(), |end| end.next_lsn);
+                Error::Trimmed { lsn: self.info.base_lsn, first }
+            }
+            _ => Error::io("open", &path, source),
+        })?;
         let len = file.len_bytes().map_err(failed("read the length of"))?;
         if len != self.info.size {
             return Err(Error::corrupt(&path, 0, None, Damage::FileLength { expected: self.info.size, found: len }));

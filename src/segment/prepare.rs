@@ -17,6 +17,7 @@ use crate::format::position::SEGMENT_NUMBER_LIMIT;
 use crate::format::segment_header::{self, SegmentHeader};
 use crate::format::{frame, name};
 use crate::memory::{Mapping, Region};
+use crate::segment::directory::Found;
 use crate::storage::{Access, Storage, StorageFile};
 
 const ZEROS: [u8; 4096] = [0; 4096];
@@ -98,6 +99,28 @@ fn make(
     Ok(Some((salt, file)))
 }
 
+/// Takes over segment `found`, in which nothing has ever been written, and which an earlier run has prepared.
+pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Prepared> {
+    let &Found { number, size, salt, .. } = found;
+    let name = name::segment(number);
+    let failed = |operation| {
+        let path = storage.path().join(&name);
+        move |source| Error::io(operation, &path, source)
+    };
+    let file: Arc<dyn StorageFile> = storage.open(&name, Access::Write).map_err(failed("open"))?.into();
+    refresh(&*file, segment_header::LEN as u64, size).map_err(failed("write"))?;
+    let mapping = file.map(size, Access::Write).map_err(failed("map"))?;
+    populate(storage, &mapping, &AtomicBool::new(false));
+    Ok(Prepared { number, size, salt, region: Region::live(mapping, segment_header::LEN), file })
+}
+
+/// Has the zeros from `start` to `end`, which the file has, stand in the page cache as single pages: what has been read
+/// ahead stands there in large folios, and each sync would write a whole one.
+pub(crate) fn refresh(file: &dyn StorageFile, start: u64, end: u64) -> io::Result<()> {
+    file.drop_cache()?;
+    zero_fill(file, start, end, &AtomicBool::new(false)).map(drop)
+}
+
 /// Spares appenders the page faults: on a virtual machine a first store takes up to ten microseconds.
 fn populate(storage: &dyn Storage, mapping: &Mapping, cancelled: &AtomicBool) {
     for start in (0..mapping.len()).step_by(POPULATE_BYTES) {
@@ -110,7 +133,7 @@ fn populate(storage: &dyn Storage, mapping: &Mapping, cancelled: &AtomicBool) {
 }
 
 /// Writes zeros over `start..end` a page at a time; false if `cancelled` became true meanwhile.
-pub(crate) fn zero_fill(file: &dyn StorageFile, start: u64, end: u64, cancelled: &AtomicBool) -> io::Result<bool> {
+fn zero_fill(file: &dyn StorageFile, start: u64, end: u64, cancelled: &AtomicBool) -> io::Result<bool> {
     let mut offset = start;
     while offset < end {
         if cancelled.load(Ordering::Relaxed) {

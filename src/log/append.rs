@@ -7,6 +7,7 @@ use super::Log;
 use super::shared::{Active, Shared};
 use crate::error::{Error, Result};
 use crate::format::frame::{self, FrameHead, FrameKind};
+use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Reservation;
 
@@ -155,6 +156,17 @@ fn frame_len(payload: &[u8]) -> usize {
 }
 
 impl Shared {
+    /// A place for `len` bytes, a multiple of 8, that hold `count` records.
+    #[inline]
+    pub(crate) fn reserve(&self, len: usize, count: u32) -> Result<Reservation<'_, Active>> {
+        loop {
+            if let Some(reservation) = self.ring.reserve(len, count) {
+                return Ok(reservation);
+            }
+            self.make_room(len)?;
+        }
+    }
+
     /// A place for one record with so many bytes of payload.
     #[inline]
     fn reserve_record(&self, payload_len: u64) -> Result<Reservation<'_, Active>> {
@@ -178,5 +190,40 @@ impl Shared {
             Ok(count) if len <= padded_max => self.reserve(len as usize, count),
             _ => Err(Error::RecordTooLarge { len: len - frame::HEADER_LEN as u64, max }),
         }
+    }
+
+    /// Completes and publishes a frame. Its lag is filled in here.
+    pub(crate) fn publish(&self, mut place: Reservation<'_, Active>, head: FrameHead, payload: &[u8]) -> u32 {
+        place.write(frame::HEADER_LEN, payload);
+        self.publish_written(place, head, payload.len())
+    }
+
+    /// As [`Self::publish`], for a payload that is in place already. Returns the frame's checksum.
+    #[inline]
+    pub(crate) fn publish_written(
+        &self,
+        mut place: Reservation<'_, Active>,
+        mut head: FrameHead,
+        payload_len: usize,
+    ) -> u32 {
+        let Active { salt, start, .. } = *place.context();
+        let position = Position(start.0 + place.offset() as u64);
+        head.durable_lag = position.lag_units(self.durability.position());
+        place.write(frame::COMMIT_WORD_LEN, &head.tail());
+        let len = frame::HEADER_LEN + payload_len;
+        // No frame is longer than a segment, and none of those is longer than 4 GiB.
+        let len_field = len as u32;
+        let crc = frame::checksum(salt, len_field, place.bytes_mut(frame::COMMIT_WORD_LEN..len));
+        place.publish(len_field, crc);
+        if self.durability.is_due(position) {
+            self.wake_background();
+        }
+        crc
+    }
+
+    #[cold]
+    fn wake_background(&self) {
+        self.durability.set_due(Position(u64::MAX));
+        self.background.notify();
     }
 }

@@ -2,6 +2,7 @@
 
 mod append;
 mod background;
+mod close;
 mod durability;
 mod evidence;
 mod meta;
@@ -9,10 +10,12 @@ mod open;
 mod pins;
 mod recover;
 mod report;
+mod rotate;
 mod sealed;
 mod shared;
 mod spare;
 mod stats;
+mod sync;
 mod trim;
 mod truncate;
 
@@ -25,15 +28,11 @@ pub use sealed::SealedSegment;
 pub use stats::Stats;
 
 use crate::error::{Error, Result};
-use crate::format::frame::{self, FrameHead, FrameKind};
-use crate::format::name;
-use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::read::{Follower, RecordRef, Snapshot, Source, Visibility, get_ref};
 use crate::segment::Segments;
 use crate::storage::LockGuard;
-use durability::Goal;
 use shared::{Rotation, Shared};
 
 /// A write-ahead log in a directory, open for reading and writing.
@@ -103,47 +102,6 @@ impl Log {
         self.shared.payload_len_max
     }
 
-    /// Makes durable everything that was appended before the call. Returns the last durable record's number.
-    ///
-    /// Threads that call it at the same time share one `msync`: while one runs, the next group gathers.
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`] when this sync or an earlier one failed: from then on no call reports success, and only
-    /// dropping the log and opening it again finds out what is durable. [`Error::Truncated`] when some of the records were
-    /// truncated meanwhile; [`Error::InsideAppend`].
-    pub fn sync(&self) -> Result<Lsn> {
-        append::check_outside()?;
-        self.shared.wait(self.shared.everything())?;
-        Ok(self.durable_lsn())
-    }
-
-    /// Returns once record `lsn` and all before it are durable, and makes them so if nobody else does.
-    ///
-    /// # Errors
-    /// [`Error::NotAppended`]; [`Error::Truncated`] when it is truncated meanwhile; and as [`Log::sync`].
-    pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
-        append::check_outside()?;
-        self.check_appended(lsn)?;
-        self.shared.wait(Goal { lsn, position: Position::ZERO })
-    }
-
-    /// Has `callback` called once, with `Ok` when record `lsn` and all before it are durable, or with the error that
-    /// keeps them from it: [`Error::Poisoned`], [`Error::Truncated`], or [`Error::Closed`] when the log is dropped
-    /// before. Does not wait. The callback runs on a thread of the log, which syncs for it if nobody else does; the next
-    /// callbacks wait for it. Should it panic, the log goes on.
-    ///
-    /// # Errors
-    /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.
-    pub fn on_durable(&self, lsn: Lsn, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
-        self.check_appended(lsn)?;
-        self.shared.background.add(&self.shared, lsn, Box::new(callback))
-    }
-
-    fn check_appended(&self, lsn: Lsn) -> Result<()> {
-        let next = self.shared.next_lsn();
-        if lsn < next { Ok(()) } else { Err(Error::NotAppended { lsn, next }) }
-    }
-
     /// The first record kept, or [`Log::next_lsn`] if there is none.
     #[must_use]
     pub fn first_lsn(&self) -> Lsn {
@@ -208,37 +166,6 @@ impl Log {
             return Err(Error::Trimmed { lsn: from, first });
         }
         Ok(Follower::new(Arc::clone(&self.shared) as Arc<dyn Source>, from, visibility))
-    }
-
-    /// Makes everything durable and shuts the log down cleanly: the next open goes on where this one ended.
-    ///
-    /// # Errors
-    /// As [`Log::sync`]; the log is then left as a drop leaves it.
-    pub fn close(self) -> Result<()> {
-        let shared = &*self.shared;
-        shared.wait(shared.everything())?;
-        let end = {
-            let mut rotation = shared.lock_rotation();
-            let (segment, _) = shared.reserved();
-            let closed = rotation.rotor.close(frame::HEADER_LEN);
-            let Some((offset, ordinal, Some(place))) = closed else { return shared.durability.check() };
-            let next_lsn = Lsn(segment.base_lsn().0 + u64::from(ordinal));
-            shared.publish(place, FrameHead::note(FrameKind::Close, next_lsn, 0), &[]);
-            segment.position(offset + frame::HEADER_LEN)
-        };
-        shared.wait(Goal { lsn: Lsn::ZERO, position: end })?;
-        shared.background.stop();
-        if let Some(spare) = shared.spares.stop() {
-            let name = name::segment(spare.number);
-            let removed = shared.storage.remove(&name).and_then(|()| shared.storage.sync_directory());
-            // A spare that stays is removed at the next open.
-            if let Err(error) = removed {
-                tracing::warn!(error = &error as &dyn std::error::Error, file = name, "cannot remove a spare");
-            }
-        }
-        shared.control.set_closed();
-        tracing::info!(directory = %self.directory().display(), next_lsn = shared.next_lsn().0, "log closed");
-        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Log;
+use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::format::link::SegmentEnd;
 use crate::format::name;
@@ -97,22 +98,9 @@ impl Log {
             .map(|(segment, end)| shared.sealed_segment(segment, end))
             .collect()
     }
-
-    /// Seals the segment that takes appends, and goes on in the next one. Does nothing if nothing has been appended to
-    /// it. Durable with the next sync.
-    ///
-    /// # Errors
-    /// [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`], [`Error::Io`], [`Error::InsideAppend`].
-    pub fn rotate(&self) -> Result<()> {
-        super::append::check_outside()?;
-        let mut rotation = self.shared.lock_rotation();
-        self.shared.durability.check()?;
-        let is_empty = self.shared.reserved_end() <= rotation.begin;
-        if is_empty { Ok(()) } else { self.shared.rotate(&mut rotation) }
-    }
 }
 
-impl super::shared::Shared {
+impl Shared {
     fn sealed_segment(&self, segment: &Segment, end: SegmentEnd) -> Result<SealedSegment> {
         let path = segment.path();
         let opened = self.storage.open(&name::segment(segment.number()), Access::Read);

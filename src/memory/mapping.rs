@@ -40,23 +40,21 @@ impl Mapping {
     #[must_use]
     pub fn from_heap(memory: Arc<HeapMemory>) -> Self {
         let base = NonNull::new(memory.words.as_ptr().cast_mut().cast()).unwrap_or(NonNull::dangling());
-        Self { base, len: memory.len(), backing: Backing::Heap(memory) }
+        Self { base, len: memory.len_bytes(), backing: Backing::Heap(memory) }
     }
 
     /// Bytes mapped.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn len_bytes(&self) -> usize {
         self.len
-    }
-
-    /// Whether nothing is mapped.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// The mapping of a file, for advice and syncing.
     #[must_use]
+    #[cfg_attr(
+        not(any(test, feature = "testing")),
+        expect(clippy::unnecessary_wraps, reason = "in tests it may be memory of the heap")
+    )]
     pub fn as_file(&self) -> Option<&MmapRaw> {
         match &self.backing {
             Backing::File(raw) => Some(raw),
@@ -87,14 +85,8 @@ impl HeapMemory {
 
     /// Bytes held.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn len_bytes(&self) -> usize {
         self.words.len() * 8
-    }
-
-    /// Whether it holds nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
     }
 
     /// The 8 bytes at word `index`, as they stand in memory.

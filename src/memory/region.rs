@@ -42,14 +42,14 @@ pub(crate) enum Stop {
 impl Region {
     /// A region that nobody writes any more.
     pub(crate) fn frozen(mapping: Mapping) -> Self {
-        let len = mapping.len();
+        let len = mapping.len_bytes();
         Self::live(mapping, len)
     }
 
     /// A region whose first `published` bytes, up to a frame's start, will not change, and that may grow.
     pub(crate) fn live(mapping: Mapping, published: usize) -> Self {
-        assert!(published <= mapping.len() && published.is_multiple_of(ALIGN));
-        Self { base: mapping.base(), len: mapping.len(), published: AtomicUsize::new(published), mapping }
+        assert!(published <= mapping.len_bytes() && published.is_multiple_of(ALIGN));
+        Self { base: mapping.base(), len: mapping.len_bytes(), published: AtomicUsize::new(published), mapping }
     }
 
     pub(crate) fn mapping(&self) -> &Mapping {

@@ -29,7 +29,7 @@ impl SharedWords {
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
-        assert!(index < self.0.len() / size_of::<AtomicU64>());
+        assert!(index < self.0.len_bytes() / size_of::<AtomicU64>());
         let base = self.0.base().cast::<AtomicU64>();
         // SAFETY: the word lies in the mapping (asserted).
         let word = unsafe { base.add(index) };

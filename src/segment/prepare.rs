@@ -123,8 +123,8 @@ pub(crate) fn refresh(file: &dyn StorageFile, start: u64, end: u64) -> io::Resul
 
 /// Spares appenders the page faults: on a virtual machine a first store takes up to ten microseconds.
 fn populate(storage: &dyn Storage, mapping: &Mapping, cancelled: &AtomicBool) {
-    for start in (0..mapping.len()).step_by(POPULATE_BYTES) {
-        let range = start..(start + POPULATE_BYTES).min(mapping.len());
+    for start in (0..mapping.len_bytes()).step_by(POPULATE_BYTES) {
+        let range = start..(start + POPULATE_BYTES).min(mapping.len_bytes());
         // Not populated, the pages come one by one.
         if cancelled.load(Ordering::Relaxed) || storage.populate(mapping, range).is_err() {
             return;

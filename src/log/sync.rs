@@ -1,0 +1,129 @@
+//! Making records durable.
+
+use std::io;
+use std::time::Instant;
+
+use super::durability::Goal;
+use super::shared::Shared;
+use super::{Log, append};
+use crate::error::{Error, Result};
+use crate::format::position::Position;
+use crate::lsn::Lsn;
+use crate::segment::Segment;
+
+/// How often a leader looks again for a frame that is still being copied before it gives the processor away.
+const SPINS: u32 = 100;
+
+impl Log {
+    /// Makes durable everything that was appended before the call. Returns the last durable record's number.
+    ///
+    /// Threads that call it at the same time share one `msync`: while one runs, the next group gathers.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when this sync or an earlier one failed: from then on no call reports success, and only
+    /// dropping the log and opening it again finds out what is durable. [`Error::Truncated`] when some of the records were
+    /// truncated meanwhile; [`Error::InsideAppend`].
+    pub fn sync(&self) -> Result<Lsn> {
+        append::check_outside()?;
+        self.shared.wait(self.shared.everything())?;
+        Ok(self.durable_lsn())
+    }
+
+    /// Returns once record `lsn` and all before it are durable, and makes them so if nobody else does.
+    ///
+    /// # Errors
+    /// [`Error::NotAppended`]; [`Error::Truncated`] when it is truncated meanwhile; and as [`Log::sync`].
+    pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+        append::check_outside()?;
+        self.check_appended(lsn)?;
+        self.shared.wait(Goal { lsn, position: Position::ZERO })
+    }
+
+    /// Has `callback` called once, with `Ok` when record `lsn` and all before it are durable, or with the error that
+    /// keeps them from it: [`Error::Poisoned`], [`Error::Truncated`], or [`Error::Closed`] when the log is dropped
+    /// before. Does not wait. The callback runs on a thread of the log, which syncs for it if nobody else does; the next
+    /// callbacks wait for it. Should it panic, the log goes on.
+    ///
+    /// # Errors
+    /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.
+    pub fn on_durable(&self, lsn: Lsn, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
+        self.check_appended(lsn)?;
+        self.shared.background.add(&self.shared, lsn, Box::new(callback))
+    }
+
+    fn check_appended(&self, lsn: Lsn) -> Result<()> {
+        let next = self.shared.next_lsn();
+        if lsn < next { Ok(()) } else { Err(Error::NotAppended { lsn, next }) }
+    }
+}
+
+impl Shared {
+    /// Returns once `goal` is durable.
+    pub(crate) fn wait(&self, goal: Goal) -> Result<()> {
+        self.durability.wait(goal, || {
+            self.sync_all().inspect_err(|_| {
+                // Appenders find the segment closed, look why, and see the poison.
+                self.lock_rotation().rotor.close(0);
+            })
+        })
+    }
+
+    /// Makes everything durable that has been reserved so far. Called by the leader only, who after an error closes the
+    /// active segment.
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        let target = self.reserved_end();
+        let segments = self.segments.load();
+        let begin = segments.as_slice().partition_point(|s| s.number() < self.durability.position().segment());
+        for segment in &segments.as_slice()[begin..] {
+            if segment.number() > target.segment() {
+                break;
+            }
+            self.sync_segment(segment, target)?;
+        }
+        Ok(())
+    }
+
+    fn sync_segment(&self, segment: &Segment, target: Position) -> Result<()> {
+        let Some((region, file)) = segment.unsynced() else { return Ok(()) };
+        let goal = if segment.number() == target.segment() {
+            // A position counts from the start of a segment of at most 4 GiB.
+            target.offset() as usize
+        } else {
+            usize::try_from(segment.end().map_or(0, |end| end.offset)).unwrap_or(usize::MAX)
+        };
+        let mut looks = 0;
+        let frontier = loop {
+            let frontier = segment.advance(&region, |_| false).map_err(|e| self.poison(io::Error::other(e)))?;
+            if frontier.offset >= goal {
+                break frontier;
+            }
+            // Somebody is copying: it takes them as long as a memcpy takes.
+            looks += 1;
+            if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        };
+        let durable = self.durability.position();
+        let begin = if durable.segment() == segment.number() { durable.offset() as usize } else { 0 };
+        if begin < frontier.offset {
+            let clock = Instant::now();
+            let synced = file.sync_mapping(region.mapping(), begin..frontier.offset);
+            synced.map_err(|source| self.poison(source))?;
+            let lsn = segment.lsn_at(frontier).previous();
+            self.counters.synced(lsn.0.saturating_sub(self.durability.lsn().0), clock.elapsed());
+            let position = segment.position(frontier.offset);
+            self.durability.advance(lsn, position);
+            self.control.set_durable(lsn, position);
+        }
+        if segment.ends_by(frontier.offset) {
+            segment.settle();
+        }
+        Ok(())
+    }
+
+    /// Refuses all writes from now on.
+    fn poison(&self, source: io::Error) -> Error {
+        let directory = self.storage.path().display();
+        tracing::error!(error = &source as &dyn std::error::Error, %directory, "sync failed: the log is poisoned");
+        self.control.set_poisoned();
+        self.durability.poison(source)
+    }
+}

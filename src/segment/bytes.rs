@@ -1,0 +1,117 @@
+//! Where the bytes of a segment are: mapped while it is written, and when somebody looks.
+
+use std::io;
+use std::sync::{Arc, Weak};
+
+use super::{Origin, Segment};
+use crate::error::{Damage, Error, Result};
+use crate::format::link::SegmentEnd;
+use crate::format::name;
+use crate::memory::Region;
+use crate::storage::{Access, StorageFile};
+
+/// Where the bytes of a segment are.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    /// Being written, or not yet durable.
+    Live { region: Arc<Region>, file: Arc<dyn StorageFile> },
+    /// On disk, mapped when somebody looks.
+    AtRest(Weak<Region>),
+    /// Its file has lost its name; the mapping lives as long as the segment.
+    Kept(Arc<Region>),
+}
+
+impl Segment {
+    /// Its bytes, mapped if they are not.
+    pub(crate) fn region(&self) -> Result<Arc<Region>> {
+        let mut bytes = self.bytes.lock();
+        match &*bytes {
+            Bytes::Live { region, .. } | Bytes::Kept(region) => return Ok(Arc::clone(region)),
+            Bytes::AtRest(weak) => {
+                if let Some(region) = weak.upgrade() {
+                    return Ok(region);
+                }
+            }
+        }
+        // Mapping waits for the system with the lock held, so that a segment is never mapped twice at once; only those
+        // who want this segment wait.
+        let region = Arc::new(self.map()?);
+        self.cache.remember(&region);
+        *bytes = Bytes::AtRest(Arc::downgrade(&region));
+        Ok(region)
+    }
+
+    fn map(&self) -> Result<Region> {
+        let path = self.path();
+        let failed = |operation| move |source| Error::io(operation, &self.path(), source);
+        let opened = self.storage.open(&name::segment(self.info.number), Access::Read);
+        let file = opened.map_err(|source| match source.kind() {
+            // Whoever reads without the lock may find that the writer has trimmed the segment.
+            io::ErrorKind::NotFound if self.origin == Origin::Foreign => {
+                let first = self.end().map_or(self.info.base_lsn.next(), |end| end.next_lsn);
+                Error::Trimmed { lsn: self.info.base_lsn, first }
+            }
+            _ => Error::io("open", &path, source),
+        })?;
+        let len = file.len_bytes().map_err(failed("read the length of"))?;
+        if len != self.info.size {
+            return Err(Error::corrupt(&path, 0, None, Damage::FileLength { expected: self.info.size, found: len }));
+        }
+        let mapping = file.map(len, Access::Read).map_err(failed("map"))?;
+        Ok(match self.origin {
+            // Its writer may still be at it: only what the commit words show may be borrowed.
+            Origin::Foreign => Region::live(mapping, self.frontier().offset),
+            Origin::Own | Origin::Recovered => Region::frozen(mapping),
+        })
+    }
+
+    /// Region and file while the segment may still have to be made durable.
+    pub(crate) fn unsynced(&self) -> Option<(Arc<Region>, Arc<dyn StorageFile>)> {
+        match &*self.bytes.lock() {
+            Bytes::Live { region, file } => Some((Arc::clone(region), Arc::clone(file))),
+            Bytes::AtRest(_) | Bytes::Kept(_) => None,
+        }
+    }
+
+    /// Lets go of the file once the ended segment is durable; the mapping is kept for as long as it is in use.
+    pub(crate) fn settle(&self) {
+        let mut bytes = self.bytes.lock();
+        if let Bytes::Live { region, .. } = &*bytes {
+            self.cache.remember(region);
+            *bytes = Bytes::AtRest(Arc::downgrade(region));
+        }
+    }
+
+    /// Pins the bytes to this value, whose file is about to lose its name.
+    pub(crate) fn keep(&self) -> Result<()> {
+        let region = self.region()?;
+        *self.bytes.lock() = Bytes::Kept(region);
+        Ok(())
+    }
+
+    /// The mapping, if there is one just now.
+    pub(crate) fn mapped(&self) -> Option<Weak<Region>> {
+        match &*self.bytes.lock() {
+            Bytes::Live { region, .. } | Bytes::Kept(region) => Some(Arc::downgrade(region)),
+            Bytes::AtRest(weak) => (weak.strong_count() > 0).then(|| Weak::clone(weak)),
+        }
+    }
+
+    /// Takes the mapping out of the cache: nobody will look for it again.
+    pub(crate) fn forget(&self) {
+        if let Bytes::AtRest(weak) = &*self.bytes.lock() {
+            self.cache.forget(weak);
+        }
+    }
+
+    /// The same bytes, up to `end` only.
+    pub(crate) fn cut(&self, end: SegmentEnd) -> Self {
+        let bytes = match &*self.bytes.lock() {
+            Bytes::Live { region, file } => Bytes::Live { region: Arc::clone(region), file: Arc::clone(file) },
+            Bytes::AtRest(region) => Bytes::AtRest(Weak::clone(region)),
+            Bytes::Kept(region) => Bytes::Kept(Arc::clone(region)),
+        };
+        let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
+        Self::new(self.info, Some(end), self.origin, bytes, storage, cache)
+    }
+}

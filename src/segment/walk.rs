@@ -1,0 +1,175 @@
+//! Walking a segment: checking what others wrote, indexing, and finding frames again.
+
+use std::sync::atomic::Ordering;
+
+use super::{Frontier, Origin, Segment};
+use crate::error::{Damage, Error, Result};
+use crate::format::frame::Frame;
+use crate::format::link::SegmentEnd;
+use crate::format::walk::{Place, Walk};
+use crate::lsn::Lsn;
+use crate::memory::{Region, Stop};
+
+/// How far ahead of a checking walk pages are read, in one call that turns a bad sector into an error.
+const LOAD_WINDOW_BYTES: usize = 1 << 20;
+
+impl Segment {
+    /// Moves the frontier over complete frames until `enough` of it or nothing more is there.
+    ///
+    /// # Errors
+    /// In an ended segment, when the next frame fails a check or the frames do not reach its end. In one that takes
+    /// frames, what is no frame is only not there yet; what it is shows when the log is recovered.
+    pub(crate) fn advance(&self, region: &Region, enough: impl Fn(Frontier) -> bool) -> Result<Frontier> {
+        let start = self.frontier();
+        if enough(start) {
+            return Ok(start);
+        }
+        let end = self.end();
+        let limit = end.map_or(region.len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX)).min(region.len());
+        let mut walk = Walk::new(self.info.salt, self.origin.check(), start.offset, self.lsn_at(start));
+        let mut damage = None;
+        while damage.is_none() && walk.place().offset < limit && !enough(self.frontier_of(&walk)) {
+            let offset = walk.place().offset;
+            let published = region.published().min(limit);
+            if offset < published {
+                self.load_ahead(region, offset)?;
+                let rest = region.bytes(offset..published).expect("below the published end");
+                damage = self.pass(&mut walk, rest).err();
+            } else {
+                if self.origin == Origin::Foreign {
+                    self.load_ahead(region, offset)?;
+                }
+                damage = self.extend(region, &mut walk, &enough);
+            }
+        }
+        let mut frontier = self.frontier_of(&walk);
+        if let Some(end) = end {
+            if walk.place().offset as u64 == end.offset {
+                // A truncation may have cut through a batch: what it kept counts.
+                frontier = self.frontier_at(walk.place());
+            }
+            // What was good before the damage can be read; the next call starts at the damage and reports it.
+            let pending = self.origin != Origin::Recovered && damage == Some(Damage::MissingFrame);
+            let damage =
+                damage.filter(|_| frontier == start && !pending).or_else(|| Self::end_damage(&walk, start, end));
+            if let Some(damage) = damage {
+                let place = walk.place();
+                return Err(Error::corrupt(&self.path(), place.offset as u64, Some(place.next_lsn), damage));
+            }
+        }
+        self.frontier.fetch_max(frontier.pack(), Ordering::AcqRel);
+        Ok(frontier)
+    }
+
+    /// As far as frames are published, and possibly beyond; what stopped it, if not `enough`.
+    fn extend(&self, region: &Region, walk: &mut Walk, enough: &impl Fn(Frontier) -> bool) -> Option<Damage> {
+        let mut refused = None;
+        let mut satisfied = false;
+        let (_, stop) = region.extend(walk.place().offset, |frame| {
+            satisfied = enough(self.frontier_of(walk));
+            if satisfied {
+                return false;
+            }
+            refused = self.pass(walk, frame).err();
+            refused.is_none()
+        });
+        match stop {
+            Stop::Moved if region.published() >= walk.place().offset => None,
+            Stop::Refused if satisfied => None,
+            Stop::Refused => refused,
+            Stop::Moved | Stop::Empty => Some(Damage::MissingFrame),
+            Stop::Length(len) => Some(Damage::FrameLength(len)),
+        }
+    }
+
+    fn pass(&self, walk: &mut Walk, rest: &[u8]) -> Result<(), Damage> {
+        let before = walk.place();
+        walk.step(rest)?;
+        if walk.place().next_lsn != before.next_lsn {
+            let ordinal = before.next_lsn.0 - self.info.base_lsn.0;
+            self.index.note(ordinal, before.offset);
+        }
+        Ok(())
+    }
+
+    fn frontier_of(&self, walk: &Walk) -> Frontier {
+        self.frontier_at(walk.boundary())
+    }
+
+    fn frontier_at(&self, place: Place) -> Frontier {
+        let ordinal = place.next_lsn.0 - self.info.base_lsn.0;
+        Frontier { offset: place.offset, ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX) }
+    }
+
+    fn load_ahead(&self, region: &Region, offset: usize) -> Result<()> {
+        if self.origin == Origin::Own || offset < self.loaded.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let start = offset - offset % LOAD_WINDOW_BYTES;
+        let end = (start + LOAD_WINDOW_BYTES).min(region.len());
+        let loaded = self.storage.load(region.mapping(), start..end);
+        loaded.map_err(|source| Error::io("read", &self.path(), source))?;
+        self.loaded.fetch_max(end, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What is wrong where a walk that began at `start` came to the end of an ended segment, if it did.
+    fn end_damage(walk: &Walk, start: Frontier, end: SegmentEnd) -> Option<Damage> {
+        let place = walk.place();
+        if place.offset == start.offset || (place.offset as u64) < end.offset {
+            return None;
+        }
+        if place.offset as u64 != end.offset {
+            return Some(Damage::SegmentEnd { expected: end.offset, found: place.offset as u64 });
+        }
+        if place.next_lsn != end.next_lsn {
+            return Some(Damage::FrameLsn { expected: end.next_lsn, found: place.next_lsn });
+        }
+        (place.last_crc != end.crc).then_some(Damage::Checksum { expected: end.crc, found: place.last_crc })
+    }
+
+    /// Byte offset of the frame with number `lsn`, a record's or a void one; `None` if it is not there yet.
+    pub(crate) fn locate(&self, region: &Region, lsn: Lsn) -> Result<Option<usize>> {
+        let Some(ordinal) = lsn.0.checked_sub(self.info.base_lsn.0) else { return Ok(None) };
+        let frontier = self.advance(region, |frontier| u64::from(frontier.ordinal) > ordinal)?;
+        if u64::from(frontier.ordinal) <= ordinal {
+            return Ok(None);
+        }
+        let (mut at, mut offset) = self.index.nearest(ordinal);
+        let bytes = region.bytes(0..frontier.offset).expect("the frontier is published");
+        loop {
+            let frame = self.frame_at(bytes, offset)?;
+            if frame.kind().takes_lsn() {
+                if at == ordinal {
+                    return Ok(Some(offset));
+                }
+                at += 1;
+            }
+            offset += frame.padded_len();
+        }
+    }
+
+    /// Where the segment ends if record `lsn`, which is in it and not its first, and all behind are cut off.
+    pub(crate) fn end_before(&self, region: &Region, lsn: Lsn) -> Result<Option<SegmentEnd>> {
+        let Some(offset) = self.locate(region, lsn)? else { return Ok(None) };
+        // From an indexed frame in front of the last one kept, whose checksum is wanted.
+        let last_kept = (lsn.0 - self.info.base_lsn.0).saturating_sub(1);
+        let (_, mut at) = self.index.nearest(last_kept);
+        let bytes = region.bytes(0..offset).expect("located, so published");
+        let mut crc = 0;
+        while at < offset {
+            let frame = self.frame_at(bytes, at)?;
+            crc = frame.crc();
+            at += frame.padded_len();
+        }
+        Ok(Some(SegmentEnd { offset: offset as u64, next_lsn: lsn, crc }))
+    }
+
+    /// The frame at `offset` of `bytes`, which reach from the start of the segment to some place behind the frame.
+    #[inline]
+    pub(crate) fn frame_at<'a>(&self, bytes: &'a [u8], offset: usize) -> Result<Frame<'a>> {
+        // Walked frames parse; should the file have been changed under the log, that is an error all the same.
+        let rest = bytes.get(offset..).unwrap_or_default();
+        Frame::parse(rest).map_err(|damage| Error::corrupt(&self.path(), offset as u64, None, damage))
+    }
+}

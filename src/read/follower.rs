@@ -126,25 +126,25 @@ impl Follower {
     fn find(&mut self) -> Result<Option<(usize, usize)>> {
         let mut refreshed = false;
         self.heed_truncations()?;
-        let durable = match self.visibility {
-            Visibility::Published => Lsn(u64::MAX),
-            Visibility::Durable => self.source.durable().0,
-        };
         loop {
-            if self.next > durable {
-                return Ok(None);
-            }
-            if let Some(frame) = self.next_in_segment(durable)? {
+            let durable = match self.visibility {
+                Visibility::Published => Lsn(u64::MAX),
+                Visibility::Durable => self.source.durable().0,
+            };
+            let visible = self.next <= durable;
+            if visible && let Some(frame) = self.next_in_segment(durable)? {
                 return Ok(Some(frame));
             }
-            if !self.go_on()? {
-                if refreshed {
-                    return self.check_stall().map(|()| None);
-                }
-                self.source.refresh()?;
-                self.heed_truncations()?;
-                refreshed = true;
+            if visible && self.go_on()? {
+                continue;
             }
+            if refreshed {
+                return if visible { self.check_stall().map(|()| None) } else { Ok(None) };
+            }
+            // Also for the durable mark alone: a source that knows none yet looks for it here.
+            self.source.refresh()?;
+            self.heed_truncations()?;
+            refreshed = true;
         }
     }
 
@@ -223,6 +223,10 @@ impl Follower {
             return Ok(false);
         }
         let segments = self.source.segments();
+        if segments.as_slice().is_empty() {
+            // Somebody is just creating the log.
+            return Ok(false);
+        }
         let index = segments.find(self.next).ok_or(Error::Trimmed { lsn: self.next, first: segments.first_lsn() })?;
         let segment = Arc::clone(&segments.as_slice()[index]);
         if self.at.as_ref().is_some_and(|at| at.segment.number() == segment.number()) {

@@ -215,6 +215,7 @@ impl Shared {
         let len_field = len as u32;
         let crc = frame::checksum(salt, len_field, place.bytes_mut(frame::COMMIT_WORD_LEN..len));
         place.publish(len_field, crc);
+        self.control.wake_published(&*self.storage);
         if self.durability.is_due(position) {
             self.wake_background();
         }

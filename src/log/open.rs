@@ -126,7 +126,10 @@ impl Opening<'_> {
         let remove = plan.remove.iter().filter(|&&number| Some(number) != adopted);
         let names: Vec<String> = remove.map(|&number| name::segment(number)).collect();
         self.remove_all(&names);
+        // Without it a follower is woken in time all but always, and else a little late.
+        self.storage.register_for_barriers();
         log.shared.control.show();
+        log.shared.control.wake_all(&*self.storage);
         Ok(log)
     }
 

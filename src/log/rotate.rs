@@ -118,6 +118,9 @@ impl Shared {
         rotation.rotor.install(number, region, append_limit(size), 0, Active { base_lsn, salt, start });
         self.counters.segment_opened(0, begin);
         self.control.set_active_segment(number);
+        if !old.is_empty() {
+            self.control.wake_all(&*self.storage);
+        }
         tracing::info!(segment = number, first_lsn = base_lsn.0, "segment opened");
         old
     }

@@ -1,6 +1,7 @@
 //! The state of an open log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
@@ -16,7 +17,7 @@ use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::{Cursor, Ring, Rotor};
 use crate::read::Source;
-use crate::segment::control::ControlPage;
+use crate::segment::control::{Channel, ControlPage};
 use crate::segment::{MapCache, Segment, SegmentList, Segments};
 use crate::storage::Storage;
 
@@ -135,6 +136,10 @@ impl Source for Shared {
 
     fn refresh(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()> {
+        self.control.wait(&*self.storage, channel, timeout, ready).map(drop)
     }
 
     fn durable(&self) -> (Lsn, Position) {

@@ -112,6 +112,7 @@ impl Shared {
             let position = segment.position(frontier.offset);
             self.durability.advance(lsn, position);
             self.control.set_durable(lsn, position);
+            self.control.wake_durable(&*self.storage);
         }
         if segment.ends_by(frontier.offset) {
             segment.settle();

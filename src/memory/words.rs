@@ -1,6 +1,6 @@
 //! A page of words that processes share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::mapping::Mapping;
 
@@ -26,6 +26,15 @@ impl SharedWords {
     /// Release: pairs with [`Self::load`].
     pub(crate) fn store(&self, index: usize, value: u64) {
         self.word(index).store(value.to_le(), Ordering::Release);
+    }
+
+    /// The word at `index` as two of 32 bits, of which this is the first in memory: for waiting on. It must not be
+    /// accessed by [`Self::load`] and [`Self::store`].
+    pub(crate) fn half(&self, index: usize) -> &AtomicU32 {
+        let word: *const AtomicU64 = self.word(index);
+        // SAFETY: the first four bytes of a word of the mapping, aligned, valid for the life of `self`, and accessed as
+        // atomics of this size only.
+        unsafe { AtomicU32::from_ptr(word.cast_mut().cast()) }
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {

@@ -12,11 +12,13 @@ use crate::format::position::Position;
 use crate::format::segment_header;
 use crate::lsn::Lsn;
 use crate::memory::Region;
+use crate::segment::control::Channel;
 use crate::segment::{Segment, Segments};
 
-/// The first pause of an idle follower, and the longest; each is twice the one before.
-const PAUSE_MIN: Duration = Duration::from_micros(50);
-const PAUSE_MAX: Duration = Duration::from_millis(5);
+/// How often a follower looks before it waits: a few microseconds.
+const SPINS: u32 = 50;
+/// The longest wait before it looks at the log again, in case that whoever should wake it is gone.
+const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Which records a [`Follower`] hands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,9 @@ pub(crate) trait Source: Debug + Send + Sync {
 
     /// Finds out what has changed since, as far as this source does not know by itself.
     fn refresh(&self) -> Result<()>;
+
+    /// Waits until something happens on `channel`, at most for `timeout`, and not at all if `ready`.
+    fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()>;
 
     /// How often a suffix of the log has been replaced, as far as is known.
     fn truncations(&self) -> u64;
@@ -85,9 +90,7 @@ impl Follower {
     #[expect(clippy::should_implement_trait, reason = "it lends; an iterator cannot")]
     pub fn next(&mut self) -> Result<Option<Record<'_>>> {
         let Some((start, end)) = self.find()? else { return Ok(None) };
-        let at = self.at.as_ref().expect("a frame was found in it");
-        let bytes = at.region.bytes(0..end).expect("checked frames are published");
-        Ok(Some(Record::new(at.segment.frame_at(bytes, start)?)))
+        self.record(start, end).map(Some)
     }
 
     /// As [`Self::next`], as an owned record.
@@ -100,25 +103,61 @@ impl Follower {
         Ok(Some(RecordRef::new(Arc::clone(&at.region), start, end - start)))
     }
 
-    /// The next record; waits for it up to `timeout`, and returns `None` when none has come.
+    /// The next record; waits for it up to `timeout`, and returns `None` when none has come. While it waits it uses no
+    /// processor: it is woken by the writer, also in another process.
     ///
     /// # Errors
     /// As [`Self::next`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Record<'_>>> {
-        let deadline = Instant::now().checked_add(timeout);
-        let mut pause = PAUSE_MIN;
+        let Some((start, end)) = self.find_waiting(Some(timeout))? else { return Ok(None) };
+        self.record(start, end).map(Some)
+    }
+
+    /// The next record; waits for it as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn next_blocking(&mut self) -> Result<Record<'_>> {
         loop {
-            if let Some((start, end)) = self.find()? {
-                let at = self.at.as_ref().expect("a frame was found in it");
-                let bytes = at.region.bytes(0..end).expect("checked frames are published");
-                return Ok(Some(Record::new(at.segment.frame_at(bytes, start)?)));
+            if let Some((start, end)) = self.find_waiting(None)? {
+                return self.record(start, end);
             }
-            let left = deadline.map_or(PAUSE_MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                return Ok(None);
+        }
+    }
+
+    fn record(&self, start: usize, end: usize) -> Result<Record<'_>> {
+        let at = self.at.as_ref().expect("a frame was found in it");
+        let bytes = at.region.bytes(0..end).expect("checked frames are published");
+        Ok(Record::new(at.segment.frame_at(bytes, start)?))
+    }
+
+    /// As [`Self::find`]; waits up to `timeout`, or for a while without one.
+    fn find_waiting(&mut self, timeout: Option<Duration>) -> Result<Option<(usize, usize)>> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let source = Arc::clone(&self.source);
+        let channel = match self.visibility {
+            Visibility::Published => Channel::Published,
+            Visibility::Durable => Channel::Durable,
+        };
+        for _ in 0..SPINS {
+            if let Some(frame) = self.find()? {
+                return Ok(Some(frame));
             }
-            std::thread::sleep(pause.min(left));
-            pause = (pause * 2).min(PAUSE_MAX);
+            std::hint::spin_loop();
+        }
+        loop {
+            let left = deadline.map_or(WAIT_MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let mut found = None;
+            source.wait(channel, left.min(WAIT_MAX), &mut || {
+                found = self.find()?;
+                Ok(found.is_some())
+            })?;
+            if found.is_none() {
+                found = self.find()?;
+            }
+            if found.is_some() || left.is_zero() || (deadline.is_none() && timeout.is_none()) {
+                return Ok(found);
+            }
         }
     }
 
@@ -184,8 +223,13 @@ impl Follower {
             return Ok(());
         }
         self.truncations = truncations;
-        let Some(at) = self.at.take() else { return Ok(()) };
         let segments = self.source.segments();
+        let Some(at) = self.at.take() else {
+            // It has handed out nothing yet, and begins where the log ends if that is before.
+            let next = segments.next_published(self.source.durable().1)?;
+            self.next = self.next.min(next);
+            return Ok(());
+        };
         let number = at.segment.number();
         let index = segments.as_slice().partition_point(|segment| segment.number() < number);
         let kept_up_to = match segments.as_slice().get(index) {

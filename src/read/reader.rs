@@ -15,13 +15,15 @@ use crate::error::{Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::segment::chain::{Chain, ChainLink};
-use crate::segment::control::ControlPage;
+use crate::segment::control::{Channel, ControlPage};
 use crate::segment::directory::{self, Found};
 use crate::segment::{MapCache, Origin, Segment, SegmentList, Segments};
 use crate::storage::{Disk, Storage};
 
 /// How often the directory is read again while the control page tells of no change.
-const RELIST_INTERVAL: Duration = Duration::from_millis(100);
+const RELIST_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a follower looks that nobody can wake.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A read-only view of a log that another process may be writing. It takes no lock and changes nothing.
 #[derive(Debug, Clone)]
@@ -143,7 +145,7 @@ struct DirectorySource {
 struct State {
     /// Every segment seen, by number. Those with a link do not change any more.
     found: BTreeMap<u64, Found>,
-    control: Option<ControlPage>,
+    control: Option<Arc<ControlPage>>,
     /// The control page's generation when the directory was read last.
     generation: Option<(u64, u64)>,
     listed: Instant,
@@ -161,22 +163,34 @@ impl Source for DirectorySource {
     fn refresh(&self) -> Result<()> {
         // Held while the directory is read: refreshes are rare, and two at once would do the same.
         let mut state = self.state.lock();
-        let generation = state.control.as_ref().map(ControlPage::generation);
+        let generation = state.control.as_deref().map(ControlPage::generation);
         if generation != state.generation || state.listed.elapsed() >= RELIST_INTERVAL {
             self.relist(&mut state)?;
         }
         Ok(())
     }
 
+    fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()> {
+        let control = self.state.lock().control.clone();
+        let woken = match control {
+            Some(control) => control.wait(&*self.storage, channel, timeout.min(RELIST_INTERVAL), ready)?,
+            None => false,
+        };
+        if !woken {
+            std::thread::sleep(timeout.min(POLL_INTERVAL));
+        }
+        Ok(())
+    }
+
     fn durable(&self) -> (Lsn, Position) {
-        self.state.lock().control.as_ref().map_or((Lsn::ZERO, Position::ZERO), ControlPage::durable)
+        self.state.lock().control.as_deref().map_or((Lsn::ZERO, Position::ZERO), ControlPage::durable)
     }
 }
 
 impl DirectorySource {
     fn relist(&self, state: &mut State) -> Result<()> {
         // The generation is read before the directory, so that a change in between is seen the next time.
-        state.generation = state.control.as_ref().map(ControlPage::generation);
+        state.generation = state.control.as_deref().map(ControlPage::generation);
         state.listed = Instant::now();
         let listing = directory::list(&*self.storage)?;
         state.found.retain(|number, segment| segment.is_linked() && listing.segments.binary_search(number).is_ok());
@@ -188,7 +202,7 @@ impl DirectorySource {
             return Err(Error::NoLog { path: self.storage.path().to_owned() });
         };
         if state.control.is_none() {
-            state.control = ControlPage::open(&*self.storage, log_id);
+            state.control = ControlPage::open(&*self.storage, log_id).map(Arc::new);
         }
         let chain = Chain::build(state.found.values().cloned().collect(), self.storage.path())?;
         let known = self.segments.load();

@@ -6,6 +6,8 @@
 //! the disk can be trimmed; and without the page, as in a restored copy, nothing but that distinction is lost.
 
 use std::io;
+use std::sync::atomic::{Ordering, compiler_fence, fence};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::name;
@@ -37,6 +39,36 @@ enum Word {
     Poisoned = 8,
     /// The number of the oldest segment retained.
     OldestSegment = 9,
+    /// On a cache line of its own, since every append looks at it: 1 if somebody waits for a record to be published.
+    PublishedWanted = 16,
+    /// On another: counts the wake-ups for it. Followers wait on its first half.
+    PublishedWakes = 32,
+    /// The same for records to become durable.
+    DurableWanted = 48,
+    DurableWakes = 64,
+}
+
+/// What followers wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channel {
+    Published,
+    Durable,
+}
+
+impl Channel {
+    fn wanted(self) -> Word {
+        match self {
+            Self::Published => Word::PublishedWanted,
+            Self::Durable => Word::DurableWanted,
+        }
+    }
+
+    fn wakes(self) -> Word {
+        match self {
+            Self::Published => Word::PublishedWakes,
+            Self::Durable => Word::DurableWakes,
+        }
+    }
 }
 
 /// The mapped page.
@@ -44,6 +76,7 @@ enum Word {
 pub(crate) struct ControlPage {
     words: SharedWords,
     file: Box<dyn StorageFile>,
+    writable: bool,
 }
 
 impl ControlPage {
@@ -73,12 +106,14 @@ impl ControlPage {
 
     /// A follower's view of the page; `None` if there is none, or not of this log.
     pub(crate) fn open(storage: &dyn Storage, log_id: u128) -> Option<Self> {
-        let file = storage.open(name::CONTROL, Access::Read).ok()?;
+        // Writable if it may be, to ask for wake-ups; nothing else is written.
+        let open = |access| Some((storage.open(name::CONTROL, access).ok()?, access));
+        let (file, access) = open(Access::Write).or_else(|| open(Access::Read))?;
         if file.len_bytes().ok()? != LEN {
             return None;
         }
-        let words = SharedWords::new(file.map(LEN, Access::Read).ok()?);
-        let page = Self { words, file };
+        let words = SharedWords::new(file.map(LEN, access).ok()?);
+        let page = Self { words, file, writable: access == Access::Write };
         let found = u128::from(page.get(Word::LogIdHigh)) << 64 | u128::from(page.get(Word::LogIdLow));
         (page.get(Word::Magic) == MAGIC && found == log_id).then_some(page)
     }
@@ -126,6 +161,65 @@ impl ControlPage {
         self.set(Word::WriterPid, 0);
     }
 
+    /// Wakes those who wait for a record to be published, if anyone does. The record's commit word was stored before.
+    ///
+    /// The store before and the load here are not ordered by the processor. The one who waits sets the word, then has
+    /// every running thread pass a barrier, then looks for records again: so either this load sees the word, or that look
+    /// sees the record (Dekker's algorithm with the barrier on one side only).
+    #[inline]
+    pub(crate) fn wake_published(&self, storage: &dyn Storage) {
+        compiler_fence(Ordering::SeqCst);
+        if self.get(Word::PublishedWanted) != 0 {
+            self.wake(storage, Channel::Published);
+        }
+    }
+
+    /// Wakes those who wait for a record to become durable, after the watermark was stored.
+    pub(crate) fn wake_durable(&self, storage: &dyn Storage) {
+        fence(Ordering::SeqCst);
+        if self.get(Word::DurableWanted) != 0 {
+            self.wake(storage, Channel::Durable);
+        }
+    }
+
+    /// Wakes all followers: the log begins, or ends, or is truncated.
+    pub(crate) fn wake_all(&self, storage: &dyn Storage) {
+        self.wake(storage, Channel::Published);
+        self.wake(storage, Channel::Durable);
+    }
+
+    #[cold]
+    fn wake(&self, storage: &dyn Storage, channel: Channel) {
+        // Reset first: whoever sets it again has read the count before, and finds it changed.
+        self.set(channel.wanted(), 0);
+        let wakes = self.words.half(channel.wakes() as usize);
+        wakes.fetch_add(1, Ordering::AcqRel);
+        storage.wake(wakes);
+    }
+
+    /// Waits until the writer wakes the followers of `channel`, or until `timeout`; not at all if `ready`, which is asked
+    /// once the wake-up is sure to come. False if the page cannot be written, and so nobody can be woken.
+    pub(crate) fn wait(
+        &self,
+        storage: &dyn Storage,
+        channel: Channel,
+        timeout: Duration,
+        ready: impl FnOnce() -> Result<bool>,
+    ) -> Result<bool> {
+        if !self.writable {
+            return Ok(false);
+        }
+        let wakes = self.words.half(channel.wakes() as usize);
+        let seen = wakes.load(Ordering::Acquire);
+        self.set(channel.wanted(), 1);
+        fence(Ordering::SeqCst);
+        storage.barrier();
+        if !ready()? {
+            storage.wait(wakes, seen, timeout);
+        }
+        Ok(true)
+    }
+
     fn get(&self, word: Word) -> u64 {
         self.words.load(word as usize)
     }
@@ -146,7 +240,7 @@ fn open_or_make(storage: &dyn Storage) -> io::Result<ControlPage> {
         Err(error) => return Err(error),
     };
     let words = SharedWords::new(file.map(LEN, Access::Write)?);
-    Ok(ControlPage { words, file })
+    Ok(ControlPage { words, file, writable: true })
 }
 
 fn make(storage: &dyn Storage) -> io::Result<Box<dyn StorageFile>> {

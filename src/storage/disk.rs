@@ -7,10 +7,14 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use memmap2::{Advice, MmapOptions};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+#[cfg(target_os = "linux")]
+use rustix::thread::{MembarrierCommand, futex};
 
 use super::{Access, DeviceBuffer, Lock, LockGuard, Storage, StorageFile};
 use crate::error::FileKind;
@@ -172,6 +176,30 @@ impl Storage for Disk {
         #[cfg(target_os = "linux")]
         raw.advise_range(Advice::PopulateWrite, range.start, range.len())?;
         Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn wait(&self, word: &AtomicU32, seen: u32, timeout: Duration) {
+        let timeout = futex::Timespec::try_from(timeout).ok();
+        // Not private: the word may be in a page that processes share. Whatever ends the wait, the caller looks again.
+        let _ = futex::wait(word, futex::Flags::empty(), seen, timeout.as_ref());
+    }
+
+    #[cfg(target_os = "linux")]
+    fn wake(&self, word: &AtomicU32) {
+        // It fails for a bad address only.
+        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn register_for_barriers(&self) -> bool {
+        rustix::thread::membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn barrier(&self) {
+        // Without it a wake-up may come as late as the wait's time-out.
+        let _ = rustix::thread::membarrier(MembarrierCommand::GlobalExpedited);
     }
 
     fn random(&self) -> u64 {

@@ -10,6 +10,8 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 pub use buffer::DeviceBuffer;
 pub use disk::Disk;
@@ -102,6 +104,31 @@ pub trait Storage: Debug + Send + Sync {
     /// # Errors
     /// What the system reports.
     fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()>;
+
+    /// Waits until somebody calls [`Self::wake`] on `word`, for no longer than `timeout`, and not at all if it does not
+    /// hold `seen` any more. May return early. The word may be shared with other processes.
+    fn wait(&self, word: &AtomicU32, seen: u32, timeout: Duration) {
+        // Where the system offers nothing better: looking again, less and less often.
+        let deadline = Instant::now() + timeout;
+        let mut pause = Duration::from_micros(50);
+        while word.load(Ordering::Acquire) == seen && Instant::now() < deadline {
+            std::thread::sleep(pause.min(timeout));
+            pause = (pause * 2).min(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends the waits on `word`.
+    fn wake(&self, word: &AtomicU32) {
+        let _ = word;
+    }
+
+    /// Puts this process among those that [`Self::barrier`] reaches; false if there is no such thing.
+    fn register_for_barriers(&self) -> bool {
+        false
+    }
+
+    /// A full memory barrier on every thread that runs, of this process and the others that have registered.
+    fn barrier(&self) {}
 
     /// A number that nobody can predict.
     fn random(&self) -> u64;

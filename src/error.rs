@@ -148,6 +148,58 @@ pub enum Error {
     /// All 2^64 record numbers or all 2^32 segment numbers are used up.
     #[error("log has used up its {0}")]
     Exhausted(&'static str),
+    /// Shipped frames are not what was shipped. Nothing was appended.
+    #[error("shipped frames are damaged at offset {offset}: {damage}")]
+    InvalidFrames {
+        /// Byte offset in what was given.
+        offset: u64,
+        /// The record expected there, where that is known.
+        lsn: Option<Lsn>,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// Records are missing in front of the shipped ones. Nothing was appended.
+    #[error("shipped frames begin with record {found}; the log goes on with {expected}")]
+    ReplicaGap {
+        /// The number that the log goes on with.
+        expected: Lsn,
+        /// The first number shipped.
+        found: Lsn,
+    },
+    /// A shipped record differs from the one of this number here, or somebody else has appended meanwhile.
+    #[error("shipped record {lsn} differs from the one in the log")]
+    ReplicaConflict {
+        /// The record.
+        lsn: Lsn,
+    },
+    /// A named pin's name is empty, longer than 64 bytes, or has other characters than `a-z`, `A-Z`, `0-9`, `-` and `_`.
+    #[error("{name:?} is no name for a pin")]
+    InvalidPinName {
+        /// The name.
+        name: String,
+    },
+    /// There is a named pin of this name already.
+    #[error("pin {name} exists already")]
+    PinExists {
+        /// Its name.
+        name: String,
+    },
+    /// There is no named pin of this name.
+    #[error("there is no pin {name}")]
+    NoPin {
+        /// The name asked for.
+        name: String,
+    },
+    /// A named pin fell behind its limit, or the log was reset, and records that it kept are gone.
+    #[error("pin {name} at record {lsn} is lost; the log starts at {first}")]
+    PinLost {
+        /// Its name.
+        name: String,
+        /// The record that it kept.
+        lsn: Lsn,
+        /// The first record still there.
+        first: Lsn,
+    },
     /// The payload is not a valid value of the type asked for.
     #[error("payload of record {lsn} ({len} bytes) cannot be viewed as {type_name}: {reason}")]
     PayloadLayout {

@@ -19,7 +19,7 @@ pub use error::{Corruption, Damage, Error, Evidence, FileKind, LayoutMismatch, R
 pub use log::{Log, Pin, RecoveryReport, SealedSegment, Stats};
 pub use lsn::Lsn;
 pub use options::Options;
-pub use read::{Follower, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
+pub use read::{Follower, Frames, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
 pub use segment::{SegmentSummary, verify_segment};
 
 /// The seam below the log, for this crate's own tests: not part of the published interface.

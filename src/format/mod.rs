@@ -5,6 +5,7 @@ pub(crate) mod link;
 pub(crate) mod name;
 pub(crate) mod position;
 pub(crate) mod segment_header;
+pub(crate) mod shipment;
 pub(crate) mod walk;
 
 /// The version that this library writes, and the only one that it reads.

@@ -9,6 +9,7 @@ mod meta;
 mod open;
 mod pins;
 mod recover;
+mod replica;
 mod report;
 mod rotate;
 mod sealed;

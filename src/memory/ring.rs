@@ -108,11 +108,21 @@ impl<C> Ring<C> {
     /// Takes `len` bytes, a multiple of 8, for `count` records; `None` if there is no room or the region is closed.
     #[inline]
     pub(crate) fn reserve(&self, len: usize, count: u32) -> Option<Reservation<'_, C>> {
+        self.reserve_if(len, count, |_| true)
+    }
+
+    /// As [`Self::reserve`]; `None` also if anything has been reserved since the word was `cursor`.
+    pub(crate) fn reserve_at(&self, len: usize, count: u32, cursor: Cursor) -> Option<Reservation<'_, C>> {
+        self.reserve_if(len, count, |word| word == cursor.0)
+    }
+
+    #[inline]
+    fn reserve_if(&self, len: usize, count: u32, allowed: impl Fn(u64) -> bool) -> Option<Reservation<'_, C>> {
         debug_assert!(len.is_multiple_of(ALIGN) && len >= 3 * ALIGN * count as usize);
         let units = (len / ALIGN) as u64;
         let mut word = self.word.0.load(Ordering::Relaxed);
         loop {
-            if word & CLOSED != 0 || word & REMAINING_MASK < units {
+            if word & CLOSED != 0 || word & REMAINING_MASK < units || !allowed(word) {
                 return None;
             }
             let next = word - units + (u64::from(count) << ORDINAL_SHIFT);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::CHUNK_BYTES;
 use super::record::{Record, RecordRef};
+use super::ship::Frames;
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::FrameKind;
 use crate::format::position::Position;
@@ -57,6 +58,14 @@ pub struct Follower {
     at: Option<At>,
     /// The truncations that it has taken account of.
     truncations: u64,
+}
+
+/// Frames in a row, by their offsets in the segment and their numbers.
+struct Run {
+    start: usize,
+    end: usize,
+    first: Lsn,
+    next: Lsn,
 }
 
 /// Where a follower is.
@@ -125,6 +134,20 @@ impl Follower {
         }
     }
 
+    /// The frames from the next record on, in one piece: whole batches, of at most `max_bytes` unless the first is longer.
+    /// Does not wait. The follower goes on behind them.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn next_batch(&mut self, max_bytes: usize) -> Result<Option<Frames<'_>>> {
+        let Some(run) = self.find_by(|follower, durable| follower.run_in_segment(durable, max_bytes))? else {
+            return Ok(None);
+        };
+        let at = self.at.as_ref().expect("a run was found in it");
+        let bytes = at.region.bytes(run.start..run.end).expect("checked frames are published");
+        Ok(Some(Frames::new(&at.segment, run.start, bytes, run.first, run.next)))
+    }
+
     fn record(&self, start: usize, end: usize) -> Result<Record<'_>> {
         let at = self.at.as_ref().expect("a frame was found in it");
         let bytes = at.region.bytes(0..end).expect("checked frames are published");
@@ -163,6 +186,11 @@ impl Follower {
 
     /// The bounds of the next record's frame, padding included; passes over it.
     fn find(&mut self) -> Result<Option<(usize, usize)>> {
+        self.find_by(Self::next_in_segment)
+    }
+
+    /// What `look` finds in the segment that holds the next record. It is given the last record that may be shown.
+    fn find_by<T>(&mut self, look: impl Fn(&mut Self, Lsn) -> Result<Option<T>>) -> Result<Option<T>> {
         let mut refreshed = false;
         self.heed_truncations()?;
         loop {
@@ -171,8 +199,8 @@ impl Follower {
                 Visibility::Durable => self.source.durable().0,
             };
             let visible = self.next <= durable;
-            if visible && let Some(frame) = self.next_in_segment(durable)? {
-                return Ok(Some(frame));
+            if visible && let Some(found) = look(self, durable)? {
+                return Ok(Some(found));
             }
             if visible && self.go_on()? {
                 continue;
@@ -214,6 +242,41 @@ impl Follower {
                 _ => {}
             }
         }
+    }
+
+    /// The frames from here on that are there, up to a batch's end; passes over them.
+    fn run_in_segment(&mut self, durable: Lsn, max_bytes: usize) -> Result<Option<Run>> {
+        let first = self.next;
+        let Some(at) = &mut self.at else { return Ok(None) };
+        let wanted = at.offset.saturating_add(max_bytes.max(CHUNK_BYTES));
+        at.checked = at.segment.advance(&at.region, |frontier| frontier.offset >= wanted)?.offset;
+        let bytes = at.region.bytes(0..at.checked).expect("checked frames are published");
+        let mut run = Run { start: at.offset, end: at.offset, first, next: first };
+        let (mut offset, mut next) = (run.end, run.next);
+        while offset < at.checked {
+            let frame = at.segment.frame_at(bytes, offset)?;
+            offset += frame.padded_len();
+            if frame.kind().takes_lsn() {
+                if frame.lsn() > durable {
+                    break;
+                }
+                next = frame.lsn().next();
+            }
+            let is_full = offset - run.start > max_bytes && run.next > first;
+            if is_full {
+                break;
+            }
+            if !frame.batch_continues() {
+                (run.end, run.next) = (offset, next);
+            }
+        }
+        if run.next == first {
+            // Nothing but the log's own notes: they are passed over.
+            at.offset = run.end;
+            return Ok(None);
+        }
+        (at.offset, self.next) = (run.end, run.next);
+        Ok(Some(run))
     }
 
     /// Goes on in the log as it is after a truncation; an error, once, if that took back what has been handed out.

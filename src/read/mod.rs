@@ -3,12 +3,14 @@
 mod follower;
 mod reader;
 mod record;
+mod ship;
 mod snapshot;
 
 pub(crate) use follower::Source;
 pub use follower::{Follower, Visibility};
 pub use reader::LogReader;
 pub use record::{Record, RecordRef};
+pub use ship::Frames;
 pub(crate) use snapshot::get_ref;
 pub use snapshot::{Iter, Snapshot};
 

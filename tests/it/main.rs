@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says so by panicking")]
 
 mod basics;
+mod replica;
 mod support;

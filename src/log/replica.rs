@@ -1,0 +1,154 @@
+//! Appending what another log has shipped: same numbers, same bytes.
+
+use std::ops::Range;
+
+use super::shared::{Active, Shared};
+use super::{Log, append};
+use crate::error::{Damage, Error, Result};
+use crate::format::frame::{self, Frame, FrameHead, FrameKind};
+use crate::format::shipment::ShipmentHeader;
+use crate::format::walk::{Check, Walk};
+use crate::lsn::Lsn;
+use crate::memory::Reservation;
+use crate::read::get_ref;
+
+impl Log {
+    /// Appends records that another log has shipped, header and frames as in [`Frames`](crate::Frames), under the numbers
+    /// that they have there. All of them are checked before the first is appended. Those that are here already are
+    /// compared instead. Returns the numbers that were added; durable with the next sync, as after an append.
+    ///
+    /// The log must not be appended to by other means at the same time.
+    ///
+    /// # Errors
+    /// [`Error::InvalidFrames`] when they are not what was shipped; [`Error::ReplicaGap`] when records are missing in
+    /// front of them; [`Error::ReplicaConflict`] when a record differs from the one that is here, or when somebody else
+    /// has appended; with the records before appended, as each batch is by itself, [`Error::NoSpace`],
+    /// [`Error::RecordTooLarge`], [`Error::Poisoned`], [`Error::Io`].
+    pub fn append_frames(&self, shipped: &[u8]) -> Result<Range<Lsn>> {
+        append::check_outside()?;
+        let invalid = Error::InvalidFrames { offset: 0, lsn: None, damage: Damage::FrameContents };
+        let (header, frames) = ShipmentHeader::split(shipped).ok_or(invalid)?;
+        let first = header.first_lsn();
+        check(header, frames)?;
+        let next = self.next_lsn();
+        if first > next {
+            return Err(Error::ReplicaGap { expected: next, found: first });
+        }
+        let mut walk = Walk::new(header.salt(), Check::None, 0, first);
+        while walk.place().offset < frames.len() {
+            let batch = next_batch(&mut walk, frames);
+            self.append_batch_frames(batch, next)?;
+        }
+        Ok(next..self.next_lsn())
+    }
+
+    /// Compares or appends one batch, or one record, or none.
+    fn append_batch_frames(&self, batch: &[u8], next: Lsn) -> Result<()> {
+        let Some(first) = records(batch).next().map(|frame| frame.lsn()) else { return Ok(()) };
+        if first >= next {
+            return self.shared.append_frames_at(batch, first);
+        }
+        let segments = self.shared.segments.load();
+        for frame in records(batch) {
+            if frame.lsn() < segments.first_lsn() {
+                continue;
+            }
+            let known = get_ref(&segments, next, frame.lsn())?;
+            let same = match (&known, frame.kind()) {
+                (Some(known), FrameKind::Data) => known.tag() == frame.tag() && known.payload() == frame.payload(),
+                (None, FrameKind::Void) => true,
+                _ => false,
+            };
+            if !same {
+                return Err(Error::ReplicaConflict { lsn: frame.lsn() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks all frames, without a look at the log.
+fn check(header: &ShipmentHeader, frames: &[u8]) -> Result<()> {
+    let mut walk = Walk::new(header.salt(), Check::Full, 0, header.first_lsn());
+    while walk.place().offset < frames.len() {
+        let place = walk.place();
+        walk.step(&frames[place.offset..]).map_err(|damage| Error::InvalidFrames {
+            offset: (frame::HEADER_LEN + place.offset) as u64,
+            lsn: Some(place.next_lsn),
+            damage,
+        })?;
+    }
+    if walk.boundary() == walk.place() {
+        return Ok(());
+    }
+    let offset = walk.boundary().offset as u64;
+    Err(Error::InvalidFrames { offset, lsn: Some(walk.boundary().next_lsn), damage: Damage::IncompleteBatch })
+}
+
+/// The frames up to the end of the batch that the walk is in front of.
+fn next_batch<'f>(walk: &mut Walk, frames: &'f [u8]) -> &'f [u8] {
+    let start = walk.place().offset;
+    loop {
+        let offset = walk.place().offset;
+        walk.step(&frames[offset..]).expect("checked before");
+        if walk.boundary() == walk.place() {
+            return &frames[start..walk.place().offset];
+        }
+    }
+}
+
+/// The head of `frame` as it is here: the lag is this log's own.
+fn head_of(frame: &Frame<'_>) -> FrameHead {
+    let flags = if frame.batch_continues() { frame::FLAG_BATCH_CONTINUES } else { 0 };
+    FrameHead { kind: frame.kind(), flags, tag: frame.tag(), lsn: frame.lsn(), durable_lag: 0 }
+}
+
+/// The frames of a run that have a number.
+fn records(run: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let frame = Frame::parse(run.get(offset..)?).ok()?;
+        offset += frame.padded_len();
+        Some(frame)
+    })
+    .filter(|frame| frame.kind().takes_lsn())
+}
+
+impl Shared {
+    /// Appends the records of a batch, of which the first has number `first`.
+    fn append_frames_at(&self, batch: &[u8], first: Lsn) -> Result<()> {
+        let frames: Vec<Frame<'_>> = records(batch).collect();
+        let len: usize = frames.iter().map(Frame::padded_len).sum();
+        let max = frame::padded(frame::HEADER_LEN + self.payload_len_max as usize);
+        let count = match u32::try_from(frames.len()) {
+            Ok(count) if len <= max => count,
+            _ => return Err(Error::RecordTooLarge { len: len as u64, max: self.payload_len_max }),
+        };
+        let mut place = self.reserve_at(len, count, first)?;
+        // Last first, as in a batch that is appended here.
+        let Some((start, rest)) = frames.split_first() else { return Ok(()) };
+        for (frame, index) in rest.iter().zip(1..count).rev() {
+            let front_len = place.len() - frame.padded_len();
+            let (front, own) = place.split(front_len, index);
+            self.publish(own, head_of(frame), frame.payload());
+            place = front;
+        }
+        self.publish(place, head_of(start), start.payload());
+        Ok(())
+    }
+
+    /// A place for `count` records of which the first will have number `first`.
+    fn reserve_at(&self, len: usize, count: u32, first: Lsn) -> Result<Reservation<'_, Active>> {
+        loop {
+            let (segment, cursor) = self.reserved();
+            if Lsn(segment.base_lsn().0 + u64::from(cursor.ordinal())) != first {
+                return Err(Error::ReplicaConflict { lsn: first });
+            }
+            match self.ring.reserve_at(len, count, cursor) {
+                Some(place) => return Ok(place),
+                None if cursor.remaining() >= len && !cursor.is_closed() => {}
+                None => self.make_room(len)?,
+            }
+        }
+    }
+}

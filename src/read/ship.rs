@@ -1,0 +1,90 @@
+//! Runs of frames in place, for shipping to another log.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::format::shipment::{self, ShipmentHeader};
+use crate::lsn::Lsn;
+use crate::segment::Segment;
+
+/// Consecutive frames of one segment, in place: whole batches, with the records given up and the log's own notes between
+/// them.
+///
+/// To ship them, send [`Self::header`] and then [`Self::bytes`]; what arrives, one behind the other in one buffer, is what
+/// [`Log::append_frames`](crate::Log::append_frames) takes.
+#[derive(Clone, Copy)]
+pub struct Frames<'a> {
+    segment: &'a Segment,
+    offset: usize,
+    bytes: &'a [u8],
+    first: Lsn,
+    next: Lsn,
+}
+
+impl<'a> Frames<'a> {
+    /// Bytes of a header.
+    pub const HEADER_LEN: usize = shipment::HEADER_LEN;
+
+    pub(crate) fn new(segment: &'a Segment, offset: usize, bytes: &'a [u8], first: Lsn, next: Lsn) -> Self {
+        Self { segment, offset, bytes, first, next }
+    }
+
+    /// What goes in front of the frames.
+    #[must_use]
+    pub fn header(&self) -> [u8; shipment::HEADER_LEN] {
+        zerocopy::transmute!(ShipmentHeader::new(self.segment.info().salt, self.first, self.bytes.len()))
+    }
+
+    /// The number of bytes that follow a header; `None` if it is none.
+    #[must_use]
+    pub fn len_behind(header: &[u8; shipment::HEADER_LEN]) -> Option<u64> {
+        ShipmentHeader::frames_len(header)
+    }
+
+    /// The frames.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The number of the first of them.
+    #[must_use]
+    pub fn first_lsn(&self) -> Lsn {
+        self.first
+    }
+
+    /// The number behind the last of them.
+    #[must_use]
+    pub fn next_lsn(&self) -> Lsn {
+        self.next
+    }
+
+    /// The path of the file that they are in.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.segment.path()
+    }
+
+    /// Their offset in the file, in bytes.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset as u64
+    }
+
+    /// Opens the file that they are in, for `sendfile` from [`Self::offset`] on.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also when the segment has been trimmed meanwhile.
+    pub fn open_file(&self) -> Result<File> {
+        let path = self.segment.path();
+        File::open(&path).map_err(|source| Error::io("open", &path, source))
+    }
+}
+
+impl std::fmt::Debug for Frames<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = f.debug_struct("Frames");
+        out.field("first_lsn", &self.first).field("next_lsn", &self.next).field("len", &self.bytes.len()).finish()
+    }
+}

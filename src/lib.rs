@@ -16,7 +16,7 @@ mod segment;
 mod storage;
 
 pub use error::{Corruption, Damage, Error, Evidence, FileKind, LayoutMismatch, Result};
-pub use log::{Log, Pin, RecoveryReport, SealedSegment, Stats};
+pub use log::{Log, Pin, PinState, PinStatus, RecoveryReport, SealedSegment, Stats};
 pub use lsn::Lsn;
 pub use options::Options;
 pub use read::{Follower, Frames, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};

@@ -3,6 +3,7 @@
 pub(crate) mod frame;
 pub(crate) mod link;
 pub(crate) mod name;
+pub(crate) mod pin;
 pub(crate) mod position;
 pub(crate) mod segment_header;
 pub(crate) mod shipment;

@@ -6,6 +6,7 @@ mod close;
 mod durability;
 mod evidence;
 mod meta;
+mod named_pins;
 mod open;
 mod pins;
 mod recover;
@@ -23,6 +24,7 @@ mod truncate;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use named_pins::{PinState, PinStatus};
 pub use pins::Pin;
 pub use report::RecoveryReport;
 pub use sealed::SealedSegment;

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::Log;
 use super::background::Background;
 use super::durability::Durability;
+use super::named_pins::NamedPins;
 use super::pins::Pins;
 use super::recover::{self, Plan, Resume};
 use super::report::RecoveryReport;
@@ -156,6 +157,7 @@ impl Opening<'_> {
             duration: self.began.elapsed(),
         };
         report_recovery(path, &report);
+        let named = NamedPins::load(Arc::clone(&self.storage))?;
         let control = ControlPage::create(&*self.storage, self.log_id, oldest)?;
         let durable_lsn = plan.next_lsn.previous();
         control.set_durable(durable_lsn, durable);
@@ -175,7 +177,7 @@ impl Opening<'_> {
             spares,
             background: Background::new(self.options.sync_interval, self.options.sync_bytes),
             control,
-            pins: Pins::default(),
+            pins: Pins::new(named),
             counters: Counters::default(),
             payload_len_max: format::payload_len_max(size),
             report,

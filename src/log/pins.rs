@@ -6,44 +6,54 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Log;
+use super::named_pins::NamedPins;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
-/// The pins of one log: how many there are at each record.
-#[derive(Debug, Default)]
-pub(crate) struct Pins(Mutex<BTreeMap<Lsn, usize>>);
+/// The pins of one log.
+#[derive(Debug)]
+pub(crate) struct Pins(Mutex<PinTable>);
 
-/// The pins, locked: none comes or goes until this is dropped.
-pub(crate) struct PinsGuard<'p>(MutexGuard<'p, BTreeMap<Lsn, usize>>);
+#[derive(Debug)]
+pub(crate) struct PinTable {
+    /// How many guards there are at each record.
+    guards: BTreeMap<Lsn, usize>,
+    pub(super) named: NamedPins,
+}
 
 impl Pins {
+    pub(crate) fn new(named: NamedPins) -> Self {
+        Self(Mutex::new(PinTable { guards: BTreeMap::new(), named }))
+    }
+
     /// Taken by a trim from before it decides until the segments are out of the list, and by a new pin from before it
     /// looks at the list until it is set.
-    pub(crate) fn lock(&self) -> PinsGuard<'_> {
-        PinsGuard(self.0.lock())
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PinTable> {
+        self.0.lock()
     }
 }
 
-impl PinsGuard<'_> {
-    /// The oldest record pinned.
-    pub(crate) fn oldest(&self) -> Option<Lsn> {
-        self.0.keys().next().copied()
+impl PinTable {
+    /// The oldest record that a guard keeps.
+    pub(crate) fn oldest_guarded(&self) -> Option<Lsn> {
+        self.guards.keys().next().copied()
     }
 
+    /// Guards and named pins together.
     pub(crate) fn len(&self) -> usize {
-        self.0.values().sum()
+        self.guards.values().sum::<usize>() + self.named.len()
     }
 
     fn add(&mut self, lsn: Lsn) {
-        *self.0.entry(lsn).or_default() += 1;
+        *self.guards.entry(lsn).or_default() += 1;
     }
 
     fn remove(&mut self, lsn: Lsn) {
-        if let Some(count) = self.0.get_mut(&lsn) {
+        if let Some(count) = self.guards.get_mut(&lsn) {
             *count -= 1;
             if *count == 0 {
-                self.0.remove(&lsn);
+                self.guards.remove(&lsn);
             }
         }
     }
@@ -51,7 +61,8 @@ impl PinsGuard<'_> {
 
 /// Keeps a record, and all behind it, from being trimmed until it is dropped.
 ///
-/// It does not outlive this process, and holds nothing against [`Log::truncate_after`] and [`Log::reset_to`].
+/// It does not outlive this process: a named pin ([`Log::create_pin`]) does. It holds nothing against
+/// [`Log::truncate_after`] and [`Log::reset_to`].
 #[derive(Debug)]
 pub struct Pin {
     shared: Arc<Shared>,
@@ -83,22 +94,26 @@ impl Drop for Pin {
 }
 
 impl Log {
-    /// Keeps record `lsn`, which may be the next one to come, and all behind it from being trimmed. Not durable: named
-    /// pins are what survives a restart.
+    /// Keeps record `lsn`, which may be the next one to come, and all behind it from being trimmed.
     ///
     /// # Errors
     /// [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in the log nor next.
     pub fn pin(&self, lsn: Lsn) -> Result<Pin> {
-        let shared = &self.shared;
-        let mut pins = shared.pins.lock();
+        let mut pins = self.shared.pins.lock();
+        self.check_pinnable(lsn)?;
+        pins.add(lsn);
+        Ok(Pin { shared: Arc::clone(&self.shared), lsn })
+    }
+
+    /// An error if record `lsn` is neither in the log nor next. The pins are locked, so nothing is trimmed meanwhile.
+    pub(super) fn check_pinnable(&self, lsn: Lsn) -> Result<()> {
         let (first, next) = (self.first_lsn(), self.next_lsn());
         if lsn < first {
-            return Err(Error::Trimmed { lsn, first });
+            Err(Error::Trimmed { lsn, first })
+        } else if lsn > next {
+            Err(Error::NotAppended { lsn, next })
+        } else {
+            Ok(())
         }
-        if lsn > next {
-            return Err(Error::NotAppended { lsn, next });
-        }
-        pins.add(lsn);
-        Ok(Pin { shared: Arc::clone(shared), lsn })
     }
 }

@@ -57,13 +57,15 @@ impl Shared {
 
     /// Takes the segments that may go out of the list; the rotation is locked. That they may be gone is durable then.
     fn take_below(&self, lsn: Lsn) -> Result<Vec<Arc<Segment>>> {
-        let pins = self.pins.lock();
-        let bound = pins.oldest().map_or(lsn, |pinned| pinned.min(lsn));
+        let mut pins = self.pins.lock();
         let segments = self.segments.load();
+        let pinned = [pins.oldest_guarded(), pins.named.oldest(&segments)];
+        let bound = pinned.into_iter().flatten().fold(lsn, Lsn::min);
         let segments = segments.as_slice();
         let goes = |pair: &[Arc<Segment>]| ends_below(&pair[0], bound) && self.is_linked_durably(&pair[1]);
         let count = segments.windows(2).take_while(|pair| goes(pair)).count();
         if count > 0 {
+            pins.named.lose_below(segments[count].base_lsn())?;
             let oldest = segments[count].number();
             let path = self.storage.path().join(name::CONTROL);
             self.control.retain_from(oldest).map_err(|source| Error::io("sync", &path, source))?;

@@ -90,6 +90,10 @@ impl Shared {
         let mut rotation = self.lock_rotation();
         let Some(kept) = decide(self.segments.load().as_slice())? else { return Ok(()) };
         let spare = self.spares.take()?;
+        if kept.last == Lsn::ZERO {
+            // What named pins kept goes; those who own them must find out.
+            self.pins.lock().named.lose_below(Lsn(u64::MAX))?;
+        }
         let dropped = self.replace_locked(&mut rotation, kept, spare);
         drop(rotation);
         self.sync_all().inspect_err(|_| {

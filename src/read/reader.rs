@@ -43,12 +43,33 @@ impl LogReader {
     /// - the directory is on a local file system, whose mappings and writes are coherent.
     #[expect(unsafe_code, reason = "what is borrowed from a mapping depends on what others do to the files")]
     pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::open_directory(path.as_ref())
+    }
+
+    fn open_directory(path: &Path) -> Result<Self> {
         let disk = Disk::open(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::NoLog { path: path.to_owned() },
             _ => Error::io("open", path, source),
         })?;
         Self::open_storage(Arc::new(disk))
+    }
+
+    /// As [`Self::open`]; waits up to `timeout` for the log to be created.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::NoLog`] when there is none by then.
+    ///
+    /// # Safety
+    /// As [`Self::open`].
+    #[expect(unsafe_code, reason = "as for `open`")]
+    pub unsafe fn open_timeout(path: impl AsRef<Path>, timeout: Duration) -> Result<Self> {
+        let began = Instant::now();
+        loop {
+            match Self::open_directory(path.as_ref()) {
+                Err(Error::NoLog { .. }) if began.elapsed() < timeout => std::thread::sleep(POLL_INTERVAL),
+                opened => return opened,
+            }
+        }
     }
 
     /// As [`Self::open`], on any storage whose files obey the contract.

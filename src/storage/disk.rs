@@ -151,6 +151,23 @@ impl Storage for Disk {
         }
     }
 
+    fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&*self.directory, from, &*self.directory, to)?)
+    }
+
+    fn subdirectory(&self, name: &str, create: bool) -> io::Result<Arc<dyn Storage>> {
+        if create {
+            match rustix::fs::mkdirat(&*self.directory, name, Mode::RWXU) {
+                Ok(()) => self.sync_directory()?,
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&*self.directory, name, flags, Mode::empty())?;
+        Ok(Arc::new(Self { directory: Arc::new(directory), path: self.path.join(name) }))
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&*self.directory, name, AtFlags::empty())?)
     }

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,25 @@ pub trait Storage: Debug + Send + Sync {
     /// # Errors
     /// When `to` exists or the system refuses.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// As [`Self::rename`], but takes the place of `to` if it is not free: whoever looks finds one or the other.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The directory `name` in this one, which is created if it is missing and `create` says so.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when it is missing, [`io::ErrorKind::Unsupported`] when there can be none, or what the
+    /// system reports.
+    fn subdirectory(&self, name: &str, create: bool) -> io::Result<Arc<dyn Storage>> {
+        let _ = (name, create);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Removes the name of a file. Mappings of it stay valid.
     ///

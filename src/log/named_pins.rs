@@ -1,0 +1,263 @@
+//! Pins with a name, that survive a restart: for replicas. the model are the replication slots of
+//! `PostgreSQL`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use super::Log;
+use crate::error::{Error, FileKind, Result};
+use crate::format::name;
+use crate::format::pin::{self, NamedPin};
+use crate::lsn::Lsn;
+use crate::segment::Segments;
+use crate::storage::{Access, Storage};
+
+/// What a named pin is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PinState {
+    /// It keeps its records.
+    Reserved,
+    /// It holds back more than its limit: its records are still there, and the next trim may take them.
+    Extended,
+    /// Records that it kept are gone.
+    Lost,
+}
+
+/// A named pin, as [`Log::pins`] lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PinStatus {
+    /// Its name.
+    pub name: String,
+    /// Whose it is, in the words of whoever made it.
+    pub owner: String,
+    /// The first record that it keeps.
+    pub lsn: Lsn,
+    /// The most disk space that it may hold back, in bytes.
+    pub limit_bytes: Option<u64>,
+    /// The disk space of the segments from its record on, in bytes.
+    pub retained_bytes: u64,
+    /// What it is worth.
+    pub state: PinState,
+}
+
+/// The named pins of a log, and their files.
+#[derive(Debug)]
+pub(crate) struct NamedPins {
+    log: Arc<dyn Storage>,
+    /// The directory of pins, once there is one.
+    directory: Option<Arc<dyn Storage>>,
+    pins: BTreeMap<String, NamedPin>,
+}
+
+impl NamedPins {
+    /// Reads the pins of the log in `log`.
+    pub(crate) fn load(log: Arc<dyn Storage>) -> Result<Self> {
+        let directory = match log.subdirectory(name::PINS, false) {
+            Ok(directory) => Some(directory),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => None,
+            Err(source) => return Err(Error::io("open", &log.path().join(name::PINS), source)),
+        };
+        let mut pins = BTreeMap::new();
+        if let Some(directory) = &directory {
+            for name in names(&**directory)? {
+                let pin = read(&**directory, &name)?;
+                pins.insert(name, pin);
+            }
+        }
+        Ok(Self { log, directory, pins })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pins.len()
+    }
+
+    /// The oldest record that a pin keeps which is within its limit.
+    pub(crate) fn oldest(&self, segments: &Segments) -> Option<Lsn> {
+        let reserved = self.pins.values().filter(|pin| state(pin, segments) == PinState::Reserved);
+        reserved.map(|pin| pin.lsn).min()
+    }
+
+    /// Marks the pins that keep records below `first` as lost, durably, before those records go.
+    pub(crate) fn lose_below(&mut self, first: Lsn) -> Result<()> {
+        let lost = self.pins.iter().filter(|(_, pin)| !pin.lost && pin.lsn < first);
+        let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
+        for name in lost {
+            tracing::warn!(pin = name, first_lsn = first.0, "pin lost");
+            self.update(&name, |pin| pin.lost = true)?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, name: &str) -> Result<&NamedPin> {
+        self.pins.get(name).ok_or_else(|| Error::NoPin { name: name.to_owned() })
+    }
+
+    fn update(&mut self, name: &str, change: impl FnOnce(&mut NamedPin)) -> Result<()> {
+        let mut pin = self.get(name)?.clone();
+        change(&mut pin);
+        self.write(name, &pin)?;
+        self.pins.insert(name.to_owned(), pin);
+        Ok(())
+    }
+
+    /// Durable on return: a new file takes the place of the old one.
+    fn write(&mut self, name: &str, pin: &NamedPin) -> Result<()> {
+        let path = self.log.path().join(name::PINS).join(name);
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::NoSpace { path: self.log.path().to_owned(), needed_bytes: pin::LEN as u64 }
+            }
+            _ => Error::io("write", &path, source),
+        };
+        let directory = match &self.directory {
+            Some(directory) => Arc::clone(directory),
+            None => self.log.subdirectory(name::PINS, true).map_err(failed)?,
+        };
+        let temporary = format!("{name}{}", name::TEMPORARY_SUFFIX);
+        let written = directory.create(&temporary).and_then(|file| {
+            file.write_at(&pin.encode(), 0)?;
+            file.sync()?;
+            directory.replace(&temporary, name)?;
+            directory.sync_directory()
+        });
+        if written.is_err() {
+            // What is left of it is removed when the log is opened at the latest.
+            let _ = directory.remove(&temporary);
+        }
+        written.map_err(failed)?;
+        self.directory = Some(directory);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<()> {
+        self.get(name)?;
+        let path = self.log.path().join(name::PINS).join(name);
+        if let Some(directory) = &self.directory {
+            let removed = directory.remove(name).and_then(|()| directory.sync_directory());
+            removed.map_err(|source| Error::io("remove", &path, source))?;
+        }
+        self.pins.remove(name);
+        Ok(())
+    }
+}
+
+/// The names of the pins in `directory`. Unfinished files are removed.
+fn names(directory: &dyn Storage) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let mut temporaries = Vec::new();
+    let mut bad = None;
+    let listed = directory.entries(&mut |name, kind| {
+        let name = String::from_utf8_lossy(name).into_owned();
+        match (name.strip_suffix(name::TEMPORARY_SUFFIX), kind) {
+            (Some(stem), FileKind::Regular) if pin::is_name(stem) => temporaries.push(name),
+            (None, FileKind::Regular) if pin::is_name(&name) => names.push(name),
+            _ => bad = Some((name, kind)),
+        }
+    });
+    listed.map_err(|source| Error::io("list", directory.path(), source))?;
+    if let Some((name, kind)) = bad {
+        let path = directory.path().join(name);
+        return Err(match kind {
+            FileKind::Regular => Error::NotALog { path },
+            found => Error::NotARegularFile { path, found },
+        });
+    }
+    for name in temporaries {
+        let removed = directory.remove(&name);
+        removed.map_err(|source| Error::io("remove", &directory.path().join(&name), source))?;
+    }
+    Ok(names)
+}
+
+fn read(directory: &dyn Storage, name: &str) -> Result<NamedPin> {
+    let path = directory.path().join(name);
+    let mut bytes = vec![0; pin::LEN + 1];
+    let read = directory.open(name, Access::Read).and_then(|file| file.read_at(&mut bytes, 0));
+    let len = read.map_err(|source| Error::io("read", &path, source))?;
+    NamedPin::parse(&bytes[..len]).map_err(|damage| Error::corrupt(&path, 0, None, damage))
+}
+
+fn retained_bytes(lsn: Lsn, segments: &Segments) -> u64 {
+    let from = segments.find(lsn).unwrap_or(0);
+    segments.as_slice()[from..].iter().map(|segment| segment.info().size).sum()
+}
+
+fn state(pin: &NamedPin, segments: &Segments) -> PinState {
+    if pin.lost {
+        PinState::Lost
+    } else if pin.limit_bytes.is_some_and(|limit| retained_bytes(pin.lsn, segments) > limit) {
+        PinState::Extended
+    } else {
+        PinState::Reserved
+    }
+}
+
+impl Log {
+    /// Makes a pin `name` that keeps record `lsn` and all behind it from being trimmed, until it is moved or dropped, also
+    /// after a restart. It may hold back `limit_bytes` of disk space, counted in whole segments: beyond, trim goes on
+    /// without it, and the pin is lost. `owner` is for whoever lists the pins: 64 bytes are kept. Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPinName`], [`Error::PinExists`]; [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in
+    /// the log nor next; [`Error::NoSpace`], [`Error::Io`].
+    pub fn create_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
+        if !pin::is_name(name) {
+            return Err(Error::InvalidPinName { name: name.to_owned() });
+        }
+        let mut pins = self.shared.pins.lock();
+        self.check_pinnable(lsn)?;
+        if pins.named.get(name).is_ok() {
+            return Err(Error::PinExists { name: name.to_owned() });
+        }
+        let pin = NamedPin { owner: owner.to_owned(), lsn, limit_bytes, lost: false };
+        pins.named.write(name, &pin)?;
+        pins.named.pins.insert(name.to_owned(), pin);
+        Ok(())
+    }
+
+    /// Moves pin `name` forward to record `lsn`, which may be the next one to come: what lies before may be trimmed. A
+    /// number below its own is ignored. Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::NoPin`]; [`Error::PinLost`] when records that it kept are gone; [`Error::NotAppended`];
+    /// [`Error::NoSpace`], [`Error::Io`], with the pin as it was.
+    pub fn advance_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
+        let mut pins = self.shared.pins.lock();
+        let pin = pins.named.get(name)?;
+        if pin.lost {
+            return Err(Error::PinLost { name: name.to_owned(), lsn: pin.lsn, first: self.first_lsn() });
+        }
+        if lsn <= pin.lsn {
+            return Ok(());
+        }
+        self.check_pinnable(lsn)?;
+        pins.named.update(name, |pin| pin.lsn = lsn)
+    }
+
+    /// Removes pin `name`. Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::NoPin`]; [`Error::Io`].
+    pub fn drop_pin(&self, name: &str) -> Result<()> {
+        self.shared.pins.lock().named.remove(name)
+    }
+
+    /// The named pins, by name.
+    #[must_use]
+    pub fn pins(&self) -> Vec<PinStatus> {
+        let pins = self.shared.pins.lock();
+        let segments = self.shared.segments.load();
+        let status = |(name, pin): (&String, &NamedPin)| PinStatus {
+            name: name.clone(),
+            owner: pin.owner.clone(),
+            lsn: pin.lsn,
+            limit_bytes: pin.limit_bytes,
+            retained_bytes: if pin.lost { 0 } else { retained_bytes(pin.lsn, &segments) },
+            state: state(pin, &segments),
+        };
+        pins.named.pins.iter().map(status).collect()
+    }
+}

@@ -112,7 +112,11 @@ impl Opening<'_> {
             }
         };
         let adopted = fresh.as_ref().map(|(prepared, _)| prepared.number);
-        let (shared, mut rotation) = self.build(plan, &cache, next_number)?;
+        let active = match &plan.resume {
+            Resume::InPlace { info, .. } => info.number,
+            Resume::Fresh(_) => adopted.expect("prepared above"),
+        };
+        let (shared, mut rotation) = self.build(plan, &cache, next_number, active)?;
         match (fresh, &plan.resume) {
             (Some((prepared, previous)), _) => {
                 shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn, None);
@@ -134,7 +138,7 @@ impl Opening<'_> {
         Ok(log)
     }
 
-    fn build(&self, plan: &Plan, cache: &Arc<MapCache>, next_number: u64) -> Result<(Shared, Rotation)> {
+    fn build(&self, plan: &Plan, cache: &Arc<MapCache>, next_number: u64, active: u64) -> Result<(Shared, Rotation)> {
         let path = self.storage.path();
         let at_rest = |&(info, end)| {
             let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(cache));
@@ -146,7 +150,8 @@ impl Opening<'_> {
             Resume::Fresh(Some(previous)) => Position::new(previous.number, previous.end),
             Resume::Fresh(None) => Position::ZERO,
         };
-        let oldest = segments.first().map_or(plan.oldest, |segment| segment.number());
+        // What is not there any more was trimmed, or the open would have failed: not to be missed at the next one either.
+        let oldest = segments.first().map_or(active, |segment| segment.number());
         let report = RecoveryReport {
             clean: plan.clean,
             first_lsn: segments.first().map_or(plan.first_lsn(), |segment| segment.base_lsn()),

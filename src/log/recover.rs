@@ -27,7 +27,6 @@ pub(super) struct Plan {
     pub(super) resume: Resume,
     pub(super) next_lsn: Lsn,
     pub(super) meta: MetaSlots,
-    pub(super) oldest: u64,
     /// A segment in which nothing has been written, for the log to go on in.
     pub(super) spare: Option<Found>,
     /// Segments that do not count: removed once the log goes on.
@@ -118,9 +117,11 @@ impl Recovery<'_> {
         let (Some(missing), Some(first), Some(tip)) = (chain.missing, chain.links.first(), chain.links.last()) else {
             return Ok(());
         };
-        let oldest = tip.frame.link.oldest;
+        let known_oldest = self.known.map(|(oldest, _)| oldest);
+        let oldest = tip.frame.link.oldest.max(known_oldest.unwrap_or(0));
+        // Below the oldest stands what a trim could not remove.
         let is_gap = chain.superseded.iter().any(|&number| number < missing && number >= oldest);
-        let is_lost = self.known.is_some_and(|(known, _)| missing >= oldest.max(known));
+        let is_lost = known_oldest.is_some() && missing >= oldest;
         if is_gap || is_lost {
             let path = self.storage.path().join(name::segment(missing));
             return Err(Error::corrupt(&path, 0, None, Damage::MissingSegment { referrer: first.info.number }));
@@ -275,7 +276,6 @@ impl Recovery<'_> {
         let spare = self.take_spare(beyond);
         remove.extend(links.drain(index + 1..).map(|link| link.info.number));
         let last = links.pop().expect("the cut is in the chain");
-        let last_oldest = last.frame.link.oldest;
         let clean = closed && self.torn_bytes == 0;
         let room = super::shared::append_limit(last.info.size);
         let resume = if clean && walked.place.offset <= room {
@@ -298,7 +298,6 @@ impl Recovery<'_> {
             resume,
             next_lsn: walked.place.next_lsn,
             meta: walked.meta,
-            oldest: last_oldest,
             spare,
             remove,
             clean,
@@ -326,7 +325,6 @@ impl Recovery<'_> {
             spare: None,
             next_lsn: first_lsn,
             meta: MetaSlots::default(),
-            oldest: 0,
             remove: chain.beyond.iter().map(|segment| segment.number).collect(),
             clean: self.torn_bytes == 0,
             bytes_scanned: self.bytes_scanned,

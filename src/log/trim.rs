@@ -30,9 +30,13 @@ impl Log {
             // What stays must be durable with the link that leads to it, before what it leads from may go.
             shared.wait(shared.everything())?;
         }
-        let _rotation = shared.lock_rotation();
+        let mut rotation = shared.lock_rotation();
+        rotation.rotor.retire();
         let dropped = shared.take_below(lsn)?;
         let count = dropped.len();
+        if let Some(last) = dropped.last() {
+            rotation.oldest = last.number() + 1;
+        }
         for segment in dropped {
             shared.unlink(&segment)?;
         }

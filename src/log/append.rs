@@ -48,7 +48,7 @@ impl Log {
     /// As [`Log::append`].
     pub fn append_vectored(&self, tag: u16, parts: &[&[u8]]) -> Result<Lsn> {
         let shared = &*self.shared;
-        let len = parts.iter().map(|part| part.len()).sum();
+        let len = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
         let mut place = shared.reserve_record(len as u64)?;
         let lsn = lsn_of(&place);
         let mut at = frame::HEADER_LEN;

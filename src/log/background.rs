@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::durability::Goal;
+use super::durability::{Durability, Goal};
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::format::position::Position;
@@ -27,11 +27,16 @@ pub(crate) struct Background {
 #[derive(Default)]
 struct State {
     callbacks: Vec<(Lsn, Callback)>,
+    /// Those whose records were truncated.
+    cut: Vec<(Lsn, Callback)>,
     thread: Option<JoinHandle<()>>,
     /// Appends have reached the position that was set for them.
     due: bool,
     stopping: bool,
 }
+
+/// The callbacks, locked: none is added until this is dropped.
+pub(crate) struct CallbacksGuard<'b>(#[expect(dead_code, reason = "held, not looked at")] MutexGuard<'b, State>);
 
 impl Background {
     pub(crate) fn new(interval: Option<Duration>, bytes: Option<u64>) -> Self {
@@ -48,9 +53,14 @@ impl Background {
         ensure_thread(&mut self.state.lock(), shared)
     }
 
-    /// Calls `callback` once record `lsn` is durable, or will not be.
+    /// Calls `callback` once record `lsn`, which has been appended, is durable, or will not be.
     pub(crate) fn add(&self, shared: &Arc<Shared>, lsn: Lsn, callback: Callback) -> Result<()> {
         let mut state = self.state.lock();
+        // With the callbacks locked, so that no truncation can pass between this and the last line.
+        let next = shared.next_lsn();
+        if lsn >= next {
+            return Err(Error::NotAppended { lsn, next });
+        }
         ensure_thread(&mut state, shared)?;
         state.callbacks.push((lsn, callback));
         self.changed.notify_all();
@@ -63,15 +73,18 @@ impl Background {
         self.changed.notify_all();
     }
 
-    /// Tells those who wait for a record behind `kept` that it is gone.
-    pub(crate) fn cut(&self, kept: Lsn) {
-        for (lsn, callback) in self.extract(|lsn| lsn > kept) {
-            call(callback, Err(Error::Truncated { lsn }));
-        }
+    /// Has those who wait for a record behind `kept` told that it is gone, by the thread: what they do then may need
+    /// the locks that a truncation holds.
+    pub(crate) fn cut(&self, kept: Lsn) -> CallbacksGuard<'_> {
+        let mut state = self.state.lock();
+        let State { callbacks, cut, .. } = &mut *state;
+        cut.extend(callbacks.extract_if(.., |(lsn, _)| *lsn > kept));
+        self.changed.notify_all();
+        CallbacksGuard(state)
     }
 
-    /// Stops the thread. Who still waits is told that the log is closed.
-    pub(crate) fn stop(&self) {
+    /// Stops the thread. Who still waits for a record that is not durable is told that the log is closed.
+    pub(crate) fn stop(&self, durability: &Durability) {
         let mut state = self.state.lock();
         state.stopping = true;
         let thread = state.thread.take();
@@ -82,13 +95,11 @@ impl Background {
             // A panic in it has been reported by the panic hook.
             let _ = thread.join();
         }
-        for (_, callback) in self.extract(|_| true) {
+        self.call_back(durability);
+        let rest = std::mem::take(&mut self.state.lock().callbacks);
+        for (_, callback) in rest {
             call(callback, Err(Error::Closed));
         }
-    }
-
-    fn extract(&self, which: impl Fn(Lsn) -> bool) -> Vec<(Lsn, Callback)> {
-        self.state.lock().callbacks.extract_if(.., |(lsn, _)| which(*lsn)).collect()
     }
 
     fn run(&self, shared: &Shared) {
@@ -96,7 +107,7 @@ impl Background {
         while let Some(goal) = self.next_goal(shared) {
             let waited = shared.wait(goal);
             self.set_due(shared);
-            self.call_back(shared);
+            self.call_back(&shared.durability);
             if waited.is_err() && shared.durability.check().is_err() && !self.wait_for_callbacks() {
                 return;
             }
@@ -109,6 +120,10 @@ impl Background {
         loop {
             if state.stopping {
                 return None;
+            }
+            if !state.cut.is_empty() {
+                // Nothing to sync, and something to call back.
+                return Some(Goal { lsn: Lsn::ZERO, position: Position::ZERO });
             }
             if let Some(lsn) = state.callbacks.iter().map(|(lsn, _)| *lsn).min() {
                 return Some(Goal { lsn, position: Position::ZERO });
@@ -131,17 +146,26 @@ impl Background {
     /// After a failed sync there is nothing left to do but to say so to those who still ask.
     fn wait_for_callbacks(&self) -> bool {
         let mut state = self.state.lock();
-        while state.callbacks.is_empty() && !state.stopping {
+        while state.callbacks.is_empty() && state.cut.is_empty() && !state.stopping {
             self.changed.wait(&mut state);
         }
         !state.stopping
     }
 
-    fn call_back(&self, shared: &Shared) {
-        let durable = shared.durability.lsn();
-        let poisoned = shared.durability.check().is_err();
-        for (_, callback) in self.extract(|lsn| poisoned || lsn <= durable) {
-            call(callback, shared.durability.check());
+    fn call_back(&self, durability: &Durability) {
+        let mut state = self.state.lock();
+        // With the callbacks locked: had the watermark been read before, a truncation could have passed meanwhile, and
+        // somebody wait for a record by now that has the number of one that was durable.
+        let durable = durability.lsn();
+        let poisoned = durability.check().is_err();
+        let reached: Vec<_> = state.callbacks.extract_if(.., |(lsn, _)| poisoned || *lsn <= durable).collect();
+        let cut = std::mem::take(&mut state.cut);
+        drop(state);
+        for (lsn, callback) in cut {
+            call(callback, Err(Error::Truncated { lsn }));
+        }
+        for (_, callback) in reached {
+            call(callback, durability.check());
         }
     }
 

@@ -25,7 +25,7 @@ impl Log {
             segment.position(offset + frame::HEADER_LEN)
         };
         shared.wait(Goal { lsn: Lsn::ZERO, position: end })?;
-        shared.background.stop();
+        shared.background.stop(&shared.durability);
         if let Some(spare) = shared.spares.stop() {
             let name = name::segment(spare.number);
             let removed = shared.storage.remove(&name).and_then(|()| shared.storage.sync_directory());

@@ -174,7 +174,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.shared.background.stop();
+        self.shared.background.stop(&self.shared.durability);
         self.shared.spares.stop();
     }
 }

@@ -73,7 +73,6 @@ impl Shared {
         let previous = Predecessor { number: active.number(), end, crc };
         self.counters.segment_full(ordinal, offset);
         self.open_segment(rotation, spare, Some(previous), next_lsn, None);
-        rotation.rotor.retire();
         Ok(())
     }
 
@@ -109,13 +108,13 @@ impl Shared {
                 segments.push(segment);
                 Vec::new()
             }),
-            Some(kept) => self.segments.truncate(|segments| {
-                let old = std::mem::replace(segments, kept);
-                segments.push(segment);
-                old
-            }),
+            Some(mut kept) => {
+                kept.push(segment);
+                self.segments.truncate(base_lsn, kept)
+            }
         };
         rotation.rotor.install(number, region, append_limit(size), 0, Active { base_lsn, salt, start });
+        rotation.rotor.retire();
         self.counters.segment_opened(0, begin);
         self.control.set_active_segment(number);
         if !old.is_empty() {

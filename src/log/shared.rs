@@ -130,6 +130,10 @@ impl Source for Shared {
         self.segments.truncations()
     }
 
+    fn replaced_since(&self, seen: u64) -> Option<Lsn> {
+        self.segments.replaced_since(seen)
+    }
+
     fn segments(&self) -> Arc<Segments> {
         self.segments.load()
     }

@@ -47,7 +47,6 @@ impl Log {
     /// # Errors
     /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.
     pub fn on_durable(&self, lsn: Lsn, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
-        self.check_appended(lsn)?;
         self.shared.background.add(&self.shared, lsn, Box::new(callback))
     }
 
@@ -108,7 +107,8 @@ impl Shared {
             let synced = file.sync_mapping(region.mapping(), begin..frontier.offset);
             synced.map_err(|source| self.poison(source))?;
             let lsn = segment.lsn_at(frontier).previous();
-            self.counters.synced(lsn.0.saturating_sub(self.durability.lsn().0), clock.elapsed());
+            let before = self.durability.lsn().max(segment.base_lsn().previous());
+            self.counters.synced(lsn.0.saturating_sub(before.0), clock.elapsed());
             let position = segment.position(frontier.offset);
             self.durability.advance(lsn, position);
             self.control.set_durable(lsn, position);

@@ -6,6 +6,7 @@ use super::shared::{Rotation, Shared, check_lsn};
 use super::{Log, append};
 use crate::error::{Error, Result};
 use crate::format::link::{Predecessor, SegmentEnd};
+use crate::format::name;
 use crate::lsn::Lsn;
 use crate::segment::Segment;
 use crate::segment::prepare::Prepared;
@@ -100,7 +101,14 @@ impl Shared {
             self.lock_rotation().rotor.close(0);
         })?;
         drop(leading);
-        dropped.into_iter().try_for_each(|segment| self.unlink(&segment))
+        for segment in dropped {
+            // The truncation is done. A file that stays does not count, and is removed at the next open.
+            if let Err(error) = self.unlink(&segment) {
+                let file = name::segment(segment.number());
+                tracing::warn!(error = &error as &dyn std::error::Error, file, "cannot remove a file");
+            }
+        }
+        Ok(())
     }
 
     /// Puts `spare` behind what is kept; returns the segments that are dropped.
@@ -108,9 +116,12 @@ impl Shared {
         if let Some((offset, ordinal, _)) = rotation.rotor.close(0) {
             self.counters.segment_full(ordinal, offset);
         }
-        // Before the list changes, so that nobody takes a number for durable that means another record now.
+        // Before the list changes, so that nobody takes a number for durable that means another record now; and before
+        // the control page names the new segment, so that no other process does.
         self.durability.cut(kept.last);
-        self.background.cut(kept.last);
+        self.control.set_durable(self.durability.lsn(), self.durability.position());
+        // Until the new segment is there, nobody begins to wait for a record of the old one.
+        let callbacks = self.background.cut(kept.last);
         let previous = kept.segments.last().and_then(|segment| {
             let SegmentEnd { offset, crc, .. } = segment.end()?;
             Some(Predecessor { number: segment.number(), end: offset, crc })
@@ -120,6 +131,7 @@ impl Shared {
         }
         let numbers: Vec<u64> = kept.segments.iter().map(|segment| segment.number()).collect();
         let old = self.open_segment(rotation, spare, previous, kept.next_lsn, Some(kept.segments));
+        drop(callbacks);
         tracing::info!(next_lsn = kept.next_lsn.0, "log truncated");
         old.into_iter().filter(|segment| !numbers.contains(&segment.number())).collect()
     }

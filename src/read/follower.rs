@@ -44,6 +44,9 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// How often a suffix of the log has been replaced, as far as is known.
     fn truncations(&self) -> u64;
 
+    /// The lowest number replaced by any truncation behind the first `seen`.
+    fn replaced_since(&self, seen: u64) -> Option<Lsn>;
+
     /// The last record known to be durable, and where its segment was durable to.
     fn durable(&self) -> (Lsn, Position);
 }
@@ -58,6 +61,17 @@ pub struct Follower {
     at: Option<At>,
     /// The truncations that it has taken account of.
     truncations: u64,
+    /// The last record that may be handed out: known to be durable, in the log as it was after `truncations`.
+    limit: Lsn,
+}
+
+/// What came of one look for the next record.
+enum Step<T> {
+    Found(T),
+    /// The segment before is done with.
+    Entered,
+    /// There is nothing more, as far as is known.
+    Stalled,
 }
 
 /// Frames in a row, by their offsets in the segment and their numbers.
@@ -81,7 +95,8 @@ struct At {
 impl Follower {
     pub(crate) fn new(source: Arc<dyn Source>, from: Lsn, visibility: Visibility) -> Self {
         let truncations = source.truncations();
-        Self { source, visibility, next: from, at: None, truncations }
+        let limit = limit_unknown(visibility);
+        Self { source, visibility, next: from, at: None, truncations, limit }
     }
 
     /// The number of the next record that it will hand out, or pass over if it was given up.
@@ -140,7 +155,7 @@ impl Follower {
     /// # Errors
     /// As [`Self::next`].
     pub fn next_batch(&mut self, max_bytes: usize) -> Result<Option<Frames<'_>>> {
-        let Some(run) = self.find_by(|follower, durable| follower.run_in_segment(durable, max_bytes))? else {
+        let Some(run) = self.find_by(|follower| follower.run_in_segment(max_bytes))? else {
             return Ok(None);
         };
         let at = self.at.as_ref().expect("a run was found in it");
@@ -189,34 +204,61 @@ impl Follower {
         self.find_by(Self::next_in_segment)
     }
 
-    /// What `look` finds in the segment that holds the next record. It is given the last record that may be shown.
-    fn find_by<T>(&mut self, look: impl Fn(&mut Self, Lsn) -> Result<Option<T>>) -> Result<Option<T>> {
+    /// What `look` finds in the segment that holds the next record.
+    fn find_by<T>(&mut self, look: impl Fn(&mut Self) -> Result<Option<T>>) -> Result<Option<T>> {
         let mut refreshed = false;
-        self.heed_truncations()?;
         loop {
-            let durable = match self.visibility {
-                Visibility::Published => Lsn(u64::MAX),
-                Visibility::Durable => self.source.durable().0,
-            };
-            let visible = self.next <= durable;
-            if visible && let Some(found) = look(self, durable)? {
-                return Ok(Some(found));
+            if self.next > self.limit && !self.raise_limit()? {
+                return Ok(None);
             }
-            if visible && self.go_on()? {
+            let next = self.next;
+            let step = self.step(&look);
+            // Looked at behind the frame: a truncation is counted before anything is appended behind it, so that a frame
+            // of the log after it is never handed out before it has been heeded.
+            if self.source.truncations() != self.truncations {
+                self.next = next;
+                self.heed_truncations()?;
                 continue;
             }
-            if refreshed {
-                return if visible { self.check_stall().map(|()| None) } else { Ok(None) };
+            match step? {
+                Step::Found(found) => return Ok(Some(found)),
+                Step::Entered => {}
+                Step::Stalled if refreshed => return self.check_stall().map(|()| None),
+                Step::Stalled => {
+                    self.source.refresh()?;
+                    refreshed = true;
+                    if self.source.truncations() != self.truncations {
+                        self.next = next;
+                    }
+                    self.heed_truncations()?;
+                }
             }
-            // Also for the durable mark alone: a source that knows none yet looks for it here.
+        }
+    }
+
+    fn step<T>(&mut self, look: impl Fn(&mut Self) -> Result<Option<T>>) -> Result<Step<T>> {
+        if let Some(found) = look(self)? {
+            return Ok(Step::Found(found));
+        }
+        Ok(if self.go_on()? { Step::Entered } else { Step::Stalled })
+    }
+
+    /// Finds out how far the log is durable now, and tells whether the next record is.
+    fn raise_limit(&mut self) -> Result<bool> {
+        loop {
+            let (durable, _) = self.source.durable();
+            // Behind the watermark: what it says of the log after a truncation shows after that only. Also for a source
+            // that knows no watermark yet, and looks for it here.
             self.source.refresh()?;
-            self.heed_truncations()?;
-            refreshed = true;
+            if !self.heed_truncations()? {
+                self.limit = durable;
+                return Ok(self.next <= durable);
+            }
         }
     }
 
     /// The next record's frame, if it is in the current segment and there.
-    fn next_in_segment(&mut self, durable: Lsn) -> Result<Option<(usize, usize)>> {
+    fn next_in_segment(&mut self) -> Result<Option<(usize, usize)>> {
         let Some(at) = &mut self.at else { return Ok(None) };
         loop {
             if at.offset >= at.checked {
@@ -228,24 +270,24 @@ impl Follower {
             }
             let bytes = at.region.bytes(0..at.checked).expect("checked frames are published");
             let frame = at.segment.frame_at(bytes, at.offset)?;
-            if frame.kind().takes_lsn() && frame.lsn() > durable {
+            if frame.kind().takes_lsn() && frame.lsn() > self.limit {
                 return Ok(None);
             }
             let start = at.offset;
             at.offset += frame.padded_len();
-            match frame.kind() {
-                FrameKind::Data => {
-                    self.next = frame.lsn().next();
-                    return Ok(Some((start, at.offset)));
-                }
-                FrameKind::Void => self.next = frame.lsn().next(),
-                _ => {}
+            // Before the one wanted stand those that were published since it was asked for.
+            if !frame.kind().takes_lsn() || frame.lsn() < self.next {
+                continue;
+            }
+            self.next = frame.lsn().next();
+            if frame.kind() == FrameKind::Data {
+                return Ok(Some((start, at.offset)));
             }
         }
     }
 
     /// The frames from here on that are there, up to a batch's end; passes over them.
-    fn run_in_segment(&mut self, durable: Lsn, max_bytes: usize) -> Result<Option<Run>> {
+    fn run_in_segment(&mut self, max_bytes: usize) -> Result<Option<Run>> {
         let first = self.next;
         let Some(at) = &mut self.at else { return Ok(None) };
         let wanted = at.offset.saturating_add(max_bytes.max(CHUNK_BYTES));
@@ -257,7 +299,7 @@ impl Follower {
             let frame = at.segment.frame_at(bytes, offset)?;
             offset += frame.padded_len();
             if frame.kind().takes_lsn() {
-                if frame.lsn() > durable {
+                if frame.lsn() > self.limit {
                     break;
                 }
                 next = frame.lsn().next();
@@ -279,33 +321,19 @@ impl Follower {
         Ok(Some(run))
     }
 
-    /// Goes on in the log as it is after a truncation; an error, once, if that took back what has been handed out.
-    fn heed_truncations(&mut self) -> Result<()> {
+    /// Goes on in the log as it is after a truncation, and tells whether there was one; an error, once, if that took
+    /// back what has been handed out.
+    fn heed_truncations(&mut self) -> Result<bool> {
         let truncations = self.source.truncations();
         if truncations == self.truncations {
-            return Ok(());
+            return Ok(false);
         }
+        let replaced = self.source.replaced_since(self.truncations);
         self.truncations = truncations;
-        let segments = self.source.segments();
-        let Some(at) = self.at.take() else {
-            // It has handed out nothing yet, and begins where the log ends if that is before.
-            let next = segments.next_published(self.source.durable().1)?;
-            self.next = self.next.min(next);
-            return Ok(());
-        };
-        let number = at.segment.number();
-        let index = segments.as_slice().partition_point(|segment| segment.number() < number);
-        let kept_up_to = match segments.as_slice().get(index) {
-            // Its segment is still there, to an end that it may have passed.
-            Some(segment) if segment.number() == number => {
-                segment.end().filter(|end| end.offset < at.offset as u64).map(|end| end.next_lsn)
-            }
-            // Its segment is gone, and this one stands in its place.
-            Some(segment) => Some(segment.base_lsn()),
-            None => None,
-        };
-        match kept_up_to.filter(|&to| to < self.next) {
-            None => Ok(()),
+        self.at = None;
+        self.limit = limit_unknown(self.visibility);
+        match replaced.filter(|&to| to < self.next) {
+            None => Ok(true),
             Some(to) => {
                 self.next = to;
                 Err(Error::Rewound { to })
@@ -350,5 +378,13 @@ impl Follower {
         };
         self.at = Some(At { segment, region, offset, checked: 0 });
         Ok(true)
+    }
+}
+
+/// How far a follower may go as long as it does not know how far the log is durable.
+fn limit_unknown(visibility: Visibility) -> Lsn {
+    match visibility {
+        Visibility::Published => Lsn(u64::MAX),
+        Visibility::Durable => Lsn::ZERO,
     }
 }

@@ -168,7 +168,7 @@ struct State {
     found: BTreeMap<u64, Found>,
     control: Option<Arc<ControlPage>>,
     /// The control page's generation when the directory was read last.
-    generation: Option<(u64, u64)>,
+    generation: Option<[u64; 3]>,
     listed: Instant,
 }
 
@@ -179,6 +179,10 @@ impl Source for DirectorySource {
 
     fn truncations(&self) -> u64 {
         self.segments.truncations()
+    }
+
+    fn replaced_since(&self, seen: u64) -> Option<Lsn> {
+        self.segments.replaced_since(seen)
     }
 
     fn refresh(&self) -> Result<()> {
@@ -227,11 +231,13 @@ impl DirectorySource {
         }
         let chain = Chain::build(state.found.values().cloned().collect(), self.storage.path())?;
         let known = self.segments.load();
-        let segments = self.follow_chain(&known, &chain.links);
-        if is_continuation(known.as_slice(), &segments) {
-            self.segments.change(|current| *current = segments);
-        } else {
-            self.segments.truncate(|current| *current = segments);
+        // A trim says so before it removes the files.
+        let oldest = state.control.as_deref().map_or(0, ControlPage::oldest_segment);
+        let trimmed = chain.links.partition_point(|link| link.info.number < oldest);
+        let segments = self.follow_chain(&known, &chain.links[trimmed..]);
+        match replaced_from(known.as_slice(), &segments) {
+            None => self.segments.change(|current| *current = segments),
+            Some(lsn) => drop(self.segments.truncate(lsn, segments)),
         }
         Ok(())
     }
@@ -256,9 +262,20 @@ impl DirectorySource {
     }
 }
 
-/// Whether `new` only adds segments to `old`, or drops some from the front.
-fn is_continuation(old: &[Arc<Segment>], new: &[Arc<Segment>]) -> bool {
-    let first = new.first().map_or(0, |segment| segment.number());
-    let kept = &old[old.partition_point(|segment| segment.number() < first)..];
-    kept.len() <= new.len() && kept.iter().zip(new).all(|(old, new)| Arc::ptr_eq(old, new))
+/// The first record that `new` has others in place of; `None` if it only adds segments to `old` or drops some from the
+/// front.
+fn replaced_from(old: &[Arc<Segment>], new: &[Arc<Segment>]) -> Option<Lsn> {
+    let first = new.first()?;
+    let kept = &old[old.partition_point(|segment| segment.number() < first.number())..];
+    if kept.is_empty() {
+        // Nothing is left of what was known. Whether it was trimmed or replaced, nobody goes on in it.
+        return old.last().map(|_| first.base_lsn());
+    }
+    match kept.iter().zip(new).find(|(old, new)| !Arc::ptr_eq(old, new)) {
+        Some((old, new)) => {
+            let cut = new.end().filter(|_| old.number() == new.number());
+            Some(cut.map_or(new.base_lsn(), |end| end.next_lsn))
+        }
+        None => kept.get(new.len()).map(|vanished| vanished.base_lsn()),
+    }
 }

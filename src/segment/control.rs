@@ -133,9 +133,10 @@ impl ControlPage {
         self.set(Word::ActiveSegment, number);
     }
 
-    /// What changes when the list of segments may have changed: the writer's run, and the segment that takes appends.
-    pub(crate) fn generation(&self) -> (u64, u64) {
-        (self.get(Word::Epoch), self.get(Word::ActiveSegment))
+    /// What changes when the list of segments may have changed: the writer's run, the oldest segment, and the one that
+    /// takes appends.
+    pub(crate) fn generation(&self) -> [u64; 3] {
+        [Word::Epoch, Word::OldestSegment, Word::ActiveSegment].map(|word| self.get(word))
     }
 
     /// The number of the segment that takes, or took, appends.

@@ -3,19 +3,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::Segment;
 use crate::error::{Damage, Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 
+/// Truncations remembered for those who have not heard of them.
+const TRUNCATIONS_MAX: usize = 1024;
+
 /// The segments that count, oldest first. Readers take an immutable version and keep it.
 #[derive(Debug, Default)]
 pub(crate) struct SegmentList {
     current: RwLock<Arc<Segments>>,
-    /// How often a suffix has been replaced. Release, after the list was changed.
+    /// How often a suffix has been replaced. Release, after the list was changed and before anything is appended to it.
     truncations: AtomicU64,
+    /// Which truncation, counted from 1, replaced the records from which number on. Those that a later one went below
+    /// are left out, so both parts ascend.
+    replaced: Mutex<Vec<(u64, Lsn)>>,
 }
 
 /// One version of the list.
@@ -24,7 +30,7 @@ pub(crate) struct Segments(Vec<Arc<Segment>>);
 
 impl SegmentList {
     pub(crate) fn new(segments: Vec<Arc<Segment>>) -> Self {
-        Self { current: RwLock::new(Arc::new(Segments(segments))), truncations: AtomicU64::new(0) }
+        Self { current: RwLock::new(Arc::new(Segments(segments))), ..Self::default() }
     }
 
     /// The list as it is now.
@@ -48,11 +54,26 @@ impl SegmentList {
         change(&mut Arc::make_mut(&mut self.current.write()).0)
     }
 
-    /// Changes the list so that records which were in it are not any more, or have other contents.
-    pub(crate) fn truncate<T>(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>) -> T) -> T {
-        let changed = self.change(change);
-        self.truncations.fetch_add(1, Ordering::Release);
-        changed
+    /// Makes `segments` the list, in which the records from `replaced` on are not those that were there before; returns
+    /// the list as it was. Called by one thread at a time.
+    pub(crate) fn truncate(&self, replaced: Lsn, segments: Vec<Arc<Segment>>) -> Vec<Arc<Segment>> {
+        let before = self.change(|current| std::mem::replace(current, segments));
+        let truncation = self.truncations.load(Ordering::Relaxed) + 1;
+        let mut all = self.replaced.lock();
+        all.retain(|&(_, lsn)| lsn < replaced);
+        all.push((truncation, replaced));
+        if all.len() > TRUNCATIONS_MAX {
+            // Who has missed so many goes back further than needed.
+            all[1].1 = all[0].1;
+            all.remove(0);
+        }
+        self.truncations.store(truncation, Ordering::Release);
+        before
+    }
+
+    /// The lowest number replaced by any truncation behind the first `seen`.
+    pub(crate) fn replaced_since(&self, seen: u64) -> Option<Lsn> {
+        self.replaced.lock().iter().find(|&&(truncation, _)| truncation > seen).map(|&(_, lsn)| lsn)
     }
 
     /// How often [`Self::truncate`] has been called. Acquire: whoever sees a new number sees the new list.

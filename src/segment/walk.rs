@@ -39,7 +39,9 @@ impl Segment {
                 if self.origin == Origin::Foreign {
                     self.load_ahead(region, offset)?;
                 }
-                damage = self.extend(region, &mut walk, &enough);
+                // Behind the end of a segment that was cut stand frames that do not count.
+                damage = self
+                    .extend(region, &mut walk, |walk| walk.place().offset >= limit || enough(self.frontier_of(walk)));
             }
         }
         let mut frontier = self.frontier_of(&walk);
@@ -62,11 +64,11 @@ impl Segment {
     }
 
     /// As far as frames are published, and possibly beyond; what stopped it, if not `enough`.
-    fn extend(&self, region: &Region, walk: &mut Walk, enough: &impl Fn(Frontier) -> bool) -> Option<Damage> {
+    fn extend(&self, region: &Region, walk: &mut Walk, enough: impl Fn(&Walk) -> bool) -> Option<Damage> {
         let mut refused = None;
         let mut satisfied = false;
         let (_, stop) = region.extend(walk.place().offset, |frame| {
-            satisfied = enough(self.frontier_of(walk));
+            satisfied = enough(walk);
             if satisfied {
                 return false;
             }

@@ -7,3 +7,4 @@ mod model;
 mod replica;
 mod scratch;
 mod support;
+mod trace;

@@ -1,0 +1,54 @@
+//! Following a log that exists, one line a record.
+
+use std::error::Error;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use mapwal::{LogReader, Record, Visibility};
+
+use crate::From;
+
+/// How long one call waits for a record before the next call does.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Prints number, tag and payload length of each record, and waits for more if it is to `follow`.
+pub(crate) fn run(directory: &Path, from: From, visibility: Visibility, follow: bool) -> Result<(), Box<dyn Error>> {
+    // SAFETY: the contract is passed on to whoever runs the program, by its help.
+    let reader = unsafe { LogReader::open(directory)? };
+    match print_all(&reader, from, visibility, follow) {
+        // Whoever read the output has seen enough of it.
+        Err(error) if is_broken_pipe(&*error) => Ok(()),
+        other => other,
+    }
+}
+
+fn print_all(reader: &LogReader, from: From, visibility: Visibility, follow: bool) -> Result<(), Box<dyn Error>> {
+    let from = match from {
+        From::Start => reader.first_lsn()?,
+        From::End => reader.published_lsn()?.next(),
+        From::Record(lsn) => lsn,
+    };
+    let mut follower = reader.follow(from, visibility)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    loop {
+        while let Some(record) = follower.next()? {
+            print(&mut out, record)?;
+        }
+        out.flush()?;
+        if !follow {
+            return Ok(());
+        }
+        if let Some(record) = follower.next_timeout(WAIT)? {
+            print(&mut out, record)?;
+        }
+    }
+}
+
+fn print(out: &mut impl Write, record: Record<'_>) -> io::Result<()> {
+    writeln!(out, "{} {} {}", record.lsn(), record.tag(), record.payload().len())
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

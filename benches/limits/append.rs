@@ -1,0 +1,174 @@
+//! Appending, without waiting for the disk.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use mapwal::{Log, Options};
+
+use crate::bench::Bench;
+use crate::directory::{fresh, fresh_log};
+use crate::limit::{ReadyMapping, write_buffered};
+use crate::report::Row;
+use crate::samples::{Latencies, Samples};
+use crate::system::page_faults;
+
+const MIB: usize = 1 << 20;
+/// Written in one burst: less than a segment, so that no append meets its end.
+const BURST_BYTES: usize = 60 * MIB;
+/// Ten segments.
+const SUSTAINED_BYTES: usize = 640 * MIB;
+/// What a log's record takes more than its payload, padding aside.
+const FRAME_HEADER_LEN: usize = 24;
+
+pub(crate) fn run(bench: &mut Bench) {
+    for payload_len in [32, 128, 1 << 10, 16 << 10] {
+        burst(bench, payload_len);
+    }
+    burst_of_two_threads(bench);
+    for payload_len in [128, 1 << 10] {
+        sustained(bench, payload_len);
+    }
+}
+
+/// How many records of the log take about `bytes`.
+fn records_in(bytes: usize, payload_len: usize) -> usize {
+    (bytes / (payload_len + FRAME_HEADER_LEN).next_multiple_of(8)).max(1)
+}
+
+/// Million records a second.
+fn rate(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64() / 1e6
+}
+
+fn append_all(log: &Log, count: usize, payload: &[u8]) {
+    for _ in 0..count {
+        log.append(1, black_box(payload)).expect("there is room");
+    }
+}
+
+/// As [`append_all`]; returns the page faults for each million records.
+fn append_counting_faults(log: &Log, count: usize, payload: &[u8]) -> (Duration, Option<f64>) {
+    let before = page_faults();
+    let began = Instant::now();
+    append_all(log, count, payload);
+    let took = began.elapsed();
+    let faults = before.zip(page_faults()).map(|(before, after)| (after - before) as f64 * 1e6 / count as f64);
+    (took, faults)
+}
+
+/// From one thread into a segment that is ready, against a mapping that is ready.
+fn burst(bench: &mut Bench, payload_len: usize) {
+    let name = format!("append {payload_len} B, burst");
+    if !bench.wants(&name) {
+        return;
+    }
+    let payload = vec![0x5a; payload_len];
+    let count = records_in(bench.amount(BURST_BYTES), payload_len);
+    let mut limit = ReadyMapping::new(bench.directory(), count, &payload);
+    let (mut ours, mut limits, mut faults) = (Samples::default(), Samples::default(), Samples::default());
+    for _ in 0..bench.many_rounds() {
+        limit.prepare();
+        let began = Instant::now();
+        limit.fill();
+        limits.push(rate(count, began.elapsed()));
+
+        let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+        let (took, faulted) = append_counting_faults(&log, count, &payload);
+        ours.push(rate(count, took));
+        faults.push_some(faulted);
+    }
+    let row = Row::new(name.as_str(), "M/s", ours).limit("L2", limits);
+    bench.push(if payload_len == 128 { row.at_least(0.75) } else { row });
+    bench.push(Row::new(name + ", page faults", "per M", faults));
+}
+
+/// From two threads into one segment, against two threads that share a counter and a mapping.
+fn burst_of_two_threads(bench: &mut Bench) {
+    let name = "append 128 B, burst of 2 threads";
+    if !bench.wants(name) {
+        return;
+    }
+    let payload = vec![0x5a; 128];
+    let count = records_in(bench.amount(BURST_BYTES), payload.len()).next_multiple_of(2);
+    let limit = ReadyMapping::new(bench.directory(), count, &payload);
+    let (mut ours, mut limits) = (Samples::default(), Samples::default());
+    for _ in 0..bench.many_rounds() {
+        limit.prepare();
+        let next = AtomicUsize::new(0);
+        let filler = || limit.fill_together(&next);
+        limits.push(rate(count, together([filler, filler])));
+
+        let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+        let appender = || append_all(&log, count / 2, &payload);
+        ours.push(rate(count, together([appender, appender])));
+    }
+    bench.push(Row::new(name, "M/s", ours).limit("L2 x 2 threads", limits));
+}
+
+/// How long two threads take that begin together.
+fn together(work: [impl FnOnce() + Send; 2]) -> Duration {
+    let barrier = Barrier::new(3);
+    std::thread::scope(|scope| {
+        let threads = work.map(|work| {
+            scope.spawn(|| {
+                barrier.wait();
+                work();
+            })
+        });
+        barrier.wait();
+        let began = Instant::now();
+        for thread in threads {
+            thread.join().expect("a worker does not panic");
+        }
+        began.elapsed()
+    })
+}
+
+/// Over many segments on end, against a buffer that is written to a file.
+fn sustained(bench: &mut Bench, payload_len: usize) {
+    let name = format!("append {payload_len} B, sustained");
+    if !bench.wants(&name) {
+        return;
+    }
+    let payload = vec![0x5a; payload_len];
+    let total = bench.amount(SUSTAINED_BYTES);
+    let count = records_in(total, payload_len);
+    let (mut ours, mut limits, mut faults) = (Samples::default(), Samples::default(), Samples::default());
+    let (mut p999, mut longest) = (Samples::default(), Samples::default());
+    for _ in 0..bench.rounds() {
+        let directory = fresh(bench.directory());
+        let began = Instant::now();
+        let written = write_buffered(directory.path(), total, &payload);
+        limits.push(rate(written, began.elapsed()));
+
+        let (log, directory) = fresh_log(bench.directory(), &Options::new());
+        let (took, faulted) = append_counting_faults(&log, count, &payload);
+        ours.push(rate(count, took));
+        faults.push_some(faulted);
+        drop((log, directory));
+
+        // On a log of its own: looking at the clock takes as long as half an append.
+        let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+        let mut latencies = append_latencies(&log, count, &payload);
+        p999.push(latencies.quantile_us(0.999));
+        longest.push(latencies.quantile_us(1.0));
+    }
+    bench.push(Row::new(name.as_str(), "M/s", ours).limit("L2p", limits));
+    bench.push(Row::new(format!("{name}, p99.9"), "us", p999));
+    bench.push(Row::new(format!("{name}, longest stall"), "us", longest));
+    bench.push(Row::new(name + ", page faults", "per M", faults));
+}
+
+fn append_latencies(log: &Log, count: usize, payload: &[u8]) -> Latencies {
+    let mut latencies = Latencies::with_capacity(count);
+    let mut before = Instant::now();
+    for _ in 0..count {
+        log.append(1, black_box(payload)).expect("there is room");
+        let after = Instant::now();
+        latencies.record(after - before);
+        before = after;
+    }
+    latencies
+}

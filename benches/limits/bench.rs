@@ -1,0 +1,83 @@
+//! One run: its size, its files, and the rows it gathers.
+
+use std::io;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::report::{self, Row};
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scale {
+    rounds: usize,
+    /// Amounts of data and numbers of operations are divided by it.
+    divisor: usize,
+}
+
+impl Scale {
+    pub(crate) const FULL: Self = Self { rounds: 3, divisor: 1 };
+    pub(crate) const QUICK: Self = Self { rounds: 3, divisor: 8 };
+    /// Shows that everything still runs; the figures mean nothing.
+    pub(crate) const SMOKE: Self = Self { rounds: 1, divisor: 500 };
+}
+
+#[derive(Debug)]
+pub(crate) struct Bench {
+    scale: Scale,
+    filters: Vec<String>,
+    directory: TempDir,
+    rows: Vec<Row>,
+}
+
+/// Cargo's directory for the files of benchmarks, inside of the target directory.
+const TARGET_TMPDIR: &str = env!("CARGO_TARGET_TMPDIR");
+
+impl Bench {
+    pub(crate) fn new(scale: Scale, filters: Vec<String>) -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(TARGET_TMPDIR)?;
+        Ok(Self { scale, filters, directory, rows: Vec::new() })
+    }
+
+    /// Whether the case of this name was asked for.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        let wanted = self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter.as_str()));
+        if wanted {
+            eprintln!("measuring: {name}");
+        }
+        wanted
+    }
+
+    pub(crate) fn rounds(&self) -> usize {
+        self.scale.rounds
+    }
+
+    /// More rounds for what takes little time and varies much.
+    pub(crate) fn many_rounds(&self) -> usize {
+        self.scale.rounds * 3
+    }
+
+    /// `full` at full scale; never zero.
+    pub(crate) fn amount(&self, full: usize) -> usize {
+        (full / self.scale.divisor).max(1)
+    }
+
+    /// Where files are made.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn push(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// Prints the table and writes the file.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        report::print(&self.rows)?;
+        let target = Path::new(TARGET_TMPDIR).parent().unwrap_or(Path::new("."));
+        let path = target.join("mapwal-bench.json");
+        report::write(&path, &self.rows)?;
+        println!("\n{}", path.display());
+        self.directory.close()
+    }
+}

@@ -1,0 +1,144 @@
+//! Appending, and waiting until the record is durable.
+
+use std::collections::BTreeSet;
+use std::sync::Barrier;
+use std::time::Instant;
+
+use mapwal::{Log, Options};
+
+use crate::bench::Bench;
+use crate::directory::fresh_log;
+use crate::limit::SyncedFile;
+use crate::report::Row;
+use crate::samples::{Latencies, Samples};
+use crate::system::Device;
+
+const COMMITS: usize = 2_000;
+const COMMITS_OF_A_GROUP: usize = 16_000;
+const PAYLOAD_LEN: usize = 200;
+
+pub(crate) fn run(bench: &mut Bench) {
+    for payload_len in [PAYLOAD_LEN, 4 << 10] {
+        one_thread(bench, payload_len);
+    }
+    for threads in [8, 32] {
+        group(bench, threads);
+    }
+}
+
+fn commit(log: &Log, payload: &[u8]) {
+    let lsn = log.append(1, payload).expect("there is room");
+    log.wait_durable(lsn).expect("the disk takes it");
+}
+
+/// What `count` commits in a row took each, and how much was written to the device for each, in KiB.
+fn measure(device: Option<&Device>, count: usize, mut commit: impl FnMut()) -> (Latencies, Option<f64>) {
+    let written = || device.and_then(Device::bytes_written);
+    let mut latencies = Latencies::with_capacity(count);
+    let before = written();
+    for _ in 0..count {
+        let began = Instant::now();
+        commit();
+        latencies.record(began.elapsed());
+    }
+    let each = before.zip(written()).map(|(before, after)| (after - before) as f64 / count as f64 / 1024.0);
+    (latencies, each)
+}
+
+#[derive(Default)]
+struct Figures {
+    p50: Samples,
+    p99: Samples,
+    written: Samples,
+}
+
+impl Figures {
+    fn push(&mut self, (mut latencies, written): (Latencies, Option<f64>)) {
+        self.p50.push(latencies.quantile_us(0.5));
+        self.p99.push(latencies.quantile_us(0.99));
+        self.written.push_some(written);
+    }
+}
+
+fn one_thread(bench: &mut Bench, payload_len: usize) {
+    let name = format!("commit {payload_len} B, 1 thread");
+    if !bench.wants(&name) {
+        return;
+    }
+    let payload = vec![0x5a; payload_len];
+    let count = bench.amount(COMMITS);
+    let device = Device::of(bench.directory());
+    let (mut ours, mut limits) = (Figures::default(), Figures::default());
+    let mut file = SyncedFile::new(bench.directory(), 64 << 20, payload_len);
+    for _ in 0..bench.many_rounds() {
+        limits.push(measure(device.as_ref(), count, || file.commit(&payload)));
+        let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+        ours.push(measure(device.as_ref(), count, || commit(&log, &payload)));
+    }
+    bench.push(Row::new(format!("{name}, p50"), "us", ours.p50).limit("L3", limits.p50));
+    bench.push(Row::new(format!("{name}, p99"), "us", ours.p99).limit("L3", limits.p99));
+    bench.push(Row::new(name + ", written each", "KiB", ours.written).limit("L3", limits.written));
+}
+
+/// Many threads that commit at once, against as many times what one thread can do alone.
+fn group(bench: &mut Bench, threads: usize) {
+    let name = format!("commit {PAYLOAD_LEN} B, {threads} threads");
+    if !bench.wants(&name) {
+        return;
+    }
+    let payload = [0x5a; PAYLOAD_LEN];
+    let each = bench.amount(COMMITS_OF_A_GROUP).div_ceil(threads);
+    let (mut rates, mut limits) = (Samples::default(), Samples::default());
+    let (mut per_sync, mut p99) = (Samples::default(), Samples::default());
+    let mut file = SyncedFile::new(bench.directory(), 64 << 20, PAYLOAD_LEN);
+    for _ in 0..bench.rounds() {
+        let alone = bench.amount(COMMITS);
+        let began = Instant::now();
+        (0..alone).for_each(|_| file.commit(&payload));
+        push_rate(&mut limits, alone * threads, began);
+
+        let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+        let began = Instant::now();
+        let (mut latencies, syncs) = commit_together(&log, threads, each, &payload);
+        push_rate(&mut rates, each * threads, began);
+        p99.push(latencies.quantile_us(0.99));
+        per_sync.push((each * threads) as f64 / syncs as f64);
+    }
+    bench.push(Row::new(name.as_str(), "k/s", rates).limit(format!("L3 x {threads}"), limits));
+    bench.push(Row::new(format!("{name}, p99"), "us", p99));
+    bench.push(Row::new(name + ", records a sync", "", per_sync));
+}
+
+/// Thousand commits a second.
+fn push_rate(samples: &mut Samples, count: usize, began: Instant) {
+    samples.push(count as f64 / began.elapsed().as_secs_f64() / 1e3);
+}
+
+/// What `each` commits of each thread took, and how many syncs they shared: as many as the steps that the durable
+/// watermark was seen to make. The thread that leads a sync sees its step.
+fn commit_together(log: &Log, threads: usize, each: usize, payload: &[u8]) -> (Latencies, usize) {
+    let barrier = Barrier::new(threads);
+    let work = || {
+        let mut latencies = Latencies::with_capacity(each);
+        let mut steps = BTreeSet::new();
+        barrier.wait();
+        for _ in 0..each {
+            let began = Instant::now();
+            commit(log, payload);
+            latencies.record(began.elapsed());
+            steps.insert(log.durable_lsn());
+        }
+        (latencies, steps)
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let mut latencies = Latencies::default();
+        let mut steps = BTreeSet::new();
+        for worker in workers {
+            let (measured, seen) = worker.join().expect("a worker does not panic");
+            latencies.merge(measured);
+            steps.extend(seen);
+        }
+        (latencies, steps.len())
+    })
+}

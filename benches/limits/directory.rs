@@ -1,0 +1,29 @@
+//! Logs in directories of their own.
+
+use std::path::Path;
+
+use mapwal::{Log, Options};
+use tempfile::TempDir;
+
+use crate::spare;
+
+/// Opens the log in `path`, a directory that only this program touches.
+#[expect(unsafe_code, reason = "opening a log is")]
+pub(crate) fn open(path: &Path, options: &Options) -> Log {
+    spare::forget();
+    // SAFETY: the directory is a temporary one of this program, on the disk, and only the log changes its files.
+    unsafe { Log::open(path, options) }.expect("the log opens")
+}
+
+/// A new directory inside of `parent`, removed when it is dropped.
+pub(crate) fn fresh(parent: &Path) -> TempDir {
+    TempDir::new_in(parent).expect("the bench directory is writable")
+}
+
+/// A new log with nothing left to prepare: its first segment and its first spare are ready.
+pub(crate) fn fresh_log(parent: &Path, options: &Options) -> (Log, TempDir) {
+    let directory = fresh(parent);
+    let log = open(directory.path(), options);
+    spare::wait_for(2);
+    (log, directory)
+}

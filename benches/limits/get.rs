@@ -1,0 +1,70 @@
+//! Looking up records at random.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use mapwal::{Lsn, Options};
+
+use crate::bench::Bench;
+use crate::directory::{fresh, fresh_log};
+use crate::limit::{MappedRecords, write_records};
+use crate::report::Row;
+use crate::samples::Samples;
+
+const PAYLOAD_LEN: usize = 128;
+const LOOKUPS: usize = 2_000_000;
+
+pub(crate) fn run(bench: &mut Bench) {
+    get(bench, "get 128 B, of 1 k in the CPU's cache", 1_000);
+    let many = bench.amount(2_000_000);
+    get(bench, "get 128 B, of 2 M in the page cache", many);
+}
+
+fn get(bench: &mut Bench, name: &str, count: usize) {
+    if !bench.wants(name) {
+        return;
+    }
+    let payload = [0x5a; PAYLOAD_LEN];
+    let directory = fresh(bench.directory());
+    let plain = directory.path().join("plain");
+    write_records(&plain, count, &payload);
+    let records = MappedRecords::new(&plain, PAYLOAD_LEN);
+    let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+    for _ in 0..count {
+        log.append(1, &payload).expect("there is room");
+    }
+    let lookups = bench.amount(LOOKUPS);
+    let lookup = |index: usize| {
+        let record = log.get(Lsn(index as u64 + 1)).expect("the log is whole").expect("nothing was given up");
+        ends(record.payload())
+    };
+    // The first look at a record indexes its segment.
+    measure(lookups, count, lookup);
+    let (mut ours, mut limits) = (Samples::default(), Samples::default());
+    for _ in 0..bench.many_rounds() {
+        limits.push(measure(lookups, count, |index| ends(records.payload(index))));
+        ours.push(measure(lookups, count, lookup));
+    }
+    bench.push(Row::new(name, "ns", ours).limit("L6", limits).at_most(4.0));
+}
+
+/// Touches a payload.
+fn ends(payload: &[u8]) -> u8 {
+    payload.first().copied().unwrap_or(0) ^ payload.last().copied().unwrap_or(0)
+}
+
+/// Nanoseconds for each of `lookups` at random below `count`.
+fn measure(lookups: usize, count: usize, lookup: impl Fn(usize) -> u8) -> f64 {
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let began = Instant::now();
+    for _ in 0..lookups {
+        // Marsaglia's xorshift.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        // The high half of the product is uniform below `count`.
+        let index = ((u128::from(state) * count as u128) >> 64) as usize;
+        black_box(lookup(index));
+    }
+    began.elapsed().as_secs_f64() * 1e9 / lookups as f64
+}

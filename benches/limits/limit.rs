@@ -1,0 +1,202 @@
+//! The limits: what the machine can do with records in the simplest format, without a log around them.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use memmap2::{Advice, Mmap, MmapRaw};
+
+/// Length, checksum and number.
+const HEADER_LEN: usize = 16;
+const BUFFER_LEN: usize = 1 << 20;
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// Bytes that a record takes.
+pub(crate) fn record_len(payload_len: usize) -> usize {
+    (HEADER_LEN + payload_len).next_multiple_of(8)
+}
+
+/// Writes a record to the start of `place`, which is as long as [`record_len`] says.
+#[inline]
+fn encode(place: &mut [u8], number: u64, payload: &[u8]) {
+    let len = (HEADER_LEN + payload.len()) as u32;
+    place[..4].copy_from_slice(&len.to_le_bytes());
+    place[4..8].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    place[8..HEADER_LEN].copy_from_slice(&number.to_le_bytes());
+    place[HEADER_LEN..][..payload.len()].copy_from_slice(payload);
+}
+
+/// A new file of `len` zeros in `directory`, without a name. They are written a page at a time, as the log does it, so that
+/// the page cache holds both alike.
+fn zeroed_file(directory: &Path, len: usize) -> File {
+    let file = tempfile::tempfile_in(directory).expect("the bench directory is writable");
+    for offset in (0..len).step_by(ZEROS.len()) {
+        file.write_all_at(&ZEROS, offset as u64).expect("there is room for zeros");
+    }
+    file.sync_all().expect("the disk takes zeros");
+    file
+}
+
+/// L2: a mapped file, ready for stores.
+pub(crate) struct ReadyMapping {
+    map: MmapRaw,
+    payload: Vec<u8>,
+    count: usize,
+}
+
+impl ReadyMapping {
+    /// Room for `count` records with `payload`.
+    pub(crate) fn new(directory: &Path, count: usize, payload: &[u8]) -> Self {
+        let file = zeroed_file(directory, count * record_len(payload.len()));
+        let map = MmapRaw::map_raw(&file).expect("a small file can be mapped");
+        Self { map, payload: payload.to_owned(), count }
+    }
+
+    /// Sees to it that no store faults, whatever has been written back meanwhile.
+    pub(crate) fn prepare(&self) {
+        #[cfg(target_os = "linux")]
+        self.map.advise(Advice::PopulateWrite).expect("the kernel is 5.14 or later");
+    }
+
+    /// One thread fills all of it.
+    pub(crate) fn fill(&mut self) {
+        for number in 0..self.count {
+            self.write(number);
+        }
+    }
+
+    /// One of several threads that fill it together: what they share is the number of the next record.
+    pub(crate) fn fill_together(&self, next: &AtomicUsize) {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.count {
+                return;
+            }
+            self.write(number);
+        }
+    }
+
+    /// Writes record `number`, which is below the count. Nobody else writes this one meanwhile.
+    #[expect(unsafe_code, reason = "threads write to one mapping")]
+    #[inline]
+    fn write(&self, number: usize) {
+        let len = record_len(self.payload.len());
+        // SAFETY: the record lies in the mapping, which was made for so many.
+        let start = unsafe { self.map.as_mut_ptr().add(number * len) };
+        // SAFETY: as above; nobody refers to this record's bytes but the one caller that has this number.
+        let place = unsafe { std::slice::from_raw_parts_mut(start, len) };
+        encode(place, number as u64, black_box(&self.payload));
+    }
+}
+
+/// L2p: a buffer and a file that grows. Returns how many records make up `total` bytes.
+pub(crate) fn write_buffered(directory: &Path, total: usize, payload: &[u8]) -> usize {
+    let file = tempfile::tempfile_in(directory).expect("the bench directory is writable");
+    let len = record_len(payload.len());
+    let mut buffer = vec![0; BUFFER_LEN];
+    let (mut filled, mut offset) = (0, 0);
+    let count = total / len;
+    for number in 0..count {
+        if filled + len > buffer.len() {
+            file.write_all_at(&buffer[..filled], offset).expect("there is room");
+            offset += filled as u64;
+            filled = 0;
+        }
+        encode(&mut buffer[filled..filled + len], number as u64, black_box(payload));
+        filled += len;
+    }
+    file.write_all_at(&buffer[..filled], offset).expect("there is room");
+    count
+}
+
+/// L3: a file of zeros that is overwritten and synced record by record.
+pub(crate) struct SyncedFile {
+    file: File,
+    record: Vec<u8>,
+    len: u64,
+    offset: u64,
+}
+
+impl SyncedFile {
+    pub(crate) fn new(directory: &Path, len: usize, payload_len: usize) -> Self {
+        let file = zeroed_file(directory, len);
+        Self { file, record: vec![0; record_len(payload_len)], len: len as u64, offset: 0 }
+    }
+
+    pub(crate) fn commit(&mut self, payload: &[u8]) {
+        encode(&mut self.record, self.offset, payload);
+        if self.offset + self.record.len() as u64 > self.len {
+            self.offset = 0;
+        }
+        self.file.write_all_at(&self.record, self.offset).expect("the file has room");
+        self.file.sync_data().expect("the disk takes it");
+        self.offset += self.record.len() as u64;
+    }
+}
+
+/// A file of `count` records in `directory`, under a name, written through a buffer.
+pub(crate) fn write_records(path: &Path, count: usize, payload: &[u8]) {
+    let file = File::create(path).expect("the bench directory is writable");
+    let len = record_len(payload.len());
+    let per_buffer = BUFFER_LEN / len;
+    let mut buffer = vec![0; per_buffer * len];
+    for first in (0..count).step_by(per_buffer) {
+        let batch = per_buffer.min(count - first);
+        for (at, place) in buffer.chunks_exact_mut(len).take(batch).enumerate() {
+            encode(place, (first + at) as u64, payload);
+        }
+        file.write_all_at(&buffer[..batch * len], (first * len) as u64).expect("there is room");
+    }
+    file.sync_all().expect("the disk takes it");
+}
+
+/// L5: maps the file, walks it and checks each record; returns how many there are.
+pub(crate) fn walk(path: &Path) -> usize {
+    let map = map(&File::open(path).expect("it was written before"));
+    let mut rest = &map[..];
+    let mut count = 0;
+    while let Some((header, _)) = rest.split_first_chunk::<HEADER_LEN>() {
+        let (len, crc) = (word(&header[..4]), word(&header[4..8]));
+        let payload = &rest[HEADER_LEN..len as usize];
+        assert_eq!(crc32fast::hash(payload), crc, "record {count}");
+        black_box(payload);
+        rest = &rest[(len as usize).next_multiple_of(8)..];
+        count += 1;
+    }
+    count
+}
+
+/// L6: a mapped file of records of one length, all of whose pages are there.
+pub(crate) struct MappedRecords {
+    map: Mmap,
+    record_len: usize,
+}
+
+impl MappedRecords {
+    pub(crate) fn new(path: &Path, payload_len: usize) -> Self {
+        let map = map(&File::open(path).expect("it was written before"));
+        #[cfg(target_os = "linux")]
+        map.advise(Advice::PopulateRead).expect("the kernel is 5.14 or later");
+        Self { map, record_len: record_len(payload_len) }
+    }
+
+    /// The payload of the record at `index`, as long as its header says.
+    #[inline]
+    pub(crate) fn payload(&self, index: usize) -> &[u8] {
+        let record = &self.map[index * self.record_len..];
+        let len = word(&record[..4]) as usize;
+        &record[HEADER_LEN..len]
+    }
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(bytes.try_into().expect("four bytes"))
+}
+
+#[expect(unsafe_code, reason = "mapping a file is")]
+fn map(file: &File) -> Mmap {
+    // SAFETY: the file is in a temporary directory of this program, which does not change it any more.
+    unsafe { Mmap::map(file) }.expect("a small file can be mapped")
+}

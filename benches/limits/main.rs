@@ -1,0 +1,71 @@
+//! Measures the log beside what the machine can do at best: `cargo bench`.
+//!
+//! Each case measures its limit and the log in turn, round after round in one process, so that both see the same state of
+//! a machine that is never quite the same; only the ratio of the two is comparable from one run to another. Records of a
+//! limit are a 16-byte header and the payload, 8-byte aligned, in the simplest way there is:
+//!
+//! - **L2**: checksum and copy into a mapping of a file whose pages are there and writable;
+//! - **L2p**: checksum and copy into a buffer of 1 MiB, written to a new file whenever it is full;
+//! - **L3**: one write and one `fdatasync` for each record, in a file that is full of zeros;
+//! - **L5**: map a file in the page cache, walk its records, check each one's checksum;
+//! - **L6**: look at a random record of a mapped file, unchecked.
+//!
+//! ```text
+//! cargo bench                      everything, in a few minutes
+//! cargo bench -- append            the cases with "append" in their names
+//! cargo bench -- --quick scan get  fewer rounds, less data
+//! ```
+//!
+//! The table is printed, and written to `mapwal-bench.json` in the target directory. Files are made in the target directory
+//! as well, which should be on the file system that is of interest, and are removed afterwards.
+
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "three digits of a figure are shown, and sizes are chosen here"
+)]
+
+mod append;
+mod bench;
+mod commit;
+mod directory;
+mod get;
+mod limit;
+mod open;
+mod report;
+mod samples;
+mod scan;
+mod spare;
+mod system;
+
+use bench::{Bench, Scale};
+
+fn main() -> std::io::Result<()> {
+    let mut scale = Scale::FULL;
+    let mut filters = Vec::new();
+    // Cargo says `--bench` when it is to be measured. Without it this is a test run: does it still work?
+    let mut measured = false;
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--bench" => measured = true,
+            "--quick" => scale = Scale::QUICK,
+            option if option.starts_with('-') => {
+                eprintln!("unknown option {option}; there are --quick and the names of cases");
+                std::process::exit(2);
+            }
+            _ => filters.push(argument),
+        }
+    }
+    if !measured {
+        scale = Scale::SMOKE;
+    }
+    spare::watch();
+    let mut bench = Bench::new(scale, filters)?;
+    append::run(&mut bench);
+    commit::run(&mut bench);
+    scan::run(&mut bench);
+    get::run(&mut bench);
+    open::run(&mut bench);
+    bench.finish()
+}

@@ -1,0 +1,161 @@
+//! The table for people, and the same rows for programs.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::samples::Samples;
+
+/// One figure of the log, beside its limit if it has one.
+#[derive(Debug)]
+pub(crate) struct Row {
+    name: String,
+    unit: &'static str,
+    samples: Samples,
+    limit: Option<Limit>,
+    target: Option<Target>,
+}
+
+#[derive(Debug)]
+struct Limit {
+    name: String,
+    samples: Samples,
+}
+
+/// What the ratio to the limit is to be.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Row {
+    pub(crate) fn new(name: impl Into<String>, unit: &'static str, samples: Samples) -> Self {
+        Self { name: name.into(), unit, samples, limit: None, target: None }
+    }
+
+    /// What was measured for the limit, in the same unit.
+    pub(crate) fn limit(mut self, name: impl Into<String>, samples: Samples) -> Self {
+        self.limit = Some(Limit { name: name.into(), samples });
+        self
+    }
+
+    /// The share of the limit that is to be reached.
+    pub(crate) fn at_least(mut self, ratio: f64) -> Self {
+        self.target = Some(Target::AtLeast(ratio));
+        self
+    }
+
+    /// The multiple of the limit that is not to be exceeded.
+    pub(crate) fn at_most(mut self, ratio: f64) -> Self {
+        self.target = Some(Target::AtMost(ratio));
+        self
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        let value = self.samples.median();
+        let limit_value = self.limit.as_ref().map(|limit| limit.samples.median());
+        let ratio = limit_value.filter(|&limit| limit > 0.0).map(|limit| value / limit);
+        Entry {
+            name: &self.name,
+            value,
+            unit: self.unit,
+            limit: self.limit.as_ref().map(|limit| limit.name.as_str()),
+            limit_value,
+            ratio,
+            target: self.target.map(Target::describe),
+            met: self.target.zip(ratio).map(|(target, ratio)| target.is_met(ratio)),
+        }
+    }
+}
+
+impl Target {
+    fn describe(self) -> String {
+        match self {
+            Self::AtLeast(ratio) => format!(">= {ratio}"),
+            Self::AtMost(ratio) => format!("<= {ratio}"),
+        }
+    }
+
+    fn is_met(self, ratio: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => ratio >= least,
+            Self::AtMost(most) => ratio <= most,
+        }
+    }
+}
+
+/// A row as it is written. Values are medians; the ratio is theirs.
+#[derive(Serialize)]
+struct Entry<'r> {
+    name: &'r str,
+    value: f64,
+    unit: &'r str,
+    limit: Option<&'r str>,
+    limit_value: Option<f64>,
+    ratio: Option<f64>,
+    target: Option<String>,
+    met: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Report<'r> {
+    rows: Vec<Entry<'r>>,
+}
+
+/// Writes the rows as JSON.
+pub(crate) fn write(path: &Path, rows: &[Row]) -> io::Result<()> {
+    let report = Report { rows: rows.iter().map(Row::entry).collect() };
+    std::fs::write(path, serde_json::to_vec_pretty(&report)?)
+}
+
+const TITLES: [&str; 8] = ["name", "value", "unit", "limit", "limit value", "ratio", "min..max", "target"];
+/// Of these columns the cells are aligned to the left.
+const TEXT: [bool; 8] = [true, false, true, true, false, false, true, true];
+
+/// Prints the rows as a table.
+pub(crate) fn print(rows: &[Row]) -> io::Result<()> {
+    let lines: Vec<[String; 8]> = std::iter::once(TITLES.map(str::to_owned)).chain(rows.iter().map(cells)).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..TITLES.len()).map(width).collect();
+    let mut out = io::stdout().lock();
+    for line in &lines {
+        let aligned: Vec<String> = line.iter().zip(&widths).zip(TEXT).map(align).collect();
+        writeln!(out, "{}", aligned.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn align(((cell, &width), is_text): ((&String, &usize), bool)) -> String {
+    if is_text { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+}
+
+fn cells(row: &Row) -> [String; 8] {
+    let Entry { name, value, unit, limit, limit_value, ratio, target, met } = row.entry();
+    let verdict = match met {
+        Some(true) => " met",
+        Some(false) => " MISSED",
+        None => "",
+    };
+    [
+        name.to_owned(),
+        figure(value),
+        unit.to_owned(),
+        limit.unwrap_or("").to_owned(),
+        limit_value.map(figure).unwrap_or_default(),
+        ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+        format!("{}..{}", figure(row.samples.min()), figure(row.samples.max())),
+        target.map(|target| target + verdict).unwrap_or_default(),
+    ]
+}
+
+/// Three significant digits.
+fn figure(value: f64) -> String {
+    match value.abs() {
+        magnitude if magnitude >= 100.0 => format!("{value:.0}"),
+        magnitude if magnitude >= 10.0 => format!("{value:.1}"),
+        magnitude if magnitude >= 1.0 || magnitude == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}

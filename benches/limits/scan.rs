@@ -1,0 +1,83 @@
+//! Opening a log and reading all of it.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mapwal::{Log, Options};
+
+use crate::bench::Bench;
+use crate::directory::{fresh, open};
+use crate::limit::{walk, write_records};
+use crate::report::Row;
+use crate::samples::Samples;
+use crate::spare;
+
+pub(crate) fn run(bench: &mut Bench) {
+    scan(bench, 2_000_000, 128);
+    scan(bench, 200_000, 1 << 10);
+}
+
+/// All files stay in the page cache, except what opening drops from it.
+fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
+    let name = format!("verified scan, {} k x {payload_len} B", count / 1000);
+    if !bench.wants(&name) {
+        return;
+    }
+    let count = bench.amount(count);
+    let payload = vec![0x5a; payload_len];
+    let directory = fresh(bench.directory());
+    let plain = directory.path().join("plain");
+    write_records(&plain, count, &payload);
+    let path = directory.path().join("log");
+    write_log(&path, count, &payload);
+    let (mut scans, mut limits) = (Samples::default(), Samples::default());
+    let (mut both, mut opens) = (Samples::default(), Samples::default());
+    for _ in 0..bench.rounds() {
+        let began = Instant::now();
+        assert_eq!(walk(&plain), count);
+        push_rate(&mut limits, count, began.elapsed());
+
+        let began = Instant::now();
+        let log = open(&path, &Options::new());
+        let opened = began.elapsed();
+        read_all(&log, count);
+        push_rate(&mut both, count, began.elapsed());
+        opens.push(opened.as_secs_f64() * 1e3);
+        log.close().expect("the disk works");
+
+        // Once more without the thread that prepares a spare after each open: it takes a processor and the bus.
+        let log = open(&path, &Options::new());
+        spare::wait_for(log.recovery().segments as u64 + 1);
+        let began = Instant::now();
+        read_all(&log, count);
+        push_rate(&mut scans, count, began.elapsed());
+        log.close().expect("the disk works");
+    }
+    bench.push(Row::new(name.as_str(), "M/s", scans).limit("L5", limits.clone()).at_least(0.85));
+    bench.push(Row::new(format!("open + {name}"), "M/s", both).limit("L5", limits));
+    bench.push(Row::new(format!("{name}, its open"), "ms", opens));
+}
+
+fn write_log(path: &Path, count: usize, payload: &[u8]) {
+    let log = open(path, &Options::new());
+    for _ in 0..count {
+        log.append(1, payload).expect("there is room");
+    }
+    log.close().expect("the disk works");
+}
+
+fn read_all(log: &Log, count: usize) {
+    let snapshot = log.snapshot().expect("the log is whole");
+    let mut seen = 0;
+    for record in &snapshot {
+        black_box(record.expect("the log is whole").payload());
+        seen += 1;
+    }
+    assert_eq!(seen, count);
+}
+
+/// Million records a second.
+fn push_rate(samples: &mut Samples, count: usize, took: Duration) {
+    samples.push(count as f64 / took.as_secs_f64() / 1e6);
+}

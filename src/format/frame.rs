@@ -108,22 +108,11 @@ impl FrameHead {
         Self { kind, flags: 0, tag: 0, lsn, durable_lag }
     }
 
-    /// The header's bytes behind the commit word.
+    /// The header's bytes behind the commit word, as two little-endian words.
     #[inline]
-    pub(crate) fn tail(self) -> [u8; TAIL_LEN] {
-        let header = FrameHeader {
-            len: U32::ZERO,
-            crc: U32::ZERO,
-            lsn: self.lsn.0.into(),
-            durable_lag: self.durable_lag.into(),
-            kind: self.kind as u8,
-            flags: self.flags,
-            tag: self.tag.into(),
-        };
-        let bytes: [u8; HEADER_LEN] = zerocopy::transmute!(header);
-        let mut tail = [0; TAIL_LEN];
-        tail.copy_from_slice(&bytes[COMMIT_WORD_LEN..]);
-        tail
+    pub(crate) fn tail(self) -> [u64; TAIL_LEN / 8] {
+        let kind_flags_tag = u64::from(self.kind as u8) | u64::from(self.flags) << 8 | u64::from(self.tag) << 16;
+        [self.lsn.0, u64::from(self.durable_lag) | kind_flags_tag << 32]
     }
 
     /// A whole frame, for places that are not the hot path.
@@ -131,7 +120,7 @@ impl FrameHead {
         let len = HEADER_LEN + payload.len();
         let len_field = u32::try_from(len).expect("the log's own frames are small");
         let mut bytes = vec![0; COMMIT_WORD_LEN];
-        bytes.extend_from_slice(&self.tail());
+        self.tail().iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         bytes.extend_from_slice(payload);
         let crc = checksum(salt, len_field, &bytes[COMMIT_WORD_LEN..]);
         bytes[..4].copy_from_slice(&len_field.to_le_bytes());

@@ -193,6 +193,7 @@ impl Shared {
     }
 
     /// Completes and publishes a frame. Its lag is filled in here.
+    #[inline]
     pub(crate) fn publish(&self, mut place: Reservation<'_, Active>, head: FrameHead, payload: &[u8]) -> u32 {
         place.write(frame::HEADER_LEN, payload);
         self.publish_written(place, head, payload.len())
@@ -209,7 +210,7 @@ impl Shared {
         let Active { salt, start, .. } = *place.context();
         let position = Position(start.0 + place.offset() as u64);
         head.durable_lag = position.lag_units(self.durability.position());
-        place.write(frame::COMMIT_WORD_LEN, &head.tail());
+        place.write_words(frame::COMMIT_WORD_LEN, head.tail());
         let len = frame::HEADER_LEN + payload_len;
         // No frame is longer than a segment, and none of those is longer than 4 GiB.
         let len_field = len as u32;

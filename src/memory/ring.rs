@@ -23,6 +23,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(not(target_arch = "x86_64"))]
+use zerocopy::IntoBytes;
+
 use super::region::Region;
 
 const SLOTS: usize = 32;
@@ -66,21 +69,25 @@ pub(crate) struct Cursor(u64);
 
 impl Cursor {
     /// The key that the region was installed with, modulo the number of slots.
+    #[inline]
     pub(crate) fn is_of(self, key: u64) -> bool {
         self.generation() == slot_of(key)
     }
 
     /// How many records have been reserved in the region.
+    #[inline]
     pub(crate) fn ordinal(self) -> u32 {
         u32::try_from(self.0 >> ORDINAL_SHIFT & ORDINAL_MASK).expect("28 bits")
     }
 
     /// Bytes not yet reserved.
+    #[inline]
     pub(crate) fn remaining(self) -> usize {
         (self.0 & REMAINING_MASK) as usize * ALIGN
     }
 
     /// Whether no more can be reserved in the region.
+    #[inline]
     pub(crate) fn is_closed(self) -> bool {
         self.0 & CLOSED != 0
     }
@@ -284,6 +291,26 @@ impl<'r, C> Reservation<'r, C> {
         // SAFETY: the destination lies in this reservation (checked by `start_of`), whose bytes nobody else touches,
         // and cannot overlap `bytes`: no reference to unpublished bytes exists outside of `bytes_mut`'s borrow.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), destination, bytes.len()) };
+    }
+
+    /// Writes two little-endian words to `at`, which lies behind the commit word.
+    ///
+    /// In one store: a checksum that soon loads them together would otherwise have to wait until both have left the
+    /// store buffer, and with them all stores before.
+    #[inline]
+    pub(crate) fn write_words(&mut self, at: usize, words: [u64; 2]) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_mm_set_epi64x, _mm_storeu_si128};
+            let destination = self.start_of(&(at..at + size_of_val(&words)));
+            // SAFETY: SSE2 is part of the architecture.
+            let value = unsafe { _mm_set_epi64x(words[1].cast_signed(), words[0].cast_signed()) };
+            // SAFETY: the destination lies in this reservation (checked by `start_of`), whose bytes nobody else
+            // touches; the store needs no alignment.
+            unsafe { _mm_storeu_si128(destination.cast(), value) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        self.write(at, words.map(u64::to_le).as_bytes());
     }
 
     /// The bytes in `range`, which lies behind the commit word, to be written in place.

@@ -1,0 +1,319 @@
+//! The on-disk format once more, from `docs/design/format.md` alone: it shares no code with the library, so that the
+//! two check each other. What is not as the specification says panics.
+
+/// Bytes of a segment's header.
+pub(crate) const SEGMENT_HEADER_LEN: usize = 4096;
+const MAGIC: &[u8; 8] = b"mapwal\r\n";
+const FRAME_HEADER_LEN: usize = 24;
+
+pub(crate) const DATA: u8 = 1;
+pub(crate) const VOID: u8 = 2;
+pub(crate) const LINK: u8 = 3;
+pub(crate) const SEAL: u8 = 4;
+pub(crate) const TRUNCATE: u8 = 5;
+pub(crate) const CLOSE: u8 = 6;
+pub(crate) const META: u8 = 7;
+
+/// CRC-32 as in zip and PNG, going on from `initial`, the checksum of what came before.
+pub(crate) fn crc32(initial: u32, bytes: &[u8]) -> u32 {
+    let mut register = !initial;
+    for &byte in bytes {
+        register ^= u32::from(byte);
+        for _ in 0..8 {
+            register = (register >> 1) ^ (0xedb8_8320 & (register & 1).wrapping_neg());
+        }
+    }
+    !register
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn offset_of(at: usize) -> u64 {
+    u64::try_from(at).unwrap()
+}
+
+/// What a segment's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) salt: u32,
+    pub(crate) segment_size: u64,
+    pub(crate) number: u64,
+    pub(crate) log_id: u128,
+    pub(crate) created_unix_ms: u64,
+}
+
+impl SegmentHeader {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(1_u32.to_le_bytes());
+        bytes.extend(self.salt.to_le_bytes());
+        bytes.extend(self.segment_size.to_le_bytes());
+        bytes.extend(self.number.to_le_bytes());
+        bytes.extend(self.log_id.to_le_bytes());
+        bytes.extend(self.created_unix_ms.to_le_bytes());
+        bytes.extend(crc32(0, &bytes).to_le_bytes());
+        bytes.resize(SEGMENT_HEADER_LEN, 0);
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Self {
+        assert_eq!(&bytes[..8], MAGIC, "magic");
+        assert_eq!(u32_at(bytes, 8), 1, "version");
+        assert_eq!(u32_at(bytes, 56), crc32(0, &bytes[..56]), "header checksum");
+        assert!(bytes[60..SEGMENT_HEADER_LEN].iter().all(|&b| b == 0), "reserved bytes");
+        let header = Self {
+            salt: u32_at(bytes, 12),
+            segment_size: u64_at(bytes, 16),
+            number: u64_at(bytes, 24),
+            log_id: u128::from_le_bytes(bytes[32..48].try_into().unwrap()),
+            created_unix_ms: u64_at(bytes, 48),
+        };
+        assert_eq!(header.segment_size, offset_of(bytes.len()), "file length");
+        header
+    }
+}
+
+/// A frame and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+    pub(crate) crc: u32,
+    pub(crate) lsn: u64,
+    pub(crate) durable_lag: u32,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) tag: u16,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    /// Behind the frame and its padding.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset + u64::from(self.len).next_multiple_of(8)
+    }
+
+    fn takes_lsn(&self) -> bool {
+        matches!(self.kind, DATA | VOID)
+    }
+
+    /// The number of the record behind it.
+    fn next_lsn(&self) -> u64 {
+        self.lsn + u64::from(self.takes_lsn())
+    }
+
+    /// What the frame says was durable when it was appended to segment `number`, as a position.
+    pub(crate) fn durable_then(&self, number: u64) -> Option<u64> {
+        let position = number << 32 | self.offset;
+        (self.durable_lag != u32::MAX).then(|| position - 8 * u64::from(self.durable_lag))
+    }
+
+    fn parse(bytes: &[u8], offset: usize, salt: u32) -> Self {
+        let at = &bytes[offset..];
+        let len = u32_at(at, 0) as usize;
+        assert!(len >= FRAME_HEADER_LEN && len.next_multiple_of(8) <= at.len(), "frame length at {offset}");
+        assert!(at[len..len.next_multiple_of(8)].iter().all(|&b| b == 0), "padding at {offset}");
+        let initial = salt ^ u32_at(at, 0);
+        assert_eq!(u32_at(at, 4), crc32(initial, &at[8..len]), "frame checksum at {offset}");
+        let frame = Self {
+            offset: offset_of(offset),
+            len: u32_at(at, 0),
+            crc: u32_at(at, 4),
+            lsn: u64_at(at, 8),
+            durable_lag: u32_at(at, 16),
+            kind: at[20],
+            flags: at[21],
+            tag: u16::from_le_bytes([at[22], at[23]]),
+            payload: at[FRAME_HEADER_LEN..len].to_vec(),
+        };
+        assert!((DATA..=META).contains(&frame.kind), "frame kind at {offset}");
+        assert!(frame.flags == 0 || frame.flags == 1 && frame.takes_lsn(), "flags at {offset}");
+        assert!(frame.takes_lsn() || frame.tag == 0, "tag at {offset}");
+        frame
+    }
+}
+
+/// What a link frame says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Number of the segment before, where it ends, and its last frame's checksum; the number is 0 if there is none.
+    pub(crate) previous: (u64, u64, u32),
+    pub(crate) oldest: u64,
+    pub(crate) meta: Vec<(u8, Vec<u8>)>,
+}
+
+impl Link {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let (number, end, crc) = self.previous;
+        let mut bytes = [number.to_le_bytes(), end.to_le_bytes()].concat();
+        bytes.extend(crc.to_le_bytes());
+        bytes.extend(u32::try_from(self.meta.len()).unwrap().to_le_bytes());
+        bytes.extend(self.oldest.to_le_bytes());
+        bytes.extend(self.meta.iter().flat_map(|(slot, value)| encode_meta(*slot, value)));
+        bytes
+    }
+
+    pub(crate) fn parse(payload: &[u8]) -> Self {
+        let previous = (u64_at(payload, 0), u64_at(payload, 8), u32_at(payload, 16));
+        let mut rest = &payload[32..];
+        let mut meta = Vec::new();
+        for _ in 0..u32_at(payload, 20) {
+            let (slot, len) = (rest[0], usize::from(u16::from_le_bytes([rest[2], rest[3]])));
+            assert!(slot < 16 && rest[1] == 0 && len <= 256, "metadata");
+            meta.push((slot, rest[4..4 + len].to_vec()));
+            rest = &rest[4 + len..];
+        }
+        assert!(rest.is_empty() && meta.is_sorted(), "link");
+        Self { previous, oldest: u64_at(payload, 24), meta }
+    }
+}
+
+/// A metadata slot and its value, in a metadata frame as in a link.
+pub(crate) fn encode_meta(slot: u8, value: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![slot, 0];
+    bytes.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
+    bytes.extend(value);
+    bytes
+}
+
+/// The file of a named pin.
+pub(crate) fn encode_pin(lsn: u64, limit_bytes: u64, flags: u8, owner: &[u8]) -> Vec<u8> {
+    let mut bytes = b"mapwpin1".to_vec();
+    bytes.extend(lsn.to_le_bytes());
+    bytes.extend(limit_bytes.to_le_bytes());
+    bytes.extend([flags, u8::try_from(owner.len()).unwrap(), 0, 0]);
+    bytes.extend(owner);
+    bytes.resize(92, 0);
+    bytes.extend(crc32(0, &bytes).to_le_bytes());
+    bytes
+}
+
+/// What goes in front of frames that are shipped.
+pub(crate) fn encode_shipment_header(salt: u32, first_lsn: u64, frames_len: u64) -> Vec<u8> {
+    let mut bytes = b"mwf1".to_vec();
+    bytes.extend(salt.to_le_bytes());
+    bytes.extend(first_lsn.to_le_bytes());
+    bytes.extend(frames_len.to_le_bytes());
+    bytes.extend(crc32(0, &bytes).to_le_bytes());
+    bytes.extend([0; 4]);
+    bytes
+}
+
+/// A segment: header and frames, the rest zeros.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    pub(crate) frames: Vec<Frame>,
+}
+
+impl Segment {
+    /// A segment without a frame.
+    pub(crate) fn new(header: SegmentHeader) -> Self {
+        Self { header, frames: Vec::new() }
+    }
+
+    /// Behind the last frame.
+    pub(crate) fn end(&self) -> u64 {
+        self.frames.last().map_or(offset_of(SEGMENT_HEADER_LEN), Frame::end)
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        Link::parse(&self.frames[0].payload)
+    }
+
+    /// Adds a frame that says that everything before position `durable` was durable.
+    pub(crate) fn push(&mut self, lsn: u64, kind: u8, flags: u8, tag: u16, durable: u64, payload: &[u8]) {
+        let offset = self.end();
+        let lag = ((self.header.number << 32 | offset) - durable) / 8;
+        let len = u32::try_from(FRAME_HEADER_LEN + payload.len()).unwrap();
+        let durable_lag = u32::try_from(lag).unwrap_or(u32::MAX);
+        let mut frame = Frame { offset, len, crc: 0, lsn, durable_lag, kind, flags, tag, payload: payload.to_vec() };
+        frame.crc = crc32(self.header.salt ^ len, &frame.covered());
+        self.frames.push(frame);
+    }
+
+    /// The file's bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.header.encode();
+        for frame in &self.frames {
+            bytes.extend(frame.len.to_le_bytes());
+            bytes.extend(frame.crc.to_le_bytes());
+            bytes.extend(frame.covered());
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        }
+        bytes.resize(usize::try_from(self.header.segment_size).unwrap(), 0);
+        bytes
+    }
+
+    /// What `bytes`, a whole file, hold. Behind the first commit word of zero there may be nothing.
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        let mut segment = Self::new(SegmentHeader::parse(bytes));
+        let mut offset = SEGMENT_HEADER_LEN;
+        let mut next_lsn = None;
+        while offset < bytes.len() && u64_at(bytes, offset) != 0 {
+            let frame = Frame::parse(bytes, offset, segment.header.salt);
+            assert_eq!(frame.lsn, *next_lsn.get_or_insert(frame.lsn), "number of the frame at {offset}");
+            assert_eq!(frame.kind == LINK, segment.frames.is_empty(), "a link is first, and only first");
+            assert!(segment.frames.last().is_none_or(|last| last.kind != SEAL), "nothing follows a seal");
+            next_lsn = Some(frame.next_lsn());
+            offset = usize::try_from(frame.end()).unwrap();
+            segment.frames.push(frame);
+        }
+        assert!(bytes[offset..].iter().all(|&b| b == 0), "something follows the last frame");
+        segment
+    }
+}
+
+impl Frame {
+    /// The bytes that the checksum covers: the header behind the commit word, and the payload.
+    fn covered(&self) -> Vec<u8> {
+        let mut bytes = self.lsn.to_le_bytes().to_vec();
+        bytes.extend(self.durable_lag.to_le_bytes());
+        bytes.extend([self.kind, self.flags]);
+        bytes.extend(self.tag.to_le_bytes());
+        bytes.extend(&self.payload);
+        bytes
+    }
+}
+
+/// Checks what ties `segments`, in order, together.
+pub(crate) fn check_chain(segments: &[Segment]) {
+    assert_eq!(segments[0].link().previous, (0, 0, 0), "the first segment has none before it");
+    for pair in segments.windows(2) {
+        check_tie(&pair[0], &pair[1]);
+    }
+    let mut durable = 0;
+    for segment in segments {
+        let number = segment.header.number;
+        for frame in &segment.frames {
+            let claim = frame.durable_then(number).unwrap_or(durable);
+            assert!(claim >= durable, "what is durable only grows: segment {number}, offset {}", frame.offset);
+            assert!(claim <= number << 32 | frame.offset, "no frame is durable before it is written");
+            durable = claim;
+        }
+    }
+}
+
+/// Checks that `segment` follows `before`, perhaps in the place of its last frames.
+fn check_tie(before: &Segment, segment: &Segment) {
+    let number = segment.header.number;
+    assert_eq!(segment.header.log_id, before.header.log_id);
+    let (previous, end, crc) = segment.link().previous;
+    assert_eq!(previous, before.header.number, "the segment before {number}");
+    let last = before.frames.iter().find(|frame| frame.end() == end).expect("a frame ends there");
+    assert_eq!((last.crc, last.next_lsn()), (crc, segment.frames[0].lsn), "the end before segment {number}");
+    let truncated = end < before.end();
+    assert_eq!(segment.frames[1].kind == TRUNCATE, truncated, "segment {number}");
+    if truncated {
+        assert_eq!(segment.frames[1].payload, (segment.frames[0].lsn - 1).to_le_bytes(), "the last record kept");
+    }
+    if last.kind == SEAL {
+        assert_eq!(last.payload, number.to_le_bytes(), "seal of segment {previous}");
+    }
+}

@@ -18,7 +18,8 @@ impl Log {
     /// it. Durable with the next sync.
     ///
     /// # Errors
-    /// [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`], [`Error::Io`], [`Error::InsideAppend`].
+    /// [`Error::NoSpace`](crate::Error::NoSpace), with nothing changed; [`Error::Poisoned`](crate::Error::Poisoned),
+    /// [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
     pub fn rotate(&self) -> Result<()> {
         append::check_outside()?;
         let mut rotation = self.shared.lock_rotation();

@@ -1,4 +1,102 @@
 //! A memory-mapped, segmented write-ahead log with zero-copy reads.
+//!
+//! Threads append records straight into a mapped file. Each record gets the next number, its [`Lsn`]. A sync makes all
+//! that was appended before it durable, with one `msync` for everyone who waits. Readers borrow the records from the
+//! mapping, in this process or another, while the log grows. After a crash the log is what it was up to some record,
+//! and at least up to the last one that was called durable.
+//!
+//! # Example
+//!
+//! ```
+//! use mapwal::{Log, Lsn, Options};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let directory = tempfile::tempdir()?;
+//!     // SAFETY: the directory is new and on a local file system, and only this log writes to its files.
+//!     let log = unsafe { Log::open(directory.path(), &Options::new())? };
+//!
+//!     log.append(1, b"debit 7")?;
+//!     log.append(2, b"credit 7")?;
+//!     assert_eq!(log.sync()?, Lsn(2)); // Both are durable.
+//!
+//!     for record in &log.snapshot()? {
+//!         let record = record?;
+//!         println!("{}: {} bytes of type {}", record.lsn(), record.payload().len(), record.tag());
+//!     }
+//!     log.close()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Why
+//!
+//! A storage engine wants its log to cost little more than copying the record: no buffer in between, no lock for the
+//! time of the copy, no system call but the sync. A replica wants to read what was just written without having it
+//! copied again. A mapped file gives both, at a price: the log has to know exactly which bytes will never change again,
+//! what the device has really got, and what a torn page looks like. That knowledge is what this crate is about.
+//!
+//! It knows no transactions, and does not say what a record means: that is for the *tag*, a number that each record
+//! carries, and for whoever reads it.
+//!
+//! # Writing
+//!
+//! [`Log::append`] copies a payload, [`Log::append_vectored`] one in several parts, and [`Log::append_with`] lets a
+//! closure write it in place. [`Log::append_batch`] appends several records of which a crash keeps all or none. All
+//! take `&self`, from any number of threads; the order of numbers is the order in the file.
+//!
+//! Appended is not durable. [`Log::sync`] waits until everything is that was appended before, [`Log::wait_durable`]
+//! until one record is, and [`Log::on_durable`] calls back instead of waiting. [`Options::sync_interval`] and
+//! [`Options::sync_bytes`] sync in the background. Small values that must be found again, such as the position of a
+//! checkpoint, go to [`Log::put_meta`], in the same stream.
+//!
+//! # Reading
+//!
+//! | | |
+//! |---|---|
+//! | [`Log::get`] | one record, as a [`RecordRef`] that owns a share of the mapping |
+//! | [`Log::snapshot`] | a fixed view, with iterators over [`Record`]s that borrow from it |
+//! | [`Log::follow`] | a [`Follower`], which goes on as the log grows |
+//! | [`LogReader`] | all of these, read-only, for a log that another process may be writing |
+//!
+//! A [`Follower`] sees records as soon as they are *published*, that is completely written, or only once they are
+//! *durable*: see [`Visibility`]. One that waits is woken, also by a writer in another process.
+//!
+//! # Dropping
+//!
+//! [`Log::trim_before`] drops old segments. A [`Log::pin`] keeps it away from a record for as long as the process runs,
+//! and [`Log::create_pin`] makes one with a name that survives a restart. [`Log::truncate_after`] drops a suffix, and
+//! [`Log::reset_to`] everything. Views keep what they have: their bytes stay readable.
+//!
+//! # Replicas and archives
+//!
+//! [`Follower::next_batch`] hands out runs of [`Frames`] in place, to be sent uncopied; [`Log::append_frames`] appends
+//! them to another log under the same numbers. [`Log::sealed`] lists the segments that will not change any more, and
+//! [`verify_segment`] checks a copy of one.
+//!
+//! # What is promised, and what is not
+//!
+//! - What [`Log::sync`] and its like have called durable survives a crash of the system.
+//! - What is published survives the death of the process.
+//! - After any crash the log is a prefix of what was appended, each record with its own bytes.
+//! - An end that a crash tore is dropped, and reported by [`Log::recovery`]. Damage to what was durable makes
+//!   [`Log::open`] fail with [`Error::Corrupt`], and nothing is changed. The two can be told apart by the frames
+//!   behind, so damage inside of the last synced group, with nothing appended after it, looks like a torn end.
+//! - Once a sync has failed the log is poisoned: it acknowledges nothing more until it is dropped and opened again.
+//! - A full disk is [`Error::NoSpace`], not a signal; appends work again once there is room.
+//!
+//! Devices that lose what they said they had flushed are beyond any log. Checksums find accidents, not forgery.
+//!
+//! # Safety
+//!
+//! [`Log::open`] and [`LogReader::open`] are `unsafe`, since records borrow from mapped files, and safe code can write
+//! to files. The contract: while a log or anything read from it lives, nothing but this library writes to the files of
+//! its directory or makes them shorter, and the directory is on a local file system. All else is safe.
+//!
+//! # Limits
+//!
+//! Segments have a power of two of bytes, from 64 KiB to 4 GiB; 64 MiB unless [`Options::segment_size_bytes`] says
+//! otherwise. A payload, or a batch, fits into one segment: [`Log::payload_len_max`] is a little less than its size. A
+//! log has at most 2^32 - 1 segments in its life. It needs a 64-bit Unix; it is tested on Linux.
 
 #![deny(unsafe_code)]
 

@@ -92,11 +92,10 @@ impl Watch {
         loop {
             // SAFETY: only the writer, which is this program too, changes the files, and only by way of the library;
             // temporary directories are on a local file system.
-            match unsafe { LogReader::open(log) } {
+            match unsafe { LogReader::open_timeout(log, LOOK_INTERVAL) } {
                 Err(mapwal::Error::NoLog { .. }) => self.check_patience("no log has appeared")?,
                 opened => return Ok(opened?),
             }
-            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -8,4 +8,5 @@ mod model;
 mod replica;
 mod scratch;
 mod support;
+mod tidy;
 mod trace;

@@ -1,0 +1,250 @@
+//! Rules for the sources that no other tool checks. Each has a test that a bad sample breaks it.
+
+mod source;
+
+use source::{Found, Item, Source, repository};
+
+/// What the modules at the root of the crate may use of each other, besides themselves. `lib.rs` may use all.
+const LAYERS: [(&str, &[&str]); 10] = [
+    ("wal", &["log", "read", "segment", "format", "storage", "memory", "options", "error", "lsn"]),
+    ("log", &["read", "segment", "format", "storage", "memory", "options", "error", "lsn"]),
+    ("read", &["segment", "format", "storage", "memory", "error", "lsn"]),
+    ("segment", &["format", "storage", "memory", "error", "lsn"]),
+    ("format", &["error", "lsn"]),
+    ("storage", &["memory", "error"]),
+    ("memory", &[]),
+    ("options", &["format", "error", "lsn"]),
+    ("error", &["lsn"]),
+    ("lsn", &[]),
+];
+/// The only home of `unsafe` in the library.
+const UNSAFE_HOME: &str = "src/memory/";
+/// What else may be unsafe: opening, since what is borrowed from a mapping depends on what others do to the files.
+const UNSAFE_FUNCTIONS: [(&str, &str); 4] = [
+    ("src/log/mod.rs", "open"),
+    ("src/log/mod.rs", "open_log"),
+    ("src/read/reader.rs", "open"),
+    ("src/read/reader.rs", "open_timeout"),
+];
+const LINES_BEFORE_TESTS_MAX: usize = 400;
+/// Files that may be longer, and why.
+const LONG_FILES: [(&str, &str); 1] =
+    [("src/error.rs", "one list, each variant and field with its line of documentation")];
+/// Put together here, so that this file does not contain them.
+const FORBIDDEN_WORDS: [&str; 6] = [
+    concat!("FIX", "ME"),
+    concat!("XX", "X"),
+    concat!("/wo", "rk/"),
+    concat!("/ho", "me/"),
+    concat!("/ro", "ot/"),
+    concat!("/Us", "ers/"),
+];
+
+fn layers(source: &Source) -> Vec<String> {
+    let Some(layer) = source.modules().and_then(|modules| modules.first().copied()) else { return Vec::new() };
+    let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+        return vec![format!("{}: layer {layer} has no rule", source.path)];
+    };
+    complaints(source, |found| match &found.item {
+        Item::Path(name) if name != layer && !allowed.contains(&name.as_str()) => {
+            Some(format!("{layer} may not use {name}"))
+        }
+        _ => None,
+    })
+}
+
+fn unsafe_code(source: &Source) -> Vec<String> {
+    let lines: Vec<&str> = source.text.lines().collect();
+    let in_library = source.path.starts_with("src/") && !source.path.starts_with(UNSAFE_HOME);
+    complaints(source, |found| match &found.item {
+        Item::UnsafeFn(name) => {
+            let allowed = !in_library || UNSAFE_FUNCTIONS.contains(&(source.path.as_str(), name.as_str()));
+            (!allowed).then(|| format!("unsafe {name}"))
+        }
+        Item::UnsafeBlock | Item::UnsafeImpl if in_library => Some(format!("unsafe outside of {UNSAFE_HOME}")),
+        Item::UnsafeBlock | Item::UnsafeImpl => {
+            let documented = has_safety_comment(&lines[..found.line - 1]);
+            (!documented).then(|| "unsafe without a SAFETY comment above".to_owned())
+        }
+        _ => None,
+    })
+}
+
+/// Whether the last lines are a comment with a proof, perhaps with attributes behind.
+fn has_safety_comment(lines: &[&str]) -> bool {
+    let above = lines.iter().rev().map(|line| line.trim_start()).skip_while(|line| line.starts_with("#["));
+    above.take_while(|line| line.starts_with("//")).any(|line| line.starts_with("// SAFETY: "))
+}
+
+fn purpose(source: &Source) -> Vec<String> {
+    let stated = source.text.starts_with("//! ");
+    if stated { Vec::new() } else { vec![format!("{}: does not begin with its purpose", source.path)] }
+}
+
+fn length(source: &Source) -> Vec<String> {
+    let is_test = |line: &&str| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test");
+    let count = source.text.lines().take_while(|line| !is_test(line)).count();
+    let excess = count > LINES_BEFORE_TESTS_MAX && !LONG_FILES.iter().any(|(path, _)| *path == source.path);
+    if excess { vec![format!("{}: {count} lines before its tests", source.path)] } else { Vec::new() }
+}
+
+fn unfinished(source: &Source) -> Vec<String> {
+    complaints(source, |found| match &found.item {
+        Item::Macro(name) if matches!(name.as_str(), "todo" | "unimplemented" | "dbg") => Some(format!("{name}!")),
+        Item::Method(name) if name == "unwrap" && !found.in_tests && !source.path.starts_with("tests/") => {
+            Some("unwrap outside of tests".to_owned())
+        }
+        _ => None,
+    })
+}
+
+fn words(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().zip(1..);
+    let found = lines.flat_map(|(line, number)| {
+        let words = FORBIDDEN_WORDS.iter().filter(move |word| line.contains(*word));
+        words.map(move |word| format!("{}:{number}: {word}", source.path))
+    });
+    found.collect()
+}
+
+/// The first block of Rust code in `text`.
+fn first_example(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("```rust\n").or_else(|| text.split_once("```\n"))?;
+    Some(rest.split_once("```")?.0)
+}
+
+/// The commands that `text` shows.
+fn commands(text: &str) -> Vec<&str> {
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    blocks.flat_map(|(block, _)| block.lines()).collect()
+}
+
+fn complaints(source: &Source, judge: impl Fn(&Found) -> Option<String>) -> Vec<String> {
+    let found = source.scan();
+    let judged = found.iter().filter_map(|found| Some((found.line, judge(found)?)));
+    judged.map(|(line, complaint)| format!("{}:{line}: {complaint}", source.path)).collect()
+}
+
+/// Fails with all complaints about Rust files.
+fn check_rust(rule: impl Fn(&Source) -> Vec<String>) {
+    let sources: Vec<Source> = repository().into_iter().filter(Source::is_rust).collect();
+    assert!(sources.iter().any(|source| source.path == "src/lib.rs"), "the sources are found");
+    assert_none(&sources.iter().flat_map(rule).collect::<Vec<_>>());
+}
+
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// The text of a file of the repository.
+fn read(path: &str) -> String {
+    let found = repository().into_iter().find(|source| source.path == path);
+    found.unwrap_or_else(|| panic!("no {path}")).text
+}
+
+fn sample(path: &str, text: &str) -> Source {
+    Source { path: path.to_owned(), text: text.to_owned() }
+}
+
+#[test]
+fn layers_call_down_only() {
+    check_rust(layers);
+}
+
+#[test]
+fn a_call_up_is_noticed_however_it_is_written() {
+    for text in [
+        "use crate::log::Log;",
+        "use crate::{error::Error, log::Log};",
+        "fn f() { crate::log::open(); }",
+        "fn f() { trace!(\"{}\", crate::log::NAME); }",
+        "use super::super::log::Log;",
+        "mod inner { use super::super::super::log::Log; }",
+        "use crate::Log;",
+        "#[cfg(test)] mod tests { use crate::log::Log; }",
+    ] {
+        assert_eq!(layers(&sample("src/format/frame.rs", text)).len(), 1, "{text}");
+    }
+    for text in ["use crate::error::Error;", "use super::position::Position;", "mod inner { use super::super::x; }"] {
+        assert_none(&layers(&sample("src/format/frame.rs", text)));
+    }
+    assert_eq!(layers(&sample("src/format/mod.rs", "use super::log::Log;")).len(), 1);
+    assert_eq!(layers(&sample("src/unheard.rs", "")).len(), 1, "a new module needs a rule");
+    assert_none(&layers(&sample("src/lib.rs", "pub use crate::log::Log;")));
+}
+
+#[test]
+fn unsafe_code_is_at_home_and_has_a_proof() {
+    check_rust(unsafe_code);
+}
+
+#[test]
+fn unsafe_code_elsewhere_or_without_a_proof_is_noticed() {
+    let block = "// SAFETY: fine.\nfn f() { unsafe { g() } }\n";
+    assert_none(&unsafe_code(&sample("src/memory/region.rs", block)));
+    assert_eq!(unsafe_code(&sample("src/log/mod.rs", block)).len(), 1);
+    for bare in
+        ["fn f() {\n    unsafe { g() }\n}", "unsafe impl Send for X {}", "// SAFETY: far.\n\nunsafe impl A for B {}"]
+    {
+        assert_eq!(unsafe_code(&sample("src/memory/region.rs", bare)).len(), 1, "{bare}");
+        assert_eq!(unsafe_code(&sample("tests/it/main.rs", bare)).len(), 1, "{bare}");
+    }
+    assert_none(&unsafe_code(&sample("src/log/mod.rs", "pub unsafe fn open() {}")));
+    assert_eq!(unsafe_code(&sample("src/log/mod.rs", "pub unsafe fn close() {}")).len(), 1);
+    assert_none(&unsafe_code(&sample("src/log/mod.rs", "// unsafe { }\nconst A: &str = \"unsafe { }\";")));
+}
+
+#[test]
+fn every_file_begins_with_its_purpose() {
+    check_rust(purpose);
+    assert_eq!(purpose(&sample("src/lsn.rs", "use std::fmt;")).len(), 1);
+}
+
+#[test]
+fn no_file_is_long_before_its_tests() {
+    check_rust(length);
+    let long = "\n".repeat(LINES_BEFORE_TESTS_MAX + 1);
+    assert_eq!(length(&sample("src/lsn.rs", &long)).len(), 1);
+    assert_none(&length(&sample("src/lsn.rs", &format!("#[cfg(test)]\n{long}"))));
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    check_rust(unfinished);
+    for text in ["fn f() { todo!() }", "fn f() { g().unwrap() }", "#[test] fn f() { dbg!(1); }"] {
+        assert_eq!(unfinished(&sample("src/lsn.rs", text)).len(), 1, "{text}");
+    }
+    assert_none(&unfinished(&sample("src/lsn.rs", "#[cfg(test)] mod tests { fn f() { g().unwrap() } }")));
+    assert_eq!(unfinished(&sample("src/lsn.rs", "#[cfg(test)] mod tests {} fn f() { g().unwrap() }")).len(), 1);
+}
+
+#[test]
+fn forbidden_words_are_nowhere() {
+    assert_none(&repository().iter().flat_map(words).collect::<Vec<_>>());
+    for word in FORBIDDEN_WORDS {
+        assert_eq!(words(&sample("README.md", &format!("a\nb {word}c"))), [format!("README.md:2: {word}")]);
+    }
+}
+
+#[test]
+fn the_readme_shows_the_example_that_is_tested_and_run() {
+    let lib = read("src/lib.rs");
+    let lines = lib.lines().map_while(|line| line.strip_prefix("//!"));
+    let docs: String = lines.flat_map(|line| [line.strip_prefix(' ').unwrap_or(line), "\n"]).collect();
+    let tested = first_example(&docs).expect("an example in the crate's documentation");
+    assert_eq!(first_example(&read("README.md")), Some(tested));
+    let quickstart = read("examples/quickstart.rs");
+    let (_purpose, program) = quickstart.split_once("\n\n").expect("a program behind its purpose");
+    assert_eq!(program, tested);
+}
+
+#[test]
+fn the_commands_of_the_readme_are_run_by_the_checks() {
+    let checks = read(".ci/run");
+    let readme = read("README.md");
+    let shown = commands(&readme);
+    assert!(shown.len() >= 2, "{shown:?}");
+    for command in shown {
+        assert!(checks.lines().any(|line| line == format!("step {command}")), "{command}");
+    }
+}

@@ -1,0 +1,191 @@
+//! Source files as tokens: what they use and what they contain, each with its line.
+
+use std::fs;
+use std::path::Path;
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+/// A file of the repository.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// From the root of the repository, with slashes.
+    pub(crate) path: String,
+    pub(crate) text: String,
+}
+
+/// Something found in a source file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) line: usize,
+    /// Whether it is compiled for unit tests only.
+    pub(crate) in_tests: bool,
+    pub(crate) item: Item,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// A path that leads to this name at the root of the crate.
+    Path(String),
+    UnsafeBlock,
+    UnsafeImpl,
+    UnsafeFn(String),
+    /// A call of a macro.
+    Macro(String),
+    /// A call of a method.
+    Method(String),
+}
+
+/// All files of the repository whose text is checked.
+pub(crate) fn repository() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = Vec::new();
+    collect(root, root, &mut sources);
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    sources
+}
+
+fn collect(root: &Path, directory: &Path, sources: &mut Vec<Source>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let relative = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+        let skipped = (relative.starts_with('.') && !relative.starts_with(".ci")) || relative == "target";
+        if path.is_dir() && !skipped {
+            collect(root, &path, sources);
+        } else if !skipped && is_text(&relative) {
+            sources.push(Source { path: relative, text: fs::read_to_string(&path).unwrap() });
+        }
+    }
+}
+
+fn is_text(path: &str) -> bool {
+    let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("rs" | "md" | "toml")) || path.starts_with(".ci/")
+}
+
+impl Source {
+    pub(crate) fn is_rust(&self) -> bool {
+        Path::new(&self.path).extension().is_some_and(|extension| extension == "rs")
+    }
+
+    /// The modules that lead to the file from the root of the crate, if it is in `src/`.
+    pub(crate) fn modules(&self) -> Option<Vec<&str>> {
+        let mut modules: Vec<&str> = self.path.strip_prefix("src/")?.strip_suffix(".rs")?.split('/').collect();
+        modules.pop_if(|last| matches!(*last, "mod" | "lib"));
+        Some(modules)
+    }
+
+    /// What it contains. Comments, doc comments and strings are not looked into.
+    pub(crate) fn scan(&self) -> Vec<Found> {
+        let stream: TokenStream = self.text.parse().unwrap_or_else(|error| panic!("{}: {error}", self.path));
+        let modules = self.modules().unwrap_or_default().into_iter().map(str::to_owned).collect();
+        let mut scan = Scan { modules, in_tests: false, found: Vec::new() };
+        scan.walk(stream);
+        scan.found
+    }
+}
+
+struct Scan {
+    modules: Vec<String>,
+    in_tests: bool,
+    found: Vec<Found>,
+}
+
+impl Scan {
+    fn walk(&mut self, stream: TokenStream) {
+        let tokens: Vec<TokenTree> = stream.into_iter().collect();
+        let mut test_item = false;
+        for at in 0..tokens.len() {
+            match &tokens[at] {
+                TokenTree::Ident(ident) => self.word(&ident.to_string(), &tokens, at),
+                TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
+                    let module = name_of_module(&tokens, at);
+                    let was_in_tests = self.in_tests;
+                    self.in_tests |= test_item;
+                    self.modules.extend(module.clone());
+                    self.walk(group.stream());
+                    self.modules.truncate(self.modules.len() - usize::from(module.is_some()));
+                    self.in_tests = was_in_tests;
+                    test_item = false;
+                }
+                TokenTree::Group(group) => {
+                    test_item |= is_punct(&tokens, at.wrapping_sub(1), '#') && is_test_attribute(&group.stream());
+                    self.walk(group.stream());
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ';' => test_item = false,
+                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+            }
+        }
+    }
+
+    fn word(&mut self, word: &str, tokens: &[TokenTree], at: usize) {
+        let follows = |text: &str| tokens.get(at + 1).is_some_and(|next| next.to_string() == text);
+        let starts_path = !is_punct(tokens, at.wrapping_sub(1), ':') && !is_punct(tokens, at.wrapping_sub(1), '$');
+        let line = tokens[at].span().start().line;
+        let items = match word {
+            "unsafe" => unsafe_item(tokens, at).into_iter().collect(),
+            "crate" if starts_path => names_behind(tokens, at + 1).into_iter().map(Item::Path).collect(),
+            "super" if starts_path => self.paths_upwards(tokens, at).into_iter().map(Item::Path).collect(),
+            _ if follows("!") => vec![Item::Macro(word.to_owned())],
+            _ if is_punct(tokens, at.wrapping_sub(1), '.') => vec![Item::Method(word.to_owned())],
+            _ => Vec::new(),
+        };
+        let in_tests = self.in_tests;
+        self.found.extend(items.into_iter().map(|item| Found { line, in_tests, item }));
+    }
+
+    /// Where a path that begins with `super` leads.
+    fn paths_upwards(&self, tokens: &[TokenTree], mut at: usize) -> Vec<String> {
+        let mut up = 1;
+        while tokens.get(at + 3).is_some_and(|token| token.to_string() == "super") {
+            up += 1;
+            at += 3;
+        }
+        match self.modules.len().checked_sub(up) {
+            Some(left) if left > 0 => vec![self.modules[0].clone()],
+            _ => names_behind(tokens, at + 1),
+        }
+    }
+}
+
+fn is_punct(tokens: &[TokenTree], at: usize, wanted: char) -> bool {
+    matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == wanted)
+}
+
+/// The names that follow the `::` at `at`: one, or the first of each path in braces.
+fn names_behind(tokens: &[TokenTree], at: usize) -> Vec<String> {
+    if !is_punct(tokens, at, ':') || !is_punct(tokens, at + 1, ':') {
+        return Vec::new();
+    }
+    match tokens.get(at + 2) {
+        Some(TokenTree::Group(group)) => {
+            let tokens: Vec<_> = group.stream().into_iter().collect();
+            let paths = tokens.split(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ','));
+            paths.filter_map(|path| path.first()).map(ToString::to_string).collect()
+        }
+        other => other.map(ToString::to_string).into_iter().collect(),
+    }
+}
+
+fn unsafe_item(tokens: &[TokenTree], at: usize) -> Option<Item> {
+    match tokens.get(at + 1)? {
+        TokenTree::Group(_) => Some(Item::UnsafeBlock),
+        TokenTree::Ident(next) if *next == "impl" => Some(Item::UnsafeImpl),
+        // Function types have no name.
+        TokenTree::Ident(next) if *next == "fn" => match tokens.get(at + 2)? {
+            TokenTree::Ident(name) => Some(Item::UnsafeFn(name.to_string())),
+            _ => None,
+        },
+        other => Some(Item::UnsafeFn(other.to_string())),
+    }
+}
+
+/// The name of the module whose body stands at `at`.
+fn name_of_module(tokens: &[TokenTree], at: usize) -> Option<String> {
+    let [.., TokenTree::Ident(keyword), TokenTree::Ident(name)] = tokens.get(..at)? else { return None };
+    (*keyword == "mod").then(|| name.to_string())
+}
+
+fn is_test_attribute(attribute: &TokenStream) -> bool {
+    let text: String = attribute.to_string().split_whitespace().collect();
+    text == "test" || text == "cfg(test)" || text.starts_with("cfg(all(test,")
+}

@@ -2,6 +2,8 @@
 
 mod source;
 
+use std::path::Path;
+
 use source::{Found, Item, Source, repository};
 
 /// What the modules at the root of the crate may use of each other, besides themselves. `lib.rs` may use all.
@@ -105,6 +107,15 @@ fn words(source: &Source) -> Vec<String> {
         words.map(move |word| format!("{}:{number}: {word}", source.path))
     });
     found.collect()
+}
+
+/// Links to files that are not there.
+fn dead_links(source: &Source, exists: impl Fn(&Path) -> bool) -> Vec<String> {
+    let directory = Path::new(&source.path).parent().unwrap_or(Path::new(""));
+    let targets = source.text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let files = targets.map(|(target, _)| target).filter(|target| !target.contains("://"));
+    let dead = files.filter(|target| !exists(&directory.join(target)));
+    dead.map(|target| format!("{}: no file at {target}", source.path)).collect()
 }
 
 /// The first block of Rust code in `text`.
@@ -224,6 +235,17 @@ fn forbidden_words_are_nowhere() {
     for word in FORBIDDEN_WORDS {
         assert_eq!(words(&sample("README.md", &format!("a\nb {word}c"))), [format!("README.md:2: {word}")]);
     }
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents: Vec<Source> = repository().into_iter().filter(|source| !source.is_rust()).collect();
+    let dead = documents.iter().flat_map(|document| dead_links(document, |path| root.join(path).exists()));
+    assert_none(&dead.collect::<Vec<_>>());
+    let linking = sample("docs/a.md", "[b](b.md), [c](../c.md), [web](https://example.org/d.md)");
+    assert_eq!(dead_links(&linking, |_| false).len(), 2);
+    assert_eq!(dead_links(&linking, |path| path == Path::new("docs/b.md")), ["docs/a.md: no file at ../c.md"]);
 }
 
 #[test]

@@ -114,9 +114,9 @@ impl Shared {
                 self.segments.truncate(base_lsn, kept)
             }
         };
+        self.counters.segment_opened(0, begin);
         rotation.rotor.install(number, region, append_limit(size), 0, Active { base_lsn, salt, start });
         rotation.rotor.retire();
-        self.counters.segment_opened(0, begin);
         self.control.set_active_segment(number);
         if !old.is_empty() {
             self.control.wake_all(&*self.storage);

@@ -125,8 +125,17 @@ impl Log {
     pub fn stats(&self) -> Stats {
         let shared = &*self.shared;
         let counters = &shared.counters;
-        let (segment, cursor) = shared.reserved();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (records, bytes, (segment, cursor)) = loop {
+            let before = (load(&counters.records), load(&counters.bytes));
+            let reserved = shared.reserved();
+            // Between two segments, the full one is counted already or not yet.
+            let is_between = reserved.1.is_closed() && shared.durability.check().is_ok();
+            if !is_between && before == (load(&counters.records), load(&counters.bytes)) {
+                break (before.0, before.1, reserved);
+            }
+            std::thread::yield_now();
+        };
         let offset = append_limit(segment.info().size) - cursor.remaining();
         let segments = shared.segments.load();
         Stats {
@@ -136,8 +145,8 @@ impl Log {
             disk_bytes: segments.as_slice().iter().map(|segment| segment.info().size).sum(),
             unlinked_bytes: counters.unlinked_bytes(),
             // Subtracted before they were added, the sums wrap around and come back.
-            records_appended: load(&counters.records).wrapping_add(u64::from(cursor.ordinal())),
-            bytes_appended: load(&counters.bytes).wrapping_add(offset as u64),
+            records_appended: records.wrapping_add(u64::from(cursor.ordinal())),
+            bytes_appended: bytes.wrapping_add(offset as u64),
             syncs: load(&counters.syncs),
             records_synced: load(&counters.records_synced),
             sync_time_p50: counters.percentile(50),

@@ -79,7 +79,7 @@ impl Shared {
 
     /// Removes the file of a segment that is in the list no more. Nobody new can reach it; those who can keep it.
     pub(super) fn unlink(&self, segment: &Arc<Segment>) -> Result<()> {
-        if Arc::strong_count(segment) > 1 {
+        if segment.is_shared() {
             segment.keep()?;
         } else {
             segment.forget();

@@ -85,8 +85,15 @@ impl Segment {
     /// Pins the bytes to this value, whose file is about to lose its name.
     pub(crate) fn keep(&self) -> Result<()> {
         let region = self.region()?;
+        // The cache would hold the disk space when nobody else does any more.
+        self.cache.forget(&Arc::downgrade(&region));
         *self.bytes.lock() = Bytes::Kept(region);
         Ok(())
+    }
+
+    /// Whether anyone but the holder of `self` may still want its bytes.
+    pub(crate) fn is_shared(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1 || Arc::strong_count(&self.bytes) > 1
     }
 
     /// The mapping, if there is one just now.
@@ -106,12 +113,12 @@ impl Segment {
 
     /// The same bytes, up to `end` only.
     pub(crate) fn cut(&self, end: SegmentEnd) -> Self {
-        let bytes = match &*self.bytes.lock() {
-            Bytes::Live { region, file } => Bytes::Live { region: Arc::clone(region), file: Arc::clone(file) },
-            Bytes::AtRest(region) => Bytes::AtRest(Weak::clone(region)),
-            Bytes::Kept(region) => Bytes::Kept(Arc::clone(region)),
-        };
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
-        Self::new(self.info, Some(end), self.origin, bytes, storage, cache)
+        let mut cut = Self::new(self.info, Some(end), self.origin, Bytes::AtRest(Weak::new()), storage, cache);
+        // A mapping of a foreign segment shows what one walk of it has passed, and each of the two is walked by itself.
+        if self.origin != Origin::Foreign {
+            cut.bytes = Arc::clone(&self.bytes);
+        }
+        cut
     }
 }

@@ -94,7 +94,8 @@ pub(crate) struct Segment {
     /// Byte offset up to which pages have been asked for.
     loaded: AtomicUsize,
     index: Index,
-    bytes: Mutex<Bytes>,
+    /// Shared with what a truncation made of this segment, so that both keep their bytes when the file goes.
+    bytes: Arc<Mutex<Bytes>>,
 }
 
 impl Segment {
@@ -143,7 +144,7 @@ impl Segment {
             frontier: AtomicU64::new(start.pack()),
             loaded: AtomicUsize::new(0),
             index: Index::new(info.size),
-            bytes: Mutex::new(bytes),
+            bytes: Arc::new(Mutex::new(bytes)),
         }
     }
 

@@ -2,11 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says so by panicking")]
 
+mod archive;
 mod basics;
 mod format;
+mod batch;
+mod callbacks;
+mod failing;
+mod meta;
 mod model;
 mod replica;
 mod scratch;
+mod stats;
 mod support;
 mod tidy;
 mod trace;
+mod trim;
+mod truncate;
+mod views;

@@ -23,7 +23,9 @@ use tempfile::TempDir;
 use crate::scratch::{open_small, scratch, stamped};
 use crate::support::{SMALL, read_only};
 
-const CASES: u32 = 2_000;
+/// Histories for each seed. Each seed has a thread of its own.
+const CASES: u32 = 1_000;
+const SEEDS: u8 = 2;
 const OPS_MAX: usize = 30;
 
 /// A place in the log: 0 is before the first record, 255 behind the next one.
@@ -92,8 +94,16 @@ fn op() -> impl Strategy<Value = Op> {
 
 #[test]
 fn a_log_does_what_its_model_does() {
+    std::thread::scope(|scope| {
+        (1..=SEEDS).for_each(|seed| drop(scope.spawn(move || run_histories(seed))));
+    });
+}
+
+/// As many random histories as [`CASES`] says, the same ones for the same seed.
+fn run_histories(seed: u8) {
     let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    let mut runner = TestRunner::new_with_rng(config, rng);
     let histories = prop::collection::vec(op(), 1..=OPS_MAX);
     let outcome = runner.run(&histories, |history| {
         let mut world = World::new();
@@ -105,7 +115,7 @@ fn a_log_does_what_its_model_does() {
         Ok(())
     });
     if let Err(failure) = outcome {
-        panic!("{failure}");
+        panic!("seed {seed}: {failure}");
     }
 }
 

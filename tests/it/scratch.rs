@@ -2,6 +2,7 @@
 //! nothing.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mapwal::{Log, Lsn, Record};
 use tempfile::TempDir;
@@ -40,6 +41,13 @@ pub(crate) fn append_stamped(log: &Log, stamp: u64, len: usize, count: u64) -> L
         assert_eq!(lsn, Lsn(first.0 + number));
     }
     first
+}
+
+/// Returns once the next segment is there already.
+pub(crate) fn await_spare(log: &Log) {
+    while log.stats().spare_segments == 0 {
+        std::thread::sleep(Duration::from_micros(100));
+    }
 }
 
 /// The records that readers can see, as number and payload.

@@ -1,0 +1,190 @@
+//! Dropping segments from the front.
+
+use std::fs;
+
+use mapwal::{Damage, Error, Lsn};
+use rustix::io::Errno;
+
+use crate::failing::{Call, open_failing};
+use crate::scratch::{append_stamped, await_spare, contents, open_small, scratch, segment_names, stamped};
+use crate::support::{small, try_open};
+
+/// Five segments of ten records each: 1, 11, 21, 31 and 41 are their first.
+fn fill(log: &mapwal::Log) {
+    for segment in 0..5 {
+        append_stamped(log, segment * 10 + 1, 100, 10);
+        if segment < 4 {
+            log.rotate().unwrap();
+        }
+    }
+}
+
+fn records(range: std::ops::RangeInclusive<u64>) -> Vec<(u64, Vec<u8>)> {
+    range.map(|number| (number, stamped(number, 100))).collect()
+}
+
+#[test]
+fn whole_segments_below_the_record_go_and_the_active_one_never() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log);
+    assert_eq!(log.trim_before(Lsn(1)).unwrap(), 0);
+    assert_eq!(log.trim_before(Lsn(20)).unwrap(), 1, "record 20 is in the second segment");
+    assert_eq!(contents(&log), records(11..=50));
+    assert_eq!(log.trim_before(Lsn(51)).unwrap(), 3);
+    assert_eq!((log.first_lsn(), contents(&log)), (Lsn(41), records(41..=50)));
+    assert!(matches!(log.trim_before(Lsn(52)), Err(Error::NotAppended { lsn: Lsn(52), next: Lsn(51) })));
+    assert_eq!(segment_names(dir.path()), ["00000000000000000005.seg"]);
+    drop(log);
+    let log = open_small(dir.path());
+    assert_eq!((log.first_lsn(), contents(&log)), (Lsn(41), records(41..=50)));
+}
+
+#[test]
+fn a_trim_to_the_active_segment_is_remembered_over_any_number_of_openings() {
+    for close in [true, false] {
+        let dir = scratch();
+        let mut log = open_small(dir.path());
+        append_stamped(&log, 1, 100, 10);
+        log.rotate().unwrap();
+        assert_eq!(log.trim_before(Lsn(11)).unwrap(), 1);
+        for _ in 0..4 {
+            if close {
+                log.close().unwrap();
+            } else {
+                drop(log);
+            }
+            log = open_small(dir.path());
+            assert_eq!((log.first_lsn(), log.next_lsn()), (Lsn(11), Lsn(11)));
+        }
+    }
+}
+
+#[test]
+fn nothing_goes_that_a_pin_keeps() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log);
+    let mut early = log.pin(Lsn(15)).unwrap();
+    let late = log.pin(Lsn(51)).unwrap();
+    assert_eq!(log.trim_before(Lsn(51)).unwrap(), 1);
+    assert_eq!(log.first_lsn(), Lsn(11));
+    early.advance(Lsn(31));
+    assert_eq!(log.trim_before(Lsn(51)).unwrap(), 2);
+    drop(early);
+    assert_eq!(log.trim_before(Lsn(51)).unwrap(), 1);
+    drop(late);
+    assert!(matches!(log.pin(Lsn(40)), Err(Error::Trimmed { lsn: Lsn(40), first: Lsn(41) })));
+    assert!(matches!(log.pin(Lsn(52)), Err(Error::NotAppended { .. })));
+}
+
+#[test]
+fn views_outlive_the_files() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log);
+    let snapshot = log.snapshot().unwrap();
+    let record = log.get(Lsn(5)).unwrap().unwrap();
+    let mut follower = log.follow(Lsn(1), mapwal::Visibility::Published).unwrap();
+    follower.next().unwrap();
+    let sealed = log.sealed(0);
+    assert_eq!(log.trim_before(Lsn(51)).unwrap(), 4);
+    drop(log);
+    let seen: Vec<_> = snapshot.iter().map(|record| record.unwrap().payload().to_vec()).collect();
+    assert_eq!(seen, records(1..=50).into_iter().map(|(_, payload)| payload).collect::<Vec<_>>());
+    assert_eq!(record.payload(), stamped(5, 100));
+    // Its segment is still mapped; the next one it never saw.
+    for number in 2..=10 {
+        assert_eq!(follower.next().unwrap().unwrap().payload(), stamped(number, 100));
+    }
+    assert!(matches!(follower.next(), Err(Error::Trimmed { lsn: Lsn(11), first: Lsn(41) })));
+    for segment in sealed.unwrap() {
+        mapwal::verify_segment(segment.bytes()).unwrap();
+    }
+}
+
+#[test]
+fn files_go_oldest_first_each_durably() {
+    let dir = scratch();
+    let (log, faults) = open_failing(dir.path());
+    fill(&log);
+    log.sync().unwrap();
+    assert_eq!(log.trim_before(Lsn(51)).unwrap(), 4);
+    assert_eq!(faults.removed(), (1..=4).map(|number| format!("{number:020}.seg")).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_interrupted_trim_leaves_a_log_that_opens() {
+    for removed in 0..=4 {
+        let dir = scratch();
+        let log = open_small(dir.path());
+        fill(&log);
+        log.sync().unwrap();
+        let files: Vec<_> = segment_names(dir.path()).into_iter().map(|name| dir.path().join(name)).collect();
+        let kept: Vec<_> = files.iter().map(|path| fs::read(path).unwrap()).collect();
+        log.trim_before(Lsn(51)).unwrap();
+        drop(log);
+        // What the trim had not come to yet is there again.
+        for at in removed..4 {
+            fs::write(&files[at], &kept[at]).unwrap();
+        }
+        let log = open_small(dir.path());
+        assert_eq!(contents(&log), records(removed as u64 * 10 + 1..=50), "{removed} removed");
+    }
+}
+
+#[test]
+fn a_first_segment_that_was_not_trimmed_is_missed() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log);
+    log.trim_before(Lsn(11)).unwrap();
+    log.close().unwrap();
+    let lost = dir.path().join("00000000000000000002.seg");
+    let bytes = fs::read(&lost).unwrap();
+    fs::remove_file(&lost).unwrap();
+    match try_open(dir.path(), &small()) {
+        Err(Error::Corrupt(corruption)) => {
+            assert_eq!((&corruption.path, &corruption.damage), (&lost, &Damage::MissingSegment { referrer: 3 }));
+        }
+        other => panic!("{other:?}"),
+    }
+    // Refused, and nothing changed: with the file back, everything is.
+    fs::write(&lost, bytes).unwrap();
+    assert_eq!(contents(&open_small(dir.path())), records(11..=50));
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_does_not_make_a_hole() {
+    let dir = scratch();
+    let (log, faults) = open_failing(dir.path());
+    fill(&log);
+    log.sync().unwrap();
+    faults.fail(Call::Remove, Errno::IO);
+    assert!(matches!(log.trim_before(Lsn(31)), Err(Error::Io { operation: "remove", .. })));
+    assert_eq!(log.first_lsn(), Lsn(31), "they are out of the log all the same");
+    faults.heal();
+    assert_eq!(log.trim_before(Lsn(51)).unwrap(), 1);
+    drop(log);
+    let log = open_small(dir.path());
+    assert_eq!(contents(&log), records(41..=50));
+}
+
+#[test]
+fn a_trim_needs_no_room_and_makes_some() {
+    let dir = scratch();
+    let (log, faults) = open_failing(dir.path());
+    fill(&log);
+    await_spare(&log);
+    faults.fail(Call::Allocate, Errno::NOSPC);
+    let full = loop {
+        if let Err(error) = log.append(1, &[1; 30_000]) {
+            break error;
+        }
+    };
+    assert!(matches!(full, Error::NoSpace { .. }), "{full:?}");
+    let next = log.next_lsn();
+    assert_eq!(log.trim_before(next).unwrap(), 5, "while the disk is full");
+    faults.heal();
+    assert_eq!(log.append(1, b"room").unwrap(), next);
+}

@@ -4,10 +4,10 @@
 
 mod archive;
 mod basics;
-mod format;
 mod batch;
 mod callbacks;
 mod failing;
+mod format;
 mod meta;
 mod model;
 mod replica;

@@ -10,6 +10,8 @@ mod failing;
 mod format;
 mod meta;
 mod model;
+mod numbers;
+mod reopening;
 mod replica;
 mod scratch;
 mod stats;

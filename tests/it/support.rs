@@ -1,47 +1,93 @@
 //! What tests share.
 
-use std::path::Path;
+pub(crate) mod child;
+pub(crate) mod faulty;
+pub(crate) mod files;
+pub(crate) mod format;
+pub(crate) mod mounted;
 
-use mapwal::{Log, LogReader, Lsn, Options, Result, Snapshot};
+use std::path::Path;
+use std::sync::Arc;
+
+use mapwal::{Error, Log, LogReader, Lsn, Options, Record, Result, Snapshot, testing};
+
+use faulty::Faulty;
 
 /// The smallest segments, so that a test rotates often.
-pub const SMALL: u64 = 64 << 10;
+pub(crate) const SMALL: u64 = 64 << 10;
 
-pub fn small() -> Options {
+pub(crate) fn small() -> Options {
     Options::new().segment_size_bytes(SMALL)
 }
 
 /// Opens a log in a directory that only this test touches.
-pub fn open(path: &Path, options: &Options) -> Log {
+pub(crate) fn open(path: &Path, options: &Options) -> Log {
     try_open(path, options).expect("the log opens")
 }
 
-pub fn try_open(path: &Path, options: &Options) -> Result<Log> {
+pub(crate) fn try_open(path: &Path, options: &Options) -> Result<Log> {
+    let _no_copies_of_the_lock = child::keep_from_spawning();
     // SAFETY: the directory is a temporary one of this test, which changes its files only while no log is open.
     unsafe { Log::open(path, options) }
 }
 
-pub fn read_only(path: &Path) -> Result<LogReader> {
+/// Opens a log on storage that can be made to fail.
+pub(crate) fn open_on(storage: &Arc<Faulty>) -> Log {
+    try_open_on(storage).expect("the log opens")
+}
+
+pub(crate) fn try_open_on(storage: &Arc<Faulty>) -> Result<Log> {
+    let _no_copies_of_the_lock = child::keep_from_spawning();
+    let storage = Arc::clone(storage);
+    // SAFETY: as in `try_open`; the storage passes every mapping on as the disk makes it.
+    unsafe { testing::open_log(storage, &small()) }
+}
+
+pub(crate) fn read_only(path: &Path) -> Result<LogReader> {
     // SAFETY: as in `try_open`.
     unsafe { LogReader::open(path) }
 }
 
 /// A payload that tells its record's number, of a length that varies with it.
-pub fn payload(number: u64) -> Vec<u8> {
-    let len = 8 + usize::try_from(number * 37 % 300).expect("small");
+pub(crate) fn payload(number: u64) -> Vec<u8> {
     let mut bytes = number.to_le_bytes().to_vec();
-    bytes.extend((8..len).map(|at| (number as usize * 31 + at) as u8));
+    bytes.extend((0..number * 37 % 300).map(|at| (number * 31 + at).to_le_bytes()[0]));
     bytes
 }
 
-/// Checks that the snapshot holds exactly the records `first..=last` as [`payload`] makes them.
-pub fn assert_records(snapshot: &Snapshot, first: u64, last: u64) {
+/// Appends the records `numbers`, which must be the next ones, with payloads as [`payload`] makes them.
+pub(crate) fn append(log: &Log, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        assert_eq!(log.append(tag(number), &payload(number)).expect("the record is appended"), Lsn(number));
+    }
+}
+
+/// The tag that [`append`] gives to a record.
+pub(crate) fn tag(number: u64) -> u16 {
+    u16::try_from(number % 1000).expect("below 1000")
+}
+
+/// Checks that `record` has this number and the payload that [`payload`] makes for it.
+pub(crate) fn assert_record(record: &Record<'_>, number: u64) {
+    assert_eq!(record.lsn(), Lsn(number));
+    assert_eq!(record.payload(), payload(number), "record {number}");
+}
+
+/// Checks that the snapshot holds exactly the records `first..=last`, with payloads as [`payload`] makes them.
+pub(crate) fn assert_records(snapshot: &Snapshot, first: u64, last: u64) {
     let mut expected = first;
     for record in snapshot {
-        let record = record.expect("a good record");
-        assert_eq!(record.lsn(), Lsn(expected));
-        assert_eq!(record.payload(), payload(expected), "record {expected}");
+        assert_record(&record.expect("a good record"), expected);
         expected += 1;
     }
     assert_eq!(expected, last + 1, "number of records");
+    assert_eq!((snapshot.first_lsn(), snapshot.next_lsn()), (Lsn(first), Lsn(last + 1)));
+}
+
+/// The damage that an open or a read reports.
+pub(crate) fn corruption<T: std::fmt::Debug>(result: Result<T>) -> mapwal::Corruption {
+    match result {
+        Err(Error::Corrupt(corruption)) => *corruption,
+        other => panic!("expected damage, got {other:?}"),
+    }
 }

@@ -1,0 +1,131 @@
+//! Processes of a test's own: this test binary once more, running one ignored test that does what it is told.
+//!
+//! A child is told by lines on its standard input, and answers each with a line on its standard output. It ends with its
+//! input, or when it is killed.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+
+use mapwal::Log;
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use super::{append, small, try_open};
+
+/// Where a child finds the directory of its log.
+const DIRECTORY: &str = "MAPWAL_TEST_DIRECTORY";
+/// Begins an answer, among what the test harness prints.
+const ANSWER: &str = "answer: ";
+
+/// Written while a process is being spawned. Until it has become another program it holds copies of this one's open
+/// files, and with them the locks of all its logs: one that was dropped and is opened again would be found locked.
+static SPAWNING: RwLock<()> = RwLock::new(());
+
+/// Holds off spawning for as long as the guard lives.
+pub(crate) fn keep_from_spawning() -> RwLockReadGuard<'static, ()> {
+    SPAWNING.read()
+}
+
+/// A process that is killed when this value is dropped.
+pub(crate) struct Child {
+    process: std::process::Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Child {
+    /// Starts the ignored test `role`, given by its path, on the log in `directory`.
+    pub(crate) fn spawn(role: &str, directory: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("this test binary"));
+        command.args([role, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+        command.env(DIRECTORY, directory).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let spawning = SPAWNING.write();
+        let mut process = command.spawn().expect("this test binary runs");
+        drop(spawning);
+        let input = process.stdin.take();
+        let output = BufReader::new(process.stdout.take().expect("piped"));
+        Self { process, input, output }
+    }
+
+    /// A child that [`serves`] a log.
+    pub(crate) fn serving(directory: &Path) -> Self {
+        Self::spawn("support::child::serves", directory)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends a line and returns the answer.
+    pub(crate) fn ask(&mut self, request: &str) -> String {
+        let input = self.input.as_mut().expect("open until the child is ended");
+        writeln!(input, "{request}").expect("the child listens");
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = self.output.read_line(&mut line).expect("the child speaks plainly");
+            assert!(read > 0, "the child ended instead of answering {request:?}");
+            if let Some((_, answer)) = line.split_once(ANSWER) {
+                return answer.trim_end().to_owned();
+            }
+        }
+    }
+
+    /// Kills the process as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        drop(self.input.take());
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The directory that this process was started for; `None` if nobody started it as a child.
+pub(crate) fn directory() -> Option<PathBuf> {
+    std::env::var_os(DIRECTORY).map(|path: OsString| PathBuf::from(path))
+}
+
+/// Opens, appends to, syncs, closes and drops a log on request, and answers with the next record's number.
+#[test]
+#[ignore = "other tests run it as a process of its own"]
+fn serves() {
+    let Some(directory) = directory() else { return };
+    let mut log: Option<Log> = None;
+    for line in std::io::stdin().lines() {
+        let line = line.expect("the parent speaks plainly");
+        let answer = serve(&mut log, &directory, &line);
+        let mut out = std::io::stdout();
+        writeln!(out, "{ANSWER}{answer}").and_then(|()| out.flush()).expect("the parent listens");
+    }
+}
+
+fn serve(log: &mut Option<Log>, directory: &Path, request: &str) -> String {
+    let (verb, count) = request.split_once(' ').unwrap_or((request, "0"));
+    match verb {
+        "open" => match try_open(directory, &small()) {
+            Ok(opened) => *log = Some(opened),
+            Err(error) => return error.to_string(),
+        },
+        "append" => {
+            let log = log.as_ref().expect("open");
+            let next = log.next_lsn().0;
+            append(log, next..=next + count.parse::<u64>().expect("a number") - 1);
+        }
+        "sync" => drop(log.as_ref().expect("open").sync().expect("synced")),
+        "close" => log.take().expect("open").close().expect("closed"),
+        "drop" => drop(log.take()),
+        _ => panic!("no such request: {request}"),
+    }
+    log.as_ref().map_or("none".into(), |log| log.next_lsn().to_string())
+}

@@ -1,0 +1,339 @@
+//! Storage that does as the disk does until it is told to fail, to wait, or to show other bytes.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mapwal::FileKind;
+use mapwal::testing::{Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Storage, StorageFile};
+use parking_lot::{Condvar, Mutex};
+use rustix::io::Errno;
+
+/// A call of the storage that can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Entries,
+    Lock,
+    Sign,
+    Create,
+    Open,
+    Rename,
+    Remove,
+    SyncDirectory,
+    Load,
+    Populate,
+    Len,
+    Allocate,
+    Write,
+    Read,
+    ReadDevice,
+    Sync,
+    DropCache,
+    Map,
+    SyncMapping,
+}
+
+/// A real directory whose calls are counted, and fail or wait as planned.
+pub(crate) struct Faulty {
+    disk: Disk,
+    plan: Arc<Plan>,
+}
+
+/// What has been called, and what is to happen.
+#[derive(Default)]
+struct Plan {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Call>,
+    faults: Vec<Fault>,
+    held: Option<Call>,
+    /// How many threads wait in the call that is held.
+    waiting: usize,
+    /// A file, and the offset of a byte of it that the device holds differently from the page cache.
+    differing: Option<(String, u64)>,
+}
+
+/// Which calls fail, and how.
+struct Fault {
+    /// `None` for any.
+    call: Option<Call>,
+    /// `None` for any.
+    file: Option<String>,
+    /// How many such calls go well before.
+    skip: usize,
+    once: bool,
+    error: Errno,
+}
+
+impl Faulty {
+    /// The directory `path`, which exists.
+    pub(crate) fn new(path: &Path) -> Arc<Self> {
+        Arc::new(Self { disk: Disk::open(path).expect("the directory is there"), plan: Arc::default() })
+    }
+
+    /// From now on, `call` fails.
+    pub(crate) fn fail(&self, call: Call, error: Errno) {
+        self.add(Fault { call: Some(call), file: None, skip: 0, once: false, error });
+    }
+
+    /// The next `call` fails, and those after it go well.
+    pub(crate) fn fail_once(&self, call: Call, error: Errno) {
+        self.add(Fault { call: Some(call), file: None, skip: 0, once: true, error });
+    }
+
+    /// From now on, `call` fails on the file of this name.
+    pub(crate) fn fail_on(&self, file: &str, call: Call, error: Errno) {
+        self.add(Fault { call: Some(call), file: Some(file.into()), skip: 0, once: false, error });
+    }
+
+    /// The call with this number, counted from 0 and from now on, fails, whatever it is.
+    pub(crate) fn fail_number(&self, number: usize, error: Errno) {
+        self.add(Fault { call: None, file: None, skip: number, once: true, error });
+    }
+
+    /// From now on, everything goes well.
+    pub(crate) fn heal(&self) {
+        self.plan.state.lock().faults.clear();
+    }
+
+    /// How often `call` has been called.
+    pub(crate) fn count(&self, call: Call) -> usize {
+        self.plan.state.lock().calls.iter().filter(|&&called| called == call).count()
+    }
+
+    /// All calls, in order.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.plan.state.lock().calls.clone()
+    }
+
+    /// From now on, whoever comes to `call` waits there.
+    pub(crate) fn hold(&self, call: Call) {
+        self.plan.state.lock().held = Some(call);
+    }
+
+    /// Returns once a thread waits in the call that is held.
+    pub(crate) fn wait_until_held(&self) {
+        let mut state = self.plan.state.lock();
+        while state.waiting == 0 {
+            let timeout = self.plan.changed.wait_for(&mut state, Duration::from_secs(60));
+            assert!(!timeout.timed_out(), "nobody came to the call that is held");
+        }
+    }
+
+    /// Lets those who wait go on.
+    pub(crate) fn release(&self) {
+        self.plan.state.lock().held = None;
+        self.plan.changed.notify_all();
+    }
+
+    /// From now on, the device holds another byte at `offset` of `file` than the page cache does.
+    pub(crate) fn let_device_differ(&self, file: &str, offset: u64) {
+        self.plan.state.lock().differing = Some((file.into(), offset));
+    }
+
+    fn add(&self, fault: Fault) {
+        self.plan.state.lock().faults.push(fault);
+    }
+}
+
+impl Plan {
+    /// Counts the call, waits if it is held, and says whether it fails.
+    fn pass(&self, call: Call, file: &str) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.calls.push(call);
+        while state.held == Some(call) {
+            state.waiting += 1;
+            self.changed.notify_all();
+            self.changed.wait(&mut state);
+            state.waiting -= 1;
+        }
+        let concerns = |fault: &Fault| {
+            fault.call.is_none_or(|failing| failing == call) && fault.file.as_deref().is_none_or(|name| name == file)
+        };
+        for fault in state.faults.iter_mut().filter(|fault| concerns(fault)) {
+            if fault.skip > 0 {
+                fault.skip -= 1;
+                continue;
+            }
+            if fault.once {
+                // Never to be reached again.
+                fault.skip = usize::MAX;
+            }
+            return Err(fault.error.into());
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faulty").field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+impl Storage for Faulty {
+    fn path(&self) -> &Path {
+        self.disk.path()
+    }
+
+    fn entries(&self, visit: &mut dyn FnMut(&[u8], FileKind)) -> io::Result<()> {
+        self.plan.pass(Call::Entries, "")?;
+        self.disk.entries(visit)
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Lock> {
+        self.plan.pass(Call::Lock, name)?;
+        Ok(match self.disk.lock(name)? {
+            Lock::Held(guard) => Lock::Held(Box::new(FaultyLock { guard, plan: Arc::clone(&self.plan) })),
+            Lock::Busy(pid) => Lock::Busy(pid),
+        })
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
+        self.plan.pass(Call::Create, name)?;
+        Ok(self.file(name, self.disk.create(name)?))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
+        self.plan.pass(Call::Open, name)?;
+        Ok(self.file(name, self.disk.open(name, access)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.plan.pass(Call::Rename, from)?;
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.plan.pass(Call::Remove, name)?;
+        self.disk.remove(name)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.plan.pass(Call::SyncDirectory, "")?;
+        self.disk.sync_directory()
+    }
+
+    fn load(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
+        self.plan.pass(Call::Load, "")?;
+        self.disk.load(mapping, range)
+    }
+
+    fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
+        self.plan.pass(Call::Populate, "")?;
+        self.disk.populate(mapping, range)
+    }
+
+    fn random(&self) -> u64 {
+        self.disk.random()
+    }
+}
+
+impl Faulty {
+    fn file(&self, name: &str, file: Box<dyn StorageFile>) -> Box<dyn StorageFile> {
+        Box::new(FaultyFile { file, name: name.into(), plan: Arc::clone(&self.plan) })
+    }
+}
+
+struct FaultyLock {
+    guard: Box<dyn LockGuard>,
+    plan: Arc<Plan>,
+}
+
+impl fmt::Debug for FaultyLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.guard.fmt(f)
+    }
+}
+
+impl LockGuard for FaultyLock {
+    fn sign(&self) -> io::Result<()> {
+        self.plan.pass(Call::Sign, "")?;
+        self.guard.sign()
+    }
+}
+
+struct FaultyFile {
+    file: Box<dyn StorageFile>,
+    name: String,
+    plan: Arc<Plan>,
+}
+
+impl FaultyFile {
+    fn pass(&self, call: Call) -> io::Result<()> {
+        self.plan.pass(call, &self.name)
+    }
+}
+
+impl fmt::Debug for FaultyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+impl StorageFile for FaultyFile {
+    fn as_file(&self) -> Option<&File> {
+        self.file.as_file()
+    }
+
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.pass(Call::Len)?;
+        self.file.len_bytes()
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.pass(Call::Allocate)?;
+        self.file.allocate(len)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.pass(Call::Write)?;
+        self.file.write_at(bytes, offset)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.pass(Call::Read)?;
+        self.file.read_at(bytes, offset)
+    }
+
+    fn read_device_at(&self, buffer: &mut DeviceBuffer, offset: u64) -> io::Result<usize> {
+        self.pass(Call::ReadDevice)?;
+        let read = self.file.read_device_at(buffer, offset)?;
+        if let Some((name, at)) = &self.plan.state.lock().differing
+            && *name == self.name
+            && let Some(byte) =
+                at.checked_sub(offset).and_then(|at| buffer.bytes_mut().get_mut(usize::try_from(at).ok()?))
+        {
+            *byte ^= 0xff;
+        }
+        Ok(read)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.pass(Call::Sync)?;
+        self.file.sync()
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        self.pass(Call::DropCache)?;
+        self.file.drop_cache()
+    }
+
+    fn map(&self, len: u64, access: Access) -> io::Result<Mapping> {
+        self.pass(Call::Map)?;
+        self.file.map(len, access)
+    }
+
+    fn sync_mapping(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
+        self.pass(Call::SyncMapping)?;
+        self.file.sync_mapping(mapping, range)
+    }
+}

@@ -1,0 +1,64 @@
+//! Directories and the files in them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The files that say nothing about what the log holds: who has it open, and watermarks that each open rebuilds.
+const ADVISORY: [&str; 2] = ["LOCK", "control"];
+
+/// The path of segment `number`.
+pub(crate) fn segment(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:020}.seg"))
+}
+
+/// The numbers of the segments in `directory`, spares included.
+pub(crate) fn segment_numbers(directory: &Path) -> Vec<u64> {
+    names(directory).iter().filter_map(|name| name.strip_suffix(".seg")?.parse().ok()).collect()
+}
+
+/// The names in `directory`, in order.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let name =
+        |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().expect("a readable name");
+    let mut names: Vec<String> = fs::read_dir(directory).expect("the directory is readable").map(name).collect();
+    names.sort();
+    names
+}
+
+/// Every file of `directory` that says something about what the log holds, with its bytes.
+pub(crate) fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut contents = BTreeMap::new();
+    for name in names(directory).into_iter().filter(|name| !ADVISORY.contains(&name.as_str())) {
+        let path = directory.join(&name);
+        let regular = fs::symlink_metadata(&path).expect("the entry is there").is_file();
+        contents.insert(name, if regular { fs::read(&path).expect("the file is readable") } else { Vec::new() });
+    }
+    contents
+}
+
+/// Copies the files of `from` into `to`, which exists.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    for name in names(from) {
+        fs::copy(from.join(&name), to.join(&name)).expect("the file is copied");
+    }
+}
+
+/// Changes the bytes of a file.
+pub(crate) fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).expect("the file is readable");
+    change(&mut bytes);
+    fs::write(path, bytes).expect("the file is writable");
+}
+
+/// Runs `act`, and checks that it changes nothing in `directory` that says what the log holds.
+pub(crate) fn unchanged<T>(directory: &Path, act: impl FnOnce() -> T) -> T {
+    let before = contents(directory);
+    let result = act();
+    let after = contents(directory);
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "names in the directory");
+    for (name, bytes) in before {
+        assert!(after[&name] == bytes, "{name} has been changed");
+    }
+    result
+}

@@ -37,12 +37,21 @@ impl Claim {
 pub(super) fn nonzero_end(file: &dyn StorageFile, path: &Path, start: usize, size: u64) -> Result<usize> {
     let mut end = start;
     each_chunk(file, path, start, size, |offset, bytes| {
-        if let Some(last) = bytes.iter().rposition(|&b| b != 0) {
-            end = end.max(offset + last + 1);
+        if let Some(len) = nonzero_len(bytes) {
+            end = end.max(offset + len);
         }
         true
     })?;
     Ok(end)
+}
+
+/// How many bytes there are up to the last that is not zero, if there is one. Most of what is looked at is zero, and is
+/// compared a page at a time.
+fn nonzero_len(bytes: &[u8]) -> Option<usize> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let page = bytes.rchunks(ZEROS.len()).position(|page| *page != ZEROS[..page.len()])?;
+    let end = bytes.len() - page * ZEROS.len();
+    bytes[..end].iter().rposition(|&b| b != 0).map(|last| last + 1)
 }
 
 /// The offset of the first byte in `start..end` that the device and `region` hold differently.

@@ -64,7 +64,7 @@ struct Walked {
 pub(super) fn recover(storage: &dyn Storage, chain: Chain, known: Option<(u64, u64)>, first_lsn: Lsn) -> Result<Plan> {
     let mut recovery =
         Recovery { storage, known, claim: Claim::default(), empty: Vec::new(), bytes_scanned: 0, torn_bytes: 0 };
-    recovery.check_missing(&chain)?;
+    chain.check_start(storage.path(), known.map(|(oldest, _)| oldest))?;
     let Some(cut) = recovery.find_cut(&chain)? else { return recovery.without_chain(&chain, first_lsn) };
     recovery.judge(&chain, &cut)?;
     Ok(recovery.plan(chain, cut))
@@ -110,23 +110,6 @@ impl Recovery<'_> {
             }
         }
         Ok(cut)
-    }
-
-    /// An error if the segment that the oldest one's link names has not been trimmed but lost.
-    fn check_missing(&self, chain: &Chain) -> Result<()> {
-        let (Some(missing), Some(first), Some(tip)) = (chain.missing, chain.links.first(), chain.links.last()) else {
-            return Ok(());
-        };
-        let known_oldest = self.known.map(|(oldest, _)| oldest);
-        let oldest = tip.frame.link.oldest.max(known_oldest.unwrap_or(0));
-        // Below the oldest stands what a trim could not remove.
-        let is_gap = chain.superseded.iter().any(|&number| number < missing && number >= oldest);
-        let is_lost = known_oldest.is_some() && missing >= oldest;
-        if is_gap || is_lost {
-            let path = self.storage.path().join(name::segment(missing));
-            return Err(Error::corrupt(&path, 0, None, Damage::MissingSegment { referrer: first.info.number }));
-        }
-        Ok(())
     }
 
     /// Walks a segment whose frames may or may not have been durable.

@@ -206,7 +206,7 @@ impl Follower {
 
     /// What `look` finds in the segment that holds the next record.
     fn find_by<T>(&mut self, look: impl Fn(&mut Self) -> Result<Option<T>>) -> Result<Option<T>> {
-        let mut refreshed = false;
+        let mut durable_before = None;
         loop {
             if self.next > self.limit && !self.raise_limit()? {
                 return Ok(None);
@@ -220,13 +220,14 @@ impl Follower {
                 self.heed_truncations()?;
                 continue;
             }
-            match step? {
-                Step::Found(found) => return Ok(Some(found)),
-                Step::Entered => {}
-                Step::Stalled if refreshed => return self.check_stall().map(|()| None),
-                Step::Stalled => {
+            match (step?, durable_before) {
+                (Step::Found(found), _) => return Ok(Some(found)),
+                (Step::Entered, _) => {}
+                (Step::Stalled, Some(durable)) => return self.check_stall(durable).map(|()| None),
+                (Step::Stalled, None) => {
+                    // What is durable before the look for new segments can be found after it.
+                    durable_before = Some(self.source.durable().1);
                     self.source.refresh()?;
-                    refreshed = true;
                     if self.source.truncations() != self.truncations {
                         self.next = next;
                     }
@@ -341,10 +342,10 @@ impl Follower {
         }
     }
 
-    /// An error if nothing comes where something was durable.
-    fn check_stall(&self) -> Result<()> {
+    /// An error if nothing comes in front of what was durable.
+    fn check_stall(&self, durable: Position) -> Result<()> {
         let Some(at) = &self.at else { return Ok(()) };
-        let stalled = at.offset >= at.checked && at.segment.position(at.offset) < self.source.durable().1;
+        let stalled = at.offset >= at.checked && at.segment.position(at.offset) < durable;
         if stalled && at.segment.advance(&at.region, |f| f.offset > at.offset)?.offset <= at.offset {
             let path = at.segment.path();
             return Err(Error::corrupt(&path, at.offset as u64, Some(self.next), Damage::MissingFrame));

@@ -146,9 +146,11 @@ impl LogReader {
     }
 
     fn view(&self) -> Result<(Arc<Segments>, Lsn)> {
+        // Before the segments: a writer may open one, and make what is in it durable, at any moment.
+        let durable = self.0.durable().1;
         self.0.refresh()?;
         let segments = self.0.segments();
-        let next = segments.next_published(self.0.durable().1)?;
+        let next = segments.next_published(durable)?;
         Ok((segments, next))
     }
 }
@@ -214,9 +216,30 @@ impl Source for DirectorySource {
 
 impl DirectorySource {
     fn relist(&self, state: &mut State) -> Result<()> {
-        // The generation is read before the directory, so that a change in between is seen the next time.
+        // Both are read before the directory: a change in between is seen the next time, and what was durable is found.
         state.generation = state.control.as_deref().map(ControlPage::generation);
+        let durable = state.control.as_deref().map_or(Position::ZERO, |control| control.durable().1);
         state.listed = Instant::now();
+        let mut chain = self.list(state)?;
+        if self.check_whole(state, &chain, durable).is_err() {
+            // Read while files got their names, a directory may lack one that was there before another that it has.
+            chain = self.list(state)?;
+            self.check_whole(state, &chain, durable)?;
+        }
+        let known = self.segments.load();
+        // A trim says so before it removes the files.
+        let oldest = state.control.as_deref().map_or(0, ControlPage::oldest_segment);
+        let trimmed = chain.links.partition_point(|link| link.info.number < oldest);
+        let segments = self.follow_chain(&known, &chain.links[trimmed..]);
+        match replaced_from(known.as_slice(), &segments) {
+            None => self.segments.change(|current| *current = segments),
+            Some(lsn) => drop(self.segments.truncate(lsn, segments)),
+        }
+        Ok(())
+    }
+
+    /// Reads the directory, and opens the control page if it has not been there before.
+    fn list(&self, state: &mut State) -> Result<Chain> {
         let listing = directory::list(&*self.storage)?;
         state.found.retain(|number, segment| segment.is_linked() && listing.segments.binary_search(number).is_ok());
         let unknown: Vec<u64> =
@@ -229,17 +252,15 @@ impl DirectorySource {
         if state.control.is_none() {
             state.control = ControlPage::open(&*self.storage, log_id).map(Arc::new);
         }
-        let chain = Chain::build(state.found.values().cloned().collect(), self.storage.path())?;
-        let known = self.segments.load();
-        // A trim says so before it removes the files.
-        let oldest = state.control.as_deref().map_or(0, ControlPage::oldest_segment);
-        let trimmed = chain.links.partition_point(|link| link.info.number < oldest);
-        let segments = self.follow_chain(&known, &chain.links[trimmed..]);
-        match replaced_from(known.as_slice(), &segments) {
-            None => self.segments.change(|current| *current = segments),
-            Some(lsn) => drop(self.segments.truncate(lsn, segments)),
-        }
-        Ok(())
+        Chain::build(state.found.values().cloned().collect(), self.storage.path())
+    }
+
+    /// An error if segments are missing, or damaged at their start, that hold what was durable.
+    fn check_whole(&self, state: &State, chain: &Chain, durable: Position) -> Result<()> {
+        let path = self.storage.path();
+        // Read behind the directory: a trim says so before it removes the files.
+        chain.check_start(path, state.control.as_deref().map(ControlPage::oldest_segment))?;
+        chain.check_end(path, durable)
     }
 
     /// The segments of `links`, with what is known of those that are `known` already.

@@ -7,6 +7,7 @@ use super::SegmentInfo;
 use super::directory::{FirstFrame, Found, LinkFrame};
 use crate::error::{Damage, Error, Result};
 use crate::format::link::SegmentEnd;
+use crate::format::position::Position;
 use crate::format::{name, segment_header};
 
 /// A segment that counts.
@@ -51,6 +52,38 @@ impl Chain {
         Ok(Self { beyond, ..Self::default() })
     }
 
+    /// An error if the segment that the oldest one's link names has not been trimmed but lost. `known_oldest` is the oldest
+    /// segment retained that the log's control page names, if it is there.
+    pub(crate) fn check_start(&self, directory: &Path, known_oldest: Option<u64>) -> Result<()> {
+        let (Some(missing), Some(first), Some(tip)) = (self.missing, self.links.first(), self.links.last()) else {
+            return Ok(());
+        };
+        let oldest = tip.frame.link.oldest.max(known_oldest.unwrap_or(0));
+        // Below the oldest stands what a trim could not remove.
+        let is_gap = self.superseded.iter().any(|&number| number < missing && number >= oldest);
+        let is_lost = known_oldest.is_some() && missing >= oldest;
+        if is_gap || is_lost {
+            let path = directory.join(name::segment(missing));
+            return Err(Error::corrupt(&path, 0, None, Damage::MissingSegment { referrer: first.info.number }));
+        }
+        Ok(())
+    }
+
+    /// An error if it ends in front of the segment in which `durable` lies.
+    pub(crate) fn check_end(&self, directory: &Path, durable: Position) -> Result<()> {
+        let tip = self.links.last().map_or(0, |link| link.info.number);
+        // The end of the largest segment counts as the start of the next one, which may not be there yet.
+        if durable.offset() == 0 || durable.segment() <= tip {
+            return Ok(());
+        }
+        let path = |number| directory.join(name::segment(number));
+        let broken = self.beyond.iter().find(|segment| segment.number <= durable.segment() && !segment.is_linked());
+        Err(match broken {
+            Some(broken) => Error::corrupt(&path(broken.number), segment_header::LEN as u64, None, broken.damage()),
+            None => Error::corrupt(&path(durable.segment()), 0, None, Damage::MissingSegment { referrer: tip }),
+        })
+    }
+
     fn sort_out(mut by_number: BTreeMap<u64, Found>, numbers: &[u64], missing: Option<u64>) -> Self {
         let mut chain = Self { missing, ..Self::default() };
         let mut end = None;
@@ -76,7 +109,7 @@ impl Found {
     fn link(&self) -> Option<&LinkFrame> {
         match &self.first {
             FirstFrame::Link(frame) => Some(frame),
-            FirstFrame::Nothing | FirstFrame::Damaged => None,
+            FirstFrame::Nothing | FirstFrame::Damaged(_) => None,
         }
     }
 }

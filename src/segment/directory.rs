@@ -71,6 +71,14 @@ impl Found {
     pub(crate) fn is_linked(&self) -> bool {
         matches!(self.first, FirstFrame::Link(_))
     }
+
+    /// What is wrong with its first frame, if that should have been a link.
+    pub(crate) fn damage(&self) -> Damage {
+        match &self.first {
+            FirstFrame::Damaged(damage) => damage.clone(),
+            FirstFrame::Nothing | FirstFrame::Link(_) => Damage::MissingFrame,
+        }
+    }
 }
 
 /// The first frame of a segment.
@@ -79,7 +87,7 @@ pub(crate) enum FirstFrame {
     Link(Box<LinkFrame>),
     /// No commit word: a spare, as far as can be seen here.
     Nothing,
-    Damaged,
+    Damaged(Damage),
 }
 
 #[derive(Debug, Clone)]
@@ -143,7 +151,7 @@ pub(super) fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
     match parsed {
         Ok(link) => FirstFrame::Link(Box::new(link)),
         Err(Damage::MissingFrame) => FirstFrame::Nothing,
-        Err(_) => FirstFrame::Damaged,
+        Err(damage) => FirstFrame::Damaged(damage),
     }
 }
 

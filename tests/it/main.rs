@@ -11,6 +11,7 @@ mod format;
 mod meta;
 mod model;
 mod numbers;
+mod reader;
 mod reopening;
 mod replica;
 mod scratch;

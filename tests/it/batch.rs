@@ -34,7 +34,7 @@ fn batches_of_many_threads_have_consecutive_numbers_each() {
             scope.spawn(move || {
                 for batch in 0..BATCHES {
                     let first =
-                        append_batch(log, thread << 32 | batch * RECORDS..thread << 32 | (batch + 1) * RECORDS, 40);
+                        append_batch(log, (thread << 32) + batch * RECORDS..(thread << 32) + (batch + 1) * RECORDS, 40);
                     let mut taken = taken.lock().unwrap();
                     (0..RECORDS).for_each(|at| assert!(taken.insert(first.0 + at), "handed out twice"));
                 }

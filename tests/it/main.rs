@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says so by panicking")]
 
 mod archive;
-mod basics;
 mod batch;
 mod callbacks;
 mod failing;

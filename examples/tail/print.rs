@@ -31,16 +31,23 @@ fn print_all(reader: &LogReader, from: From, visibility: Visibility, follow: boo
     };
     let mut follower = reader.follow(from, visibility)?;
     let mut out = BufWriter::new(io::stdout().lock());
+    let mut caught_up = false;
     loop {
-        while let Some(record) = follower.next()? {
-            print(&mut out, record)?;
-        }
-        out.flush()?;
-        if !follow {
-            return Ok(());
-        }
-        if let Some(record) = follower.next_timeout(WAIT)? {
-            print(&mut out, record)?;
+        let next = if caught_up { follower.next_timeout(WAIT) } else { follower.next() };
+        match next {
+            Ok(Some(record)) => {
+                print(&mut out, record)?;
+                caught_up = false;
+            }
+            Ok(None) => {
+                out.flush()?;
+                if !follow {
+                    return Ok(());
+                }
+                caught_up = true;
+            }
+            Err(mapwal::Error::Rewound { to }) => eprintln!("truncated: goes on with record {to}"),
+            Err(error) => return Err(error.into()),
         }
     }
 }

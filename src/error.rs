@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::ids::TransactionId;
 use crate::lsn::Lsn;
 
 /// `std::result::Result` with this crate's [`Error`].
@@ -145,7 +146,7 @@ pub enum Error {
     /// A call from inside an `append_with` closure of the same thread, that would wait for that closure.
     #[error("called from inside an append_with closure")]
     InsideAppend,
-    /// All 2^64 record numbers or all 2^32 segment numbers are used up.
+    /// All 2^64 record or transaction numbers, or all 2^32 segment numbers, are used up.
     #[error("log has used up its {0}")]
     Exhausted(&'static str),
     /// Shipped frames are not what was shipped. Nothing was appended.
@@ -212,6 +213,122 @@ pub enum Error {
         /// What does not fit.
         reason: LayoutMismatch,
     },
+    /// A record's type number is none of the transactional layer's, nor one of those left to the application.
+    #[error("record {lsn} has unknown type {code}")]
+    UnknownRecordType {
+        /// The record.
+        lsn: Lsn,
+        /// Its tag.
+        code: u16,
+    },
+    /// The call does not log records of this type, or the type number is not one of those left to the application.
+    /// Nothing was written.
+    #[error("records of type {code} are not logged by this call")]
+    RecordTypeNotAllowed {
+        /// The type's number.
+        code: u16,
+    },
+    /// A record of the transactional layer is shorter than its header.
+    #[error("record {lsn} has {len} bytes, its header takes {needed}")]
+    RecordTooShort {
+        /// The record.
+        lsn: Lsn,
+        /// Its payload's length in bytes.
+        len: usize,
+        /// The header's length in bytes.
+        needed: usize,
+    },
+    /// The header of a transaction's record contradicts itself.
+    #[error("header of record {lsn} is invalid: {reason}")]
+    RecordHeader {
+        /// The record.
+        lsn: Lsn,
+        /// What contradicts.
+        reason: HeaderFault,
+    },
+    /// The counts in a checkpoint do not fit its length.
+    #[error("checkpoint {lsn} has {len} bytes of lists, its counts say {needed}")]
+    CheckpointLayout {
+        /// The checkpoint record.
+        lsn: Lsn,
+        /// Bytes there are.
+        len: u64,
+        /// Bytes that the counts ask for.
+        needed: u64,
+    },
+    /// A metadata slot of the transactional layer holds something else.
+    #[error("metadata slot {slot} holds {len} bytes, {expected} belong there")]
+    WalMetadata {
+        /// The slot.
+        slot: usize,
+        /// Bytes in it.
+        len: usize,
+        /// Bytes that belong there.
+        expected: usize,
+    },
+    /// The record that the log names as its last checkpoint is not there, or is no checkpoint.
+    #[error("record {lsn} is named as the last checkpoint and is none")]
+    NoCheckpoint {
+        /// The record named.
+        lsn: Lsn,
+    },
+    /// A record points to another one that cannot be its transaction's record before.
+    #[error("record {lsn} points to {}: {fault}", Target(*target))]
+    BrokenChain {
+        /// The record that points.
+        lsn: Lsn,
+        /// Where to.
+        target: Option<Lsn>,
+        /// What is wrong with that.
+        fault: ChainFault,
+    },
+    /// The call names another record than the transaction's last one as the one before. Nothing was written.
+    #[error("{} is not the last record of transaction {transaction}, which is {}", Target(*given), Target(*last))]
+    NotLastRecord {
+        /// The transaction.
+        transaction: TransactionId,
+        /// The record given.
+        given: Option<Lsn>,
+        /// The transaction's last record.
+        last: Option<Lsn>,
+    },
+    /// A compensation names a record to go on with that is none of its transaction's, which are from `first` to `last`.
+    /// Nothing was written.
+    #[error("undo of transaction {transaction} cannot go on with record {undo_next}, outside of {first} to {last}")]
+    UndoNextOutside {
+        /// The transaction.
+        transaction: TransactionId,
+        /// The record given.
+        undo_next: Lsn,
+        /// The transaction's first record.
+        first: Lsn,
+        /// Its last.
+        last: Lsn,
+    },
+    /// A transaction ends, or is compensated, that has not begun or is over.
+    #[error("{}transaction {transaction} is not open", During(*lsn))]
+    UnknownTransaction {
+        /// The transaction.
+        transaction: TransactionId,
+        /// The record that says so; `None` if the call would have written it.
+        lsn: Option<Lsn>,
+    },
+    /// A transaction begins that is open already.
+    #[error("{}transaction {transaction} has begun before", During(*lsn))]
+    AlreadyBegun {
+        /// The transaction.
+        transaction: TransactionId,
+        /// The second begin; `None` if the call would have written it.
+        lsn: Option<Lsn>,
+    },
+    /// A savepoint of another transaction. Nothing was undone.
+    #[error("savepoint of transaction {savepoint} is used in transaction {transaction}")]
+    ForeignSavepoint {
+        /// The transaction that was to be rolled back.
+        transaction: TransactionId,
+        /// The one that the savepoint is of.
+        savepoint: TransactionId,
+    },
 }
 
 impl Error {
@@ -222,6 +339,25 @@ impl Error {
 
     pub(crate) fn corrupt(path: &Path, offset: u64, lsn: Option<Lsn>, damage: Damage) -> Self {
         Self::Corrupt(Box::new(Corruption { path: path.to_owned(), offset, lsn, damage, evidence: None }))
+    }
+}
+
+struct Target(Option<Lsn>);
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(lsn) => write!(f, "record {lsn}"),
+            None => f.write_str("no record"),
+        }
+    }
+}
+
+struct During(Option<Lsn>);
+
+impl fmt::Display for During {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |lsn| write!(f, "at record {lsn}: "))
     }
 }
 
@@ -280,6 +416,59 @@ impl fmt::Display for LayoutMismatch {
             Self::Size => "wrong size",
             Self::Alignment => "misaligned",
             Self::Validity => "invalid value",
+        })
+    }
+}
+
+/// What contradicts in the header of a transaction's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeaderFault {
+    /// A flag is set that has no meaning.
+    UnknownFlag,
+    /// Reserved bytes are not zero.
+    Reserved,
+    /// A field has a value, and its flag says that it has none.
+    AbsentField,
+    /// A field that only compensations have.
+    UndoNext,
+}
+
+impl fmt::Display for HeaderFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownFlag => "unknown flag",
+            Self::Reserved => "reserved bytes are not zero",
+            Self::AbsentField => "a field that is flagged as absent is not zero",
+            Self::UndoNext => "only a compensation names what to undo next",
+        })
+    }
+}
+
+/// Why a record cannot be the one before in the chain of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChainFault {
+    /// It does not lie before.
+    Forward,
+    /// There is no such record.
+    Missing,
+    /// It belongs to another transaction, or to none.
+    OtherTransaction,
+    /// It is a record of the transaction, and not the last one before.
+    NotLast,
+    /// It is of a type that cannot be in the middle of a transaction.
+    Ended,
+}
+
+impl fmt::Display for ChainFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Forward => "it does not lie before",
+            Self::Missing => "there is no such record",
+            Self::OtherTransaction => "it is not of the same transaction",
+            Self::NotLast => "it is not the last record before of its transaction",
+            Self::Ended => "it ends its transaction",
         })
     }
 }

@@ -105,6 +105,7 @@ compile_error!("mapwal maps segments of up to 4 GiB, many at a time: it needs a 
 
 mod error;
 mod format;
+mod ids;
 mod log;
 mod lsn;
 mod memory;
@@ -112,13 +113,19 @@ mod options;
 mod read;
 mod segment;
 mod storage;
+mod wal;
 
-pub use error::{Corruption, Damage, Error, Evidence, FileKind, LayoutMismatch, Result};
+pub use error::{ChainFault, Corruption, Damage, Error, Evidence, FileKind, HeaderFault, LayoutMismatch, Result};
+pub use ids::{PageId, TransactionId};
 pub use log::{Log, Pin, PinState, PinStatus, RecoveryReport, SealedSegment, Stats};
 pub use lsn::Lsn;
 pub use options::Options;
 pub use read::{Follower, Frames, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
 pub use segment::{SegmentSummary, verify_segment};
+pub use wal::{
+    ActiveTransaction, Checkpoint, DirtyPage, History, IncompleteTransaction, PlainRecords, RecordType, RecoverFrom,
+    Recovery, Redo, Savepoint, Transaction, Undo, Wal, WalOptions, WalRecord,
+};
 
 /// The seam below the log, for this crate's own tests: not part of the published interface.
 #[cfg(feature = "testing")]

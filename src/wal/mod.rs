@@ -1,0 +1,390 @@
+//! Transactions over the log: what they log, how they end, and what recovery does with them.
+
+mod active;
+mod analysis;
+mod checkpoint;
+mod checkpointing;
+mod numbers;
+mod options;
+mod record;
+mod recovery;
+mod transaction;
+mod undo;
+
+use std::path::Path;
+
+use parking_lot::Mutex;
+use zerocopy::IntoBytes;
+
+pub use checkpoint::{ActiveTransaction, Checkpoint, DirtyPage};
+pub use options::{RecoverFrom, WalOptions};
+pub use record::{RecordType, WalRecord};
+pub use recovery::{History, IncompleteTransaction, PlainRecords, Recovery, Redo};
+pub use transaction::{Savepoint, Transaction};
+pub use undo::Undo;
+
+use crate::error::{Error, Result};
+use crate::ids::{PageId, TransactionId};
+use crate::log::Log;
+use crate::lsn::Lsn;
+use active::{Open, OpenTransactions};
+use checkpointing::LastCheckpoint;
+use numbers::Numbers;
+use record::{PLAIN_TAG_MIN, TransactionHeader};
+
+/// A transactional write-ahead log: begin, insert, update, delete, commit, abort, checkpoint and compensation records
+/// over a [`Log`], and the analysis that recovery needs.
+///
+/// All methods take `&self` and may be called from any number of threads.
+///
+/// The records of a transaction form a chain: each names the one before. [`Wal::begin`] gives a [`Transaction`] that
+/// keeps the chain; the `log_` calls leave it to the caller, who gives the transaction's last record as `prev`, or
+/// `None` to have it filled in. Another record than the last is refused, so that no record is lost to undo.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use mapwal::{Error, PageId, Wal, WalOptions};
+///
+/// let dir = tempfile::tempdir()?;
+/// let options = WalOptions::new();
+///
+/// // SAFETY: nobody else touches the files of this directory, which is on a local file system.
+/// let wal = unsafe { Wal::open(dir.path(), &options) }?;
+/// let mut paid = wal.begin()?;
+/// paid.insert(PageId(7), b"invoice 1: paid")?;
+/// paid.commit()?; // durable on return
+///
+/// let mut doubtful = wal.begin()?;
+/// doubtful.insert(PageId(7), b"invoice 2: paid")?;
+/// wal.flush()?; // in the log, not committed
+/// let in_progress = doubtful.id();
+/// drop(doubtful);
+/// drop(wal); // as a crash of the process would
+///
+/// // SAFETY: as above.
+/// let (wal, recovery) = unsafe { Wal::open_and_recover(dir.path(), &options) }?;
+/// let mut page = Vec::new();
+/// for record in recovery.history() {
+///     page.push(record?.data().to_vec()); // what happened, whether it was committed or not
+/// }
+/// assert_eq!(page.len(), 2);
+/// for open in recovery.incomplete_transactions() {
+///     assert_eq!(open.transaction, in_progress);
+///     wal.resume(open.transaction)?.abort(|record| {
+///         assert_eq!(record.data(), b"invoice 2: paid");
+///         page.pop();
+///         Ok::<_, Error>("take back invoice 2") // logged, so that a crash in the middle repeats nothing
+///     })?;
+/// }
+/// assert_eq!(page, [b"invoice 1: paid"]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Durability
+///
+/// A commit is durable on return, unless [`WalOptions::sync_on_commit`] says otherwise; all that was logged before it is
+/// durable as well. Threads that commit at the same time share one sync. Nothing else is durable before the next commit,
+/// [`Wal::flush`] or [`Wal::log_checkpoint`]. An engine writes a page to disk only when the log is durable up to the last
+/// record that changed the page ([`Wal::flushed_lsn`], [`Log::wait_durable`]).
+///
+/// # What else is in the log
+///
+/// Metadata slots 14 and 15 of the log are the wal's. Other slots are free, and so are type numbers from 0x8000 on:
+/// records that the application appends with them ([`Wal::append_plain`]) belong to no transaction, and are neither
+/// redone nor undone, nor an error. Every other type number that is none of [`RecordType`]'s is one.
+/// Truncating the log below by hand may take away records of transactions that this value believes to be open: open the
+/// wal again afterwards.
+#[derive(Debug)]
+pub struct Wal {
+    log: Log,
+    open: OpenTransactions,
+    numbers: Numbers,
+    /// The last checkpoint that is durable.
+    checkpoint: Mutex<Option<LastCheckpoint>>,
+    /// Held for as long as a checkpoint is logged and synced, or made use of by a trim, so that they come one after the
+    /// other. Nobody else waits for it. Taken before every other lock.
+    checkpointing: Mutex<()>,
+    sync_on_commit: bool,
+}
+
+/// A record to be logged.
+#[derive(Debug, Clone, Copy)]
+struct Entry<'d> {
+    record_type: RecordType,
+    transaction: TransactionId,
+    prev: Option<Lsn>,
+    page: Option<PageId>,
+    undo_next: Option<Lsn>,
+    data: &'d [u8],
+}
+
+impl Wal {
+    /// Opens the log in directory `path`, and finds out what has to be redone and undone.
+    ///
+    /// The transactions that were open are open still: the engine rolls them back, by [`Wal::resume`] or by the `log_`
+    /// calls. On return, everything that can be read is durable.
+    ///
+    /// # Errors
+    /// As [`Log::open`]; and when records of transactions make no sense: [`Error::UnknownRecordType`],
+    /// [`Error::RecordTooShort`], [`Error::RecordHeader`], [`Error::CheckpointLayout`], [`Error::BrokenChain`],
+    /// [`Error::UnknownTransaction`], [`Error::AlreadyBegun`], each with the record; [`Error::NoCheckpoint`] and
+    /// [`Error::WalMetadata`] when the metadata slots do not lead to the last checkpoint; [`Error::Trimmed`] when
+    /// records that recovery needs have been trimmed by another way than [`Wal::truncate_before_checkpoint`].
+    ///
+    /// # Safety
+    /// As for [`Log::open`]. For as long as the wal, or anything read from it, lives:
+    ///
+    /// - nothing but this library writes to the files of the directory or makes them shorter;
+    /// - the directory is on a local file system, whose mappings and writes are coherent.
+    #[expect(unsafe_code, reason = "as for `Log::open`, whose contract is passed on")]
+    pub unsafe fn open_and_recover(path: impl AsRef<Path>, options: &WalOptions) -> Result<(Self, Recovery)> {
+        // SAFETY: the caller vouches for the same.
+        let log = unsafe { Log::open(path, &options.log) }?;
+        Self::over(log, options)
+    }
+
+    /// As [`Wal::open_and_recover`], for a caller who needs nothing redone or undone.
+    ///
+    /// # Errors
+    /// As [`Wal::open_and_recover`].
+    ///
+    /// # Safety
+    /// As for [`Wal::open_and_recover`].
+    #[expect(unsafe_code, reason = "as for `Log::open`, whose contract is passed on")]
+    pub unsafe fn open(path: impl AsRef<Path>, options: &WalOptions) -> Result<Self> {
+        // SAFETY: the caller vouches for the same.
+        let opened = unsafe { Self::open_and_recover(path, options) };
+        opened.map(|(wal, _)| wal)
+    }
+
+    fn over(log: Log, options: &WalOptions) -> Result<(Self, Recovery)> {
+        let named = checkpointing::named_by(&log)?;
+        let recovery = Recovery::analyse(&log, named, options.recover_from)?;
+        let checkpoint = recovery.checkpoint()?.map(LastCheckpoint::from);
+        let incomplete = recovery.incomplete_transactions().len();
+        tracing::info!(records = recovery.records_processed(), incomplete, "log analysed");
+        let numbers = Numbers::open(&log)?;
+        let open = OpenTransactions::new(recovery.open());
+        let sync_on_commit = options.sync_on_commit;
+        let checkpoint = Mutex::new(checkpoint);
+        Ok((Self { log, open, numbers, checkpoint, checkpointing: Mutex::default(), sync_on_commit }, recovery))
+    }
+
+    /// The log below.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The number that the next record will get.
+    #[must_use]
+    pub fn current_lsn(&self) -> Lsn {
+        self.log.next_lsn()
+    }
+
+    /// The last record known to be durable, or the number before the first.
+    #[must_use]
+    pub fn flushed_lsn(&self) -> Lsn {
+        self.log.durable_lsn()
+    }
+
+    /// Makes durable everything that was logged before the call. Returns the last durable record's number.
+    ///
+    /// # Errors
+    /// As [`Log::sync`].
+    pub fn flush(&self) -> Result<Lsn> {
+        self.log.sync()
+    }
+
+    /// Makes everything durable and shuts the log down cleanly. Open transactions stay open: the next open finds them.
+    ///
+    /// # Errors
+    /// As [`Log::close`].
+    pub fn close(self) -> Result<()> {
+        self.log.close()
+    }
+
+    /// Begins a transaction with a number that no transaction of this log has had, and logs that.
+    ///
+    /// Numbers are handed out in blocks of 1024, whose end stands in a metadata slot of the log; after reopening, the
+    /// next block is begun.
+    ///
+    /// # Errors
+    /// As [`Log::append`]; [`Error::Exhausted`].
+    pub fn begin(&self) -> Result<Transaction<'_>> {
+        let id = self.numbers.take(&self.log)?;
+        let begin = self.log_begin(id)?;
+        Ok(Transaction::new(self, id, Some(begin)))
+    }
+
+    /// A handle for a transaction that is open already: one that recovery found incomplete, or whose handle was dropped.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTransaction`] when it is not open.
+    pub fn resume(&self, transaction: TransactionId) -> Result<Transaction<'_>> {
+        match self.open.get(transaction) {
+            Some(open) => Ok(Transaction::new(self, transaction, open.last)),
+            None => Err(Error::UnknownTransaction { transaction, lsn: None }),
+        }
+    }
+
+    /// Logs that `transaction` begins. A number may be used again once its transaction is over.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyBegun`] when it is open; as [`Log::append`].
+    pub fn log_begin(&self, transaction: TransactionId) -> Result<Lsn> {
+        self.append(RecordType::Begin, transaction, None, None, &[])
+    }
+
+    /// Logs an insert. `prev` is the transaction's last record, or `None` to have it filled in; `page` may be left out.
+    ///
+    /// A transaction that has not begun is open from here on, but cannot commit.
+    ///
+    /// # Errors
+    /// [`Error::NotLastRecord`]; as [`Log::append`].
+    pub fn log_insert(
+        &self,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+        page: impl Into<Option<PageId>>,
+        data: &[u8],
+    ) -> Result<Lsn> {
+        self.append(RecordType::Insert, transaction, prev, page, data)
+    }
+
+    /// Logs an update, as [`Wal::log_insert`] does an insert.
+    ///
+    /// # Errors
+    /// As [`Wal::log_insert`].
+    pub fn log_update(
+        &self,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+        page: impl Into<Option<PageId>>,
+        data: &[u8],
+    ) -> Result<Lsn> {
+        self.append(RecordType::Update, transaction, prev, page, data)
+    }
+
+    /// Logs a delete, as [`Wal::log_insert`] does an insert.
+    ///
+    /// # Errors
+    /// As [`Wal::log_insert`].
+    pub fn log_delete(
+        &self,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+        page: impl Into<Option<PageId>>,
+        data: &[u8],
+    ) -> Result<Lsn> {
+        self.append(RecordType::Delete, transaction, prev, page, data)
+    }
+
+    /// Logs that a record was undone, with what redoes the undoing. Undo passes from it to `undo_next`: the record before
+    /// the one undone ([`WalRecord::prev_lsn`]), or `None` if nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTransaction`]; [`Error::NotLastRecord`]; [`Error::UndoNextOutside`]; as [`Log::append`].
+    pub fn log_compensation(
+        &self,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+        page: impl Into<Option<PageId>>,
+        undo_next: impl Into<Option<Lsn>>,
+        data: &[u8],
+    ) -> Result<Lsn> {
+        let (prev, page, undo_next) = (prev.into(), page.into(), undo_next.into());
+        self.log_entry(Entry { record_type: RecordType::Compensation, transaction, prev, page, undo_next, data })
+    }
+
+    /// Logs that `transaction` has been rolled back, its compensations having been logged before. It is over then:
+    /// neither redone nor undone. Not durable on return; after a crash that takes it back, undo goes on where the
+    /// compensations that are left say.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTransaction`]; [`Error::NotLastRecord`]; as [`Log::append`].
+    pub fn log_abort(&self, transaction: TransactionId, prev: impl Into<Option<Lsn>>) -> Result<Lsn> {
+        self.append(RecordType::Abort, transaction, prev, None, &[])
+    }
+
+    /// Logs that `transaction` has committed. Durable on return, unless [`WalOptions::sync_on_commit`] says otherwise.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTransaction`] when it has not begun or is over; [`Error::NotLastRecord`]; as [`Log::append`]:
+    /// the transaction is still open then. As [`Log::wait_durable`]: the commit is logged then, and whether it stands
+    /// shows when the log is opened again.
+    pub fn log_commit(&self, transaction: TransactionId, prev: impl Into<Option<Lsn>>) -> Result<Lsn> {
+        let lsn = self.append(RecordType::Commit, transaction, prev, None, &[])?;
+        if self.sync_on_commit {
+            self.log.wait_durable(lsn)?;
+        }
+        Ok(lsn)
+    }
+
+    /// Logs a record of any type but checkpoint and compensation, as the call for its type does, with `data` and `page`
+    /// also where that takes none. Does not wait for durability, not even for a commit.
+    ///
+    /// # Errors
+    /// [`Error::RecordTypeNotAllowed`] for a checkpoint or a compensation; as the call for its type.
+    pub fn append(
+        &self,
+        record_type: RecordType,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+        page: impl Into<Option<PageId>>,
+        data: &[u8],
+    ) -> Result<Lsn> {
+        if matches!(record_type, RecordType::Checkpoint | RecordType::Compensation) {
+            return Err(Error::RecordTypeNotAllowed { code: record_type.code() });
+        }
+        let (prev, page) = (prev.into(), page.into());
+        self.log_entry(Entry { record_type, transaction, prev, page, undo_next: None, data })
+    }
+
+    /// Appends a record of the application's own, that belongs to no transaction. `tag` is 0x8000 or above.
+    ///
+    /// Recovery passes over it: [`Recovery::plain_records`] has those behind the redo point.
+    ///
+    /// # Errors
+    /// [`Error::RecordTypeNotAllowed`] for a smaller tag; as [`Log::append`].
+    pub fn append_plain(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
+        if tag < PLAIN_TAG_MIN {
+            return Err(Error::RecordTypeNotAllowed { code: tag });
+        }
+        self.log.append(tag, payload)
+    }
+
+    fn log_entry(&self, entry: Entry<'_>) -> Result<Lsn> {
+        let Entry { record_type, transaction, prev, page, undo_next, data } = entry;
+        let mut shard = self.open.lock(transaction);
+        let known = shard.get(&transaction).copied();
+        check_order(record_type, transaction, known)?;
+        let open = known.unwrap_or_default();
+        if open.last.is_none() {
+            self.numbers.reserve(transaction, &self.log)?;
+        }
+        let prev = open.prev(transaction, prev)?;
+        open.check_undo_next(transaction, undo_next)?;
+        let header = TransactionHeader::new(transaction, prev, page, undo_next);
+        let lsn = self.log.append_vectored(record_type.code(), &[header.as_bytes(), data])?;
+        if matches!(record_type, RecordType::Commit | RecordType::Abort) {
+            shard.remove(&transaction);
+        } else {
+            active::note(&mut shard, transaction, lsn, record_type == RecordType::Begin);
+        }
+        Ok(lsn)
+    }
+}
+
+/// An error unless a transaction may log a record of this type, as it stands.
+fn check_order(record_type: RecordType, transaction: TransactionId, known: Option<Open>) -> Result<()> {
+    match (record_type, known) {
+        (RecordType::Begin, Some(Open { last: Some(_), .. })) => Err(Error::AlreadyBegun { transaction, lsn: None }),
+        (RecordType::Commit, None | Some(Open { begun: false, .. }))
+        | (RecordType::Abort | RecordType::Compensation, None) => {
+            Err(Error::UnknownTransaction { transaction, lsn: None })
+        }
+        _ => Ok(()),
+    }
+}

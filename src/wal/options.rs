@@ -1,0 +1,55 @@
+//! How a transactional log is opened.
+
+use crate::options::Options;
+
+/// Options of [`Wal::open`](crate::Wal::open).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct WalOptions {
+    pub(super) log: Options,
+    pub(super) sync_on_commit: bool,
+    pub(super) recover_from: RecoverFrom,
+}
+
+/// Where recovery starts to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecoverFrom {
+    /// At the redo point of the last checkpoint, or at the oldest record kept if there is none.
+    #[default]
+    Checkpoint,
+    /// At the oldest record kept, whatever checkpoints there are: for an engine whose pages are lost or were never
+    /// written.
+    OldestRecord,
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        Self { log: Options::default(), sync_on_commit: true, recover_from: RecoverFrom::default() }
+    }
+}
+
+impl WalOptions {
+    /// The defaults: those of [`Options`], commits that are durable, recovery from the last checkpoint.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The options of the log below.
+    pub fn log(mut self, options: Options) -> Self {
+        self.log = options;
+        self
+    }
+
+    /// Whether a commit returns only when it is durable. Without it, a crash of the system may take back transactions
+    /// that committed since the last [`Wal::flush`](crate::Wal::flush): the last ones, each as a whole.
+    pub fn sync_on_commit(mut self, sync: bool) -> Self {
+        self.sync_on_commit = sync;
+        self
+    }
+
+    /// Where recovery starts to read.
+    pub fn recover_from(mut self, from: RecoverFrom) -> Self {
+        self.recover_from = from;
+        self
+    }
+}

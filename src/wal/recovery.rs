@@ -1,0 +1,244 @@
+//! What recovery found, and the records that the engine has to redo and undo.
+
+use std::iter::FusedIterator;
+
+use super::active::Open;
+use super::analysis::{self, Fate, Findings, Seen};
+use super::checkpoint::Checkpoint;
+use super::options::RecoverFrom;
+use super::record::{PLAIN_TAG_MIN, RecordType, WalRecord};
+use super::undo::{Cursor, Undo};
+use crate::error::{Error, Result};
+use crate::ids::TransactionId;
+use crate::log::Log;
+use crate::lsn::Lsn;
+use crate::read::{Iter, Record, Snapshot};
+
+/// What [`Wal::open_and_recover`](super::Wal::open_and_recover) found in the log.
+///
+/// It is a fixed view of the log as it was opened: what is logged later is not in it, and what is trimmed later stays
+/// readable. Two kinds of engines recover in two ways:
+///
+/// - One that changes its pages before a transaction commits repeats history, by [`Self::history`], and then rolls back
+///   what did not commit, by [`Self::undo`], logging a compensation for each record and an abort for each transaction.
+/// - One that changes nothing before a transaction commits applies [`Self::redo`].
+///
+/// In memory it holds a few words for each transaction of the window that was read, and none for its records; the
+/// iterators allocate nothing for a record.
+#[derive(Debug)]
+pub struct Recovery {
+    snapshot: Snapshot,
+    window: Lsn,
+    /// The oldest record that is redone.
+    redo_start: Lsn,
+    checkpoint: Option<Lsn>,
+    findings: Findings,
+    incomplete: Vec<IncompleteTransaction>,
+    segments: usize,
+}
+
+/// A transaction that was open when the log ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IncompleteTransaction {
+    /// Which transaction.
+    pub transaction: TransactionId,
+    /// Its first record; `None` if it has none, and a checkpoint lists it.
+    pub first_lsn: Option<Lsn>,
+    /// Its last record.
+    pub last_lsn: Option<Lsn>,
+    /// Whether its first record is a begin: without one it can be rolled back only.
+    pub has_begun: bool,
+}
+
+impl Recovery {
+    /// Analyses `log`, whose last checkpoint is record `checkpoint`.
+    pub(super) fn analyse(log: &Log, checkpoint: Option<Lsn>, from: RecoverFrom) -> Result<Self> {
+        let snapshot = log.snapshot()?;
+        let contents = checkpoint.map(|lsn| read_checkpoint(&snapshot, lsn)).transpose()?;
+        let first = snapshot.first_lsn();
+        let window = match (contents, from) {
+            (Some(contents), RecoverFrom::Checkpoint) => contents.redo_lsn(),
+            _ => first,
+        };
+        if window < first {
+            return Err(Error::Trimmed { lsn: window, first });
+        }
+        let findings = analysis::analyse(&snapshot, window, contents)?;
+        let redone_early = |seen: &&Seen| seen.carried && seen.fate == Fate::Committed;
+        let carried = findings.transactions.iter().filter(redone_early).map(|seen| seen.first);
+        let redo_start = carried.fold(window, Lsn::min).max(first);
+        let open = findings.transactions.iter().filter(|seen| seen.fate == Fate::Incomplete);
+        let incomplete = open.map(IncompleteTransaction::from).collect();
+        let segments = log.recovery().segments;
+        Ok(Self { snapshot, window, redo_start, checkpoint, findings, incomplete, segments })
+    }
+
+    /// The records that changed data in transactions that committed, in the order of the log: inserts, updates, deletes,
+    /// and the compensations of what was rolled back to a savepoint.
+    ///
+    /// From the redo point on; of a transaction that was open at the checkpoint and committed later, from its first
+    /// record on, since an engine that waits for the commit has not applied those either.
+    #[must_use]
+    pub fn redo(&self) -> Redo<'_> {
+        Redo { recovery: self, records: self.snapshot.range(self.redo_start..) }
+    }
+
+    /// All records that changed data, whatever became of their transactions, in the order of the log from the redo point
+    /// on.
+    #[must_use]
+    pub fn history(&self) -> History<'_> {
+        History { records: self.snapshot.range(self.window..) }
+    }
+
+    /// The inserts, updates and deletes of the transactions that were open, newest first over all of them, also from
+    /// before the redo point. What a compensation says has been undone is left out.
+    #[must_use]
+    pub fn undo(&self) -> Undo<'_> {
+        let open = self.incomplete.iter().filter_map(|open| Some(Cursor::new(open.transaction, open.last_lsn?)));
+        Undo::new(&self.snapshot, open, Lsn::ZERO)
+    }
+
+    /// The records of the application's own types, in the order of the log from the redo point on.
+    #[must_use]
+    pub fn plain_records(&self) -> PlainRecords<'_> {
+        PlainRecords { records: self.snapshot.range(self.window..) }
+    }
+
+    /// The transactions that were open at the end of the log, by number. They are open still: the engine is to roll them
+    /// back.
+    #[must_use]
+    pub fn incomplete_transactions(&self) -> &[IncompleteTransaction] {
+        &self.incomplete
+    }
+
+    /// The last record of the log, or the number before the first.
+    #[must_use]
+    pub fn max_lsn(&self) -> Lsn {
+        self.snapshot.next_lsn().previous()
+    }
+
+    /// The first record that was read: the redo point, or the oldest record kept.
+    #[must_use]
+    pub fn redo_lsn(&self) -> Lsn {
+        self.window
+    }
+
+    /// How many records were read.
+    #[must_use]
+    pub fn records_processed(&self) -> u64 {
+        self.findings.records
+    }
+
+    /// How many segments the log has.
+    #[must_use]
+    pub fn segments_scanned(&self) -> usize {
+        self.segments
+    }
+
+    /// The last checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Corrupt`] when its segment cannot be read any more.
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint<'_>>> {
+        self.checkpoint.map(|lsn| read_checkpoint(&self.snapshot, lsn)).transpose()
+    }
+
+    /// All records of the log as it was opened.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The open transactions as the wal goes on with them.
+    pub(super) fn open(&self) -> impl Iterator<Item = (TransactionId, Open)> {
+        self.incomplete.iter().map(|open| {
+            let &IncompleteTransaction { transaction, first_lsn, last_lsn, has_begun } = open;
+            (transaction, Open { first: first_lsn, last: last_lsn, begun: has_begun })
+        })
+    }
+
+    fn is_redone(&self, record: &WalRecord<'_>) -> bool {
+        let (lsn, found) = (record.lsn(), self.findings.find(record.transaction(), record.lsn()));
+        found.is_some_and(|seen| seen.fate == Fate::Committed && (seen.carried || lsn >= self.window))
+    }
+}
+
+impl From<&Seen> for IncompleteTransaction {
+    fn from(seen: &Seen) -> Self {
+        let first_lsn = seen.last.map(|_| seen.first);
+        Self { transaction: seen.transaction, first_lsn, last_lsn: seen.last, has_begun: seen.begun }
+    }
+}
+
+/// The contents of checkpoint record `lsn`.
+pub(super) fn read_checkpoint(snapshot: &Snapshot, lsn: Lsn) -> Result<Checkpoint<'_>> {
+    let record = match snapshot.get(lsn) {
+        Ok(record) => record.filter(|record| record.tag() == RecordType::Checkpoint.code()),
+        Err(Error::Trimmed { .. } | Error::NotAppended { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let record = record.ok_or(Error::NoCheckpoint { lsn })?;
+    WalRecord::parse(&record)?.checkpoint().ok_or(Error::NoCheckpoint { lsn })
+}
+
+/// The next record of `records` that changed data.
+fn next_data<'r>(records: &mut Iter<'r>) -> Option<Result<WalRecord<'r>>> {
+    let is_data = |record: &Record<'_>| RecordType::from_code(record.tag()).is_some_and(RecordType::is_data);
+    let record = records.find(|record| record.as_ref().map_or(true, is_data))?;
+    Some(record.and_then(|record| WalRecord::parse(&record)))
+}
+
+/// The records to be redone for committed transactions. After an error it ends.
+#[derive(Debug)]
+pub struct Redo<'r> {
+    recovery: &'r Recovery,
+    records: Iter<'r>,
+}
+
+impl<'r> Iterator for Redo<'r> {
+    type Item = Result<WalRecord<'r>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match next_data(&mut self.records)? {
+                Ok(record) if !self.recovery.is_redone(&record) => {}
+                record => return Some(record),
+            }
+        }
+    }
+}
+
+impl FusedIterator for Redo<'_> {}
+
+/// All records that changed data. After an error it ends.
+#[derive(Debug)]
+pub struct History<'r> {
+    records: Iter<'r>,
+}
+
+impl<'r> Iterator for History<'r> {
+    type Item = Result<WalRecord<'r>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        next_data(&mut self.records)
+    }
+}
+
+impl FusedIterator for History<'_> {}
+
+/// The records of the application's own types. After an error it ends.
+#[derive(Debug)]
+pub struct PlainRecords<'r> {
+    records: Iter<'r>,
+}
+
+impl<'r> Iterator for PlainRecords<'r> {
+    type Item = Result<Record<'r>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.records.find(|record| record.as_ref().map_or(true, |record| record.tag() >= PLAIN_TAG_MIN))
+    }
+}
+
+impl FusedIterator for PlainRecords<'_> {}

@@ -60,6 +60,10 @@ pub(super) fn analyse(snapshot: &Snapshot, window: Lsn, checkpoint: Option<Check
             analysis.pass(&WalRecord::parse(&record)?)?;
         }
     }
+    if let (Some(checkpoint), Some(lost)) = (checkpoint, analysis.lost()) {
+        let (lsn, target) = (checkpoint.lsn(), lost.last);
+        return Err(Error::BrokenChain { lsn, target, fault: ChainFault::Missing });
+    }
     Ok(Findings { transactions: analysis.finish(), records })
 }
 
@@ -130,7 +134,7 @@ impl Analysis<'_> {
             return Err(self.unknown(record));
         }
         match record.undo_next() {
-            Some(next) if next >= record.lsn() => Err(self.broken(record, Some(next))),
+            Some(next) if next >= record.lsn() || next == Lsn::ZERO => Err(self.broken(record, Some(next))),
             _ => self.extend(record),
         }
     }
@@ -187,6 +191,11 @@ impl Analysis<'_> {
             Ok(found) if found.is_of(record.transaction()) => ChainFault::NotLast,
             _ => ChainFault::OtherTransaction,
         }
+    }
+
+    /// A transaction that the checkpoint says has records in the window, and has none.
+    fn lost(&self) -> Option<&Seen> {
+        self.open.values().find(|seen| seen.last_is_ahead)
     }
 
     fn finish(self) -> Vec<Seen> {

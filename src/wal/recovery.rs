@@ -8,7 +8,7 @@ use super::checkpoint::Checkpoint;
 use super::options::RecoverFrom;
 use super::record::{PLAIN_TAG_MIN, RecordType, WalRecord};
 use super::undo::{Cursor, Undo};
-use crate::error::{Error, Result};
+use crate::error::{ChainFault, Error, Result};
 use crate::ids::TransactionId;
 use crate::log::Log;
 use crate::lsn::Lsn;
@@ -58,16 +58,15 @@ impl Recovery {
         let contents = checkpoint.map(|lsn| read_checkpoint(&snapshot, lsn)).transpose()?;
         let first = snapshot.first_lsn();
         let window = match (contents, from) {
-            (Some(contents), RecoverFrom::Checkpoint) => contents.redo_lsn(),
+            (Some(contents), RecoverFrom::Checkpoint) => redo_point(contents)?,
             _ => first,
         };
-        if window < first {
-            return Err(Error::Trimmed { lsn: window, first });
-        }
+        check_kept(window, first)?;
         let findings = analysis::analyse(&snapshot, window, contents)?;
         let redone_early = |seen: &&Seen| seen.carried && seen.fate == Fate::Committed;
         let carried = findings.transactions.iter().filter(redone_early).map(|seen| seen.first);
-        let redo_start = carried.fold(window, Lsn::min).max(first);
+        let redo_start = carried.fold(window, Lsn::min);
+        check_kept(redo_start, first)?;
         let open = findings.transactions.iter().filter(|seen| seen.fate == Fate::Incomplete);
         let incomplete = open.map(IncompleteTransaction::from).collect();
         let segments = log.recovery().segments;
@@ -182,6 +181,19 @@ pub(super) fn read_checkpoint(snapshot: &Snapshot, lsn: Lsn) -> Result<Checkpoin
     WalRecord::parse(&record)?.checkpoint().ok_or(Error::NoCheckpoint { lsn })
 }
 
+/// Where a checkpoint says that recovery starts.
+fn redo_point(checkpoint: Checkpoint<'_>) -> Result<Lsn> {
+    let (lsn, redo_lsn) = (checkpoint.lsn(), checkpoint.redo_lsn());
+    if redo_lsn > lsn {
+        return Err(Error::BrokenChain { lsn, target: Some(redo_lsn), fault: ChainFault::Forward });
+    }
+    Ok(redo_lsn)
+}
+
+fn check_kept(lsn: Lsn, first: Lsn) -> Result<()> {
+    if lsn < first { Err(Error::Trimmed { lsn, first }) } else { Ok(()) }
+}
+
 /// The next record of `records` that changed data.
 fn next_data<'r>(records: &mut Iter<'r>) -> Option<Result<WalRecord<'r>>> {
     let is_data = |record: &Record<'_>| RecordType::from_code(record.tag()).is_some_and(RecordType::is_data);
@@ -189,7 +201,7 @@ fn next_data<'r>(records: &mut Iter<'r>) -> Option<Result<WalRecord<'r>>> {
     Some(record.and_then(|record| WalRecord::parse(&record)))
 }
 
-/// The records to be redone for committed transactions. After an error it ends.
+/// The records to be redone for committed transactions.
 #[derive(Debug)]
 pub struct Redo<'r> {
     recovery: &'r Recovery,
@@ -211,7 +223,7 @@ impl<'r> Iterator for Redo<'r> {
 
 impl FusedIterator for Redo<'_> {}
 
-/// All records that changed data. After an error it ends.
+/// All records that changed data.
 #[derive(Debug)]
 pub struct History<'r> {
     records: Iter<'r>,
@@ -227,7 +239,7 @@ impl<'r> Iterator for History<'r> {
 
 impl FusedIterator for History<'_> {}
 
-/// The records of the application's own types. After an error it ends.
+/// The records of the application's own types.
 #[derive(Debug)]
 pub struct PlainRecords<'r> {
     records: Iter<'r>,

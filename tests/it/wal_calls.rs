@@ -71,6 +71,25 @@ fn of_three_transactions_the_aborted_one_is_not_redone() {
 }
 
 #[test]
+fn undo_takes_the_newest_record_of_all_losers_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path());
+    for transaction in [B, A, C] {
+        wal.log_begin(transaction).unwrap();
+    }
+    for (transaction, data) in [(A, "a1"), (B, "b1"), (C, "c1"), (B, "b2"), (A, "a2"), (C, "c2")] {
+        wal.log_insert(transaction, None, PAGE, data.as_bytes()).unwrap();
+    }
+    // What is undone already is passed over, and so is the compensation.
+    wal.log_compensation(A, None, PAGE, Lsn(4), b"undo a2").unwrap();
+    wal.log_commit(C, None).unwrap();
+    drop(wal);
+    let (_wal, recovery) = recover(dir.path(), &small());
+    assert_eq!(list(recovery.undo()), [(7, "b2".into()), (5, "b1".into()), (4, "a1".into())]);
+    assert_eq!(incomplete(&recovery), [A, B]);
+}
+
+#[test]
 fn records_are_read_back_as_they_were_logged() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());

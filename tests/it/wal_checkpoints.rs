@@ -80,26 +80,27 @@ fn the_transactions_of_a_checkpoint_are_incomplete_unless_they_end_later() {
 }
 
 #[test]
-fn a_transaction_that_spans_the_redo_point_is_known_whether_the_checkpoint_lists_it_or_not() {
+fn transactions_that_span_the_redo_point_are_known_whether_the_checkpoint_lists_them_or_not() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
-    for transaction in [A, B] {
+    for (transaction, data) in [(A, "a1"), (B, "b1"), (C, "c1")] {
         wal.log_begin(transaction).unwrap();
-        wal.log_insert(transaction, None, PAGE, b"early").unwrap();
+        wal.log_insert(transaction, None, PAGE, data.as_bytes()).unwrap();
     }
-    // Both have records behind the redo point and before the checkpoint; one ends there.
+    // Two have records behind the redo point and before the checkpoint; one of them ends there.
     let begin = wal.current_lsn();
-    wal.log_update(A, None, PAGE, b"a").unwrap();
-    wal.log_update(B, None, PAGE, b"b").unwrap();
+    wal.log_update(A, None, PAGE, b"a2").unwrap();
+    wal.log_update(B, None, PAGE, b"b2").unwrap();
     wal.log_commit(A, None).unwrap();
     wal.log_checkpoint_from(begin, &[], &[]).unwrap();
+    wal.log_commit(C, None).unwrap();
     drop(wal);
     let (wal, recovery) = recover(dir.path(), &small());
     assert_eq!((recovery.redo_lsn(), incomplete(&recovery)), (begin, vec![B]));
-    assert_eq!(
-        (list(recovery.redo()), list(recovery.undo())),
-        (vec![(5, "a".into())], vec![(6, "b".into()), (4, "early".into())])
-    );
+    // The first had committed before the checkpoint: what it did before the redo point is on disk. The third had not.
+    assert_eq!(list(recovery.redo()), [(6, "c1".into()), (7, "a2".into())]);
+    assert_eq!(lsns(recovery.history()), [7, 8]);
+    assert_eq!(list(recovery.undo()), [(8, "b2".into()), (4, "b1".into())]);
     let refused = wal.log_checkpoint_from(wal.current_lsn().next(), &[], &[]);
     assert!(matches!(refused, Err(Error::NotAppended { .. })), "{refused:?}");
 }

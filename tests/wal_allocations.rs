@@ -15,13 +15,13 @@ const TRANSACTIONS: u64 = 100;
 thread_local! {
     /// Of this thread only: the log's own threads allocate as they like.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
-    static PEAK_BYTES: Cell<i64> = const { Cell::new(0) };
+    static LIVE_BYTES: Cell<isize> = const { Cell::new(0) };
+    static PEAK_BYTES: Cell<isize> = const { Cell::new(0) };
 }
 
 struct Counting;
 
-fn count(bytes: i64) {
+fn count(bytes: isize) {
     let live = LIVE_BYTES.get() + bytes;
     LIVE_BYTES.set(live);
     PEAK_BYTES.set(PEAK_BYTES.get().max(live));
@@ -34,13 +34,13 @@ fn count(bytes: i64) {
 // methods are defined by these two.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
+        count(isize::try_from(layout.size()).unwrap_or(0));
         // SAFETY: the caller keeps the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
+        count(-isize::try_from(layout.size()).unwrap_or(0));
         // SAFETY: as above.
         unsafe { System.dealloc(at, layout) }
     }
@@ -50,7 +50,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Runs `work`; returns its result, how often it allocated, and how many bytes more than before it held at its most.
-fn measure<T>(work: impl FnOnce() -> T) -> (T, u64, i64) {
+fn measure<T>(work: impl FnOnce() -> T) -> (T, u64, isize) {
     let (allocations, live) = (ALLOCATIONS.get(), LIVE_BYTES.get());
     PEAK_BYTES.set(live);
     let result = work();
@@ -97,7 +97,7 @@ fn recovery_allocates_for_transactions_and_not_for_records() {
     let ((wal, recovery), allocations, peak) = measure(|| recover(many.path()));
     assert_eq!(recovery.records_processed(), MANY + TRANSACTIONS + TRANSACTIONS / 2);
     // The log below takes a few for each MiB that it reads to find its end.
-    let per_mib = 8 * (MANY - FEW) * 64 >> 20;
+    let per_mib = (8 * (MANY - FEW) * 64) >> 20;
     let allowed = allocations_few + per_mib;
     assert!(allocations <= allowed, "{allocations} allocations, {allocations_few} with few records");
     assert!(peak < peak_few + (64 << 10), "{peak} bytes, {peak_few} with few records");

@@ -129,7 +129,9 @@ fn a_void_record_is_no_record_to_point_to() {
 #[test]
 fn an_end_without_a_begin_is_refused() {
     for record_type in [RecordType::Commit, RecordType::Abort, RecordType::Compensation] {
-        let error = refusal(|log| drop(Raw::of(A, None).append(log, record_type)));
+        let error = refusal(|log| {
+            Raw::of(A, None).append(log, record_type);
+        });
         assert!(matches!(error, Error::UnknownTransaction { transaction: A, lsn: Some(Lsn(1)) }), "{error:?}");
     }
     let error = refusal(|log| {
@@ -152,7 +154,9 @@ fn a_second_begin_is_refused() {
         begin(log);
     });
     assert!(matches!(error, Error::AlreadyBegun { transaction: A, lsn: Some(Lsn(2)) }), "{error:?}");
-    let error = refusal(|log| drop(Raw::of(A, 1).append(log, RecordType::Begin)));
+    let error = refusal(|log| {
+        Raw::of(A, 1).append(log, RecordType::Begin);
+    });
     assert!(matches!(error, Error::BrokenChain { lsn: Lsn(1), fault: ChainFault::Forward, .. }), "{error:?}");
 }
 

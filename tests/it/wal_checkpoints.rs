@@ -1,5 +1,7 @@
 //! Checkpoints: where recovery starts, what a crash in the middle leaves, and what may be trimmed.
 
+use std::thread::ScopedJoinHandle;
+
 use mapwal::{ActiveTransaction, DirtyPage, Error, Lsn, PageId, RecordType, RecoverFrom, TransactionId};
 
 use crate::wal_support::{A, B, C, PAGE, below, bulk, incomplete, list, lsns, open, recover, small, try_recover};
@@ -282,7 +284,7 @@ fn checkpoints_while_transactions_go_on_miss_none_of_them() {
                 })
             })
             .collect();
-        while !workers.iter().all(|worker| worker.is_finished()) {
+        while !workers.iter().all(ScopedJoinHandle::is_finished) {
             wal.log_checkpoint(&[], &[]).unwrap();
         }
         workers.into_iter().map(|worker| worker.join().unwrap()).sum::<u64>()

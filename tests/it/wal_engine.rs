@@ -189,6 +189,7 @@ impl Engine<'_> {
 /// Of a page whose change is logged only when the callback has returned.
 const UNSETTLED: Lsn = Lsn(u64::MAX);
 
+#[expect(clippy::unnecessary_wraps, reason = "what a roll-back calls returns a result")]
 fn undo(memory: &mut Pages, record: &WalRecord<'_>) -> Result<Vec<u8>, Error> {
     let (key, old, new) = decode(record.data());
     let page = memory.entry(key).or_default();

@@ -7,6 +7,7 @@ use mapwal::{Error, Lsn, PageId, RecordType, WalRecord};
 use crate::wal_support::{PAGE, incomplete, list, lsns, open, recover, small};
 
 /// Data of a compensation for `record`.
+#[expect(clippy::unnecessary_wraps, reason = "what a roll-back calls returns a result")]
 fn undo(record: &WalRecord<'_>) -> Result<Vec<u8>, Error> {
     Ok([b"undo ", record.data()].concat())
 }
@@ -129,12 +130,12 @@ fn an_undo_that_fails_can_go_on_later() {
 
 #[test]
 fn a_dropped_handle_logs_nothing_and_says_so() {
+    static WARNINGS: AtomicUsize = AtomicUsize::new(0);
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
     let mut transaction = wal.begin().unwrap();
     transaction.insert(PAGE, b"row").unwrap();
     let id = transaction.id();
-    static WARNINGS: AtomicUsize = AtomicUsize::new(0);
     let warnings = || WARNINGS.load(Ordering::Relaxed);
     tracing::subscriber::with_default(CountWarnings(&WARNINGS), || {
         wal.begin().unwrap().commit().unwrap();

@@ -35,8 +35,8 @@
 //! copied again. A mapped file gives both, at a price: the log has to know exactly which bytes will never change again,
 //! what the device has really got, and what a torn page looks like. That knowledge is what this crate is about.
 //!
-//! It knows no transactions, and does not say what a record means: that is for the *tag*, a number that each record
-//! carries, and for whoever reads it.
+//! The log does not say what a record means: that is for the *tag*, a number that each record carries, and for whoever
+//! reads it. [`Wal`] is one who does: transactions, checkpoints and recovery over a log.
 //!
 //! # Writing
 //!
@@ -135,3 +135,8 @@ pub mod testing {
     pub use crate::memory::{HeapMemory, Mapping};
     pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Storage, StorageFile};
 }
+
+/// Runs the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -133,7 +133,7 @@ pub use wal::{
 pub mod testing {
     pub use crate::log::testing::open_log;
     pub use crate::memory::{HeapMemory, Mapping};
-    pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Storage, StorageFile};
+    pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile};
 }
 
 /// Runs the examples of the README.

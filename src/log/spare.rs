@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::format::name;
 use crate::segment::prepare::{Prepared, prepare};
+#[cfg(feature = "testing")]
+use crate::storage::Preparation;
 use crate::storage::Storage;
 
 /// Hands out prepared segments.
@@ -57,6 +59,11 @@ impl Spares {
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
         });
+        #[cfg(feature = "testing")]
+        if shared.storage.preparation() != Preparation::Background {
+            shared.prepare_ahead();
+            return Ok(Self { shared, thread: Mutex::new(None) });
+        }
         let worker = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("mapwal-prepare".into()).spawn(move || worker.run())?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
@@ -65,6 +72,10 @@ impl Spares {
     /// The spare; waits for one if there is none. A failure of an earlier attempt is not reported but tried again, so
     /// that a disk that was full is found to have room again.
     pub(crate) fn take(&self) -> Result<Prepared> {
+        #[cfg(feature = "testing")]
+        if self.shared.storage.preparation() != Preparation::Background {
+            return self.shared.take_in_line();
+        }
         let mut state = self.shared.state.lock();
         let mut tried = false;
         loop {
@@ -108,6 +119,31 @@ impl Spares {
     }
 }
 
+/// Without a thread, so that all that happens on a simulated disk happens in one order.
+#[cfg(feature = "testing")]
+impl Shared {
+    fn prepare_ahead(&self) {
+        if self.storage.preparation() == Preparation::Ahead {
+            let number = self.state.lock().next_number;
+            drop(self.attempt(number));
+        }
+    }
+
+    fn take_in_line(&self) -> Result<Prepared> {
+        let mut state = self.state.lock();
+        if state.ready.is_none() {
+            let number = state.next_number;
+            drop(state);
+            state = self.attempt(number);
+        }
+        let failure = state.failure.take();
+        let Some(prepared) = state.ready.take() else { return Err(failure.expect("nobody cancels it")) };
+        drop(state);
+        self.prepare_ahead();
+        Ok(prepared)
+    }
+}
+
 impl Drop for Spares {
     fn drop(&mut self) {
         self.stop();
@@ -127,21 +163,27 @@ impl Shared {
             }
             let number = state.next_number;
             drop(state);
-            let made = prepare(&*self.storage, self.log_id, number, self.segment_size, &self.stopping);
-            state = self.state.lock();
-            state.wanted = false;
-            match made {
-                Ok(prepared) => {
-                    state.next_number = number + 1;
-                    state.ready = prepared;
-                }
-                Err(error) => {
-                    let file = name::segment(number);
-                    tracing::warn!(error = &error as &dyn std::error::Error, file, "cannot prepare a segment");
-                    state.failure = Some(error);
-                }
-            }
+            state = self.attempt(number);
             self.changed.notify_all();
         }
+    }
+
+    /// Prepares segment `number`, and notes how that went.
+    fn attempt(&self, number: u64) -> MutexGuard<'_, State> {
+        let made = prepare(&*self.storage, self.log_id, number, self.segment_size, &self.stopping);
+        let mut state = self.state.lock();
+        state.wanted = false;
+        match made {
+            Ok(prepared) => {
+                state.next_number = number + 1;
+                state.ready = prepared;
+            }
+            Err(error) => {
+                let file = name::segment(number);
+                tracing::warn!(error = &error as &dyn std::error::Error, file, "cannot prepare a segment");
+                state.failure = Some(error);
+            }
+        }
+        state
     }
 }

@@ -29,6 +29,18 @@ pub enum Access {
     Write,
 }
 
+/// Who prepares the next segment, and when.
+#[cfg(feature = "testing")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preparation {
+    /// A thread, as soon as the one before has been taken.
+    Background,
+    /// The thread that has taken the one before, right then.
+    Ahead,
+    /// The thread that needs it.
+    OnDemand,
+}
+
 /// The outcome of [`Storage::lock`].
 #[derive(Debug)]
 pub enum Lock {
@@ -152,6 +164,12 @@ pub trait Storage: Debug + Send + Sync {
 
     /// A number that nobody can predict.
     fn random(&self) -> u64;
+
+    /// Who prepares the next segment, and when. Asked each time.
+    #[cfg(feature = "testing")]
+    fn preparation(&self) -> Preparation {
+        Preparation::Background
+    }
 }
 
 /// One open file.

@@ -5,6 +5,7 @@
 mod archive;
 mod batch;
 mod callbacks;
+mod crashes;
 mod failing;
 mod format;
 mod meta;

@@ -90,12 +90,14 @@ impl HeapMemory {
     }
 
     /// The 8 bytes at word `index`, as they stand in memory.
+    #[inline]
     #[must_use]
     pub fn word(&self, index: usize) -> [u8; 8] {
         u64::to_le(self.words[index].load(Ordering::Acquire)).to_le_bytes()
     }
 
     /// Replaces the 8 bytes at word `index`.
+    #[inline]
     pub fn set_word(&self, index: usize, bytes: [u8; 8]) {
         self.words[index].store(u64::from_le(u64::from_le_bytes(bytes)), Ordering::Release);
     }

@@ -1,0 +1,104 @@
+//! A laboratory for crashes: random histories of a log on a simulated disk, whose power is cut everywhere.
+//!
+//! ```text
+//! cargo run --release --example crash_lab -- --cuts 100000 --seed 1
+//! ```
+//!
+//! Each history follows from its seed alone. The last line counts what was looked at and which rules were broken; the exit
+//! code is 0 if none was.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use parking_lot::Mutex;
+use simulation::{History, Rule, Tally, Violation, run, shrink};
+
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests, which use other parts of it")]
+#[path = "../tests/simulation/mod.rs"]
+mod simulation;
+
+/// How long to look for a shorter history that breaks the same rule.
+const SHRINK_TIME: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Parser)]
+#[command(about = "Cuts the power of a simulated disk under a log, and checks what is left")]
+struct Arguments {
+    /// How many crashes to look at.
+    #[arg(long, default_value_t = 100_000)]
+    cuts: u64,
+    /// The seed of the first history; the ones after it have the numbers that follow.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many threads.
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
+    threads: usize,
+}
+
+/// What all threads have found.
+#[derive(Default)]
+struct Findings {
+    tally: Tally,
+    broken: Option<(History, usize, Violation)>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let began = Instant::now();
+    let (next, stop) = (AtomicU64::new(arguments.seed), AtomicBool::new(false));
+    let findings = Mutex::new(Findings::default());
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads {
+            scope.spawn(|| work(&next, &stop, arguments.cuts, &findings));
+        }
+    });
+    let Findings { tally, broken } = findings.into_inner();
+    let seconds = began.elapsed().as_secs_f64();
+    let last = next.into_inner() - 1;
+    println!(
+        "histories {}..={last}: {} logs damaged, {} failures injected",
+        arguments.seed, tally.damaged, tally.faults
+    );
+    println!("{:.0} crashes a second", tally.cuts as f64 / seconds);
+    if let Some((history, step, violation)) = &broken {
+        report(history, *step, violation);
+    }
+    let count = |rule| u8::from(broken.as_ref().is_some_and(|(.., violation)| violation.rule == rule));
+    println!(
+        "cuts={} acknowledged={} lost={} phantom={} gaps={} false_corruption={} missed_corruption={}",
+        tally.cuts,
+        tally.acknowledged,
+        count(Rule::Lost),
+        count(Rule::Phantom),
+        count(Rule::Gap),
+        count(Rule::FalseCorruption),
+        count(Rule::MissedCorruption),
+    );
+    if broken.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn work(next: &AtomicU64, stop: &AtomicBool, cuts: u64, findings: &Mutex<Findings>) {
+    while !stop.load(Ordering::Relaxed) {
+        let history = History::random(next.fetch_add(1, Ordering::Relaxed));
+        let mut tally = Tally::default();
+        let outcome = run(&history, &mut tally);
+        let mut findings = findings.lock();
+        findings.tally += tally;
+        if let Err((step, violation)) = outcome {
+            stop.store(true, Ordering::Relaxed);
+            findings.broken.get_or_insert((history, step, violation));
+        } else if findings.tally.cuts >= cuts {
+            stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn report(history: &History, step: usize, violation: &Violation) {
+    println!("seed {} breaks a rule at step {step}: {:?}: {}", history.seed, violation.rule, violation.message);
+    let (shortest, violation) = shrink(history, (step, violation.clone()), SHRINK_TIME);
+    println!("shortest history found, with {:?}: {}", violation.rule, violation.message);
+    for step in &shortest.steps {
+        println!("  {step:?}");
+    }
+}

@@ -1,0 +1,431 @@
+//! A directory on a simulated device that loses power, fails, and writes back when it likes.
+//!
+//! All that happens is decided by one seed. A crash does not stop a run: at any operation, before, after or inside of it,
+//! the disk can be asked for what a crash at this moment would leave, as a disk of its own, while the run goes on.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use mapwal::FileKind;
+use mapwal::testing::{Access, DeviceBuffer, Lock, LockGuard, Mapping, Preparation, Storage, StorageFile};
+use parking_lot::Mutex;
+
+use super::directory::{Directory, Names};
+use super::fault::{Fault, Operation};
+use super::image::{AfterEffect, Image, PAGE_BYTES};
+
+/// Which kind of crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// The device keeps what it holds; of the rest, anything may be lost.
+    Power,
+    /// The process dies; the page cache stays.
+    Kill,
+}
+
+/// Is told of what happens while the disk works.
+pub trait Observer: Send + Sync {
+    /// A crash right now would leave `left`.
+    fn crashed(&self, left: SimDisk, crash: Crash);
+
+    /// A mapping is being synced: the bytes that are written have been decided on, and other threads go on.
+    fn syncing(&self);
+}
+
+/// A handle of the disk; clones are the same disk.
+#[derive(Clone)]
+pub struct SimDisk(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    observer: Mutex<Option<Arc<dyn Observer>>>,
+}
+
+struct State {
+    rng: Rng,
+    files: Vec<Image>,
+    directory: Directory,
+    locked: bool,
+    /// In how many of 256 operations the observer is shown a crash.
+    cuts: u8,
+    fault: Option<Fault>,
+    operations: u64,
+}
+
+impl std::fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SimDisk")
+    }
+}
+
+impl SimDisk {
+    /// An empty directory.
+    pub fn new(seed: u64) -> Self {
+        Self::with(Rng::with_seed(seed), Vec::new(), Directory::default())
+    }
+
+    fn with(rng: Rng, files: Vec<Image>, directory: Directory) -> Self {
+        let state = State { rng, files, directory, locked: false, cuts: 0, fault: None, operations: 0 };
+        Self(Arc::new(Inner { state: Mutex::new(state), observer: Mutex::new(None) }))
+    }
+
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        *self.0.observer.lock() = Some(observer);
+    }
+
+    pub fn forget_observer(&self) {
+        *self.0.observer.lock() = None;
+    }
+
+    /// Starts the disk's decisions anew, so that what follows does not depend on what came before.
+    pub fn reseed(&self, seed: u64) {
+        self.0.state.lock().rng = Rng::with_seed(seed);
+    }
+
+    /// In how many of 256 operations a crash is shown to the observer.
+    pub fn show_cuts(&self, cuts: u8) {
+        self.0.state.lock().cuts = cuts;
+    }
+
+    pub fn plan_fault(&self, fault: Option<Fault>) {
+        self.0.state.lock().fault = fault;
+    }
+
+    /// Whether the planned fault has not happened yet.
+    pub fn has_fault(&self) -> bool {
+        self.0.state.lock().fault.is_some()
+    }
+
+    /// Operations so far.
+    pub fn operations(&self) -> u64 {
+        self.0.state.lock().operations
+    }
+
+    /// What a crash right now would leave.
+    pub fn crash(&self, crash: Crash) -> Self {
+        let mut state = self.0.state.lock();
+        let mut rng = state.rng.fork();
+        let (directory, power) = match crash {
+            Crash::Power => (state.directory.after_power_cut(&mut rng), true),
+            Crash::Kill => (state.directory.clone(), false),
+        };
+        let leave = |file: &Image, rng: &mut Rng| if power { file.after_power_cut(rng) } else { file.after_kill() };
+        if !power {
+            let files = state.files.iter().map(|file| leave(file, &mut rng)).collect();
+            return Self::with(rng, files, directory);
+        }
+        let mut names = Names::new();
+        let mut files = Vec::new();
+        for (name, &file) in directory.names() {
+            names.insert(name.clone(), files.len());
+            files.push(leave(&state.files[file], &mut rng));
+        }
+        Self::with(rng, files, Directory::settled(names))
+    }
+
+    /// The process that had the disk open is gone.
+    pub fn process_died(&self) {
+        self.0.state.lock().files.iter_mut().for_each(Image::forget_reverted);
+    }
+
+    /// The segment that holds `word`, at a multiple of 8 bytes, and where. The newest if there are several.
+    pub fn find(&self, word: u64) -> Option<(String, usize)> {
+        let state = self.0.state.lock();
+        let segments = state.directory.names().iter().rev().filter(|(name, _)| name.ends_with(".seg"));
+        let mut found = segments.filter_map(|(name, &file)| Some((name.clone(), state.files[file].find(word)?)));
+        found.next()
+    }
+
+    /// Changes a byte on the device. Nobody may have the disk open.
+    pub fn damage(&self, name: &str, offset: usize, change: impl FnOnce(u8) -> u8) {
+        let mut state = self.0.state.lock();
+        let file = state.directory.names()[name];
+        state.files[file].damage(offset, change);
+    }
+
+    /// Removes a file for good. Nobody may have the disk open.
+    pub fn lose(&self, name: &str) {
+        let mut state = self.0.state.lock();
+        state.directory.remove(name);
+        state.directory.sync();
+    }
+
+    /// Shows a crash to the observer, outside of any operation.
+    pub fn show_cut(&self) {
+        let observer = self.0.observer.lock().clone();
+        if let Some(observer) = observer {
+            let crash = if self.0.state.lock().rng.u8(..) < 32 { Crash::Kill } else { Crash::Power };
+            observer.crashed(self.crash(crash), crash);
+        }
+    }
+
+    /// At the start of each operation. Returns the fault that it shall suffer.
+    fn begin(&self, operation: Operation) -> Option<Fault> {
+        let mut state = self.0.state.lock();
+        state.operations += 1;
+        state.write_back_early();
+        let cut = state.rng.u8(..) < state.cuts >> if operation.is_dull() { 4 } else { 0 };
+        let fault = state.fault.take_if(|fault| fault.is_due(operation));
+        drop(state);
+        if cut {
+            self.show_cut();
+        }
+        fault
+    }
+
+    /// Starts an operation that, when it fails, changes nothing.
+    fn enter(&self, operation: Operation) -> io::Result<()> {
+        self.begin(operation).map_or(Ok(()), |fault| Err(fault.error()))
+    }
+
+    fn file(&self, id: usize) -> Box<dyn StorageFile> {
+        Box::new(SimFile { disk: self.clone(), id })
+    }
+
+    fn id_of(&self, name: &str) -> io::Result<usize> {
+        self.0.state.lock().directory.names().get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Writes the dirty sectors of `pages` in random order, with a crash inside where the observer wants one.
+    fn sync_pages(&self, id: usize, pages: Range<usize>, operation: Operation) -> io::Result<()> {
+        let fault = self.begin(operation);
+        let mut state = self.0.state.lock();
+        let mut sectors = state.files[id].dirty(pages);
+        state.rng.shuffle(&mut sectors);
+        let cut_at = (state.rng.u8(..) < state.cuts).then(|| state.rng.usize(0..=sectors.len()));
+        let (early, late) = sectors.split_at(cut_at.unwrap_or(0));
+        drop(state);
+        self.notify_syncing(operation);
+        let mut failed = fault.as_ref().map(|fault| (fault, sectors.first().copied()));
+        self.write_sectors(id, early, &mut failed);
+        if cut_at.is_some() {
+            self.show_cut();
+        }
+        self.write_sectors(id, late, &mut failed);
+        if let Some(fault) = fault {
+            return Err(fault.error());
+        }
+        self.0.state.lock().files[id].settle_len();
+        Ok(())
+    }
+
+    fn notify_syncing(&self, operation: Operation) {
+        let observer = self.0.observer.lock().clone();
+        if let Some(observer) = observer.filter(|_| operation == Operation::SyncMapping) {
+            observer.syncing();
+        }
+    }
+
+    /// Writes sectors; if the sync fails, at least the first page of it is not written, and others by chance.
+    fn write_sectors(&self, id: usize, sectors: &[usize], failed: &mut Option<(&Fault, Option<usize>)>) {
+        let state = &mut *self.0.state.lock();
+        for &sector in sectors {
+            match failed {
+                Some((fault, first)) if *first == Some(sector) || state.rng.bool() => {
+                    state.files[id].fail_page_of(sector, fault.effect);
+                }
+                _ => state.files[id].write_back(sector),
+            }
+        }
+    }
+}
+
+impl State {
+    /// The kernel may write any dirty sector at any time.
+    fn write_back_early(&mut self) {
+        if self.files.is_empty() || self.rng.u8(..) >= 8 {
+            return;
+        }
+        let id = self.rng.usize(0..self.files.len());
+        let pages = self.files[id].page_count();
+        for sector in self.files[id].dirty(0..pages) {
+            if self.rng.bool() {
+                self.files[id].write_back(sector);
+            }
+        }
+    }
+}
+
+impl Storage for SimDisk {
+    fn path(&self) -> &Path {
+        Path::new("/simulated")
+    }
+
+    fn entries(&self, visit: &mut dyn FnMut(&[u8], FileKind)) -> io::Result<()> {
+        self.enter(Operation::List)?;
+        let names: Vec<String> = self.0.state.lock().directory.names().keys().cloned().collect();
+        names.iter().for_each(|name| visit(name.as_bytes(), FileKind::Regular));
+        Ok(())
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Lock> {
+        self.enter(Operation::Lock)?;
+        let mut state = self.0.state.lock();
+        if !state.directory.names().contains_key(name) {
+            let id = state.files.len();
+            state.files.push(Image::default());
+            state.directory.create(name, id);
+        }
+        if std::mem::replace(&mut state.locked, true) {
+            return Ok(Lock::Busy(None));
+        }
+        Ok(Lock::Held(Box::new(Held(self.clone()))))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
+        self.enter(Operation::Create)?;
+        if self.id_of(name).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let mut state = self.0.state.lock();
+        let id = state.files.len();
+        state.files.push(Image::default());
+        state.directory.create(name, id);
+        drop(state);
+        Ok(self.file(id))
+    }
+
+    fn open(&self, name: &str, _: Access) -> io::Result<Box<dyn StorageFile>> {
+        self.enter(Operation::Open)?;
+        Ok(self.file(self.id_of(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.enter(Operation::Rename)?;
+        self.id_of(from)?;
+        if self.id_of(to).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.0.state.lock().directory.rename(from, to);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.enter(Operation::Remove)?;
+        self.id_of(name)?;
+        self.0.state.lock().directory.remove(name);
+        Ok(())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.enter(Operation::SyncDirectory)?;
+        self.0.state.lock().directory.sync();
+        Ok(())
+    }
+
+    fn load(&self, _: &Mapping, _: Range<usize>) -> io::Result<()> {
+        self.enter(Operation::Load)
+    }
+
+    fn populate(&self, _: &Mapping, _: Range<usize>) -> io::Result<()> {
+        self.enter(Operation::Populate)
+    }
+
+    fn random(&self) -> u64 {
+        self.0.state.lock().rng.u64(..)
+    }
+
+    fn preparation(&self) -> Preparation {
+        if self.0.state.lock().rng.bool() { Preparation::Ahead } else { Preparation::OnDemand }
+    }
+}
+
+#[derive(Debug)]
+struct Held(SimDisk);
+
+impl LockGuard for Held {
+    fn sign(&self) -> io::Result<()> {
+        self.0.enter(Operation::Write)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.state.lock().locked = false;
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    id: usize,
+}
+
+impl SimFile {
+    fn with<T>(&self, look: impl FnOnce(&mut Image) -> T) -> T {
+        look(&mut self.disk.0.state.lock().files[self.id])
+    }
+}
+
+impl StorageFile for SimFile {
+    fn len_bytes(&self) -> io::Result<u64> {
+        self.disk.enter(Operation::Length)?;
+        Ok(self.with(|file| file.len()))
+    }
+
+    fn as_file(&self) -> Option<&std::fs::File> {
+        None
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        if let Some(fault) = self.disk.begin(Operation::Allocate) {
+            // As ext4 does, it leaves what it got.
+            self.with(|file| file.allocate(len / 2));
+            return Err(fault.error());
+        }
+        self.with(|file| file.allocate(len));
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if let Some(fault) = self.disk.begin(Operation::Write) {
+            self.with(|file| file.write(&bytes[..bytes.len() / 2], offset as usize));
+            return Err(fault.error());
+        }
+        self.with(|file| file.write(bytes, offset as usize));
+        Ok(())
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.disk.enter(Operation::Read)?;
+        Ok(self.with(|file| file.read(bytes, offset as usize)))
+    }
+
+    fn read_device_at(&self, buffer: &mut DeviceBuffer, offset: u64) -> io::Result<usize> {
+        self.disk.enter(Operation::ReadDevice)?;
+        Ok(self.with(|file| file.read_device(buffer.bytes_mut(), offset as usize)))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let pages = self.with(|file| file.page_count());
+        self.disk.sync_pages(self.id, 0..pages, Operation::Sync)
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        self.disk.enter(Operation::DropCache)?;
+        // A hint: the kernel may have its reasons not to.
+        if self.disk.0.state.lock().rng.bool() {
+            self.with(Image::drop_cache);
+        }
+        Ok(())
+    }
+
+    fn map(&self, len: u64, _: Access) -> io::Result<Mapping> {
+        self.disk.enter(Operation::Map)?;
+        self.with(|file| {
+            assert_eq!(len, file.len(), "files are mapped as a whole");
+            Ok(Mapping::from_heap(file.cache()))
+        })
+    }
+
+    fn sync_mapping(&self, _: &Mapping, range: Range<usize>) -> io::Result<()> {
+        let pages = range.start / PAGE_BYTES..range.end.div_ceil(PAGE_BYTES);
+        self.disk.sync_pages(self.id, pages, Operation::SyncMapping)
+    }
+}
+
+/// All after-effects of a failed write-back.
+pub const AFTER_EFFECTS: [AfterEffect; 3] = [AfterEffect::Clean, AfterEffect::Lost, AfterEffect::Reverted];

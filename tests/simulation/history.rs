@@ -1,0 +1,143 @@
+//! What is done to a log: steps, each with a seed of its own, so that a history can lose some and keep the rest as it was.
+
+use std::fmt;
+
+use fastrand::Rng;
+
+use super::disk::AFTER_EFFECTS;
+use super::fault::{Failure, Fault, Operation};
+
+/// What one step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Append,
+    Vectored,
+    Batch,
+    InPlace,
+    /// An append that other appends overtake, and that crashes look at while it is not there yet.
+    Hole,
+    Panicking,
+    Meta,
+    Sync,
+    WaitDurable,
+    Rotate,
+    Trim,
+    Truncate,
+    Reset,
+    Read,
+    /// Clean shutdown, and open.
+    Close,
+    /// The process dies, and another opens the log.
+    Kill,
+    /// The power fails, and the log is opened.
+    PowerCut,
+}
+
+impl Action {
+    /// All of them, with how often each is done.
+    const WEIGHTS: [(Self, u32); 17] = [
+        (Self::Append, 30),
+        (Self::Vectored, 4),
+        (Self::Batch, 8),
+        (Self::InPlace, 4),
+        (Self::Hole, 2),
+        (Self::Panicking, 3),
+        (Self::Meta, 7),
+        (Self::Sync, 16),
+        (Self::WaitDurable, 5),
+        (Self::Rotate, 6),
+        (Self::Trim, 4),
+        (Self::Truncate, 5),
+        (Self::Reset, 1),
+        (Self::Read, 2),
+        (Self::Close, 3),
+        (Self::Kill, 2),
+        (Self::PowerCut, 6),
+    ];
+
+    fn random(rng: &mut Rng) -> Self {
+        let total = Self::WEIGHTS.iter().map(|(_, weight)| weight).sum();
+        let mut at = rng.u32(0..total);
+        for (action, weight) in Self::WEIGHTS {
+            match at.checked_sub(weight) {
+                Some(rest) => at = rest,
+                None => return action,
+            }
+        }
+        Self::Append
+    }
+}
+
+/// One step.
+#[derive(Clone)]
+pub struct Step {
+    pub action: Action,
+    pub seed: u64,
+    pub fault: Option<Fault>,
+}
+
+impl Step {
+    pub fn new(action: Action, seed: u64) -> Self {
+        Self { action, seed, fault: None }
+    }
+
+    /// A step that leaves the log open.
+    pub fn random_small(rng: &mut Rng) -> Self {
+        loop {
+            let action = Action::random(rng);
+            if !matches!(action, Action::Close | Action::Kill | Action::PowerCut) {
+                return Self::new(action, rng.u64(..));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}#{:x}", self.action, self.seed)?;
+        match &self.fault {
+            None => Ok(()),
+            Some(fault) => write!(f, " with {fault:?}"),
+        }
+    }
+}
+
+/// Steps from an empty directory on.
+#[derive(Debug, Clone)]
+pub struct History {
+    pub seed: u64,
+    pub steps: Vec<Step>,
+}
+
+impl History {
+    /// A random history. One in four meets failing operations as well.
+    pub fn random(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let is_faulty = rng.u8(..) < 64;
+        let count = rng.usize(4..40);
+        let steps = (0..count).map(|_| {
+            let fault = (is_faulty && rng.u8(..) < 40).then(|| random_fault(&mut rng));
+            Step { action: Action::random(&mut rng), seed: rng.u64(..), fault }
+        });
+        let steps = steps.collect();
+        Self { seed, steps }
+    }
+}
+
+fn random_fault(rng: &mut Rng) -> Fault {
+    const KINDS: [Operation; 9] = [
+        Operation::SyncMapping,
+        Operation::SyncMapping,
+        Operation::SyncMapping,
+        Operation::Sync,
+        Operation::SyncDirectory,
+        Operation::Allocate,
+        Operation::Write,
+        Operation::Rename,
+        Operation::Remove,
+    ];
+    let only = if rng.bool() { Some(KINDS[rng.usize(0..KINDS.len())]) } else { None };
+    let after = if only.is_some() { rng.u64(0..3) } else { rng.u64(0..40) };
+    let failure = if rng.u8(..) < 64 { Failure::DiskFull } else { Failure::Io };
+    Fault { after, only, failure, effect: AFTER_EFFECTS[rng.usize(0..AFTER_EFFECTS.len())] }
+}

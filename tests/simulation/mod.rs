@@ -1,0 +1,18 @@
+//! Crashes, simulated: a disk that loses power at any moment, a model of what must survive, and histories at random.
+//!
+//! `docs/design/crash-testing.md` explains the rules.
+
+mod damage;
+mod directory;
+mod disk;
+mod fault;
+mod history;
+mod image;
+mod model;
+mod run;
+mod shrink;
+
+pub use history::History;
+pub use model::{Rule, Violation};
+pub use run::{Tally, run};
+pub use shrink::shrink;

@@ -1,0 +1,606 @@
+//! Doing a history to a log on a simulated disk, and looking at every crash that the disk shows.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
+
+use fastrand::Rng;
+use mapwal::testing::open_log;
+use mapwal::{Error, Log, Lsn, Options};
+use parking_lot::Mutex;
+
+use super::damage;
+use super::disk::{Crash, Observer, SimDisk};
+use super::history::{Action, History, Step};
+use super::model::{Entry, Model, Observed, Rule, SLOTS, Violation, meta_value, payload, tag};
+
+/// The smallest segments, so that little data makes many.
+pub const SEGMENT_BYTES: u64 = 64 << 10;
+/// In how many of 256 operations a crash is looked at: in the history itself, in what follows one of its crashes, ...
+const CUTS: [u8; 4] = [48, 14, 4, 0];
+
+/// What was looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    /// Crashes.
+    pub cuts: u64,
+    /// Records that had been acknowledged, over all crashes.
+    pub acknowledged: u64,
+    /// Damaged logs.
+    pub damaged: u64,
+    /// Failures injected.
+    pub faults: u64,
+}
+
+/// A crash to be looked at.
+struct Cut {
+    crash: Crash,
+    disk: SimDisk,
+    model: Model,
+}
+
+/// What the disk tells the run.
+struct Watch {
+    model: Mutex<Model>,
+    cuts: Mutex<Vec<Cut>>,
+    log: Mutex<Weak<Log>>,
+    /// In front of this entry one is still being copied.
+    hole: Mutex<Option<usize>>,
+    /// In how many of 256 syncs others append meanwhile.
+    busy: AtomicU8,
+    rng: Mutex<Rng>,
+    /// A sync has failed: what is in the page cache may go at any time.
+    failed: AtomicBool,
+}
+
+impl Observer for Watch {
+    fn crashed(&self, left: SimDisk, crash: Crash) {
+        let log = self.log.lock().upgrade();
+        let mut model = self.model.lock().clone();
+        if crash == Crash::Power || self.failed.load(Ordering::Relaxed) {
+            model.forget_published();
+        } else if log.is_some() {
+            model.published_survive(*self.hole.lock());
+        }
+        if let Some(log) = log {
+            model.acknowledge_to(log.durable_lsn().0);
+        }
+        self.cuts.lock().push(Cut { crash, disk: left, model });
+    }
+
+    fn syncing(&self) {
+        let busy = self.busy.load(Ordering::Relaxed);
+        let mut rng = self.rng.lock().fork();
+        let Some(log) = self.log.lock().upgrade().filter(|_| rng.u8(..) < busy) else { return };
+        for _ in 0..rng.u8(1..3) {
+            let len = random_len(&mut rng).min(600);
+            let id = self.submit_record(len);
+            if log.append(tag(id), &payload(id, len)).is_err() {
+                self.model.lock().withdraw(1);
+            }
+        }
+    }
+}
+
+impl Watch {
+    fn new(model: Model) -> Self {
+        Self {
+            model: Mutex::new(model),
+            cuts: Mutex::default(),
+            log: Mutex::default(),
+            hole: Mutex::default(),
+            busy: AtomicU8::new(0),
+            rng: Mutex::new(Rng::with_seed(0)),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// One more record, about to be appended.
+    fn submit_record(&self, len: usize) -> u64 {
+        let mut model = self.model.lock();
+        let id = model.fresh_id();
+        model.submit(&[Entry::Record { id, len: len as u32, continues: false }]);
+        id
+    }
+}
+
+fn random_len(rng: &mut Rng) -> usize {
+    match rng.u8(..) {
+        0..24 => rng.usize(0..8),
+        24..208 => rng.usize(8..200),
+        208..240 => rng.usize(200..2000),
+        240..254 => rng.usize(2000..12_000),
+        _ => rng.usize(12_000..50_000),
+    }
+}
+
+/// A log on a disk, and what it must hold.
+struct Run<'t> {
+    disk: SimDisk,
+    watch: Arc<Watch>,
+    log: Option<Arc<Log>>,
+    rng: Rng,
+    depth: usize,
+    /// The step under way has an operation fail.
+    is_faulty: bool,
+    tally: &'t mut Tally,
+}
+
+/// Does `history`; returns the number of the step that broke a rule.
+pub fn run(history: &History, tally: &mut Tally) -> Result<(), (usize, Violation)> {
+    let disk = SimDisk::new(history.seed);
+    let mut run = Run::new(disk, Model::new(), history.seed, 0, tally);
+    run.open(true).map_err(|violation| (0, violation))?;
+    for (index, step) in history.steps.iter().enumerate() {
+        run.step(step).map_err(|violation| (index, violation))?;
+    }
+    Ok(())
+}
+
+/// Looks at what a crash has left.
+fn look(cut: Cut, seed: u64, depth: usize, tally: &mut Tally) -> Result<(), Violation> {
+    tally.cuts += 1;
+    tally.acknowledged += cut.model.acknowledged_lsn() - cut.model.first_lsn().min(cut.model.acknowledged_lsn());
+    let mut rng = Rng::with_seed(seed);
+    let mut run = Run::new(cut.disk, cut.model, rng.u64(..), depth, tally);
+    run.open(cut.crash == Crash::Power).map_err(|violation| violation.after(cut.crash, depth))?;
+    match rng.u8(0..8) {
+        0 => run.step(&Step::new(Action::Kill, rng.u64(..))),
+        1 => run.step(&Step::new(Action::PowerCut, rng.u64(..))),
+        2 | 3 => {
+            for _ in 0..rng.u8(1..5) {
+                run.step(&Step::random_small(&mut rng))?;
+            }
+            run.step(&Step::new(Action::PowerCut, rng.u64(..)))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl<'t> Run<'t> {
+    fn new(disk: SimDisk, model: Model, seed: u64, depth: usize, tally: &'t mut Tally) -> Self {
+        let watch = Arc::new(Watch::new(model));
+        disk.observe(Arc::clone(&watch) as Arc<dyn Observer>);
+        disk.reseed(seed);
+        Self { disk, watch, log: None, rng: Rng::with_seed(seed), depth, is_faulty: false, tally }
+    }
+
+    fn log(&self) -> Arc<Log> {
+        Arc::clone(self.log.as_ref().expect("a run keeps its log open"))
+    }
+
+    /// Opens the log and checks what is in it. After a crash of the system, a crash inside of the open changes nothing.
+    fn open(&mut self, power_cut: bool) -> Result<(), Violation> {
+        self.watch.failed.store(false, Ordering::Relaxed);
+        self.disk.show_cuts(CUTS[self.depth]);
+        let opened = self.try_open();
+        self.disk.show_cuts(0);
+        let log = match opened {
+            Ok(log) => log,
+            Err(error) if self.meets_fault(&error) => {
+                self.disk.plan_fault(None);
+                self.look_at_cuts()?;
+                self.disk.process_died();
+                return self.open(false);
+            }
+            Err(error) => return Err(unusable("open", &error)),
+        };
+        let observed = Observed::read(&log).map_err(|error| unusable("read", &error))?;
+        self.watch.model.lock().recovered(&observed, power_cut)?;
+        if power_cut {
+            let model = self.watch.model.lock().clone();
+            self.watch.cuts.lock().iter_mut().for_each(|cut| cut.model = model.clone());
+        }
+        *self.watch.log.lock() = Arc::downgrade(&log);
+        self.log = Some(log);
+        self.look_at_cuts()
+    }
+
+    fn try_open(&self) -> mapwal::Result<Arc<Log>> {
+        let options = Options::new().segment_size_bytes(SEGMENT_BYTES);
+        // SAFETY: only this log touches the disk's mappings while it is open; crashes are looked at on copies.
+        #[expect(unsafe_code, reason = "opening a log is unsafe")]
+        let log = unsafe { open_log(Arc::new(self.disk.clone()), &options) };
+        log.map(Arc::new)
+    }
+
+    /// Whether an error is one that was injected, and not one that says that the log is damaged.
+    fn meets_fault(&mut self, error: &Error) -> bool {
+        let injected = matches!(error, Error::Io { .. } | Error::NoSpace { .. } | Error::Poisoned { .. });
+        let happened = self.is_faulty && !self.disk.has_fault();
+        let failed = self.watch.failed.fetch_or(happened, Ordering::Relaxed);
+        injected && (happened || failed)
+    }
+
+    /// Does one step, with crashes before, in and behind it, and looks at all of them.
+    fn step(&mut self, step: &Step) -> Result<(), Violation> {
+        let mut rng = Rng::with_seed(step.seed);
+        self.disk.reseed(rng.u64(..));
+        *self.watch.rng.lock() = rng.fork();
+        self.rng = rng.fork();
+        self.is_faulty = step.fault.is_some();
+        self.disk.plan_fault(step.fault.clone());
+        self.disk.show_cuts(CUTS[self.depth]);
+        let done = self.act(step.action, &mut rng);
+        self.disk.show_cuts(0);
+        if let Err(failed) = done {
+            self.fail(failed)?;
+        } else if rng.u8(..) < CUTS[self.depth] {
+            self.disk.show_cut();
+        }
+        if step.fault.is_some() && !self.disk.has_fault() {
+            self.tally.faults += 1;
+        }
+        self.disk.plan_fault(None);
+        self.look_at_cuts()
+    }
+
+    fn look_at_cuts(&mut self) -> Result<(), Violation> {
+        let cuts = std::mem::take(&mut *self.watch.cuts.lock());
+        for cut in cuts {
+            look(cut, self.rng.u64(..), (self.depth + 1).min(CUTS.len() - 1), self.tally)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action, rng: &mut Rng) -> Result<(), Failed> {
+        match action {
+            Action::Append => self.append(rng, |log, id, bytes| log.append(tag(id), bytes)),
+            Action::Vectored => self.append(rng, |log, id, bytes| {
+                let (front, back) = bytes.split_at(bytes.len() / 3);
+                log.append_vectored(tag(id), &[front, &[], back])
+            }),
+            Action::InPlace => self.append(rng, |log, id, bytes| {
+                log.append_with(tag(id), bytes.len(), |place| place.copy_from_slice(bytes))
+            }),
+            Action::Hole => self.append_with_hole(rng),
+            Action::Panicking => self.append_void(rng),
+            Action::Batch => self.append_batch(rng),
+            Action::Meta => self.put_meta(rng),
+            Action::Sync => self.sync(rng),
+            Action::WaitDurable => self.wait_durable(rng),
+            Action::Rotate => self.log().rotate().map_err(|error| Failed::new(action, error)),
+            Action::Trim => self.trim(rng),
+            Action::Truncate => self.truncate(rng),
+            Action::Reset => self.reset(rng),
+            Action::Read => self.read().map_err(Failed::Broken),
+            Action::Close => self.close(),
+            Action::Kill => self.kill().map_err(Failed::Broken),
+            Action::PowerCut => self.power_cut(rng).map_err(Failed::Broken),
+        }
+    }
+
+    fn append(
+        &mut self,
+        rng: &mut Rng,
+        append: impl FnOnce(&Log, u64, &[u8]) -> mapwal::Result<Lsn>,
+    ) -> Result<(), Failed> {
+        let len = random_len(rng);
+        let expected = self.watch.model.lock().next_lsn();
+        let id = self.watch.submit_record(len);
+        let appended = append(&self.log(), id, &payload(id, len));
+        self.appended(Action::Append, 1, expected, appended)
+    }
+
+    /// An append of `count` entries has come back.
+    fn appended(
+        &mut self,
+        action: Action,
+        count: usize,
+        expected: u64,
+        appended: mapwal::Result<Lsn>,
+    ) -> Result<(), Failed> {
+        match appended {
+            Ok(lsn) if lsn.0 == expected => Ok(()),
+            Ok(lsn) => {
+                let message = format!("appended as record {lsn}, not {expected}");
+                Err(Failed::Broken(Violation::new(Rule::Gap, message)))
+            }
+            Err(error) => {
+                self.watch.model.lock().withdraw(count);
+                Err(Failed::new(action, error))
+            }
+        }
+    }
+
+    fn append_batch(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let count = rng.usize(1..6);
+        let mut model = self.watch.model.lock();
+        let records: Vec<(u64, usize)> = (0..count).map(|_| (model.fresh_id(), random_len(rng).min(9000))).collect();
+        let entry = |(index, &(id, len)): (usize, &(u64, usize))| Entry::Record {
+            id,
+            len: len as u32,
+            continues: index + 1 < count,
+        };
+        let entries: Vec<Entry> = records.iter().enumerate().map(entry).collect();
+        let expected = model.next_lsn();
+        model.submit(&entries);
+        drop(model);
+        let payloads: Vec<(u16, Vec<u8>)> = records.iter().map(|&(id, len)| (tag(id), payload(id, len))).collect();
+        let batch: Vec<(u16, &[u8])> = payloads.iter().map(|(tag, bytes)| (*tag, &bytes[..])).collect();
+        let appended = self.log().append_batch(&batch).map(|range| range.start);
+        self.appended(Action::Batch, count, expected, appended)
+    }
+
+    /// Another thread appends, and the power fails, while a record is being copied.
+    fn append_with_hole(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let len = rng.usize(8..100);
+        let expected = self.watch.model.lock().next_lsn();
+        let hole = self.watch.model.lock().submitted();
+        let id = self.watch.submit_record(len);
+        let log = self.log();
+        let (watch, disk) = (&*self.watch, &self.disk);
+        let (first, second) = (rng.bool(), rng.bool());
+        let appended = log.append_with(tag(id), len, |place| {
+            *watch.hole.lock() = Some(hole);
+            place.copy_from_slice(&payload(id, len));
+            if first {
+                disk.show_cut();
+            }
+            let (behind, len) = (watch.submit_record(30), 30);
+            let append = || log.append(tag(behind), &payload(behind, len));
+            let overtook = std::thread::scope(|scope| scope.spawn(append).join().expect("an append does not panic"));
+            if overtook.is_err() {
+                watch.model.lock().withdraw(1);
+            } else if second {
+                disk.show_cut();
+            }
+        });
+        *watch.hole.lock() = None;
+        self.appended(Action::Hole, 1, expected, appended)
+    }
+
+    fn append_void(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let len = random_len(rng).min(500);
+        self.watch.model.lock().submit(&[Entry::Void]);
+        let log = self.log();
+        let append = || {
+            log.append_with(0, len, |place| {
+                place.fill(0xee);
+                // Without the panic hook, which would print.
+                resume_unwind(Box::new(()));
+            })
+        };
+        match catch_unwind(AssertUnwindSafe(append)) {
+            Err(_) => Ok(()),
+            Ok(Ok(_)) => unreachable!("the closure panics"),
+            Ok(Err(error)) => {
+                self.watch.model.lock().withdraw(1);
+                Err(Failed::new(Action::Panicking, error))
+            }
+        }
+    }
+
+    fn put_meta(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let slot = rng.usize(0..SLOTS);
+        let mut model = self.watch.model.lock();
+        let id = model.fresh_id();
+        model.submit(&[Entry::Meta { slot, id }]);
+        drop(model);
+        self.log().put_meta(slot, &meta_value(id)).map_err(|error| {
+            self.watch.model.lock().withdraw(1);
+            Failed::new(Action::Meta, error)
+        })
+    }
+
+    fn sync(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let submitted = self.watch.model.lock().submitted();
+        self.watch.busy.store(if rng.bool() { 96 } else { 0 }, Ordering::Relaxed);
+        let synced = self.log().sync();
+        self.watch.busy.store(0, Ordering::Relaxed);
+        let durable = synced.map_err(|error| Failed::new(Action::Sync, error))?;
+        let mut model = self.watch.model.lock();
+        model.acknowledge(submitted);
+        model.acknowledge_to(durable.0);
+        Ok(())
+    }
+
+    fn wait_durable(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let (first, next) = {
+            let model = self.watch.model.lock();
+            (model.first_lsn(), model.next_lsn())
+        };
+        if first == next {
+            return Ok(());
+        }
+        let lsn = rng.u64(first..next);
+        self.watch.busy.store(64, Ordering::Relaxed);
+        let waited = self.log().wait_durable(Lsn(lsn));
+        self.watch.busy.store(0, Ordering::Relaxed);
+        waited.map_err(|error| Failed::new(Action::WaitDurable, error))?;
+        self.watch.model.lock().acknowledge_to(lsn);
+        Ok(())
+    }
+
+    fn trim(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let log = self.log();
+        let (lsn, before) = {
+            let mut model = self.watch.model.lock();
+            let lsn = rng.u64(log.first_lsn().0..=model.next_lsn());
+            (lsn, model.begin_trim(lsn))
+        };
+        let dropped = log.trim_before(Lsn(lsn)).map_err(|error| Failed::new(Action::Trim, error))?;
+        if dropped == 0 {
+            self.watch.model.lock().undo_trim(before);
+            return Ok(());
+        }
+        let first = log.first_lsn().0;
+        if first > lsn {
+            let message = format!("trimmed to {first}, asked for {lsn}");
+            return Err(Failed::Broken(Violation::new(Rule::Lost, message)));
+        }
+        self.watch.model.lock().settle_first(first);
+        Ok(())
+    }
+
+    fn truncate(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let lsn = {
+            let mut model = self.watch.model.lock();
+            let (first, next) = (self.log().first_lsn().0, model.next_lsn());
+            let lsn = rng.u64(first.max(next.saturating_sub(12))..=next) - 1;
+            if lsn + 1 >= next {
+                // Drops nothing.
+                drop(model);
+                return self.log().truncate_after(Lsn(lsn)).map_err(|error| Failed::new(Action::Truncate, error));
+            }
+            model.begin_truncate(lsn);
+            lsn
+        };
+        let truncated = self.log().truncate_after(Lsn(lsn));
+        self.replaced(Action::Truncate, truncated)
+    }
+
+    fn reset(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let lsn = {
+            let mut model = self.watch.model.lock();
+            let next = model.next_lsn();
+            let lsn = rng.u64(next.saturating_sub(10).max(1)..next + 10);
+            model.begin_reset(lsn);
+            lsn
+        };
+        let reset = self.log().reset_to(Lsn(lsn));
+        self.replaced(Action::Reset, reset)
+    }
+
+    fn replaced(&mut self, action: Action, replaced: mapwal::Result<()>) -> Result<(), Failed> {
+        match replaced {
+            Ok(()) => {
+                self.watch.model.lock().end_replace(true);
+                Ok(())
+            }
+            Err(error) => Err(Failed::new(action, error)),
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Violation> {
+        let observed = Observed::read(&self.log()).map_err(|error| unusable("read", &error))?;
+        self.watch.model.lock().check_running(&observed)
+    }
+
+    fn close(&mut self) -> Result<(), Failed> {
+        let submitted = self.watch.model.lock().submitted();
+        let log = self.log.take().expect("a run keeps its log open");
+        let log = Arc::into_inner(log).expect("nobody else holds it");
+        let closed = log.close();
+        if closed.is_ok() {
+            self.watch.model.lock().acknowledge(submitted);
+        }
+        self.disk.process_died();
+        self.disk.show_cuts(0);
+        self.look_at_cuts().map_err(Failed::Broken)?;
+        match closed {
+            Ok(()) => {}
+            Err(error) if self.meets_fault(&error) => {}
+            Err(error) => return Err(Failed::Broken(unusable("close", &error))),
+        }
+        if self.rng.u8(..) < 64 {
+            self.damage().map_err(Failed::Broken)?;
+        }
+        self.open(false).map_err(Failed::Broken)
+    }
+
+    fn drop_log(&mut self) {
+        self.log = None;
+        self.disk.process_died();
+    }
+
+    fn kill(&mut self) -> Result<(), Violation> {
+        self.drop_log();
+        let mut model = self.watch.model.lock();
+        if self.watch.failed.load(Ordering::Relaxed) {
+            model.forget_published();
+        } else {
+            model.published_survive(None);
+        }
+        drop(model);
+        self.open(false)
+    }
+
+    fn power_cut(&mut self, rng: &mut Rng) -> Result<(), Violation> {
+        let left = self.disk.crash(Crash::Power);
+        self.drop_log();
+        self.disk.forget_observer();
+        left.observe(Arc::clone(&self.watch) as Arc<dyn Observer>);
+        self.disk = left;
+        self.look_at_cuts()?;
+        self.watch.model.lock().forget_published();
+        if rng.bool() {
+            self.damage()?;
+        }
+        self.open(true)
+    }
+
+    /// Looks at what becomes of a damaged copy of the disk.
+    fn damage(&mut self) -> Result<(), Violation> {
+        let seed = self.rng.u64(..);
+        let copy = self.disk.crash(Crash::Power);
+        let looked = damage::look(&copy, &self.watch.model.lock().clone(), seed)?;
+        self.tally.damaged += u64::from(looked);
+        Ok(())
+    }
+
+    /// A step has failed. That is as it should be if an operation was made to fail.
+    fn fail(&mut self, failed: Failed) -> Result<(), Violation> {
+        let (action, error) = match failed {
+            Failed::Broken(violation) => return Err(violation),
+            Failed::Refused(action, error) => (action, error),
+        };
+        if !self.meets_fault(&error) {
+            return Err(unusable(&format!("{action:?}"), &error));
+        }
+        self.disk.plan_fault(None);
+        if self.log.is_none() {
+            return Ok(());
+        }
+        let log = self.log();
+        if matches!(error, Error::Poisoned { .. }) {
+            let acknowledged =
+                log.sync().is_ok() || log.append(0, b"x").is_ok() || log.wait_durable(log.durable_lsn()).is_ok();
+            if acknowledged {
+                return Err(Violation::new(Rule::Lost, "acknowledged after a failed sync"));
+            }
+            drop(log);
+            self.look_at_cuts()?;
+            self.drop_log();
+            return self.open(false);
+        }
+        let mut model = self.watch.model.lock();
+        match action {
+            Action::Truncate | Action::Reset => {
+                let took_effect = log.next_lsn().0 != model.next_lsn();
+                model.end_replace(took_effect);
+            }
+            Action::Trim => {
+                // Some of the files may be gone: how far is up to the next crash.
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Why a step did not come to its end.
+enum Failed {
+    /// The log refused.
+    Refused(Action, Error),
+    Broken(Violation),
+}
+
+impl Failed {
+    fn new(action: Action, error: Error) -> Self {
+        Self::Refused(action, error)
+    }
+}
+
+fn unusable(operation: &str, error: &Error) -> Violation {
+    Violation::new(Rule::FalseCorruption, format!("cannot {operation}: {error} ({error:?})"))
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.cuts += other.cuts;
+        self.acknowledged += other.acknowledged;
+        self.damaged += other.damaged;
+        self.faults += other.faults;
+    }
+}

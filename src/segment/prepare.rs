@@ -107,6 +107,8 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Prepared> {
         let path = storage.path().join(&name);
         move |source| Error::io(operation, &path, source)
     };
+    // A process may have died between naming it and making the name durable.
+    storage.sync_directory().map_err(failed("sync the directory of"))?;
     let file: Arc<dyn StorageFile> = storage.open(&name, Access::Write).map_err(failed("open"))?.into();
     refresh(&*file, segment_header::LEN as u64, size).map_err(failed("write"))?;
     let mapping = file.map(size, Access::Write).map_err(failed("map"))?;

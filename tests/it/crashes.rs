@@ -1,8 +1,54 @@
 //! What a crash leaves, and what the next open makes of it.
 
-use mapwal::Lsn;
+use std::sync::Arc;
 
+use mapwal::testing::open_log;
+use mapwal::{Log, Lsn};
+use parking_lot::Mutex;
+
+use crate::simulation::{Crash, Observer, SimDisk};
 use crate::support::{open, small};
+
+/// Opens a log on a disk that only this test has.
+fn open_simulated(disk: &SimDisk) -> Log {
+    // SAFETY: nobody else touches the disk's mappings.
+    unsafe { open_log(Arc::new(disk.clone()), &small()) }.expect("the log opens")
+}
+
+/// Keeps what the death of the process would have left at each operation.
+#[derive(Default)]
+struct Deaths(Mutex<Vec<SimDisk>>);
+
+impl Observer for Deaths {
+    fn crashed(&self, left: SimDisk, crash: Crash) {
+        if crash == Crash::Kill {
+            self.0.lock().push(left);
+        }
+    }
+
+    fn syncing(&self) {}
+}
+
+#[test]
+fn what_is_acknowledged_after_the_death_of_a_process_survives_a_power_cut() {
+    for seed in 0..30 {
+        let (disk, deaths) = (SimDisk::new(seed), Arc::new(Deaths::default()));
+        disk.observe(Arc::clone(&deaths) as Arc<dyn Observer>);
+        disk.show_cuts(255);
+        let log = open_simulated(&disk);
+        log.append(1, b"first").unwrap();
+        log.rotate().unwrap();
+        drop(log);
+        for (at, left) in std::mem::take(&mut *deaths.0.lock()).into_iter().enumerate() {
+            let log = open_simulated(&left);
+            let lsn = log.append(2, b"acknowledged").unwrap();
+            log.sync().unwrap();
+            let log = open_simulated(&left.crash(Crash::Power));
+            let record = log.get(lsn).unwrap_or_else(|error| panic!("seed {seed}, death {at}: {error}"));
+            assert_eq!(record.unwrap().payload(), b"acknowledged");
+        }
+    }
+}
 
 #[test]
 fn a_log_that_was_trimmed_to_nothing_survives_crashes_in_a_row() {

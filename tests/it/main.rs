@@ -15,6 +15,9 @@ mod reader;
 mod reopening;
 mod replica;
 mod scratch;
+#[allow(dead_code, reason = "shared with the crash laboratory, which uses other parts of it")]
+#[path = "../simulation/mod.rs"]
+mod simulation;
 mod stats;
 mod support;
 mod tidy;

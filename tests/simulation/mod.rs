@@ -12,6 +12,7 @@ mod model;
 mod run;
 mod shrink;
 
+pub use disk::{Crash, Observer, SimDisk};
 pub use history::History;
 pub use model::{Rule, Violation};
 pub use run::{Tally, run};

@@ -15,7 +15,7 @@ use clap::Parser;
 use parking_lot::Mutex;
 use simulation::{History, Rule, Tally, Violation, run, shrink};
 
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests, which use other parts of it")]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "shared with the tests, which use other parts of it")]
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
 

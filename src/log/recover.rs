@@ -4,7 +4,7 @@
 
 use super::evidence::{self, Claim};
 use crate::error::{Corruption, Damage, Error, Result};
-use crate::format::frame::{Frame, FrameKind};
+use crate::format::frame::{self, Frame, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::walk::{Check, Place, Walk};
@@ -121,13 +121,13 @@ impl Recovery<'_> {
         let path = self.storage.path().join(name::segment(link.info.number));
         file.sync().map_err(|source| Error::io("sync", &path, source))?;
         let walked = self.walk(link, &region, limit.min(region.len()))?;
-        if link.end.is_none() && walked.last_kind == FrameKind::Close {
-            return Ok(walked);
-        }
-        // The device is believed, not the cache: an earlier sync may have failed and left pages that only look clean.
+        // The device is believed, not the cache: an earlier sync may have failed and left pages that only look clean. A
+        // close stands behind what has been synced without an error, so only the close itself is in doubt.
         let end = walked.place.offset;
-        self.bytes_scanned += end as u64;
-        match evidence::first_difference(&*file, &path, &region, segment_header::LEN, end)? {
+        let closed = link.end.is_none() && walked.last_kind == FrameKind::Close;
+        let start = if closed { end - frame::HEADER_LEN } else { segment_header::LEN };
+        self.bytes_scanned += (end - start) as u64;
+        match evidence::first_difference(&*file, &path, &region, start, end)? {
             None => Ok(walked),
             Some(difference) => {
                 let mut walked = self.walk(link, &region, difference)?;

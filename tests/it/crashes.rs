@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use mapwal::testing::open_log;
-use mapwal::{Log, Lsn};
+use mapwal::{Error, Log, Lsn};
 use parking_lot::Mutex;
 
-use crate::simulation::{Crash, Observer, SimDisk};
+use crate::simulation::{AFTER_EFFECTS, Crash, Failure, Fault, Observer, Operation, SimDisk};
 use crate::support::{open, small};
 
 /// Opens a log on a disk that only this test has.
@@ -61,5 +61,23 @@ fn a_log_that_was_trimmed_to_nothing_survives_crashes_in_a_row() {
     for _ in 0..3 {
         let log = open(dir.path(), &small());
         assert_eq!((log.first_lsn(), log.next_lsn()), (Lsn(2), Lsn(2)));
+    }
+}
+
+#[test]
+fn a_close_that_could_not_be_synced_does_not_count() {
+    for (seed, effect) in (0..20).flat_map(|seed| AFTER_EFFECTS.map(|effect| (seed, effect))) {
+        let disk = SimDisk::new(seed);
+        let log = open_simulated(&disk);
+        log.append(1, b"first").unwrap();
+        let fault = Fault { after: 1, only: Some(Operation::SyncMapping), failure: Failure::Io, effect };
+        disk.plan_fault(Some(fault));
+        assert!(matches!(log.close(), Err(Error::Poisoned { .. })));
+        disk.process_died();
+        let log = open_simulated(&disk);
+        log.append(2, b"second").unwrap();
+        log.sync().unwrap();
+        let log = open_simulated(&disk.crash(Crash::Power));
+        assert_eq!(log.get(Lsn(2)).unwrap().unwrap().payload(), b"second", "seed {seed}, {effect:?}");
     }
 }

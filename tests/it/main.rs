@@ -15,7 +15,7 @@ mod reader;
 mod reopening;
 mod replica;
 mod scratch;
-#[allow(dead_code, reason = "shared with the crash laboratory, which uses other parts of it")]
+#[allow(dead_code, unused_imports, reason = "shared with the crash laboratory, which uses other parts of it")]
 #[path = "../simulation/mod.rs"]
 mod simulation;
 mod stats;

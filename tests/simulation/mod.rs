@@ -12,7 +12,8 @@ mod model;
 mod run;
 mod shrink;
 
-pub use disk::{Crash, Observer, SimDisk};
+pub use disk::{AFTER_EFFECTS, Crash, Observer, SimDisk};
+pub use fault::{Failure, Fault, Operation};
 pub use history::History;
 pub use model::{Rule, Violation};
 pub use run::{Tally, run};

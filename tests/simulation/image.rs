@@ -60,7 +60,7 @@ impl Image {
             self.device.resize((len as usize).div_ceil(PAGE_BYTES), None);
             if let Some(old) = self.cache.take() {
                 let grown = self.cache();
-                (0..old.len() / WORD_BYTES).for_each(|word| grown.set_word(word, old.word(word)));
+                (0..old.len_bytes() / WORD_BYTES).for_each(|word| grown.set_word(word, old.word(word)));
             }
         }
     }
@@ -213,8 +213,8 @@ impl Image {
     pub fn after_kill(&self) -> Self {
         let mut left = self.clone();
         if let Some(cache) = &self.cache {
-            let copy = HeapMemory::zeroed(cache.len());
-            (0..cache.len() / WORD_BYTES).for_each(|word| copy.set_word(word, cache.word(word)));
+            let copy = HeapMemory::zeroed(cache.len_bytes());
+            (0..cache.len_bytes() / WORD_BYTES).for_each(|word| copy.set_word(word, cache.word(word)));
             left.cache = Some(Arc::new(copy));
         }
         left.forget_reverted();

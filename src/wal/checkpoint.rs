@@ -140,9 +140,6 @@ impl<'a> Checkpoint<'a> {
         let active_len = u64::from(active_count) * size_of::<ActiveTransaction>() as u64;
         let dirty_len = u64::from(dirty_count) * size_of::<DirtyPage>() as u64;
         let needed = HEADER_LEN + active_len + dirty_len;
-        if needed != len {
-            return Err(layout(needed));
-        }
         let (active, rest) = <[ActiveTransaction]>::ref_from_prefix_with_elems(lists, active_count as usize)
             .map_err(|_| layout(needed))?;
         let dirty = <[DirtyPage]>::ref_from_bytes_with_elems(rest, dirty_count as usize).map_err(|_| layout(needed))?;

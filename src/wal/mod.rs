@@ -4,6 +4,7 @@ mod active;
 mod analysis;
 mod checkpoint;
 mod checkpointing;
+mod logging;
 mod numbers;
 mod options;
 mod record;
@@ -14,7 +15,6 @@ mod undo;
 use std::path::Path;
 
 use parking_lot::Mutex;
-use zerocopy::IntoBytes;
 
 pub use checkpoint::{ActiveTransaction, Checkpoint, DirtyPage};
 pub use options::{RecoverFrom, WalOptions};
@@ -24,13 +24,12 @@ pub use transaction::{Savepoint, Transaction};
 pub use undo::Undo;
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, TransactionId};
+use crate::ids::TransactionId;
 use crate::log::Log;
 use crate::lsn::Lsn;
-use active::{Open, OpenTransactions};
+use active::OpenTransactions;
 use checkpointing::LastCheckpoint;
 use numbers::Numbers;
-use record::{PLAIN_TAG_MIN, TransactionHeader};
 
 /// A transactional write-ahead log: begin, insert, update, delete, commit, abort, checkpoint and compensation records
 /// over a [`Log`], and the analysis that recovery needs.
@@ -106,17 +105,6 @@ pub struct Wal {
     /// other. Nobody else waits for it. Taken before every other lock.
     checkpointing: Mutex<()>,
     sync_on_commit: bool,
-}
-
-/// A record to be logged.
-#[derive(Debug, Clone, Copy)]
-struct Entry<'d> {
-    record_type: RecordType,
-    transaction: TransactionId,
-    prev: Option<Lsn>,
-    page: Option<PageId>,
-    undo_next: Option<Lsn>,
-    data: &'d [u8],
 }
 
 impl Wal {
@@ -227,164 +215,5 @@ impl Wal {
             Some(open) => Ok(Transaction::new(self, transaction, open.last)),
             None => Err(Error::UnknownTransaction { transaction, lsn: None }),
         }
-    }
-
-    /// Logs that `transaction` begins. A number may be used again once its transaction is over.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyBegun`] when it is open; as [`Log::append`].
-    pub fn log_begin(&self, transaction: TransactionId) -> Result<Lsn> {
-        self.append(RecordType::Begin, transaction, None, None, &[])
-    }
-
-    /// Logs an insert. `prev` is the transaction's last record, or `None` to have it filled in; `page` may be left out.
-    ///
-    /// A transaction that has not begun is open from here on, but cannot commit.
-    ///
-    /// # Errors
-    /// [`Error::NotLastRecord`]; as [`Log::append`].
-    pub fn log_insert(
-        &self,
-        transaction: TransactionId,
-        prev: impl Into<Option<Lsn>>,
-        page: impl Into<Option<PageId>>,
-        data: &[u8],
-    ) -> Result<Lsn> {
-        self.append(RecordType::Insert, transaction, prev, page, data)
-    }
-
-    /// Logs an update, as [`Wal::log_insert`] does an insert.
-    ///
-    /// # Errors
-    /// As [`Wal::log_insert`].
-    pub fn log_update(
-        &self,
-        transaction: TransactionId,
-        prev: impl Into<Option<Lsn>>,
-        page: impl Into<Option<PageId>>,
-        data: &[u8],
-    ) -> Result<Lsn> {
-        self.append(RecordType::Update, transaction, prev, page, data)
-    }
-
-    /// Logs a delete, as [`Wal::log_insert`] does an insert.
-    ///
-    /// # Errors
-    /// As [`Wal::log_insert`].
-    pub fn log_delete(
-        &self,
-        transaction: TransactionId,
-        prev: impl Into<Option<Lsn>>,
-        page: impl Into<Option<PageId>>,
-        data: &[u8],
-    ) -> Result<Lsn> {
-        self.append(RecordType::Delete, transaction, prev, page, data)
-    }
-
-    /// Logs that a record was undone, with what redoes the undoing. Undo passes from it to `undo_next`: the record before
-    /// the one undone ([`WalRecord::prev_lsn`]), or `None` if nothing is left.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTransaction`]; [`Error::NotLastRecord`]; [`Error::UndoNextOutside`]; as [`Log::append`].
-    pub fn log_compensation(
-        &self,
-        transaction: TransactionId,
-        prev: impl Into<Option<Lsn>>,
-        page: impl Into<Option<PageId>>,
-        undo_next: impl Into<Option<Lsn>>,
-        data: &[u8],
-    ) -> Result<Lsn> {
-        let (prev, page, undo_next) = (prev.into(), page.into(), undo_next.into());
-        self.log_entry(Entry { record_type: RecordType::Compensation, transaction, prev, page, undo_next, data })
-    }
-
-    /// Logs that `transaction` has been rolled back, its compensations having been logged before. It is over then:
-    /// neither redone nor undone. Not durable on return; after a crash that takes it back, undo goes on where the
-    /// compensations that are left say.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTransaction`]; [`Error::NotLastRecord`]; as [`Log::append`].
-    pub fn log_abort(&self, transaction: TransactionId, prev: impl Into<Option<Lsn>>) -> Result<Lsn> {
-        self.append(RecordType::Abort, transaction, prev, None, &[])
-    }
-
-    /// Logs that `transaction` has committed. Durable on return, unless [`WalOptions::sync_on_commit`] says otherwise.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTransaction`] when it has not begun or is over; [`Error::NotLastRecord`]; as [`Log::append`]:
-    /// the transaction is still open then. As [`Log::wait_durable`]: the commit is logged then, and whether it stands
-    /// shows when the log is opened again.
-    pub fn log_commit(&self, transaction: TransactionId, prev: impl Into<Option<Lsn>>) -> Result<Lsn> {
-        let lsn = self.append(RecordType::Commit, transaction, prev, None, &[])?;
-        if self.sync_on_commit {
-            self.log.wait_durable(lsn)?;
-        }
-        Ok(lsn)
-    }
-
-    /// Logs a record of any type but checkpoint and compensation, as the call for its type does, with `data` and `page`
-    /// also where that takes none. Does not wait for durability, not even for a commit.
-    ///
-    /// # Errors
-    /// [`Error::RecordTypeNotAllowed`] for a checkpoint or a compensation; as the call for its type.
-    pub fn append(
-        &self,
-        record_type: RecordType,
-        transaction: TransactionId,
-        prev: impl Into<Option<Lsn>>,
-        page: impl Into<Option<PageId>>,
-        data: &[u8],
-    ) -> Result<Lsn> {
-        if matches!(record_type, RecordType::Checkpoint | RecordType::Compensation) {
-            return Err(Error::RecordTypeNotAllowed { code: record_type.code() });
-        }
-        let (prev, page) = (prev.into(), page.into());
-        self.log_entry(Entry { record_type, transaction, prev, page, undo_next: None, data })
-    }
-
-    /// Appends a record of the application's own, that belongs to no transaction. `tag` is 0x8000 or above.
-    ///
-    /// Recovery passes over it: [`Recovery::plain_records`] has those behind the redo point.
-    ///
-    /// # Errors
-    /// [`Error::RecordTypeNotAllowed`] for a smaller tag; as [`Log::append`].
-    pub fn append_plain(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
-        if tag < PLAIN_TAG_MIN {
-            return Err(Error::RecordTypeNotAllowed { code: tag });
-        }
-        self.log.append(tag, payload)
-    }
-
-    fn log_entry(&self, entry: Entry<'_>) -> Result<Lsn> {
-        let Entry { record_type, transaction, prev, page, undo_next, data } = entry;
-        let mut shard = self.open.lock(transaction);
-        let known = shard.get(&transaction).copied();
-        check_order(record_type, transaction, known)?;
-        let open = known.unwrap_or_default();
-        if open.last.is_none() {
-            self.numbers.reserve(transaction, &self.log)?;
-        }
-        let prev = open.prev(transaction, prev)?;
-        open.check_undo_next(transaction, undo_next)?;
-        let header = TransactionHeader::new(transaction, prev, page, undo_next);
-        let lsn = self.log.append_vectored(record_type.code(), &[header.as_bytes(), data])?;
-        if matches!(record_type, RecordType::Commit | RecordType::Abort) {
-            shard.remove(&transaction);
-        } else {
-            active::note(&mut shard, transaction, lsn, record_type == RecordType::Begin);
-        }
-        Ok(lsn)
-    }
-}
-
-/// An error unless a transaction may log a record of this type, as it stands.
-fn check_order(record_type: RecordType, transaction: TransactionId, known: Option<Open>) -> Result<()> {
-    match (record_type, known) {
-        (RecordType::Begin, Some(Open { last: Some(_), .. })) => Err(Error::AlreadyBegun { transaction, lsn: None }),
-        (RecordType::Commit, None | Some(Open { begun: false, .. }))
-        | (RecordType::Abort | RecordType::Compensation, None) => {
-            Err(Error::UnknownTransaction { transaction, lsn: None })
-        }
-        _ => Ok(()),
     }
 }

@@ -1,8 +1,9 @@
 //! A handle for one transaction.
 
+use super::Wal;
+use super::logging::Entry;
 use super::record::{RecordType, WalRecord};
 use super::undo::{Cursor, Undo};
-use super::{Entry, Wal};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TransactionId};
 use crate::log::Log;

@@ -258,6 +258,24 @@ fn a_checkpoint_that_lies_is_refused() {
 }
 
 #[test]
+fn a_cycle_before_the_window_ends_undo_with_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = below(dir.path());
+    for prev in [3, 1, 2] {
+        Raw::of(A, prev).append(&log, RecordType::Insert);
+    }
+    checkpoint(&log, 4, A.0, 1, 3);
+    log.sync().unwrap();
+    drop(log);
+    let (_wal, recovery) = recover(dir.path(), &small());
+    let mut undo = recovery.undo();
+    assert_eq!(undo.by_ref().take(2).map(|record| record.unwrap().lsn()).collect::<Vec<_>>(), [Lsn(3), Lsn(2)]);
+    let forward = Error::BrokenChain { lsn: Lsn(1), target: Some(Lsn(3)), fault: ChainFault::Forward };
+    assert_eq!(undo.next().unwrap().unwrap_err().to_string(), forward.to_string());
+    assert!(undo.next().is_none());
+}
+
+#[test]
 fn metadata_that_leads_to_no_checkpoint_is_refused() {
     for lsn in [0, 1, 2, u64::MAX] {
         let error = refusal(|log| {

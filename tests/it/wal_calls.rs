@@ -248,31 +248,48 @@ fn handed_out_numbers_are_never_handed_out_again() {
     assert!(matches!(wal.begin(), Err(Error::Exhausted("transaction numbers"))));
 }
 
-#[test]
-fn many_committers_share_a_sync() {
-    const THREADS: usize = 16;
+/// Commits from many threads at once, transactions with the numbers that `id` makes of 1, 2, 3, ..
+fn commit_from_many_threads(id: impl Fn(u64) -> TransactionId + Sync) {
+    const THREADS: u64 = 16;
     const COMMITS: u64 = 200;
     let dir = tempfile::tempdir().unwrap();
     let (wal, _) = recover(dir.path(), &small().log(Options::new().segment_size_bytes(1 << 20)));
-    let (syncs, start) = (wal.log().stats().syncs, Barrier::new(THREADS));
+    let (before, start) = (wal.log().stats().syncs, Barrier::new(THREADS as usize));
     std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
+        for thread in 0..THREADS {
+            let (wal, start, id) = (&wal, &start, &id);
+            scope.spawn(move || {
                 start.wait();
-                for _ in 0..COMMITS {
-                    let mut transaction = wal.begin().unwrap();
-                    transaction.insert(PAGE, b"row").unwrap();
-                    let commit = transaction.commit().unwrap();
+                for number in 1..=COMMITS {
+                    let transaction = id(thread * COMMITS + number);
+                    wal.log_begin(transaction).unwrap();
+                    wal.log_insert(transaction, None, PAGE, b"row").unwrap();
+                    let commit = wal.log_commit(transaction, None).unwrap();
                     assert!(wal.flushed_lsn() >= commit);
                 }
             });
         }
     });
-    let commits = THREADS as u64 * COMMITS;
-    let syncs = wal.log().stats().syncs - syncs;
+    let commits = THREADS * COMMITS;
+    let stats = wal.log().stats();
+    let syncs = stats.syncs - before;
     assert!(commits > 4 * syncs, "{commits} commits took {syncs} syncs");
-    assert!(wal.log().stats().records_per_sync() > 3.0 * 4.0, "{:?}", wal.log().stats());
+    assert!(stats.records_per_sync() > 3.0 * 4.0, "{stats:?}");
     drop(wal);
     let (_wal, recovery) = try_recover(dir.path(), &small()).unwrap();
     assert_eq!((recovery.redo().count() as u64, recovery.max_lsn()), (commits, Lsn(3 * commits)));
+}
+
+#[test]
+fn many_committers_share_a_sync() {
+    commit_from_many_threads(TransactionId);
+}
+
+#[test]
+fn committers_whose_transactions_share_a_lock_share_a_sync_too() {
+    // Transactions are spread over locks by the top bits of their number times this; so these all have the same.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    const INVERSE: u64 = 0xf1de_83e1_9937_733d;
+    assert_eq!(SPREAD.wrapping_mul(INVERSE), 1);
+    commit_from_many_threads(|number| TransactionId(number.wrapping_mul(INVERSE)));
 }

@@ -1,0 +1,199 @@
+//! What transactions log, and in which order they may.
+
+use zerocopy::IntoBytes;
+
+use super::Wal;
+use super::active::{self, Open};
+use super::record::{PLAIN_TAG_MIN, RecordType, TransactionHeader};
+use crate::error::{Error, Result};
+use crate::ids::{PageId, TransactionId};
+use crate::lsn::Lsn;
+
+/// A record to be logged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'d> {
+    pub(super) record_type: RecordType,
+    pub(super) transaction: TransactionId,
+    pub(super) prev: Option<Lsn>,
+    pub(super) page: Option<PageId>,
+    pub(super) undo_next: Option<Lsn>,
+    pub(super) data: &'d [u8],
+}
+
+impl Wal {
+    /// Logs that `transaction` begins. A number may be used again once its transaction is over.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyBegun`] when it is open; as [`Log::append`].
+    ///
+    /// [`Log::append`]: crate::Log::append
+    pub fn log_begin(&self, transaction: TransactionId) -> Result<Lsn> {
+        self.append(RecordType::Begin, transaction, None, None, &[])
+    }
+
+    /// Logs an insert. `prev` is the transaction's last record, or `None` to have it filled in; `page` may be left out.
+    ///
+    /// A transaction that has not begun is open from here on, but cannot commit.
+    ///
+    /// # Errors
+    /// [`Error::NotLastRecord`]; as [`Log::append`].
+    ///
+    /// [`Log::append`]: crate::Log::append
+    pub fn log_insert(
+        &self,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+        page: impl Into<Option<PageId>>,
+        data: &[u8],
+    ) -> Result<Lsn> {
+        self.append(RecordType::Insert, transaction, prev, page, data)
+    }
+
+    /// Logs an update, as [`Wal::log_insert`] does an insert.
+    ///
+    /// # Errors
+    /// As [`Wal::log_insert`].
+    pub fn log_update(
+        &self,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+        page: impl Into<Option<PageId>>,
+        data: &[u8],
+    ) -> Result<Lsn> {
+        self.append(RecordType::Update, transaction, prev, page, data)
+    }
+
+    /// Logs a delete, as [`Wal::log_insert`] does an insert.
+    ///
+    /// # Errors
+    /// As [`Wal::log_insert`].
+    pub fn log_delete(
+        &self,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+        page: impl Into<Option<PageId>>,
+        data: &[u8],
+    ) -> Result<Lsn> {
+        self.append(RecordType::Delete, transaction, prev, page, data)
+    }
+
+    /// Logs that a record was undone, with what redoes the undoing. Undo passes from it to `undo_next`: the record before
+    /// the one undone ([`WalRecord::prev_lsn`]), or `None` if nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTransaction`]; [`Error::NotLastRecord`]; [`Error::UndoNextOutside`]; as [`Log::append`].
+    ///
+    /// [`WalRecord::prev_lsn`]: super::WalRecord::prev_lsn
+    /// [`Log::append`]: crate::Log::append
+    pub fn log_compensation(
+        &self,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+        page: impl Into<Option<PageId>>,
+        undo_next: impl Into<Option<Lsn>>,
+        data: &[u8],
+    ) -> Result<Lsn> {
+        let (prev, page, undo_next) = (prev.into(), page.into(), undo_next.into());
+        self.log_entry(Entry { record_type: RecordType::Compensation, transaction, prev, page, undo_next, data })
+    }
+
+    /// Logs that `transaction` has been rolled back, its compensations having been logged before. It is over then:
+    /// neither redone nor undone. Not durable on return; after a crash that takes it back, undo goes on where the
+    /// compensations that are left say.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTransaction`]; [`Error::NotLastRecord`]; as [`Log::append`].
+    ///
+    /// [`Log::append`]: crate::Log::append
+    pub fn log_abort(&self, transaction: TransactionId, prev: impl Into<Option<Lsn>>) -> Result<Lsn> {
+        self.append(RecordType::Abort, transaction, prev, None, &[])
+    }
+
+    /// Logs that `transaction` has committed. Durable on return, unless [`WalOptions::sync_on_commit`] says otherwise.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTransaction`] when it has not begun or is over; [`Error::NotLastRecord`]; as [`Log::append`]:
+    /// the transaction is still open then. As [`Log::wait_durable`]: the commit is logged then, and whether it stands
+    /// shows when the log is opened again.
+    ///
+    /// [`WalOptions::sync_on_commit`]: super::WalOptions::sync_on_commit
+    /// [`Log::append`]: crate::Log::append
+    /// [`Log::wait_durable`]: crate::Log::wait_durable
+    pub fn log_commit(&self, transaction: TransactionId, prev: impl Into<Option<Lsn>>) -> Result<Lsn> {
+        let lsn = self.append(RecordType::Commit, transaction, prev, None, &[])?;
+        if self.sync_on_commit {
+            self.log.wait_durable(lsn)?;
+        }
+        Ok(lsn)
+    }
+
+    /// Logs a record of any type but checkpoint and compensation, as the call for its type does, with `data` and `page`
+    /// also where that takes none. Does not wait for durability, not even for a commit.
+    ///
+    /// # Errors
+    /// [`Error::RecordTypeNotAllowed`] for a checkpoint or a compensation; as the call for its type.
+    pub fn append(
+        &self,
+        record_type: RecordType,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+        page: impl Into<Option<PageId>>,
+        data: &[u8],
+    ) -> Result<Lsn> {
+        if matches!(record_type, RecordType::Checkpoint | RecordType::Compensation) {
+            return Err(Error::RecordTypeNotAllowed { code: record_type.code() });
+        }
+        let (prev, page) = (prev.into(), page.into());
+        self.log_entry(Entry { record_type, transaction, prev, page, undo_next: None, data })
+    }
+
+    /// Appends a record of the application's own, that belongs to no transaction. `tag` is 0x8000 or above.
+    ///
+    /// Recovery passes over it: [`Recovery::plain_records`] has those behind the redo point.
+    ///
+    /// # Errors
+    /// [`Error::RecordTypeNotAllowed`] for a smaller tag; as [`Log::append`].
+    ///
+    /// [`Recovery::plain_records`]: super::Recovery::plain_records
+    /// [`Log::append`]: crate::Log::append
+    pub fn append_plain(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
+        if tag < PLAIN_TAG_MIN {
+            return Err(Error::RecordTypeNotAllowed { code: tag });
+        }
+        self.log.append(tag, payload)
+    }
+
+    /// Logs a record, if it is its transaction's turn to.
+    pub(super) fn log_entry(&self, entry: Entry<'_>) -> Result<Lsn> {
+        let Entry { record_type, transaction, prev, page, undo_next, data } = entry;
+        let mut shard = self.open.lock(transaction);
+        let known = shard.get(&transaction).copied();
+        check_order(record_type, transaction, known)?;
+        let open = known.unwrap_or_default();
+        if open.last.is_none() {
+            self.numbers.reserve(transaction, &self.log)?;
+        }
+        let prev = open.prev(transaction, prev)?;
+        open.check_undo_next(transaction, undo_next)?;
+        let header = TransactionHeader::new(transaction, prev, page, undo_next);
+        let lsn = self.log.append_vectored(record_type.code(), &[header.as_bytes(), data])?;
+        if matches!(record_type, RecordType::Commit | RecordType::Abort) {
+            shard.remove(&transaction);
+        } else {
+            active::note(&mut shard, transaction, lsn, record_type == RecordType::Begin);
+        }
+        Ok(lsn)
+    }
+}
+
+/// An error unless a transaction may log a record of this type, as it stands.
+fn check_order(record_type: RecordType, transaction: TransactionId, known: Option<Open>) -> Result<()> {
+    match (record_type, known) {
+        (RecordType::Begin, Some(Open { last: Some(_), .. })) => Err(Error::AlreadyBegun { transaction, lsn: None }),
+        (RecordType::Commit, None | Some(Open { begun: false, .. }))
+        | (RecordType::Abort | RecordType::Compensation, None) => {
+            Err(Error::UnknownTransaction { transaction, lsn: None })
+        }
+        _ => Ok(()),
+    }
+}

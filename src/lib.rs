@@ -134,6 +134,7 @@ pub mod testing {
     pub use crate::log::testing::open_log;
     pub use crate::memory::{HeapMemory, Mapping};
     pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile};
+    pub use crate::wal::testing::recover_over;
 }
 
 /// Runs the examples of the README.

@@ -44,8 +44,8 @@ pub(super) struct Findings {
     pub(super) records: u64,
 }
 
-/// Reads the records of `snapshot` from `window` on. The `checkpoint` is the one whose redo point `window` is, or a later
-/// one.
+/// Reads the records of `snapshot` from `window` on. The `checkpoint` is the one whose redo point `window` is, or a
+/// later one.
 pub(super) fn analyse(snapshot: &Snapshot, window: Lsn, checkpoint: Option<Checkpoint<'_>>) -> Result<Findings> {
     let mut analysis = Analysis { snapshot, window, open: HashMap::new(), ended: Vec::new() };
     let listed = checkpoint.map_or(&[][..], |checkpoint| checkpoint.active_transactions());

@@ -46,9 +46,9 @@ impl Wal {
     /// Logs a checkpoint: recovery starts from it. Durable on return.
     ///
     /// `dirty` are the pages whose newest contents are not on disk; all others must be on disk, durably. The redo point
-    /// is the least of their recovery LSNs, or the checkpoint itself if there is none. A page given without its recovery
-    /// LSN may have been dirty for long: the redo point stays that of the checkpoint before, or the oldest record kept,
-    /// and nothing can be trimmed for as long as this goes on.
+    /// is the least of their recovery LSNs, or the checkpoint itself if there is none. A page given without its
+    /// recovery LSN may have been dirty for long: the redo point stays that of the checkpoint before, or the oldest
+    /// record kept, and nothing can be trimmed for as long as this goes on.
     ///
     /// The transactions that are open are known, with their first and last records, and are listed whether they are in
     /// `active` or not. `active` adds those that have not logged anything; they count as incomplete unless they end
@@ -59,9 +59,9 @@ impl Wal {
     ///
     /// # Errors
     /// [`Error::Trimmed`] when a recovery LSN lies before the oldest record kept; [`Error::RecordTooLarge`] when the
-    /// lists do not fit into a segment: a longer list is no checkpoint, so write some pages first. As [`Log::append`] and
-    /// [`Log::sync`]. The last checkpoint stays what it was then; after an error of the sync, which one counts shows when
-    /// the log is opened again.
+    /// lists do not fit into a segment: a longer list is no checkpoint, so write some pages first. As [`Log::append`]
+    /// and [`Log::sync`]. The last checkpoint stays what it was then; after an error of the sync, which one counts
+    /// shows when the log is opened again.
     pub fn log_checkpoint(&self, active: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
         self.checkpoint_at(None, active, dirty)
     }

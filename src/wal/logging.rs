@@ -77,8 +77,8 @@ impl Wal {
         self.append(RecordType::Delete, transaction, prev, page, data)
     }
 
-    /// Logs that a record was undone, with what redoes the undoing. Undo passes from it to `undo_next`: the record before
-    /// the one undone ([`WalRecord::prev_lsn`]), or `None` if nothing is left.
+    /// Logs that a record was undone, with what redoes the undoing. Undo passes from it to `undo_next`: the record
+    /// before the one undone ([`WalRecord::prev_lsn`]), or `None` if nothing is left.
     ///
     /// # Errors
     /// [`Error::UnknownTransaction`]; [`Error::NotLastRecord`]; [`Error::UndoNextOutside`]; as [`Log::append`].

@@ -82,10 +82,10 @@ use numbers::Numbers;
 ///
 /// # Durability
 ///
-/// A commit is durable on return, unless [`WalOptions::sync_on_commit`] says otherwise; all that was logged before it is
-/// durable as well. Threads that commit at the same time share one sync. Nothing else is durable before the next commit,
-/// [`Wal::flush`] or [`Wal::log_checkpoint`]. An engine writes a page to disk only when the log is durable up to the last
-/// record that changed the page ([`Wal::flushed_lsn`], [`Log::wait_durable`]).
+/// A commit is durable on return, unless [`WalOptions::sync_on_commit`] says otherwise; all that was logged before it
+/// is durable as well. Threads that commit at the same time share one sync. Nothing else is durable before the next
+/// commit, [`Wal::flush`] or [`Wal::log_checkpoint`]. An engine writes a page to disk only when the log is durable up
+/// to the last record that changed the page ([`Wal::flushed_lsn`], [`Log::wait_durable`]).
 ///
 /// # What else is in the log
 ///
@@ -206,7 +206,8 @@ impl Wal {
         Ok(Transaction::new(self, id, Some(begin)))
     }
 
-    /// A handle for a transaction that is open already: one that recovery found incomplete, or whose handle was dropped.
+    /// A handle for a transaction that is open already: one that recovery found incomplete, or whose handle was
+    /// dropped.
     ///
     /// # Errors
     /// [`Error::UnknownTransaction`] when it is not open.
@@ -215,5 +216,21 @@ impl Wal {
             Some(open) => Ok(Transaction::new(self, transaction, open.last)),
             None => Err(Error::UnknownTransaction { transaction, lsn: None }),
         }
+    }
+}
+
+/// A wal over a log that was opened on another storage than a directory.
+#[cfg(feature = "testing")]
+pub(crate) mod testing {
+    use super::{Recovery, Wal, WalOptions};
+    use crate::error::Result;
+    use crate::log::Log;
+
+    /// As [`Wal::open_and_recover`], over `log`.
+    ///
+    /// # Errors
+    /// As [`Wal::open_and_recover`].
+    pub fn recover_over(log: Log, options: &WalOptions) -> Result<(Wal, Recovery)> {
+        Wal::over(log, options)
     }
 }

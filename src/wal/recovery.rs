@@ -73,8 +73,8 @@ impl Recovery {
         Ok(Self { snapshot, window, redo_start, checkpoint, findings, incomplete, segments })
     }
 
-    /// The records that changed data in transactions that committed, in the order of the log: inserts, updates, deletes,
-    /// and the compensations of what was rolled back to a savepoint.
+    /// The records that changed data in transactions that committed, in the order of the log: inserts, updates,
+    /// deletes, and the compensations of what was rolled back to a savepoint.
     ///
     /// From the redo point on; of a transaction that was open at the checkpoint and committed later, from its first
     /// record on, since an engine that waits for the commit has not applied those either.
@@ -83,8 +83,8 @@ impl Recovery {
         Redo { recovery: self, records: self.snapshot.range(self.redo_start..) }
     }
 
-    /// All records that changed data, whatever became of their transactions, in the order of the log from the redo point
-    /// on.
+    /// All records that changed data, whatever became of their transactions, in the order of the log from the redo
+    /// point on.
     #[must_use]
     pub fn history(&self) -> History<'_> {
         History { records: self.snapshot.range(self.window..) }
@@ -104,8 +104,8 @@ impl Recovery {
         PlainRecords { records: self.snapshot.range(self.window..) }
     }
 
-    /// The transactions that were open at the end of the log, by number. They are open still: the engine is to roll them
-    /// back.
+    /// The transactions that were open at the end of the log, by number. They are open still: the engine is to roll
+    /// them back.
     #[must_use]
     pub fn incomplete_transactions(&self) -> &[IncompleteTransaction] {
         &self.incomplete

@@ -79,8 +79,8 @@ impl<'w> Transaction<'w> {
         Savepoint { transaction: self.id, lsn: self.last.unwrap_or_default() }
     }
 
-    /// Undoes what was logged since `savepoint`; the transaction goes on. A savepoint that was rolled past already undoes
-    /// nothing.
+    /// Undoes what was logged since `savepoint`; the transaction goes on. A savepoint that was rolled past already
+    /// undoes nothing.
     ///
     /// `undo` is given the records to be undone, newest first. It undoes each in the engine, and returns the bytes that
     /// redo the undoing: they are logged as a compensation for the same page. After an error, what was undone so far is
@@ -117,8 +117,8 @@ impl<'w> Transaction<'w> {
     }
 
     /// Undoes all that the transaction has logged, as [`Self::roll_back_to`] does, and logs the abort. Returns its
-    /// record. Not durable on return, since nothing would come of it: after a crash that takes it back, recovery goes on
-    /// with the undo.
+    /// record. Not durable on return, since nothing would come of it: after a crash that takes it back, recovery goes
+    /// on with the undo.
     ///
     /// # Errors
     /// As [`Self::roll_back_to`]. The transaction is in progress then: [`Wal::resume`] gives a handle to try again.

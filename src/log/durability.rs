@@ -88,6 +88,11 @@ impl Durability {
         Position(self.position.load(Ordering::Relaxed))
     }
 
+    /// As [`Self::position`]. Acquire: a list of segments loaded afterwards is not one that was replaced before.
+    pub(crate) fn reached(&self) -> Position {
+        Position(self.position.load(Ordering::Acquire))
+    }
+
     /// Whether an append at `position` shall wake the background thread.
     #[inline]
     pub(crate) fn is_due(&self, position: Position) -> bool {

@@ -136,12 +136,14 @@ impl Log {
     /// # Errors
     /// [`Error::Trimmed`], [`Error::NotAppended`] when it is not published, [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
+        // In front of the list: behind it, a truncation could have made another segment durable, and this one look torn.
+        let durable = self.shared.durability.reached();
         let segments = self.shared.segments.load();
         // A segment is walked when those before it are complete, so what has been walked is published.
         let walked = segments.find(lsn).map(|index| &segments.as_slice()[index]);
         let next = match walked.map(|segment| segment.lsn_at(segment.frontier())) {
             Some(next) if lsn < next => next,
-            _ => segments.next_published(self.shared.durability.position())?,
+            _ => segments.next_published(durable)?,
         };
         get_ref(&segments, next, lsn)
     }
@@ -151,8 +153,10 @@ impl Log {
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Io`] when a segment cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot> {
+        // In front of the list, as in `get`.
+        let durable = self.shared.durability.reached();
         let segments = self.shared.segments.load();
-        let next = segments.next_published(self.shared.durability.position())?;
+        let next = segments.next_published(durable)?;
         Ok(Snapshot::new(segments, next))
     }
 

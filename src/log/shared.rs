@@ -121,7 +121,9 @@ impl Shared {
 
     /// The number behind the last record that readers can see.
     pub(crate) fn next_published(&self) -> Result<Lsn> {
-        self.segments.load().next_published(self.durability.position())
+        // In front of the list, as in `Log::get`.
+        let durable = self.durability.reached();
+        self.segments.load().next_published(durable)
     }
 }
 
@@ -147,6 +149,6 @@ impl Source for Shared {
     }
 
     fn durable(&self) -> (Lsn, Position) {
-        (self.durability.lsn(), self.durability.position())
+        (self.durability.lsn(), self.durability.reached())
     }
 }

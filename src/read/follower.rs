@@ -347,6 +347,11 @@ impl Follower {
         let Some(at) = &self.at else { return Ok(()) };
         let stalled = at.offset >= at.checked && at.segment.position(at.offset) < durable;
         if stalled && at.segment.advance(&at.region, |f| f.offset > at.offset)?.offset <= at.offset {
+            // Unless the segment was replaced, and what is durable stands in another.
+            self.source.refresh()?;
+            if self.source.truncations() != self.truncations {
+                return Ok(());
+            }
             let path = at.segment.path();
             return Err(Error::corrupt(&path, at.offset as u64, Some(self.next), Damage::MissingFrame));
         }

@@ -60,6 +60,46 @@ fn copy_of(path: &std::path::Path) -> tempfile::TempDir {
 }
 
 #[test]
+fn a_crash_before_the_link_is_durable_leaves_the_log_as_it_was() {
+    for kept in [0, 5, 10, 25] {
+        let dir = scratch();
+        let log = open_small(dir.path());
+        fill(&log);
+        log.sync().unwrap();
+        let crashed = copy_of(dir.path());
+        log.truncate_after(Lsn(kept)).unwrap();
+        drop(log);
+        // The fresh segment was prepared, and nothing written to it arrived.
+        let fresh = "00000000000000000004.seg";
+        let mut bytes = std::fs::read(dir.path().join(fresh)).unwrap();
+        bytes[4096..].fill(0);
+        std::fs::write(crashed.path().join(fresh), bytes).unwrap();
+        assert_eq!(contents(&open_small(crashed.path())), expected(30, 0), "{kept} kept");
+    }
+}
+
+#[test]
+fn a_link_that_arrives_before_the_records_it_follows_ends_the_log_in_front_of_what_is_missing() {
+    for arrived in 0..=5 {
+        let dir = scratch();
+        let log = open_small(dir.path());
+        append_stamped(&log, 1, 100, 10);
+        log.truncate_after(Lsn(5)).unwrap();
+        drop(log);
+        let crashed = copy_of(dir.path());
+        let first = crashed.path().join("00000000000000000001.seg");
+        let mut bytes = std::fs::read(&first).unwrap();
+        // Each frame of 100 bytes takes 128.
+        let end = bytes.iter().rposition(|&byte| byte != 0).unwrap().next_multiple_of(8);
+        bytes[end - (10 - arrived) * 128..].fill(0);
+        std::fs::write(&first, bytes).unwrap();
+        let log = open_small(crashed.path());
+        assert_eq!(contents(&log), expected(arrived as u64, 0));
+        assert_eq!(append_stamped(&log, 1_000, 100, 1), Lsn(arrived as u64 + 1));
+    }
+}
+
+#[test]
 fn nothing_happens_at_or_behind_the_last_record_and_below_the_first_it_is_refused() {
     let dir = scratch();
     let log = open_small(dir.path());

@@ -1,21 +1,8 @@
 //! The bundled trace of a PostgreSQL log (see `examples/data/README.md`) as records to append and to check.
 
-use flate2::read::GzDecoder;
-use serde::Deserialize;
+mod rows;
 
-const COMPRESSED: &[u8] = include_bytes!("../data/postgres-wal.csv.gz");
-
-/// A line of the file.
-#[derive(Debug, Deserialize)]
-struct Row {
-    lsn: String,
-    xid: u32,
-    resource_manager: String,
-    record_type: String,
-    record_length: usize,
-    relation: Option<u32>,
-    block: Option<u32>,
-}
+use rows::Row;
 
 /// The records of the trace, over and over.
 #[derive(Debug)]
@@ -36,8 +23,8 @@ impl Trace {
     pub(crate) fn bundled() -> Result<Self, csv::Error> {
         let mut kinds: Vec<(String, String)> = Vec::new();
         let mut records = Vec::new();
-        for row in csv::Reader::from_reader(GzDecoder::new(COMPRESSED)).deserialize() {
-            let row: Row = row?;
+        for row in rows::read(rows::BUNDLED)? {
+            let row = row?;
             let seed = row.seed();
             let kind = (row.resource_manager, row.record_type);
             let at = kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {

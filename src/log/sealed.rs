@@ -1,6 +1,7 @@
 //! Sealed segments, for an archiver.
 
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -95,24 +96,33 @@ impl Log {
         let sealed = wanted.filter_map(|segment| Some((segment, segment.end()?)));
         sealed
             .take_while(|(segment, end)| Position::new(segment.number(), end.offset) <= durable)
-            .map(|(segment, end)| shared.sealed_segment(segment, end))
+            .filter_map(|(segment, end)| shared.sealed_segment(segment, end).transpose())
             .collect()
     }
 }
 
 impl Shared {
-    fn sealed_segment(&self, segment: &Segment, end: SegmentEnd) -> Result<SealedSegment> {
-        let path = segment.path();
-        let opened = self.storage.open(&name::segment(segment.number()), Access::Read);
-        let file = opened.map_err(|source| Error::io("open", &path, source))?;
-        Ok(SealedSegment {
+    /// `None` if the segment has been trimmed or truncated away meanwhile.
+    fn sealed_segment(&self, segment: &Segment, end: SegmentEnd) -> Result<Option<SealedSegment>> {
+        let (path, number) = (segment.path(), segment.number());
+        let file = match self.storage.open(&name::segment(number), Access::Read) {
+            Ok(file) => file,
+            // A segment leaves the list before its file loses its name.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_listed(number) => return Ok(None),
+            Err(source) => return Err(Error::io("open", &path, source)),
+        };
+        Ok(Some(SealedSegment {
             path,
-            number: segment.number(),
+            number,
             size: segment.info().size,
             first_lsn: segment.base_lsn(),
             end,
             region: segment.region()?,
             file,
-        })
+        }))
+    }
+
+    fn is_listed(&self, number: u64) -> bool {
+        self.segments.with(|list| list.as_slice().binary_search_by_key(&number, |segment| segment.number()).is_ok())
     }
 }

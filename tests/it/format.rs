@@ -2,7 +2,7 @@
 //! that the first release of version 1 wrote.
 
 mod golden;
-mod spec;
+pub(crate) mod spec;
 
 use std::fs;
 use std::ops::RangeInclusive;

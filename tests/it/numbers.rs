@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use mapwal::{Error, Log, Lsn};
 
+use crate::format::spec::LINK;
 use crate::scratch::open_small;
 use crate::support::files::segment_numbers;
-use crate::support::{append, assert_records, format, payload, small, try_open};
+use crate::support::{append, assert_records, payload, small, stored, try_open};
 
 const THREADS: u64 = 4;
 
@@ -60,8 +61,8 @@ fn the_order_of_numbers_is_the_order_in_the_files() {
     let log = open_small(dir.path());
     append_from_threads(&log, 1000);
     log.close().unwrap();
-    let frames = format::all_frames(dir.path());
-    assert!(frames.iter().filter(|frame| frame.kind == format::LINK).count() > 5, "the log was to rotate");
+    let frames = stored::all_frames(dir.path());
+    assert!(frames.iter().filter(|frame| frame.kind == LINK).count() > 5, "the log was to rotate");
     let numbers = frames.iter().filter(|frame| frame.is_record()).map(|frame| frame.lsn);
     assert!(numbers.eq(1..=4000));
 }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::scratch::{open_small, scratch};
 use crate::support::faulty::{Call, Faulty};
 use crate::support::files::{names, segment, segment_numbers};
-use crate::support::format;
+use crate::support::stored;
 use crate::support::{append, assert_record, assert_records, open_on, payload, small, tag, try_open, try_open_on};
 
 #[test]
@@ -105,12 +105,12 @@ fn a_log_closed_at_any_distance_from_its_segments_end_goes_on() {
     for left in (0..=96).step_by(8) {
         let dir = scratch();
         let log = open_small(dir.path());
-        let link = format::all_frames(dir.path())[0].range();
-        let room = 65536 - link.end - format::FRAME_HEADER_LEN - left;
+        let link = &stored::all_frames(dir.path())[0];
+        let room = 65536 - link.end - stored::FRAME_HEADER_LEN - left;
         let half = room / 2 / 8 * 8;
         log.append(1, &vec![1; half]).unwrap();
         // What does not fit any more goes to the next segment, which is as good.
-        log.append(2, &vec![2; room - half - format::FRAME_HEADER_LEN]).unwrap();
+        log.append(2, &vec![2; room - half - stored::FRAME_HEADER_LEN]).unwrap();
         log.close().unwrap();
         for lsn in [3, 4] {
             let log = open_small(dir.path());
@@ -204,7 +204,7 @@ fn what_is_found_is_made_durable_before_it_is_shown() {
 fn what_the_device_does_not_hold_is_not_shown() {
     let dir = tempfile::tempdir().unwrap();
     append(&open_small(dir.path()), 1..=10);
-    let lost = format::all_frames(dir.path()).into_iter().find(|frame| frame.lsn == 6 && frame.is_record()).unwrap();
+    let lost = stored::frame_of(dir.path(), 6);
     let storage = Faulty::new(dir.path());
     storage.let_device_differ("00000000000000000001.seg", lost.offset as u64 + 30);
     let log = open_on(&storage);

@@ -3,8 +3,8 @@
 pub(crate) mod child;
 pub(crate) mod faulty;
 pub(crate) mod files;
-pub(crate) mod format;
 pub(crate) mod mounted;
+pub(crate) mod stored;
 
 use std::path::Path;
 use std::sync::Arc;

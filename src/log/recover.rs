@@ -210,7 +210,15 @@ impl Recovery<'_> {
         );
         suspects.extend(chain.beyond.iter().map(|s| (s.number, s.size, s.salt, segment_header::LEN)));
         self.search(&suspects, Position::new(info.number, offset as u64), || {
-            (path, offset as u64, Some(next_lsn), cut.walked.damage.clone())
+            let successor = cut.walked.sealed_into.and_then(|next| chain.beyond.iter().find(|s| s.number == next));
+            match successor.filter(|_| cut.walked.last_kind == FrameKind::Seal) {
+                // The segment is whole, and what it leads to is not.
+                Some(next) => {
+                    let path = self.storage.path().join(name::segment(next.number));
+                    (path, segment_header::LEN as u64, Some(next_lsn), next.damage())
+                }
+                None => (path, offset as u64, Some(next_lsn), cut.walked.damage.clone()),
+            }
         })?;
         let active = self.known.map_or(0, |(_, active)| active);
         let named = cut.walked.sealed_into.filter(|&named| cut.index + 1 == chain.links.len() && named <= active);
@@ -299,7 +307,7 @@ impl Recovery<'_> {
         let suspects: Vec<_> = chain.beyond.iter().map(|s| (s.number, s.size, s.salt, segment_header::LEN)).collect();
         if let Some(&(number, .., start)) = suspects.first() {
             let path = self.storage.path().join(name::segment(number));
-            let at = || (path, start as u64, None, Damage::MissingFrame);
+            let at = || (path, start as u64, None, chain.beyond[0].damage());
             self.search(&suspects, Position::new(number, start as u64), at)?;
         }
         Ok(Plan {

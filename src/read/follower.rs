@@ -263,8 +263,7 @@ impl Follower {
         let Some(at) = &mut self.at else { return Ok(None) };
         loop {
             if at.offset >= at.checked {
-                let wanted = at.offset + CHUNK_BYTES;
-                at.checked = at.segment.advance(&at.region, |frontier| frontier.offset >= wanted)?.offset;
+                at.checked = at.segment.readable_from(&at.region, at.offset, CHUNK_BYTES)?;
                 if at.offset >= at.checked {
                     return Ok(None);
                 }
@@ -291,8 +290,7 @@ impl Follower {
     fn run_in_segment(&mut self, max_bytes: usize) -> Result<Option<Run>> {
         let first = self.next;
         let Some(at) = &mut self.at else { return Ok(None) };
-        let wanted = at.offset.saturating_add(max_bytes.max(CHUNK_BYTES));
-        at.checked = at.segment.advance(&at.region, |frontier| frontier.offset >= wanted)?.offset;
+        at.checked = at.segment.readable_from(&at.region, at.offset, max_bytes.max(CHUNK_BYTES))?;
         let bytes = at.region.bytes(0..at.checked).expect("checked frames are published");
         let mut run = Run { start: at.offset, end: at.offset, first, next: first };
         let (mut offset, mut next) = (run.end, run.next);

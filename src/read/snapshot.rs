@@ -186,13 +186,13 @@ impl<'s> Iter<'s> {
             Some(at) if at.segment.ends_by(at.offset) => self.enter(at.index + 1)?,
             Some(at) => at,
         };
-        let frontier = at.segment.advance(at.region, |frontier| frontier.offset >= at.offset + CHUNK_BYTES)?;
-        if frontier.offset <= at.offset && !at.segment.ends_by(at.offset) {
+        let end = at.segment.readable_from(at.region, at.offset, CHUNK_BYTES)?;
+        if end <= at.offset && !at.segment.ends_by(at.offset) {
             // What a snapshot sees has been published, so the frame was there.
             let path = at.segment.path();
             return Err(Error::corrupt(&path, at.offset as u64, Some(self.next), Damage::MissingFrame));
         }
-        let checked = at.region.bytes(0..frontier.offset).unwrap_or_default();
+        let checked = at.region.bytes(0..end).unwrap_or_default();
         self.at = Some(At { checked, ..at });
         Ok(())
     }

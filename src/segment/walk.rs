@@ -63,6 +63,17 @@ impl Segment {
         Ok(frontier)
     }
 
+    /// Byte offset up to which frames behind `offset` can be read: about `len` bytes on, or as far as they are there.
+    ///
+    /// # Errors
+    /// As [`Self::advance`], if nothing can be read behind `offset`.
+    pub(crate) fn readable_from(&self, region: &Region, offset: usize, len: usize) -> Result<usize> {
+        let wanted = offset.saturating_add(len);
+        let advanced = self.advance(region, |frontier| frontier.offset >= wanted).map(|frontier| frontier.offset);
+        // An earlier walk may have come to damage that lies further on.
+        advanced.or_else(|error| Some(self.frontier().offset).filter(|&walked| walked > offset).ok_or(error))
+    }
+
     /// As far as frames are published, and possibly beyond; what stopped it, if not `enough`.
     fn extend(&self, region: &Region, walk: &mut Walk, enough: impl Fn(&Walk) -> bool) -> Option<Damage> {
         let mut refused = None;

@@ -7,6 +7,7 @@ mod batch;
 mod callbacks;
 mod crashes;
 mod failing;
+mod flipped;
 mod format;
 mod meta;
 mod model;

@@ -1,6 +1,7 @@
 //! What tests share.
 
 pub(crate) mod child;
+pub(crate) mod damaged;
 pub(crate) mod faulty;
 pub(crate) mod files;
 pub(crate) mod mounted;

@@ -1,0 +1,295 @@
+//! A small log whose bytes are changed in every way, and the rule for what must come of it.
+//!
+//! **The rule.** A frame is *acknowledged with later evidence* when an undamaged frame, wherever it stands, says in its
+//! header that the log was durable beyond the damaged one. Let `f` be the first frame that a change damages.
+//!
+//! - A change in a segment's header refuses the log.
+//! - If `f` is acknowledged with later evidence, the log is damaged: the open fails, or reading does after exactly the
+//!   records in front of `f`. The error names the file and the offset of `f`.
+//! - Otherwise `f` and what follows is a torn end: exactly the records in front of `f` are there.
+//! - Changes outside of headers and frames change nothing.
+//!
+//! A reader that takes no lock does not search for evidence. It knows how far the log was durable from the page of
+//! watermarks: what is damaged in front of that is an error, and behind it the log ends or is damaged.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use mapwal::{Corruption, Error, Log, Lsn, Result, Snapshot};
+use tempfile::TempDir;
+
+use super::files;
+use super::stored::{self, StoredFrame};
+use super::{append, payload, read_only, small, try_open};
+use crate::format::spec::CLOSE;
+use crate::scratch::{open_small, scratch};
+
+/// A log as it stands on disk, and what is known of it.
+pub(crate) struct Specimen {
+    files: BTreeMap<String, Vec<u8>>,
+    pub(crate) frames: Vec<StoredFrame>,
+    /// Of record 1 and so on.
+    payloads: Vec<Vec<u8>>,
+    /// Everything in front of this position had been acknowledged as durable.
+    durable: u64,
+}
+
+impl Specimen {
+    /// A log of two segments that was closed.
+    pub(crate) fn closed() -> Self {
+        Self::make(|log| {
+            append(&log, 1..=30);
+            log.rotate().unwrap();
+            append(&log, 31..=45);
+            log.close().unwrap();
+            (45, 45)
+        })
+    }
+
+    /// A log of two segments that was dropped. A part of the first was synced; neither the rest of it nor the second was.
+    pub(crate) fn dropped() -> Self {
+        Self::make(|log| {
+            append(&log, 1..=20);
+            log.sync().unwrap();
+            append(&log, 21..=30);
+            log.rotate().unwrap();
+            append(&log, 31..=45);
+            (20, 45)
+        })
+    }
+
+    /// `run` returns the last record that it synced, if it did not close the log, and the last record.
+    fn make(run: impl FnOnce(Log) -> (u64, u64)) -> Self {
+        let dir = scratch();
+        let (synced, last) = run(open_small(dir.path()));
+        // The spare that a drop leaves holds nothing.
+        let _ = fs::remove_file(files::segment(dir.path(), 3));
+        let read = |name: String| (name.clone(), fs::read(dir.path().join(name)).unwrap());
+        let files = files::names(dir.path()).into_iter().map(read).collect();
+        let frames = stored::all_frames(dir.path());
+        assert_eq!((frames.first().unwrap().segment, frames.last().unwrap().segment), (1, 2));
+        let behind_synced = frames.iter().find(|frame| frame.lsn > synced && frame.kind != CLOSE);
+        let end = frames.last().map(|frame| stored::position(frame.segment, frame.end));
+        let durable = behind_synced.map(StoredFrame::position).or(end).unwrap();
+        Self { files, frames, payloads: (1..=last).map(payload).collect(), durable }
+    }
+
+    /// The bytes of segment `number`.
+    pub(crate) fn segment(&self, number: u64) -> &[u8] {
+        &self.files[&format!("{number:020}.seg")]
+    }
+
+    /// The frames of segment `number`.
+    pub(crate) fn frames_of(&self, number: u64) -> impl Iterator<Item = &StoredFrame> {
+        self.frames.iter().filter(move |frame| frame.segment == number)
+    }
+
+    /// The byte behind the last frame of segment `number`.
+    pub(crate) fn end_of(&self, number: u64) -> usize {
+        self.frames_of(number).last().unwrap().end
+    }
+
+    fn is_broken(&self, frame: &StoredFrame, change: &Change) -> bool {
+        let start = frame.offset.max(change.range.start);
+        let end = frame.end.min(change.range.end);
+        let before = self.segment(frame.segment);
+        frame.segment == change.segment && (start..end).any(|at| before[at] != change.bytes[at - change.range.start])
+    }
+
+    fn first_broken(&self, change: &Change) -> Option<&StoredFrame> {
+        self.frames.iter().find(|frame| self.is_broken(frame, change))
+    }
+
+    /// What must come of `change`, by the rule.
+    fn expect(&self, change: &Change) -> Expected<'_> {
+        let header = change.range.start.min(stored::HEADER_LEN)..change.range.end.min(stored::HEADER_LEN);
+        if self.segment(change.segment)[header.clone()] != change.bytes[..header.len()] {
+            return Expected::Refused;
+        }
+        let Some(first) = self.first_broken(change) else {
+            return Expected::Records(self.payloads.len() as u64);
+        };
+        let sound = self.frames.iter().filter(|frame| !self.is_broken(frame, change));
+        if sound.map(|frame| frame.durable_then).max() > Some(first.position()) {
+            Expected::Damage(first)
+        } else {
+            Expected::Records(first.lsn - 1)
+        }
+    }
+
+    /// Reads as far as it goes: how many records, each of which must be the one that was appended, and the error.
+    fn read(&self, snapshot: Result<Snapshot>) -> (u64, Option<Error>) {
+        let snapshot = match snapshot {
+            Ok(snapshot) => snapshot,
+            Err(error) => return (0, Some(error)),
+        };
+        let (records, error) = self.iterate(&snapshot);
+        if error.is_some() {
+            assert_eq!(self.iterate(&snapshot).0, records, "what was read once is read again");
+            assert!(records == 0 || snapshot.get(Lsn(records)).is_ok(), "record {records}");
+        }
+        (records, error)
+    }
+
+    fn iterate(&self, snapshot: &Snapshot) -> (u64, Option<Error>) {
+        for (record, (lsn, payload)) in snapshot.iter().zip((1..).zip(&self.payloads)) {
+            match record {
+                Ok(record) => {
+                    assert_eq!(record.lsn(), Lsn(lsn));
+                    assert!(record.payload() == payload, "{record:?} is not as it was");
+                }
+                Err(error) => return (lsn - 1, Some(error)),
+            }
+        }
+        assert!(snapshot.next_lsn().0 <= self.payloads.len() as u64 + 1, "a record was made up");
+        (snapshot.next_lsn().0 - 1, None)
+    }
+}
+
+/// Other bytes in a range of a segment.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) segment: u64,
+    pub(crate) range: Range<usize>,
+    pub(crate) bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Expected<'s> {
+    Refused,
+    Damage(&'s StoredFrame),
+    /// So many records.
+    Records(u64),
+}
+
+/// A directory with a copy of a specimen, which is changed, opened and put right again.
+pub(crate) struct Bench<'s> {
+    specimen: &'s Specimen,
+    dir: TempDir,
+}
+
+impl<'s> Bench<'s> {
+    pub(crate) fn new(specimen: &'s Specimen) -> Self {
+        let bench = Self { specimen, dir: scratch() };
+        bench.put_right();
+        bench
+    }
+
+    /// Opens the changed log for writing, and checks what comes of it by the rule.
+    pub(crate) fn check_log(&self, change: &Change) {
+        self.write(change.segment, change.range.start, &change.bytes);
+        let expected = self.specimen.expect(change);
+        let opened = try_open(self.dir.path(), &small());
+        let refused = opened.is_err();
+        match opened {
+            Ok(log) => {
+                let (records, error) = self.specimen.read(log.snapshot());
+                self.check(change, &expected, records, error.as_ref());
+                if let Expected::Records(records) = expected {
+                    assert_eq!(log.next_lsn(), Lsn(records + 1), "{change:?}");
+                }
+            }
+            Err(error) => {
+                if let (Expected::Damage(frame), Error::Corrupt(corruption)) = (&expected, &error) {
+                    self.check_evidence(frame, corruption);
+                    self.check(change, &expected, frame.lsn - 1, Some(&error));
+                } else {
+                    self.check(change, &expected, 0, Some(&error));
+                }
+            }
+        }
+        let touched = self.undo(change);
+        assert!(!refused || touched.is_empty(), "{change:?}: refused, and changed {touched:?}");
+    }
+
+    /// Opens the changed log for reading, and checks what comes of it by the rule for readers.
+    pub(crate) fn check_reader(&self, change: &Change) {
+        self.write(change.segment, change.range.start, &change.bytes);
+        let snapshot = read_only(self.dir.path()).and_then(|reader| reader.snapshot());
+        let opened = snapshot.is_ok();
+        let (records, error) = self.specimen.read(snapshot);
+        let expected = match (self.specimen.expect(change), self.specimen.first_broken(change)) {
+            (Expected::Refused, _) => Expected::Refused,
+            (_, Some(first)) if first.position() < self.specimen.durable || error.is_some() => Expected::Damage(first),
+            (_, Some(first)) => Expected::Records(first.lsn - 1),
+            (_, None) => Expected::Records(self.specimen.payloads.len() as u64),
+        };
+        let records = match &expected {
+            Expected::Damage(first) if !opened => first.lsn - 1,
+            _ => records,
+        };
+        self.check(change, &expected, records, error.as_ref());
+        assert_eq!(self.undo(change), Vec::<String>::new(), "{change:?}: a reader changes nothing");
+    }
+
+    fn check(&self, change: &Change, expected: &Expected<'_>, records: u64, error: Option<&Error>) {
+        let good = match (expected, error) {
+            (Expected::Refused, Some(Error::Version { path, .. })) => *path == self.path(change.segment),
+            (Expected::Refused, Some(Error::Corrupt(corruption))) => {
+                corruption.path == self.path(change.segment) && corruption.offset < stored::HEADER_LEN as u64
+            }
+            (Expected::Damage(frame), Some(Error::Corrupt(corruption))) => {
+                let Corruption { path, offset, .. } = &**corruption;
+                *path == self.path(frame.segment) && *offset == frame.offset as u64 && records == frame.lsn - 1
+            }
+            (Expected::Records(expected), None) => records == *expected,
+            _ => false,
+        };
+        assert!(good, "{change:?}: expected {expected:?}, got {records} records and {error:?}");
+    }
+
+    /// The frame that an error calls as a witness has to be one.
+    fn check_evidence(&self, damaged: &StoredFrame, corruption: &Corruption) {
+        let evidence = corruption.evidence.as_ref().expect("damage found by an open is proven");
+        let is_witness = |frame: &&StoredFrame| {
+            (frame.segment, frame.offset as u64, frame.lsn) == (evidence.segment, evidence.offset, evidence.lsn.0)
+        };
+        let witness = self.specimen.frames.iter().find(is_witness).expect("the witness is a frame");
+        assert!(witness.durable_then > damaged.position(), "{evidence:?} proves nothing about {damaged:?}");
+    }
+
+    fn path(&self, segment: u64) -> PathBuf {
+        files::segment(self.dir.path(), segment)
+    }
+
+    fn write(&self, segment: u64, offset: usize, bytes: &[u8]) {
+        let file = fs::File::options().write(true).open(self.path(segment)).unwrap();
+        file.write_all_at(bytes, offset as u64).unwrap();
+    }
+
+    /// Takes the change back; returns what else had been changed.
+    fn undo(&self, change: &Change) -> Vec<String> {
+        if self.path(change.segment).exists() {
+            let original = &self.specimen.segment(change.segment)[change.range.clone()];
+            self.write(change.segment, change.range.start, original);
+        }
+        self.put_right()
+    }
+
+    /// Makes the directory as the specimen is; returns the names of files that say what the log holds and were not.
+    fn put_right(&self) -> Vec<String> {
+        let mut touched = Vec::new();
+        let mut names = files::names(self.dir.path());
+        names.retain(|name| !self.specimen.files.contains_key(name));
+        for name in &names {
+            fs::remove_file(self.dir.path().join(name)).unwrap();
+        }
+        touched.append(&mut names);
+        for (name, bytes) in &self.specimen.files {
+            let path = self.dir.path().join(name);
+            if !same(&path, bytes) {
+                fs::write(&path, bytes).unwrap();
+                touched.push(name.clone());
+            }
+        }
+        touched.retain(|name| name.ends_with(".seg") || name.ends_with(".tmp"));
+        touched
+    }
+}
+
+fn same(path: &Path, bytes: &[u8]) -> bool {
+    fs::read(path).is_ok_and(|found| found == bytes)
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mapwal::{Corruption, Damage, Error, Log, Lsn, Result, verify_segment};
+use mapwal::{Corruption, Damage, Error, Log, Lsn, Result, SealedSegment, verify_segment};
 use tempfile::TempDir;
 
 use crate::scratch::{append_stamped, contents, open_small, scratch, stamped};
@@ -58,7 +58,7 @@ fn segments_are_listed_from_any_number_as_far_as_they_are_durable() {
     assert!(log.sealed(0).unwrap().is_empty(), "sealed, and not yet durable");
     log.sync().unwrap();
     log.rotate().unwrap();
-    let numbers = |after| log.sealed(after).unwrap().iter().map(|segment| segment.number()).collect::<Vec<_>>();
+    let numbers = |after| log.sealed(after).unwrap().iter().map(SealedSegment::number).collect::<Vec<_>>();
     assert_eq!((numbers(0), numbers(1)), (vec![1], vec![]));
     log.sync().unwrap();
     append_stamped(&log, 21, 100, 1);

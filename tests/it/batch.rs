@@ -87,10 +87,16 @@ fn readers_never_see_a_part_of_one() {
         });
         let writers: Vec<_> = (0..2)
             .map(|_| {
-                scope.spawn(move || (0..10_000).for_each(|batch| drop(append_batch(log, batch..batch + RECORDS, 24))))
+                scope.spawn(move || {
+                    for batch in 0..10_000 {
+                        append_batch(log, batch..batch + RECORDS, 24);
+                    }
+                })
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         done.store(true, Ordering::Relaxed);
     });
 }

@@ -66,7 +66,7 @@ pub(crate) fn segment_names(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(path).expect("the directory can be read");
     let mut names: Vec<String> = entries
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("plain names"))
-        .filter(|name| name.ends_with(".seg") && has_link(&path.join(name)))
+        .filter(|name| Path::new(name).extension() == Some("seg".as_ref()) && has_link(&path.join(name)))
         .collect();
     names.sort();
     names

@@ -46,7 +46,8 @@ fn numbers_add_up_over_rotation_truncation_reset_and_reopening() {
     let stats = log.stats();
     assert_eq!(counted(&stats), (24, bytes + 3 * frame(8), 24, 0, SMALL), "numbers passed over are no records");
     assert_eq!((stats.first_lsn, stats.next_lsn, stats.durable_lsn), (Lsn(1_000), Lsn(1_003), Lsn(1_002)));
-    assert!((stats.records_per_sync() - 24.0 / stats.syncs as f64).abs() < 1e-9);
+    let syncs = f64::from(u32::try_from(stats.syncs).unwrap());
+    assert!((stats.records_per_sync() - 24.0 / syncs).abs() < 1e-9);
     assert!(stats.sync_time_p50 <= stats.sync_time_p99 && !stats.sync_time_p50.is_zero());
     log.close().unwrap();
     // In place, behind what is there: counted from here.

@@ -178,7 +178,7 @@ fn a_trim_needs_no_room_and_makes_some() {
     await_spare(&log);
     faults.fail(Call::Allocate, Errno::NOSPC);
     let full = loop {
-        if let Err(error) = log.append(1, &[1; 30_000]) {
+        if let Err(error) = log.append(1, &vec![1; 30_000]) {
             break error;
         }
     };

@@ -8,7 +8,7 @@ use mapwal::{Error, Log, Lsn, Visibility};
 use rustix::io::Errno;
 
 use crate::failing::{Call, open_failing};
-use crate::scratch::{append_stamped, await_spare, contents, open_small, scratch, segment_names, stamped};
+use crate::scratch::{append_stamped, await_spare, contents, open_small, owned, scratch, segment_names, stamped};
 use crate::support::read_only;
 
 /// Three segments of ten records of 100 bytes each, with their numbers for stamps.
@@ -57,6 +57,19 @@ fn copy_of(path: &std::path::Path) -> tempfile::TempDir {
         std::fs::copy(path.join(&name), copy.path().join(&name)).unwrap();
     }
     copy
+}
+
+#[test]
+fn a_view_from_before_keeps_a_segment_that_is_cut_and_then_trimmed() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log);
+    log.sync().unwrap();
+    let (snapshot, old) = (log.snapshot().unwrap(), expected(30, 0));
+    log.truncate_after(Lsn(15)).unwrap();
+    append_stamped(&log, 1_000, 100, 1);
+    assert_eq!(log.trim_before(Lsn(16)).unwrap(), 2);
+    assert!(snapshot.iter().map(|record| owned(&record.unwrap())).eq(old));
 }
 
 #[test]
@@ -131,7 +144,7 @@ fn a_batch_can_be_cut_in_two() {
         append_stamped(&log, 1_000, 100, 3);
         assert_eq!(contents(&log), expected(4, 3));
         let mut follower = log.follow(Lsn(1), Visibility::Published).unwrap();
-        (0..7).for_each(|_| drop(follower.next().unwrap().unwrap()));
+        assert_eq!(drain(&mut follower).len(), 7);
         drop((follower, log));
         let reader = read_only(dir.path()).unwrap();
         assert_eq!(reader.published_lsn().unwrap(), Lsn(7));
@@ -166,7 +179,7 @@ fn a_reset_goes_on_at_any_number_and_keeps_the_metadata() {
                 1 | 5 => assert_eq!(drain(follower)[..], [&[Err(to)], &new[..]].concat()),
                 31 => assert_eq!(drain(follower), new),
                 _ => {
-                    assert!(matches!(follower.next(), Err(Error::Trimmed { lsn: Lsn(31), first }) if first == Lsn(to)))
+                    assert!(matches!(follower.next(), Err(Error::Trimmed { lsn: Lsn(31), first }) if first == Lsn(to)));
                 }
             }
         }

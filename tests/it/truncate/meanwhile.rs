@@ -150,5 +150,7 @@ fn whoever_looks_on_sees_the_log_before_or_after() {
         append_stamped(&log, 1, 100, 50);
     }
     stop.store(true, Ordering::Relaxed);
-    lookers.into_iter().for_each(|looker| looker.join().unwrap());
+    for looker in lookers {
+        looker.join().unwrap();
+    }
 }

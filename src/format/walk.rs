@@ -1,6 +1,6 @@
 //! Walking the frames of one segment in order.
 
-use super::frame::{Frame, FrameKind};
+use super::frame::{self, Frame, FrameKind};
 use crate::error::Damage;
 use crate::lsn::Lsn;
 
@@ -11,6 +11,15 @@ pub(crate) enum Check {
     Full,
     /// Nothing: this process wrote the frames, or has checked them before.
     None,
+}
+
+/// Whether a frame of which `available` bytes were given may be a good one that only reaches beyond them.
+pub(crate) fn may_be_cut_off(damage: &Damage, available: usize) -> bool {
+    match damage {
+        Damage::MissingFrame => available < frame::HEADER_LEN,
+        Damage::FrameLength(len) => available < frame::padded(*len as usize),
+        _ => false,
+    }
 }
 
 /// A place between two frames.

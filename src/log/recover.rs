@@ -7,7 +7,7 @@ use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::frame::{self, Frame, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
 use crate::format::position::Position;
-use crate::format::walk::{Check, Place, Walk};
+use crate::format::walk::{Check, Place, Walk, may_be_cut_off};
 use crate::format::{name, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::Region;
@@ -167,8 +167,13 @@ impl Recovery<'_> {
             if offset >= loaded {
                 loaded = self.load(link, region, offset)?;
             }
-            let frame = match walk.step(&bytes[offset..]) {
+            let rest = &bytes[offset..loaded.min(limit)];
+            let frame = match walk.step(rest) {
                 Ok(frame) => frame,
+                Err(damage) if loaded < limit && may_be_cut_off(&damage, rest.len()) => {
+                    loaded = self.load(link, region, loaded)?;
+                    continue;
+                }
                 Err(damage) => {
                     found.damage = damage;
                     break;

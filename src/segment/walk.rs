@@ -6,7 +6,7 @@ use super::{Frontier, Origin, Segment};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::Frame;
 use crate::format::link::SegmentEnd;
-use crate::format::walk::{Place, Walk};
+use crate::format::walk::{Place, Walk, may_be_cut_off};
 use crate::lsn::Lsn;
 use crate::memory::{Region, Stop};
 
@@ -28,13 +28,18 @@ impl Segment {
         let limit = end.map_or(region.len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX)).min(region.len());
         let mut walk = Walk::new(self.info.salt, self.origin.check(), start.offset, self.lsn_at(start));
         let mut damage = None;
+        // Behind what has to be readable for the next frame to be passed, as far as that is known.
+        let mut wanted = 0;
         while damage.is_none() && walk.place().offset < limit && !enough(self.frontier_of(&walk)) {
             let offset = walk.place().offset;
             let published = region.published().min(limit);
             if offset < published {
-                self.load_ahead(region, offset)?;
-                let rest = region.bytes(offset..published).expect("below the published end");
+                let loaded = self.load_ahead(region, offset.max(wanted))?.min(published);
+                let rest = region.bytes(offset..loaded).expect("below the published end");
                 damage = self.pass(&mut walk, rest).err();
+                if loaded < published && damage.as_ref().is_some_and(|damage| may_be_cut_off(damage, rest.len())) {
+                    (damage, wanted) = (None, loaded);
+                }
             } else {
                 if self.origin == Origin::Foreign {
                     self.load_ahead(region, offset)?;
@@ -114,16 +119,21 @@ impl Segment {
         Frontier { offset: place.offset, ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX) }
     }
 
-    fn load_ahead(&self, region: &Region, offset: usize) -> Result<()> {
-        if self.origin == Origin::Own || offset < self.loaded.load(Ordering::Relaxed) {
-            return Ok(());
+    /// Sees to it that the byte at `offset` can be read; returns the end of what can.
+    fn load_ahead(&self, region: &Region, offset: usize) -> Result<usize> {
+        if self.origin == Origin::Own {
+            return Ok(region.len());
+        }
+        let loaded = self.loaded.load(Ordering::Relaxed);
+        if offset < loaded {
+            return Ok(loaded);
         }
         let start = offset - offset % LOAD_WINDOW_BYTES;
         let end = (start + LOAD_WINDOW_BYTES).min(region.len());
         let loaded = self.storage.load(region.mapping(), start..end);
         loaded.map_err(|source| Error::io("read", &self.path(), source))?;
         self.loaded.fetch_max(end, Ordering::Relaxed);
-        Ok(())
+        Ok(end)
     }
 
     /// What is wrong where a walk that began at `start` came to the end of an ended segment, if it did.

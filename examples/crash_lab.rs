@@ -21,6 +21,10 @@ mod simulation;
 
 /// How long to look for a shorter history that breaks the same rule.
 const SHRINK_TIME: Duration = Duration::from_secs(20);
+/// A history takes a fraction of a second; one that takes this long waits for something that never comes.
+const HANG_TIME: Duration = Duration::from_secs(20);
+/// Stands for "no history is running".
+const DONE: u64 = u64::MAX;
 
 #[derive(Debug, Parser)]
 #[command(about = "Cuts the power of a simulated disk under a log, and checks what is left")]
@@ -34,6 +38,9 @@ struct Arguments {
     /// How many threads.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     threads: usize,
+    /// Break the protocol in this way, or `list` the ways. Needs the feature `sabotage`.
+    #[arg(long, value_name = "NAME")]
+    sabotage: Option<String>,
 }
 
 /// What all threads have found.
@@ -45,13 +52,23 @@ struct Findings {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(code) = arguments.sabotage.as_deref().and_then(sabotage) {
+        return code;
+    }
     let began = Instant::now();
     let (next, stop) = (AtomicU64::new(arguments.seed), AtomicBool::new(false));
     let findings = Mutex::new(Findings::default());
+    let running: Vec<AtomicU64> = (0..arguments.threads).map(|_| AtomicU64::new(DONE)).collect();
     std::thread::scope(|scope| {
-        for _ in 0..arguments.threads {
-            scope.spawn(|| work(&next, &stop, arguments.cuts, &findings));
+        let (next, stop, findings) = (&next, &stop, &findings);
+        for running in &running {
+            let mark = move |busy| {
+                let since = if busy { began.elapsed().as_millis() as u64 } else { DONE };
+                running.store(since, Ordering::Relaxed);
+            };
+            scope.spawn(move || work(next, stop, arguments.cuts, findings, mark));
         }
+        scope.spawn(|| watch(&running, began, stop));
     });
     let Findings { tally, broken } = findings.into_inner();
     let seconds = began.elapsed().as_secs_f64();
@@ -78,11 +95,54 @@ fn main() -> ExitCode {
     if broken.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn work(next: &AtomicU64, stop: &AtomicBool, cuts: u64, findings: &Mutex<Findings>) {
+/// Makes the break of this name; the exit code if there is nothing more to be done.
+#[cfg(feature = "sabotage")]
+fn sabotage(name: &str) -> Option<ExitCode> {
+    use mapwal::testing::sabotage::{ALL, make};
+    if name == "list" {
+        ALL.iter().for_each(|known| println!("{known:?}"));
+        return Some(ExitCode::SUCCESS);
+    }
+    match ALL.iter().find(|known| format!("{known:?}") == name) {
+        Some(&known) => {
+            make(known);
+            None
+        }
+        None => {
+            eprintln!("there is no break {name}; `--sabotage list` names them");
+            Some(ExitCode::from(2))
+        }
+    }
+}
+
+#[cfg(not(feature = "sabotage"))]
+fn sabotage(_: &str) -> Option<ExitCode> {
+    eprintln!("this build has no breaks: add `--features sabotage`");
+    Some(ExitCode::from(2))
+}
+
+/// Ends the process if a history takes so long that it must hang.
+fn watch(running: &[AtomicU64], began: Instant, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = began.elapsed().as_millis() as u64;
+        for (thread, since) in running.iter().enumerate() {
+            let since = since.load(Ordering::Relaxed);
+            if since != DONE && now.saturating_sub(since) > HANG_TIME.as_millis() as u64 {
+                println!("thread {thread} hangs in its history");
+                std::process::exit(3);
+            }
+        }
+    }
+}
+
+fn work(next: &AtomicU64, stop: &AtomicBool, cuts: u64, findings: &Mutex<Findings>, mark: impl Fn(bool)) {
     while !stop.load(Ordering::Relaxed) {
         let history = History::random(next.fetch_add(1, Ordering::Relaxed));
         let mut tally = Tally::default();
+        mark(true);
         let outcome = run(&history, &mut tally);
+        mark(false);
         let mut findings = findings.lock();
         findings.tally += tally;
         if let Err((step, violation)) = outcome {

@@ -111,6 +111,7 @@ mod lsn;
 mod memory;
 mod options;
 mod read;
+mod sabotage;
 mod segment;
 mod storage;
 mod wal;
@@ -133,6 +134,10 @@ pub use wal::{
 pub mod testing {
     pub use crate::log::testing::open_log;
     pub use crate::memory::{HeapMemory, Mapping};
+    #[cfg(feature = "sabotage")]
+    pub mod sabotage {
+        pub use crate::sabotage::{ALL, Break, make};
+    }
     pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile};
     pub use crate::wal::testing::recover_over;
 }

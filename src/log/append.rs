@@ -10,6 +10,7 @@ use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Reservation;
+use crate::sabotage::{Break, is};
 
 thread_local! {
     /// How many `append_with` closures this thread is inside of.
@@ -84,7 +85,7 @@ impl Log {
             let (front, last) = place.split(front_len, records_in_front);
             let lsn = Lsn(first.0 + u64::from(records_in_front));
             shared.publish(last, FrameHead { flags, ..record(FrameKind::Data, *tag, lsn) }, payload);
-            flags = frame::FLAG_BATCH_CONTINUES;
+            flags = if is(Break::BatchWithoutFlag) { 0 } else { frame::FLAG_BATCH_CONTINUES };
             place = front;
         }
         let (tag, payload) = start;
@@ -132,7 +133,7 @@ struct Filling<'l> {
 impl Drop for Filling<'_> {
     fn drop(&mut self) {
         INSIDE.set(INSIDE.get() - 1);
-        if let Some(place) = self.place.take() {
+        if let Some(place) = self.place.take().filter(|_| self.kind == FrameKind::Data || !is(Break::VoidUnpublished)) {
             self.shared.publish_written(place, record(self.kind, self.tag, self.lsn), self.len);
         }
     }

@@ -11,6 +11,7 @@ use crate::format::walk::{Check, Place, Walk, may_be_cut_off};
 use crate::format::{name, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::Region;
+use crate::sabotage::{Break, is};
 use crate::segment::SegmentInfo;
 use crate::segment::chain::{Chain, ChainLink};
 use crate::segment::directory::Found;
@@ -104,7 +105,7 @@ impl Recovery<'_> {
                 let Place { offset, next_lsn, last_crc } = walked.place;
                 (offset as u64, next_lsn, last_crc) == (end.offset, end.next_lsn, end.crc)
             });
-            if !whole {
+            if !whole && (link.end.is_none() || !is(Break::PredecessorEndUnchecked)) {
                 let closed = link.end.is_none() && walked.last_kind == FrameKind::Close;
                 cut = Some(Cut { index, walked, closed });
             }
@@ -119,12 +120,17 @@ impl Recovery<'_> {
         // After a crash of a process only, bytes may be in the page cache that never reached the device, be it only a
         // close. They are made durable before anyone is shown them.
         let path = self.storage.path().join(name::segment(link.info.number));
-        file.sync().map_err(|source| Error::io("sync", &path, source))?;
+        if !is(Break::RecoverWithoutSync) {
+            file.sync().map_err(|source| Error::io("sync", &path, source))?;
+        }
         let walked = self.walk(link, &region, limit.min(region.len()))?;
         // The device is believed, not the cache: an earlier sync may have failed and left pages that only look clean. A
         // close stands behind what has been synced without an error, so only the close itself is in doubt.
         let end = walked.place.offset;
         let closed = link.end.is_none() && walked.last_kind == FrameKind::Close;
+        if is(Break::CacheBelieved) || (closed && is(Break::CloseBelieved)) {
+            return Ok(walked);
+        }
         let start = if closed { end - frame::HEADER_LEN } else { segment_header::LEN };
         self.bytes_scanned += (end - start) as u64;
         match evidence::first_difference(&*file, &path, &region, start, end)? {
@@ -186,7 +192,7 @@ impl Recovery<'_> {
             self.claim.hear(link.info.number, offset, &frame);
             // What a truncation kept of a batch counts.
             let whole = link.end.is_some_and(|end| walk.place().offset as u64 == end.offset);
-            found.place = if whole { walk.place() } else { walk.boundary() };
+            found.place = if whole || is(Break::IncompleteBatchAccepted) { walk.place() } else { walk.boundary() };
             found.last_kind = frame.kind();
         }
         if found.place != walk.place() && found.damage == Damage::MissingFrame {
@@ -207,6 +213,9 @@ impl Recovery<'_> {
     /// An error if anything behind the cut proves that what is missing there had been durable.
     fn judge(&mut self, chain: &Chain, cut: &Cut) -> Result<()> {
         let ChainLink { info, .. } = &chain.links[cut.index];
+        if is(Break::TailWithoutEvidence) {
+            return Ok(());
+        }
         let Place { offset, next_lsn, .. } = cut.walked.place;
         let path = self.storage.path().join(name::segment(info.number));
         let mut suspects = vec![(info.number, info.size, info.salt, offset)];
@@ -274,7 +283,7 @@ impl Recovery<'_> {
         let last = links.pop().expect("the cut is in the chain");
         let clean = closed && self.torn_bytes == 0;
         let room = super::shared::append_limit(last.info.size);
-        let resume = if clean && walked.place.offset <= room {
+        let resume = if (clean || is(Break::ResumeAfterCrash)) && walked.place.offset <= room {
             Resume::InPlace { info: last.info, offset: walked.place.offset }
         } else if walked.only_link {
             // Nothing happened in it: its place in the chain is taken by the new one, so that crashes in a row do not

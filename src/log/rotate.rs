@@ -6,10 +6,11 @@ use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
 use super::{Log, append};
 use crate::error::Result;
 use crate::format::frame::{FrameHead, FrameKind};
-use crate::format::link::{self, Link, Predecessor, SegmentEnd};
+use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Reservation;
+use crate::sabotage::{Break, is};
 use crate::segment::prepare::Prepared;
 use crate::segment::{Segment, SegmentInfo};
 
@@ -88,7 +89,8 @@ impl Shared {
         kept: Option<Vec<Arc<Segment>>>,
     ) -> Vec<Arc<Segment>> {
         let Prepared { number, size, salt, mut region, file } = prepared;
-        let link = Link { previous, oldest: rotation.oldest, meta: self.meta.lock().clone() }.encode();
+        let meta = if is(Break::LinkWithoutMeta) { MetaSlots::default() } else { self.meta.lock().clone() };
+        let link = Link { previous, oldest: rotation.oldest, meta }.encode();
         let start = Position::new(number, 0);
         let last = link::encode_number(base_lsn.previous().0);
         let truncate = kept.as_ref().map(|_| (FrameKind::Truncate, &last[..]));

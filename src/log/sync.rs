@@ -9,6 +9,7 @@ use super::{Log, append};
 use crate::error::{Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
+use crate::sabotage::{Break, is};
 use crate::segment::Segment;
 
 /// How often a leader looks again for a frame that is still being copied before it gives the processor away.
@@ -73,6 +74,7 @@ impl Shared {
         let target = self.reserved_end();
         let segments = self.segments.load();
         let begin = segments.as_slice().partition_point(|s| s.number() < self.durability.position().segment());
+        let begin = if is(Break::OlderSegmentsUnsynced) { segments.as_slice().len() - 1 } else { begin };
         for segment in &segments.as_slice()[begin..] {
             if segment.number() > target.segment() {
                 break;
@@ -104,8 +106,14 @@ impl Shared {
         let begin = if durable.segment() == segment.number() { durable.offset() as usize } else { 0 };
         if begin < frontier.offset {
             let clock = Instant::now();
-            let synced = file.sync_mapping(region.mapping(), begin..frontier.offset);
+            if is(Break::AcknowledgeBeforeSync) {
+                self.durability.advance(segment.lsn_at(frontier).previous(), segment.position(frontier.offset));
+            }
+            let sync = || file.sync_mapping(region.mapping(), begin..frontier.offset);
+            let synced = if is(Break::AcknowledgeWithoutSync) { Ok(()) } else { sync() };
+            let synced = if is(Break::ErrorRetried) { synced.or_else(|_| sync()) } else { synced };
             synced.map_err(|source| self.poison(source))?;
+            let frontier = if is(Break::EndAfterSync) { segment.advance(&region, |_| false)? } else { frontier };
             let lsn = segment.lsn_at(frontier).previous();
             let before = self.durability.lsn().max(segment.base_lsn().previous());
             self.counters.synced(lsn.0.saturating_sub(before.0), clock.elapsed());

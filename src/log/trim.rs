@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::name;
 use crate::format::segment_header;
 use crate::lsn::Lsn;
+use crate::sabotage::{Break, is};
 use crate::segment::Segment;
 
 impl Log {
@@ -32,10 +33,13 @@ impl Log {
         }
         let mut rotation = shared.lock_rotation();
         rotation.rotor.retire();
-        let dropped = shared.take_below(lsn)?;
+        let mut dropped = shared.take_below(lsn)?;
         let count = dropped.len();
         if let Some(last) = dropped.last() {
             rotation.oldest = last.number() + 1;
+        }
+        if is(Break::TrimNewestFirst) {
+            dropped.reverse();
         }
         for segment in dropped {
             shared.unlink(&segment)?;
@@ -68,7 +72,7 @@ impl Shared {
         let segments = segments.as_slice();
         let goes = |pair: &[Arc<Segment>]| ends_below(&pair[0], bound) && self.is_linked_durably(&pair[1]);
         let count = segments.windows(2).take_while(|pair| goes(pair)).count();
-        if count > 0 {
+        if count > 0 && !is(Break::TrimWithoutRetain) {
             pins.named.lose_below(segments[count].base_lsn())?;
             let oldest = segments[count].number();
             let path = self.storage.path().join(name::CONTROL);
@@ -90,7 +94,10 @@ impl Shared {
         let removed = self.storage.remove(&name::segment(segment.number()));
         // Synced each time, so that no later one is gone while an earlier one is still there.
         removed
-            .and_then(|()| self.storage.sync_directory())
+            .and_then(|()| match is(Break::UnlinkWithoutDirectorySync) {
+                true => Ok(()),
+                false => self.storage.sync_directory(),
+            })
             .map_err(|source| Error::io("remove", &segment.path(), source))
     }
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::link::{Predecessor, SegmentEnd};
 use crate::format::name;
 use crate::lsn::Lsn;
+use crate::sabotage::{Break, is};
 use crate::segment::Segment;
 use crate::segment::prepare::Prepared;
 
@@ -97,9 +98,11 @@ impl Shared {
         }
         let dropped = self.replace_locked(&mut rotation, kept, spare);
         drop(rotation);
-        self.sync_all().inspect_err(|_| {
-            self.lock_rotation().rotor.close(0);
-        })?;
+        if !is(Break::TruncateWithoutSync) {
+            self.sync_all().inspect_err(|_| {
+                self.lock_rotation().rotor.close(0);
+            })?;
+        }
         drop(leading);
         for segment in dropped {
             // The truncation is done. A file that stays does not count, and is removed at the next open.
@@ -118,7 +121,9 @@ impl Shared {
         }
         // Before the list changes, so that nobody takes a number for durable that means another record now; and before
         // the control page names the new segment, so that no other process does.
-        self.durability.cut(kept.last);
+        if !is(Break::TruncateWithoutCut) {
+            self.durability.cut(kept.last);
+        }
         self.control.set_durable(self.durability.lsn(), self.durability.position());
         // Until the new segment is there, nobody begins to wait for a record of the old one.
         let callbacks = self.background.cut(kept.last);

@@ -17,6 +17,7 @@ use crate::format::position::SEGMENT_NUMBER_LIMIT;
 use crate::format::segment_header::{self, SegmentHeader};
 use crate::format::{frame, name};
 use crate::memory::{Mapping, Region};
+use crate::sabotage::{Break, is};
 use crate::segment::directory::Found;
 use crate::storage::{Access, Storage, StorageFile};
 
@@ -62,7 +63,8 @@ pub(crate) fn prepare(
         let _ = storage.remove(&temporary);
     }
     let Some((salt, file)) = renamed.map_err(|source| failed("prepare", source))? else { return Ok(None) };
-    let mapped = storage.sync_directory().and_then(|()| file.map(size, Access::Write));
+    let synced = if is(Break::PrepareWithoutDirectorySync) { Ok(()) } else { storage.sync_directory() };
+    let mapped = synced.and_then(|()| file.map(size, Access::Write));
     let mapping = match mapped {
         Ok(mapping) => mapping,
         Err(source) => {
@@ -94,8 +96,13 @@ fn make(
     let salt = (storage.random() >> 32) as u32;
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let header = SegmentHeader::new(log_id, number, size, salt, u64::try_from(created).unwrap_or(0));
+    if is(Break::HeaderAfterSync) {
+        file.sync()?;
+    }
     file.write_at(header.as_bytes(), 0)?;
-    file.sync()?;
+    if !is(Break::PrepareWithoutSync) && !is(Break::HeaderAfterSync) {
+        file.sync()?;
+    }
     Ok(Some((salt, file)))
 }
 
@@ -108,7 +115,9 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Prepared> {
         move |source| Error::io(operation, &path, source)
     };
     // A process may have died between naming it and making the name durable.
-    storage.sync_directory().map_err(failed("sync the directory of"))?;
+    if !is(Break::AdoptWithoutDirectorySync) {
+        storage.sync_directory().map_err(failed("sync the directory of"))?;
+    }
     let file: Arc<dyn StorageFile> = storage.open(&name, Access::Write).map_err(failed("open"))?.into();
     refresh(&*file, segment_header::LEN as u64, size).map_err(failed("write"))?;
     let mapping = file.map(size, Access::Write).map_err(failed("map"))?;

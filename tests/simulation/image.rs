@@ -56,11 +56,12 @@ impl Image {
     /// Extends the file to `len` bytes of zeros.
     pub fn allocate(&mut self, len: u64) {
         if len > self.len {
+            let old_words = self.device.len() * PAGE_WORDS;
             self.len = len;
             self.device.resize((len as usize).div_ceil(PAGE_BYTES), None);
             if let Some(old) = self.cache.take() {
                 let grown = self.cache();
-                (0..old.len_bytes() / WORD_BYTES).for_each(|word| grown.set_word(word, old.word(word)));
+                (0..old_words).for_each(|word| grown.set_word(word, old.word(word)));
             }
         }
     }
@@ -213,8 +214,8 @@ impl Image {
     pub fn after_kill(&self) -> Self {
         let mut left = self.clone();
         if let Some(cache) = &self.cache {
-            let copy = HeapMemory::zeroed(cache.len_bytes());
-            (0..cache.len_bytes() / WORD_BYTES).for_each(|word| copy.set_word(word, cache.word(word)));
+            let copy = HeapMemory::zeroed(self.device.len() * PAGE_BYTES);
+            (0..self.device.len() * PAGE_WORDS).for_each(|word| copy.set_word(word, cache.word(word)));
             left.cache = Some(Arc::new(copy));
         }
         left.forget_reverted();

@@ -38,6 +38,9 @@ struct Arguments {
     /// How many threads.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     threads: usize,
+    /// Instead of random histories, all sequences of up to three actions, with a crash at every operation.
+    #[arg(long)]
+    exhaustive: bool,
     /// Break the protocol in this way, or `list` the ways. Needs the feature `sabotage`.
     #[arg(long, value_name = "NAME")]
     sabotage: Option<String>,
@@ -58,15 +61,21 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let (next, stop) = (AtomicU64::new(arguments.seed), AtomicBool::new(false));
     let findings = Mutex::new(Findings::default());
+    let cuts = if arguments.exhaustive { u64::MAX } else { arguments.cuts };
+    let all: Vec<History> = (1..=3).filter(|_| arguments.exhaustive).flat_map(History::all).collect();
+    let history = |number: u64| match all.get((number - arguments.seed) as usize) {
+        _ if !arguments.exhaustive => Some(History::random(number)),
+        listed => listed.cloned(),
+    };
     let running: Vec<AtomicU64> = (0..arguments.threads).map(|_| AtomicU64::new(DONE)).collect();
     std::thread::scope(|scope| {
-        let (next, stop, findings) = (&next, &stop, &findings);
+        let (next, stop, findings, history) = (&next, &stop, &findings, &history);
         for running in &running {
             let mark = move |busy| {
                 let since = if busy { began.elapsed().as_millis() as u64 } else { DONE };
                 running.store(since, Ordering::Relaxed);
             };
-            scope.spawn(move || work(next, stop, arguments.cuts, findings, mark));
+            scope.spawn(move || work(|| history(next.fetch_add(1, Ordering::Relaxed)), stop, cuts, findings, mark));
         }
         scope.spawn(|| watch(&running, began, stop));
     });
@@ -136,9 +145,18 @@ fn watch(running: &[AtomicU64], began: Instant, stop: &AtomicBool) {
     }
 }
 
-fn work(next: &AtomicU64, stop: &AtomicBool, cuts: u64, findings: &Mutex<Findings>, mark: impl Fn(bool)) {
+fn work(
+    next: impl Fn() -> Option<History>,
+    stop: &AtomicBool,
+    cuts: u64,
+    findings: &Mutex<Findings>,
+    mark: impl Fn(bool),
+) {
     while !stop.load(Ordering::Relaxed) {
-        let history = History::random(next.fetch_add(1, Ordering::Relaxed));
+        let Some(history) = next() else {
+            stop.store(true, Ordering::Relaxed);
+            return;
+        };
         let mut tally = Tally::default();
         mark(true);
         let outcome = run(&history, &mut tally);

@@ -7,6 +7,7 @@ use mapwal::{Error, Log, Lsn};
 use parking_lot::Mutex;
 
 use crate::simulation::{AFTER_EFFECTS, Crash, Failure, Fault, Observer, Operation, SimDisk};
+use crate::simulation::{History, Tally, run, run_failing};
 use crate::support::{open, small};
 
 /// Opens a log on a disk that only this test has.
@@ -79,5 +80,44 @@ fn a_close_that_could_not_be_synced_does_not_count() {
         log.sync().unwrap();
         let log = open_simulated(&disk.crash(Crash::Power));
         assert_eq!(log.get(Lsn(2)).unwrap().unwrap().payload(), b"second", "seed {seed}, {effect:?}");
+    }
+}
+
+/// Does `history`, and panics with what it takes to do it again.
+fn check(history: &History) -> Tally {
+    let mut tally = Tally::default();
+    if let Err((step, violation)) = run(history, &mut tally) {
+        panic!("seed {}: {violation:?} at step {step} of {:?}", history.seed, history.steps);
+    }
+    tally
+}
+
+#[test]
+fn random_histories_survive_crashes_anywhere() {
+    let cuts: u64 = (0..30).map(|seed| check(&History::random(seed)).cuts).sum();
+    assert!(cuts > 1000, "only {cuts} crashes");
+}
+
+#[test]
+fn all_short_histories_survive_a_crash_at_every_operation() {
+    for len in 1..=2 {
+        History::all(len).for_each(|history| drop(check(&history)));
+    }
+}
+
+#[test]
+fn a_failure_of_any_operation_is_never_taken_for_success() {
+    let history = History::of_all_actions(1);
+    for (failure, effect) in [Failure::Io, Failure::DiskFull, Failure::Io].into_iter().zip(AFTER_EFFECTS) {
+        let mut after = 0;
+        loop {
+            let fault = Fault { after, only: None, failure, effect };
+            match run_failing(&history, Some(fault.clone()), &mut Tally::default()) {
+                Ok(true) => after += 1,
+                Ok(false) => break,
+                Err((step, violation)) => panic!("{fault:?}: {violation:?} at step {step} of {:?}", history.steps),
+            }
+        }
+        assert!(after > 200, "only {after} operations");
     }
 }

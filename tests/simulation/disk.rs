@@ -157,7 +157,7 @@ impl SimDisk {
     pub fn show_cut(&self) {
         let observer = self.0.observer.lock().clone();
         if let Some(observer) = observer {
-            let crash = if self.0.state.lock().rng.u8(..) < 32 { Crash::Kill } else { Crash::Power };
+            let crash = if self.0.state.lock().rng.u8(..) < 64 { Crash::Kill } else { Crash::Power };
             observer.crashed(self.crash(crash), crash);
         }
     }

@@ -7,6 +7,9 @@ use fastrand::Rng;
 use super::disk::AFTER_EFFECTS;
 use super::fault::{Failure, Fault, Operation};
 
+/// In how many of 256 operations of a random history a crash is looked at.
+const CUTS: u8 = 48;
+
 /// What one step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -107,24 +110,65 @@ impl fmt::Debug for Step {
 pub struct History {
     pub seed: u64,
     pub steps: Vec<Step>,
+    /// In how many of 256 operations a crash is looked at.
+    pub cuts: u8,
 }
 
 impl History {
-    /// A random history. One in four meets failing operations as well.
+    /// A random history. Three in eight meet failing operations as well.
     pub fn random(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let is_faulty = rng.u8(..) < 64;
+        let is_faulty = rng.u8(..) < 96;
         let count = rng.usize(4..40);
         let steps = (0..count).map(|_| {
-            let fault = (is_faulty && rng.u8(..) < 40).then(|| random_fault(&mut rng));
-            Step { action: Action::random(&mut rng), seed: rng.u64(..), fault }
+            let action = Action::random(&mut rng);
+            let fault = (is_faulty && rng.u8(..) < 64).then(|| random_fault(action, &mut rng));
+            Step { action, seed: rng.u64(..), fault }
         });
         let steps = steps.collect();
-        Self { seed, steps }
+        Self { seed, steps, cuts: CUTS }
+    }
+
+    /// All sequences of `len` actions out of those that matter, each with a crash at every operation.
+    pub fn all(len: u32) -> impl Iterator<Item = Self> {
+        const ACTIONS: [Action; 12] = [
+            Action::Append,
+            Action::Batch,
+            Action::Hole,
+            Action::Panicking,
+            Action::Meta,
+            Action::Sync,
+            Action::Rotate,
+            Action::Trim,
+            Action::Truncate,
+            Action::Reset,
+            Action::Close,
+            Action::Kill,
+        ];
+        (0..ACTIONS.len().pow(len)).map(move |number| {
+            let action = |at| ACTIONS[number / ACTIONS.len().pow(at) % ACTIONS.len()];
+            let seed = number as u64;
+            let steps = (0..len).map(|at| Step::new(action(at), seed << 8 | u64::from(at))).collect();
+            Self { seed, steps, cuts: u8::MAX }
+        })
+    }
+
+    /// Everything that a log can do, without a crash but at the end.
+    pub fn of_all_actions(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let mut steps: Vec<Step> = Vec::new();
+        for _ in 0..4 {
+            for (action, _) in Action::WEIGHTS.into_iter().filter(|(action, _)| *action != Action::PowerCut) {
+                steps.push(Step::new(action, rng.u64(..)));
+                steps.push(Step::new(Action::Append, rng.u64(..)));
+            }
+        }
+        steps.push(Step::new(Action::PowerCut, rng.u64(..)));
+        Self { seed, steps, cuts: 0 }
     }
 }
 
-fn random_fault(rng: &mut Rng) -> Fault {
+fn random_fault(action: Action, rng: &mut Rng) -> Fault {
     const KINDS: [Operation; 9] = [
         Operation::SyncMapping,
         Operation::SyncMapping,
@@ -136,8 +180,13 @@ fn random_fault(rng: &mut Rng) -> Fault {
         Operation::Rename,
         Operation::Remove,
     ];
-    let only = if rng.bool() { Some(KINDS[rng.usize(0..KINDS.len())]) } else { None };
-    let after = if only.is_some() { rng.u64(0..3) } else { rng.u64(0..40) };
+    let only = match action {
+        // These do little else.
+        Action::Sync | Action::WaitDurable | Action::Close if rng.bool() => Some(Operation::SyncMapping),
+        _ if rng.bool() => Some(KINDS[rng.usize(0..KINDS.len())]),
+        _ => None,
+    };
+    let after = if only.is_some() { rng.u64(0..2) } else { rng.u64(0..40) };
     let failure = if rng.u8(..) < 64 { Failure::DiskFull } else { Failure::Io };
     Fault { after, only, failure, effect: AFTER_EFFECTS[rng.usize(0..AFTER_EFFECTS.len())] }
 }

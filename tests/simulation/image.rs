@@ -109,14 +109,18 @@ impl Image {
         })
     }
 
-    /// What the device holds. As direct I/O does, it writes dirty pages back first.
-    pub fn read_device(&mut self, bytes: &mut [u8], offset: usize) -> usize {
+    /// What the device says. Direct I/O has dirty pages written first, but into the device's own cache: nothing of it is
+    /// durable before a sync.
+    pub fn read_device(&self, bytes: &mut [u8], offset: usize) -> usize {
         let wanted = bytes.len().min((self.len as usize).saturating_sub(offset));
-        let pages = offset / PAGE_BYTES..(offset + wanted).div_ceil(PAGE_BYTES);
-        for sector in self.dirty(pages) {
-            self.write_back(sector);
-        }
-        fill(&mut bytes[..wanted], offset, |word| self.device_word(word).to_le_bytes())
+        let is_failed = |word: usize| match (&self.cache, self.failed.get(&(word / PAGE_WORDS))) {
+            (Some(cache), Some(failed)) => !failed.is_redirtied(cache, word / PAGE_WORDS),
+            _ => false,
+        };
+        fill(&mut bytes[..wanted], offset, |word| match &self.cache {
+            Some(cache) if self.failed.is_empty() || !is_failed(word) => cache.word(word),
+            _ => self.device_word(word).to_le_bytes(),
+        })
     }
 
     fn device_word(&self, word: usize) -> u64 {

@@ -16,5 +16,5 @@ pub use disk::{AFTER_EFFECTS, Crash, Observer, SimDisk};
 pub use fault::{Failure, Fault, Operation};
 pub use history::History;
 pub use model::{Rule, Violation};
-pub use run::{Tally, run};
+pub use run::{Tally, run, run_failing};
 pub use shrink::shrink;

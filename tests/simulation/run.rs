@@ -11,13 +11,15 @@ use parking_lot::Mutex;
 
 use super::damage;
 use super::disk::{Crash, Observer, SimDisk};
+use super::fault::Fault;
 use super::history::{Action, History, Step};
 use super::model::{Entry, Model, Observed, Rule, SLOTS, Violation, meta_value, payload, tag};
 
 /// The smallest segments, so that little data makes many.
 pub const SEGMENT_BYTES: u64 = 64 << 10;
-/// In how many of 256 operations a crash is looked at: in the history itself, in what follows one of its crashes, ...
-const CUTS: [u8; 4] = [48, 14, 4, 0];
+/// In how many of 256 operations a crash is looked at in what follows a crash of the history, in what follows one of those,
+/// and so on.
+const CUTS: [u8; 3] = [14, 4, 0];
 
 /// What was looked at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,7 +122,10 @@ struct Run<'t> {
     watch: Arc<Watch>,
     log: Option<Arc<Log>>,
     rng: Rng,
+    /// How many crashes came before, one in what followed the other.
     depth: usize,
+    /// In how many of 256 operations a crash is looked at.
+    cuts: u8,
     /// The step under way has an operation fail.
     is_faulty: bool,
     tally: &'t mut Tally,
@@ -128,13 +133,21 @@ struct Run<'t> {
 
 /// Does `history`; returns the number of the step that broke a rule.
 pub fn run(history: &History, tally: &mut Tally) -> Result<(), (usize, Violation)> {
+    run_failing(history, None, tally).map(drop)
+}
+
+/// As [`run`], and has one operation of all fail. Whether the history has so many operations.
+pub fn run_failing(history: &History, fault: Option<Fault>, tally: &mut Tally) -> Result<bool, (usize, Violation)> {
     let disk = SimDisk::new(history.seed);
-    let mut run = Run::new(disk, Model::new(), history.seed, 0, tally);
+    let mut run = Run::new(disk.clone(), Model::new(), history.seed, 0, tally);
+    run.cuts = history.cuts;
+    run.is_faulty = fault.is_some();
+    disk.plan_fault(fault);
     run.open(true).map_err(|violation| (0, violation))?;
     for (index, step) in history.steps.iter().enumerate() {
         run.step(step).map_err(|violation| (index, violation))?;
     }
-    Ok(())
+    Ok(!disk.has_fault())
 }
 
 /// Looks at what a crash has left.
@@ -144,7 +157,9 @@ fn look(cut: Cut, seed: u64, depth: usize, tally: &mut Tally) -> Result<(), Viol
     let mut rng = Rng::with_seed(seed);
     let mut run = Run::new(cut.disk, cut.model, rng.u64(..), depth, tally);
     run.open(cut.crash == Crash::Power).map_err(|violation| violation.after(cut.crash, depth))?;
-    match rng.u8(0..8) {
+    // What only a process has forgotten, the power must not take away later.
+    let choice = if cut.crash == Crash::Kill { rng.u8(0..4) } else { rng.u8(0..8) };
+    match choice {
         0 => run.step(&Step::new(Action::Kill, rng.u64(..))),
         1 => run.step(&Step::new(Action::PowerCut, rng.u64(..))),
         2 | 3 => {
@@ -162,7 +177,8 @@ impl<'t> Run<'t> {
         let watch = Arc::new(Watch::new(model));
         disk.observe(Arc::clone(&watch) as Arc<dyn Observer>);
         disk.reseed(seed);
-        Self { disk, watch, log: None, rng: Rng::with_seed(seed), depth, is_faulty: false, tally }
+        let cuts = depth.checked_sub(1).map_or(0, |at| CUTS[at]);
+        Self { disk, watch, log: None, rng: Rng::with_seed(seed), depth, cuts, is_faulty: false, tally }
     }
 
     fn log(&self) -> Arc<Log> {
@@ -172,7 +188,7 @@ impl<'t> Run<'t> {
     /// Opens the log and checks what is in it. After a crash of the system, a crash inside of the open changes nothing.
     fn open(&mut self, power_cut: bool) -> Result<(), Violation> {
         self.watch.failed.store(false, Ordering::Relaxed);
-        self.disk.show_cuts(CUTS[self.depth]);
+        self.disk.show_cuts(self.cuts);
         let opened = self.try_open();
         self.disk.show_cuts(0);
         let log = match opened {
@@ -218,27 +234,32 @@ impl<'t> Run<'t> {
         self.disk.reseed(rng.u64(..));
         *self.watch.rng.lock() = rng.fork();
         self.rng = rng.fork();
-        self.is_faulty = step.fault.is_some();
-        self.disk.plan_fault(step.fault.clone());
-        self.disk.show_cuts(CUTS[self.depth]);
+        if step.fault.is_some() {
+            self.is_faulty = true;
+            self.disk.plan_fault(step.fault.clone());
+        }
+        self.disk.show_cuts(self.cuts);
         let done = self.act(step.action, &mut rng);
         self.disk.show_cuts(0);
         if let Err(failed) = done {
             self.fail(failed)?;
-        } else if rng.u8(..) < CUTS[self.depth] {
+        } else if rng.u8(..) < self.cuts {
             self.disk.show_cut();
         }
         if step.fault.is_some() && !self.disk.has_fault() {
             self.tally.faults += 1;
         }
-        self.disk.plan_fault(None);
+        if step.fault.is_some() {
+            self.is_faulty = false;
+            self.disk.plan_fault(None);
+        }
         self.look_at_cuts()
     }
 
     fn look_at_cuts(&mut self) -> Result<(), Violation> {
         let cuts = std::mem::take(&mut *self.watch.cuts.lock());
         for cut in cuts {
-            look(cut, self.rng.u64(..), (self.depth + 1).min(CUTS.len() - 1), self.tally)?;
+            look(cut, self.rng.u64(..), (self.depth + 1).min(CUTS.len()), self.tally)?;
         }
         Ok(())
     }

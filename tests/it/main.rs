@@ -6,6 +6,7 @@ mod archive;
 mod batch;
 mod callbacks;
 mod crashes;
+mod cut_short;
 mod failing;
 mod flipped;
 mod format;

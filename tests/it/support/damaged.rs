@@ -77,6 +77,13 @@ impl Specimen {
         Self { files, frames, payloads: (1..=last).map(payload).collect(), durable }
     }
 
+    /// Writes its files into `directory`.
+    pub(crate) fn lay_out(&self, directory: &Path) {
+        for (name, bytes) in &self.files {
+            fs::write(directory.join(name), bytes).unwrap();
+        }
+    }
+
     /// The bytes of segment `number`.
     pub(crate) fn segment(&self, number: u64) -> &[u8] {
         &self.files[&format!("{number:020}.seg")]
@@ -173,9 +180,9 @@ pub(crate) struct Bench<'s> {
 
 impl<'s> Bench<'s> {
     pub(crate) fn new(specimen: &'s Specimen) -> Self {
-        let bench = Self { specimen, dir: scratch() };
-        bench.put_right();
-        bench
+        let dir = scratch();
+        specimen.lay_out(dir.path());
+        Self { specimen, dir }
     }
 
     /// Opens the changed log for writing, and checks what comes of it by the rule.

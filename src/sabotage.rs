@@ -40,7 +40,7 @@ pub enum Break {
 }
 
 /// Whether this is the break that is made.
-#[inline(always)]
+#[inline]
 pub(crate) fn is(wanted: Break) -> bool {
     #[cfg(feature = "sabotage")]
     return choice::is(wanted);

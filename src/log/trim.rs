@@ -94,10 +94,7 @@ impl Shared {
         let removed = self.storage.remove(&name::segment(segment.number()));
         // Synced each time, so that no later one is gone while an earlier one is still there.
         removed
-            .and_then(|()| match is(Break::UnlinkWithoutDirectorySync) {
-                true => Ok(()),
-                false => self.storage.sync_directory(),
-            })
+            .and_then(|()| if is(Break::UnlinkWithoutDirectorySync) { Ok(()) } else { self.storage.sync_directory() })
             .map_err(|source| Error::io("remove", &segment.path(), source))
     }
 }

@@ -10,14 +10,16 @@ mod cut_short;
 mod failing;
 mod flipped;
 mod format;
+mod given_up;
+mod killed;
 mod meta;
 mod model;
 mod numbers;
 mod reader;
+mod refused;
 mod reopening;
 mod replica;
 mod scratch;
-#[allow(dead_code, unused_imports, reason = "shared with the crash laboratory, which uses other parts of it")]
 #[path = "../simulation/mod.rs"]
 mod simulation;
 mod stats;

@@ -9,7 +9,9 @@ use crate::scratch::{open_small, scratch};
 use crate::support::faulty::{Call, Faulty};
 use crate::support::files::{names, segment, segment_numbers};
 use crate::support::stored;
-use crate::support::{append, assert_record, assert_records, open, open_on, payload, small, tag, try_open, try_open_on};
+use crate::support::{
+    append, assert_record, assert_records, open, open_on, payload, small, tag, try_open, try_open_on,
+};
 
 #[test]
 fn every_record_is_back_after_a_clean_close() {
@@ -228,15 +230,15 @@ fn a_new_segment_has_a_durable_name_before_it_is_used() {
 #[test]
 fn a_record_is_read_from_the_device_to_its_end_before_it_is_looked_at() {
     // Longer than what is read ahead at a time, and where that ends is in the middle of it.
-    let long = vec![7; 3 << 19];
+    let payload = vec![7; 3 << 19];
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path(), &Options::new().segment_size_bytes(4 << 20));
-    log.append(1, &long).unwrap();
+    log.append(1, &payload).unwrap();
     log.rotate().unwrap();
     log.close().unwrap();
     let storage = Faulty::new(dir.path());
     let log = open_on(&storage);
     let before = storage.count(Call::Load);
-    assert_eq!(log.get(Lsn(1)).unwrap().unwrap().payload(), long);
+    assert_eq!(log.get(Lsn(1)).unwrap().unwrap().payload(), payload);
     assert_eq!(storage.count(Call::Load) - before, 2);
 }

@@ -134,7 +134,7 @@ impl SimDisk {
     /// The segment that holds `word`, at a multiple of 8 bytes, and where. The newest if there are several.
     pub fn find(&self, word: u64) -> Option<(String, usize)> {
         let state = self.0.state.lock();
-        let segments = state.directory.names().iter().rev().filter(|(name, _)| name.ends_with(".seg"));
+        let segments = state.directory.names().iter().rev().filter(|(name, _)| name.as_bytes().ends_with(b".seg"));
         let mut found = segments.filter_map(|(name, &file)| Some((name.clone(), state.files[file].find(word)?)));
         found.next()
     }
@@ -257,7 +257,9 @@ impl Storage for SimDisk {
     fn entries(&self, visit: &mut dyn FnMut(&[u8], FileKind)) -> io::Result<()> {
         self.enter(Operation::List)?;
         let names: Vec<String> = self.0.state.lock().directory.names().keys().cloned().collect();
-        names.iter().for_each(|name| visit(name.as_bytes(), FileKind::Regular));
+        for name in &names {
+            visit(name.as_bytes(), FileKind::Regular);
+        }
         Ok(())
     }
 

@@ -591,9 +591,7 @@ impl<'t> Run<'t> {
                 let took_effect = log.next_lsn().0 != model.next_lsn();
                 model.end_replace(took_effect);
             }
-            Action::Trim => {
-                // Some of the files may be gone: how far is up to the next crash.
-            }
+            // After a trim some of the files may be gone: how far is up to the next crash.
             _ => {}
         }
         Ok(())

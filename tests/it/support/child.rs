@@ -3,6 +3,8 @@
 //! A child is told by lines on its standard input, and answers each with a line on its standard output. It ends with its
 //! input, or when it is killed.
 
+#![allow(dead_code, reason = "a kit: each test uses what it needs")]
+
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -72,8 +74,9 @@ impl Child {
         }
     }
 
-    /// Kills the process as `kill -9` does, and waits until it is gone.
+    /// Kills the process, which must not have ended by itself, as `kill -9` does, and waits until it is gone.
     pub(crate) fn kill(mut self) {
+        assert_eq!(self.process.try_wait().expect("a process of this one"), None, "it ended by itself");
         self.end();
     }
 

@@ -1,5 +1,7 @@
 //! Storage that does as the disk does until it is told to fail, to wait, or to show other bytes.
 
+#![allow(dead_code, reason = "a kit: each test uses what it needs")]
+
 use std::fmt;
 use std::fs::File;
 use std::io;

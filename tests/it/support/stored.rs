@@ -1,5 +1,7 @@
 //! Frames where they stand on disk: found by the specification, not by the code under test, and changed in place.
 
+#![allow(dead_code, reason = "a kit: each test uses what it needs")]
+
 use std::ops::Range;
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Pins with a name, that survive a restart: for replicas. the model are the replication slots of
+//! Pins with a name, that survive a restart: for replicas. The model are the replication slots of
 //! `PostgreSQL`.
 
 use std::collections::BTreeMap;

@@ -19,7 +19,8 @@ use crate::storage::{Access, Storage, StorageFile};
 const LEN: u64 = 4096;
 const MAGIC: u64 = u64::from_le_bytes(*b"mapwctl\x01");
 
-/// The words of the page, by index. Each is written by the writer alone.
+/// The words of the page, by index. Each is written by the writer alone, but for the two that followers set
+/// when they want to be woken.
 #[derive(Clone, Copy)]
 enum Word {
     /// Stored last when the page is set up, so that whoever sees it sees the rest.

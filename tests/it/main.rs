@@ -15,6 +15,7 @@ mod killed;
 mod meta;
 mod model;
 mod numbers;
+mod poisoned;
 mod reader;
 mod refused;
 mod reopening;

@@ -12,6 +12,7 @@ mod failing;
 mod flipped;
 mod format;
 mod given_up;
+mod in_place;
 mod killed;
 mod meta;
 mod model;

@@ -99,10 +99,9 @@ fn random_histories_survive_crashes_anywhere() {
 }
 
 #[test]
-fn all_short_histories_survive_a_crash_at_every_operation() {
-    for len in 1..=2 {
-        History::all(len).for_each(|history| drop(check(&history)));
-    }
+fn each_action_by_itself_survives_a_crash_at_every_operation() {
+    let cuts: u64 = History::all(1).map(|history| check(&history).cuts).sum();
+    assert!(cuts > 100, "only {cuts} crashes");
 }
 
 #[test]

@@ -422,7 +422,7 @@ impl Model {
         let mut found = Vec::new();
         for appended in &stream.entries[..proven.unwrap_or(0)] {
             if let Entry::Record { id, len, .. } = appended.entry
-                && lsn >= *stream.first.start()
+                && lsn >= *stream.first.end()
             {
                 found.push((id, len));
             }

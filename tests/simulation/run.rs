@@ -197,11 +197,12 @@ impl<'t> Run<'t> {
                 self.disk.plan_fault(None);
                 self.look_at_cuts()?;
                 self.disk.process_died();
+                self.watch.model.lock().forget_published();
                 return self.open(false);
             }
             Err(error) => return Err(unusable("open", &error)),
         };
-        let observed = Observed::read(&log).map_err(|error| unusable("read", &error))?;
+        let observed = self.observe(&log)?;
         self.watch.model.lock().recovered(&observed, power_cut)?;
         if power_cut {
             let model = self.watch.model.lock().clone();
@@ -210,6 +211,15 @@ impl<'t> Run<'t> {
         *self.watch.log.lock() = Arc::downgrade(&log);
         self.log = Some(log);
         self.look_at_cuts()
+    }
+
+    /// Reads all of the log; once more if an operation failed that was made to.
+    fn observe(&mut self, log: &Log) -> Result<Observed, Violation> {
+        match Observed::read(log) {
+            Err(error) if self.meets_fault(&error) => Observed::read(log),
+            read => read,
+        }
+        .map_err(|error| unusable("read", &error))
     }
 
     fn try_open(&self) -> mapwal::Result<Arc<Log>> {
@@ -494,7 +504,7 @@ impl<'t> Run<'t> {
     }
 
     fn read(&mut self) -> Result<(), Violation> {
-        let observed = Observed::read(&self.log()).map_err(|error| unusable("read", &error))?;
+        let observed = self.observe(&self.log())?;
         self.watch.model.lock().check_running(&observed)
     }
 

@@ -52,6 +52,8 @@ struct State {
     /// In how many of 256 operations the observer is shown a crash.
     cuts: u8,
     fault: Option<Fault>,
+    /// A page could not be written: the page cache may lose it.
+    is_failing: bool,
     operations: u64,
 }
 
@@ -68,7 +70,8 @@ impl SimDisk {
     }
 
     fn with(rng: Rng, files: Vec<Image>, directory: Directory) -> Self {
-        let state = State { rng, files, directory, locked: false, cuts: 0, fault: None, operations: 0 };
+        let state =
+            State { rng, files, directory, locked: false, cuts: 0, fault: None, is_failing: false, operations: 0 };
         Self(Arc::new(Inner { state: Mutex::new(state), observer: Mutex::new(None) }))
     }
 
@@ -115,7 +118,9 @@ impl SimDisk {
         let leave = |file: &Image, rng: &mut Rng| if power { file.after_power_cut(rng) } else { file.after_kill() };
         if !power {
             let files = state.files.iter().map(|file| leave(file, &mut rng)).collect();
-            return Self::with(rng, files, directory);
+            let left = Self::with(rng, files, directory);
+            left.0.state.lock().is_failing = state.is_failing;
+            return left;
         }
         let mut names = Names::new();
         let mut files = Vec::new();
@@ -124,6 +129,16 @@ impl SimDisk {
             files.push(leave(&state.files[file], &mut rng));
         }
         Self::with(rng, files, Directory::settled(names))
+    }
+
+    /// Whether a page could not be written since the last open.
+    pub fn is_failing(&self) -> bool {
+        self.0.state.lock().is_failing
+    }
+
+    /// An open has found out what is left.
+    pub fn forget_failures(&self) {
+        self.0.state.lock().is_failing = false;
     }
 
     /// The process that had the disk open is gone.
@@ -225,6 +240,7 @@ impl SimDisk {
         for &sector in sectors {
             match failed {
                 Some((fault, first)) if *first == Some(sector) || state.rng.bool() => {
+                    state.is_failing = true;
                     state.files[id].fail_page_of(sector, fault.effect);
                 }
                 _ => state.files[id].write_back(sector),

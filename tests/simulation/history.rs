@@ -157,7 +157,7 @@ impl History {
     pub fn of_all_actions(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut steps: Vec<Step> = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..2 {
             for (action, _) in Action::WEIGHTS.into_iter().filter(|(action, _)| *action != Action::PowerCut) {
                 steps.push(Step::new(action, rng.u64(..)));
                 steps.push(Step::new(Action::Append, rng.u64(..)));

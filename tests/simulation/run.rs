@@ -46,7 +46,7 @@ struct Watch {
     model: Mutex<Model>,
     cuts: Mutex<Vec<Cut>>,
     log: Mutex<Weak<Log>>,
-    /// In front of this entry one is still being copied.
+    /// The first entry that is still being appended: it and those behind it are not published yet.
     hole: Mutex<Option<usize>>,
     /// In how many of 256 syncs others append meanwhile.
     busy: AtomicU8,
@@ -59,7 +59,7 @@ impl Observer for Watch {
     fn crashed(&self, left: SimDisk, crash: Crash) {
         let log = self.log.lock().upgrade();
         let mut model = self.model.lock().clone();
-        if crash == Crash::Power || self.failed.load(Ordering::Relaxed) {
+        if crash == Crash::Power || left.is_failing() || self.failed.load(Ordering::Relaxed) {
             model.forget_published();
         } else if log.is_some() {
             model.published_survive(*self.hole.lock());
@@ -80,6 +80,7 @@ impl Observer for Watch {
             if log.append(tag(id), &payload(id, len)).is_err() {
                 self.model.lock().withdraw(1);
             }
+            self.settle();
         }
     }
 }
@@ -99,10 +100,23 @@ impl Watch {
 
     /// One more record, about to be appended.
     fn submit_record(&self, len: usize) -> u64 {
-        let mut model = self.model.lock();
-        let id = model.fresh_id();
-        model.submit(&[Entry::Record { id, len: len as u32, continues: false }]);
+        let id = self.model.lock().fresh_id();
+        self.submit(&[Entry::Record { id, len: len as u32, continues: false }]);
         id
+    }
+
+    /// Entries are about to be appended. Returns the number that the first record of them must get.
+    fn submit(&self, entries: &[Entry]) -> u64 {
+        let mut model = self.model.lock();
+        self.hole.lock().get_or_insert(model.submitted());
+        let expected = model.next_lsn();
+        model.submit(entries);
+        expected
+    }
+
+    /// What was being appended has been published, or refused.
+    fn settle(&self) {
+        *self.hole.lock() = None;
     }
 }
 
@@ -208,6 +222,7 @@ impl<'t> Run<'t> {
             let model = self.watch.model.lock().clone();
             self.watch.cuts.lock().iter_mut().for_each(|cut| cut.model = model.clone());
         }
+        self.disk.forget_failures();
         *self.watch.log.lock() = Arc::downgrade(&log);
         self.log = Some(log);
         self.look_at_cuts()
@@ -321,6 +336,7 @@ impl<'t> Run<'t> {
         expected: u64,
         appended: mapwal::Result<Lsn>,
     ) -> Result<(), Failed> {
+        self.watch.settle();
         match appended {
             Ok(lsn) if lsn.0 == expected => Ok(()),
             Ok(lsn) => {
@@ -344,9 +360,8 @@ impl<'t> Run<'t> {
             continues: index + 1 < count,
         };
         let entries: Vec<Entry> = records.iter().enumerate().map(entry).collect();
-        let expected = model.next_lsn();
-        model.submit(&entries);
         drop(model);
+        let expected = self.watch.submit(&entries);
         let payloads: Vec<(u16, Vec<u8>)> = records.iter().map(|&(id, len)| (tag(id), payload(id, len))).collect();
         let batch: Vec<(u16, &[u8])> = payloads.iter().map(|(tag, bytes)| (*tag, &bytes[..])).collect();
         let appended = self.log().append_batch(&batch).map(|range| range.start);
@@ -357,13 +372,11 @@ impl<'t> Run<'t> {
     fn append_with_hole(&mut self, rng: &mut Rng) -> Result<(), Failed> {
         let len = rng.usize(8..100);
         let expected = self.watch.model.lock().next_lsn();
-        let hole = self.watch.model.lock().submitted();
         let id = self.watch.submit_record(len);
         let log = self.log();
         let (watch, disk) = (&*self.watch, &self.disk);
         let (first, second) = (rng.bool(), rng.bool());
         let appended = log.append_with(tag(id), len, |place| {
-            *watch.hole.lock() = Some(hole);
             place.copy_from_slice(&payload(id, len));
             if first {
                 disk.show_cut();
@@ -377,13 +390,12 @@ impl<'t> Run<'t> {
                 disk.show_cut();
             }
         });
-        *watch.hole.lock() = None;
         self.appended(Action::Hole, 1, expected, appended)
     }
 
     fn append_void(&mut self, rng: &mut Rng) -> Result<(), Failed> {
         let len = random_len(rng).min(500);
-        self.watch.model.lock().submit(&[Entry::Void]);
+        self.watch.submit(&[Entry::Void]);
         let log = self.log();
         let append = || {
             log.append_with(0, len, |place| {
@@ -392,7 +404,9 @@ impl<'t> Run<'t> {
                 resume_unwind(Box::new(()));
             })
         };
-        match catch_unwind(AssertUnwindSafe(append)) {
+        let caught = catch_unwind(AssertUnwindSafe(append));
+        self.watch.settle();
+        match caught {
             Err(_) => Ok(()),
             Ok(Ok(_)) => unreachable!("the closure panics"),
             Ok(Err(error)) => {
@@ -404,11 +418,11 @@ impl<'t> Run<'t> {
 
     fn put_meta(&mut self, rng: &mut Rng) -> Result<(), Failed> {
         let slot = rng.usize(0..SLOTS);
-        let mut model = self.watch.model.lock();
-        let id = model.fresh_id();
-        model.submit(&[Entry::Meta { slot, id }]);
-        drop(model);
-        self.log().put_meta(slot, &meta_value(id)).map_err(|error| {
+        let id = self.watch.model.lock().fresh_id();
+        self.watch.submit(&[Entry::Meta { slot, id }]);
+        let put = self.log().put_meta(slot, &meta_value(id));
+        self.watch.settle();
+        put.map_err(|error| {
             self.watch.model.lock().withdraw(1);
             Failed::new(Action::Meta, error)
         })

@@ -62,7 +62,9 @@ fn whatever_call_fails_nothing_acknowledged_is_lost() {
     let dir = scratch();
     let storage = Faulty::new(dir.path());
     let mut known = Known::default();
-    CLOSES.iter().for_each(|&close| known.live(&storage, close).unwrap());
+    for close in CLOSES {
+        known.live(&storage, close).unwrap();
+    }
     assert_eq!(known.appended, 60);
     let calls = storage.calls().len();
     for error in [Errno::IO, Errno::NOSPC] {

@@ -3,6 +3,8 @@
 //! Every byte of the headers and frames is flipped, once in one bit and once in all. The empty rest of the segments is
 //! swept with a stride that comes to every place in a word: it takes many minutes to open a log for each of its bytes.
 
+#![allow(clippy::redundant_closure_for_method_calls, reason = "a method of a borrowed bench is not general enough")]
+
 use crate::support::damaged::{Bench, Change, Specimen};
 
 /// Threads that share a sweep.

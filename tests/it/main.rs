@@ -11,7 +11,6 @@ mod cut_short;
 mod failing;
 mod flipped;
 mod format;
-mod given_up;
 mod in_place;
 mod killed;
 mod meta;
@@ -23,6 +22,7 @@ mod refused;
 mod reopening;
 mod replica;
 mod scratch;
+#[allow(dead_code, unused_imports, reason = "shared with the laboratory, which uses other parts of it")]
 #[path = "../simulation/mod.rs"]
 mod simulation;
 mod stats;

@@ -2,8 +2,6 @@
 //!
 //! `docs/design/crash-testing.md` explains the rules.
 
-#![allow(dead_code, unused_imports, reason = "the laboratory and the tests each use what they need")]
-
 mod damage;
 mod directory;
 mod disk;

@@ -45,7 +45,7 @@ fn word(bytes: &[u8], index: usize) -> u64 {
 
 fn append(log: &Log, life: u64, thread: u64, counter: u64) {
     let payload = stamp(life, thread, counter);
-    if counter % 3 == 0 {
+    if counter.is_multiple_of(3) {
         log.append_with(0, payload.len(), |bytes| bytes.copy_from_slice(&payload)).unwrap();
     } else {
         log.append(0, &payload).unwrap();
@@ -65,7 +65,11 @@ fn appends_until_it_is_killed() {
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let log = &log;
-            scope.spawn(move || (0..).for_each(|counter| append(log, life, thread, counter)));
+            scope.spawn(move || {
+                for counter in 0.. {
+                    append(log, life, thread, counter);
+                }
+            });
         }
         loop {
             let seen = [life, log.durable_lsn().0, log.published_lsn().unwrap().0];

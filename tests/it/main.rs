@@ -1,6 +1,6 @@
 //! Behaviour through the public interface.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails says so by panicking")]
+#![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
 
 mod any_failure;
 mod archive;

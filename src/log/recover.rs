@@ -106,7 +106,9 @@ impl Recovery<'_> {
                 (offset as u64, next_lsn, last_crc) == (end.offset, end.next_lsn, end.crc)
             });
             if !whole && (link.end.is_none() || !is(Break::PredecessorEndUnchecked)) {
-                let closed = link.end.is_none() && walked.last_kind == FrameKind::Close;
+                // Pages that could not be written once may never be: what follows such bytes goes into another segment.
+                let intact = walked.damage != Damage::DeviceMismatch;
+                let closed = link.end.is_none() && walked.last_kind == FrameKind::Close && intact;
                 cut = Some(Cut { index, walked, closed });
             }
         }

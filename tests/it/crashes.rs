@@ -83,6 +83,26 @@ fn a_close_that_could_not_be_synced_does_not_count() {
     }
 }
 
+#[test]
+fn nothing_more_is_written_to_a_segment_that_could_not_be_synced() {
+    for (seed, effect) in (0..20).flat_map(|seed| AFTER_EFFECTS.map(|effect| (seed, effect))) {
+        let disk = SimDisk::new(seed);
+        open_simulated(&disk).close().unwrap();
+        let log = open_simulated(&disk);
+        log.append(1, b"right behind the close").unwrap();
+        disk.plan_fault(Some(Fault { after: 0, only: Some(Operation::SyncMapping), failure: Failure::Io, effect }));
+        assert!(matches!(log.sync(), Err(Error::Poisoned { .. })));
+        drop(log);
+        disk.process_died();
+        let log = open_simulated(&disk);
+        let lsn = log.append(2, b"acknowledged").unwrap();
+        log.sync().unwrap();
+        let log = open_simulated(&disk.crash(Crash::Power));
+        let record = log.get(lsn).unwrap_or_else(|error| panic!("seed {seed}, {effect:?}: {error}"));
+        assert_eq!(record.unwrap().payload(), b"acknowledged", "seed {seed}, {effect:?}");
+    }
+}
+
 /// Does `history`, and panics with what it takes to do it again.
 fn check(history: &History) -> Tally {
     let mut tally = Tally::default();

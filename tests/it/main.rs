@@ -11,6 +11,8 @@ mod cut_short;
 mod failing;
 mod flipped;
 mod format;
+mod hostile;
+mod identity;
 mod in_place;
 mod killed;
 mod meta;
@@ -26,6 +28,7 @@ mod scratch;
 #[path = "../simulation/mod.rs"]
 mod simulation;
 mod stats;
+mod strangers;
 mod support;
 mod tidy;
 mod trace;

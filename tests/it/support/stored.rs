@@ -37,6 +37,8 @@ pub(crate) fn position(segment: u64, offset: usize) -> u64 {
 pub(crate) struct StoredFrame {
     pub(crate) segment: u64,
     pub(crate) offset: usize,
+    /// Header and payload.
+    pub(crate) len: usize,
     /// Behind the frame and its padding.
     pub(crate) end: usize,
     pub(crate) lsn: u64,
@@ -50,6 +52,7 @@ impl StoredFrame {
         Self {
             segment,
             offset: usize::try_from(frame.offset).unwrap(),
+            len: frame.len as usize,
             end: usize::try_from(frame.end()).unwrap(),
             lsn: frame.lsn,
             kind: frame.kind,

@@ -1,0 +1,219 @@
+//! Segments that are not what their header, their name or their place among the others says.
+
+use std::fs;
+use std::path::Path;
+
+use mapwal::{Corruption, Damage, Error};
+use tempfile::TempDir;
+
+use crate::scratch::{open_small, scratch};
+use crate::support::files::{edit, segment, unchanged};
+use crate::support::stored::{self, LOG_ID, NUMBER, SEGMENT_SIZE, VERSION};
+use crate::support::{append, assert_records, corruption, read_only, small, try_open};
+
+/// A closed log with ten records in each of four segments.
+fn log() -> TempDir {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    for first in [1, 11, 21, 31] {
+        append(&log, first..=first + 9);
+        if first < 31 {
+            log.rotate().unwrap();
+        }
+    }
+    log.close().unwrap();
+    dir
+}
+
+/// The damage by which both kinds of open refuse the log, which they leave as it is.
+fn refusal(directory: &Path) -> Corruption {
+    unchanged(directory, || {
+        let by_log = corruption(try_open(directory, &small()));
+        assert_eq!(corruption(read_only(directory)), by_log);
+        by_log
+    })
+}
+
+/// Changes the header of segment 2, makes its checksum right again, and returns what the log is refused for.
+fn refusal_of_header(change: impl FnOnce(&mut [u8])) -> (TempDir, Corruption) {
+    let dir = log();
+    edit(&segment(dir.path(), 2), |bytes| {
+        change(bytes);
+        stored::seal_header(bytes);
+    });
+    let corruption = refusal(dir.path());
+    assert_eq!(corruption.path, segment(dir.path(), 2));
+    (dir, corruption)
+}
+
+#[test]
+fn a_file_that_does_not_begin_like_a_segment_is_refused() {
+    let (_, corruption) = refusal_of_header(|bytes| bytes[..8].copy_from_slice(b"\x7fELF\x02\x01\x01\0"));
+    assert_eq!((corruption.offset, corruption.damage), (0, Damage::Magic));
+}
+
+#[test]
+fn a_header_with_a_wrong_checksum_is_refused() {
+    let dir = log();
+    edit(&segment(dir.path(), 3), |bytes| bytes[50] ^= 1);
+    let corruption = refusal(dir.path());
+    assert_eq!((&corruption.path, corruption.offset), (&segment(dir.path(), 3), 56));
+    assert!(matches!(corruption.damage, Damage::Checksum { .. }));
+}
+
+#[test]
+fn a_header_with_reserved_bytes_set_is_refused() {
+    let (_, corruption) = refusal_of_header(|bytes| bytes[4000] = 1);
+    assert_eq!((corruption.offset, corruption.damage), (4000, Damage::Reserved));
+}
+
+#[test]
+fn a_version_of_the_format_that_is_not_known_is_refused() {
+    let dir = log();
+    edit(&segment(dir.path(), 2), |bytes| {
+        bytes[VERSION].copy_from_slice(&7_u32.to_le_bytes());
+        stored::seal_header(bytes);
+    });
+    unchanged(dir.path(), || {
+        for error in [try_open(dir.path(), &small()).map(drop), read_only(dir.path()).map(drop)] {
+            match error.unwrap_err() {
+                Error::Version { path, found: 7, supported: 1 } => assert_eq!(path, segment(dir.path(), 2)),
+                other => panic!("{other}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_segment_size_out_of_range_is_refused() {
+    for size in [0, 4096, 65535, 65536 * 3, 8 << 30, u64::MAX] {
+        let (_, corruption) = refusal_of_header(|bytes| bytes[SEGMENT_SIZE].copy_from_slice(&size.to_le_bytes()));
+        assert_eq!((corruption.offset, corruption.damage), (16, Damage::SegmentSize(size)));
+    }
+}
+
+#[test]
+fn a_segment_size_that_is_not_the_files_is_refused() {
+    let (_, corruption) =
+        refusal_of_header(|bytes| bytes[SEGMENT_SIZE].copy_from_slice(&(128_u64 << 10).to_le_bytes()));
+    assert_eq!(corruption.damage, Damage::FileLength { expected: 128 << 10, found: 64 << 10 });
+}
+
+#[test]
+fn a_number_that_is_not_the_names_is_refused() {
+    let (_, corruption) = refusal_of_header(|bytes| bytes[NUMBER].copy_from_slice(&9_u64.to_le_bytes()));
+    assert_eq!(corruption.damage, Damage::SegmentNumber { expected: 2, found: 9 });
+}
+
+#[test]
+fn a_segment_of_another_log_is_refused() {
+    for number in [1, 2, 4] {
+        let (dir, other) = (log(), log());
+        fs::copy(segment(other.path(), number), segment(dir.path(), number)).unwrap();
+        let corruption = refusal(dir.path());
+        assert_eq!(corruption.path, segment(dir.path(), number));
+        let id = |path| u128::from_le_bytes(fs::read(path).unwrap()[LOG_ID].try_into().unwrap());
+        let (expected, found) = (id(segment(dir.path(), 3)), id(segment(other.path(), number)));
+        assert_eq!(corruption.damage, Damage::ForeignSegment { expected, found });
+    }
+}
+
+#[test]
+fn segments_that_have_changed_places_are_refused() {
+    let dir = log();
+    let aside = dir.path().join("aside");
+    fs::rename(segment(dir.path(), 2), &aside).unwrap();
+    fs::rename(segment(dir.path(), 3), segment(dir.path(), 2)).unwrap();
+    fs::rename(aside, segment(dir.path(), 3)).unwrap();
+    let corruption = refusal(dir.path());
+    assert_eq!(corruption.path, segment(dir.path(), 2));
+    assert_eq!(corruption.damage, Damage::SegmentNumber { expected: 2, found: 3 });
+}
+
+#[test]
+fn a_second_copy_of_a_segment_is_refused() {
+    for copy in [5, 9] {
+        let dir = log();
+        fs::copy(segment(dir.path(), 2), segment(dir.path(), copy)).unwrap();
+        let corruption = refusal(dir.path());
+        assert_eq!(corruption.path, segment(dir.path(), copy));
+        assert_eq!(corruption.damage, Damage::SegmentNumber { expected: copy, found: 2 });
+    }
+}
+
+#[test]
+fn an_older_state_of_a_segment_is_damage() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=10);
+    log.sync().unwrap();
+    let older = fs::read(segment(dir.path(), 1)).unwrap();
+    append(&log, 11..=20);
+    log.rotate().unwrap();
+    append(&log, 21..=30);
+    log.close().unwrap();
+    fs::write(segment(dir.path(), 1), older).unwrap();
+    let by_log = try_open(dir.path(), &small()).and_then(|log| log.snapshot()?.iter().try_for_each(|r| r.map(drop)));
+    let by_reader = read_only(dir.path()).and_then(|log| log.snapshot()?.iter().try_for_each(|r| r.map(drop)));
+    for read in [by_log, by_reader] {
+        let corruption = corruption(read);
+        assert_eq!((corruption.path, corruption.damage), (segment(dir.path(), 1), Damage::MissingFrame));
+    }
+}
+
+#[test]
+fn a_segment_of_the_middle_that_is_missing_is_refused() {
+    for number in [2, 3] {
+        let dir = log();
+        fs::remove_file(segment(dir.path(), number)).unwrap();
+        let corruption = refusal(dir.path());
+        assert_eq!(corruption.path, segment(dir.path(), number));
+        assert_eq!(corruption.damage, Damage::MissingSegment { referrer: number + 1 });
+    }
+}
+
+#[test]
+fn a_first_segment_that_is_missing_is_refused() {
+    let dir = log();
+    fs::remove_file(segment(dir.path(), 1)).unwrap();
+    let corruption = refusal(dir.path());
+    assert_eq!(corruption.path, segment(dir.path(), 1));
+    assert_eq!(corruption.damage, Damage::MissingSegment { referrer: 2 });
+}
+
+#[test]
+fn a_last_segment_that_is_missing_is_refused() {
+    let dir = log();
+    fs::remove_file(segment(dir.path(), 4)).unwrap();
+    let by_log = corruption(try_open(dir.path(), &small()));
+    let by_reader = corruption(read_only(dir.path()).and_then(|reader| reader.snapshot()));
+    for corruption in [by_log, by_reader] {
+        assert_eq!(corruption.path, segment(dir.path(), 4));
+        assert_eq!(corruption.damage, Damage::MissingSegment { referrer: 3 });
+    }
+}
+
+#[test]
+fn a_reader_misses_a_last_segment_behind_one_that_was_not_sealed() {
+    let dir = scratch();
+    append(&open_small(dir.path()), 1..=10);
+    let log = open_small(dir.path());
+    append(&log, 11..=20);
+    log.sync().unwrap();
+    drop(log);
+    let number = stored::frame_of(dir.path(), 11).segment;
+    fs::remove_file(segment(dir.path(), number)).unwrap();
+    let corruption = corruption(read_only(dir.path()).and_then(|reader| reader.snapshot()));
+    assert_eq!(corruption.path, segment(dir.path(), number));
+    assert_eq!(corruption.damage, Damage::MissingSegment { referrer: 1 });
+}
+
+#[test]
+fn a_copy_without_the_page_of_watermarks_is_the_log() {
+    let (dir, copy) = (log(), scratch());
+    for number in 1..=4 {
+        fs::copy(segment(dir.path(), number), segment(copy.path(), number)).unwrap();
+    }
+    assert_records(&read_only(copy.path()).unwrap().snapshot().unwrap(), 1, 40);
+    assert_records(&open_small(copy.path()).snapshot().unwrap(), 1, 40);
+}

@@ -1,0 +1,159 @@
+//! Directories that are not, or not only, a log's: refused by an error that names what is wrong, and left as they are.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use mapwal::{Error, FileKind};
+use rustix::fs::{CWD, Mode, mkfifoat};
+use tempfile::TempDir;
+
+use crate::scratch::{open_small, scratch};
+use crate::support::files::{names, segment, unchanged};
+use crate::support::mounted::Mounted;
+use crate::support::{append, assert_records, corruption, read_only, small, try_open};
+
+/// A closed log with a few records in two segments.
+fn log() -> TempDir {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=10);
+    log.rotate().unwrap();
+    append(&log, 11..=20);
+    log.close().unwrap();
+    dir
+}
+
+/// The error by which both kinds of open refuse the directory, which they leave as it is.
+fn refusal(directory: &Path) -> Error {
+    unchanged(directory, || {
+        let before = names(directory);
+        let (by_log, by_reader) = (try_open(directory, &small()), read_only(directory));
+        let (by_log, by_reader) = (by_log.expect_err("refused"), by_reader.expect_err("refused"));
+        assert_eq!(by_log.to_string(), by_reader.to_string());
+        assert_eq!(names(directory), before, "nothing is created");
+        by_log
+    })
+}
+
+#[test]
+fn somebody_elses_files_are_not_taken_for_a_log() {
+    for name in ["Cargo.toml", "00000000000000000001.log", "LOCK.old", "notes.tmp", ".hidden"] {
+        let dir = scratch();
+        fs::write(dir.path().join(name), "mine").unwrap();
+        let error = refusal(dir.path());
+        assert!(matches!(&error, Error::NotALog { path } if *path == dir.path().join(name)), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_of_somebody_elses_is_not_taken_for_a_log() {
+    let dir = scratch();
+    fs::create_dir(dir.path().join("src")).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(&error, Error::NotALog { path } if *path == dir.path().join("src")), "{error}");
+}
+
+#[test]
+fn a_segment_with_a_number_that_is_none_is_refused() {
+    for name in ["1.seg", "00000000000000000000.seg", "0000000000000000000x.seg", "99999999999999999999.seg"] {
+        let dir = log();
+        fs::write(dir.path().join(name), "").unwrap();
+        let error = refusal(dir.path());
+        assert!(matches!(&error, Error::NotALog { path } if *path == dir.path().join(name)), "{error}");
+    }
+}
+
+/// Checks that what `put` puts in the place of each of the log's files is refused by its kind.
+fn assert_refused_in_place_of_a_file(found: FileKind, put: impl Fn(&Path)) {
+    for name in ["00000000000000000002.seg", "LOCK", "control"] {
+        let dir = log();
+        let path = dir.path().join(name);
+        fs::rename(&path, dir.path().with_extension("aside")).unwrap();
+        put(&path);
+        let error = refusal(dir.path());
+        fs::remove_file(dir.path().with_extension("aside")).unwrap();
+        match error {
+            Error::NotARegularFile { path: named, found: kind } => assert_eq!((named, kind), (path, found)),
+            other => panic!("{name}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_symlink_in_the_place_of_a_file_is_refused() {
+    assert_refused_in_place_of_a_file(FileKind::Symlink, |path| {
+        symlink(path.parent().unwrap().with_extension("aside"), path).unwrap();
+    });
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_refused() {
+    assert_refused_in_place_of_a_file(FileKind::Directory, |path| fs::create_dir(path).unwrap());
+}
+
+#[test]
+fn a_fifo_in_the_place_of_a_file_is_refused() {
+    assert_refused_in_place_of_a_file(FileKind::Other, |path| mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).unwrap());
+}
+
+#[test]
+fn an_empty_file_in_the_place_of_a_segment_is_refused() {
+    for number in [1, 2] {
+        let dir = log();
+        fs::write(segment(dir.path(), number), "").unwrap();
+        unchanged(dir.path(), || {
+            let by_log = corruption(try_open(dir.path(), &small()));
+            assert_eq!(by_log.path, segment(dir.path(), number));
+            assert_eq!(by_log, corruption(read_only(dir.path())));
+        });
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_the_directory_is_refused() {
+    let dir = scratch();
+    let path = dir.path().join("log");
+    fs::write(&path, "a file").unwrap();
+    for error in [try_open(&path, &small()).map(drop), read_only(&path).map(drop)] {
+        let error = error.unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot open {}", path.display()));
+    }
+    assert_eq!(fs::read(&path).unwrap(), b"a file");
+}
+
+#[test]
+fn no_log_is_made_where_none_is_wanted() {
+    let dir = scratch();
+    let (missing, empty) = (dir.path().join("missing"), dir.path().join("empty"));
+    fs::create_dir(&empty).unwrap();
+    for path in [&missing, &empty] {
+        for error in [try_open(path, &small().create(false)).map(drop), read_only(path).map(drop)] {
+            assert!(matches!(error.unwrap_err(), Error::NoLog { path: named } if named == *path));
+        }
+    }
+    assert!(!missing.exists() && names(&empty).is_empty());
+}
+
+#[test]
+fn a_missing_directory_is_made_with_its_parents_for_the_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = scratch();
+    let path: PathBuf = dir.path().join("a/b/log");
+    append(&open_small(&path), 1..=1);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&path), mode(&segment(&path, 1))), (0o700, 0o600));
+    assert_eq!((mode(&path.join("LOCK")), mode(&path.join("control"))), (0o600, 0o600));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_can_be_read() {
+    let dir = log();
+    let Some(mounted) = Mounted::read_only(dir.path()) else { return };
+    unchanged(dir.path(), || {
+        let error = try_open(mounted.path(), &small()).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot lock {}", mounted.path().join("LOCK").display()));
+        let reader = read_only(mounted.path()).unwrap();
+        assert_records(&reader.snapshot().unwrap(), 1, 20);
+    });
+}

@@ -10,6 +10,7 @@ mod crashes;
 mod cut_short;
 mod failing;
 mod flipped;
+mod followers;
 mod format;
 mod full_disk;
 mod hostile;
@@ -23,6 +24,7 @@ mod model;
 mod numbers;
 mod poisoned;
 mod reader;
+mod records;
 mod refused;
 mod reopening;
 mod replica;
@@ -30,6 +32,7 @@ mod scratch;
 #[allow(dead_code, unused_imports, reason = "shared with the laboratory, which uses other parts of it")]
 #[path = "../simulation/mod.rs"]
 mod simulation;
+mod snapshots;
 mod stats;
 mod strangers;
 mod support;

@@ -4,11 +4,15 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mapwal::{Lsn, Visibility};
+use mapwal::{Error, Follower, Lsn, Visibility};
 
-use crate::scratch::open_small;
-use crate::support::files::{edit, segment};
-use crate::support::{append, assert_record, read_only};
+use crate::killed;
+use crate::scratch::{open_small, scratch};
+use crate::support::child::Child;
+use crate::support::files::{edit, names, segment};
+use crate::support::{append, assert_record, assert_records, read_only};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_reader_is_never_told_of_damage_by_a_writer_that_rotates_and_syncs() {
@@ -61,4 +65,143 @@ fn a_follower_that_comes_before_the_first_link_waits() {
     fs::remove_file(dir.path().join("control")).unwrap();
     let mut follower = read_only(dir.path()).unwrap().follow(Lsn(1), Visibility::Published).unwrap();
     assert!(follower.next().unwrap().is_none());
+}
+
+/// Follows records `first..=last`.
+fn expect_records(follower: &mut Follower, first: u64, last: u64) {
+    for number in first..=last {
+        let record =
+            follower.next_timeout(PATIENCE).unwrap().unwrap_or_else(|| panic!("record {number} does not come"));
+        assert_record(&record, number);
+    }
+}
+
+#[test]
+fn a_follower_of_another_process_sees_every_record_over_rotations() {
+    let dir = scratch();
+    let mut child = Child::serving(dir.path());
+    child.ask("open");
+    let reader = read_only(dir.path()).unwrap();
+    let mut follower = reader.follow(Lsn(1), Visibility::Published).unwrap();
+    for round in 0..10 {
+        child.ask("append 1000");
+        expect_records(&mut follower, round * 1000 + 1, round * 1000 + 1000);
+        assert!(follower.next().unwrap().is_none());
+    }
+    assert_eq!((reader.first_lsn().unwrap(), reader.published_lsn().unwrap()), (Lsn(1), Lsn(10_000)));
+    assert_record(&reader.get(Lsn(4321)).unwrap().unwrap().record(), 4321);
+    assert!(matches!(reader.get(Lsn(10_001)), Err(Error::NotAppended { .. })));
+}
+
+#[test]
+fn a_follower_outlives_the_deaths_of_the_writer() {
+    let dir = scratch();
+    let mut child = Child::serving(dir.path());
+    child.ask("open");
+    let mut follower = read_only(dir.path()).unwrap().follow(Lsn(1), Visibility::Published).unwrap();
+    for life in 0..5 {
+        child.ask("append 700");
+        child.kill();
+        // What it had published is there for whoever comes to it after its death, too.
+        let last = life * 700 + 700;
+        expect_records(&mut follower, life * 700 + 1, last);
+        assert_records(&read_only(dir.path()).unwrap().snapshot().unwrap(), 1, last);
+        child = Child::serving(dir.path());
+        assert_eq!(child.ask("open"), (last + 1).to_string());
+        assert!(follower.next().unwrap().is_none());
+    }
+}
+
+#[test]
+fn a_follower_goes_on_after_the_log_was_closed_and_opened_again() {
+    let dir = scratch();
+    let mut child = Child::serving(dir.path());
+    child.ask("open");
+    let mut follower = read_only(dir.path()).unwrap().follow(Lsn(1), Visibility::Published).unwrap();
+    for life in 0..5 {
+        child.ask("append 100");
+        child.ask("close");
+        expect_records(&mut follower, life * 100 + 1, life * 100 + 100);
+        assert!(follower.next().unwrap().is_none());
+        child.ask("open");
+    }
+}
+
+#[test]
+fn a_follower_of_another_process_that_is_killed_in_the_middle_sees_what_the_log_keeps() {
+    const LIVES: u64 = 5;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let mut followed = Vec::new();
+    drop(open_small(&path));
+    let mut follower = read_only(&path).unwrap().follow(Lsn(1), Visibility::Published).unwrap();
+    for life in 0..LIVES {
+        let wanted = followed.len() + 2000;
+        let child = killed::spawn(dir.path(), life);
+        while followed.len() < wanted {
+            let record = follower.next_timeout(PATIENCE).unwrap().expect("the writer is at it");
+            assert_eq!(record.lsn(), Lsn(followed.len() as u64 + 1));
+            followed.push(record.payload().to_vec());
+        }
+        child.kill();
+    }
+    let log = open_small(&path);
+    for (record, followed) in log.snapshot().unwrap().iter().zip(&followed) {
+        let record = record.unwrap();
+        assert!(record.payload() == followed, "record {} was another when it was followed", record.lsn());
+    }
+    assert!(log.next_lsn().0 > followed.len() as u64);
+}
+
+#[test]
+fn a_durable_follower_of_another_process_waits_for_its_sync() {
+    let dir = scratch();
+    let mut child = Child::serving(dir.path());
+    child.ask("open");
+    let reader = read_only(dir.path()).unwrap();
+    let mut follower = reader.follow(Lsn(1), Visibility::Durable).unwrap();
+    for round in 0..5 {
+        let (first, last) = (round * 500 + 1, round * 500 + 500);
+        child.ask("append 500");
+        assert_eq!(reader.published_lsn().unwrap(), Lsn(last));
+        assert!(follower.next_timeout(Duration::from_millis(20)).unwrap().is_none());
+        assert_eq!(reader.durable_lsn(), Lsn(first - 1));
+        child.ask("sync");
+        assert_eq!(reader.durable_lsn(), Lsn(last));
+        expect_records(&mut follower, first, last);
+    }
+}
+
+#[test]
+fn a_reader_leaves_the_directory_as_it_is() {
+    let dir = scratch();
+    let mut child = Child::serving(dir.path());
+    child.ask("open");
+    child.ask("append 1000");
+    child.kill();
+    let bytes =
+        || names(dir.path()).into_iter().map(|name| fs::read(dir.path().join(name)).unwrap()).collect::<Vec<_>>();
+    let before = (names(dir.path()), bytes());
+    let reader = read_only(dir.path()).unwrap();
+    assert_records(&reader.snapshot().unwrap(), 1, 1000);
+    expect_records(&mut reader.follow(Lsn(1), Visibility::Published).unwrap(), 1, 1000);
+    assert!((names(dir.path()), bytes()) == before);
+}
+
+#[test]
+fn a_snapshot_of_a_reader_stays_as_it_is() {
+    let dir = scratch();
+    let mut child = Child::serving(dir.path());
+    child.ask("open");
+    child.ask("append 100");
+    let reader = read_only(dir.path()).unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    let record = reader.get(Lsn(50)).unwrap().unwrap();
+    child.ask("append 1000");
+    assert_records(&snapshot, 1, 100);
+    assert_records(&reader.snapshot().unwrap(), 1, 1100);
+    child.ask("close");
+    drop((child, reader, dir));
+    assert_records(&snapshot, 1, 100);
+    assert_record(&record.record(), 50);
 }

@@ -36,6 +36,7 @@ mod snapshots;
 mod stats;
 mod strangers;
 mod support;
+mod synced;
 mod tidy;
 mod trace;
 mod trim;

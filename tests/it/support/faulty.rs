@@ -59,6 +59,8 @@ struct State {
     held: Option<Call>,
     /// How many threads wait in the call that is held.
     waiting: usize,
+    /// Files whose mappings have been synced.
+    synced: Vec<String>,
     /// A file, and the offset of a byte of it that the device holds differently from the page cache.
     differing: Option<(String, u64)>,
 }
@@ -128,6 +130,16 @@ impl Faulty {
             let timeout = self.plan.changed.wait_for(&mut state, Duration::from_secs(60));
             assert!(!timeout.timed_out(), "nobody came to the call that is held");
         }
+    }
+
+    /// How many threads wait in the call that is held.
+    pub(crate) fn waiting(&self) -> usize {
+        self.plan.state.lock().waiting
+    }
+
+    /// The names of the files whose mappings have been synced, in order; those that they were created under.
+    pub(crate) fn synced(&self) -> Vec<String> {
+        self.plan.state.lock().synced.clone()
     }
 
     /// Lets those who wait go on.
@@ -336,6 +348,7 @@ impl StorageFile for FaultyFile {
 
     fn sync_mapping(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
         self.pass(Call::SyncMapping)?;
+        self.plan.state.lock().synced.push(self.name.clone());
         self.file.sync_mapping(mapping, range)
     }
 }

@@ -20,8 +20,8 @@ const DIRECTORY: &str = "MAPWAL_TEST_DIRECTORY";
 /// Begins an answer, among what the test harness prints.
 const ANSWER: &str = "answer: ";
 
-/// Written while a process is being spawned. Until it has become another program it holds copies of this one's open
-/// files, and with them the locks of all its logs: one that was dropped and is opened again would be found locked.
+/// Written while a process is being spawned. Until it runs another program it holds copies of this one's open files, and
+/// with them the locks of all its logs: one that was dropped and is opened again would be found locked.
 static SPAWNING: RwLock<()> = RwLock::new(());
 
 /// Holds off spawning for as long as the guard lives.
@@ -44,9 +44,11 @@ impl Child {
         command.env(DIRECTORY, directory).stdin(Stdio::piped()).stdout(Stdio::piped());
         let spawning = SPAWNING.write();
         let mut process = command.spawn().expect("this test binary runs");
-        drop(spawning);
         let input = process.stdin.take();
-        let output = BufReader::new(process.stdout.take().expect("piped"));
+        let mut output = BufReader::new(process.stdout.take().expect("piped"));
+        // What it says first shows that it runs: `spawn` returns a little before those copies are closed.
+        output.read_line(&mut String::new()).expect("the test harness speaks first");
+        drop(spawning);
         Self { process, input, output }
     }
 

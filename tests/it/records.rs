@@ -83,7 +83,7 @@ fn a_type_of_stricter_alignment_is_refused_where_it_does_not_fit() {
         // Frames of 40 bytes begin at every multiple of 8.
         let record = get(&log, log.append(0, &[9; 16]).unwrap());
         let viewed = record.record().payload_as::<Wide>().map(|wide| wide.0);
-        if record.payload().as_ptr().addr() % 16 == 0 {
+        if record.payload().as_ptr().addr().is_multiple_of(16) {
             assert_eq!(viewed.unwrap(), [9; 16], "record {number}");
             fitting += 1;
         } else {
@@ -100,6 +100,9 @@ fn bytes_that_are_no_value_are_refused() {
     let switch = get(&log, log.append(0, &[1, 2]).unwrap());
     let viewed = switch.record().payload_as::<Switch>().unwrap();
     assert!(viewed.on && viewed.colour == Colour::Green);
+    let switch = get(&log, log.append(0, &[0, 1]).unwrap());
+    let viewed = switch.record().payload_as::<Switch>().unwrap();
+    assert!(!viewed.on && viewed.colour == Colour::Red);
     for bytes in [[2, 1], [255, 1], [0, 0], [1, 3]] {
         let record = get(&log, log.append(0, &bytes).unwrap());
         assert_eq!(mismatch(record.record().payload_as::<Switch>()), LayoutMismatch::Validity, "{bytes:?}");

@@ -124,8 +124,8 @@ pub use options::Options;
 pub use read::{Follower, Frames, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
 pub use segment::{SegmentSummary, verify_segment};
 pub use wal::{
-    ActiveTransaction, Checkpoint, DirtyPage, History, IncompleteTransaction, PlainRecords, RecordType, RecoverFrom,
-    Recovery, Redo, Savepoint, Transaction, Undo, Wal, WalOptions, WalRecord,
+    ActiveTransaction, Checkpoint, Compensated, DirtyPage, History, IncompleteTransaction, PlainRecords, RecordType,
+    RecoverFrom, Recovery, Redo, Savepoint, Transaction, Undo, Undoing, Wal, WalOptions, WalRecord,
 };
 
 /// The seam below the log, for this crate's own tests: not part of the published interface.

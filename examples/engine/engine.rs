@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mapwal::{Lsn, PageId, Savepoint, Transaction, TransactionId, Wal};
+use mapwal::{Lsn, PageId, Transaction, TransactionId, Wal};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::Failure;
@@ -28,8 +28,6 @@ pub(crate) struct Engine {
 pub(crate) struct Work<'e> {
     log: Transaction<'e>,
     rows: LockedRows<'e>,
-    /// What was changed, and the place in the transaction before it.
-    changes: Vec<(Savepoint, RowId)>,
     /// The rows that it has changed, as they are now.
     images: BTreeMap<RowId, Row>,
 }
@@ -54,7 +52,7 @@ impl Engine {
     pub(crate) fn begin(&self) -> Result<Work<'_>, Failure> {
         let log = self.wal.begin()?;
         let rows = self.rows.none(log.id());
-        Ok(Work { log, rows, changes: Vec::new(), images: BTreeMap::new() })
+        Ok(Work { log, rows, images: BTreeMap::new() })
     }
 
     /// Changes a row of page `page`, or of one behind it if all rows there are other transactions': an existing one, or
@@ -65,7 +63,6 @@ impl Engine {
         let (page, slot) = id;
         let before = pool.page(page, self.wal.log())?.rows()[slot];
         let after = if wish == Wish::Delete && before != NO_ROW { NO_ROW } else { *row };
-        let savepoint = work.log.savepoint();
         let change = Change::new(slot, before, after);
         let lsn = match (before == NO_ROW, after == NO_ROW) {
             (true, _) => work.log.insert(PageId(page), change.as_ref())?,
@@ -73,7 +70,6 @@ impl Engine {
             (false, true) => work.log.delete(PageId(page), change.as_ref())?,
         };
         pool.change(page, slot, &after, lsn, self.wal.log())?;
-        work.changes.push((savepoint, id));
         work.images.insert(id, after);
         Ok(())
     }
@@ -101,20 +97,15 @@ impl Engine {
     }
 
     /// Takes everything back, newest first, and ends the transaction.
-    pub(crate) fn abort(&self, mut work: Work<'_>) -> Result<(), Failure> {
-        while let Some((savepoint, (page, slot))) = work.changes.pop() {
+    pub(crate) fn abort(&self, work: Work<'_>) -> Result<(), Failure> {
+        work.log.abort(|undoing| {
+            let (page, change) = Change::of(undoing.record())?;
+            let inverse = change.inverse();
             let mut pool = self.pool.lock();
-            let mut before = NO_ROW;
-            work.log.roll_back_to(savepoint, |record| {
-                let inverse = Change::of(record)?.1.inverse();
-                before = inverse.after;
-                Ok::<_, Failure>(inverse)
-            })?;
-            // One change lies behind the savepoint, so this is its compensation.
-            let lsn = work.log.last_lsn().ok_or("a transaction that has changed rows has records")?;
-            pool.change(page, slot, &before, lsn, self.wal.log())?;
-        }
-        work.log.abort(|record| Err::<[u8; 0], Failure>(format!("record {} was not undone", record.lsn()).into()))?;
+            let compensated = undoing.compensate(&inverse)?;
+            pool.change(page, inverse.slot(), &inverse.after, compensated.lsn(), self.wal.log())?;
+            Ok::<_, Failure>(compensated)
+        })?;
         Ok(())
     }
 

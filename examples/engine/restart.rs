@@ -113,8 +113,7 @@ fn undo(
         undoing(undone)?;
     }
     for loser in recovery.incomplete_transactions() {
-        let not_undone = |record: &WalRecord<'_>| format!("record {} was not undone", record.lsn());
-        wal.resume(loser.transaction)?.abort(|record| Err::<[u8; 0], Failure>(not_undone(record).into()))?;
+        wal.log_abort(loser.transaction, None)?;
     }
     Ok(undone)
 }

@@ -20,7 +20,7 @@ pub use checkpoint::{ActiveTransaction, Checkpoint, DirtyPage};
 pub use options::{RecoverFrom, WalOptions};
 pub use record::{RecordType, WalRecord};
 pub use recovery::{History, IncompleteTransaction, PlainRecords, Recovery, Redo};
-pub use transaction::{Savepoint, Transaction};
+pub use transaction::{Compensated, Savepoint, Transaction, Undoing};
 pub use undo::Undo;
 
 use crate::error::{Error, Result};
@@ -69,10 +69,10 @@ use numbers::Numbers;
 /// assert_eq!(page.len(), 2);
 /// for open in recovery.incomplete_transactions() {
 ///     assert_eq!(open.transaction, in_progress);
-///     wal.resume(open.transaction)?.abort(|record| {
-///         assert_eq!(record.data(), b"invoice 2: paid");
+///     wal.resume(open.transaction)?.abort(|undoing| {
+///         assert_eq!(undoing.record().data(), b"invoice 2: paid");
 ///         page.pop();
-///         Ok::<_, Error>("take back invoice 2") // logged, so that a crash in the middle repeats nothing
+///         undoing.compensate("take back invoice 2") // logged, so that a crash in the middle repeats nothing
 ///     })?;
 /// }
 /// assert_eq!(page, [b"invoice 1: paid"]);

@@ -1,5 +1,7 @@
 //! A handle for one transaction.
 
+use std::marker::PhantomData;
+
 use super::Wal;
 use super::logging::Entry;
 use super::record::{RecordType, WalRecord};
@@ -29,6 +31,21 @@ pub struct Savepoint {
     transaction: TransactionId,
     /// The last record that stays.
     lsn: Lsn,
+}
+
+/// A record that is to be undone by [`Transaction::roll_back_to`] or [`Transaction::abort`].
+#[derive(Debug)]
+pub struct Undoing<'u, 'w> {
+    transaction: &'u mut Transaction<'w>,
+    record: &'u WalRecord<'u>,
+}
+
+/// That a record has been undone: its compensation is logged. Only [`Undoing::compensate`] makes one.
+#[derive(Debug)]
+pub struct Compensated<'u> {
+    lsn: Lsn,
+    /// Ties it to the [`Undoing`] that it came from: one cannot stand for another.
+    of: PhantomData<&'u mut ()>,
 }
 
 impl<'w> Transaction<'w> {
@@ -82,22 +99,18 @@ impl<'w> Transaction<'w> {
     /// Undoes what was logged since `savepoint`; the transaction goes on. A savepoint that was rolled past already
     /// undoes nothing.
     ///
-    /// `undo` is given the records to be undone, newest first. It undoes each in the engine, and returns the bytes that
-    /// redo the undoing: they are logged as a compensation for the same page. After an error, what was undone so far is
-    /// logged, and the call can be made again.
+    /// `undo` is given the records to be undone, newest first. For each it logs what redoes the undoing, by
+    /// [`Undoing::compensate`], and undoes it in the engine, under the LSN that this returns. A record that was
+    /// compensated is not handed out again, not even after an error: what the engine did not do by then, it has to do as
+    /// redo would, from the compensation. With the records before it the call can be made again.
     ///
     /// # Errors
-    /// What `undo` returns; [`Error::ForeignSavepoint`]; [`Error::BrokenChain`]; as [`Log::append`] and
-    /// [`Log::snapshot`].
-    pub fn roll_back_to<D, E>(
+    /// What `undo` returns; [`Error::ForeignSavepoint`]; [`Error::BrokenChain`]; as [`Log::snapshot`].
+    pub fn roll_back_to<E: From<Error>>(
         &mut self,
         savepoint: Savepoint,
-        undo: impl FnMut(&WalRecord<'_>) -> Result<D, E>,
-    ) -> Result<(), E>
-    where
-        D: AsRef<[u8]>,
-        E: From<Error>,
-    {
+        undo: impl for<'u> FnMut(Undoing<'u, 'w>) -> Result<Compensated<'u>, E>,
+    ) -> Result<(), E> {
         let Savepoint { transaction, lsn } = savepoint;
         if transaction != self.id {
             return Err(Error::ForeignSavepoint { transaction: self.id, savepoint: transaction }.into());
@@ -122,11 +135,10 @@ impl<'w> Transaction<'w> {
     ///
     /// # Errors
     /// As [`Self::roll_back_to`]. The transaction is in progress then: [`Wal::resume`] gives a handle to try again.
-    pub fn abort<D, E>(mut self, undo: impl FnMut(&WalRecord<'_>) -> Result<D, E>) -> Result<Lsn, E>
-    where
-        D: AsRef<[u8]>,
-        E: From<Error>,
-    {
+    pub fn abort<E: From<Error>>(
+        mut self,
+        undo: impl for<'u> FnMut(Undoing<'u, 'w>) -> Result<Compensated<'u>, E>,
+    ) -> Result<Lsn, E> {
         self.roll_back(Lsn::ZERO, undo)?;
         let lsn = self.wal.log_abort(self.id, self.last)?;
         self.is_over = true;
@@ -147,19 +159,43 @@ impl<'w> Transaction<'w> {
     }
 
     /// Undoes what lies behind record `keep`.
-    fn roll_back<D, E>(&mut self, keep: Lsn, mut undo: impl FnMut(&WalRecord<'_>) -> Result<D, E>) -> Result<(), E>
-    where
-        D: AsRef<[u8]>,
-        E: From<Error>,
-    {
+    fn roll_back<E: From<Error>>(
+        &mut self,
+        keep: Lsn,
+        mut undo: impl for<'u> FnMut(Undoing<'u, 'w>) -> Result<Compensated<'u>, E>,
+    ) -> Result<(), E> {
         let Some(last) = self.last else { return Ok(()) };
         let snapshot = published(&self.wal.log, last)?;
         for record in Undo::new(&snapshot, std::iter::once(Cursor::new(self.id, last)), keep) {
-            let record = record?;
-            let data = undo(&record)?;
-            self.log(RecordType::Compensation, record.page(), record.prev_lsn(), data.as_ref())?;
+            undo(Undoing { transaction: self, record: &record? })?;
         }
         Ok(())
+    }
+}
+
+impl<'u> Undoing<'u, '_> {
+    /// The record.
+    #[must_use]
+    pub fn record(&self) -> &'u WalRecord<'u> {
+        self.record
+    }
+
+    /// Logs a compensation for the same page, whose `data` redoes the undoing. Not durable before the commit.
+    ///
+    /// # Errors
+    /// As [`Log::append`]. The record is still to be undone then.
+    pub fn compensate(self, data: impl AsRef<[u8]>) -> Result<Compensated<'u>> {
+        let Self { transaction, record } = self;
+        let lsn = transaction.log(RecordType::Compensation, record.page(), record.prev_lsn(), data.as_ref())?;
+        Ok(Compensated { lsn, of: PhantomData })
+    }
+}
+
+impl Compensated<'_> {
+    /// The compensation's record: what a page's LSN becomes when the undoing is done on it.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
     }
 }
 

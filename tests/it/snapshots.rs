@@ -79,11 +79,11 @@ fn ranges_outside_of_the_view_are_cut_to_it() {
     assert!(numbers(snapshot.range(Lsn(199)..Lsn(250))).into_iter().eq(199..=200));
     assert!(numbers(snapshot.range(..=Lsn(u64::MAX))).into_iter().eq(100..=200));
     for empty in [Lsn(0)..Lsn(100), Lsn(201)..Lsn(300), Lsn(150)..Lsn(150), Lsn(u64::MAX)..Lsn(u64::MAX)] {
-        assert_eq!(numbers(snapshot.range(empty.clone())), [], "{empty:?}");
+        assert!(numbers(snapshot.range(empty.clone())).is_empty(), "{empty:?}");
     }
     let turned = Lsn(150)..Lsn(120);
-    assert_eq!(numbers(snapshot.range(turned)), []);
-    assert_eq!(numbers(snapshot.range((Excluded(Lsn(u64::MAX)), Unbounded))), []);
+    assert!(numbers(snapshot.range(turned)).is_empty());
+    assert!(numbers(snapshot.range((Excluded(Lsn(u64::MAX)), Unbounded))).is_empty());
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn handed_out_numbers_are_never_handed_out_again() {
             let transaction = wal.begin().unwrap();
             assert!(transaction.id() > last, "{} after {last}", transaction.id());
             last = transaction.id();
-            transaction.abort(|_| Ok::<_, Error>(b"")).unwrap();
+            transaction.abort(|undoing| undoing.compensate(b"")).unwrap();
         }
         // One that the caller chose counts as well, whichever of its records comes first.
         let chosen = TransactionId(last.0 + 5000);

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use mapwal::{DirtyPage, Error, Lsn, PageId, Recovery, Savepoint, TransactionId, Wal, WalOptions, WalRecord};
+use mapwal::{
+    Compensated, DirtyPage, Error, Lsn, PageId, Recovery, Savepoint, TransactionId, Undoing, Wal, WalOptions,
+};
 
 use crate::support::SMALL;
 use crate::wal_support::{below, recover, small};
@@ -135,9 +137,8 @@ impl Engine<'_> {
         let Some((savepoint, after)) = self.running[index].savepoint.clone() else { return };
         let mut handle = self.wal.resume(self.running[index].id).unwrap();
         let memory = &mut self.memory;
-        handle.roll_back_to(savepoint, |record| undo(memory, record)).unwrap();
+        handle.roll_back_to(savepoint, |undoing| undo(memory, undoing)).unwrap();
         std::mem::forget(handle);
-        self.settle_lsns();
         self.running[index].after = after;
     }
 
@@ -152,15 +153,8 @@ impl Engine<'_> {
         let Some(index) = self.pick() else { return };
         let Running { id, before, .. } = self.running.swap_remove(index);
         let memory = &mut self.memory;
-        self.wal.resume(id).unwrap().abort(|record| undo(memory, record)).unwrap();
-        self.settle_lsns();
+        self.wal.resume(id).unwrap().abort(|undoing| undo(memory, undoing)).unwrap();
         assert!(before.iter().all(|(key, value)| self.memory[key].value == *value));
-    }
-
-    /// Gives the pages that a roll-back has changed the number of its last record: they are at least as new.
-    fn settle_lsns(&mut self) {
-        let last = self.wal.current_lsn().previous();
-        self.memory.values_mut().filter(|page| page.lsn == UNSETTLED).for_each(|page| page.lsn = last);
     }
 
     /// Writes a page, whoever changed it last: the log goes first.
@@ -186,17 +180,14 @@ impl Engine<'_> {
     }
 }
 
-/// Of a page whose change is logged only when the callback has returned.
-const UNSETTLED: Lsn = Lsn(u64::MAX);
-
-#[expect(clippy::unnecessary_wraps, reason = "what a roll-back calls returns a result")]
-fn undo(memory: &mut Pages, record: &WalRecord<'_>) -> Result<Vec<u8>, Error> {
+fn undo<'u>(memory: &mut Pages, undoing: Undoing<'u, '_>) -> Result<Compensated<'u>, Error> {
+    let record = undoing.record();
     let (key, old, new) = decode(record.data());
     let page = memory.entry(key).or_default();
     assert_eq!(page.value, new, "record {} is undone in its turn", record.lsn());
-    let recovery_lsn = page.recovery_lsn.or(Some(record.lsn()));
-    *page = Page { value: old, lsn: UNSETTLED, recovery_lsn };
-    Ok(encode(key, new, old))
+    let compensated = undoing.compensate(encode(key, new, old))?;
+    page.change(old, compensated.lsn());
+    Ok(compensated)
 }
 
 impl World {
@@ -226,13 +217,11 @@ impl World {
         let mut undone = Vec::new();
         for open in recovery.incomplete_transactions() {
             let handle = wal.resume(open.transaction).unwrap();
-            let abort = handle.abort(|record| {
-                undone.push(record.lsn());
-                undo(&mut memory, record)
+            let abort = handle.abort(|undoing| {
+                undone.push(undoing.record().lsn());
+                undo(&mut memory, undoing)
             });
             abort.unwrap();
-            let last = wal.current_lsn().previous();
-            memory.values_mut().filter(|page| page.lsn == UNSETTLED).for_each(|page| page.lsn = last);
         }
         undone.sort_unstable_by(|a, b| b.cmp(a));
         assert_eq!(undone, expected, "the handles and the merged undo agree");

@@ -2,14 +2,19 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mapwal::{Error, Lsn, PageId, RecordType, WalRecord};
+use mapwal::{Compensated, Error, Lsn, PageId, RecordType, Undoing, WalRecord};
 
 use crate::wal_support::{PAGE, incomplete, list, lsns, open, recover, small};
 
-/// Data of a compensation for `record`.
-#[expect(clippy::unnecessary_wraps, reason = "what a roll-back calls returns a result")]
-fn undo(record: &WalRecord<'_>) -> Result<Vec<u8>, Error> {
-    Ok([b"undo ", record.data()].concat())
+fn undo<'u>(undoing: Undoing<'u, '_>) -> Result<Compensated<'u>, Error> {
+    let data = [b"undo ", undoing.record().data()].concat();
+    undoing.compensate(data)
+}
+
+/// Undoes a record and adds its number to `undone`.
+fn note<'u>(undone: &mut Vec<u64>, undoing: Undoing<'u, '_>) -> Result<Compensated<'u>, Error> {
+    undone.push(undoing.record().lsn().0);
+    undo(undoing)
 }
 
 #[test]
@@ -38,9 +43,12 @@ fn an_abort_hands_over_the_records_newest_first_and_compensates_each() {
     transaction.update(PageId(2), b"b").unwrap();
     transaction.delete(None, b"c").unwrap();
     let mut undone = Vec::new();
-    let abort = transaction.abort(|record| {
+    let abort = transaction.abort(|undoing| {
+        let record = undoing.record();
         undone.push((record.lsn().0, record.page().map(|page| page.0)));
-        undo(record)
+        let undoing = undo(undoing)?;
+        assert_eq!(undoing.lsn(), wal.current_lsn().previous());
+        Ok::<_, Error>(undoing)
     });
     assert_eq!(abort.unwrap(), Lsn(8));
     assert_eq!(undone, [(4, None), (3, Some(2)), (2, Some(1))]);
@@ -72,16 +80,13 @@ fn a_roll_back_to_a_savepoint_undoes_what_came_later_once() {
     let inner = transaction.savepoint();
     transaction.insert(PAGE, b"c").unwrap();
     let mut undone = Vec::new();
-    let mut note = |record: &WalRecord<'_>| {
-        undone.push(record.lsn().0);
-        undo(record)
-    };
-    transaction.roll_back_to(outer, &mut note).unwrap();
-    transaction.roll_back_to(outer, &mut note).unwrap();
-    transaction.roll_back_to(inner, &mut note).unwrap();
+
+    transaction.roll_back_to(outer, |undoing| note(&mut undone, undoing)).unwrap();
+    transaction.roll_back_to(outer, |undoing| note(&mut undone, undoing)).unwrap();
+    transaction.roll_back_to(inner, |undoing| note(&mut undone, undoing)).unwrap();
     transaction.insert(PAGE, b"d").unwrap();
     let second = wal.begin().unwrap();
-    let foreign = transaction.roll_back_to(second.savepoint(), &mut note);
+    let foreign = transaction.roll_back_to(second.savepoint(), |undoing| note(&mut undone, undoing));
     assert!(matches!(foreign, Err(Error::ForeignSavepoint { .. })), "{foreign:?}");
     assert_eq!(undone, [4, 3]);
     let last = transaction.commit().unwrap();
@@ -97,7 +102,7 @@ fn a_roll_back_to_a_savepoint_undoes_what_came_later_once() {
     assert_ne!(own, start);
     third.insert(PAGE, b"e").unwrap();
     third.roll_back_to(own, undo).unwrap();
-    assert_eq!(third.abort(|_| -> Result<Vec<u8>, Error> { panic!("nothing is left") }).unwrap(), Lsn(13));
+    assert_eq!(third.abort(|_| -> Result<_, Error> { panic!("nothing is left") }).unwrap(), Lsn(13));
 }
 
 #[test]
@@ -109,7 +114,8 @@ fn an_undo_that_fails_can_go_on_later() {
     for data in [b"a", b"b", b"c"] {
         transaction.insert(PAGE, data).unwrap();
     }
-    let failed = transaction.abort(|record| if record.data() == b"b" { Err(Error::Closed) } else { undo(record) });
+    let failed =
+        transaction.abort(|undoing| if undoing.record().data() == b"b" { Err(Error::Closed) } else { undo(undoing) });
     assert!(matches!(failed, Err(Error::Closed)));
     wal.flush().unwrap();
     drop(wal);
@@ -118,12 +124,7 @@ fn an_undo_that_fails_can_go_on_later() {
     let mut undone = Vec::new();
     let resumed = wal.resume(id).unwrap();
     assert_eq!(resumed.last_lsn(), Some(Lsn(5)));
-    resumed
-        .abort(|record| {
-            undone.push(record.lsn().0);
-            undo(record)
-        })
-        .unwrap();
+    resumed.abort(|undoing| note(&mut undone, undoing)).unwrap();
     assert_eq!(undone, [3, 2]);
     assert!(matches!(wal.resume(id), Err(Error::UnknownTransaction { .. })));
 }

@@ -78,11 +78,8 @@ fn check(header: &ShipmentHeader, frames: &[u8]) -> Result<()> {
             damage,
         })?;
     }
-    if walk.boundary() == walk.place() {
-        return Ok(());
-    }
-    let offset = walk.boundary().offset as u64;
-    Err(Error::InvalidFrames { offset, lsn: Some(walk.boundary().next_lsn), damage: Damage::IncompleteBatch })
+    // A batch without an end is one that a truncation has cut: what it kept counts.
+    Ok(())
 }
 
 /// The frames up to the end of the batch that the walk is in front of.
@@ -91,15 +88,15 @@ fn next_batch<'f>(walk: &mut Walk, frames: &'f [u8]) -> &'f [u8] {
     loop {
         let offset = walk.place().offset;
         walk.step(&frames[offset..]).expect("checked before");
-        if walk.boundary() == walk.place() {
+        if walk.boundary() == walk.place() || walk.place().offset == frames.len() {
             return &frames[start..walk.place().offset];
         }
     }
 }
 
-/// The head of `frame` as it is here: the lag is this log's own.
-fn head_of(frame: &Frame<'_>) -> FrameHead {
-    let flags = if frame.batch_continues() { frame::FLAG_BATCH_CONTINUES } else { 0 };
+/// The head of `frame` as it is here: the lag is this log's own, and the last frame of a batch ends it.
+fn head_of(frame: &Frame<'_>, is_last: bool) -> FrameHead {
+    let flags = if is_last { 0 } else { frame::FLAG_BATCH_CONTINUES };
     FrameHead { kind: frame.kind(), flags, tag: frame.tag(), lsn: frame.lsn(), durable_lag: 0 }
 }
 
@@ -130,10 +127,10 @@ impl Shared {
         for (frame, index) in rest.iter().zip(1..count).rev() {
             let front_len = place.len() - frame.padded_len();
             let (front, own) = place.split(front_len, index);
-            self.publish(own, head_of(frame), frame.payload());
+            self.publish(own, head_of(frame, index + 1 == count), frame.payload());
             place = front;
         }
-        self.publish(place, head_of(start), start.payload());
+        self.publish(place, head_of(start, count == 1), start.payload());
         Ok(())
     }
 

@@ -140,7 +140,7 @@ impl Source for Shared {
         self.segments.load()
     }
 
-    fn refresh(&self) -> Result<()> {
+    fn refresh(&self, _is_stale: bool) -> Result<()> {
         Ok(())
     }
 

@@ -4,17 +4,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::CHUNK_BYTES;
+use super::place::{FollowerPlace, Run};
 use super::record::{Record, RecordRef};
 use super::ship::Frames;
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::FrameKind;
 use crate::format::position::Position;
-use crate::format::segment_header;
 use crate::lsn::Lsn;
-use crate::memory::Region;
+use crate::segment::Segments;
 use crate::segment::control::Channel;
-use crate::segment::{Segment, Segments};
 
 /// How often a follower looks before it waits: a few microseconds.
 const SPINS: u32 = 50;
@@ -35,8 +32,9 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// The segments that count, as known.
     fn segments(&self) -> Arc<Segments>;
 
-    /// Finds out what has changed since, as far as this source does not know by itself.
-    fn refresh(&self) -> Result<()>;
+    /// Finds out what has changed since, as far as this source does not know by itself; also without a sign of change if
+    /// what is known `is_stale`.
+    fn refresh(&self, is_stale: bool) -> Result<()>;
 
     /// Waits until something happens on `channel`, at most for `timeout`, and not at all if `ready`.
     fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()>;
@@ -58,7 +56,7 @@ pub struct Follower {
     visibility: Visibility,
     /// The next record to be handed out.
     next: Lsn,
-    at: Option<At>,
+    at: Option<FollowerPlace>,
     /// The truncations that it has taken account of.
     truncations: u64,
     /// The last record that may be handed out: known to be durable, in the log as it was after `truncations`.
@@ -72,24 +70,6 @@ enum Step<T> {
     Entered,
     /// There is nothing more, as far as is known.
     Stalled,
-}
-
-/// Frames in a row, by their offsets in the segment and their numbers.
-struct Run {
-    start: usize,
-    end: usize,
-    first: Lsn,
-    next: Lsn,
-}
-
-/// Where a follower is.
-#[derive(Debug)]
-struct At {
-    segment: Arc<Segment>,
-    region: Arc<Region>,
-    offset: usize,
-    /// Byte offset up to which frames have been checked.
-    checked: usize,
 }
 
 impl Follower {
@@ -122,9 +102,17 @@ impl Follower {
     /// # Errors
     /// As [`Self::next`].
     pub fn next_ref(&mut self) -> Result<Option<RecordRef>> {
-        let Some((start, end)) = self.find()? else { return Ok(None) };
-        let at = self.at.as_ref().expect("a frame was found in it");
-        Ok(Some(RecordRef::new(Arc::clone(&at.region), start, end - start)))
+        let found = self.find()?;
+        Ok(found.map(|(start, end)| self.record_ref(start, end)))
+    }
+
+    /// As [`Self::next_timeout`], as an owned record.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn next_ref_timeout(&mut self, timeout: Duration) -> Result<Option<RecordRef>> {
+        let found = self.find_waiting(Some(timeout), Self::next_in_segment)?;
+        Ok(found.map(|(start, end)| self.record_ref(start, end)))
     }
 
     /// The next record; waits for it up to `timeout`, and returns `None` when none has come. While it waits it uses no
@@ -133,7 +121,7 @@ impl Follower {
     /// # Errors
     /// As [`Self::next`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Record<'_>>> {
-        let Some((start, end)) = self.find_waiting(Some(timeout))? else { return Ok(None) };
+        let Some((start, end)) = self.find_waiting(Some(timeout), Self::next_in_segment)? else { return Ok(None) };
         self.record(start, end).map(Some)
     }
 
@@ -143,7 +131,7 @@ impl Follower {
     /// As [`Self::next`].
     pub fn next_blocking(&mut self) -> Result<Record<'_>> {
         loop {
-            if let Some((start, end)) = self.find_waiting(None)? {
+            if let Some((start, end)) = self.find_waiting(None, Self::next_in_segment)? {
                 return self.record(start, end);
             }
         }
@@ -155,12 +143,28 @@ impl Follower {
     /// # Errors
     /// As [`Self::next`].
     pub fn next_batch(&mut self, max_bytes: usize) -> Result<Option<Frames<'_>>> {
-        let Some(run) = self.find_by(|follower| follower.run_in_segment(max_bytes))? else {
-            return Ok(None);
-        };
+        let run = self.find_by(|follower| follower.run_in_segment(max_bytes))?;
+        Ok(run.map(|run| self.frames(&run)))
+    }
+
+    /// As [`Self::next_batch`]; waits for the next record up to `timeout`, and returns `None` when none has come.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn next_batch_timeout(&mut self, max_bytes: usize, timeout: Duration) -> Result<Option<Frames<'_>>> {
+        let run = self.find_waiting(Some(timeout), |follower| follower.run_in_segment(max_bytes))?;
+        Ok(run.map(|run| self.frames(&run)))
+    }
+
+    fn frames(&self, run: &Run) -> Frames<'_> {
         let at = self.at.as_ref().expect("a run was found in it");
         let bytes = at.region.bytes(run.start..run.end).expect("checked frames are published");
-        Ok(Some(Frames::new(&at.segment, run.start, bytes, run.first, run.next)))
+        Frames::new(&at.segment, run.start, bytes, run.first, run.next)
+    }
+
+    fn record_ref(&self, start: usize, end: usize) -> RecordRef {
+        let at = self.at.as_ref().expect("a frame was found in it");
+        RecordRef::new(Arc::clone(&at.region), start, end - start)
     }
 
     fn record(&self, start: usize, end: usize) -> Result<Record<'_>> {
@@ -169,8 +173,12 @@ impl Follower {
         Ok(Record::new(at.segment.frame_at(bytes, start)?))
     }
 
-    /// As [`Self::find`]; waits up to `timeout`, or for a while without one.
-    fn find_waiting(&mut self, timeout: Option<Duration>) -> Result<Option<(usize, usize)>> {
+    /// As [`Self::find_by`]; waits up to `timeout`, or for a while without one.
+    fn find_waiting<T>(
+        &mut self,
+        timeout: Option<Duration>,
+        look: impl Fn(&mut Self) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let source = Arc::clone(&self.source);
         let channel = match self.visibility {
@@ -178,8 +186,8 @@ impl Follower {
             Visibility::Durable => Channel::Durable,
         };
         for _ in 0..SPINS {
-            if let Some(frame) = self.find()? {
-                return Ok(Some(frame));
+            if let Some(found) = self.find_by(&look)? {
+                return Ok(Some(found));
             }
             std::hint::spin_loop();
         }
@@ -187,11 +195,11 @@ impl Follower {
             let left = deadline.map_or(WAIT_MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             let mut found = None;
             source.wait(channel, left.min(WAIT_MAX), &mut || {
-                found = self.find()?;
+                found = self.find_by(&look)?;
                 Ok(found.is_some())
             })?;
             if found.is_none() {
-                found = self.find()?;
+                found = self.find_by(&look)?;
             }
             if found.is_some() || left.is_zero() || (deadline.is_none() && timeout.is_none()) {
                 return Ok(found);
@@ -207,6 +215,7 @@ impl Follower {
     /// What `look` finds in the segment that holds the next record.
     fn find_by<T>(&mut self, look: impl Fn(&mut Self) -> Result<Option<T>>) -> Result<Option<T>> {
         let mut durable_before = None;
+        let mut listed_anew = false;
         loop {
             if self.next > self.limit && !self.raise_limit()? {
                 return Ok(None);
@@ -220,21 +229,44 @@ impl Follower {
                 self.heed_truncations()?;
                 continue;
             }
-            match (step?, durable_before) {
-                (Step::Found(found), _) => return Ok(Some(found)),
-                (Step::Entered, _) => {}
-                (Step::Stalled, Some(durable)) => return self.check_stall(durable).map(|()| None),
-                (Step::Stalled, None) => {
+            match (step, durable_before) {
+                (Ok(Step::Found(found)), _) => return Ok(Some(found)),
+                (Ok(Step::Entered), _) => {}
+                (Ok(Step::Stalled), Some(durable)) => {
+                    if !self.has_moved_on(durable)? {
+                        return Ok(None);
+                    }
+                    durable_before = None;
+                }
+                (Ok(Step::Stalled), None) => {
                     // What is durable before the look for new segments can be found after it.
                     durable_before = Some(self.source.durable().1);
-                    self.source.refresh()?;
-                    if self.source.truncations() != self.truncations {
-                        self.next = next;
-                    }
-                    self.heed_truncations()?;
+                    self.refresh(next, false)?;
                 }
+                // Trimmed, or truncated: the list as it is now tells.
+                (Err(Error::Trimmed { .. }), _) if !listed_anew => {
+                    listed_anew = true;
+                    self.refresh(next, true)?;
+                }
+                (Err(Error::Trimmed { .. }), _) => return self.trimmed(),
+                (Err(error), _) => return Err(error),
             }
         }
+    }
+
+    /// Brings what is known up to date; `next` was the next record before the last look.
+    fn refresh(&mut self, next: Lsn, is_stale: bool) -> Result<()> {
+        self.source.refresh(is_stale)?;
+        if self.source.truncations() != self.truncations {
+            self.next = next;
+        }
+        self.heed_truncations().map(drop)
+    }
+
+    /// An error if the next record has been trimmed by the list as it is; if it has not, the next look finds it.
+    fn trimmed<T>(&self) -> Result<Option<T>> {
+        let first = self.source.segments().first_lsn();
+        if self.next < first { Err(Error::Trimmed { lsn: self.next, first }) } else { Ok(None) }
     }
 
     fn step<T>(&mut self, look: impl Fn(&mut Self) -> Result<Option<T>>) -> Result<Step<T>> {
@@ -250,7 +282,7 @@ impl Follower {
             let (durable, _) = self.source.durable();
             // Behind the watermark: what it says of the log after a truncation shows after that only. Also for a source
             // that knows no watermark yet, and looks for it here.
-            self.source.refresh()?;
+            self.source.refresh(false)?;
             if !self.heed_truncations()? {
                 self.limit = durable;
                 return Ok(self.next <= durable);
@@ -261,63 +293,17 @@ impl Follower {
     /// The next record's frame, if it is in the current segment and there.
     fn next_in_segment(&mut self) -> Result<Option<(usize, usize)>> {
         let Some(at) = &mut self.at else { return Ok(None) };
-        loop {
-            if at.offset >= at.checked {
-                at.checked = at.segment.readable_from(&at.region, at.offset, CHUNK_BYTES)?;
-                if at.offset >= at.checked {
-                    return Ok(None);
-                }
-            }
-            let bytes = at.region.bytes(0..at.checked).expect("checked frames are published");
-            let frame = at.segment.frame_at(bytes, at.offset)?;
-            if frame.kind().takes_lsn() && frame.lsn() > self.limit {
-                return Ok(None);
-            }
-            let start = at.offset;
-            at.offset += frame.padded_len();
-            // Before the one wanted stand those that were published since it was asked for.
-            if !frame.kind().takes_lsn() || frame.lsn() < self.next {
-                continue;
-            }
-            self.next = frame.lsn().next();
-            if frame.kind() == FrameKind::Data {
-                return Ok(Some((start, at.offset)));
-            }
-        }
+        at.next_record(&mut self.next, self.limit)
     }
 
     /// The frames from here on that are there, up to a batch's end; passes over them.
     fn run_in_segment(&mut self, max_bytes: usize) -> Result<Option<Run>> {
-        let first = self.next;
         let Some(at) = &mut self.at else { return Ok(None) };
-        at.checked = at.segment.readable_from(&at.region, at.offset, max_bytes.max(CHUNK_BYTES))?;
-        let bytes = at.region.bytes(0..at.checked).expect("checked frames are published");
-        let mut run = Run { start: at.offset, end: at.offset, first, next: first };
-        let (mut offset, mut next) = (run.end, run.next);
-        while offset < at.checked {
-            let frame = at.segment.frame_at(bytes, offset)?;
-            offset += frame.padded_len();
-            if frame.kind().takes_lsn() {
-                if frame.lsn() > self.limit {
-                    break;
-                }
-                next = frame.lsn().next();
-            }
-            let is_full = offset - run.start > max_bytes && run.next > first;
-            if is_full {
-                break;
-            }
-            if !frame.batch_continues() {
-                (run.end, run.next) = (offset, next);
-            }
+        let run = at.next_run(self.next, self.limit, max_bytes)?;
+        if let Some(run) = &run {
+            self.next = run.next;
         }
-        if run.next == first {
-            // Nothing but the log's own notes: they are passed over.
-            at.offset = run.end;
-            return Ok(None);
-        }
-        (at.offset, self.next) = (run.end, run.next);
-        Ok(Some(run))
+        Ok(run)
     }
 
     /// Goes on in the log as it is after a truncation, and tells whether there was one; an error, once, if that took
@@ -340,47 +326,40 @@ impl Follower {
         }
     }
 
-    /// An error if nothing comes in front of what was durable.
-    fn check_stall(&self, durable: Position) -> Result<()> {
-        let Some(at) = &self.at else { return Ok(()) };
-        let stalled = at.offset >= at.checked && at.segment.position(at.offset) < durable;
-        if stalled && at.segment.advance(&at.region, |f| f.offset > at.offset)?.offset <= at.offset {
-            // Unless the segment was replaced, and what is durable stands in another.
-            self.source.refresh()?;
-            if self.source.truncations() != self.truncations {
-                return Ok(());
-            }
-            let path = at.segment.path();
-            return Err(Error::corrupt(&path, at.offset as u64, Some(self.next), Damage::MissingFrame));
+    /// Whether the log has left the place at which nothing more came. An error if it has not, and what was `durable`
+    /// should be there.
+    fn has_moved_on(&self, durable: Position) -> Result<bool> {
+        let Some(at) = &self.at else { return Ok(false) };
+        if at.offset < at.checked || at.segment.position(at.offset) >= durable {
+            return Ok(false);
         }
-        Ok(())
+        // What is durable may stand in a segment that the list did not have.
+        self.source.refresh(true)?;
+        if at.is_left_behind_by(&self.source.segments()) || self.source.truncations() != self.truncations {
+            return Ok(true);
+        }
+        if at.segment.advance(&at.region, |frontier| frontier.offset > at.offset)?.offset > at.offset {
+            return Ok(true);
+        }
+        Err(Error::corrupt(&at.segment.path(), at.offset as u64, Some(self.next), Damage::MissingFrame))
     }
 
     /// Enters the segment that holds the next record, or will; false if that is the current one.
     fn go_on(&mut self) -> Result<bool> {
-        if self.at.as_ref().is_some_and(|at| !at.segment.ends_by(at.offset)) {
+        let segments = self.source.segments();
+        if self.at.as_ref().is_some_and(|at| !at.is_left_behind_by(&segments)) {
             return Ok(false);
         }
-        let segments = self.source.segments();
         if segments.as_slice().is_empty() {
             // Somebody is just creating the log.
             return Ok(false);
         }
         let index = segments.find(self.next).ok_or(Error::Trimmed { lsn: self.next, first: segments.first_lsn() })?;
-        let segment = Arc::clone(&segments.as_slice()[index]);
+        let segment = &segments.as_slice()[index];
         if self.at.as_ref().is_some_and(|at| at.segment.number() == segment.number()) {
             return Ok(false);
         }
-        let region = segment.region()?;
-        let offset = if self.next == segment.base_lsn() {
-            segment_header::LEN
-        } else {
-            match segment.locate(&region, self.next)? {
-                Some(offset) => offset,
-                None => segment.frontier().offset,
-            }
-        };
-        self.at = Some(At { segment, region, offset, checked: 0 });
+        self.at = Some(FollowerPlace::before(self.next, Arc::clone(segment))?);
         Ok(true)
     }
 }

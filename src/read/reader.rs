@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use super::follower::{Follower, Source, Visibility};
 use super::record::RecordRef;
 use super::snapshot::{self, Snapshot};
-use crate::error::{Error, Result};
+use crate::error::{Damage, Error, Result};
+use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::segment::chain::{Chain, ChainLink};
@@ -79,6 +80,7 @@ impl LogReader {
             cache: Arc::default(),
             segments: SegmentList::default(),
             state: Mutex::new(State {
+                log_id: None,
                 found: BTreeMap::new(),
                 control: None,
                 generation: None,
@@ -94,7 +96,7 @@ impl LogReader {
     /// # Errors
     /// As [`Self::open`].
     pub fn first_lsn(&self) -> Result<Lsn> {
-        self.0.refresh()?;
+        self.0.refresh(false)?;
         Ok(self.0.segments().first_lsn())
     }
 
@@ -146,12 +148,18 @@ impl LogReader {
     }
 
     fn view(&self) -> Result<(Arc<Segments>, Lsn)> {
-        // Before the segments: a writer may open one, and make what is in it durable, at any moment.
-        let durable = self.0.durable().1;
-        self.0.refresh()?;
-        let segments = self.0.segments();
-        let next = segments.next_published(durable)?;
-        Ok((segments, next))
+        let mut is_stale = false;
+        loop {
+            // Before the segments: a writer may open one, and make what is in it durable, at any moment.
+            let durable = self.0.durable().1;
+            self.0.refresh(is_stale)?;
+            let segments = self.0.segments();
+            match segments.next_published(durable) {
+                // Trimmed, or truncated, since it was listed.
+                Err(Error::Trimmed { .. } | Error::Corrupt(_)) if !is_stale => is_stale = true,
+                next => return next.map(|next| (segments, next)),
+            }
+        }
     }
 }
 
@@ -166,6 +174,8 @@ struct DirectorySource {
 
 #[derive(Debug)]
 struct State {
+    /// The log's identity, once a segment has told it.
+    log_id: Option<u128>,
     /// Every segment seen, by number. Those with a link do not change any more.
     found: BTreeMap<u64, Found>,
     control: Option<Arc<ControlPage>>,
@@ -187,11 +197,16 @@ impl Source for DirectorySource {
         self.segments.replaced_since(seen)
     }
 
-    fn refresh(&self) -> Result<()> {
+    fn refresh(&self, is_stale: bool) -> Result<()> {
         // Held while the directory is read: refreshes are rare, and two at once would do the same.
         let mut state = self.state.lock();
         let generation = state.control.as_deref().map(ControlPage::generation);
-        if generation != state.generation || state.listed.elapsed() >= RELIST_INTERVAL {
+        let is_changed = generation != state.generation;
+        if is_changed || is_stale || state.listed.elapsed() >= RELIST_INTERVAL {
+            if !is_changed {
+                // A page that tells of nothing may be one that a writer has replaced.
+                self.open_control(&mut state);
+            }
             self.relist(&mut state)?;
         }
         Ok(())
@@ -245,14 +260,36 @@ impl DirectorySource {
         let unknown: Vec<u64> =
             listing.segments.iter().copied().filter(|number| !state.found.contains_key(number)).collect();
         let inspected = directory::inspect_all(&*self.storage, &unknown)?;
+        self.check_identity(state, &inspected)?;
         state.found.extend(inspected.into_iter().map(|segment| (segment.number, segment)));
-        let Some(log_id) = state.found.values().next().map(|segment| segment.log_id) else {
+        if state.found.is_empty() {
             return Err(Error::NoLog { path: self.storage.path().to_owned() });
-        };
+        }
         if state.control.is_none() {
-            state.control = ControlPage::open(&*self.storage, log_id).map(Arc::new);
+            self.open_control(state);
         }
         Chain::build(state.found.values().cloned().collect(), self.storage.path())
+    }
+
+    /// Opens the control page as it is now, and keeps the one there was if there is none.
+    fn open_control(&self, state: &mut State) {
+        let Some(log_id) = state.log_id else { return };
+        if let Some(control) = ControlPage::open(&*self.storage, log_id) {
+            state.control = Some(Arc::new(control));
+        }
+    }
+
+    /// An error if one of the segments `inspected` is not of the log that was opened.
+    fn check_identity(&self, state: &mut State, inspected: &[Found]) -> Result<()> {
+        let Some(first) = inspected.first() else { return Ok(()) };
+        let log_id = *state.log_id.get_or_insert(first.log_id);
+        match inspected.iter().find(|segment| segment.log_id != log_id) {
+            None => Ok(()),
+            Some(odd) => {
+                let path = self.storage.path().join(name::segment(odd.number));
+                Err(Error::corrupt(&path, 0, None, Damage::ForeignSegment { expected: log_id, found: odd.log_id }))
+            }
+        }
     }
 
     /// An error if segments are missing, or damaged at their start, that hold what was durable.
@@ -270,10 +307,7 @@ impl DirectorySource {
             let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
             match (known.get(&link.info.number), link.end) {
                 (Some(segment), None) => Arc::clone(segment),
-                (Some(segment), Some(end)) if segment.can_end(end) => {
-                    segment.set_end(end);
-                    Arc::clone(segment)
-                }
+                (Some(segment), Some(end)) if segment.try_end(end) => Arc::clone(segment),
                 (Some(segment), Some(end)) => Arc::new(segment.cut(end)),
                 (None, Some(end)) => Arc::new(Segment::at_rest(link.info, end, Origin::Foreign, storage, cache)),
                 (None, None) => Arc::new(Segment::followed(link.info, storage, cache)),

@@ -89,6 +89,9 @@ pub(crate) struct Segment {
     origin: Origin,
     /// Set once the segment takes no more frames.
     end: OnceLock<SegmentEnd>,
+    /// Held while the end of a foreign segment is set, and while its frontier is moved: the end may be where a truncation
+    /// has cut, and no walk that does not know it yet passes it.
+    ending: Mutex<()>,
     /// A [`Frontier`]. Release, after the index entries below it were stored; both parts only grow.
     frontier: AtomicU64,
     /// Byte offset up to which pages have been asked for.
@@ -141,6 +144,7 @@ impl Segment {
             cache,
             origin,
             end: end.map_or_else(OnceLock::new, OnceLock::from),
+            ending: Mutex::new(()),
             frontier: AtomicU64::new(start.pack()),
             loaded: AtomicUsize::new(0),
             index: Index::new(info.size),
@@ -173,14 +177,15 @@ impl Segment {
         self.end.get().copied()
     }
 
-    /// Whether `end` contradicts nothing that is known of the segment.
-    pub(crate) fn can_end(&self, end: SegmentEnd) -> bool {
-        self.end().map_or_else(|| self.frontier().offset as u64 <= end.offset, |known| known == end)
+    /// States that no frame will follow `end`, which a successor says; false if that contradicts what is known.
+    pub(crate) fn try_end(&self, end: SegmentEnd) -> bool {
+        let _no_walk = self.ending.lock();
+        // The same end may be learnt twice, by two walks of a foreign log.
+        self.frontier().offset as u64 <= end.offset && *self.end.get_or_init(|| end) == end
     }
 
-    /// States that no frame will follow `end`.
+    /// As [`Self::try_end`], by the one who writes to it.
     pub(crate) fn set_end(&self, end: SegmentEnd) {
-        // The same end may be learnt twice, by two walks of a foreign log.
         self.end.get_or_init(|| end);
     }
 

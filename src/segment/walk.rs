@@ -64,8 +64,17 @@ impl Segment {
                 return Err(Error::corrupt(&self.path(), place.offset as u64, Some(place.next_lsn), damage));
             }
         }
-        self.frontier.fetch_max(frontier.pack(), Ordering::AcqRel);
-        Ok(frontier)
+        if self.move_frontier(frontier) { Ok(frontier) } else { self.advance(region, enough) }
+    }
+
+    /// False if the segment turned out to end before.
+    fn move_frontier(&self, frontier: Frontier) -> bool {
+        let _no_end = (self.origin == Origin::Foreign).then(|| self.ending.lock());
+        let is_within = self.end().is_none_or(|end| frontier.offset as u64 <= end.offset);
+        if is_within {
+            self.frontier.fetch_max(frontier.pack(), Ordering::AcqRel);
+        }
+        is_within
     }
 
     /// Byte offset up to which frames behind `offset` can be read: about `len` bytes on, or as far as they are there.

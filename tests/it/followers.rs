@@ -161,3 +161,29 @@ fn a_record_of_a_follower_can_be_kept() {
     }
     assert_eq!(records.len(), 1000);
 }
+
+#[test]
+fn a_follower_from_the_next_record_gets_exactly_that_one_while_others_append() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    log.append_with(1, 512, |bytes| bytes.fill(7)).unwrap();
+                }
+            });
+        }
+        for _ in 0..300 {
+            let from = log.next_lsn();
+            let mut follower = log.follow(from, Visibility::Published).unwrap();
+            let first = follower.next_timeout(Duration::from_secs(10)).unwrap().map(|record| record.lsn());
+            if first != Some(from) {
+                done.store(true, Ordering::Relaxed);
+            }
+            assert_eq!(first, Some(from));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

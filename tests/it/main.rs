@@ -29,6 +29,7 @@ mod refused;
 mod reopening;
 mod replica;
 mod scratch;
+mod shipments;
 #[allow(dead_code, unused_imports, reason = "shared with the laboratory, which uses other parts of it")]
 #[path = "../simulation/mod.rs"]
 mod simulation;

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mapwal::{Error, Follower, Lsn, Visibility};
+use mapwal::{Error, Follower, LogReader, Lsn, Visibility};
 
 use crate::killed;
 use crate::scratch::{open_small, scratch};
@@ -204,4 +204,24 @@ fn a_snapshot_of_a_reader_stays_as_it_is() {
     drop((child, reader, dir));
     assert_records(&snapshot, 1, 100);
     assert_record(&record.record(), 50);
+}
+
+#[test]
+fn a_follower_can_wait_for_a_log_that_is_not_there_yet() {
+    let dir = scratch();
+    let path = dir.path().join("log");
+    assert!(matches!(read_only(&path), Err(Error::NoLog { .. })));
+    // SAFETY: only this test touches the directory.
+    let open_timeout = |timeout| unsafe { LogReader::open_timeout(&path, timeout) };
+    assert!(matches!(open_timeout(Duration::from_millis(20)), Err(Error::NoLog { .. })));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| open_timeout(Duration::from_secs(20)).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        append(&open_small(&path), 1..=3);
+        let mut follower = waiting.join().unwrap().follow(Lsn(1), Visibility::Published).unwrap();
+        for number in 1..=3 {
+            let record = follower.next_timeout(Duration::from_secs(20)).unwrap().map(|record| record.lsn());
+            assert_eq!(record, Some(Lsn(number)));
+        }
+    });
 }

@@ -10,7 +10,7 @@ pub(crate) mod stored;
 use std::path::Path;
 use std::sync::Arc;
 
-use mapwal::{Error, Log, LogReader, Lsn, Options, Record, Result, Snapshot, testing};
+use mapwal::{Error, Follower, Log, LogReader, Lsn, Options, Record, Result, Snapshot, Visibility, testing};
 
 use faulty::Faulty;
 
@@ -47,6 +47,28 @@ pub(crate) fn try_open_on(storage: &Arc<Faulty>) -> Result<Log> {
 pub(crate) fn read_only(path: &Path) -> Result<LogReader> {
     // SAFETY: as in `try_open`.
     unsafe { LogReader::open(path) }
+}
+
+/// A follower of this process, and one that sees the directory only; each is made when it is its turn.
+pub(crate) fn followers(log: &Log, from: u64, visibility: Visibility) -> impl Iterator<Item = Follower> {
+    [true, false].into_iter().map(move |is_inside| {
+        if is_inside {
+            return log.follow(Lsn(from), visibility).expect("the record is there, or next");
+        }
+        let reader = read_only(log.directory()).expect("the log can be read");
+        reader.follow(Lsn(from), visibility).expect("the record is there, or next")
+    })
+}
+
+/// Takes what the follower has, and checks that it is the records from `first` on, with payloads as [`payload`] makes
+/// them; returns the number behind them.
+pub(crate) fn drain_from(follower: &mut Follower, first: u64) -> u64 {
+    let mut expected = first;
+    while let Some(record) = follower.next().expect("a good record") {
+        assert_record(&record, expected);
+        expected += 1;
+    }
+    expected
 }
 
 /// A payload that tells its record's number, of a length that varies with it.

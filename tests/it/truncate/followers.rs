@@ -7,7 +7,7 @@ use mapwal::{Error, Follower, Lsn, Visibility};
 
 use super::fill;
 use crate::scratch::{append_stamped, open_small, scratch, stamped};
-use crate::support::read_only;
+use crate::support::{append, drain_from, followers, read_only};
 
 /// Everything that the follower has, until there is no more; what it was told instead of a record, too.
 pub(super) fn drain(follower: &mut Follower) -> Vec<Result<(u64, Vec<u8>), u64>> {
@@ -108,4 +108,39 @@ fn a_follower_that_waits_for_a_number_is_not_given_the_one_before() {
         let record = follower.next_timeout(Duration::from_mins(1)).unwrap().unwrap();
         assert_eq!((record.lsn(), record.payload()), (Lsn(5), &stamped(5, 100)[..]));
     });
+}
+
+#[test]
+fn a_truncation_while_nothing_is_durable_beyond_is_reported() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=100);
+    log.sync().unwrap();
+    for mut follower in followers(&log, 1, Visibility::Durable) {
+        let next = drain_from(&mut follower, 1);
+        // Drops nothing that the follower has seen, but makes it look for its place anew.
+        append(&log, next..=next + 10);
+        log.truncate_after(Lsn(next + 4)).unwrap();
+        append(&log, next + 5..=next + 5);
+        assert_eq!(drain_from(&mut follower, next), next + 5);
+        let kept = next - 40;
+        log.truncate_after(Lsn(kept)).unwrap();
+        append(&log, kept + 1..=next + 20);
+        log.sync().unwrap();
+        assert!(matches!(follower.next(), Err(Error::Rewound { to }) if to == Lsn(kept + 1)));
+        assert_eq!(drain_from(&mut follower, kept + 1), next + 21);
+    }
+}
+
+#[test]
+fn a_truncation_between_following_and_the_first_look_is_reported_if_it_takes_what_lies_before() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=100);
+    for mut follower in followers(&log, 101, Visibility::Published) {
+        log.truncate_after(Lsn(60)).unwrap();
+        append(&log, 61..=100);
+        assert!(matches!(follower.next(), Err(Error::Rewound { to: Lsn(61) })));
+        assert_eq!(drain_from(&mut follower, 61), 101);
+    }
 }

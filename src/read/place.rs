@@ -1,0 +1,136 @@
+//! Where a follower is, and what it finds there.
+
+use std::sync::Arc;
+
+use super::CHUNK_BYTES;
+use crate::error::Result;
+use crate::format::frame::FrameKind;
+use crate::lsn::Lsn;
+use crate::memory::Region;
+use crate::segment::{Segment, Segments};
+
+/// A place between two frames of a segment.
+#[derive(Debug)]
+pub(super) struct FollowerPlace {
+    pub(super) segment: Arc<Segment>,
+    pub(super) region: Arc<Region>,
+    pub(super) offset: usize,
+    /// Byte offset up to which frames have been checked.
+    pub(super) checked: usize,
+}
+
+/// Frames in a row, by their offsets in the segment and their numbers.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) first: Lsn,
+    pub(super) next: Lsn,
+}
+
+impl FollowerPlace {
+    /// In front of record `lsn`, or of those before it that are not there yet.
+    pub(super) fn before(lsn: Lsn, segment: Arc<Segment>) -> Result<Self> {
+        let region = segment.region()?;
+        let offset = offset_of(&segment, &region, lsn)?;
+        Ok(Self { segment, region, offset, checked: 0 })
+    }
+
+    /// Whether the next record is in a later segment: because this one ends here, or because it has been trimmed, perhaps
+    /// before anyone here learnt its end.
+    pub(super) fn is_left_behind_by(&self, segments: &Segments) -> bool {
+        let is_trimmed = segments.as_slice().first().is_some_and(|first| first.number() > self.segment.number());
+        is_trimmed || self.segment.ends_by(self.offset)
+    }
+
+    /// The bounds of the next record from number `next` to `limit`, if it is there, and the number behind it. Passes
+    /// over it, and over what stands in front of it.
+    pub(super) fn next_record(&mut self, next: &mut Lsn, limit: Lsn) -> Result<Option<(usize, usize)>> {
+        loop {
+            if self.offset >= self.checked {
+                self.checked = self.segment.readable_from(&self.region, self.offset, CHUNK_BYTES)?;
+                if self.offset >= self.checked {
+                    return Ok(None);
+                }
+            }
+            let bytes = self.region.bytes(0..self.checked).expect("checked frames are published");
+            let frame = self.segment.frame_at(bytes, self.offset)?;
+            if frame.kind().takes_lsn() && frame.lsn() > limit {
+                return Ok(None);
+            }
+            let start = self.offset;
+            self.offset += frame.padded_len();
+            // Before the one wanted stand those that were published since it was asked for.
+            if !frame.kind().takes_lsn() || frame.lsn() < *next {
+                continue;
+            }
+            *next = frame.lsn().next();
+            if frame.kind() == FrameKind::Data {
+                return Ok(Some((start, self.offset)));
+            }
+        }
+    }
+
+    /// The frames from record `first` on that are there, up to record `limit` and a batch's end; passes over them. Of
+    /// at most `max_bytes`, unless the first batch is longer.
+    pub(super) fn next_run(&mut self, first: Lsn, limit: Lsn, max_bytes: usize) -> Result<Option<Run>> {
+        loop {
+            self.checked = self.segment.readable_from(&self.region, self.offset, max_bytes.max(CHUNK_BYTES))?;
+            let run = self.checked_run(first, limit, max_bytes)?;
+            if run.next != first {
+                self.offset = run.end;
+                return Ok(Some(run));
+            }
+            if run.end == self.offset {
+                return Ok(None);
+            }
+            // Nothing but the log's own notes: they are passed over.
+            self.offset = run.end;
+        }
+    }
+
+    /// As [`Self::next_run`], among the frames that have been checked; without a record if none is there.
+    fn checked_run(&self, first: Lsn, limit: Lsn, max_bytes: usize) -> Result<Run> {
+        let bytes = self.region.bytes(0..self.checked).expect("checked frames are published");
+        let mut run = Run { start: self.offset, end: self.offset, first, next: first };
+        let (mut offset, mut next) = (run.end, run.next);
+        while offset < self.checked {
+            let frame = self.segment.frame_at(bytes, offset)?;
+            offset += frame.padded_len();
+            if frame.kind().takes_lsn() {
+                if frame.lsn() > limit {
+                    break;
+                }
+                if frame.lsn() < first {
+                    // Published since the first one wanted was asked for.
+                    (run.start, run.end) = (offset, offset);
+                    continue;
+                }
+                next = frame.lsn().next();
+            }
+            let is_full = offset - run.start > max_bytes && run.next > first;
+            if is_full {
+                break;
+            }
+            // A truncation may have cut through a batch: what it kept is whole.
+            if !frame.batch_continues() || self.segment.ends_by(offset) {
+                (run.end, run.next) = (offset, next);
+            }
+        }
+        Ok(run)
+    }
+}
+
+/// Where record `lsn` is in `segment`, or a place in front of which it is not.
+fn offset_of(segment: &Segment, region: &Region, lsn: Lsn) -> Result<usize> {
+    loop {
+        if let Some(offset) = segment.locate(region, lsn)? {
+            return Ok(offset);
+        }
+        // Somebody else may just have walked on over it.
+        let frontier = segment.frontier();
+        if segment.lsn_at(frontier) <= lsn {
+            return Ok(frontier.offset);
+        }
+    }
+}

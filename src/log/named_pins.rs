@@ -80,15 +80,27 @@ impl NamedPins {
         reserved.map(|pin| pin.lsn).min()
     }
 
-    /// Marks the pins that keep records below `first` as lost, durably, before those records go.
-    pub(crate) fn lose_below(&mut self, first: Lsn) -> Result<()> {
-        let lost = self.pins.iter().filter(|(_, pin)| !pin.lost && pin.lsn < first);
-        let lost: Vec<String> = lost.map(|(name, _)| name.clone()).collect();
-        for name in lost {
+    /// Reports the pins whose records a trim to `first` takes. That they are lost need not be written: it shows by the
+    /// first record that is left, and a full disk can be trimmed.
+    pub(crate) fn report_lost_below(&self, first: Lsn) {
+        for (name, _) in self.pins.iter().filter(|(_, pin)| !pin.lost && pin.lsn < first) {
             tracing::warn!(pin = name, first_lsn = first.0, "pin lost");
-            self.update(&name, |pin| pin.lost = true)?;
         }
-        Ok(())
+    }
+
+    /// Marks all pins as lost, durably, before the records go that they keep, and others get their numbers.
+    pub(crate) fn lose_all(&mut self) -> Result<()> {
+        self.update_all(|pin| !pin.lost, |pin| pin.lost = true)
+    }
+
+    /// Moves the pins behind record `next` back to it, durably: it is the next that their owners will want.
+    pub(crate) fn rewind_to(&mut self, next: Lsn) -> Result<()> {
+        self.update_all(|pin| !pin.lost && pin.lsn > next, |pin| pin.lsn = next)
+    }
+
+    fn update_all(&mut self, which: impl Fn(&NamedPin) -> bool, change: impl Fn(&mut NamedPin)) -> Result<()> {
+        let names: Vec<String> = self.pins.iter().filter(|(_, pin)| which(pin)).map(|(name, _)| name.clone()).collect();
+        names.iter().try_for_each(|name| self.update(name, &change))
     }
 
     fn get(&self, name: &str) -> Result<&NamedPin> {
@@ -185,8 +197,13 @@ fn retained_bytes(lsn: Lsn, segments: &Segments) -> u64 {
     segments.as_slice()[from..].iter().map(|segment| segment.info().size).sum()
 }
 
+/// Whether records that `pin` kept are gone from a log that starts at `first`.
+fn is_lost(pin: &NamedPin, first: Lsn) -> bool {
+    pin.lost || pin.lsn < first
+}
+
 fn state(pin: &NamedPin, segments: &Segments) -> PinState {
-    if pin.lost {
+    if is_lost(pin, segments.first_lsn()) {
         PinState::Lost
     } else if pin.limit_bytes.is_some_and(|limit| retained_bytes(pin.lsn, segments) > limit) {
         PinState::Extended
@@ -227,8 +244,9 @@ impl Log {
     pub fn advance_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
         let mut pins = self.shared.pins.lock();
         let pin = pins.named.get(name)?;
-        if pin.lost {
-            return Err(Error::PinLost { name: name.to_owned(), lsn: pin.lsn, first: self.first_lsn() });
+        let first = self.first_lsn();
+        if is_lost(pin, first) {
+            return Err(Error::PinLost { name: name.to_owned(), lsn: pin.lsn, first });
         }
         if lsn <= pin.lsn {
             return Ok(());
@@ -255,7 +273,7 @@ impl Log {
             owner: pin.owner.clone(),
             lsn: pin.lsn,
             limit_bytes: pin.limit_bytes,
-            retained_bytes: if pin.lost { 0 } else { retained_bytes(pin.lsn, &segments) },
+            retained_bytes: if is_lost(pin, segments.first_lsn()) { 0 } else { retained_bytes(pin.lsn, &segments) },
             state: state(pin, &segments),
         };
         pins.named.pins.iter().map(status).collect()

@@ -27,9 +27,14 @@ impl Log {
             return Err(Error::NotAppended { lsn, next });
         }
         shared.durability.check()?;
-        if shared.has_unsynced_below(lsn) {
+        while shared.has_unsynced_below(lsn) {
             // What stays must be durable with the link that leads to it, before what it leads from may go.
-            shared.wait(shared.everything())?;
+            match shared.wait(shared.everything()) {
+                Ok(()) => break,
+                // Some of it is gone, and something else stands in its place.
+                Err(Error::Truncated { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         let mut rotation = shared.lock_rotation();
         rotation.rotor.retire();
@@ -65,7 +70,7 @@ impl Shared {
 
     /// Takes the segments that may go out of the list; the rotation is locked. That they may be gone is durable then.
     fn take_below(&self, lsn: Lsn) -> Result<Vec<Arc<Segment>>> {
-        let mut pins = self.pins.lock();
+        let pins = self.pins.lock();
         let segments = self.segments.load();
         let pinned = [pins.oldest_guarded(), pins.named.oldest(&segments)];
         let bound = pinned.into_iter().flatten().fold(lsn, Lsn::min);
@@ -73,7 +78,7 @@ impl Shared {
         let goes = |pair: &[Arc<Segment>]| ends_below(&pair[0], bound) && self.is_linked_durably(&pair[1]);
         let count = segments.windows(2).take_while(|pair| goes(pair)).count();
         if count > 0 && !is(Break::TrimWithoutRetain) {
-            pins.named.lose_below(segments[count].base_lsn())?;
+            pins.named.report_lost_below(segments[count].base_lsn());
             let oldest = segments[count].number();
             let path = self.storage.path().join(name::CONTROL);
             self.control.retain_from(oldest).map_err(|source| Error::io("sync", &path, source))?;

@@ -16,9 +16,9 @@ impl Log {
     /// Drops all records behind `lsn`; the next one appended gets the number behind it. Durable on return.
     ///
     /// Metadata stays as it is. Whoever waits for a dropped record gets [`Error::Truncated`]; views that have dropped
-    /// records keep them; a follower that has passed `lsn` is told so by [`Error::Rewound`]. An append that runs at the
-    /// same time comes before, and may be dropped, or after, and gets a number handed out again. `lsn` at or behind the
-    /// last record drops nothing.
+    /// records keep them; a follower that has passed `lsn` is told so by [`Error::Rewound`]; named pins behind `lsn + 1` are
+    /// moved back to it. An append that runs at the same time comes before, and may be dropped, or after, and gets a
+    /// number handed out again. `lsn` at or behind the last record drops nothing.
     ///
     /// # Errors
     /// [`Error::Trimmed`] when `lsn` is more than one below the first record kept; [`Error::NoSpace`], with nothing
@@ -48,7 +48,8 @@ impl Log {
             return Err(Error::InvalidOption { option: "lsn", value: 0, expected: "at least 1" });
         }
         check_lsn(lsn)?;
-        self.shared.replace_suffix(|_| Ok(Some(Kept { segments: Vec::new(), next_lsn: lsn, last: Lsn::ZERO })))
+        self.shared
+            .replace_suffix(|_| Ok(Some(Kept { segments: Vec::new(), next_lsn: lsn, last: Lsn::ZERO, is_reset: true })))
     }
 }
 
@@ -58,6 +59,8 @@ struct Kept {
     next_lsn: Lsn,
     /// The last record of those there are that keeps its number.
     last: Lsn,
+    /// Nothing is kept, and numbers go on anywhere.
+    is_reset: bool,
 }
 
 /// The segments up to record `lsn`, the last of them cut. Record `lsn + 1` has been reserved.
@@ -80,7 +83,7 @@ fn kept_up_to(segments: &[Arc<Segment>], lsn: Lsn) -> Result<Kept> {
         kept.pop();
         kept.push(cut);
     }
-    Ok(Kept { segments: kept, next_lsn, last: lsn })
+    Ok(Kept { segments: kept, next_lsn, last: lsn, is_reset: false })
 }
 
 impl Shared {
@@ -92,9 +95,12 @@ impl Shared {
         let mut rotation = self.lock_rotation();
         let Some(kept) = decide(self.segments.load().as_slice())? else { return Ok(()) };
         let spare = self.spares.take()?;
-        if kept.last == Lsn::ZERO {
+        if kept.is_reset {
             // What named pins kept goes; those who own them must find out.
-            self.pins.lock().named.lose_below(Lsn(u64::MAX))?;
+            self.pins.lock().named.lose_all()?;
+        } else {
+            // Before the suffix goes: a crash in between leaves pins that keep more than they must.
+            self.pins.lock().named.rewind_to(kept.next_lsn)?;
         }
         let dropped = self.replace_locked(&mut rotation, kept, spare);
         drop(rotation);

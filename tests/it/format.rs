@@ -255,6 +255,8 @@ fn a_named_pin_is_as_specified() {
     assert_eq!(file("unlimited"), spec::encode_pin(700, u64::MAX, 0, b""));
     log.drop_pin("limited").unwrap();
     log.trim_before(Lsn(1000)).unwrap();
+    assert_eq!(file("lost"), spec::encode_pin(6, 0, 0, b""), "that it is lost shows by the first record");
+    log.reset_to(Lsn(900)).unwrap();
     assert_eq!(file("lost"), spec::encode_pin(6, 0, 1, b""));
     drop(log);
     fs::write(dir.path().join("pins/made-elsewhere"), spec::encode_pin(900, 77, 0, b"us")).unwrap();

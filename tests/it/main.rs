@@ -21,6 +21,7 @@ mod limits;
 mod locked;
 mod meta;
 mod model;
+mod named_pins;
 mod numbers;
 mod poisoned;
 mod reader;

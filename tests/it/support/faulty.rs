@@ -41,7 +41,7 @@ pub(crate) enum Call {
 
 /// A real directory whose calls are counted, and fail or wait as planned.
 pub(crate) struct Faulty {
-    disk: Disk,
+    disk: Arc<dyn Storage>,
     plan: Arc<Plan>,
 }
 
@@ -80,7 +80,8 @@ struct Fault {
 impl Faulty {
     /// The directory `path`, which exists.
     pub(crate) fn new(path: &Path) -> Arc<Self> {
-        Arc::new(Self { disk: Disk::open(path).expect("the directory is there"), plan: Arc::default() })
+        let disk: Arc<dyn Storage> = Arc::new(Disk::open(path).expect("the directory is there"));
+        Arc::new(Self { disk, plan: Arc::default() })
     }
 
     /// From now on, `call` fails.
@@ -224,6 +225,16 @@ impl Storage for Faulty {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.plan.pass(Call::Rename, from)?;
         self.disk.rename(from, to)
+    }
+
+    fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        self.plan.pass(Call::Rename, from)?;
+        self.disk.replace(from, to)
+    }
+
+    fn subdirectory(&self, name: &str, create: bool) -> io::Result<Arc<dyn Storage>> {
+        let disk = self.disk.subdirectory(name, create)?;
+        Ok(Arc::new(Self { disk, plan: Arc::clone(&self.plan) }))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -6,22 +6,21 @@ use std::path::Path;
 
 use crate::Failure;
 
-/// The word of the control page that says up to which position the log is durable; `docs/design/format.md` has both.
-const DURABLE_POSITION_OFFSET: u64 = 5 * size_of::<u64>() as u64;
+/// Where the control page says what is durable; `docs/design/format.md` has both places.
+const WATERMARK_OFFSETS: [usize; 2] = [80 * size_of::<u64>(), 88 * size_of::<u64>()];
 /// Durable since the segment got its name.
 const SEGMENT_HEADER_LEN: u64 = 4096;
 
 /// Zeroes what stands in the segments of `log` behind the durable position, as if it had never been written. Of page
 /// writes nothing is left to take back: the page file has kept them from the disk itself.
 pub(crate) fn strike(log: &Path) -> Result<(), Failure> {
-    let mut word = [0; 8];
-    match File::open(log.join("control")) {
-        Ok(control) => control.read_exact_at(&mut word, DURABLE_POSITION_OFFSET)?,
+    let page = match fs::read(log.join("control")) {
+        Ok(page) => page,
         // Killed before the first append.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
-    }
-    let position = u64::from_le_bytes(word);
+    };
+    let position = durable_position(&page);
     let (durable_segment, durable_offset) = (position >> 32, position & 0xffff_ffff);
     for entry in fs::read_dir(log)? {
         let path = entry?.path();
@@ -34,6 +33,19 @@ pub(crate) fn strike(log: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The position in the last watermark that was written as a whole; 0 before the first.
+fn durable_position(page: &[u8]) -> u64 {
+    let word =
+        |offset: usize| page.get(offset..).and_then(<[u8]>::first_chunk).map_or(0, |word| u64::from_le_bytes(*word));
+    let watermarks = WATERMARK_OFFSETS.map(|offset| [offset, offset + 8, offset + 16, offset + 24].map(word));
+    let is_whole = |[number, position, lsn, checksum]: &[u64; 4]| {
+        let words = [*number, *position, *lsn].map(u64::to_le_bytes).concat();
+        *checksum == u64::from(crc32fast::hash(&[&page[8..24], &words].concat()))
+    };
+    let last = watermarks.into_iter().filter(is_whole).max_by_key(|[number, ..]| *number);
+    last.map_or(0, |[_, position, ..]| position)
 }
 
 fn zero_from(path: &Path, offset: u64) -> Result<(), Failure> {

@@ -243,7 +243,7 @@ impl DirectorySource {
         }
         let known = self.segments.load();
         // A trim says so before it removes the files.
-        let oldest = state.control.as_deref().map_or(0, ControlPage::oldest_segment);
+        let oldest = state.control.as_deref().and_then(ControlPage::oldest_segment).unwrap_or(0);
         let trimmed = chain.links.partition_point(|link| link.info.number < oldest);
         let segments = self.follow_chain(&known, &chain.links[trimmed..]);
         match replaced_from(known.as_slice(), &segments) {
@@ -296,7 +296,7 @@ impl DirectorySource {
     fn check_whole(&self, state: &State, chain: &Chain, durable: Position) -> Result<()> {
         let path = self.storage.path();
         // Read behind the directory: a trim says so before it removes the files.
-        chain.check_start(path, state.control.as_deref().map(ControlPage::oldest_segment))?;
+        chain.check_start(path, state.control.as_deref().and_then(ControlPage::oldest_segment))?;
         chain.check_end(path, durable)
     }
 

@@ -1,5 +1,6 @@
-//! The control page: watermarks for followers in other processes. Advisory: it is rebuilt at each open, and what it says
-//! is believed only as far as the frames bear it out.
+//! The control page: watermarks for followers in other processes. Advisory: it is rebuilt at each open. What it says of
+//! what is durable, and of what has been trimmed, has a checksum: a page that is torn, or that somebody has filled with
+//! something else, says nothing.
 //!
 //! One word is more than that: the oldest segment retained, made durable before a segment is trimmed. By it a first
 //! segment that was lost is told from one that was trimmed. It needs no room in the log, so that a log that has filled
@@ -31,14 +32,11 @@ enum Word {
     Epoch = 3,
     /// The writer's process, 0 after a clean shutdown.
     WriterPid = 4,
-    /// Stored before `DurableLsn`, so that the position is never behind the number.
-    DurablePosition = 5,
-    DurableLsn = 6,
-    /// The number of the segment that takes appends.
+    /// The number of the segment that takes appends in its low half, a checksum of it in its high half.
     ActiveSegment = 7,
     /// 1 once a sync has failed.
     Poisoned = 8,
-    /// The number of the oldest segment retained.
+    /// The number of the oldest segment retained, in the same way.
     OldestSegment = 9,
     /// On a cache line of its own, since every append looks at it: 1 if somebody waits for a record to be published.
     PublishedWanted = 16,
@@ -47,7 +45,14 @@ enum Word {
     /// The same for records to become durable.
     DurableWanted = 48,
     DurableWakes = 64,
+    /// What is durable, written in turn to two places of four words: whoever finds one half written has the other.
+    /// Number, position, record, and a checksum of the three.
+    DurableEven = 80,
+    DurableOdd = 88,
 }
+
+/// How often a follower looks for a watermark that the writer is not just writing.
+const LOOKS_MAX: u32 = 64;
 
 /// What followers wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,13 +83,23 @@ pub(crate) struct ControlPage {
     words: SharedWords,
     file: Box<dyn StorageFile>,
     writable: bool,
+    log_id: u128,
+}
+
+/// A watermark as it stands in the page.
+#[derive(Debug, Clone, Copy)]
+struct Watermark {
+    /// How many there have been; the largest counts.
+    number: u64,
+    position: Position,
+    lsn: Lsn,
 }
 
 impl ControlPage {
     /// The writer's page of the log `log_id`, in the file that followers may have mapped already.
     pub(crate) fn create(storage: &dyn Storage, log_id: u128, oldest: u64) -> Result<Self> {
         let path = storage.path().join(name::CONTROL);
-        let page = open_or_make(storage).map_err(|source| match source.kind() {
+        let page = open_or_make(storage, log_id).map_err(|source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Error::NoSpace { path: storage.path().to_owned(), needed_bytes: LEN }
             }
@@ -96,7 +111,7 @@ impl ControlPage {
         page.set(Word::WriterPid, u64::from(std::process::id()));
         page.set(Word::Epoch, storage.random());
         page.set(Word::Poisoned, 0);
-        page.set(Word::OldestSegment, oldest);
+        page.set(Word::OldestSegment, page.signed(oldest));
         Ok(page)
     }
 
@@ -114,24 +129,57 @@ impl ControlPage {
             return None;
         }
         let words = SharedWords::new(file.map(LEN, access).ok()?);
-        let page = Self { words, file, writable: access == Access::Write };
+        let page = Self { words, file, writable: access == Access::Write, log_id };
         let found = u128::from(page.get(Word::LogIdHigh)) << 64 | u128::from(page.get(Word::LogIdLow));
         (page.get(Word::Magic) == MAGIC && found == log_id).then_some(page)
     }
 
+    /// Called by one thread at a time.
     pub(crate) fn set_durable(&self, lsn: Lsn, position: Position) {
-        self.set(Word::DurablePosition, position.0);
-        self.set(Word::DurableLsn, lsn.0);
+        let number = self.watermark().map_or(0, |watermark| watermark.number).wrapping_add(1);
+        let place = if number.is_multiple_of(2) { Word::DurableEven } else { Word::DurableOdd } as usize;
+        let words = [number, position.0, lsn.0];
+        for (index, word) in (place..).zip(words) {
+            self.words.store(index, word);
+        }
+        self.words.store(place + words.len(), u64::from(self.checksum(&words)));
     }
 
-    /// The last record that the writer has called durable, and the position up to which it has.
+    /// The last record that the writer has called durable, and the position up to which it has; nothing if the page does
+    /// not say so.
     pub(crate) fn durable(&self) -> (Lsn, Position) {
-        let lsn = Lsn(self.get(Word::DurableLsn));
-        (lsn, Position(self.get(Word::DurablePosition)))
+        self.watermark().map_or((Lsn::ZERO, Position::ZERO), |Watermark { lsn, position, .. }| (lsn, position))
+    }
+
+    fn watermark(&self) -> Option<Watermark> {
+        (0..LOOKS_MAX).find_map(|_| {
+            let found = [Word::DurableEven, Word::DurableOdd].map(|place| self.watermark_at(place as usize));
+            found.into_iter().flatten().max_by_key(|watermark| watermark.number)
+        })
+    }
+
+    /// The watermark at `place`, if it is whole.
+    fn watermark_at(&self, place: usize) -> Option<Watermark> {
+        let words = [place, place + 1, place + 2].map(|index| self.words.load(index));
+        let [number, position, lsn] = words;
+        let is_whole = self.words.load(place + words.len()) == u64::from(self.checksum(&words));
+        is_whole.then_some(Watermark { number, position: Position(position), lsn: Lsn(lsn) })
+    }
+
+    fn checksum(&self, words: &[u64]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.log_id.to_le_bytes());
+        words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
+        hasher.finalize()
+    }
+
+    /// `number`, which is that of a segment and so has 32 bits, with its checksum.
+    fn signed(&self, number: u64) -> u64 {
+        number | u64::from(self.checksum(&[number])) << 32
     }
 
     pub(crate) fn set_active_segment(&self, number: u64) {
-        self.set(Word::ActiveSegment, number);
+        self.set(Word::ActiveSegment, self.signed(number));
     }
 
     /// What changes when the list of segments may have changed: the writer's run, the oldest segment, and the one that
@@ -140,18 +188,25 @@ impl ControlPage {
         [Word::Epoch, Word::OldestSegment, Word::ActiveSegment].map(|word| self.get(word))
     }
 
-    /// The number of the segment that takes, or took, appends.
-    pub(crate) fn active_segment(&self) -> u64 {
-        self.get(Word::ActiveSegment)
+    /// The number of the segment that takes, or took, appends; `None` if the page does not say so.
+    pub(crate) fn active_segment(&self) -> Option<u64> {
+        self.segment_number(Word::ActiveSegment)
     }
 
-    pub(crate) fn oldest_segment(&self) -> u64 {
-        self.get(Word::OldestSegment)
+    /// The number of the oldest segment retained; `None` if the page does not say so.
+    pub(crate) fn oldest_segment(&self) -> Option<u64> {
+        self.segment_number(Word::OldestSegment)
+    }
+
+    fn segment_number(&self, word: Word) -> Option<u64> {
+        let word = self.get(word);
+        let number = word & u64::from(u32::MAX);
+        (word == self.signed(number)).then_some(number)
     }
 
     /// Durable on return.
     pub(crate) fn retain_from(&self, number: u64) -> io::Result<()> {
-        self.set(Word::OldestSegment, number);
+        self.set(Word::OldestSegment, self.signed(number));
         self.file.sync_mapping(self.words.mapping(), 0..LEN as usize)
     }
 
@@ -231,7 +286,7 @@ impl ControlPage {
     }
 }
 
-fn open_or_make(storage: &dyn Storage) -> io::Result<ControlPage> {
+fn open_or_make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
     let file = match storage.open(name::CONTROL, Access::Write) {
         Ok(file) if file.len_bytes()? == LEN => file,
         Ok(_) => {
@@ -242,7 +297,7 @@ fn open_or_make(storage: &dyn Storage) -> io::Result<ControlPage> {
         Err(error) => return Err(error),
     };
     let words = SharedWords::new(file.map(LEN, Access::Write)?);
-    Ok(ControlPage { words, file, writable: true })
+    Ok(ControlPage { words, file, writable: true, log_id })
 }
 
 fn make(storage: &dyn Storage) -> io::Result<Box<dyn StorageFile>> {

@@ -210,6 +210,17 @@ fn a_frame_that_tells_of_more_than_is_there_makes_it_damage() {
     }
 }
 
+/// The checksum of `words` in a control page.
+fn page_checksum(page: &[u8], words: &[u64]) -> u32 {
+    let words: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    spec::crc32(0, &[&page[8..24], &words].concat())
+}
+
+/// A segment's number as it stands in a control page.
+fn signed(page: &[u8], number: u64) -> u64 {
+    u64::from(page_checksum(page, &[number])) << 32 | number
+}
+
 #[test]
 fn the_control_page_is_as_specified() {
     let dir = tempfile::tempdir().unwrap();
@@ -224,17 +235,20 @@ fn the_control_page_is_as_specified() {
     assert_eq!(&page[..8], b"mapwctl\x01");
     assert_eq!(u128::from_le_bytes(page[8..24].try_into().unwrap()), last.header.log_id);
     assert_eq!(word(4), u64::from(std::process::id()), "writer's process");
-    assert_eq!(word(5), last.header.number << 32 | last.end(), "durable position");
-    assert_eq!(word(6), 1000, "durable record");
-    assert_eq!(word(7), last.header.number, "active segment");
+    let place = if word(80) > word(88) { 80 } else { 88 };
+    assert_eq!((word(80) % 2, word(88) % 2), (0, 1), "numbers of the watermarks");
+    assert_eq!(word(place + 1), last.header.number << 32 | last.end(), "durable position");
+    assert_eq!(word(place + 2), 1000, "durable record");
+    assert_eq!(word(place + 3), u64::from(page_checksum(&page, &[word(place), word(place + 1), word(place + 2)])));
+    assert_eq!(word(7), signed(&page, last.header.number), "active segment");
     assert_eq!(word(8), 0, "not poisoned");
-    let named = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 32, 48, 64];
+    let named = [0, 1, 2, 3, 4, 7, 8, 9, 16, 32, 48, 64, 80, 81, 82, 83, 88, 89, 90, 91];
     assert!((0..512).all(|index| named.contains(&index) || word(index) == 0), "the other words");
     log.trim_before(Lsn(900)).unwrap();
     let page = fs::read(dir.path().join("control")).unwrap();
     let first = &self::segments(dir.path())[0];
     assert!(first.header.number > 1, "something was trimmed");
-    assert_eq!(spec::u64_at(&page, 8 * 9), first.header.number, "oldest segment");
+    assert_eq!(spec::u64_at(&page, 8 * 9), signed(&page, first.header.number), "oldest segment");
     log.close().unwrap();
     let page = fs::read(dir.path().join("control")).unwrap();
     assert_eq!(spec::u64_at(&page, 8 * 4), 0, "writer gone");

@@ -6,6 +6,7 @@ mod any_failure;
 mod archive;
 mod batch;
 mod callbacks;
+mod control_page;
 mod crashes;
 mod cut_short;
 mod failing;

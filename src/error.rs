@@ -128,7 +128,7 @@ pub enum Error {
         /// The next record that the follower will hand out.
         to: Lsn,
     },
-    /// The log was dropped before the record became durable.
+    /// The log was dropped before the record became durable, or before there was another one.
     #[error("log was closed")]
     Closed,
     /// A metadata slot's number or the length of its value is out of range. Nothing was written.

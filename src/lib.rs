@@ -121,6 +121,8 @@ pub use ids::{PageId, TransactionId};
 pub use log::{Log, Pin, PinState, PinStatus, RecoveryReport, SealedSegment, Stats};
 pub use lsn::Lsn;
 pub use options::Options;
+#[cfg(feature = "async")]
+pub use read::FollowerStream;
 pub use read::{Follower, Frames, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
 pub use segment::{SegmentSummary, verify_segment};
 pub use wal::{

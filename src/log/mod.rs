@@ -180,6 +180,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.shared.background.stop(&self.shared.durability);
         self.shared.spares.stop();
+        self.shared.end_followers();
     }
 }
 

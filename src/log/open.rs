@@ -186,6 +186,7 @@ impl Opening<'_> {
             spares,
             background: Background::new(self.options.sync_interval, self.options.sync_bytes),
             control,
+            is_over: AtomicBool::new(false),
             pins: Pins::new(named),
             counters: Counters::default(),
             payload_len_max: format::payload_len_max(size),

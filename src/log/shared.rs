@@ -1,6 +1,7 @@
 //! The state of an open log.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) control: ControlPage,
     pub(crate) pins: Pins,
     pub(crate) counters: Counters,
+    /// Set when the log is closed or dropped, before its followers are woken.
+    pub(crate) is_over: AtomicBool,
     pub(crate) payload_len_max: u64,
     pub(crate) report: RecoveryReport,
 }
@@ -125,6 +128,12 @@ impl Shared {
         let durable = self.durability.reached();
         self.segments.load().next_published(durable)
     }
+
+    /// Tells the followers of this process that no record will come any more.
+    pub(crate) fn end_followers(&self) {
+        self.is_over.store(true, Ordering::Release);
+        self.control.wake_all(&*self.storage);
+    }
 }
 
 impl Source for Shared {
@@ -142,6 +151,10 @@ impl Source for Shared {
 
     fn refresh(&self, _is_stale: bool) -> Result<()> {
         Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()> {

@@ -45,6 +45,9 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// The lowest number replaced by any truncation behind the first `seen`.
     fn replaced_since(&self, seen: u64) -> Option<Lsn>;
 
+    /// Whether nothing can be appended any more.
+    fn is_over(&self) -> bool;
+
     /// The last record known to be durable, and where its segment was durable to.
     fn durable(&self) -> (Lsn, Position);
 }
@@ -109,7 +112,7 @@ impl Follower {
     /// As [`Self::next_timeout`], as an owned record.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// As [`Self::next_timeout`].
     pub fn next_ref_timeout(&mut self, timeout: Duration) -> Result<Option<RecordRef>> {
         let found = self.find_waiting(Some(timeout), Self::next_in_segment)?;
         Ok(found.map(|(start, end)| self.record_ref(start, end)))
@@ -119,7 +122,8 @@ impl Follower {
     /// processor: it is woken by the writer, also in another process.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// As [`Self::next`]; [`Error::Closed`] when the [`Log`](crate::Log) that it comes from was closed or dropped, and it
+    /// has had all records. One that comes from a [`LogReader`](crate::LogReader) waits for the next writer.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Record<'_>>> {
         let Some((start, end)) = self.find_waiting(Some(timeout), Self::next_in_segment)? else { return Ok(None) };
         self.record(start, end).map(Some)
@@ -128,7 +132,7 @@ impl Follower {
     /// The next record; waits for it as long as it takes.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// As [`Self::next_timeout`].
     pub fn next_blocking(&mut self) -> Result<Record<'_>> {
         loop {
             if let Some((start, end)) = self.find_waiting(None, Self::next_in_segment)? {
@@ -150,7 +154,7 @@ impl Follower {
     /// As [`Self::next_batch`]; waits for the next record up to `timeout`, and returns `None` when none has come.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// As [`Self::next_timeout`].
     pub fn next_batch_timeout(&mut self, max_bytes: usize, timeout: Duration) -> Result<Option<Frames<'_>>> {
         let run = self.find_waiting(Some(timeout), |follower| follower.run_in_segment(max_bytes))?;
         Ok(run.map(|run| self.frames(&run)))
@@ -165,6 +169,13 @@ impl Follower {
     fn record_ref(&self, start: usize, end: usize) -> RecordRef {
         let at = self.at.as_ref().expect("a frame was found in it");
         RecordRef::new(Arc::clone(&at.region), start, end - start)
+    }
+
+    /// The error of a thread that cannot be started for it.
+    #[cfg(feature = "async")]
+    pub(super) fn thread_error(&self, source: std::io::Error) -> Error {
+        let path = self.at.as_ref().map(|at| at.segment.path()).unwrap_or_default();
+        Error::io("start a thread to wait for", &path, source)
     }
 
     fn record(&self, start: usize, end: usize) -> Result<Record<'_>> {
@@ -193,13 +204,18 @@ impl Follower {
         }
         loop {
             let left = deadline.map_or(WAIT_MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+            // Before the look: what was appended before the end is found.
+            let is_over = source.is_over();
             let mut found = None;
             source.wait(channel, left.min(WAIT_MAX), &mut || {
                 found = self.find_by(&look)?;
-                Ok(found.is_some())
+                Ok(found.is_some() || source.is_over())
             })?;
             if found.is_none() {
                 found = self.find_by(&look)?;
+            }
+            if found.is_none() && is_over {
+                return Err(Error::Closed);
             }
             if found.is_some() || left.is_zero() || (deadline.is_none() && timeout.is_none()) {
                 return Ok(found);

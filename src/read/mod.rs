@@ -6,6 +6,8 @@ mod reader;
 mod record;
 mod ship;
 mod snapshot;
+#[cfg(feature = "async")]
+mod stream;
 
 pub(crate) use follower::Source;
 pub use follower::{Follower, Visibility};
@@ -14,6 +16,8 @@ pub use record::{Record, RecordRef};
 pub use ship::Frames;
 pub(crate) use snapshot::get_ref;
 pub use snapshot::{Iter, Snapshot};
+#[cfg(feature = "async")]
+pub use stream::FollowerStream;
 
 /// How many bytes a reader has checked at a time: few enough to be still in the nearest cache when they are handed out.
 const CHUNK_BYTES: usize = 16 << 10;

@@ -212,6 +212,11 @@ impl Source for DirectorySource {
         Ok(())
     }
 
+    fn is_over(&self) -> bool {
+        // Another writer may come.
+        false
+    }
+
     fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()> {
         let control = self.state.lock().control.clone();
         let woken = match control {

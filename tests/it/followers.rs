@@ -187,3 +187,29 @@ fn a_follower_from_the_next_record_gets_exactly_that_one_while_others_append() {
         done.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn a_follower_that_waits_is_told_when_its_log_is_gone() {
+    for visibility in [Visibility::Published, Visibility::Durable] {
+        let dir = scratch();
+        let log = open_small(dir.path());
+        append(&log, 1..=10);
+        log.sync().unwrap();
+        let mut follower = log.follow(Lsn(1), visibility).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                for number in 1..=10 {
+                    assert_record(&follower.next_blocking().unwrap(), number);
+                }
+                let began = Instant::now();
+                assert!(matches!(follower.next_blocking(), Err(Error::Closed)));
+                assert!(matches!(follower.next_timeout(PATIENCE), Err(Error::Closed)));
+                assert!(follower.next().unwrap().is_none());
+                began.elapsed()
+            });
+            std::thread::sleep(Duration::from_millis(50));
+            log.close().unwrap();
+            assert!(waiting.join().unwrap() < PATIENCE / 2);
+        });
+    }
+}

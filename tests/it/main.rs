@@ -38,6 +38,8 @@ mod simulation;
 mod snapshots;
 mod stats;
 mod strangers;
+#[cfg(feature = "async")]
+mod streams;
 mod support;
 mod synced;
 mod tidy;

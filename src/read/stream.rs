@@ -1,0 +1,142 @@
+//! A follower as a stream, for any executor.
+
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_core::Stream;
+use parking_lot::{Condvar, Mutex};
+
+use super::follower::Follower;
+use super::record::RecordRef;
+use crate::error::{Error, Result};
+
+/// The longest wait for one stream when no other waits; one that comes meanwhile is looked after only then.
+const WAIT_MAX: Duration = Duration::from_millis(20);
+/// The shortest, however many streams share [`WAIT_MAX`].
+const WAIT_MIN: Duration = Duration::from_micros(100);
+
+/// The records of a [`Follower`], as they come: a [`Stream`] that ends when its [`Log`](crate::Log) is dropped, and for
+/// the log of another process never.
+///
+/// It needs no particular executor. One thread of the process, started when the first stream has to wait, waits for all
+/// of them, and sleeps while none does. A stream that waits alone is woken by the writer, as the follower would be; of
+/// several each is looked at every 20 ms, or every 100 µs times their number if that is longer.
+///
+/// An error is an item, and the stream goes on behind it: after [`Error::Rewound`](crate::Error::Rewound) with the records
+/// that are new. Others come again for as long as their cause stays: the caller decides when to stop.
+#[derive(Debug)]
+pub struct FollowerStream(Arc<Waiting>);
+
+/// What a stream shares with the thread that waits.
+#[derive(Debug)]
+struct Waiting {
+    /// Locked by the stream while it looks, and by the thread while it waits: never at the same time, since the thread
+    /// has the stream on its list only when a waker is set.
+    follower: Mutex<Follower>,
+    /// Taken after `follower`, or alone.
+    slot: Mutex<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// What the thread has found.
+    found: Option<Result<RecordRef>>,
+    /// Set while the thread waits for the stream.
+    waker: Option<Waker>,
+}
+
+impl Follower {
+    /// Its records as a [`Stream`].
+    #[must_use]
+    pub fn into_stream(self) -> FollowerStream {
+        FollowerStream(Arc::new(Waiting { follower: Mutex::new(self), slot: Mutex::default() }))
+    }
+}
+
+impl Stream for FollowerStream {
+    type Item = Result<RecordRef>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let waiting = &self.0;
+        {
+            let mut slot = waiting.slot.lock();
+            if let Some(found) = slot.found.take() {
+                return Poll::Ready(Some(found).filter(|found| !matches!(found, Err(Error::Closed))));
+            }
+            if let Some(waker) = &mut slot.waker {
+                waker.clone_from(context.waker());
+                return Poll::Pending;
+            }
+        }
+        if let Some(found) = waiting.follower.lock().next_ref().transpose() {
+            return Poll::Ready(Some(found));
+        }
+        waiting.slot.lock().waker = Some(context.waker().clone());
+        THREAD.wait_for(waiting).map_or_else(
+            |source| {
+                waiting.slot.lock().waker = None;
+                Poll::Ready(Some(Err(waiting.follower.lock().thread_error(source))))
+            },
+            |()| Poll::Pending,
+        )
+    }
+}
+
+impl Waiting {
+    /// Waits up to `timeout`; whether the stream has been woken.
+    fn serve(&self, timeout: Duration) -> bool {
+        let Some(found) = self.follower.lock().next_ref_timeout(timeout).transpose() else { return false };
+        let waker = {
+            let mut slot = self.slot.lock();
+            slot.found = Some(found);
+            slot.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+}
+
+/// The thread that waits for all streams of the process.
+static THREAD: WaitingThread = WaitingThread { streams: Mutex::new(None), changed: Condvar::new() };
+
+struct WaitingThread {
+    /// The streams that wait; `None` before the thread runs.
+    streams: Mutex<Option<Vec<Weak<Waiting>>>>,
+    changed: Condvar,
+}
+
+impl WaitingThread {
+    /// Puts a stream on the list; an error if the thread cannot be started.
+    fn wait_for(&'static self, waiting: &Arc<Waiting>) -> std::io::Result<()> {
+        let mut streams = self.streams.lock();
+        if streams.is_none() {
+            std::thread::Builder::new().name("mapwal-streams".into()).spawn(|| self.run())?;
+        }
+        streams.get_or_insert_default().push(Arc::downgrade(waiting));
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn run(&self) {
+        let mut waiting: Vec<Weak<Waiting>> = Vec::new();
+        loop {
+            self.take_in(&mut waiting);
+            let share = WAIT_MAX / u32::try_from(waiting.len().max(1)).unwrap_or(u32::MAX);
+            // A stream that was dropped waits for nothing.
+            waiting.retain(|stream| stream.upgrade().is_some_and(|stream| !stream.serve(share.max(WAIT_MIN))));
+        }
+    }
+
+    /// Adds those who have come since; waits for one if nobody is there.
+    fn take_in(&self, waiting: &mut Vec<Weak<Waiting>>) {
+        let mut streams = self.streams.lock();
+        if waiting.is_empty() {
+            self.changed.wait_while(&mut streams, |streams| streams.as_ref().is_none_or(Vec::is_empty));
+        }
+        waiting.append(streams.get_or_insert_default());
+    }
+}

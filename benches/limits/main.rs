@@ -8,6 +8,7 @@
 //! - **L2p**: checksum and copy into a buffer of 1 MiB, written to a new file whenever it is full;
 //! - **L3**: one write and one `fdatasync` for each record, in a file that is full of zeros;
 //! - **L5**: map a file in the page cache, walk its records, check each one's checksum;
+//! - **L5s**: the same with the segments of the log;
 //! - **L6**: look at a random record of a mapped file, unchecked.
 //!
 //! ```text
@@ -30,6 +31,7 @@ mod append;
 mod bench;
 mod commit;
 mod directory;
+mod follow;
 mod get;
 mod limit;
 mod open;
@@ -42,6 +44,9 @@ mod system;
 use bench::{Bench, Scale};
 
 fn main() -> std::io::Result<()> {
+    if follow::serve() {
+        return Ok(());
+    }
     let mut scale = Scale::FULL;
     let mut filters = Vec::new();
     // Cargo says `--bench` when it is to be measured. Without it this is a test run: does it still work?
@@ -65,6 +70,7 @@ fn main() -> std::io::Result<()> {
     append::run(&mut bench);
     commit::run(&mut bench);
     scan::run(&mut bench);
+    follow::run(&mut bench);
     get::run(&mut bench);
     open::run(&mut bench);
     bench.finish()

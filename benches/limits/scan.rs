@@ -78,6 +78,6 @@ fn read_all(log: &Log, count: usize) {
 }
 
 /// Million records a second.
-fn push_rate(samples: &mut Samples, count: usize, took: Duration) {
+pub(crate) fn push_rate(samples: &mut Samples, count: usize, took: Duration) {
     samples.push(count as f64 / took.as_secs_f64() / 1e6);
 }

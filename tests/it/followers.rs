@@ -124,28 +124,6 @@ fn a_follower_waits_as_long_as_it_is_told() {
 }
 
 #[test]
-fn a_follower_that_waits_is_woken_by_an_append() {
-    let dir = scratch();
-    let log = open_small(dir.path());
-    let appended = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| {
-            let mut follower = log.follow(Lsn(1), Visibility::Published).unwrap();
-            let record = follower.next_timeout(PATIENCE).unwrap().expect("it comes");
-            assert!(appended.load(Ordering::Relaxed), "not before it is appended");
-            assert_record(&record, 1);
-            Instant::now()
-        });
-        std::thread::sleep(Duration::from_millis(100));
-        appended.store(true, Ordering::Relaxed);
-        append(&log, 1..=1);
-        let began = Instant::now();
-        let woken = waiting.join().unwrap();
-        assert!(woken.saturating_duration_since(began) < PATIENCE / 2, "it is woken, and does not wait to the end");
-    });
-}
-
-#[test]
 fn a_record_of_a_follower_can_be_kept() {
     let dir = scratch();
     let log = open_small(dir.path());

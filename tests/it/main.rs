@@ -47,6 +47,8 @@ mod trace;
 mod trim;
 mod truncate;
 mod views;
+#[cfg(target_os = "linux")]
+mod waking;
 mod wal_bad_input;
 mod wal_calls;
 mod wal_checkpoints;

@@ -101,6 +101,12 @@ pub(crate) fn directory() -> Option<PathBuf> {
     std::env::var_os(DIRECTORY).map(|path: OsString| PathBuf::from(path))
 }
 
+/// Answers the parent.
+pub(crate) fn answer(answer: &str) {
+    let mut out = std::io::stdout();
+    writeln!(out, "{ANSWER}{answer}").and_then(|()| out.flush()).expect("the parent listens");
+}
+
 /// Opens, appends to, syncs, closes and drops a log on request, and answers with the next record's number.
 #[test]
 #[ignore = "other tests run it as a process of its own"]
@@ -109,9 +115,7 @@ fn serves() {
     let mut log: Option<Log> = None;
     for line in std::io::stdin().lines() {
         let line = line.expect("the parent speaks plainly");
-        let answer = serve(&mut log, &directory, &line);
-        let mut out = std::io::stdout();
-        writeln!(out, "{ANSWER}{answer}").and_then(|()| out.flush()).expect("the parent listens");
+        answer(&serve(&mut log, &directory, &line));
     }
 }
 

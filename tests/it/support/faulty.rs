@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use mapwal::FileKind;
@@ -37,6 +38,7 @@ pub(crate) enum Call {
     DropCache,
     Map,
     SyncMapping,
+    Wait,
 }
 
 /// A real directory whose calls are counted, and fail or wait as planned.
@@ -255,6 +257,24 @@ impl Storage for Faulty {
     fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
         self.plan.pass(Call::Populate, "")?;
         self.disk.populate(mapping, range)
+    }
+
+    fn wait(&self, word: &AtomicU32, seen: u32, timeout: Duration) {
+        // It has no way to fail; it can be held.
+        let _ = self.plan.pass(Call::Wait, "");
+        self.disk.wait(word, seen, timeout);
+    }
+
+    fn wake(&self, word: &AtomicU32) {
+        self.disk.wake(word);
+    }
+
+    fn register_for_barriers(&self) -> bool {
+        self.disk.register_for_barriers()
+    }
+
+    fn barrier(&self) {
+        self.disk.barrier();
     }
 
     fn random(&self) -> u64 {

@@ -118,8 +118,9 @@ impl Shared {
             let before = self.durability.lsn().max(segment.base_lsn().previous());
             self.counters.synced(lsn.0.saturating_sub(before.0), clock.elapsed());
             let position = segment.position(frontier.offset);
-            self.durability.advance(lsn, position);
+            // The page first: should this process die in between, it does not say less than somebody was told.
             self.control.set_durable(lsn, position);
+            self.durability.advance(lsn, position);
             self.control.wake_durable(&*self.storage);
         }
         if segment.ends_by(frontier.offset) {

@@ -64,8 +64,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     };
     // Segments copied from elsewhere come without the page; then a first or last one that is missing cannot be told from
     // one that was not copied.
-    let page = ControlPage::open(&*storage, log_id);
-    let known = page.and_then(|page| page.oldest_segment().zip(page.active_segment()));
+    let known = ControlPage::known(&*storage, log_id);
     let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options.first_lsn)?;
     check_lsn(plan.next_lsn)?;
     let opening = Opening { storage, options, log_id, listing, began };

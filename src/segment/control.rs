@@ -120,8 +120,24 @@ impl ControlPage {
         self.set(Word::Magic, MAGIC);
     }
 
+    /// The oldest segment retained and the one that took appends, as the page of the log `log_id` has them; `None` if
+    /// there is none.
+    ///
+    /// Also of a page that a writer had not set up before it died: what a page of this log says of these two was true.
+    pub(crate) fn known(storage: &dyn Storage, log_id: u128) -> Option<(u64, u64)> {
+        let page = Self::map(storage, log_id)?;
+        // A word that has not reached the device lacks its checksum, and so does one of another log.
+        Some((page.oldest_segment()?, page.active_segment().unwrap_or(0)))
+    }
+
     /// A follower's view of the page; `None` if there is none, or not of this log.
     pub(crate) fn open(storage: &dyn Storage, log_id: u128) -> Option<Self> {
+        let page = Self::map(storage, log_id)?;
+        (page.get(Word::Magic) == MAGIC && page.found_log_id() == log_id).then_some(page)
+    }
+
+    /// The page that is there, to be looked at as that of the log `log_id`.
+    fn map(storage: &dyn Storage, log_id: u128) -> Option<Self> {
         // Writable if it may be, to ask for wake-ups; nothing else is written.
         let open = |access| Some((storage.open(name::CONTROL, access).ok()?, access));
         let (file, access) = open(Access::Write).or_else(|| open(Access::Read))?;
@@ -129,9 +145,12 @@ impl ControlPage {
             return None;
         }
         let words = SharedWords::new(file.map(LEN, access).ok()?);
-        let page = Self { words, file, writable: access == Access::Write, log_id };
-        let found = u128::from(page.get(Word::LogIdHigh)) << 64 | u128::from(page.get(Word::LogIdLow));
-        (page.get(Word::Magic) == MAGIC && found == log_id).then_some(page)
+        Some(Self { words, file, writable: access == Access::Write, log_id })
+    }
+
+    /// The log that the page says it is of.
+    fn found_log_id(&self) -> u128 {
+        u128::from(self.get(Word::LogIdHigh)) << 64 | u128::from(self.get(Word::LogIdLow))
     }
 
     /// Called by one thread at a time.
@@ -287,17 +306,24 @@ impl ControlPage {
 }
 
 fn open_or_make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
-    let file = match storage.open(name::CONTROL, Access::Write) {
-        Ok(file) if file.len_bytes()? == LEN => file,
-        Ok(_) => {
-            storage.remove(name::CONTROL)?;
-            make(storage)?
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(storage)?,
-        Err(error) => return Err(error),
+    let map = |file: Box<dyn StorageFile>| {
+        let words = SharedWords::new(file.map(LEN, Access::Write)?);
+        Ok(ControlPage { words, file, writable: true, log_id })
     };
-    let words = SharedWords::new(file.map(LEN, Access::Write)?);
-    Ok(ControlPage { words, file, writable: true, log_id })
+    match storage.open(name::CONTROL, Access::Write) {
+        Ok(file) if file.len_bytes()? == LEN => {
+            let page = map(file)?;
+            if page.found_log_id() == log_id {
+                return Ok(page);
+            }
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return map(make(storage)?),
+        Err(error) => return Err(error),
+    }
+    // A crash while it is changed in place would leave what it says of another log under the name of this one.
+    storage.remove(name::CONTROL)?;
+    map(make(storage)?)
 }
 
 fn make(storage: &dyn Storage) -> io::Result<Box<dyn StorageFile>> {

@@ -16,14 +16,27 @@ fn open_simulated(disk: &SimDisk) -> Log {
     unsafe { open_log(Arc::new(disk.clone()), &small()) }.expect("the log opens")
 }
 
-/// Keeps what the death of the process would have left at each operation.
-#[derive(Default)]
-struct Deaths(Mutex<Vec<SimDisk>>);
+/// Keeps what crashes of one kind would have left at each operation.
+struct Crashes(Crash, Mutex<Vec<SimDisk>>);
 
-impl Observer for Deaths {
+impl Crashes {
+    /// Of all operations on `disk` from now on.
+    fn observe(disk: &SimDisk, crash: Crash) -> Arc<Self> {
+        let crashes = Arc::new(Self(crash, Mutex::default()));
+        disk.observe(Arc::clone(&crashes) as Arc<dyn Observer>);
+        disk.show_cuts(255);
+        crashes
+    }
+
+    fn take(&self) -> Vec<SimDisk> {
+        std::mem::take(&mut *self.1.lock())
+    }
+}
+
+impl Observer for Crashes {
     fn crashed(&self, left: SimDisk, crash: Crash) {
-        if crash == Crash::Kill {
-            self.0.lock().push(left);
+        if crash == self.0 {
+            self.1.lock().push(left);
         }
     }
 
@@ -33,20 +46,47 @@ impl Observer for Deaths {
 #[test]
 fn what_is_acknowledged_after_the_death_of_a_process_survives_a_power_cut() {
     for seed in 0..30 {
-        let (disk, deaths) = (SimDisk::new(seed), Arc::new(Deaths::default()));
-        disk.observe(Arc::clone(&deaths) as Arc<dyn Observer>);
-        disk.show_cuts(255);
+        let disk = SimDisk::new(seed);
+        let deaths = Crashes::observe(&disk, Crash::Kill);
         let log = open_simulated(&disk);
         log.append(1, b"first").unwrap();
         log.rotate().unwrap();
         drop(log);
-        for (at, left) in std::mem::take(&mut *deaths.0.lock()).into_iter().enumerate() {
+        for (at, left) in deaths.take().into_iter().enumerate() {
             let log = open_simulated(&left);
             let lsn = log.append(2, b"acknowledged").unwrap();
             log.sync().unwrap();
             let log = open_simulated(&left.crash(Crash::Power));
             let record = log.get(lsn).unwrap_or_else(|error| panic!("seed {seed}, death {at}: {error}"));
             assert_eq!(record.unwrap().payload(), b"acknowledged");
+        }
+    }
+}
+
+#[test]
+fn what_a_trim_dropped_is_not_missed_after_a_crash_in_the_next_open() {
+    for seed in 0..10 {
+        let disk = SimDisk::new(seed);
+        let log = open_simulated(&disk);
+        log.append(1, b"kept by the truncation").unwrap();
+        log.rotate().unwrap();
+        log.append(1, b"dropped by it").unwrap();
+        log.sync().unwrap();
+        // The file that is dropped stays, between those that are trimmed.
+        let only = Some(Operation::Remove);
+        disk.plan_fault(Some(Fault { after: 0, only, failure: Failure::Io, effect: AFTER_EFFECTS[0] }));
+        log.truncate_after(Lsn(1)).unwrap();
+        log.append(1, b"trimmed").unwrap();
+        log.rotate().unwrap();
+        log.append(1, b"not trimmed").unwrap();
+        log.sync().unwrap();
+        assert_eq!(log.trim_before(Lsn(3)).unwrap(), 2);
+        drop(log);
+        disk.process_died();
+        let cuts = Crashes::observe(&disk, Crash::Power);
+        drop(open_simulated(&disk));
+        for left in cuts.take() {
+            assert_eq!(open_simulated(&left).first_lsn(), Lsn(3), "seed {seed}");
         }
     }
 }

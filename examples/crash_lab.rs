@@ -19,11 +19,11 @@ use simulation::{History, Rule, Tally, Violation, run, shrink};
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
 
-/// How long to look for a shorter history that breaks the same rule.
-const SHRINK_TIME: Duration = Duration::from_secs(20);
 /// A history takes a fraction of a second; one that takes this long waits for something that never comes.
-const HANG_TIME: Duration = Duration::from_secs(20);
-/// Stands for "no history is running".
+const HANG_TIME: Duration = Duration::from_secs(10);
+/// In the place of a time: the thread runs no history just now.
+const WAITING: u64 = u64::MAX - 1;
+/// In the place of a time: the thread has come to its end.
 const DONE: u64 = u64::MAX;
 
 #[derive(Debug, Parser)]
@@ -41,6 +41,9 @@ struct Arguments {
     /// Instead of random histories, all sequences of up to three actions, with a crash at every operation.
     #[arg(long)]
     exhaustive: bool,
+    /// How long to look for a shorter history that breaks the same rule, in seconds.
+    #[arg(long, default_value_t = 20)]
+    shrink: u64,
     /// Break the protocol in this way, or `list` the ways. Needs the feature `sabotage`.
     #[arg(long, value_name = "NAME")]
     sabotage: Option<String>,
@@ -67,28 +70,41 @@ fn main() -> ExitCode {
         _ if !arguments.exhaustive => Some(History::random(number)),
         listed => listed.cloned(),
     };
-    let running: Vec<AtomicU64> = (0..arguments.threads).map(|_| AtomicU64::new(DONE)).collect();
+    let finish = || finish(&findings.lock(), &arguments, next.load(Ordering::Relaxed) - 1, began.elapsed());
+    let running: Vec<AtomicU64> = (0..arguments.threads).map(|_| AtomicU64::new(WAITING)).collect();
     std::thread::scope(|scope| {
         let (next, stop, findings, history) = (&next, &stop, &findings, &history);
         for running in &running {
             let mark = move |busy| {
-                let since = if busy { began.elapsed().as_millis() as u64 } else { DONE };
+                let since = if busy { began.elapsed().as_millis() as u64 } else { WAITING };
                 running.store(since, Ordering::Relaxed);
             };
-            scope.spawn(move || work(|| history(next.fetch_add(1, Ordering::Relaxed)), stop, cuts, findings, mark));
+            scope.spawn(move || {
+                work(|| history(next.fetch_add(1, Ordering::Relaxed)), stop, cuts, findings, mark);
+                running.store(DONE, Ordering::Relaxed);
+            });
         }
-        scope.spawn(|| watch(&running, began, stop));
+        scope.spawn(|| {
+            if let Some(thread) = await_hang(&running, began) {
+                println!("thread {thread} hangs in its history");
+                finish();
+                std::process::exit(3);
+            }
+        });
     });
-    let Findings { tally, broken } = findings.into_inner();
-    let millis = began.elapsed().as_millis().max(1);
-    let last = next.into_inner() - 1;
+    finish()
+}
+
+/// Says what was found.
+fn finish(findings: &Findings, arguments: &Arguments, last: u64, time: Duration) -> ExitCode {
+    let Findings { tally, broken } = findings;
     println!(
         "histories {}..={last}: {} logs damaged, {} failures injected",
         arguments.seed, tally.damaged, tally.faults
     );
-    println!("{} crashes a second", u128::from(tally.cuts) * 1000 / millis);
-    if let Some((history, step, violation)) = &broken {
-        report(history, *step, violation);
+    println!("{} crashes a second", u128::from(tally.cuts) * 1000 / time.as_millis().max(1));
+    if let Some((history, step, violation)) = broken {
+        report(history, *step, violation, Duration::from_secs(arguments.shrink));
     }
     let count = |rule| u8::from(broken.as_ref().is_some_and(|(.., violation)| violation.rule == rule));
     println!(
@@ -131,19 +147,20 @@ fn sabotage(_: &str) -> Option<ExitCode> {
     Some(ExitCode::from(2))
 }
 
-/// Ends the process if a history takes so long that it must hang.
-fn watch(running: &[AtomicU64], began: Instant, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
+/// Returns the number of a thread whose history takes so long that it must hang, or `None` once all have come to an end.
+fn await_hang(running: &[AtomicU64], began: Instant) -> Option<usize> {
+    while running.iter().any(|since| since.load(Ordering::Relaxed) != DONE) {
         std::thread::sleep(Duration::from_millis(50));
         let now = began.elapsed().as_millis() as u64;
-        for (thread, since) in running.iter().enumerate() {
+        let hangs = |since: &AtomicU64| {
             let since = since.load(Ordering::Relaxed);
-            if since != DONE && now.saturating_sub(since) > HANG_TIME.as_millis() as u64 {
-                println!("thread {thread} hangs in its history");
-                std::process::exit(3);
-            }
+            since < WAITING && now.saturating_sub(since) > HANG_TIME.as_millis() as u64
+        };
+        if let Some(thread) = running.iter().position(hangs) {
+            return Some(thread);
         }
     }
+    None
 }
 
 fn work(
@@ -173,9 +190,9 @@ fn work(
     }
 }
 
-fn report(history: &History, step: usize, violation: &Violation) {
+fn report(history: &History, step: usize, violation: &Violation, shrink_time: Duration) {
     println!("seed {} breaks a rule at step {step}: {:?}: {}", history.seed, violation.rule, violation.message);
-    let (shortest, violation) = shrink(history, (step, violation.clone()), SHRINK_TIME);
+    let (shortest, violation) = shrink(history, (step, violation.clone()), shrink_time);
     println!("shortest history found, with {:?}: {}", violation.rule, violation.message);
     for step in &shortest.steps {
         println!("  {step:?}");

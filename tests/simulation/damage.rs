@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use mapwal::testing::open_log;
-use mapwal::{Error, Options};
+use mapwal::{Error, Log, Lsn, Options};
 
 use super::disk::SimDisk;
-use super::model::{Model, Observed, Rule, Violation, first_word};
+use super::model::{FOREIGN_ID, Model, Observed, Provable, Rule, Violation, first_word, payload, tag};
 use super::run::SEGMENT_BYTES;
 
 /// Bytes of a frame in front of its payload.
@@ -18,16 +18,14 @@ pub fn look(disk: &SimDisk, model: &Model, seed: u64) -> Result<bool, Violation>
     let mut rng = Rng::with_seed(seed);
     let mut provable = model.provable();
     // Shorter ones cannot be found by their first word.
-    provable.retain(|(_, len)| *len >= 8);
-    let Some(&(id, len)) = rng.choice(&provable) else { return Ok(false) };
-    let Some((name, payload)) = disk.find(first_word(id)) else {
-        return Err(Violation::new(Rule::Lost, format!("an acknowledged record of {len} bytes is not on the device")));
+    provable.retain(|record| record.len >= 8);
+    let Some(&record) = rng.choice(&provable) else { return Ok(false) };
+    let Some(frame) = Frame::find(disk, record) else {
+        let message = format!("an acknowledged record of {} bytes is not on the device", record.len);
+        return Err(Violation::new(Rule::Lost, message));
     };
-    let what = harm(disk, &name, payload - HEADER_BYTES, len as usize, &mut rng);
-    let options = Options::new().segment_size_bytes(SEGMENT_BYTES).create(false);
-    // SAFETY: nobody else has this copy of the disk.
-    #[expect(unsafe_code, reason = "opening a log is unsafe")]
-    let opened = unsafe { open_log(Arc::new(disk.clone()), &options) };
+    let what = harm(disk, &frame, &provable, &mut rng);
+    let opened = open(disk, false);
     match opened.and_then(|log| Observed::read(&log)) {
         Err(Error::Corrupt(_)) => Ok(true),
         Err(error) => Err(Violation::new(Rule::MissedCorruption, format!("{what} is reported as {error}"))),
@@ -35,29 +33,89 @@ pub fn look(disk: &SimDisk, model: &Model, seed: u64) -> Result<bool, Violation>
     }
 }
 
-/// Changes bytes of the frame at `offset`; says what was changed.
-fn harm(disk: &SimDisk, name: &str, offset: usize, len: usize, rng: &mut Rng) -> String {
-    let frame = offset..offset + HEADER_BYTES + len;
-    match rng.u8(0..4) {
-        0 => {
-            frame.clone().for_each(|at| disk.damage(name, at, |_| 0));
-            format!("a frame of zeros at {offset} of {name}")
-        }
-        1 => {
-            (offset..offset + 8).for_each(|at| disk.damage(name, at, |_| 0));
-            format!("a commit word of zeros at {offset} of {name}")
-        }
-        2 => {
-            let at = rng.usize(frame);
-            let mask = rng.u8(1..);
-            disk.damage(name, at, |byte| byte ^ mask);
-            format!("a byte changed by {mask:#x} at {at} of {name}, in the frame at {offset}")
-        }
-        _ => {
-            let bit = rng.u8(0..8);
-            let at = rng.usize(frame);
-            disk.damage(name, at, |byte| byte ^ (1 << bit));
-            format!("bit {bit} flipped at {at} of {name}, in the frame at {offset}")
+fn open(disk: &SimDisk, create: bool) -> mapwal::Result<Log> {
+    let options = Options::new().segment_size_bytes(SEGMENT_BYTES).create(create);
+    // SAFETY: nobody else has this disk.
+    #[expect(unsafe_code, reason = "opening a log is unsafe")]
+    unsafe {
+        open_log(Arc::new(disk.clone()), &options)
+    }
+}
+
+/// Where a record is stored.
+struct Frame {
+    record: Provable,
+    name: String,
+    offset: usize,
+}
+
+impl Frame {
+    fn find(disk: &SimDisk, record: Provable) -> Option<Self> {
+        let (name, payload) = disk.find(first_word(record.id))?;
+        Some(Self { record, name, offset: payload - HEADER_BYTES })
+    }
+
+    fn len(&self) -> usize {
+        HEADER_BYTES + self.record.len as usize
+    }
+
+    fn bytes(&self, disk: &SimDisk) -> Vec<u8> {
+        disk.stored(&self.name, self.offset, self.len())
+    }
+
+    fn replace(&self, disk: &SimDisk, bytes: &[u8]) {
+        for (at, &byte) in (self.offset..).zip(bytes) {
+            disk.damage(&self.name, at, |_| byte);
         }
     }
+}
+
+/// Changes bytes of a frame; says what was changed.
+fn harm(disk: &SimDisk, frame: &Frame, others: &[Provable], rng: &mut Rng) -> String {
+    let Frame { name, offset, .. } = frame;
+    let place = format!("at {offset} of {name}");
+    match rng.u8(0..6) {
+        0 => {
+            frame.replace(disk, &vec![0; frame.len()]);
+            format!("a frame of zeros {place}")
+        }
+        1 => {
+            frame.replace(disk, &[0; 8]);
+            format!("a commit word of zeros {place}")
+        }
+        2 => {
+            frame.replace(disk, &foreign(frame.record, rng));
+            format!("the frame of that number of another log {place}")
+        }
+        3 if let Some(other) = same_size(disk, frame, others, rng) => {
+            frame.replace(disk, &other.bytes(disk));
+            format!("the frame from {} of the same segment {place}", other.offset)
+        }
+        choice => {
+            let at = offset + rng.usize(0..frame.len());
+            let mask = if choice == 4 { rng.u8(1..) } else { 1 << rng.u8(0..8) };
+            disk.damage(name, at, |byte| byte ^ mask);
+            format!("a byte changed by {mask:#x} at {at}, in the frame {place}")
+        }
+    }
+}
+
+/// A good frame with the number and length of `record`, as another log holds it: what a device leaves that wrote a block
+/// to the wrong place.
+fn foreign(record: Provable, rng: &mut Rng) -> Vec<u8> {
+    let disk = SimDisk::new(rng.u64(..));
+    let log = open(&disk, true).expect("a new log opens");
+    log.reset_to(Lsn(record.lsn)).expect("an empty log can be reset");
+    log.append(tag(record.id), &payload(FOREIGN_ID, record.len as usize)).expect("there is room");
+    log.close().expect("a new log closes");
+    let stranger = Provable { id: FOREIGN_ID, ..record };
+    Frame::find(&disk, stranger).expect("the log was closed").bytes(&disk)
+}
+
+/// Another record of the same segment and length.
+fn same_size(disk: &SimDisk, frame: &Frame, others: &[Provable], rng: &mut Rng) -> Option<Frame> {
+    let Frame { record, name, .. } = frame;
+    let same = others.iter().filter(|other| other.len == record.len && other.id != record.id);
+    let found = same.filter_map(|&other| Frame::find(disk, other)).filter(|other| other.name == *name);
+    rng.choice(found.collect::<Vec<_>>())
 }

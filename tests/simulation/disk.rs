@@ -154,6 +154,15 @@ impl SimDisk {
         found.next()
     }
 
+    /// What the device holds of a file.
+    pub fn stored(&self, name: &str, offset: usize, len: usize) -> Vec<u8> {
+        let state = self.0.state.lock();
+        let mut bytes = vec![0; len];
+        let read = state.files[state.directory.names()[name]].read_device(&mut bytes, offset);
+        assert_eq!(read, len, "{name} ends before {}", offset + len);
+        bytes
+    }
+
     /// Changes a byte on the device. Nobody may have the disk open.
     pub fn damage(&self, name: &str, offset: usize, change: impl FnOnce(u8) -> u8) {
         let mut state = self.0.state.lock();

@@ -96,6 +96,17 @@ pub struct Model {
     next_id: u64,
 }
 
+/// A record whose damage must be noticed.
+#[derive(Debug, Clone, Copy)]
+pub struct Provable {
+    pub lsn: u64,
+    pub id: u64,
+    pub len: u32,
+}
+
+/// An identity that no entry of a model has.
+pub const FOREIGN_ID: u64 = 1;
+
 /// What a log holds.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Observed {
@@ -249,7 +260,7 @@ impl Stream {
 impl Model {
     /// An empty log whose first record is 1.
     pub fn new() -> Self {
-        Self { current: Stream::new(1, [None; SLOTS]), next: None, next_id: 1 }
+        Self { current: Stream::new(1, [None; SLOTS]), next: None, next_id: FOREIGN_ID }
     }
 
     /// An identity that no other entry has.
@@ -268,16 +279,23 @@ impl Model {
         *self.current.first.start()
     }
 
-    /// Entries are about to be appended.
-    pub fn submit(&mut self, entries: &[Entry]) {
-        let acknowledged = self.current.acknowledged;
-        self.current.entries.extend(entries.iter().map(|&entry| Appended { entry, acknowledged }));
+    /// Entries are about to be appended. Returns the number that the first record of them must get.
+    ///
+    /// While a call that replaces the stream makes that durable, they come behind what it leaves.
+    pub fn submit(&mut self, entries: &[Entry]) -> u64 {
+        // What the links of a replaced stream claim may be as old as they are.
+        let acknowledged = if self.next.is_some() { 0 } else { self.current.acknowledged };
+        let stream = self.next.as_mut().unwrap_or(&mut self.current);
+        let expected = stream.end();
+        stream.entries.extend(entries.iter().map(|&entry| Appended { entry, acknowledged }));
+        expected
     }
 
     /// The last `count` entries have been refused.
     pub fn withdraw(&mut self, count: usize) {
-        let len = self.current.entries.len() - count;
-        self.current.entries.truncate(len);
+        let stream = self.next.as_mut().unwrap_or(&mut self.current);
+        let len = stream.entries.len() - count;
+        stream.entries.truncate(len);
     }
 
     /// How many entries there are: to be handed to [`Self::acknowledge`].
@@ -415,7 +433,7 @@ impl Model {
     }
 
     /// Records whose damage must be noticed: an acknowledged entry behind them was appended after their acknowledgement.
-    pub fn provable(&self) -> Vec<(u64, u32)> {
+    pub fn provable(&self) -> Vec<Provable> {
         let stream = &self.current;
         let proven = stream.entries[..stream.acknowledged].iter().map(|appended| appended.acknowledged).max();
         let mut lsn = stream.start;
@@ -424,7 +442,7 @@ impl Model {
             if let Entry::Record { id, len, .. } = appended.entry
                 && lsn >= *stream.first.end()
             {
-                found.push((id, len));
+                found.push(Provable { lsn, id, len });
             }
             lsn += u64::from(appended.entry.takes_lsn());
         }

@@ -53,6 +53,8 @@ struct Watch {
     rng: Mutex<Rng>,
     /// A sync has failed: what is in the page cache may go at any time.
     failed: AtomicBool,
+    /// A rule that was broken while the disk worked.
+    broken: Mutex<Option<Violation>>,
 }
 
 impl Observer for Watch {
@@ -76,9 +78,10 @@ impl Observer for Watch {
         let Some(log) = self.log.lock().upgrade().filter(|_| rng.u8(..) < busy) else { return };
         for _ in 0..rng.u8(1..3) {
             let len = random_len(&mut rng).min(600);
-            let id = self.submit_record(len);
-            if log.append(tag(id), &payload(id, len)).is_err() {
-                self.model.lock().withdraw(1);
+            let (id, expected) = self.submit_record(len);
+            match log.append(tag(id), &payload(id, len)) {
+                Ok(lsn) => self.check_appended_meanwhile(&log, lsn, expected),
+                Err(_) => self.model.lock().withdraw(1),
             }
             self.settle();
         }
@@ -95,23 +98,34 @@ impl Watch {
             busy: AtomicU8::new(0),
             rng: Mutex::new(Rng::with_seed(0)),
             failed: AtomicBool::new(false),
+            broken: Mutex::default(),
         }
     }
 
-    /// One more record, about to be appended.
-    fn submit_record(&self, len: usize) -> u64 {
+    /// One more record, about to be appended: its identity, and the number that it must get.
+    fn submit_record(&self, len: usize) -> (u64, u64) {
         let id = self.model.lock().fresh_id();
-        self.submit(&[Entry::Record { id, len: len as u32, continues: false }]);
-        id
+        (id, self.submit(&[Entry::Record { id, len: len as u32, continues: false }]))
+    }
+
+    /// A record has been appended while a sync runs that does not cover it.
+    fn check_appended_meanwhile(&self, log: &Log, lsn: Lsn, expected: u64) {
+        let durable = log.durable_lsn();
+        let violation = if lsn.0 != expected {
+            Violation::new(Rule::Gap, format!("appended as record {lsn} during a sync, not {expected}"))
+        } else if durable >= lsn {
+            Violation::new(Rule::Lost, format!("record {lsn} counts as durable before a sync: all up to {durable} do"))
+        } else {
+            return;
+        };
+        self.broken.lock().get_or_insert(violation);
     }
 
     /// Entries are about to be appended. Returns the number that the first record of them must get.
     fn submit(&self, entries: &[Entry]) -> u64 {
         let mut model = self.model.lock();
         self.hole.lock().get_or_insert(model.submitted());
-        let expected = model.next_lsn();
-        model.submit(entries);
-        expected
+        model.submit(entries)
     }
 
     /// What was being appended has been published, or refused.
@@ -282,6 +296,9 @@ impl<'t> Run<'t> {
     }
 
     fn look_at_cuts(&mut self) -> Result<(), Violation> {
+        if let Some(violation) = self.watch.broken.lock().take() {
+            return Err(violation);
+        }
         let cuts = std::mem::take(&mut *self.watch.cuts.lock());
         for cut in cuts {
             look(cut, self.rng.u64(..), (self.depth + 1).min(CUTS.len()), self.tally)?;
@@ -322,8 +339,7 @@ impl<'t> Run<'t> {
         append: impl FnOnce(&Log, u64, &[u8]) -> mapwal::Result<Lsn>,
     ) -> Result<(), Failed> {
         let len = random_len(rng);
-        let expected = self.watch.model.lock().next_lsn();
-        let id = self.watch.submit_record(len);
+        let (id, expected) = self.watch.submit_record(len);
         let appended = append(&self.log(), id, &payload(id, len));
         self.appended(Action::Append, 1, expected, appended)
     }
@@ -371,8 +387,7 @@ impl<'t> Run<'t> {
     /// Another thread appends, and the power fails, while a record is being copied.
     fn append_with_hole(&mut self, rng: &mut Rng) -> Result<(), Failed> {
         let len = rng.usize(8..100);
-        let expected = self.watch.model.lock().next_lsn();
-        let id = self.watch.submit_record(len);
+        let (id, expected) = self.watch.submit_record(len);
         let log = self.log();
         let (watch, disk) = (&*self.watch, &self.disk);
         let (first, second) = (rng.bool(), rng.bool());
@@ -381,7 +396,8 @@ impl<'t> Run<'t> {
             if first {
                 disk.show_cut();
             }
-            let (behind, len) = (watch.submit_record(30), 30);
+            let len = 30;
+            let (behind, _) = watch.submit_record(len);
             let append = || log.append(tag(behind), &payload(behind, len));
             let overtook = std::thread::scope(|scope| scope.spawn(append).join().expect("an append does not panic"));
             if overtook.is_err() {
@@ -491,7 +507,7 @@ impl<'t> Run<'t> {
             model.begin_truncate(lsn);
             lsn
         };
-        let truncated = self.log().truncate_after(Lsn(lsn));
+        let truncated = self.while_others_append(|log| log.truncate_after(Lsn(lsn)));
         self.replaced(Action::Truncate, truncated)
     }
 
@@ -503,8 +519,16 @@ impl<'t> Run<'t> {
             model.begin_reset(lsn);
             lsn
         };
-        let reset = self.log().reset_to(Lsn(lsn));
+        let reset = self.while_others_append(|log| log.reset_to(Lsn(lsn)));
         self.replaced(Action::Reset, reset)
+    }
+
+    /// Has other threads append while `call` syncs.
+    fn while_others_append<T>(&self, call: impl FnOnce(&Log) -> T) -> T {
+        self.watch.busy.store(96, Ordering::Relaxed);
+        let done = call(&self.log());
+        self.watch.busy.store(0, Ordering::Relaxed);
+        done
     }
 
     fn replaced(&mut self, action: Action, replaced: mapwal::Result<()>) -> Result<(), Failed> {

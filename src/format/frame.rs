@@ -196,10 +196,12 @@ impl<'a> Frame<'a> {
         self.header.tag.get()
     }
 
+    #[inline]
     pub(crate) fn crc(&self) -> u32 {
         self.header.crc.get()
     }
 
+    #[inline]
     pub(crate) fn batch_continues(&self) -> bool {
         self.header.flags & FLAG_BATCH_CONTINUES != 0
     }
@@ -210,6 +212,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Header and payload.
+    #[inline]
     pub(crate) fn bytes(&self) -> &'a [u8] {
         self.bytes
     }

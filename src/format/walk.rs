@@ -71,11 +71,13 @@ impl Walk {
     }
 
     /// Behind the last frame passed.
+    #[inline]
     pub(crate) fn place(&self) -> Place {
         self.place
     }
 
     /// Behind the last frame passed that ends a batch or is in none.
+    #[inline]
     pub(crate) fn boundary(&self) -> Place {
         self.boundary
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::CHUNK_BYTES;
 use super::record::{Record, RecordRef};
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::FrameKind;
+use crate::format::frame::{Frame, FrameKind};
 use crate::format::segment_header;
 use crate::lsn::Lsn;
 use crate::memory::Region;
@@ -139,6 +139,8 @@ pub struct Iter<'s> {
     /// The next record to be handed out, and the one to stop before.
     next: Lsn,
     end: Lsn,
+    /// Frames that have been checked and come next.
+    rest: &'s [u8],
     at: Option<At<'s>>,
 }
 
@@ -148,24 +150,23 @@ struct At<'s> {
     index: usize,
     segment: &'s Segment,
     region: &'s Region,
-    offset: usize,
-    /// The segment's bytes as far as they have been checked.
-    checked: &'s [u8],
+    /// Byte offset behind [`Iter::rest`].
+    checked: usize,
 }
 
 impl<'s> Iter<'s> {
     fn new(snapshot: &'s Snapshot, next: Lsn, end: Lsn) -> Self {
-        Self { snapshot, next, end, at: None }
+        Self { snapshot, next, end, rest: &[], at: None }
     }
 
+    #[inline]
     fn step(&mut self) -> Result<Option<Record<'s>>> {
         while self.next < self.end {
-            let Some(at) = self.at.as_mut().filter(|at| at.offset < at.checked.len()) else {
+            let Ok(frame) = Frame::parse(self.rest) else {
                 self.refill()?;
                 continue;
             };
-            let frame = at.segment.frame_at(at.checked, at.offset)?;
-            at.offset += frame.padded_len();
+            self.rest = &self.rest[frame.padded_len()..];
             match frame.kind() {
                 FrameKind::Data => {
                     self.next = frame.lsn().next();
@@ -180,20 +181,28 @@ impl<'s> Iter<'s> {
 
     /// Checks on, or goes on to the next segment.
     #[cold]
+    #[inline(never)]
     fn refill(&mut self) -> Result<()> {
         let at = match self.at.take() {
             None => self.enter(self.snapshot.index_of(self.next)?)?,
-            Some(at) if at.segment.ends_by(at.offset) => self.enter(at.index + 1)?,
+            // Checked frames parse; should the file have been changed under the log, that is an error all the same.
+            Some(at) if !self.rest.is_empty() => {
+                let bytes = at.region.bytes(0..at.checked).unwrap_or_default();
+                at.segment.frame_at(bytes, at.checked - self.rest.len())?;
+                at
+            }
+            Some(at) if at.segment.ends_by(at.checked) => self.enter(at.index + 1)?,
             Some(at) => at,
         };
-        let end = at.segment.readable_from(at.region, at.offset, CHUNK_BYTES)?;
-        if end <= at.offset && !at.segment.ends_by(at.offset) {
+        let start = at.checked - self.rest.len();
+        let end = at.segment.readable_from(at.region, start, CHUNK_BYTES)?;
+        if end <= start && !at.segment.ends_by(start) {
             // What a snapshot sees has been published, so the frame was there.
             let path = at.segment.path();
-            return Err(Error::corrupt(&path, at.offset as u64, Some(self.next), Damage::MissingFrame));
+            return Err(Error::corrupt(&path, start as u64, Some(self.next), Damage::MissingFrame));
         }
-        let checked = at.region.bytes(0..end).unwrap_or_default();
-        self.at = Some(At { checked, ..at });
+        self.rest = at.region.bytes(start..end).unwrap_or_default();
+        self.at = Some(At { checked: end, ..at });
         Ok(())
     }
 
@@ -209,7 +218,7 @@ impl<'s> Iter<'s> {
             let missing = || Error::corrupt(&segment.path(), 0, Some(self.next), Damage::MissingFrame);
             segment.locate(region, self.next)?.ok_or_else(missing)?
         };
-        Ok(At { index, segment, region, offset, checked: &[] })
+        Ok(At { index, segment, region, checked: offset })
     }
 }
 

@@ -35,9 +35,10 @@ impl Segment {
             let published = region.published().min(limit);
             if offset < published {
                 let loaded = self.load_ahead(region, offset.max(wanted))?.min(published);
-                let rest = region.bytes(offset..loaded).expect("below the published end");
-                damage = self.pass(&mut walk, rest).err();
-                if loaded < published && damage.as_ref().is_some_and(|damage| may_be_cut_off(damage, rest.len())) {
+                let bytes = region.bytes(0..loaded).expect("below the published end");
+                damage = self.pass_all(&mut walk, bytes, &enough);
+                let left = loaded.saturating_sub(walk.place().offset);
+                if loaded < published && damage.as_ref().is_some_and(|damage| may_be_cut_off(damage, left)) {
                     (damage, wanted) = (None, loaded);
                 }
             } else {
@@ -88,6 +89,22 @@ impl Segment {
         advanced.or_else(|error| Some(self.frontier().offset).filter(|&walked| walked > offset).ok_or(error))
     }
 
+    /// As far as `bytes` reach, which begin with the segment; what stopped it, if not their end nor `enough`.
+    fn pass_all(&self, walk: &mut Walk, bytes: &[u8], enough: &impl Fn(Frontier) -> bool) -> Option<Damage> {
+        // A walk that nothing refers to is kept in registers.
+        let mut local = walk.clone();
+        let mut damage = None;
+        while local.place().offset < bytes.len() && !enough(self.frontier_of(&local)) {
+            let rest = &bytes[local.place().offset..];
+            if let Err(found) = self.pass(&mut local, rest) {
+                damage = Some(found);
+                break;
+            }
+        }
+        *walk = local;
+        damage
+    }
+
     /// As far as frames are published, and possibly beyond; what stopped it, if not `enough`.
     fn extend(&self, region: &Region, walk: &mut Walk, enough: impl Fn(&Walk) -> bool) -> Option<Damage> {
         let mut refused = None;
@@ -109,6 +126,7 @@ impl Segment {
         }
     }
 
+    #[inline]
     fn pass(&self, walk: &mut Walk, rest: &[u8]) -> Result<(), Damage> {
         let before = walk.place();
         walk.step(rest)?;
@@ -119,10 +137,12 @@ impl Segment {
         Ok(())
     }
 
+    #[inline]
     fn frontier_of(&self, walk: &Walk) -> Frontier {
         self.frontier_at(walk.boundary())
     }
 
+    #[inline]
     fn frontier_at(&self, place: Place) -> Frontier {
         let ordinal = place.next_lsn.0 - self.info.base_lsn.0;
         Frontier { offset: place.offset, ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX) }

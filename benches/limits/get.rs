@@ -15,12 +15,12 @@ const PAYLOAD_LEN: usize = 128;
 const LOOKUPS: usize = 2_000_000;
 
 pub(crate) fn run(bench: &mut Bench) {
-    get(bench, "get 128 B, of 1 k in the CPU's cache", 1_000);
+    get(bench, "get 128 B, of 1 k in the CPU's cache", 1_000, None);
     let many = bench.amount(2_000_000);
-    get(bench, "get 128 B, of 2 M in the page cache", many);
+    get(bench, "get 128 B, of 2 M in the page cache", many, Some(4.0));
 }
 
-fn get(bench: &mut Bench, name: &str, count: usize) {
+fn get(bench: &mut Bench, name: &str, count: usize, target: Option<f64>) {
     if !bench.wants(name) {
         return;
     }
@@ -40,12 +40,20 @@ fn get(bench: &mut Bench, name: &str, count: usize) {
     };
     // The first look at a record indexes its segment.
     measure(lookups, count, lookup);
-    let (mut ours, mut limits) = (Samples::default(), Samples::default());
+    let snapshot = log.snapshot().expect("the log is whole");
+    let borrowed = |index: usize| {
+        let record = snapshot.get(Lsn(index as u64 + 1)).expect("the log is whole").expect("nothing was given up");
+        ends(record.payload())
+    };
+    let (mut ours, mut limits, mut views) = (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..bench.many_rounds() {
         limits.push(measure(lookups, count, |index| ends(records.payload(index))));
         ours.push(measure(lookups, count, lookup));
+        views.push(measure(lookups, count, borrowed));
     }
-    bench.push(Row::new(name, "ns", ours).limit("L6", limits).at_most(4.0));
+    let row = Row::new(name, "ns", ours).limit("L6", limits.clone());
+    bench.push(if let Some(ratio) = target { row.at_most(ratio) } else { row });
+    bench.push(Row::new(format!("{name}, from a snapshot"), "ns", views).limit("L6", limits));
 }
 
 /// Touches a payload.

@@ -67,6 +67,22 @@ impl ReadyMapping {
         }
     }
 
+    /// As [`Self::fill`], with payloads of `lens` over and over, none of them longer than those it was made for. Returns
+    /// how many records that are.
+    pub(crate) fn fill_with(&mut self, lens: &[usize]) -> usize {
+        let total = self.count * record_len(self.payload.len());
+        let (mut offset, mut count) = (0, 0);
+        for &len in lens.iter().cycle() {
+            if offset + record_len(len) > total {
+                break;
+            }
+            self.write_at(offset, count, len);
+            offset += record_len(len);
+            count += 1;
+        }
+        count as usize
+    }
+
     /// One of several threads that fill it together: what they share is the number of the next record.
     pub(crate) fn fill_together(&self, next: &AtomicUsize) {
         loop {
@@ -79,15 +95,21 @@ impl ReadyMapping {
     }
 
     /// Writes record `number`, which is below the count. Nobody else writes this one meanwhile.
-    #[expect(unsafe_code, reason = "threads write to one mapping")]
     #[inline]
     fn write(&self, number: usize) {
-        let len = record_len(self.payload.len());
-        // SAFETY: the record lies in the mapping, which was made for so many.
-        let start = unsafe { self.map.as_mut_ptr().add(number * len) };
-        // SAFETY: as above; nobody refers to this record's bytes but the one caller that has this number.
+        self.write_at(number * record_len(self.payload.len()), number as u64, self.payload.len());
+    }
+
+    /// Writes a record to `offset`, where it has room. Nobody else writes there meanwhile.
+    #[expect(unsafe_code, reason = "threads write to one mapping")]
+    #[inline]
+    fn write_at(&self, offset: usize, number: u64, payload_len: usize) {
+        let len = record_len(payload_len);
+        // SAFETY: the record lies in the mapping, as the callers see to.
+        let start = unsafe { self.map.as_mut_ptr().add(offset) };
+        // SAFETY: as above; nobody refers to this record's bytes but the one caller that has this place.
         let place = unsafe { std::slice::from_raw_parts_mut(start, len) };
-        encode(place, number as u64, black_box(&self.payload));
+        encode(place, number, black_box(&self.payload[..payload_len]));
     }
 }
 

@@ -40,6 +40,7 @@ mod samples;
 mod scan;
 mod spare;
 mod system;
+mod trace;
 
 use bench::{Bench, Scale};
 

@@ -23,11 +23,12 @@ struct Limit {
     samples: Samples,
 }
 
-/// What the ratio to the limit is to be.
+/// What the ratio to the limit is to be, or the value itself.
 #[derive(Debug, Clone, Copy)]
 enum Target {
     AtLeast(f64),
     AtMost(f64),
+    ValueAtMost(f64),
 }
 
 impl Row {
@@ -53,6 +54,12 @@ impl Row {
         self
     }
 
+    /// The value that is not to be exceeded.
+    pub(crate) fn value_at_most(mut self, value: f64) -> Self {
+        self.target = Some(Target::ValueAtMost(value));
+        self
+    }
+
     fn entry(&self) -> Entry<'_> {
         let value = self.samples.median();
         let limit_value = self.limit.as_ref().map(|limit| limit.samples.median());
@@ -64,24 +71,29 @@ impl Row {
             limit: self.limit.as_ref().map(|limit| limit.name.as_str()),
             limit_value,
             ratio,
-            target: self.target.map(Target::describe),
-            met: self.target.zip(ratio).map(|(target, ratio)| target.is_met(ratio)),
+            min: self.samples.min(),
+            max: self.samples.max(),
+            target: self.target.map(|target| target.describe(self.unit)),
+            met: self.target.and_then(|target| target.is_met(value, ratio)),
         }
     }
 }
 
 impl Target {
-    fn describe(self) -> String {
+    fn describe(self, unit: &str) -> String {
         match self {
-            Self::AtLeast(ratio) => format!(">= {ratio}"),
-            Self::AtMost(ratio) => format!("<= {ratio}"),
+            Self::AtLeast(ratio) => format!(">= {ratio} x"),
+            Self::AtMost(ratio) => format!("<= {ratio} x"),
+            Self::ValueAtMost(value) => format!("<= {value} {unit}"),
         }
     }
 
-    fn is_met(self, ratio: f64) -> bool {
+    /// `None` if it is about the ratio to a limit that was not measured.
+    fn is_met(self, value: f64, ratio: Option<f64>) -> Option<bool> {
         match self {
-            Self::AtLeast(least) => ratio >= least,
-            Self::AtMost(most) => ratio <= most,
+            Self::AtLeast(least) => ratio.map(|ratio| ratio >= least),
+            Self::AtMost(most) => ratio.map(|ratio| ratio <= most),
+            Self::ValueAtMost(most) => Some(value <= most),
         }
     }
 }
@@ -95,6 +107,8 @@ struct Entry<'r> {
     limit: Option<&'r str>,
     limit_value: Option<f64>,
     ratio: Option<f64>,
+    min: f64,
+    max: f64,
     target: Option<String>,
     met: Option<bool>,
 }
@@ -110,13 +124,13 @@ pub(crate) fn write(path: &Path, rows: &[Row]) -> io::Result<()> {
     std::fs::write(path, serde_json::to_vec_pretty(&report)?)
 }
 
-const TITLES: [&str; 8] = ["name", "value", "unit", "limit", "limit value", "ratio", "min..max", "target"];
+const TITLES: [&str; 9] = ["name", "value", "unit", "limit", "limit value", "ratio", "min..max", "target", "met"];
 /// Of these columns the cells are aligned to the left.
-const TEXT: [bool; 8] = [true, false, true, true, false, false, true, true];
+const TEXT: [bool; 9] = [true, false, true, true, false, false, true, true, true];
 
 /// Prints the rows as a table.
 pub(crate) fn print(rows: &[Row]) -> io::Result<()> {
-    let lines: Vec<[String; 8]> = std::iter::once(TITLES.map(str::to_owned)).chain(rows.iter().map(cells)).collect();
+    let lines: Vec<[String; 9]> = std::iter::once(TITLES.map(str::to_owned)).chain(rows.iter().map(cells)).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..TITLES.len()).map(width).collect();
     let mut out = io::stdout().lock();
@@ -131,13 +145,9 @@ fn align(((cell, &width), is_text): ((&String, &usize), bool)) -> String {
     if is_text { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
 }
 
-fn cells(row: &Row) -> [String; 8] {
-    let Entry { name, value, unit, limit, limit_value, ratio, target, met } = row.entry();
-    let verdict = match met {
-        Some(true) => " met",
-        Some(false) => " MISSED",
-        None => "",
-    };
+fn cells(row: &Row) -> [String; 9] {
+    let Entry { name, value, unit, limit, limit_value, ratio, min, max, target, met } = row.entry();
+    let verdict = met.map(|met| if met { "yes" } else { "NO" });
     [
         name.to_owned(),
         figure(value),
@@ -145,8 +155,9 @@ fn cells(row: &Row) -> [String; 8] {
         limit.unwrap_or("").to_owned(),
         limit_value.map(figure).unwrap_or_default(),
         ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
-        format!("{}..{}", figure(row.samples.min()), figure(row.samples.max())),
-        target.map(|target| target + verdict).unwrap_or_default(),
+        format!("{}..{}", figure(min), figure(max)),
+        target.unwrap_or_default(),
+        verdict.unwrap_or_default().to_owned(),
     ]
 }
 

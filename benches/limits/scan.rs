@@ -12,6 +12,7 @@ use crate::limit::{walk, write_records};
 use crate::report::Row;
 use crate::samples::Samples;
 use crate::spare;
+use crate::system::anonymous_kib;
 
 pub(crate) fn run(bench: &mut Bench) {
     scan(bench, 2_000_000, 128);
@@ -33,6 +34,7 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
     write_log(&path, count, &payload);
     let (mut scans, mut limits) = (Samples::default(), Samples::default());
     let (mut both, mut opens) = (Samples::default(), Samples::default());
+    let (mut allocations, mut memory) = (Samples::default(), Samples::default());
     for _ in 0..bench.rounds() {
         let began = Instant::now();
         assert_eq!(walk(&plain), count);
@@ -49,15 +51,23 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
         // Once more without the thread that prepares a spare after each open: it takes a processor and the bus.
         let log = open(&path, &Options::new());
         spare::wait_for(log.recovery().segments as u64 + 1);
+        let held = anonymous_kib();
         let began = Instant::now();
-        read_all(&log, count);
+        let counted = allocation_counter::measure(|| read_all(&log, count));
         push_rate(&mut scans, count, began.elapsed());
+        allocations.push(counted.count_total as f64 / count as f64);
+        memory.push_some(held.zip(anonymous_kib()).map(|(before, after)| after.saturating_sub(before) as f64 / 1024.0));
         log.close().expect("the disk works");
     }
     bench.push(Row::new(name.as_str(), "M/s", scans).limit("L5", limits.clone()).at_least(0.85));
-    bench.push(Row::new(format!("open + {name}"), "M/s", both).limit("L5", limits));
+    bench.push(Row::new(format!("open + {name}"), "M/s", both).limit("L5", limits).at_least(0.85));
     bench.push(Row::new(format!("{name}, its open"), "ms", opens));
+    bench.push(Row::new(format!("{name}, allocations each"), "", allocations).value_at_most(ALLOCATIONS_EACH));
+    bench.push(Row::new(format!("{name}, memory"), "MiB", memory));
 }
+
+/// None for a record: a handful for each segment, and there are thousands of records in each.
+const ALLOCATIONS_EACH: f64 = 0.001;
 
 fn write_log(path: &Path, count: usize, payload: &[u8]) {
     let log = open(path, &Options::new());

@@ -1,4 +1,4 @@
-//! What the system counts: page faults and bytes written. `None` where it does not tell.
+//! What the system counts: page faults, waits, memory and bytes written. `None` where it does not tell.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +11,22 @@ pub(crate) fn page_faults() -> Option<u64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     Some(field(10)? + field(12)?)
+}
+
+/// How often the calling thread has given the processor away to wait for something.
+pub(crate) fn voluntary_switches() -> Option<u64> {
+    status_field("/proc/thread-self/status", "voluntary_ctxt_switches:")
+}
+
+/// KiB of memory that this process holds and that no file stands behind.
+pub(crate) fn anonymous_kib() -> Option<u64> {
+    status_field("/proc/self/status", "RssAnon:")
+}
+
+fn status_field(path: &str, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(path).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// The block device that holds a directory.

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -10,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
+
+/// A leader waits no longer than this for others to join it.
+const GATHER_MAX: Duration = Duration::from_millis(1);
 
 /// The durable watermark, the waiters, and the failure that ends both.
 #[derive(Debug)]
@@ -25,7 +29,6 @@ pub(crate) struct Durability {
     /// Set by the first failed sync, before its leader wakes anyone.
     poison: OnceLock<Arc<io::Error>>,
     turn: Mutex<Turn>,
-    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +36,13 @@ struct Turn {
     /// Whether a thread is syncing, or truncating, just now: one `msync` at a time, since two can take each other's
     /// error.
     leading: bool,
+    /// Those who sleep until a leader wakes them. There are some without a leader only while one who is awake again is
+    /// about to look.
+    sleepers: Vec<Sleeper>,
+    /// How many took part in the sync before, and are likely to come with their next records now.
+    expected: usize,
+    /// How long that sync took.
+    sync_time: Duration,
     waiters: usize,
     /// The last records kept by the truncations since the oldest of the waiters began to wait.
     cuts: Vec<Lsn>,
@@ -45,13 +55,84 @@ pub(crate) struct Goal {
     pub(crate) position: Position,
 }
 
+/// One who sleeps until it may be done with waiting, or shall lead.
+#[derive(Debug)]
+struct Sleeper {
+    goal: Goal,
+    alarm: Arc<Alarm>,
+}
+
+/// Wakes one thread: a shared condition variable would wake all, one after the other through its lock.
+#[derive(Debug, Default)]
+struct Alarm {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Alarm {
+    fn ring(&self) {
+        *self.rung.lock() = true;
+        self.changed.notify_one();
+    }
+
+    fn sleep(&self) {
+        let mut rung = self.rung.lock();
+        while !*rung {
+            self.changed.wait(&mut rung);
+        }
+    }
+}
+
 /// The right to sync or truncate; others wait until it is dropped.
-pub(crate) struct Leading<'d>(&'d Durability);
+pub(crate) struct Leading<'d> {
+    durability: &'d Durability,
+    /// When its sync began, if it is for one.
+    syncing: Option<Instant>,
+}
+
+impl Leading<'_> {
+    /// Waits for those whom the sync before has let go, as long as they keep coming, and for no longer than a sync takes:
+    /// those who miss it would wait for two. A thread that commits alone does not wait.
+    fn gather(&mut self) {
+        let (expected, patience) = {
+            let turn = self.durability.turn.lock();
+            (turn.expected, turn.sync_time.min(GATHER_MAX))
+        };
+        let began = Instant::now();
+        let (mut present, mut changed) = (0, began);
+        while expected > 1 {
+            let now = Instant::now();
+            let come = self.durability.turn.lock().sleepers.len() + 1;
+            if come > present {
+                (present, changed) = (come, now);
+            }
+            if present >= expected || now - began > patience || now - changed > patience / 4 {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        self.syncing = Some(Instant::now());
+    }
+}
 
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
-        self.0.turn.lock().leading = false;
-        self.0.changed.notify_all();
+        let Self { durability, syncing } = self;
+        // After a truncation or a failure everybody looks again.
+        let all = syncing.is_none() || durability.check().is_err();
+        let is_done = |sleeper: &Sleeper| all || durability.is_reached(sleeper.goal).unwrap_or(true);
+        let mut turn = durability.turn.lock();
+        turn.leading = false;
+        if let Some(began) = syncing {
+            turn.expected = turn.sleepers.len() + 1;
+            turn.sync_time = began.elapsed();
+        }
+        let done: Vec<_> = turn.sleepers.extract_if(.., |sleeper| is_done(sleeper)).collect();
+        // Of those who came meanwhile one is enough: it syncs for them all.
+        let next = if turn.sleepers.is_empty() { None } else { Some(turn.sleepers.remove(0)) };
+        drop(turn);
+        // The next sync begins while the rest is still being woken.
+        next.iter().chain(&done).for_each(|sleeper| sleeper.alarm.ring());
     }
 }
 
@@ -80,7 +161,6 @@ impl Durability {
             lsn: AtomicU64::new(lsn.0),
             poison: OnceLock::new(),
             turn: Mutex::default(),
-            changed: Condvar::new(),
         }
     }
 
@@ -145,7 +225,7 @@ impl Durability {
     }
 
     /// Returns once `goal` is durable, syncing by `sync` whenever nobody else does. Those who come while a sync runs
-    /// form the next group: the first of them to wake leads it.
+    /// form the next group: the first of them leads it.
     pub(crate) fn wait(&self, goal: Goal, sync: impl Fn() -> Result<()>) -> Result<()> {
         if self.is_reached(goal)? {
             return Ok(());
@@ -161,7 +241,8 @@ impl Durability {
             if reached {
                 return Ok(());
             }
-            if let Some(leading) = self.lead_or_wait() {
+            if let Some(mut leading) = self.lead_or_wait(goal) {
+                leading.gather();
                 sync()?;
                 led = true;
                 drop(leading);
@@ -175,21 +256,26 @@ impl Durability {
         Waiter { durability: self, seen: turn.cuts.len() }
     }
 
-    /// Becomes the leader; or waits until the one there is has finished and returns `None`.
-    fn lead_or_wait(&self) -> Option<Leading<'_>> {
+    /// Becomes the leader; or waits until the one there is has reached `goal`, or says who is next, and returns `None`.
+    fn lead_or_wait(&self, goal: Goal) -> Option<Leading<'_>> {
         let mut turn = self.turn.lock();
         if turn.leading {
-            self.changed.wait(&mut turn);
+            let alarm = Arc::new(Alarm::default());
+            turn.sleepers.push(Sleeper { goal, alarm: Arc::clone(&alarm) });
+            drop(turn);
+            alarm.sleep();
             return None;
         }
         turn.leading = true;
-        Some(Leading(self))
+        Some(Leading { durability: self, syncing: None })
     }
 
     /// Becomes the leader, as soon as nobody else is.
     pub(crate) fn lead(&self) -> Leading<'_> {
+        // Never reached, so that it is woken to lead and for nothing else.
+        let goal = Goal { lsn: Lsn(u64::MAX), position: Position(u64::MAX) };
         loop {
-            if let Some(leading) = self.lead_or_wait() {
+            if let Some(leading) = self.lead_or_wait(goal) {
                 return leading;
             }
         }

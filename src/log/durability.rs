@@ -98,20 +98,27 @@ impl Leading<'_> {
             let turn = self.durability.turn.lock();
             (turn.expected, turn.sync_time.min(GATHER_MAX))
         };
+        if expected > 1 {
+            self.wait_for(expected, patience);
+        }
+        self.syncing = Some(Instant::now());
+    }
+
+    /// Waits until `expected` threads, this one included, want to be in the next sync, or no more of them come.
+    fn wait_for(&self, expected: usize, patience: Duration) {
         let began = Instant::now();
-        let (mut present, mut changed) = (0, began);
-        while expected > 1 {
-            let now = Instant::now();
+        let (mut present, mut changed) = (1, began);
+        while present < expected {
+            std::thread::yield_now();
             let come = self.durability.turn.lock().sleepers.len() + 1;
+            let now = Instant::now();
             if come > present {
                 (present, changed) = (come, now);
             }
-            if present >= expected || now - began > patience || now - changed > patience / 4 {
-                break;
+            if now - began > patience || now - changed > patience / 4 {
+                return;
             }
-            std::thread::yield_now();
         }
-        self.syncing = Some(Instant::now());
     }
 }
 

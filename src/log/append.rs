@@ -118,6 +118,18 @@ impl Log {
         drop(filling);
         Ok(lsn)
     }
+
+    /// Uses up the next record's number without a record, as a closure that panics in [`Log::append_with`] does, and
+    /// returns it. Readers pass over it. For copies of logs that have lost records, so that the others keep their numbers.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_void(&self) -> Result<Lsn> {
+        let place = self.shared.reserve_record(0)?;
+        let lsn = lsn_of(&place);
+        self.shared.publish(place, record(FrameKind::Void, 0, lsn), &[]);
+        Ok(lsn)
+    }
 }
 
 /// A record being written by a closure. Dropping it publishes it: as void, unless it was completed.

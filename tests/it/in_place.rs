@@ -162,3 +162,18 @@ fn what_is_appended_behind_an_open_closure_is_seen_when_it_ends() {
         assert_record(&follower.next_timeout(Duration::from_secs(10)).unwrap().unwrap(), 3);
     });
 }
+
+#[test]
+fn a_number_is_used_up_without_a_record() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=3);
+    assert_eq!((log.append_void().unwrap(), log.append_void().unwrap()), (Lsn(4), Lsn(5)));
+    append(&log, 6..=6);
+    assert_eq!(log.sync().unwrap(), Lsn(6));
+    drop(log);
+    let log = open_small(dir.path());
+    assert!(log.get(Lsn(4)).unwrap().is_none(), "there is a number and no record");
+    let numbers: Vec<u64> = log.snapshot().unwrap().iter().map(|record| record.unwrap().lsn().0).collect();
+    assert_eq!(numbers, [1, 2, 3, 6]);
+}

@@ -73,6 +73,12 @@
 //! them to another log under the same numbers. [`Log::sealed`] lists the segments that will not change any more, and
 //! [`verify_segment`] checks a copy of one.
 //!
+//! # Looking at a log in trouble
+//!
+//! [`Inspection`] tells what the files of a log hold without opening it, live or damaged: every segment's state, and all
+//! damage, with what shows that it is no torn end. [`SegmentScan`] walks the file of one segment, over damage, to the next
+//! sound frame.
+//!
 //! # What is promised, and what is not
 //!
 //! - What [`Log::sync`] and its like have called durable survives a crash of the system.
@@ -118,12 +124,18 @@ mod wal;
 
 pub use error::{ChainFault, Corruption, Damage, Error, Evidence, FileKind, HeaderFault, LayoutMismatch, Result};
 pub use ids::{PageId, TransactionId};
-pub use log::{Log, Pin, PinState, PinStatus, RecoveryReport, SealedSegment, Stats};
+pub use log::{
+    Inspection, Log, Pin, PinState, PinStatus, ProvenDamage, RecoveryReport, SealedSegment, SegmentFile, SegmentReport,
+    SegmentState, Stats, VerifyOptions, VerifyReport, Witness,
+};
 pub use lsn::Lsn;
 pub use options::Options;
 #[cfg(feature = "async")]
 pub use read::FollowerStream;
-pub use read::{Follower, Frames, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
+pub use read::{
+    Follower, FrameRole, Frames, Iter, LogReader, Piece, Record, RecordRef, ScannedFrame, SegmentScan, Snapshot,
+    Visibility,
+};
 pub use segment::{SegmentSummary, verify_segment};
 pub use wal::{
     ActiveTransaction, Checkpoint, Compensated, DirtyPage, History, IncompleteTransaction, PlainRecords, RecordType,

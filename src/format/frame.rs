@@ -88,10 +88,16 @@ pub(crate) const fn padded(len: usize) -> usize {
 /// combined with the length, so that a wrong length fails as well.
 #[inline]
 pub(crate) fn checksum(salt: u32, len: u32, covered: &[u8]) -> u32 {
-    let salt = if is(Break::SaltLeftOut) { 0 } else { salt };
-    let mut hasher = crc32fast::Hasher::new_with_initial(salt ^ len);
+    let mut hasher = begin_checksum(salt, len);
     hasher.update(covered);
     hasher.finalize()
+}
+
+/// A [`checksum`] for which the bytes are still to come.
+#[inline]
+pub(crate) fn begin_checksum(salt: u32, len: u32) -> crc32fast::Hasher {
+    let salt = if is(Break::SaltLeftOut) { 0 } else { salt };
+    crc32fast::Hasher::new_with_initial(salt ^ len)
 }
 
 /// The part of a header that the checksum covers.
@@ -174,6 +180,15 @@ impl<'a> Frame<'a> {
             return Err(Damage::Reserved);
         }
         Ok(frame)
+    }
+
+    /// Length and checksum that the header at the start of `bytes` states, if it could be a frame's.
+    #[inline]
+    pub(crate) fn stated(bytes: &[u8]) -> Option<(u32, u32)> {
+        let (header, _) = FrameHeader::ref_from_prefix(bytes).ok()?;
+        let len = header.len.get();
+        let plausible = len as usize >= HEADER_LEN && FrameKind::from_code(header.kind).is_some();
+        plausible.then_some((len, header.crc.get()))
     }
 
     #[inline]

@@ -108,7 +108,8 @@ impl MetaSlots {
         self.0[slot] = Some(value.into());
     }
 
-    fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
+    /// Slots that have a value.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
         self.0.iter().enumerate().filter_map(|(slot, value)| Some((slot, value.as_deref()?)))
     }
 }

@@ -5,6 +5,7 @@ mod background;
 mod close;
 mod durability;
 mod evidence;
+mod inspect;
 mod meta;
 mod named_pins;
 mod open;
@@ -20,15 +21,18 @@ mod stats;
 mod sync;
 mod trim;
 mod truncate;
+mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
 
+pub use inspect::{Inspection, SegmentFile};
 pub use named_pins::{PinState, PinStatus};
 pub use pins::Pin;
 pub use report::RecoveryReport;
 pub use sealed::SealedSegment;
 pub use stats::Stats;
+pub use verify::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
 
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;

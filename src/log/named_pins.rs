@@ -55,19 +55,11 @@ pub(crate) struct NamedPins {
 impl NamedPins {
     /// Reads the pins of the log in `log`.
     pub(crate) fn load(log: Arc<dyn Storage>) -> Result<Self> {
-        let directory = match log.subdirectory(name::PINS, false) {
-            Ok(directory) => Some(directory),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => None,
-            Err(source) => return Err(Error::io("open", &log.path().join(name::PINS), source)),
-        };
-        let mut pins = BTreeMap::new();
+        let (directory, entries) = entries(&*log)?;
         if let Some(directory) = &directory {
-            for name in names(&**directory)? {
-                let pin = read(&**directory, &name)?;
-                pins.insert(name, pin);
-            }
+            remove_all(&**directory, &entries.temporaries)?;
         }
-        Ok(Self { log, directory, pins })
+        Ok(Self { log, directory, pins: entries.pins })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -156,8 +148,36 @@ impl NamedPins {
     }
 }
 
-/// The names of the pins in `directory`. Unfinished files are removed.
-fn names(directory: &dyn Storage) -> Result<Vec<String>> {
+/// What stands in the directory of pins.
+#[derive(Default)]
+struct Entries {
+    pins: BTreeMap<String, NamedPin>,
+    /// Names of unfinished files.
+    temporaries: Vec<String>,
+}
+
+/// The directory of pins of the log in `log`, if there is one, and what stands in it.
+fn entries(log: &dyn Storage) -> Result<(Option<Arc<dyn Storage>>, Entries)> {
+    let directory = match log.subdirectory(name::PINS, false) {
+        Ok(directory) => directory,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => {
+            return Ok((None, Entries::default()));
+        }
+        Err(source) => return Err(Error::io("open", &log.path().join(name::PINS), source)),
+    };
+    let (names, temporaries) = names(&*directory)?;
+    let mut pins = BTreeMap::new();
+    for name in names {
+        // A log that is only looked at may drop one meanwhile.
+        if let Some(pin) = read(&*directory, &name)? {
+            pins.insert(name, pin);
+        }
+    }
+    Ok((Some(directory), Entries { pins, temporaries }))
+}
+
+/// The names of the pins in `directory`, and of files that are not finished.
+fn names(directory: &dyn Storage) -> Result<(Vec<String>, Vec<String>)> {
     let mut names = Vec::new();
     let mut temporaries = Vec::new();
     let mut bad = None;
@@ -170,26 +190,47 @@ fn names(directory: &dyn Storage) -> Result<Vec<String>> {
         }
     });
     listed.map_err(|source| Error::io("list", directory.path(), source))?;
-    if let Some((name, kind)) = bad {
-        let path = directory.path().join(name);
-        return Err(match kind {
-            FileKind::Regular => Error::NotALog { path },
-            found => Error::NotARegularFile { path, found },
-        });
+    match bad {
+        None => Ok((names, temporaries)),
+        Some((name, FileKind::Regular)) => Err(Error::NotALog { path: directory.path().join(name) }),
+        Some((name, found)) => Err(Error::NotARegularFile { path: directory.path().join(name), found }),
     }
-    for name in temporaries {
-        let removed = directory.remove(&name);
-        removed.map_err(|source| Error::io("remove", &directory.path().join(&name), source))?;
-    }
-    Ok(names)
 }
 
-fn read(directory: &dyn Storage, name: &str) -> Result<NamedPin> {
+fn remove_all(directory: &dyn Storage, names: &[String]) -> Result<()> {
+    for name in names {
+        let removed = directory.remove(name);
+        removed.map_err(|source| Error::io("remove", &directory.path().join(name), source))?;
+    }
+    Ok(())
+}
+
+/// The pins of the log in `log`, which has `segments`. Changes nothing.
+pub(super) fn list(log: &Arc<dyn Storage>, segments: &Segments) -> Result<Vec<PinStatus>> {
+    let (_, entries) = entries(&**log)?;
+    Ok(entries.pins.iter().map(|(name, pin)| status(name, pin, segments)).collect())
+}
+
+fn status(name: &str, pin: &NamedPin, segments: &Segments) -> PinStatus {
+    PinStatus {
+        name: name.to_owned(),
+        owner: pin.owner.clone(),
+        lsn: pin.lsn,
+        limit_bytes: pin.limit_bytes,
+        retained_bytes: if is_lost(pin, segments.first_lsn()) { 0 } else { retained_bytes(pin.lsn, segments) },
+        state: state(pin, segments),
+    }
+}
+
+/// `None` if there is no such pin any more.
+fn read(directory: &dyn Storage, name: &str) -> Result<Option<NamedPin>> {
     let path = directory.path().join(name);
     let mut bytes = vec![0; pin::LEN + 1];
-    let read = directory.open(name, Access::Read).and_then(|file| file.read_at(&mut bytes, 0));
-    let len = read.map_err(|source| Error::io("read", &path, source))?;
-    NamedPin::parse(&bytes[..len]).map_err(|damage| Error::corrupt(&path, 0, None, damage))
+    match directory.open(name, Access::Read).and_then(|file| file.read_at(&mut bytes, 0)) {
+        Ok(len) => NamedPin::parse(&bytes[..len]).map(Some).map_err(|damage| Error::corrupt(&path, 0, None, damage)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::io("read", &path, source)),
+    }
 }
 
 fn retained_bytes(lsn: Lsn, segments: &Segments) -> u64 {
@@ -268,14 +309,6 @@ impl Log {
     pub fn pins(&self) -> Vec<PinStatus> {
         let pins = self.shared.pins.lock();
         let segments = self.shared.segments.load();
-        let status = |(name, pin): (&String, &NamedPin)| PinStatus {
-            name: name.clone(),
-            owner: pin.owner.clone(),
-            lsn: pin.lsn,
-            limit_bytes: pin.limit_bytes,
-            retained_bytes: if is_lost(pin, segments.first_lsn()) { 0 } else { retained_bytes(pin.lsn, &segments) },
-            state: state(pin, &segments),
-        };
-        pins.named.pins.iter().map(status).collect()
+        pins.named.pins.iter().map(|(name, pin)| status(name, pin, &segments)).collect()
     }
 }

@@ -4,6 +4,7 @@ mod follower;
 mod place;
 mod reader;
 mod record;
+mod scan;
 mod ship;
 mod snapshot;
 #[cfg(feature = "async")]
@@ -13,6 +14,7 @@ pub(crate) use follower::Source;
 pub use follower::{Follower, Visibility};
 pub use reader::LogReader;
 pub use record::{Record, RecordRef};
+pub use scan::{FrameRole, Piece, ScannedFrame, SegmentScan};
 pub use ship::Frames;
 pub(crate) use snapshot::get_ref;
 pub use snapshot::{Iter, Snapshot};

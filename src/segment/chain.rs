@@ -106,7 +106,8 @@ impl Chain {
 }
 
 impl Found {
-    fn link(&self) -> Option<&LinkFrame> {
+    /// Its link, if it has a good one.
+    pub(crate) fn link(&self) -> Option<&LinkFrame> {
         match &self.first {
             FirstFrame::Link(frame) => Some(frame),
             FirstFrame::Nothing | FirstFrame::Damaged(_) => None,

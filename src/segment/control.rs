@@ -77,6 +77,46 @@ impl Channel {
     }
 }
 
+/// What the page says at one moment, from a copy of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ControlState {
+    pub(crate) log_id: u128,
+    /// As the writer has left it: it may be dead.
+    pub(crate) writer_pid: Option<u32>,
+    pub(crate) durable_position: Position,
+    pub(crate) durable_lsn: Lsn,
+    /// 0 if the page does not say so.
+    pub(crate) active_segment: u64,
+    pub(crate) oldest_segment: Option<u64>,
+    pub(crate) poisoned: bool,
+}
+
+impl ControlState {
+    /// `None` if there is no page, or one that is being set up.
+    pub(crate) fn read(storage: &dyn Storage) -> Option<Self> {
+        let mut bytes = [0; LEN as usize];
+        let file = storage.open(name::CONTROL, Access::Read).ok()?;
+        if file.read_at(&mut bytes, 0).ok()? != bytes.len() {
+            return None;
+        }
+        let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let word = |word: Word| words[word as usize];
+        let log_id = log_id(|index| words[index]);
+        let said = Said { log_id, word: |index| words[index] };
+        let watermark = said.watermark();
+        (word(Word::Magic) == MAGIC).then(|| Self {
+            log_id,
+            writer_pid: u32::try_from(word(Word::WriterPid)).ok().filter(|&pid| pid != 0),
+            // Positions are bounded where they are looked up.
+            durable_position: watermark.map_or(Position::ZERO, |watermark| watermark.position),
+            durable_lsn: watermark.map_or(Lsn::ZERO, |watermark| watermark.lsn),
+            active_segment: said.segment_number(Word::ActiveSegment).unwrap_or(0),
+            oldest_segment: said.segment_number(Word::OldestSegment),
+            poisoned: word(Word::Poisoned) != 0,
+        })
+    }
+}
+
 /// The mapped page.
 #[derive(Debug)]
 pub(crate) struct ControlPage {
@@ -95,6 +135,51 @@ struct Watermark {
     lsn: Lsn,
 }
 
+/// What the words of a page say of the log `log_id`, as far as their checksums bear it out.
+struct Said<F> {
+    log_id: u128,
+    word: F,
+}
+
+impl<F: Fn(usize) -> u64> Said<F> {
+    fn watermark(&self) -> Option<Watermark> {
+        (0..LOOKS_MAX).find_map(|_| {
+            let found = [Word::DurableEven, Word::DurableOdd].map(|place| self.watermark_at(place as usize));
+            found.into_iter().flatten().max_by_key(|watermark| watermark.number)
+        })
+    }
+
+    /// The watermark at `place`, if it is whole.
+    fn watermark_at(&self, place: usize) -> Option<Watermark> {
+        let words = [place, place + 1, place + 2].map(&self.word);
+        let [number, position, lsn] = words;
+        let is_whole = (self.word)(place + words.len()) == u64::from(checksum(self.log_id, &words));
+        is_whole.then_some(Watermark { number, position: Position(position), lsn: Lsn(lsn) })
+    }
+
+    fn segment_number(&self, word: Word) -> Option<u64> {
+        let word = (self.word)(word as usize);
+        let number = word & u64::from(u32::MAX);
+        (word == signed(self.log_id, number)).then_some(number)
+    }
+}
+
+fn log_id(word: impl Fn(usize) -> u64) -> u128 {
+    u128::from(word(Word::LogIdHigh as usize)) << 64 | u128::from(word(Word::LogIdLow as usize))
+}
+
+fn checksum(log_id: u128, words: &[u64]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&log_id.to_le_bytes());
+    words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
+    hasher.finalize()
+}
+
+/// `number`, which is that of a segment and so has 32 bits, with its checksum.
+fn signed(log_id: u128, number: u64) -> u64 {
+    number | u64::from(checksum(log_id, &[number])) << 32
+}
+
 impl ControlPage {
     /// The writer's page of the log `log_id`, in the file that followers may have mapped already.
     pub(crate) fn create(storage: &dyn Storage, log_id: u128, oldest: u64) -> Result<Self> {
@@ -111,7 +196,7 @@ impl ControlPage {
         page.set(Word::WriterPid, u64::from(std::process::id()));
         page.set(Word::Epoch, storage.random());
         page.set(Word::Poisoned, 0);
-        page.set(Word::OldestSegment, page.signed(oldest));
+        page.set(Word::OldestSegment, signed(log_id, oldest));
         Ok(page)
     }
 
@@ -150,55 +235,32 @@ impl ControlPage {
 
     /// The log that the page says it is of.
     fn found_log_id(&self) -> u128 {
-        u128::from(self.get(Word::LogIdHigh)) << 64 | u128::from(self.get(Word::LogIdLow))
+        log_id(|index| self.words.load(index))
     }
 
     /// Called by one thread at a time.
     pub(crate) fn set_durable(&self, lsn: Lsn, position: Position) {
-        let number = self.watermark().map_or(0, |watermark| watermark.number).wrapping_add(1);
+        let number = self.said().watermark().map_or(0, |watermark| watermark.number).wrapping_add(1);
         let place = if number.is_multiple_of(2) { Word::DurableEven } else { Word::DurableOdd } as usize;
         let words = [number, position.0, lsn.0];
         for (index, word) in (place..).zip(words) {
             self.words.store(index, word);
         }
-        self.words.store(place + words.len(), u64::from(self.checksum(&words)));
+        self.words.store(place + words.len(), u64::from(checksum(self.log_id, &words)));
     }
 
     /// The last record that the writer has called durable, and the position up to which it has; nothing if the page does
     /// not say so.
     pub(crate) fn durable(&self) -> (Lsn, Position) {
-        self.watermark().map_or((Lsn::ZERO, Position::ZERO), |Watermark { lsn, position, .. }| (lsn, position))
+        self.said().watermark().map_or((Lsn::ZERO, Position::ZERO), |Watermark { lsn, position, .. }| (lsn, position))
     }
 
-    fn watermark(&self) -> Option<Watermark> {
-        (0..LOOKS_MAX).find_map(|_| {
-            let found = [Word::DurableEven, Word::DurableOdd].map(|place| self.watermark_at(place as usize));
-            found.into_iter().flatten().max_by_key(|watermark| watermark.number)
-        })
-    }
-
-    /// The watermark at `place`, if it is whole.
-    fn watermark_at(&self, place: usize) -> Option<Watermark> {
-        let words = [place, place + 1, place + 2].map(|index| self.words.load(index));
-        let [number, position, lsn] = words;
-        let is_whole = self.words.load(place + words.len()) == u64::from(self.checksum(&words));
-        is_whole.then_some(Watermark { number, position: Position(position), lsn: Lsn(lsn) })
-    }
-
-    fn checksum(&self, words: &[u64]) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&self.log_id.to_le_bytes());
-        words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
-        hasher.finalize()
-    }
-
-    /// `number`, which is that of a segment and so has 32 bits, with its checksum.
-    fn signed(&self, number: u64) -> u64 {
-        number | u64::from(self.checksum(&[number])) << 32
+    fn said(&self) -> Said<impl Fn(usize) -> u64> {
+        Said { log_id: self.log_id, word: |index| self.words.load(index) }
     }
 
     pub(crate) fn set_active_segment(&self, number: u64) {
-        self.set(Word::ActiveSegment, self.signed(number));
+        self.set(Word::ActiveSegment, signed(self.log_id, number));
     }
 
     /// What changes when the list of segments may have changed: the writer's run, the oldest segment, and the one that
@@ -209,23 +271,17 @@ impl ControlPage {
 
     /// The number of the segment that takes, or took, appends; `None` if the page does not say so.
     pub(crate) fn active_segment(&self) -> Option<u64> {
-        self.segment_number(Word::ActiveSegment)
+        self.said().segment_number(Word::ActiveSegment)
     }
 
     /// The number of the oldest segment retained; `None` if the page does not say so.
     pub(crate) fn oldest_segment(&self) -> Option<u64> {
-        self.segment_number(Word::OldestSegment)
-    }
-
-    fn segment_number(&self, word: Word) -> Option<u64> {
-        let word = self.get(word);
-        let number = word & u64::from(u32::MAX);
-        (word == self.signed(number)).then_some(number)
+        self.said().segment_number(Word::OldestSegment)
     }
 
     /// Durable on return.
     pub(crate) fn retain_from(&self, number: u64) -> io::Result<()> {
-        self.set(Word::OldestSegment, self.signed(number));
+        self.set(Word::OldestSegment, signed(self.log_id, number));
         self.file.sync_mapping(self.words.mapping(), 0..LEN as usize)
     }
 

@@ -172,7 +172,7 @@ pub(crate) fn inspect_all(storage: &dyn Storage, numbers: &[u64]) -> Result<Vec<
 }
 
 /// The identity that most segments have (Boyer and Moore's majority vote), so that the error names the odd one.
-fn common_log_id(found: &[Found]) -> u128 {
+pub(crate) fn common_log_id(found: &[Found]) -> u128 {
     let mut candidate = (0, 0_usize);
     for segment in found {
         candidate = match candidate {

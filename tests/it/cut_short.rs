@@ -55,6 +55,7 @@ fn check_zeros(bench: &Bench<'_>, number: u64, range: std::ops::Range<usize>) {
     let change = Change { segment: number, bytes: vec![0; range.len()], range };
     bench.check_log(&change);
     bench.check_reader(&change);
+    bench.check_inspection(&change);
 }
 
 #[test]

@@ -18,13 +18,16 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use mapwal::{Corruption, Error, Log, Lsn, Result, Snapshot};
+use mapwal::{
+    Corruption, Error, Inspection, Log, Lsn, ProvenDamage, Result, SegmentState, Snapshot, VerifyOptions, VerifyReport,
+    Witness,
+};
 use tempfile::TempDir;
 
 use super::files;
 use super::stored::{self, StoredFrame};
 use super::{append, payload, read_only, small, try_open};
-use crate::format::spec::CLOSE;
+use crate::format::spec::{CLOSE, DATA};
 use crate::scratch::{open_small, scratch};
 
 /// A log as it stands on disk, and what is known of it.
@@ -230,6 +233,60 @@ impl<'s> Bench<'s> {
         };
         self.check(change, &expected, records, error.as_ref());
         assert_eq!(self.undo(change), Vec::<String>::new(), "{change:?}: a reader changes nothing");
+    }
+
+    /// Inspects the changed log, and checks the report by the rule: by that of the log, except that the page of watermarks
+    /// is a witness as well.
+    pub(crate) fn check_inspection(&self, change: &Change) {
+        self.write(change.segment, change.range.start, &change.bytes);
+        let report = Inspection::open(self.dir.path()).map(|inspection| {
+            inspection.verify(VerifyOptions::default(), &mut |_| {}).expect("the files are readable")
+        });
+        let expected = match (self.specimen.expect(change), self.specimen.first_broken(change)) {
+            (Expected::Records(_), Some(first)) if first.position() < self.specimen.durable => Expected::Damage(first),
+            (expected, _) => expected,
+        };
+        match report {
+            Err(error) => self.check(change, &expected, 0, Some(&error)),
+            Ok(report) => self.check_report(change, &expected, &report),
+        }
+        assert_eq!(self.undo(change), Vec::<String>::new(), "{change:?}: an inspection changes nothing");
+    }
+
+    fn check_report(&self, change: &Change, expected: &Expected<'_>, report: &VerifyReport) {
+        let states: Vec<SegmentState> = report.segments.iter().map(|segment| segment.state).collect();
+        let Some(ProvenDamage { corruption, witness, .. }) = report.damage.first() else {
+            assert!(!states.contains(&SegmentState::Damaged), "{change:?}: {report:?}");
+            self.check(change, expected, report.records(), None);
+            let beyond = |frame: &&StoredFrame| frame.lsn > report.records() && frame.kind == DATA;
+            let lost = self.specimen.frames.iter().any(|frame| beyond(&frame));
+            assert!(!lost || report.torn_bytes() > 0 || self.lost_all(change), "{change:?}: {report:?}");
+            return;
+        };
+        assert!(states.contains(&SegmentState::Damaged), "{change:?}: {report:?}");
+        let error = Error::from(corruption.clone());
+        match (expected, witness) {
+            (Expected::Damage(frame), Witness::Frame(_)) => {
+                self.check_evidence(frame, corruption);
+                self.check(change, expected, frame.lsn - 1, Some(&error));
+            }
+            (Expected::Damage(frame), Witness::ControlPage(durable)) => {
+                assert!(durable.0 >= frame.lsn - 1 && frame.position() < self.specimen.durable, "{change:?}");
+                self.check(change, expected, frame.lsn - 1, Some(&error));
+            }
+            (Expected::Refused, Witness::Structure) => self.check(change, expected, 0, Some(&error)),
+            other => panic!("{change:?}: {other:?}: {report:?}"),
+        }
+    }
+
+    /// Whether the change leaves nothing but zeros from the first frame that it breaks on.
+    fn lost_all(&self, change: &Change) -> bool {
+        let first = self.specimen.first_broken(change).expect("records are lost");
+        let behind = self.specimen.frames.iter().filter(|frame| frame.position() >= first.position());
+        let is_zeroed = |frame: &StoredFrame| {
+            frame.segment == change.segment && change.range.contains(&frame.offset) && change.range.end >= frame.end
+        };
+        change.bytes.iter().all(|&byte| byte == 0) && behind.into_iter().all(is_zeroed)
     }
 
     fn check(&self, change: &Change, expected: &Expected<'_>, records: u64, error: Option<&Error>) {

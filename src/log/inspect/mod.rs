@@ -1,0 +1,176 @@
+//! A look at the files of a log that changes nothing and takes no lock.
+
+mod ties;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::named_pins::{self, PinStatus};
+use crate::error::{Corruption, Damage, Error, Result};
+use crate::format::name;
+use crate::lsn::Lsn;
+use crate::segment::control::ControlState;
+use crate::segment::directory::{self, Found};
+use crate::segment::{Segment, SegmentList};
+use crate::storage::{Disk, Storage};
+pub(super) use ties::Tie;
+use ties::Ties;
+
+/// The files of a log, from what their first bytes say. Nothing is changed, no lock is taken, and nothing is mapped: a log
+/// that is being written is not disturbed, and one that is damaged can be looked at.
+///
+/// [`LogReader`](crate::LogReader) reads records; this tells what state the files are in.
+#[derive(Debug)]
+pub struct Inspection {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) log_id: u128,
+    pub(super) files: Vec<SegmentFile>,
+    /// Which segments count.
+    pub(super) ties: Ties,
+    pub(super) control: Option<ControlState>,
+    /// What is wrong with headers.
+    pub(super) faults: Vec<Corruption>,
+}
+
+/// A file that has a segment's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentFile {
+    /// The number in its name.
+    pub number: u64,
+    /// Its path.
+    pub path: PathBuf,
+    /// Its length in bytes; 0 if its header is damaged.
+    pub file_len_bytes: u64,
+    /// The number of its first record, or of the next one if there is none; `None` if it has not been begun, or is damaged.
+    pub first_lsn: Option<Lsn>,
+    /// Whether its records count. Not those of spares, nor of what a crash, a truncation or a trim has left behind.
+    pub counts: bool,
+}
+
+impl Inspection {
+    /// Looks at the log in directory `path`.
+    ///
+    /// # Errors
+    /// [`Error::NoLog`], [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Version`], [`Error::Io`]. Damage is none:
+    /// it is reported by [`Self::verify`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let disk = Disk::open(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::NoLog { path: path.to_owned() },
+            _ => Error::io("open", path, source),
+        })?;
+        let storage: Arc<dyn Storage> = Arc::new(disk);
+        let inspection = Self::look(&storage)?;
+        if inspection.faults.is_empty() && inspection.ties.faults.is_empty() {
+            return Ok(inspection);
+        }
+        // Read while files got their names or lost them, a directory may lack one that was there before another that it has.
+        Self::look(&storage)
+    }
+
+    fn look(storage: &Arc<dyn Storage>) -> Result<Self> {
+        // What is durable before the directory is read is found there.
+        let before = ControlState::read(&**storage);
+        let listing = directory::list(&**storage)?;
+        if listing.segments.is_empty() {
+            return Err(Error::NoLog { path: storage.path().to_owned() });
+        }
+        let (found, faults) = sound_headers(&**storage, &listing.segments)?;
+        let log_id = found.first().map_or(0, |segment| segment.log_id);
+        // A trim says so before it removes the files.
+        let after = ControlState::read(&**storage).filter(|control| control.log_id == log_id);
+        let control = before.filter(|control| control.log_id == log_id).map(|before| ControlState {
+            oldest_segment: after.map_or(before.oldest_segment, |after| after.oldest_segment),
+            ..before
+        });
+        let ties = ties::sort_out(&listing.segments, &found, storage.path(), control);
+        let files = listing.segments.iter().map(|&number| segment_file(&**storage, number, &found, &ties)).collect();
+        Ok(Self { storage: Arc::clone(storage), log_id, files, ties, control, faults })
+    }
+
+    /// The identity of the log, the same in all its segments.
+    #[must_use]
+    pub fn log_id(&self) -> u128 {
+        self.log_id
+    }
+
+    /// Every file with a segment's name, by number.
+    #[must_use]
+    pub fn segments(&self) -> &[SegmentFile] {
+        &self.files
+    }
+
+    /// The process that has the log open for writing, by what it says itself: one that crashed is named still. `None` after
+    /// a clean shutdown, and in a copy that came without the log's control page.
+    #[must_use]
+    pub fn writer_pid(&self) -> Option<u32> {
+        self.control.and_then(|control| control.writer_pid)
+    }
+
+    /// Whether the last writer had a failed sync.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.control.is_some_and(|control| control.poisoned)
+    }
+
+    /// The last record that the writer has called durable, as far as the log's control page tells.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Option<Lsn> {
+        self.control.map(|control| control.durable_lsn)
+    }
+
+    /// The disk space that the segments take, in bytes, spares and leftovers included: all are preallocated.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.file_len_bytes).sum()
+    }
+
+    /// The named pins, by name.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when one is damaged; [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Io`].
+    pub fn pins(&self) -> Result<Vec<PinStatus>> {
+        let follow = |info| Arc::new(Segment::followed(info, Arc::clone(&self.storage), Arc::default()));
+        let segments =
+            SegmentList::new(self.ties.counting.iter().filter_map(|tie| tie.info).map(follow).collect()).load();
+        named_pins::list(&self.storage, &segments)
+    }
+}
+
+/// What of `numbers` has a sound header and belongs to one log; what is wrong with the others.
+fn sound_headers(storage: &dyn Storage, numbers: &[u64]) -> Result<(Vec<Found>, Vec<Corruption>)> {
+    let (mut found, mut faults) = (Vec::new(), Vec::new());
+    for &number in numbers {
+        match directory::inspect(storage, number) {
+            Ok(segment) => found.extend(segment),
+            Err(Error::Corrupt(corruption)) => faults.push(*corruption),
+            Err(error) => return Err(error),
+        }
+    }
+    let log_id = directory::common_log_id(&found);
+    found.retain(|segment| {
+        let is_own = segment.log_id == log_id;
+        if !is_own {
+            let damage = Damage::ForeignSegment { expected: log_id, found: segment.log_id };
+            faults.push(fault(&storage.path().join(name::segment(segment.number)), damage));
+        }
+        is_own
+    });
+    Ok((found, faults))
+}
+
+fn segment_file(storage: &dyn Storage, number: u64, found: &[Found], ties: &Ties) -> SegmentFile {
+    let segment = found.iter().find(|segment| segment.number == number);
+    SegmentFile {
+        number,
+        path: storage.path().join(name::segment(number)),
+        file_len_bytes: segment.map_or(0, |segment| segment.size),
+        first_lsn: segment.and_then(Found::link).map(|link| link.base_lsn),
+        counts: ties.counting.iter().any(|tie| tie.number == number),
+    }
+}
+
+fn fault(path: &Path, damage: Damage) -> Corruption {
+    Corruption { path: path.to_owned(), offset: 0, lsn: None, damage, evidence: None }
+}

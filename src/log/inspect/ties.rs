@@ -1,0 +1,145 @@
+//! Which segments count, as far as sound links tell, in a log that may be damaged anywhere.
+//!
+//! Recovery follows the links back from the newest segment, and takes an unsound one for the end of the log until the
+//! evidence says otherwise. Here all are walked in any case, so an unsound one ends nothing: a segment counts if a link
+//! behind it names it, whatever is wrong with it itself.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::error::{Corruption, Damage};
+use crate::format::link::SegmentEnd;
+use crate::format::{name, segment_header};
+use crate::segment::SegmentInfo;
+use crate::segment::control::ControlState;
+use crate::segment::directory::Found;
+
+/// A segment that counts.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Tie {
+    pub(in super::super) number: u64,
+    /// `None` if header or link are unsound.
+    pub(in super::super) info: Option<SegmentInfo>,
+    /// Where its successor says that it ends; `None` for the newest.
+    pub(in super::super) end: Option<SegmentEnd>,
+    /// Whether its header is sound, so that its frames can be checked.
+    pub(in super::super) is_readable: bool,
+}
+
+/// The segments of a log, sorted out.
+#[derive(Debug, Default)]
+pub(in super::super) struct Ties {
+    /// Those that count, oldest first.
+    pub(in super::super) counting: Vec<Tie>,
+    /// Those below the newest that do not.
+    pub(in super::super) superseded: Vec<u64>,
+    /// What is wrong with the ties between them.
+    pub(in super::super) faults: Vec<Corruption>,
+}
+
+/// What a link says of the segment before.
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    /// The link is unsound, or there is none yet.
+    Unknown,
+    /// There is none before.
+    Nothing,
+    Segment {
+        number: u64,
+        end: SegmentEnd,
+        referrer: u64,
+    },
+}
+
+/// `numbers` are all that have files, ascending; `found` are those of them whose headers are sound.
+pub(super) fn sort_out(numbers: &[u64], found: &[Found], directory: &Path, control: Option<ControlState>) -> Ties {
+    let by_number: BTreeMap<u64, &Found> = found.iter().map(|segment| (segment.number, segment)).collect();
+    let tip = found.iter().rev().find(|segment| segment.is_linked());
+    let tip_number = tip.map_or(0, |tip| tip.number);
+    let known_oldest = control.and_then(|control| control.oldest_segment);
+    let bound = tip.and_then(|tip| tip.link()).map_or(0, |link| link.link.oldest).max(known_oldest.unwrap_or(0));
+    let mut ties = Ties::default();
+    let mut named = Named::Unknown;
+    for &number in numbers.iter().rev().skip_while(|&&number| number > tip_number) {
+        let end = match named {
+            Named::Unknown => None,
+            Named::Segment { number: wanted, end, .. } if wanted == number => Some(end),
+            Named::Segment { number: wanted, referrer, .. } if wanted > number && number >= bound => {
+                ties.faults.push(missing(directory, wanted, referrer));
+                None
+            }
+            // Replaced, or what a trim could not remove.
+            Named::Nothing | Named::Segment { .. } => {
+                ties.superseded.push(number);
+                continue;
+            }
+        };
+        let segment = by_number.get(&number).copied();
+        named = segment.map_or(Named::Unknown, |segment| named_by(segment, &by_number, directory, &mut ties.faults));
+        ties.counting.push(Tie { number, info: segment.and_then(info), end, is_readable: segment.is_some() });
+    }
+    if let Named::Segment { number, referrer, .. } = named
+        && known_oldest.is_some()
+        && number >= bound
+        && !numbers.contains(&number)
+    {
+        ties.faults.push(missing(directory, number, referrer));
+    }
+    ties.counting.reverse();
+    ties.superseded.reverse();
+    ties.faults.extend(control.and_then(|control| lost_end(control, tip_number, numbers, &by_number, directory)));
+    ties
+}
+
+fn info(segment: &Found) -> Option<SegmentInfo> {
+    let base_lsn = segment.link()?.base_lsn;
+    Some(SegmentInfo { number: segment.number, size: segment.size, salt: segment.salt, base_lsn })
+}
+
+fn named_by(
+    segment: &Found,
+    by_number: &BTreeMap<u64, &Found>,
+    directory: &Path,
+    faults: &mut Vec<Corruption>,
+) -> Named {
+    let Some(frame) = segment.link() else { return Named::Unknown };
+    let Some(previous) = frame.link.previous else { return Named::Nothing };
+    let before = by_number.get(&previous.number);
+    let in_range = previous.end > segment_header::LEN as u64 && before.is_none_or(|before| previous.end <= before.size);
+    let in_order = before.and_then(|before| before.link()).is_none_or(|link| link.base_lsn <= frame.base_lsn);
+    if previous.number >= segment.number || !in_range || !in_order {
+        let path = directory.join(name::segment(segment.number));
+        let (offset, lsn) = (segment_header::LEN as u64, Some(frame.base_lsn));
+        faults.push(Corruption { path, offset, lsn, damage: Damage::FrameContents, evidence: None });
+        return Named::Unknown;
+    }
+    let end = SegmentEnd { offset: previous.end, next_lsn: frame.base_lsn, crc: previous.crc };
+    Named::Segment { number: previous.number, end, referrer: segment.number }
+}
+
+/// What is wrong if the log ends in front of the segment up to which it was durable.
+fn lost_end(
+    control: ControlState,
+    tip: u64,
+    numbers: &[u64],
+    by_number: &BTreeMap<u64, &Found>,
+    directory: &Path,
+) -> Option<Corruption> {
+    let durable = control.durable_position;
+    // The end of the largest segment counts as the start of the next one, which may not be there yet.
+    if durable.offset() == 0 || durable.segment() <= tip {
+        return None;
+    }
+    let Some(&number) = numbers.iter().find(|&&number| number > tip && number <= durable.segment()) else {
+        return Some(missing(directory, durable.segment(), tip));
+    };
+    // What is wrong with a header is known.
+    let damage = by_number.get(&number)?.damage();
+    let path = directory.join(name::segment(number));
+    Some(Corruption { path, offset: segment_header::LEN as u64, lsn: None, damage, evidence: None })
+}
+
+fn missing(directory: &Path, number: u64, referrer: u64) -> Corruption {
+    let path = directory.join(name::segment(number));
+    Corruption { path, offset: 0, lsn: None, damage: Damage::MissingSegment { referrer }, evidence: None }
+}

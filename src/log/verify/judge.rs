@@ -1,0 +1,175 @@
+//! What the places that do not pass their checks mean.
+
+use std::path::PathBuf;
+
+use super::super::inspect::Inspection;
+use super::walk::{Gap, Walked, Walker};
+use super::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+use crate::error::{Corruption, Damage, Result};
+use crate::format::position::Position;
+use crate::format::{name, segment_header};
+use crate::lsn::Lsn;
+
+/// `counting` are the segments that count, oldest first; `others` those that do not.
+pub(super) fn judge<'i>(
+    inspection: &'i Inspection,
+    options: VerifyOptions,
+    walker: &'i Walker<'_>,
+    mut counting: Vec<Walked>,
+    mut others: Vec<Walked>,
+) -> Result<VerifyReport> {
+    let mut judge = Judge { inspection, walker, is_live: options.live, damage: Vec::new() };
+    judge.structure(&inspection.faults);
+    let mut is_cut = false;
+    for walked in &mut counting {
+        is_cut = judge.segment(walked, is_cut)?;
+    }
+    let tip_is_damaged = counting.last().is_some_and(|tip| tip.report.state == SegmentState::Damaged);
+    if !is_cut && !tip_is_damaged {
+        judge.end(counting.last_mut(), &mut others);
+    }
+    for left_over in others.iter_mut().filter(|other| other.report.state != SegmentState::Damaged) {
+        left_over.report.counts_nothing();
+    }
+    judge.structure(&inspection.ties.faults);
+    let closed = !is_cut && judge.damage.is_empty() && counting.last().is_some_and(|tip| tip.is_closed);
+    let mut segments: Vec<SegmentReport> = counting.into_iter().chain(others).map(|walked| walked.report).collect();
+    segments.sort_by_key(|segment| segment.number);
+    Ok(VerifyReport { segments, damage: judge.damage, closed })
+}
+
+struct Judge<'i, 'w> {
+    inspection: &'i Inspection,
+    walker: &'i Walker<'w>,
+    is_live: bool,
+    damage: Vec<ProvenDamage>,
+}
+
+impl Judge<'_, '_> {
+    /// Takes account of damage to headers, or to the ties between segments, unless more is known of it.
+    fn structure(&mut self, faults: &[Corruption]) {
+        for fault in faults {
+            let is_place = |damage: &ProvenDamage| {
+                (&damage.corruption.path, damage.corruption.offset) == (&fault.path, fault.offset)
+            };
+            if !self.damage.iter().any(is_place) {
+                self.damage.push(proven(fault.clone(), Witness::Structure));
+            }
+        }
+    }
+
+    /// Judges a segment that counts, unless the log has been cut in front of it. Returns whether it is cut behind it.
+    fn segment(&mut self, walked: &mut Walked, is_cut: bool) -> Result<bool> {
+        if is_cut {
+            let report = &mut walked.report;
+            report.state = SegmentState::Torn;
+            report.torn_bytes = self.walker.nonzero_bytes(report.number, segment_header::LEN as u64)?;
+            report.counts_nothing();
+            return Ok(true);
+        }
+        let gave_up = walked.gave_up;
+        for gap in std::mem::take(&mut walked.gaps) {
+            let report = &mut walked.report;
+            let witness = self.witness(Position::new(report.number, gap.start));
+            let sure = witness.or_else(|| (gap.damage == Damage::DeviceMismatch).then_some(Witness::Structure));
+            match sure.or(gave_up.then_some(Witness::Undecided)) {
+                Some(witness) => {
+                    report.state = SegmentState::Damaged;
+                    let found = corruption(report.path.clone(), gap.start, gap.lsn, gap.damage);
+                    self.damage.push(proven(found, witness));
+                }
+                // All behind is younger, so nothing says of that either that it was durable.
+                None => return self.cut(report, &gap),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Nothing from `gap` on counts.
+    fn cut(&self, report: &mut SegmentReport, gap: &Gap) -> Result<bool> {
+        (report.records, report.len_bytes) = (gap.records, gap.start);
+        report.next_lsn = gap.lsn.or(report.next_lsn);
+        if self.is_live {
+            // It is being written.
+            report.state = if report.state == SegmentState::Damaged { report.state } else { SegmentState::Active };
+            return Ok(false);
+        }
+        report.torn_bytes = self.walker.nonzero_bytes(report.number, gap.start)?;
+        if report.state != SegmentState::Damaged {
+            report.state = SegmentState::Torn;
+        }
+        Ok(true)
+    }
+
+    /// Finds out whether something that was durable is missing behind the last frame.
+    fn end(&mut self, tip: Option<&mut Walked>, others: &mut [Walked]) {
+        let lsn = tip.as_ref().and_then(|tip| tip.report.next_lsn);
+        let sealed_into = tip.as_ref().and_then(|tip| tip.sealed_into);
+        let superseded = &self.inspection.ties.superseded;
+        let mut successors = others.iter_mut().filter(|other| !superseded.contains(&other.report.number));
+        let next = successors.find(|other| tip.is_none() || Some(other.report.number) == sealed_into);
+        let position = match (&tip, &next) {
+            (Some(tip), _) => Position::new(tip.report.number, tip.report.len_bytes),
+            (None, Some(first)) => Position::new(first.report.number, segment_header::LEN as u64),
+            (None, None) => return,
+        };
+        let Some(witness) = self.witness(position) else { return self.sealed_into_nothing(tip.as_deref(), lsn) };
+        let corruption = match (next, tip) {
+            // The segment is whole, and what it leads to is not.
+            (Some(next), _) => {
+                next.report.state = SegmentState::Damaged;
+                next.report.torn_bytes = 0;
+                let damage = next.gaps.first().map_or(Damage::MissingFrame, |gap| gap.damage.clone());
+                corruption(next.report.path.clone(), segment_header::LEN as u64, lsn, damage)
+            }
+            (None, Some(tip)) => {
+                tip.report.state = SegmentState::Damaged;
+                corruption(tip.report.path.clone(), tip.report.len_bytes, lsn, Damage::MissingFrame)
+            }
+            (None, None) => return,
+        };
+        // A damaged header is known.
+        if !self.damage.iter().any(|damage| damage.corruption.path == corruption.path) {
+            self.damage.push(proven(corruption, witness));
+        }
+    }
+
+    /// Damage if the newest segment ends with a seal, and the one that it names had been begun and is not there.
+    fn sealed_into_nothing(&mut self, tip: Option<&Walked>, lsn: Option<Lsn>) {
+        let active = self.inspection.control.map_or(0, |control| control.active_segment);
+        let is_there = |number| self.inspection.files.iter().any(|file| file.number == number);
+        let Some((tip, named)) = tip.and_then(|tip| Some((tip, tip.sealed_into?))) else { return };
+        if named <= active && !is_there(named) {
+            let path = self.inspection.storage.path().join(name::segment(named));
+            let damage = Damage::MissingSegment { referrer: tip.report.number };
+            self.damage.push(proven(corruption(path, 0, lsn, damage), Witness::Structure));
+        }
+    }
+
+    /// What shows that the log was durable beyond `position`.
+    fn witness(&self, position: Position) -> Option<Witness> {
+        let claim = &self.walker.claim;
+        if let Some(evidence) = claim.evidence.clone().filter(|_| claim.durable > position) {
+            return Some(Witness::Frame(evidence));
+        }
+        let control = self.inspection.control.filter(|control| control.durable_position > position);
+        control.map(|control| Witness::ControlPage(control.durable_lsn))
+    }
+}
+
+impl SegmentReport {
+    fn counts_nothing(&mut self) {
+        (self.records, self.len_bytes, self.next_lsn) = (0, 0, self.first_lsn);
+    }
+}
+
+fn corruption(path: PathBuf, offset: u64, lsn: Option<Lsn>, damage: Damage) -> Corruption {
+    Corruption { path, offset, lsn, damage, evidence: None }
+}
+
+fn proven(mut corruption: Corruption, witness: Witness) -> ProvenDamage {
+    if let Witness::Frame(evidence) = &witness {
+        corruption.evidence = Some(evidence.clone());
+    }
+    ProvenDamage { corruption, witness }
+}

@@ -1,0 +1,114 @@
+//! A frame found by a scan.
+
+use std::fmt;
+
+use crate::error::Damage;
+use crate::format::frame::{Frame, FrameKind};
+use crate::format::link::{self, Link};
+use crate::format::segment_header;
+use crate::lsn::Lsn;
+use crate::read::Record;
+
+/// What a frame is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameRole {
+    /// A record.
+    Record,
+    /// A record given up while it was written: a number without a record.
+    Void,
+    /// Metadata slots, or one of the log's notes on itself.
+    Note,
+}
+
+/// A frame that passes its checks.
+#[derive(Clone, Copy)]
+pub struct ScannedFrame<'a> {
+    frame: Frame<'a>,
+    offset: u64,
+}
+
+impl<'a> ScannedFrame<'a> {
+    pub(super) fn new(frame: Frame<'a>, offset: u64) -> Self {
+        Self { frame, offset }
+    }
+
+    /// Where it stands: a byte offset in the file.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn role(&self) -> FrameRole {
+        match self.frame.kind() {
+            FrameKind::Data => FrameRole::Record,
+            FrameKind::Void => FrameRole::Void,
+            _ => FrameRole::Note,
+        }
+    }
+
+    /// Its number; in a frame that is no record, the next record's.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.frame.lsn()
+    }
+
+    /// Its length with header and padding, in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        self.frame.padded_len() as u64
+    }
+
+    /// The record; `None` if it is none.
+    #[must_use]
+    pub fn record(&self) -> Option<Record<'a>> {
+        (self.role() == FrameRole::Record).then(|| Record::new(self.frame))
+    }
+
+    /// The metadata slots that it sets, with their values.
+    #[must_use]
+    pub fn meta(&self) -> Vec<(usize, Vec<u8>)> {
+        let payload = self.frame.payload();
+        match self.frame.kind() {
+            FrameKind::Meta => link::parse_meta(payload).map(|(slot, value)| vec![(slot, value.to_vec())]).ok(),
+            FrameKind::Link => Link::parse(payload)
+                .map(|link| link.meta.iter().map(|(slot, value)| (slot, value.to_vec())).collect())
+                .ok(),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+
+    pub(crate) fn frame(&self) -> &Frame<'a> {
+        &self.frame
+    }
+
+    pub(crate) fn kind(&self) -> FrameKind {
+        self.frame.kind()
+    }
+
+    /// The segment that a seal says comes next.
+    pub(crate) fn sealed_into(&self) -> Option<u64> {
+        (self.kind() == FrameKind::Seal).then(|| link::parse_number(self.frame.payload()).ok()).flatten()
+    }
+}
+
+impl fmt::Debug for ScannedFrame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("ScannedFrame");
+        out.field("offset", &self.offset).field("kind", &self.kind()).field("lsn", &self.lsn()).finish()
+    }
+}
+
+/// Whether the payload has the form that the kind asks for, and the kind may stand at `offset`.
+pub(super) fn check_contents(frame: &Frame<'_>, offset: u64) -> Result<(), Damage> {
+    match frame.kind() {
+        FrameKind::Link if offset == segment_header::LEN as u64 => Link::parse(frame.payload()).map(drop),
+        FrameKind::Link => Err(Damage::FrameKind(FrameKind::Link as u8)),
+        FrameKind::Meta => link::parse_meta(frame.payload()).map(drop),
+        FrameKind::Seal => link::parse_number(frame.payload()).map(drop),
+        FrameKind::Data | FrameKind::Void | FrameKind::Truncate | FrameKind::Close => Ok(()),
+    }
+}

@@ -1,0 +1,337 @@
+//! Reading the file of one segment frame by frame, in whatever state it is.
+
+mod frame;
+mod window;
+
+use std::ffi::OsStr;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+pub use frame::{FrameRole, ScannedFrame};
+
+use crate::error::{Damage, Error, Result};
+use crate::format::frame::{ALIGN, Frame, HEADER_LEN, padded};
+use crate::format::segment_header::{self, HeaderFault, SegmentHeader};
+use crate::format::walk::{Check, Place, Walk};
+use crate::lsn::Lsn;
+use crate::storage::{Access, DeviceBuffer, Disk, Storage, StorageFile};
+use frame::check_contents;
+use window::{WINDOW_BYTES, Window, checksum_of, nonzero_len, usize_of};
+
+/// A walk over the file of one segment, which need not be sound, nor belong to a directory of a log: each frame that
+/// passes its checks, and each stretch between them that holds none.
+///
+/// It reads copies of the file's bytes instead of mapping them. So it needs no promise about who writes to the file, and a
+/// bad sector is an error and no signal. A segment that is being written can be walked as well: what is not complete yet
+/// stands at the end, as a stretch without a frame.
+///
+/// What it yields is what stands in the file. Whether that still counts is for the segments behind to say: frames may
+/// have been truncated, or belong to a batch that was left unfinished.
+#[derive(Debug)]
+pub struct SegmentScan {
+    file: Box<dyn StorageFile>,
+    path: PathBuf,
+    number: u64,
+    log_id: u128,
+    size: u64,
+    salt: u32,
+    window: Window,
+    walk: Walk,
+    /// Where the walk ends at the latest.
+    limit: u64,
+    is_done: bool,
+    /// Whether a search for frames was given up.
+    gave_up: bool,
+}
+
+/// What comes next in a segment.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Piece<'a> {
+    /// A frame that passes its checks.
+    Frame(ScannedFrame<'a>),
+    /// Bytes in which there is none.
+    Gap {
+        /// Where, as byte offsets in the file.
+        range: Range<u64>,
+        /// The number of the record that was expected at its start, where that is known.
+        lsn: Option<Lsn>,
+        /// What is wrong at its start.
+        damage: Damage,
+    },
+}
+
+impl SegmentScan {
+    /// Opens the segment in file `path`, whatever its name.
+    ///
+    /// # Errors
+    /// [`Error::Version`]; [`Error::Corrupt`] when it has no sound header: without it, no frame can be checked;
+    /// [`Error::Io`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let failed = |source| Error::io("open", path, source);
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().and_then(OsStr::to_str);
+        let name = name.ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
+        let disk = Disk::open(directory).map_err(failed)?;
+        Self::open_in(&disk, name, path)
+    }
+
+    /// Opens file `name` of `storage`, which is `path` in messages.
+    pub(crate) fn open_in(storage: &dyn Storage, name: &str, path: &Path) -> Result<Self> {
+        let failed = |operation| move |source| Error::io(operation, path, source);
+        let file = storage.open(name, Access::Read).map_err(failed("open"))?;
+        let len = file.len_bytes().map_err(failed("read the length of"))?;
+        let mut prefix = vec![0; segment_header::LEN];
+        let read = file.read_at(&mut prefix, 0).map_err(failed("read"))?;
+        let Some((header, _)) = prefix[..read].split_first_chunk() else {
+            let damage = Damage::FileLength { expected: segment_header::LEN as u64, found: read as u64 };
+            return Err(Error::corrupt(path, 0, None, damage));
+        };
+        let header = SegmentHeader::parse(header).map_err(|fault| match fault {
+            HeaderFault::Version(found) => {
+                Error::Version { path: path.to_owned(), found, supported: crate::format::VERSION }
+            }
+            HeaderFault::Damaged { offset, damage } => Error::corrupt(path, offset as u64, None, damage),
+        })?;
+        let start = segment_header::LEN;
+        let mut scan = Self {
+            file,
+            path: path.to_owned(),
+            number: header.number(),
+            log_id: header.log_id(),
+            size: header.segment_size(),
+            salt: header.salt(),
+            window: Window::default(),
+            walk: Walk::new(header.salt(), Check::Full, start, Lsn::ZERO),
+            limit: len.min(header.segment_size()),
+            is_done: false,
+            gave_up: false,
+        };
+        // A link says itself which record follows.
+        let available = scan.prepare(start as u64)?.unwrap_or(0);
+        if let Ok(link) = Frame::parse(scan.window.bytes(start as u64, available)) {
+            let lsn = link.lsn();
+            scan.begin_with(lsn);
+        }
+        Ok(scan)
+    }
+
+    /// Its number in the log, as its header says.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The identity of the log that it belongs to.
+    #[must_use]
+    pub fn log_id(&self) -> u128 {
+        self.log_id
+    }
+
+    /// The length of its file, as its header says, in bytes.
+    #[must_use]
+    pub fn file_len_bytes(&self) -> u64 {
+        self.size
+    }
+
+    /// How far the walk has come: a byte offset in the file.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.walk.place().offset as u64
+    }
+
+    /// Whether stretches without a frame were not searched to their end, since they hold too much that looks like frames
+    /// and is none. Nothing but crafted contents does that.
+    #[must_use]
+    pub fn gave_up(&self) -> bool {
+        self.gave_up
+    }
+
+    /// Ends the walk at byte `offset` at the latest: what stands behind does not count.
+    pub fn stop_at(&mut self, offset: u64) {
+        self.limit = self.limit.min(offset);
+    }
+
+    /// The next frame or gap; `None` at the end, behind which there is nothing but zeros.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read. The walk may go on with [`Self::skip`].
+    #[expect(clippy::should_implement_trait, reason = "it lends; an iterator cannot")]
+    pub fn next(&mut self) -> Result<Option<Piece<'_>>> {
+        let start = self.walk.place();
+        if self.is_done || start.offset as u64 >= self.limit {
+            return Ok(None);
+        }
+        if self.step()?.is_ok() {
+            return Ok(Some(self.passed(start)));
+        }
+        // What was read while it was written is complete by now, if it was going to be.
+        self.window.clear();
+        let Err(damage) = self.step()? else { return Ok(Some(self.passed(start))) };
+        let offset = start.offset as u64;
+        let lsn = (start.next_lsn != Lsn::ZERO).then_some(start.next_lsn);
+        let nonzero_end = self.nonzero_end(offset)?;
+        let end = self.go_on_at(offset + ALIGN as u64, nonzero_end)?.unwrap_or(nonzero_end);
+        Ok((end > offset).then_some(Piece::Gap { range: offset..end, lsn, damage }))
+    }
+
+    /// Goes on behind what cannot be read: `len` bytes after the current offset, with the next frame found there. False at
+    /// the end.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn skip(&mut self, len: u64) -> Result<bool> {
+        let from = self.offset().saturating_add(len).next_multiple_of(ALIGN as u64).min(self.limit);
+        let next_lsn = self.walk.place().next_lsn;
+        // First of all behind what could not be read, so that whoever tries again gets further.
+        self.walk = Walk::new(self.salt, Check::Full, usize_of(from), next_lsn);
+        Ok(self.go_on_at(from, self.limit)?.is_some())
+    }
+
+    /// Goes on with the first good frame that begins in `from..end`, and returns its offset. Without one, ends the walk.
+    fn go_on_at(&mut self, from: u64, end: u64) -> Result<Option<u64>> {
+        let found = self.find_frame(from, end)?;
+        match found {
+            Some((offset, lsn)) => self.walk = Walk::new(self.salt, Check::Full, usize_of(offset), lsn),
+            None => self.is_done = true,
+        }
+        Ok(found.map(|(offset, _)| offset))
+    }
+
+    /// Behind the last frame passed, and behind the last that ends a batch or is in none.
+    pub(crate) fn places(&self) -> (Place, Place) {
+        (self.walk.place(), self.walk.boundary())
+    }
+
+    /// Expects record `lsn` first, whatever the link says.
+    pub(crate) fn begin_with(&mut self, lsn: Lsn) {
+        self.walk = Walk::new(self.salt, Check::Full, segment_header::LEN, lsn);
+    }
+
+    /// Whether the device holds other bytes than the page cache in front of `end`; where, if so.
+    pub(crate) fn first_difference(&mut self, end: u64) -> Result<Option<u64>> {
+        let mut device = DeviceBuffer::new(WINDOW_BYTES);
+        let mut offset = 0;
+        while offset < end {
+            let read = self.file.read_device_at(&mut device, offset).map_err(|e| self.failed(e))?;
+            let len = read.min(usize_of(end - offset));
+            self.window.fill(&*self.file, offset, len).map_err(|e| self.failed(e))?;
+            let cached = self.window.bytes(offset, len);
+            if let Some(at) = device.bytes()[..len].iter().zip(cached).position(|(a, b)| a != b) {
+                return Ok(Some(offset + at as u64));
+            }
+            if len == 0 {
+                return Ok(Some(offset));
+            }
+            offset += len as u64;
+        }
+        Ok(None)
+    }
+
+    /// Passes over the next frame, if it is good.
+    fn step(&mut self) -> Result<Result<(), Damage>> {
+        let offset = self.offset();
+        let available = match self.prepare(offset)? {
+            Ok(available) => available,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        let rest = self.window.bytes(offset, available);
+        let mut walk = self.walk.clone();
+        let checked = walk.step(rest).and_then(|frame| check_contents(&frame, offset));
+        if checked.is_ok() {
+            self.walk = walk;
+        }
+        Ok(checked)
+    }
+
+    /// The frame just passed, which began at `start`.
+    fn passed(&self, start: Place) -> Piece<'_> {
+        let (offset, len) = (start.offset as u64, self.walk.place().offset - start.offset);
+        let frame = Frame::parse(self.window.bytes(offset, len)).expect("just passed");
+        Piece::Frame(ScannedFrame::new(frame, offset))
+    }
+
+    /// The number of the frame at `offset`, if a good one stands there; it is not compared with anything.
+    fn lsn_at(&mut self, offset: u64) -> Result<Option<Lsn>> {
+        let available = self.prepare(offset)?;
+        let rest = self.window.bytes(offset, available.unwrap_or(0));
+        let lsn = Frame::parse(rest).and_then(|frame| {
+            let frame = Frame::parse_checked(rest, self.salt, frame.lsn())?;
+            check_contents(&frame, offset).map(|()| frame.lsn())
+        });
+        Ok(lsn.ok())
+    }
+
+    /// Reads the bytes at `offset`, as many as the frame there takes; returns how many there are.
+    fn prepare(&mut self, offset: u64) -> Result<Result<usize, Damage>> {
+        let left = usize_of(self.limit - offset);
+        let (window, file) = (&mut self.window, &*self.file);
+        let failed = |source| Error::io("read", &self.path, source);
+        let header_len = HEADER_LEN.min(left);
+        window.fill(file, offset, header_len).map_err(failed)?;
+        let Some((len, crc)) = Frame::stated(window.bytes(offset, header_len)) else { return Ok(Ok(header_len)) };
+        let wanted = padded(len as usize);
+        if wanted > left {
+            return Ok(Err(Damage::FrameLength(len)));
+        }
+        // A length that is not true must not cost its memory: it is checked in pieces first.
+        if wanted > WINDOW_BYTES {
+            let expected = checksum_of(file, self.salt, offset, len).map_err(failed)?;
+            if expected != crc {
+                return Ok(Err(Damage::Checksum { expected, found: crc }));
+            }
+        }
+        window.fill(file, offset, wanted).map_err(failed)?;
+        Ok(Ok(wanted))
+    }
+
+    /// Offset and number of the first good frame that begins in `from..end`.
+    fn find_frame(&mut self, from: u64, end: u64) -> Result<Option<(u64, Lsn)>> {
+        // Frames that look right and are not cost their length each.
+        let mut budget = 8 * self.limit.saturating_sub(from) + (1 << 20);
+        let mut offset = from;
+        while offset < end && offset + HEADER_LEN as u64 <= self.limit {
+            let left = self.limit - offset;
+            let stated = Frame::stated(self.peek(offset)?).map(|(len, _)| len as usize);
+            if let Some(len) = stated.filter(|&len| padded(len) as u64 <= left) {
+                let Some(rest) = budget.checked_sub(len as u64) else {
+                    self.gave_up = true;
+                    return Ok(None);
+                };
+                budget = rest;
+                if let Some(lsn) = self.lsn_at(offset)? {
+                    return Ok(Some((offset, lsn)));
+                }
+            }
+            offset += ALIGN as u64;
+        }
+        Ok(None)
+    }
+
+    /// The header at `offset`.
+    fn peek(&mut self, offset: u64) -> Result<&[u8]> {
+        let filled = self.window.fill(&*self.file, offset, HEADER_LEN);
+        filled.map_err(|source| Error::io("read", &self.path, source))?;
+        Ok(self.window.bytes(offset, HEADER_LEN))
+    }
+
+    /// Behind the last byte from `from` on that is not zero; `from` if there is none.
+    pub(crate) fn nonzero_end(&mut self, from: u64) -> Result<u64> {
+        let (mut end, mut offset) = (from, from);
+        while offset < self.limit {
+            let len = WINDOW_BYTES.min(usize_of(self.limit - offset));
+            self.window.fill(&*self.file, offset, len).map_err(|source| Error::io("read", &self.path, source))?;
+            if let Some(nonzero) = nonzero_len(self.window.bytes(offset, len)) {
+                end = offset + nonzero as u64;
+            }
+            offset += len as u64;
+        }
+        Ok(end)
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::io("read", &self.path, source)
+    }
+}

@@ -46,6 +46,8 @@ pub struct SegmentFile {
     pub first_lsn: Option<Lsn>,
     /// Whether its records count. Not those of spares, nor of what a crash, a truncation or a trim has left behind.
     pub counts: bool,
+    /// Where those that count end, if the segment behind says so: a byte offset.
+    pub end: Option<u64>,
 }
 
 impl Inspection {
@@ -162,12 +164,14 @@ fn sound_headers(storage: &dyn Storage, numbers: &[u64]) -> Result<(Vec<Found>, 
 
 fn segment_file(storage: &dyn Storage, number: u64, found: &[Found], ties: &Ties) -> SegmentFile {
     let segment = found.iter().find(|segment| segment.number == number);
+    let tie = ties.counting.iter().find(|tie| tie.number == number);
     SegmentFile {
         number,
         path: storage.path().join(name::segment(number)),
         file_len_bytes: segment.map_or(0, |segment| segment.size),
         first_lsn: segment.and_then(Found::link).map(|link| link.base_lsn),
-        counts: ties.counting.iter().any(|tie| tie.number == number),
+        counts: tie.is_some(),
+        end: tie.and_then(|tie| tie.end).map(|end| end.offset),
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn judge<'i>(
         left_over.report.counts_nothing();
     }
     judge.structure(&inspection.ties.faults);
-    let closed = !is_cut && judge.damage.is_empty() && counting.last().is_some_and(|tip| tip.is_closed);
+    let closed = !is_cut && counting.last().is_some_and(|tip| tip.is_closed);
     let mut segments: Vec<SegmentReport> = counting.into_iter().chain(others).map(|walked| walked.report).collect();
     segments.sort_by_key(|segment| segment.number);
     Ok(VerifyReport { segments, damage: judge.damage, closed })

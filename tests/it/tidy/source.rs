@@ -67,8 +67,16 @@ impl Source {
         Path::new(&self.path).extension().is_some_and(|extension| extension == "rs")
     }
 
-    /// The modules that lead to the file from the root of the crate, if it is in `src/`.
+    /// Whether it is a file of the library. Programs are crates of their own, and have nothing but its public interface.
+    pub(crate) fn is_of_library(&self) -> bool {
+        self.path.starts_with("src/") && !self.path.starts_with("src/bin/")
+    }
+
+    /// The modules that lead to the file from the root of the crate, if it is a file of the library.
     pub(crate) fn modules(&self) -> Option<Vec<&str>> {
+        if !self.is_of_library() {
+            return None;
+        }
         let mut modules: Vec<&str> = self.path.strip_prefix("src/")?.strip_suffix(".rs")?.split('/').collect();
         modules.pop_if(|last| matches!(*last, "mod" | "lib"));
         Some(modules)

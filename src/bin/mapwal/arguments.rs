@@ -1,0 +1,283 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mapwal::Lsn;
+
+use crate::failure::EXIT_CODES;
+
+/// Look at a mapwal log, append to it, check it, and save what is left of a damaged one.
+///
+/// All commands may be used on a log that a process is writing. Only `append`, and `pins` that adds or drops, take part
+/// in writing: they are refused while another process has the log open.
+#[derive(Debug, Parser)]
+#[command(name = "mapwal", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Append(Append),
+    Dump(Dump),
+    Verify(Verify),
+    Tail(Tail),
+    Stat(Stat),
+    Pins(Pins),
+    Salvage(Salvage),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Append a record for each line of a file or of the standard input
+///
+/// The number of each record is printed, one a line, once the record is durable (with `--sync none`: once it is
+/// appended). The log is created if there is none. It is closed at the end, also when the input ends with an error.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  printf 'one\\ntwo\\n' | mapwal append /var/lib/app/log --sync each --tag 7")]
+pub(crate) struct Append {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// What to append; `-` or nothing is the standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// When to make records durable: after each; whenever the ones before are, as many as have come; or never
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Sync::Group)]
+    pub(crate) sync: Sync,
+    /// Append from so many threads at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: u16,
+    /// The type number of the records
+    #[arg(long, value_name = "T", default_value_t = 0)]
+    pub(crate) tag: u16,
+    /// The size of new segments, such as 4MiB; by default that of the newest one, or 64 MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) segment_size: Option<u64>,
+    /// Read records as a length, 4 bytes little-endian, and so many bytes
+    #[arg(long)]
+    pub(crate) length_prefixed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sync {
+    Each,
+    Group,
+    None,
+}
+
+/// Print records in order
+///
+/// `text` is number, tag, length and payload between tabs, with the payload escaped as in a byte string of Rust;
+/// `json` is an object a line, `{"lsn", "tag", "len", "payload"}`, with `payload_base64` where the payload is not UTF-8;
+/// `hex` is as `text`, in hexadecimal; `raw` is the payloads and nothing between.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal dump /var/lib/app/log --from 1000 --to 1010 --format json")]
+pub(crate) struct Dump {
+    /// The directory of the log, or the file of one segment
+    #[arg(value_name = "DIR")]
+    pub(crate) path: PathBuf,
+    /// The first record to print
+    #[arg(long, value_name = "LSN")]
+    pub(crate) from: Option<u64>,
+    /// The last record to print
+    #[arg(long, value_name = "LSN")]
+    pub(crate) to: Option<u64>,
+    /// Only records with this tag
+    #[arg(long, value_name = "T")]
+    pub(crate) tag: Option<u16>,
+    /// How to print them
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Take them for records of transactions: type, transaction, record before, page
+    #[arg(long)]
+    pub(crate) wal: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+    Hex,
+    Raw,
+}
+
+/// Check every header, link, seal and frame
+///
+/// Ends with 0 if the log is sound, 1 if there is no more than a torn end, as a crash leaves it and the next open drops
+/// it, and 2 if something is damaged that had been durable. A line for each segment, then one for each damage.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal verify --deep /var/lib/app/log || echo \"look at it: $?\"")]
+pub(crate) struct Verify {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Compare what the device holds with the page cache as well
+    #[arg(long)]
+    pub(crate) deep: bool,
+}
+
+/// Print records as they come
+///
+/// Waits for records without using the processor, and goes on over rotations. `q`, or Ctrl-C, ends it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal tail /var/lib/app/log --from start --durable")]
+pub(crate) struct Tail {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The record to begin with: a number, `start`, or `end` for what comes from now on. By default `end`, or `start` with
+    /// `--no-follow`
+    #[arg(long, value_name = "LSN")]
+    pub(crate) from: Option<From>,
+    /// Print records only once they are durable
+    #[arg(long)]
+    pub(crate) durable: bool,
+    /// Stop at the last record instead of waiting for the next
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+    /// How to print them, as for `dump`
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum From {
+    Start,
+    End,
+    Record(Lsn),
+}
+
+impl FromStr for From {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "start" => Ok(Self::Start),
+            "end" => Ok(Self::End),
+            number => Ok(Self::Record(Lsn(number.parse()?))),
+        }
+    }
+}
+
+/// Show watermarks, segments, pins, the writer and the sizes of records
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal stat /var/lib/app/log --json")]
+pub(crate) struct Stat {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Go on every second, with the rate of appends, until `q` or Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// List named pins, or change them
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal pins /var/lib/app/log add replica-2 1001")]
+#[command(args_conflicts_with_subcommands = false)]
+pub(crate) struct Pins {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    #[command(subcommand)]
+    pub(crate) change: Option<PinChange>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PinChange {
+    /// Keep a record, and all behind it, from being trimmed
+    #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log add replica-2 1001")]
+    Add {
+        /// Its name: letters, digits, `-` and `_`
+        name: String,
+        /// The first record to keep
+        lsn: u64,
+    },
+    /// Remove a pin
+    #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log drop replica-2")]
+    Drop {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Copy every record that passes its checks out of a damaged log into a new one
+///
+/// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without records,
+/// which readers pass over. Each gap is listed as a range of numbers, and the exit code is 3 if there were any.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal salvage /var/lib/app/log /var/lib/app/log.saved")]
+pub(crate) struct Salvage {
+    /// The directory of the damaged log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The directory of the copy, which must not exist or be empty
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Number the copied records without gaps, from 1 on, and print which old numbers became which new ones. Metadata,
+    /// which may name records by their numbers, is left out
+    #[arg(long)]
+    pub(crate) renumber: bool,
+}
+
+/// Print completions for a shell
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal completions bash > /etc/bash_completion.d/mapwal")]
+pub(crate) struct Completions {
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the manual page, or write one for each command into a directory
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal man > mapwal.1 && man ./mapwal.1")]
+pub(crate) struct Man {
+    /// Where to write `mapwal.1`, `mapwal-dump.1` and so on
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+/// A number of bytes, with KiB, MiB or GiB behind it or without.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err(format!("{unit:?} is none of KiB, MiB, GiB")),
+    };
+    let number: u64 = number.parse().map_err(|error| format!("{error}"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(parse_size("65536"), Ok(65536));
+        assert_eq!(parse_size("64KiB"), Ok(64 << 10));
+        assert_eq!(parse_size("4 m"), Ok(4 << 20));
+        assert_eq!(parse_size("1GiB"), Ok(1 << 30));
+        assert!(parse_size("4MB").is_err(), "a million bytes are not meant by anyone");
+        assert!(parse_size("99999999999GiB").is_err());
+        assert!(parse_size("").is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! `mapwal dump`: records in order, of a log or of one segment.
+
+use mapwal::{Damage, Error, LogReader, Lsn, Piece, Record, SegmentScan};
+
+use crate::arguments::Dump;
+use crate::failure::{Explain, Failure, Outcome, Result, Written};
+use crate::open;
+use crate::print::Printer;
+
+pub(crate) fn run(arguments: &Dump) -> Result<Outcome> {
+    let mut printer = Printer::new(arguments.format, arguments.wal);
+    let dumped = if arguments.path.is_file() {
+        dump_file(arguments, &mut printer)
+    } else {
+        dump_log(arguments, &open::reader(&arguments.path)?, &mut printer)
+    };
+    // What is good is printed, whatever follows.
+    printer.flush().written()?;
+    dumped
+}
+
+fn dump_log(arguments: &Dump, reader: &LogReader, printer: &mut Printer) -> Result<Outcome> {
+    let path = &*arguments.path;
+    let snapshot = reader.snapshot().about(path)?;
+    let first = snapshot.first_lsn();
+    let from = arguments.from.map_or(first, Lsn);
+    if from < first {
+        return Err(Failure::of_log(&Error::Trimmed { lsn: from, first }, path));
+    }
+    for record in snapshot.range(from..=Lsn(arguments.to.unwrap_or(u64::MAX))) {
+        let record = record.about(path)?;
+        if arguments.wants(&record) {
+            printer.print(&record).written()?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Prints what is sound in one segment. Without the others nobody can say whether an unsound end is torn or damaged.
+fn dump_file(arguments: &Dump, printer: &mut Printer) -> Result<Outcome> {
+    let path = &*arguments.path;
+    let mut scan = SegmentScan::open(path).map_err(|error| match error {
+        Error::Corrupt(corruption) if corruption.damage == Damage::Magic => {
+            Failure::new("not a log", "the file is no segment", path)
+        }
+        error => Failure::of_log(&error, path),
+    })?;
+    let mut outcome = Outcome::Done;
+    while let Some(piece) = scan.next().about(path)? {
+        match piece {
+            Piece::Frame(frame) => {
+                if outcome == Outcome::Torn {
+                    outcome = Outcome::Damaged;
+                }
+                if let Some(record) = frame.record().filter(|record| arguments.wants(record)) {
+                    printer.print(&record).written()?;
+                }
+            }
+            Piece::Gap { range, damage, .. } => {
+                let why = format!("{damage} at offset {}", range.start);
+                Failure::new(format!("{} bytes hold no record", range.end - range.start), why, path).tell();
+                outcome = if outcome == Outcome::Damaged { outcome } else { Outcome::Torn };
+            }
+            _ => {}
+        }
+    }
+    Ok(outcome)
+}
+
+impl Dump {
+    fn wants(&self, record: &Record<'_>) -> bool {
+        let lsn = record.lsn().0;
+        let in_range = self.from.is_none_or(|from| lsn >= from) && self.to.is_none_or(|to| lsn <= to);
+        in_range && self.tag.is_none_or(|tag| record.tag() == tag)
+    }
+}

@@ -1,0 +1,159 @@
+//! What can go wrong, told as `mapwal: what: why: where`, and with which exit code the program ends.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::HumanCount;
+use mapwal::Error;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done = 0,
+    /// There is a torn end, and no damage.
+    Torn = 1,
+    /// Something that was durable is damaged.
+    Damaged = 2,
+    /// What was copied has gaps.
+    Gaps = 3,
+    /// The command could not be carried out.
+    Failed = 4,
+    /// The command line makes no sense: the number that `sysexits.h` has for it.
+    Usage = 64,
+}
+
+/// For people.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0   done; for verify: the log is sound
+  1   verify: a torn end, as a crash leaves it, and no damage
+  2   something that was durable is damaged
+  3   salvage: the copy has gaps
+  4   the command could not be carried out
+  64  the command line makes no sense";
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nobody reads the output any more: nothing to speak of.
+    PipeClosed,
+    Told {
+        what: String,
+        why: String,
+        place: PathBuf,
+        outcome: Outcome,
+    },
+}
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(outcome as u8)
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(what: impl Into<String>, why: impl fmt::Display, place: &Path) -> Self {
+        Self::Told { what: what.into(), why: why.to_string(), place: place.to_owned(), outcome: Outcome::Failed }
+    }
+
+    /// What the library says about the log in `place`.
+    pub(crate) fn of_log(error: &Error, place: &Path) -> Self {
+        let told = |what: &str, why: String, place: &Path| Self::new(what, why, place);
+        match error {
+            Error::Io { operation, path, source } => told(&format!("cannot {operation}"), describe(source), path),
+            Error::Corrupt(corruption) => {
+                let at = corruption.lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
+                let why = format!("{} at offset {}{at}", corruption.damage, corruption.offset);
+                let (what, place) = ("damaged".to_owned(), corruption.path.clone());
+                Self::Told { what, why, place, outcome: Outcome::Damaged }
+            }
+            Error::Locked { path, pid } => {
+                let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
+                told("cannot open for writing", format!("{who} has the log open"), path)
+            }
+            Error::NotALog { path } => told("not a log", "this is no file of mapwal".to_owned(), path),
+            Error::NoLog { path } => told("no log", "there are no segments".to_owned(), path),
+            Error::NotARegularFile { path, found } => {
+                told("not a log", format!("this is {found}, where a regular file belongs"), path)
+            }
+            Error::Version { path, found, supported } => {
+                told("unknown version", format!("written in format {found}; this mapwal reads {supported}"), path)
+            }
+            Error::NoSpace { path, needed_bytes } => {
+                told("disk full", format!("{needed_bytes} bytes are needed"), path)
+            }
+            Error::Poisoned { source, .. } => told("cannot sync", describe(source), place),
+            other => told("refused", other.to_string(), place),
+        }
+    }
+
+    /// What is wrong with the command line.
+    pub(crate) fn of_usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let paragraph = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+        let why = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (what, place) = ("bad command line".to_owned(), PathBuf::from("see mapwal --help"));
+        Self::Told { what, why, place, outcome: Outcome::Usage }
+    }
+
+    /// Writing to the standard output failed.
+    pub(crate) fn of_output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::PipeClosed,
+            _ => Self::new("cannot write", describe(error), Path::new("standard output")),
+        }
+    }
+
+    /// Tells it to people, unless there is nothing to tell.
+    pub(crate) fn tell(&self) -> Outcome {
+        match self {
+            Self::PipeClosed => Outcome::Done,
+            Self::Told { what, why, place, outcome } => {
+                let name = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
+                anstream::eprintln!("{name}mapwal{name:#}: {what}: {why}: {}", place.display());
+                *outcome
+            }
+        }
+    }
+}
+
+/// Lower case, and without the number that the standard library adds.
+pub(crate) fn describe(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// `count` with the noun that goes with it.
+pub(crate) fn counted(count: u64, singular: &str, plural: &str) -> String {
+    format!("{} {}", HumanCount(count), if count == 1 { singular } else { plural })
+}
+
+/// Turns errors of the library into failures.
+pub(crate) trait Explain<T> {
+    /// About the log in `place`.
+    fn about(self, place: &Path) -> Result<T>;
+}
+
+impl<T> Explain<T> for mapwal::Result<T> {
+    fn about(self, place: &Path) -> Result<T> {
+        self.map_err(|error| Failure::of_log(&error, place))
+    }
+}
+
+/// Turns errors of writing to the standard output into failures.
+pub(crate) trait Written<T> {
+    fn written(self) -> Result<T>;
+}
+
+impl<T> Written<T> for io::Result<T> {
+    fn written(self) -> Result<T> {
+        self.map_err(|error| Failure::of_output(&error))
+    }
+}

@@ -1,0 +1,49 @@
+//! The program `mapwal`: what operators reach for when a log misbehaves.
+
+mod append;
+mod arguments;
+mod dump;
+mod failure;
+mod generate;
+mod input;
+mod open;
+mod pins;
+mod print;
+mod progress;
+mod salvage;
+mod stat;
+mod stop;
+mod tail;
+mod transaction;
+mod verify;
+mod writer;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use failure::{Failure, Outcome};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => return Failure::of_usage(&error).tell().into(),
+        Err(help) => {
+            // Where help cannot be printed, nobody reads it.
+            let _ = help.print();
+            return Outcome::Done.into();
+        }
+    };
+    let outcome = match &arguments.command {
+        Command::Append(append) => append::run(append),
+        Command::Dump(dump) => dump::run(dump),
+        Command::Verify(verify) => verify::run(verify),
+        Command::Tail(tail) => tail::run(tail),
+        Command::Stat(stat) => stat::run(stat),
+        Command::Pins(pins) => pins::run(pins),
+        Command::Salvage(salvage) => salvage::run(salvage),
+        Command::Completions(completions) => generate::completions(completions.shell),
+        Command::Man(man) => generate::manual(man.directory.as_deref()),
+    };
+    outcome.unwrap_or_else(|failure| failure.tell()).into()
+}

@@ -1,0 +1,20 @@
+//! Opening logs: where the contract of the library is passed on to whoever runs the program.
+
+use std::path::Path;
+
+use mapwal::{Log, LogReader, Options};
+
+use crate::failure::{Explain, Result};
+
+/// Opens a log for reading, also one that is being written.
+pub(crate) fn reader(directory: &Path) -> Result<LogReader> {
+    // SAFETY: whoever names the directory of a log to this program says, as its manual asks for, that it is on a local file
+    // system, and that nothing but mapwal writes to its files meanwhile.
+    unsafe { LogReader::open(directory) }.about(directory)
+}
+
+/// Opens a log for writing.
+pub(crate) fn writer(directory: &Path, options: &Options) -> Result<Log> {
+    // SAFETY: as for `reader`.
+    unsafe { Log::open(directory, options) }.about(directory)
+}

@@ -1,0 +1,22 @@
+//! Progress of what takes long: bytes, rate and time left, on a terminal only.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Shows how far `total_bytes` have been worked through.
+pub(crate) fn of_bytes(what: &'static str, total_bytes: u64) -> ProgressBar {
+    // Nothing is drawn where the standard error is no terminal.
+    let bar = ProgressBar::with_draw_target(Some(total_bytes), ProgressDrawTarget::stderr_with_hz(10));
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    bar.set_style(style.expect("the template is valid"));
+    bar.set_message(what);
+    bar
+}
+
+/// Shows how much has been worked through, where nobody knows how much there is.
+pub(crate) fn of_unknown(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    let style = ProgressStyle::with_template("{spinner} {msg} {bytes} {bytes_per_sec}");
+    bar.set_style(style.expect("the template is valid"));
+    bar.set_message(what);
+    bar
+}

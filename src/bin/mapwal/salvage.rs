@@ -1,0 +1,217 @@
+//! `mapwal salvage`: what passes its checks, out of a damaged log into a new one.
+//!
+//! Nothing is believed but frames whose checksums are right, in segments that count. A number that jumps further than the
+//! files have room for is not believed either.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use mapwal::{Error, FrameRole, Inspection, Log, Lsn, Options, Piece, ScannedFrame, SegmentFile, SegmentScan};
+
+use crate::arguments::Salvage;
+use crate::failure::{Explain, Failure, Outcome, Result, Written, counted, describe};
+use crate::{open, progress};
+
+/// The least that a record takes in a segment: its header.
+const FRAME_LEN_MIN: u64 = 24;
+/// How far to go on behind a place that cannot be read: what devices read at once.
+const UNREADABLE_BYTES: u64 = 4096;
+
+pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
+    let directory = &*arguments.directory;
+    let inspection = Inspection::open(directory).about(directory)?;
+    check_empty(&arguments.out)?;
+    let files = with_records(inspection.segments());
+    let first = files.first().and_then(|file| file.first_lsn);
+    let sizes = inspection.segments().iter().map(|file| file.file_len_bytes);
+    let segment_size = sizes.max().filter(|&size| size > 0);
+    let span = files.last().map_or(0, |last| last.number) - files.first().map_or(0, |first| first.number) + 1;
+    let bar = progress::of_bytes("salvage", files.iter().map(|file| file.file_len_bytes).sum());
+    let mut copy = Copy {
+        arguments,
+        options: segment_size.map_or_else(Options::new, |size| Options::new().segment_size_bytes(size)),
+        jump_max: span.saturating_mul(segment_size.unwrap_or(0)) / FRAME_LEN_MIN,
+        out: None,
+        next: first,
+        copied: 0,
+        run: None,
+        meta: BTreeMap::new(),
+        has_gaps: false,
+        bar,
+    };
+    for file in files {
+        copy.segment(file)?;
+    }
+    copy.finish(inspection.durable_lsn())
+}
+
+/// A copy is made where nothing is.
+fn check_empty(out: &Path) -> Result<()> {
+    match std::fs::read_dir(out).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new("cannot copy", "the directory is not empty", out)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::new("cannot open", describe(&error), out)),
+    }
+}
+
+/// Those that count, and those behind, of which a damaged one may hold records as well.
+fn with_records(files: &[SegmentFile]) -> Vec<&SegmentFile> {
+    let newest = files.iter().filter(|file| file.counts).map(|file| file.number).max().unwrap_or(0);
+    files.iter().filter(|file| file.counts || file.number > newest).collect()
+}
+
+struct Copy<'a> {
+    arguments: &'a Salvage,
+    options: Options,
+    /// Records that there is room for in all segments together.
+    jump_max: u64,
+    out: Option<Log>,
+    /// The number that the damaged log goes on with, as far as that is known.
+    next: Option<Lsn>,
+    copied: u64,
+    /// Old numbers in a row, first and last, and the first new one.
+    run: Option<(Lsn, Lsn, Lsn)>,
+    meta: BTreeMap<usize, Vec<u8>>,
+    has_gaps: bool,
+    bar: ProgressBar,
+}
+
+impl Copy<'_> {
+    /// Copies what is sound in one segment.
+    fn segment(&mut self, file: &SegmentFile) -> Result<()> {
+        let path = &*file.path;
+        let mut scan = match SegmentScan::open(path) {
+            Ok(scan) => scan,
+            Err(error @ Error::Corrupt(_)) => {
+                // Without a sound header, no frame of it can be checked.
+                Failure::of_log(&error, path).tell();
+                self.has_gaps = true;
+                return Ok(());
+            }
+            Err(error) => return Err(Failure::of_log(&error, path)),
+        };
+        if let Some(end) = file.end {
+            scan.stop_at(end);
+        }
+        loop {
+            let offset = scan.offset();
+            match scan.next() {
+                Ok(Some(Piece::Frame(frame))) => self.frame(&frame)?,
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) => {
+                    Failure::of_log(&error, path).tell();
+                    self.has_gaps = true;
+                    while scan.skip(UNREADABLE_BYTES).is_err() {}
+                }
+            }
+            self.bar.inc(scan.offset().saturating_sub(offset));
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: &ScannedFrame<'_>) -> Result<()> {
+        self.meta.extend(frame.meta());
+        let lsn = frame.lsn();
+        let next = *self.next.get_or_insert(lsn);
+        // Below stands what has been copied, or replaced.
+        if frame.role() == FrameRole::Note || lsn < next {
+            return Ok(());
+        }
+        let missing = lsn.0 - next.0;
+        if missing > self.jump_max {
+            let why = format!("the log has no room for so many records behind {}", next.previous());
+            Failure::new(format!("record {lsn} left out"), why, &self.arguments.directory).tell();
+            self.has_gaps = true;
+            return Ok(());
+        }
+        if missing > 0 {
+            self.gap(next, lsn.previous())?;
+        }
+        self.copy(frame)?;
+        self.next = Some(lsn.next());
+        Ok(())
+    }
+
+    fn copy(&mut self, frame: &ScannedFrame<'_>) -> Result<()> {
+        let (out, renumber) = (&*self.arguments.out, self.arguments.renumber);
+        let lsn = frame.lsn();
+        let record = frame.record();
+        let Some(record) = record else {
+            return if renumber { Ok(()) } else { self.open(lsn)?.append_void().map(drop).about(out) };
+        };
+        let copied = self.open(lsn)?.append(record.tag(), record.payload()).about(out)?;
+        self.copied += 1;
+        self.run = match self.run {
+            Some((first, last, new)) if last.next() == lsn => Some((first, lsn, new)),
+            before => {
+                self.print_run(before)?;
+                Some((lsn, lsn, copied))
+            }
+        };
+        Ok(())
+    }
+
+    /// Lists lost records, and has the copy pass over their numbers.
+    fn gap(&mut self, first: Lsn, last: Lsn) -> Result<()> {
+        self.has_gaps = true;
+        let count = last.0 - first.0 + 1;
+        self.say(&format!("lost {first}..{last}: {}", counted(count, "record", "records")))?;
+        if !self.arguments.renumber {
+            let (out, log) = (&*self.arguments.out, self.open(first)?);
+            for _ in 0..count {
+                log.append_void().about(out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The copy, which begins with record `first` if it is new.
+    fn open(&mut self, first: Lsn) -> Result<&Log> {
+        let log = match self.out.take() {
+            Some(log) => log,
+            None if self.arguments.renumber => open::writer(&self.arguments.out, &self.options)?,
+            None => open::writer(&self.arguments.out, &self.options.clone().first_lsn(first))?,
+        };
+        Ok(self.out.insert(log))
+    }
+
+    fn finish(mut self, durable: Option<Lsn>) -> Result<Outcome> {
+        // What the last writer has called durable, and is not there.
+        if let (Some(next), Some(durable)) = (self.next, durable)
+            && durable >= next
+            && durable.0 - next.0 < self.jump_max
+        {
+            self.gap(next, durable)?;
+        }
+        self.print_run(self.run)?;
+        self.bar.finish_and_clear();
+        let out = &*self.arguments.out;
+        let Some(log) = self.out.take() else {
+            return Err(Failure::new("nothing to save", "no record passes its checks", &self.arguments.directory));
+        };
+        for (&slot, value) in self.meta.iter().filter(|_| !self.arguments.renumber) {
+            log.put_meta(slot, value).about(out)?;
+        }
+        log.close().about(out)?;
+        self.say(&format!("saved {}", counted(self.copied, "record", "records")))?;
+        Ok(if self.has_gaps { Outcome::Gaps } else { Outcome::Done })
+    }
+
+    fn print_run(&self, run: Option<(Lsn, Lsn, Lsn)>) -> Result<()> {
+        match run.filter(|_| self.arguments.renumber) {
+            None => Ok(()),
+            Some((first, last, new)) => {
+                let new_last = Lsn(new.0 + (last.0 - first.0));
+                self.say(&format!("old {first}..{last} is new {new}..{new_last}"))
+            }
+        }
+    }
+
+    fn say(&self, line: &str) -> Result<()> {
+        self.bar.suspend(|| writeln!(io::stdout().lock(), "{line}")).written()
+    }
+}

@@ -1,0 +1,217 @@
+//! `mapwal stat`: the state of a log in numbers.
+
+mod histogram;
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{BinaryBytes, HumanCount, ProgressBar};
+use mapwal::{Error, Follower, Inspection, LogReader, Lsn, PinStatus, Visibility};
+use serde_json::{Value, json};
+
+use crate::arguments::Stat;
+use crate::failure::{Explain, Failure, Outcome, Result, Written};
+use crate::stop::Stop;
+use crate::writer::Writer;
+use crate::{open, pins, progress};
+use histogram::Histogram;
+
+/// How often `--watch` looks.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it asks meanwhile whether to stop.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
+    let directory = &*arguments.directory;
+    let reader = open::reader(directory)?;
+    let mut sizes = Sizes::new(&reader, directory)?;
+    let bar = progress::of_bytes("stat", Inspection::open(directory).about(directory)?.bytes_to_verify());
+    sizes.catch_up(directory, &bar)?;
+    bar.finish_and_clear();
+    let mut state = State::take(directory, &reader)?;
+    state.print(arguments.json, &sizes.histogram, None)?;
+    if arguments.watch {
+        let stop = Stop::listen()?;
+        let mut looked = Instant::now();
+        while !stop.is_asked() {
+            std::thread::sleep(LOOK_INTERVAL);
+            if looked.elapsed() < WATCH_INTERVAL {
+                continue;
+            }
+            let (seconds, before) = (looked.elapsed().as_secs_f64(), (state.next.0, sizes.histogram.bytes()));
+            looked = Instant::now();
+            sizes.catch_up(directory, &ProgressBar::hidden())?;
+            state = State::take(directory, &reader)?;
+            let rate = Rate {
+                records: per_second(state.next.0.saturating_sub(before.0), seconds),
+                bytes: per_second(sizes.histogram.bytes().saturating_sub(before.1), seconds),
+            };
+            state.print(arguments.json, &sizes.histogram, Some(rate))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// The sizes of the records, as far as they have been read.
+struct Sizes {
+    follower: Follower,
+    histogram: Histogram,
+}
+
+impl Sizes {
+    fn new(reader: &LogReader, directory: &Path) -> Result<Self> {
+        let first = reader.first_lsn().about(directory)?;
+        let follower = reader.follow(first, Visibility::Published).about(directory)?;
+        Ok(Self { follower, histogram: Histogram::default() })
+    }
+
+    fn catch_up(&mut self, directory: &Path, progress: &ProgressBar) -> Result<()> {
+        loop {
+            match self.follower.next() {
+                Ok(Some(record)) => {
+                    let len = record.payload().len() as u64;
+                    self.histogram.count(len);
+                    progress.inc(len);
+                }
+                Ok(None) => return Ok(()),
+                // Those that were truncated stay counted: they were appended.
+                Err(Error::Rewound { .. }) => {}
+                Err(error) => return Err(Failure::of_log(&error, directory)),
+            }
+        }
+    }
+}
+
+/// Appended per second.
+#[derive(Clone, Copy)]
+struct Rate {
+    records: u64,
+    bytes: u64,
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is shown in three digits"
+)]
+fn per_second(amount: u64, seconds: f64) -> u64 {
+    (amount as f64 / seconds) as u64
+}
+
+/// A log at one moment.
+struct State {
+    directory: String,
+    log_id: u128,
+    writer: Writer,
+    poisoned: bool,
+    first: Lsn,
+    next: Lsn,
+    durable: Option<Lsn>,
+    segments: usize,
+    other_segments: usize,
+    disk_bytes: u64,
+    pins: Vec<PinStatus>,
+}
+
+impl State {
+    fn take(directory: &Path, reader: &LogReader) -> Result<Self> {
+        let inspection = Inspection::open(directory).about(directory)?;
+        let segments = inspection.segments().iter().filter(|file| file.counts).count();
+        Ok(Self {
+            directory: directory.display().to_string(),
+            log_id: inspection.log_id(),
+            writer: Writer::find(directory, &inspection),
+            poisoned: inspection.is_poisoned(),
+            first: reader.first_lsn().about(directory)?,
+            next: reader.published_lsn().about(directory)?.next(),
+            durable: inspection.durable_lsn(),
+            segments,
+            other_segments: inspection.segments().len() - segments,
+            disk_bytes: inspection.disk_bytes(),
+            pins: inspection.pins().about(directory)?,
+        })
+    }
+
+    fn print(&self, json: bool, sizes: &Histogram, rate: Option<Rate>) -> Result<()> {
+        let mut out = anstream::stdout().lock();
+        let printed = if json {
+            writeln!(out, "{}", self.json(sizes, rate))
+        } else if let Some(rate) = rate {
+            self.print_rate(&mut out, rate)
+        } else {
+            self.print_text(&mut out, sizes)
+        };
+        printed.and_then(|()| out.flush()).written()
+    }
+
+    fn print_rate(&self, out: &mut impl Write, rate: Rate) -> std::io::Result<()> {
+        let (records, bytes) = (HumanCount(rate.records), BinaryBytes(rate.bytes));
+        let durable = self.durable.map_or("-".to_owned(), |durable| durable.to_string());
+        let last = self.next.previous();
+        writeln!(out, "last {last}  durable {durable}  {records} records/s  {bytes}/s  {}", self.writer_text())
+    }
+
+    fn print_text(&self, out: &mut impl Write, sizes: &Histogram) -> std::io::Result<()> {
+        let count = |number: u64| HumanCount(number).to_string();
+        let records = self.next.0.saturating_sub(self.first.0);
+        writeln!(out, "log        {}", self.directory)?;
+        writeln!(out, "id         {:032x}", self.log_id)?;
+        writeln!(out, "writer     {}", self.writer_text())?;
+        writeln!(out, "records    {}, from {} to {}", count(records), self.first, self.next.previous())?;
+        match self.durable {
+            Some(durable) => writeln!(out, "durable    up to {durable}, says the last writer")?,
+            None => writeln!(out, "durable    unknown: there is no control page")?,
+        }
+        let (segments, others, disk) = (self.segments, self.other_segments, BinaryBytes(self.disk_bytes));
+        writeln!(out, "segments   {segments}, and {others} spare or left over; {disk} on disk")?;
+        writeln!(out, "payload    {}", BinaryBytes(sizes.bytes()))?;
+        for (from, to, records) in sizes.classes() {
+            let range = format!("{}..{}", BinaryBytes(from), BinaryBytes(to));
+            writeln!(out, "  {range:>24}  {:>14}  {}", count(records), sizes.bar(records))?;
+        }
+        if self.pins.is_empty() { Ok(()) } else { pins::write_table(out, &self.pins, self.next) }
+    }
+
+    fn writer_text(&self) -> String {
+        let poisoned = if self.poisoned { "; a sync has failed" } else { "" };
+        match self.writer {
+            Writer::Alive(pid) => format!("process {pid}{poisoned}"),
+            Writer::Crashed(pid) => format!("none; process {pid} has not closed the log{poisoned}"),
+            Writer::Closed => format!("none{poisoned}"),
+        }
+    }
+
+    fn json(&self, sizes: &Histogram, rate: Option<Rate>) -> Value {
+        let (alive, pid) = match self.writer {
+            Writer::Alive(pid) => (true, Some(pid)),
+            Writer::Crashed(pid) => (false, Some(pid)),
+            Writer::Closed => (false, None),
+        };
+        let pin = |pin: &PinStatus| {
+            json!({
+                "name": pin.name, "owner": pin.owner, "lsn": pin.lsn.0, "state": pins::state_name(pin.state),
+                "lag_records": pins::lag(pin, self.next), "retained_bytes": pin.retained_bytes,
+                "limit_bytes": pin.limit_bytes,
+            })
+        };
+        let class = |(from, to, records)| json!({ "from_bytes": from, "to_bytes": to, "records": records });
+        let rate = rate.map(|rate| json!({ "records_per_second": rate.records, "bytes_per_second": rate.bytes }));
+        json!({
+            "directory": self.directory,
+            "log_id": format!("{:032x}", self.log_id),
+            "writer": { "alive": alive, "pid": pid, "poisoned": self.poisoned },
+            "first_lsn": self.first.0,
+            "next_lsn": self.next.0,
+            "durable_lsn": self.durable.map(|durable| durable.0),
+            "segments": self.segments,
+            "other_segments": self.other_segments,
+            "disk_bytes": self.disk_bytes,
+            "payload_bytes": sizes.bytes(),
+            "record_sizes": sizes.classes().map(class).collect::<Vec<_>>(),
+            "pins": self.pins.iter().map(pin).collect::<Vec<_>>(),
+            "rate": rate,
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! `mapwal verify`: every header, link, seal and frame, and what it means where one is not as it should be.
+
+use std::io::Write;
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{BinaryBytes, HumanCount};
+use mapwal::{Inspection, ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+
+use crate::arguments::Verify;
+use crate::failure::{Explain, Outcome, Result, Written, counted};
+use crate::progress;
+use crate::writer::Writer;
+
+pub(crate) fn run(arguments: &Verify) -> Result<Outcome> {
+    let directory = &*arguments.directory;
+    let inspection = Inspection::open(directory).about(directory)?;
+    let writer = Writer::find(directory, &inspection);
+    let bar = progress::of_bytes("verify", inspection.bytes_to_verify());
+    let options = VerifyOptions { live: writer.is_alive(), device: arguments.deep };
+    let verified = inspection.verify(options, &mut |bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    let report = verified.about(directory)?;
+    let mut out = anstream::stdout().lock();
+    print(&mut out, &report, writer).and_then(|()| out.flush()).written()?;
+    Ok(if !report.damage.is_empty() {
+        Outcome::Damaged
+    } else if report.torn_bytes() > 0 {
+        Outcome::Torn
+    } else {
+        Outcome::Done
+    })
+}
+
+fn print(out: &mut impl Write, report: &VerifyReport, writer: Writer) -> std::io::Result<()> {
+    writeln!(out, "{:>8}  {:<10}  {:>23}  {:>12}  {:>11}", "SEGMENT", "STATE", "LSN", "RECORDS", "BYTES")?;
+    for segment in &report.segments {
+        print_segment(out, segment)?;
+    }
+    for damage in &report.damage {
+        print_damage(out, damage)?;
+    }
+    let records = counted(report.records(), "record", "records");
+    let segments = counted(report.segments.len() as u64, "segment", "segments");
+    let style = style_of(if report.damage.is_empty() { SegmentState::Sealed } else { SegmentState::Damaged });
+    let ending = match writer {
+        Writer::Alive(pid) => format!("process {pid} is writing"),
+        Writer::Crashed(pid) => format!("process {pid} has not closed it"),
+        Writer::Closed if report.closed => "closed".to_owned(),
+        Writer::Closed => "not closed".to_owned(),
+    };
+    let verdict = match (report.damage.len(), report.torn_bytes()) {
+        (0, 0) => "sound".to_owned(),
+        (0, torn) => format!("torn end of {}, which the next open drops", BinaryBytes(torn)),
+        (places, _) => format!("damaged in {}", counted(places as u64, "place", "places")),
+    };
+    writeln!(out, "{style}{verdict}{style:#}: {records} in {segments}, {ending}")
+}
+
+fn print_segment(out: &mut impl Write, segment: &SegmentReport) -> std::io::Result<()> {
+    let style = style_of(segment.state);
+    let state = name(segment.state);
+    let lsns = match (segment.first_lsn, segment.next_lsn) {
+        (Some(first), Some(next)) if first < next => format!("{first}..{}", next.previous()),
+        _ => "-".to_owned(),
+    };
+    let (number, records) = (segment.number, HumanCount(segment.records).to_string());
+    let bytes = BinaryBytes(segment.len_bytes).to_string();
+    write!(out, "{number:>8}  {style}{state:<10}{style:#}  {lsns:>23}  {records:>12}  {bytes:>11}")?;
+    if segment.torn_bytes > 0 {
+        write!(out, "  and {} torn", BinaryBytes(segment.torn_bytes))?;
+    }
+    writeln!(out)
+}
+
+fn print_damage(out: &mut impl Write, damage: &ProvenDamage) -> std::io::Result<()> {
+    let corruption = &damage.corruption;
+    let (path, offset) = (corruption.path.display(), corruption.offset);
+    let at = corruption.lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
+    writeln!(out, "{path}: offset {offset}{at}: {}; {}", corruption.damage, told_by(&damage.witness))
+}
+
+/// What says that the damage is none that a crash leaves.
+fn told_by(witness: &Witness) -> String {
+    match witness {
+        Witness::Frame(frame) => format!(
+            "it was acknowledged: the frame of record {} in segment {} at offset {} says that it was durable",
+            frame.lsn, frame.segment, frame.offset
+        ),
+        Witness::ControlPage(durable) => {
+            format!("it was acknowledged: the control page says that all was durable up to record {durable}")
+        }
+        Witness::Structure => "this is made durable before it is used".to_owned(),
+        _ => "too much behind it looks like frames and is none to say whether it was durable".to_owned(),
+    }
+}
+
+fn name(state: SegmentState) -> &'static str {
+    match state {
+        SegmentState::Sealed => "sealed",
+        SegmentState::Active => "active",
+        SegmentState::Spare => "spare",
+        SegmentState::Torn => "torn",
+        SegmentState::Damaged => "damaged",
+        SegmentState::Superseded => "superseded",
+        _ => "unknown",
+    }
+}
+
+fn style_of(state: SegmentState) -> Style {
+    let colour = match state {
+        SegmentState::Damaged => AnsiColor::Red,
+        SegmentState::Torn => AnsiColor::Yellow,
+        SegmentState::Active => AnsiColor::Cyan,
+        SegmentState::Sealed => AnsiColor::Green,
+        _ => AnsiColor::BrightBlack,
+    };
+    Style::new().fg_color(Some(colour.into()))
+}

@@ -171,7 +171,9 @@ fn log_id(word: impl Fn(usize) -> u64) -> u128 {
 fn checksum(log_id: u128, words: &[u64]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&log_id.to_le_bytes());
-    words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
+    for word in words {
+        hasher.update(&word.to_le_bytes());
+    }
     hasher.finalize()
 }
 

@@ -79,6 +79,15 @@ impl Oracle {
         self.records.extend(entries);
     }
 
+    /// Records that come to nothing, since a crash took some of them: the `first` one, `all` of them.
+    pub(super) fn append_lost(&mut self, first: bool, all: bool, sealed: usize) {
+        if sealed == self.bases.len() {
+            self.open_segment();
+        }
+        self.only_link &= first;
+        self.closed &= all;
+    }
+
     pub(super) fn put_meta(&mut self, slot: usize, value: &[u8], sealed: usize) {
         self.touch(sealed);
         self.meta.insert(slot, value.to_vec());

@@ -148,6 +148,7 @@ pub use wal::{
 pub mod testing {
     pub use crate::log::testing::open_log;
     pub use crate::memory::{HeapMemory, Mapping};
+    pub use crate::read::testing::open_reader;
     #[cfg(feature = "sabotage")]
     pub mod sabotage {
         pub use crate::sabotage::{ALL, Break, make};

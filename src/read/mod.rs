@@ -13,6 +13,8 @@ mod stream;
 pub(crate) use follower::Source;
 pub use follower::{Follower, Visibility};
 pub use reader::LogReader;
+#[cfg(feature = "testing")]
+pub(crate) use reader::testing;
 pub use record::{Record, RecordRef};
 pub use scan::{FrameRole, Piece, ScannedFrame, SegmentScan};
 pub use ship::Frames;

@@ -1,5 +1,7 @@
 //! What a crash leaves, and what the next open makes of it.
 
+mod durable_followers;
+
 use std::sync::Arc;
 
 use mapwal::testing::open_log;

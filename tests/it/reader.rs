@@ -225,3 +225,38 @@ fn a_follower_can_wait_for_a_log_that_is_not_there_yet() {
         }
     });
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_reader_that_may_not_look_is_told_so() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = scratch();
+    let path = dir.path().join("log");
+    open_small(&path).close().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let refused = |mode: u32| {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        std::thread::scope(|scope| scope.spawn(|| without_rights(|| read_only(&path).map(drop))).join().unwrap())
+    };
+    for mode in [0o000, 0o300, 0o311] {
+        match refused(mode) {
+            Some(Err(Error::Io { path: told, source, .. })) => {
+                assert_eq!((told, source.kind()), (path.clone(), std::io::ErrorKind::PermissionDenied));
+            }
+            Some(other) => panic!("{mode:o}: {other:?}"),
+            None => return eprintln!("skipped: this process may not give up its rights"),
+        }
+    }
+}
+
+/// What `act` returns when this thread, which ends with it, belongs to nobody; `None` if it cannot.
+#[cfg(target_os = "linux")]
+fn without_rights<T>(act: impl FnOnce() -> T) -> Option<T> {
+    const NOBODY: u32 = 65534;
+    if rustix::process::geteuid().is_root() {
+        // Of this thread alone, as the system call is.
+        let nobody = rustix::process::Uid::from_raw(NOBODY);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).ok()?;
+    }
+    Some(act())
+}

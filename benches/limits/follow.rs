@@ -95,7 +95,7 @@ fn measure(log: &Log, path: &Path, spins: bool, count: usize) -> Latencies {
     let mut follower = Process::start(path, spins);
     let mut latencies = Latencies::with_capacity(count);
     // The first ones find the follower still starting.
-    for at in 0..count + count / 10 + 1 {
+    for at in 0..=count + count / 10 {
         std::thread::sleep(PAUSE);
         log.append(1, &now().to_le_bytes()).expect("there is room");
         let took = follower.read_latency();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use mapwal::{Log, Options};
 
 use crate::bench::Bench;
-use crate::directory::fresh_log;
+use crate::directory::settled_log;
 use crate::limit::SyncedFile;
 use crate::report::Row;
 use crate::samples::{Latencies, Samples};
@@ -77,7 +77,7 @@ fn one_thread(bench: &mut Bench, payload_len: usize) {
     let mut file = SyncedFile::new(bench.directory(), 64 << 20, payload_len);
     for _ in 0..bench.many_rounds() {
         limits.push(measure(device.as_ref(), count, || file.commit(&payload)));
-        let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+        let (log, _directory) = settled_log(bench.directory(), &Options::new());
         ours.push(measure(device.as_ref(), count, || commit(&log, &payload)));
     }
     bench.push(Row::new(format!("{name}, p50"), "us", ours.p50).limit("L3", limits.p50).at_most(1.1));
@@ -104,7 +104,7 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize, target: f64) {
         (0..alone).for_each(|_| file.commit(&payload));
         push_rate(&mut limits, alone, began);
 
-        let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+        let (log, _directory) = settled_log(bench.directory(), &Options::new());
         let began = Instant::now();
         let (mut latencies, switched) = commit_together(&log, threads, each, &payload);
         push_rate(&mut rates, each * threads, began);

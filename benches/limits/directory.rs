@@ -1,6 +1,7 @@
 //! Logs in directories of their own.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mapwal::{Log, Options};
 use tempfile::TempDir;
@@ -27,3 +28,13 @@ pub(crate) fn fresh_log(parent: &Path, options: &Options) -> (Log, TempDir) {
     spare::wait_for(2);
     (log, directory)
 }
+
+/// As [`fresh_log`], once the device has written what was prepared.
+pub(crate) fn settled_log(parent: &Path, options: &Options) -> (Log, TempDir) {
+    let fresh = fresh_log(parent, options);
+    std::thread::sleep(SETTLING);
+    fresh
+}
+
+/// Longer than a device of a GB/s takes for two segments.
+const SETTLING: Duration = Duration::from_millis(250);

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -28,7 +27,7 @@ use crate::sabotage::{Break, is};
 use crate::segment::chain::Chain;
 use crate::segment::control::ControlPage;
 use crate::segment::directory::{self, Listing};
-use crate::segment::prepare::{adopt, prepare, refresh};
+use crate::segment::prepare::{abandon, adopt, prepare, refresh};
 use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList};
 use crate::storage::{Access, Disk, Lock, LockGuard, Storage};
 
@@ -105,9 +104,9 @@ impl Opening<'_> {
                     adopt(&*self.storage, spare)?
                 } else {
                     next_number += 1;
-                    let never = AtomicBool::new(false);
-                    let made = prepare(&*self.storage, self.log_id, next_number - 1, size, &never)?;
-                    made.expect("nobody cancels it")
+                    let mut made = prepare(&*self.storage, self.log_id, next_number - 1, size)?;
+                    made.fill(&*self.storage).inspect_err(|_| abandon(&*self.storage, made.number))?;
+                    made
                 };
                 Some((prepared, previous))
             }
@@ -121,6 +120,9 @@ impl Opening<'_> {
         match (fresh, &plan.resume) {
             (Some((prepared, previous)), _) => {
                 shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn, None);
+                if let Some((region, file)) = shared.segments.last().and_then(|segment| segment.unsynced()) {
+                    shared.spares.settle_first(file, region);
+                }
             }
             (None, Resume::InPlace { info, offset }) => self.resume(&shared, &mut rotation, *info, *offset, plan)?,
             (None, Resume::Fresh(_)) => unreachable!("a fresh segment was prepared above"),

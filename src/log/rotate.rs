@@ -88,7 +88,7 @@ impl Shared {
         base_lsn: Lsn,
         kept: Option<Vec<Arc<Segment>>>,
     ) -> Vec<Arc<Segment>> {
-        let Prepared { number, size, salt, mut region, file } = prepared;
+        let Prepared { number, size, salt, mut region, file, .. } = prepared;
         let meta = if is(Break::LinkWithoutMeta) { MetaSlots::default() } else { self.meta.lock().clone() };
         let link = Link { previous, oldest: rotation.oldest, meta }.encode();
         let start = Position::new(number, 0);

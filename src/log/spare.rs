@@ -1,18 +1,21 @@
-//! A thread that keeps one prepared segment ahead of the appenders.
+//! A thread that keeps one prepared segment ahead of the appenders. When they outrun it they get the segment as far as it
+//! is filled: the rest of its pages then come one by one as they are stored to, while the thread fills the next.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::format::name;
-use crate::segment::prepare::{Prepared, prepare};
+use crate::memory::Region;
+use crate::segment::prepare::{Prepared, STEP_BYTES, abandon, prepare, settle};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageFile};
 
 /// Hands out prepared segments.
 #[derive(Debug)]
@@ -28,8 +31,10 @@ struct Shared {
     segment_size: u64,
     state: Mutex<State>,
     changed: Condvar,
-    /// Set once, with the lock held; read without it while a segment is being zeroed.
+    /// Set once, with the lock held; read without it while a segment is being filled.
     stopping: AtomicBool,
+    /// Somebody waits for a spare: one that is not filled will do. Relaxed: it only ends the filling early.
+    hurry: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -40,7 +45,22 @@ struct State {
     /// An attempt is wanted or under way.
     wanted: bool,
     next_number: u64,
+    /// The segment that was filled when the log was opened, until it is settled.
+    first: Option<Settling>,
+    /// The event that says that the spare is ready has been reported.
+    announced: bool,
 }
+
+/// A segment in use, up to where it is settled.
+#[derive(Debug)]
+struct Settling {
+    file: Arc<dyn StorageFile>,
+    region: Arc<Region>,
+    settled: usize,
+}
+
+/// Between two steps of settling: 64 MiB take a third of a second.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Spares {
     /// Begins with segment `next_number`, above every number ever used.
@@ -50,7 +70,7 @@ impl Spares {
         segment_size: u64,
         next_number: u64,
     ) -> io::Result<Self> {
-        let state = State { ready: None, failure: None, wanted: true, next_number };
+        let state = State { ready: None, failure: None, wanted: true, next_number, first: None, announced: false };
         let shared = Arc::new(Shared {
             storage,
             log_id,
@@ -58,6 +78,7 @@ impl Spares {
             state: Mutex::new(state),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
+            hurry: AtomicBool::new(false),
         });
         #[cfg(feature = "testing")]
         if shared.storage.preparation() != Preparation::Background {
@@ -80,6 +101,7 @@ impl Spares {
         let mut tried = false;
         loop {
             if let Some(prepared) = state.ready.take() {
+                self.shared.hurry.store(false, Ordering::Relaxed);
                 state.wanted = true;
                 self.shared.changed.notify_all();
                 return Ok(prepared);
@@ -87,6 +109,7 @@ impl Spares {
             if let Some(failure) = state.failure.take()
                 && tried
             {
+                self.shared.hurry.store(false, Ordering::Relaxed);
                 return Err(failure);
             }
             tried |= state.wanted;
@@ -95,8 +118,15 @@ impl Spares {
                 tried = true;
                 self.shared.changed.notify_all();
             }
+            self.shared.hurry.store(true, Ordering::Relaxed);
             self.shared.changed.wait(&mut state);
         }
+    }
+
+    /// Settles the first segment of the log, which is in use already, behind the first spare.
+    pub(crate) fn settle_first(&self, file: Arc<dyn StorageFile>, region: Arc<Region>) {
+        self.shared.state.lock().first = Some(Settling { file, region, settled: 0 });
+        self.shared.changed.notify_all();
     }
 
     /// Whether a spare is ready.
@@ -158,7 +188,11 @@ impl Shared {
                 return;
             }
             if !state.wanted {
-                self.changed.wait(&mut state);
+                if self.settle_on(&mut state) {
+                    self.changed.wait_for(&mut state, PAUSE);
+                } else {
+                    self.changed.wait(&mut state);
+                }
                 continue;
             }
             let number = state.next_number;
@@ -168,15 +202,35 @@ impl Shared {
         }
     }
 
+    /// Settles a little more of what is filled; false if there is nothing left to settle. With the state locked, so that
+    /// the spare is not taken meanwhile: for as long as the system takes to queue some pages.
+    fn settle_on(&self, state: &mut State) -> bool {
+        if let Some(first) = &mut state.first {
+            let range = first.settled..(first.settled + STEP_BYTES).min(first.region.len());
+            first.settled = range.end;
+            if settle(&*self.storage, &*first.file, first.region.mapping(), range) {
+                return true;
+            }
+            state.first = None;
+        }
+        let Some(ready) = &mut state.ready else { return false };
+        let goes_on = ready.settle_on(&*self.storage);
+        if !goes_on && !std::mem::replace(&mut state.announced, true) {
+            tracing::debug!(segment = ready.number, size_bytes = ready.size, "segment prepared");
+        }
+        goes_on
+    }
+
     /// Prepares segment `number`, and notes how that went.
     fn attempt(&self, number: u64) -> MutexGuard<'_, State> {
-        let made = prepare(&*self.storage, self.log_id, number, self.segment_size, &self.stopping);
+        let made = prepare(&*self.storage, self.log_id, number, self.segment_size).and_then(|made| self.fill(made));
         let mut state = self.state.lock();
         state.wanted = false;
         match made {
             Ok(prepared) => {
+                state.announced = false;
                 state.next_number = number + 1;
-                state.ready = prepared;
+                state.ready = Some(prepared);
             }
             Err(error) => {
                 let file = name::segment(number);
@@ -185,5 +239,17 @@ impl Shared {
             }
         }
         state
+    }
+
+    /// Fills `prepared` for as long as nobody waits for it.
+    fn fill(&self, mut prepared: Prepared) -> Result<Prepared> {
+        let is_wanted = || self.hurry.load(Ordering::Relaxed) || self.stopping.load(Ordering::Relaxed);
+        while !is_wanted() {
+            let filled = prepared.fill_on(&*self.storage);
+            if !filled.inspect_err(|_| abandon(&*self.storage, prepared.number))? {
+                break;
+            }
+        }
+        Ok(prepared)
     }
 }

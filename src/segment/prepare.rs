@@ -1,13 +1,18 @@
-//! Preparing a segment: allocated, zeroed, durable and mapped before anyone appends to it.
+//! Preparing a segment: allocated, named and mapped, all of it durable, before anyone appends to it; then filled, for as
+//! long as nobody waits for it.
 //!
-//! The zeros are written a page at a time. The page cache keeps them as single pages, so that a small commit dirties, and
-//! `msync` writes, one page: with larger writes the kernel builds larger folios and writes all of one for 200 bytes.
-//! Written zeros also leave no unwritten extents, whose conversion would cost each first sync a metadata commit, and
-//! which on ext4 lose later data after one write error.
+//! Filling changes nothing that can be read: allocated blocks read as zeros, and zeros are written over them. It is for
+//! speed. The zeros are written a page at a time: the page cache keeps them as single pages, so that a small commit dirties,
+//! and `msync` writes, one page, where larger writes make larger folios of which all is written for 200 bytes. And pages
+//! that are mapped cost an append no fault: on a virtual machine, those take up to ten microseconds.
+//!
+//! Settling writes the zeros to the device: what has been written once costs a sync no metadata, as the first write to an
+//! allocated block does. It goes slowly, since a device that is busy with zeros is not there for syncs, nor for the name of
+//! the next segment.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use zerocopy::IntoBytes;
@@ -22,8 +27,8 @@ use crate::segment::directory::Found;
 use crate::storage::{Access, Storage, StorageFile};
 
 const ZEROS: [u8; 4096] = [0; 4096];
-/// Bytes populated in one call: a stopping thread is kept waiting for no longer than that takes.
-const POPULATE_BYTES: usize = 4 << 20;
+/// Bytes filled or settled at a time: who cannot wait for the whole is kept waiting for no longer than that takes.
+pub(crate) const STEP_BYTES: usize = 256 << 10;
 
 /// A segment that holds nothing yet.
 #[derive(Debug)]
@@ -33,52 +38,89 @@ pub(crate) struct Prepared {
     pub(crate) salt: u32,
     pub(crate) region: Region,
     pub(crate) file: Arc<dyn StorageFile>,
+    /// Bytes filled, and of these, bytes settled.
+    filled: usize,
+    settled: usize,
 }
 
-/// Makes segment `number`. Its name is durable on return. `None` if `cancelled` became true meanwhile.
-pub(crate) fn prepare(
-    storage: &dyn Storage,
-    log_id: u128,
-    number: u64,
-    size: u64,
-    cancelled: &AtomicBool,
-) -> Result<Option<Prepared>> {
+impl Prepared {
+    /// Fills a little more of it; false once it is full.
+    pub(crate) fn fill_on(&mut self, storage: &dyn Storage) -> Result<bool> {
+        let range = self.filled..(self.filled + STEP_BYTES).min(self.region.len());
+        if range.is_empty() {
+            return Ok(false);
+        }
+        // The header stands in front of the first zeros.
+        let written = zero_fill(&*self.file, range.start.max(segment_header::LEN) as u64, range.end as u64);
+        written.map_err(|source| failed(storage, "prepare", self.number, self.size, source))?;
+        self.filled = range.end;
+        // Not populated, the pages come one by one.
+        let _ = storage.populate(self.region.mapping(), range);
+        Ok(true)
+    }
+
+    /// All of it.
+    pub(crate) fn fill(&mut self, storage: &dyn Storage) -> Result<()> {
+        while self.fill_on(storage)? {}
+        Ok(())
+    }
+
+    /// Settles a little more of what has been filled; false once all of it is.
+    pub(crate) fn settle_on(&mut self, storage: &dyn Storage) -> bool {
+        let range = self.settled..(self.settled + STEP_BYTES).min(self.filled);
+        self.settled = range.end;
+        settle(storage, &*self.file, self.region.mapping(), range)
+    }
+}
+
+/// Has `range` of a filled segment written to the device before a sync has to. Appends may go on meanwhile. False if it
+/// is empty.
+pub(crate) fn settle(storage: &dyn Storage, file: &dyn StorageFile, mapping: &Mapping, range: Range<usize>) -> bool {
+    if range.is_empty() {
+        return false;
+    }
+    // Hints, both. What is mapped stays in the page cache; what begins to be written is made read-only, and so populated
+    // once more.
+    let _ = file.start_writing(range.start as u64..range.end as u64);
+    let _ = storage.populate(mapping, range);
+    true
+}
+
+/// Makes segment `number`, of which nothing has been filled yet. Its name is durable on return.
+pub(crate) fn prepare(storage: &dyn Storage, log_id: u128, number: u64, size: u64) -> Result<Prepared> {
     if number >= SEGMENT_NUMBER_LIMIT {
         return Err(Error::Exhausted("segment numbers"));
     }
     let (temporary, name) = (name::temporary_segment(number), name::segment(number));
-    let made = make(storage, &temporary, log_id, number, size, cancelled);
-    let renamed = match made {
-        Ok(Some(prepared)) => storage.rename(&temporary, &name).map(|()| Some(prepared)),
-        other => other,
-    };
-    let failed = |operation, source: io::Error| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::NoSpace { path: storage.path().to_owned(), needed_bytes: size }
-        }
-        _ => Error::io(operation, &storage.path().join(&name), source),
-    };
-    if !matches!(renamed, Ok(Some(_))) {
+    let made = make(storage, &temporary, log_id, number, size);
+    let renamed = made.and_then(|made| storage.rename(&temporary, &name).map(|()| made));
+    if renamed.is_err() {
         // What is left of it is removed at the next open at the latest.
         let _ = storage.remove(&temporary);
     }
-    let Some((salt, file)) = renamed.map_err(|source| failed("prepare", source))? else { return Ok(None) };
+    let (salt, file) = renamed.map_err(|source| failed(storage, "prepare", number, size, source))?;
     let synced = if is(Break::PrepareWithoutDirectorySync) { Ok(()) } else { storage.sync_directory() };
     let mapped = synced.and_then(|()| file.map(size, Access::Write));
-    let mapping = match mapped {
-        Ok(mapping) => mapping,
-        Err(source) => {
-            let _ = storage.remove(&name);
-            return Err(failed("prepare", source));
-        }
-    };
-    populate(storage, &mapping, cancelled);
-    let region = Region::live(mapping, segment_header::LEN);
-    tracing::debug!(segment = number, size_bytes = size, "segment prepared");
-    Ok(Some(Prepared { number, size, salt, region, file }))
+    let mapping = mapped.map_err(|source| {
+        abandon(storage, number);
+        failed(storage, "prepare", number, size, source)
+    })?;
+    Ok(Prepared { number, size, salt, region: Region::live(mapping, segment_header::LEN), file, filled: 0, settled: 0 })
 }
 
-type Made = Option<(u32, Arc<dyn StorageFile>)>;
+/// Removes a segment that could not be prepared. If it stays, it is removed at the next open.
+pub(crate) fn abandon(storage: &dyn Storage, number: u64) {
+    let _ = storage.remove(&name::segment(number));
+}
+
+fn failed(storage: &dyn Storage, operation: &'static str, number: u64, size: u64, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::NoSpace { path: storage.path().to_owned(), needed_bytes: size }
+        }
+        _ => Error::io(operation, &storage.path().join(name::segment(number)), source),
+    }
+}
 
 fn make(
     storage: &dyn Storage,
@@ -86,13 +128,9 @@ fn make(
     log_id: u128,
     number: u64,
     size: u64,
-    cancelled: &AtomicBool,
-) -> io::Result<Made> {
+) -> io::Result<(u32, Arc<dyn StorageFile>)> {
     let file: Arc<dyn StorageFile> = storage.create(temporary)?.into();
     file.allocate(size)?;
-    if !zero_fill(&*file, segment_header::LEN as u64, size, cancelled)? {
-        return Ok(None);
-    }
     let salt = (storage.random() >> 32) as u32;
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let header = SegmentHeader::new(log_id, number, size, salt, u64::try_from(created).unwrap_or(0));
@@ -103,7 +141,7 @@ fn make(
     if !is(Break::PrepareWithoutSync) && !is(Break::HeaderAfterSync) {
         file.sync()?;
     }
-    Ok(Some((salt, file)))
+    Ok((salt, file))
 }
 
 /// Takes over segment `found`, in which nothing has ever been written, and which an earlier run has prepared.
@@ -121,42 +159,30 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Prepared> {
     let file: Arc<dyn StorageFile> = storage.open(&name, Access::Write).map_err(failed("open"))?.into();
     refresh(&*file, segment_header::LEN as u64, size).map_err(failed("write"))?;
     let mapping = file.map(size, Access::Write).map_err(failed("map"))?;
-    populate(storage, &mapping, &AtomicBool::new(false));
-    Ok(Prepared { number, size, salt, region: Region::live(mapping, segment_header::LEN), file })
+    // Not populated, the pages come one by one.
+    let _ = storage.populate(&mapping, 0..mapping.len_bytes());
+    let filled = mapping.len_bytes();
+    Ok(Prepared { number, size, salt, region: Region::live(mapping, segment_header::LEN), file, filled, settled: 0 })
 }
 
 /// Has the zeros from `start` to `end`, which the file has, stand in the page cache as single pages: what has been read
 /// ahead stands there in large folios, and each sync would write a whole one.
 pub(crate) fn refresh(file: &dyn StorageFile, start: u64, end: u64) -> io::Result<()> {
     file.drop_cache()?;
-    zero_fill(file, start, end, &AtomicBool::new(false)).map(drop)
+    zero_fill(file, start, end)
 }
 
-/// Spares appenders the page faults: on a virtual machine a first store takes up to ten microseconds.
-fn populate(storage: &dyn Storage, mapping: &Mapping, cancelled: &AtomicBool) {
-    for start in (0..mapping.len_bytes()).step_by(POPULATE_BYTES) {
-        let range = start..(start + POPULATE_BYTES).min(mapping.len_bytes());
-        // Not populated, the pages come one by one.
-        if cancelled.load(Ordering::Relaxed) || storage.populate(mapping, range).is_err() {
-            return;
-        }
-    }
-}
-
-/// Writes zeros over `start..end` a page at a time; false if `cancelled` became true meanwhile.
-fn zero_fill(file: &dyn StorageFile, start: u64, end: u64, cancelled: &AtomicBool) -> io::Result<bool> {
+/// Writes zeros over `start..end` a page at a time.
+fn zero_fill(file: &dyn StorageFile, start: u64, end: u64) -> io::Result<()> {
     let mut offset = start;
     while offset < end {
-        if cancelled.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
         let to_page_end = ZEROS.len() as u64 - offset % ZEROS.len() as u64;
         let len = to_page_end.min(end - offset);
         // At most a page, so it fits.
         file.write_at(&ZEROS[..len as usize], offset)?;
         offset += len;
     }
-    Ok(true)
+    Ok(())
 }
 
 const _: () = assert!(segment_header::LEN.is_multiple_of(frame::ALIGN));

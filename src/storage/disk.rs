@@ -20,6 +20,9 @@ use super::{Access, DeviceBuffer, Lock, LockGuard, Storage, StorageFile};
 use crate::error::FileKind;
 use crate::memory::Mapping;
 
+/// What files are filled with, a page at a time.
+const ZEROS: [u8; 4096] = [0; 4096];
+
 /// A directory, held open so that every file is reached through it.
 #[derive(Debug)]
 pub struct Disk {
@@ -271,11 +274,24 @@ impl StorageFile for DiskFile {
     fn allocate(&self, len: u64) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len) {
-            // No such call on this file system: the zeros that are written next find out whether there is room.
+            // No such call on this file system: writing zeros finds out whether there is room.
             Err(rustix::io::Errno::OPNOTSUPP) => {}
             other => return Ok(other?),
         }
-        self.file.set_len(len)
+        for offset in (0..len).step_by(ZEROS.len()) {
+            self.file.write_all_at(&ZEROS[..ZEROS.len().min((len - offset) as usize)], offset)?;
+        }
+        Ok(())
+    }
+
+    fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
+        // For its side effect: dirty pages are not dropped but begin to be written. What does only that, sync_file_range,
+        // has no safe interface.
+        #[cfg(target_os = "linux")]
+        if let Some(len) = std::num::NonZeroU64::new(range.end - range.start) {
+            rustix::fs::fadvise(&self.file, range.start, Some(len), rustix::fs::Advice::DontNeed)?;
+        }
+        Ok(())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -183,7 +183,7 @@ pub trait StorageFile: Debug + Send + Sync {
     /// The file as the standard library knows it, if it is one.
     fn as_file(&self) -> Option<&File>;
 
-    /// Gives the file a length of `len` bytes, with blocks behind every byte of it.
+    /// Gives the file, which is empty, a length of `len` bytes that read as zeros, with blocks behind every byte of it.
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] when there is no room, or what the system reports.
@@ -219,6 +219,16 @@ pub trait StorageFile: Debug + Send + Sync {
     /// # Errors
     /// What the system reports.
     fn drop_cache(&self) -> io::Result<()>;
+
+    /// Has the system begin to write `range` of the file to the device, without waiting for it: a hint. Pages that are not
+    /// mapped may leave the page cache.
+    ///
+    /// # Errors
+    /// What the system reports. An error of the writing itself is not among it: the next sync reports that.
+    fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
+        let _ = range;
+        Ok(())
+    }
 
     /// Maps the first `len` bytes, which the file has.
     ///

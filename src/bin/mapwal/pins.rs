@@ -33,7 +33,8 @@ fn apply(directory: &Path, change: &PinChange) -> Result<()> {
 fn list(directory: &Path) -> Result<()> {
     let inspection = Inspection::open(directory).about(directory)?;
     let pins = inspection.pins().about(directory)?;
-    let next = next_lsn(directory)?;
+    // Of a damaged log, pins are shown all the same.
+    let next = next_lsn(directory).ok();
     let mut out = anstream::stdout().lock();
     if !pins.is_empty() {
         write_table(&mut out, &pins, next).and_then(|()| out.flush()).written()?;
@@ -42,14 +43,15 @@ fn list(directory: &Path) -> Result<()> {
 }
 
 /// The number of the next record.
-pub(crate) fn next_lsn(directory: &Path) -> Result<Lsn> {
+fn next_lsn(directory: &Path) -> Result<Lsn> {
     Ok(open::reader(directory)?.published_lsn().about(directory)?.next())
 }
 
-pub(crate) fn write_table(out: &mut impl Write, pins: &[PinStatus], next: Lsn) -> std::io::Result<()> {
+pub(crate) fn write_table(out: &mut impl Write, pins: &[PinStatus], next: Option<Lsn>) -> std::io::Result<()> {
     writeln!(out, "{:<24}  {:>20}  {:<8}  {:>14}  {:>11}  OWNER", "PIN", "LSN", "STATE", "LAG", "HOLDS")?;
     for pin in pins {
-        let (lag, held) = (HumanCount(lag(pin, next)).to_string(), BinaryBytes(pin.retained_bytes).to_string());
+        let lag = next.map_or("-".to_owned(), |next| HumanCount(lag(pin, next)).to_string());
+        let held = BinaryBytes(pin.retained_bytes).to_string();
         let (name, lsn, state) = (&pin.name, pin.lsn.to_string(), state_name(pin.state));
         writeln!(out, "{name:<24}  {lsn:>20}  {state:<8}  {lag:>14}  {held:>11}  {}", pin.owner.escape_debug())?;
     }

@@ -171,7 +171,7 @@ impl State {
             let range = format!("{}..{}", BinaryBytes(from), BinaryBytes(to));
             writeln!(out, "  {range:>24}  {:>14}  {}", count(records), sizes.bar(records))?;
         }
-        if self.pins.is_empty() { Ok(()) } else { pins::write_table(out, &self.pins, self.next) }
+        if self.pins.is_empty() { Ok(()) } else { pins::write_table(out, &self.pins, Some(self.next)) }
     }
 
     fn writer_text(&self) -> String {

@@ -1,0 +1,105 @@
+//! `append`: what is printed, when, and what is then in the log.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+
+use crate::logs::{closed, lines, scratch};
+use crate::program::{Running, run, run_with_input, start};
+
+#[test]
+fn each_line_becomes_a_record_and_each_number_is_printed() {
+    for sync in ["each", "group", "none"] {
+        let log = scratch();
+        let command = format!("append DIR --sync {sync}");
+        let ran = run_with_input(log.path(), &command, b"one\n\ttwo\\\n\nlast").done();
+        assert_eq!(ran.text(), "1\n2\n3\n4\n", "{sync}");
+        let dumped = run(log.path(), "dump DIR").done();
+        assert_eq!(dumped.text(), "1\t0\t3\tone\n2\t0\t5\t\\ttwo\\\\\n3\t0\t0\t\n4\t0\t4\tlast\n", "{sync}");
+    }
+}
+
+#[test]
+fn a_number_is_printed_while_the_input_goes_on() {
+    for sync in ["each", "group", "none"] {
+        let log = scratch();
+        let mut writer = Running::start(log.path(), &format!("append DIR --sync {sync}"));
+        for number in 1..=20 {
+            writer.say("line");
+            assert_eq!(writer.line(), Some(number.to_string()), "{sync}");
+        }
+    }
+}
+
+#[test]
+fn many_threads_append_each_line_once() {
+    for sync in ["each", "group", "none"] {
+        let log = scratch();
+        let command = format!("append DIR --sync {sync} --threads 4 --segment-size 64KiB");
+        let ran = run_with_input(log.path(), &command, lines(1000).as_bytes()).done();
+        let numbers: BTreeSet<u64> = ran.lines().iter().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(numbers, (1..=1000).collect(), "{sync}");
+        let dumped = run(log.path(), "dump DIR").done();
+        let payloads: BTreeSet<&str> = dumped.lines().iter().map(|line| line.split('\t').nth(3).unwrap()).collect();
+        assert_eq!(payloads, lines(1000).lines().collect(), "{sync}");
+    }
+}
+
+#[test]
+fn records_may_have_lengths_in_front_and_any_bytes() {
+    let log = scratch();
+    let payloads: [&[u8]; 3] = [b"a\nb", b"", &[0, 255, 10]];
+    let prefixed = |payload: &&[u8]| [&u32::to_le_bytes(payload.len() as u32)[..], payload].concat();
+    let input: Vec<u8> = payloads.iter().flat_map(prefixed).collect();
+    let ran = run_with_input(log.path(), "append DIR --length-prefixed", &input).done();
+    assert_eq!(ran.text(), "1\n2\n3\n");
+    assert_eq!(run(log.path(), "dump DIR --format raw").done().out, payloads.concat());
+
+    let cut = run_with_input(log.path(), "append DIR --length-prefixed", &input[..input.len() - 1]);
+    assert_eq!((cut.code, cut.text()), (4, "4\n5\n"));
+    assert_eq!(cut.err, "mapwal: cannot read: the input ends inside of a record: standard input\n");
+}
+
+#[test]
+fn a_file_is_appended_and_a_missing_one_is_named() {
+    let log = scratch();
+    let file = log.path().with_extension("lines");
+    fs::write(&file, "one\ntwo\n").unwrap();
+    let command = format!("append DIR {}", file.display());
+    assert_eq!(run(log.path(), &command).done().text(), "1\n2\n");
+    fs::remove_file(&file).unwrap();
+    let missing = run(log.path(), &command);
+    let told = format!("mapwal: cannot read: no such file or directory: {}\n", file.display());
+    assert_eq!((missing.code, missing.err), (4, told));
+}
+
+#[test]
+fn a_record_that_is_too_long_is_refused_and_those_before_it_are_kept() {
+    let log = scratch();
+    let input = format!("short\n{}\nafter\n", "x".repeat(70_000));
+    let ran = run_with_input(log.path(), "append DIR --segment-size 64KiB", input.as_bytes());
+    assert_eq!((ran.code, ran.text()), (4, "1\n"));
+    assert!(ran.err.contains("exceeds the largest of"), "{}", ran.err);
+    assert_eq!(run(log.path(), "dump DIR").done().text(), "1\t0\t5\tshort\n");
+}
+
+#[test]
+fn a_log_goes_on_with_its_size_of_segments() {
+    let log = closed(10);
+    run_with_input(log.path(), "append DIR", lines(2000).as_bytes()).done();
+    let sizes: BTreeSet<u64> =
+        crate::logs::segments(log.path()).iter().map(|path| fs::metadata(path).unwrap().len()).collect();
+    assert_eq!(sizes, BTreeSet::from([64 << 10]));
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let log = closed(2000);
+    for command in ["dump DIR", "dump DIR --format json", "tail DIR --from start", "verify DIR", "man"] {
+        let mut child = start(log.path(), command).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut err = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        assert_eq!((child.wait().unwrap().code(), &*err), (Some(0), ""), "{command}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Running the program.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+
+/// The program, which `cargo test` builds before it runs any test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mapwal");
+
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: Vec<u8>,
+    pub(crate) err: String,
+}
+
+impl Ran {
+    pub(crate) fn new(output: Output) -> Self {
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(!err.contains("panicked"), "{err}");
+        let code = output.status.code().unwrap_or_else(|| panic!("{:?}: {err}", output.status));
+        let ran = Self { code, out: output.stdout, err };
+        ran.check_messages();
+        ran
+    }
+
+    /// Whatever is told to people has the form that the manual states: `mapwal: what: why: where`.
+    fn check_messages(&self) {
+        for line in self.err.lines() {
+            let parts: Vec<&str> = line.split(": ").collect();
+            assert!(parts[0] == "mapwal" && parts.len() >= 4, "{}", self.err);
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.out).unwrap()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<&str> {
+        self.text().lines().collect()
+    }
+
+    /// The output of a run that went well.
+    #[track_caller]
+    pub(crate) fn done(self) -> Self {
+        assert_eq!((self.code, &*self.err), (0, ""), "{}", self.text());
+        self
+    }
+}
+
+/// Runs the program on a directory: `command` is the words around it, with `DIR` in its place.
+pub(crate) fn run(directory: &Path, command: &str) -> Ran {
+    run_with_input(directory, command, b"")
+}
+
+pub(crate) fn run_with_input(directory: &Path, command: &str, input: &[u8]) -> Ran {
+    let mut child = start(directory, command).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // One that ends early closes its end: what it does not read, it does not want.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let ran = Ran::new(child.wait_with_output().unwrap());
+    writer.join().unwrap();
+    ran
+}
+
+/// The program, ready to be started.
+pub(crate) fn start(directory: &Path, command: &str) -> Command {
+    let mut program = Command::new(PROGRAM);
+    program.args(command.split_whitespace().map(|word| match word {
+        "DIR" => directory.as_os_str(),
+        word => word.as_ref(),
+    }));
+    program.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+    program
+}
+
+/// A program that goes on, and is killed when this value is dropped.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) input: Option<ChildStdin>,
+    pub(crate) output: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub(crate) fn start(directory: &Path, command: &str) -> Self {
+        let mut child = start(directory, command).stdin(Stdio::piped()).spawn().unwrap();
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, input, output }
+    }
+
+    pub(crate) fn say(&mut self, line: &str) {
+        let input = self.input.as_mut().unwrap();
+        writeln!(input, "{line}").unwrap();
+        input.flush().unwrap();
+    }
+
+    /// The next line that it prints, or `None` at the end.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.pop().map(|_newline| line)
+    }
+
+    /// Has it end by a signal that it may take notice of.
+    pub(crate) fn interrupt(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

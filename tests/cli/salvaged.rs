@@ -1,0 +1,164 @@
+//! `salvage`: what is saved, what is listed, and what is left alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use mapwal::{Log, Lsn, Options};
+
+use crate::logs::{closed, line, scratch, segments, spoil, torn, write_at};
+use crate::program::{Ran, run};
+
+fn salvage(log: &Path, out: &Path, options: &str) -> Ran {
+    let before = contents(log);
+    let ran = run(log, &format!("salvage DIR {} {options}", out.display()));
+    assert!(contents(log) == before, "the damaged log is not touched");
+    ran
+}
+
+fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let files = entries.filter(|entry| entry.path().is_file());
+    files.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+}
+
+/// Number and payload of each record.
+fn records(log: &Path) -> Vec<(u64, String)> {
+    let dumped = run(log, "dump DIR").done();
+    let fields = dumped.lines().into_iter().map(|line| line.split('\t').collect::<Vec<_>>());
+    fields.map(|fields| (fields[0].parse().unwrap(), fields[3].to_owned())).collect()
+}
+
+fn expected(numbers: impl Iterator<Item = u64>) -> Vec<(u64, String)> {
+    numbers.map(|number| (number, line(number))).collect()
+}
+
+#[test]
+fn a_sound_log_is_copied() {
+    let (log, out) = (closed(600), scratch());
+    let ran = salvage(log.path(), out.path(), "").done();
+    assert_eq!(ran.text(), "saved 600 records\n");
+    assert_eq!(records(out.path()), expected(1..=600));
+    run(out.path(), "verify DIR").done();
+}
+
+#[test]
+fn what_is_damaged_is_listed_and_the_rest_keeps_its_numbers() {
+    let (log, out) = (closed(600), scratch());
+    for number in [1, 5, 6, 7, 300, 600] {
+        spoil(log.path(), &line(number));
+    }
+    let ran = salvage(log.path(), out.path(), "");
+    let lost = "lost 1..1: 1 record\nlost 5..7: 3 records\nlost 300..300: 1 record\n";
+    // The last one is missed because the close behind it says that it was there.
+    assert_eq!((ran.code, ran.text()), (3, &*format!("{lost}lost 600..600: 1 record\nsaved 594 records\n")));
+    let left = (1..=600).filter(|number| ![1, 5, 6, 7, 300, 600].contains(number));
+    assert_eq!(records(out.path()), expected(left));
+    run(out.path(), "verify DIR").done();
+}
+
+#[test]
+fn records_are_numbered_anew_if_that_is_asked_for() {
+    let (log, out) = (closed(600), scratch());
+    for number in [5, 6, 300] {
+        spoil(log.path(), &line(number));
+    }
+    let ran = salvage(log.path(), out.path(), "--renumber");
+    let maps = [
+        "old 1..4 is new 1..4",
+        "lost 5..6: 2 records",
+        "lost 300..300: 1 record",
+        "old 7..299 is new 5..297",
+        "old 301..600 is new 298..597",
+        "saved 597 records",
+    ];
+    let mut told = ran.lines();
+    told.sort_unstable();
+    let mut wanted = maps.to_vec();
+    wanted.sort_unstable();
+    assert_eq!((ran.code, told), (3, wanted));
+    let payloads: Vec<String> = records(out.path()).into_iter().map(|(_, payload)| payload).collect();
+    let left = (1..=600).filter(|number| ![5, 6, 300].contains(number));
+    assert_eq!(payloads, left.map(line).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_lost_segment_and_a_lost_header_are_gaps() {
+    let (log, out) = (closed(1500), scratch());
+    let of = |path: &Path| records(path).into_iter().map(|(number, _)| number).collect::<Vec<_>>();
+    let files = segments(log.path());
+    assert!(files.len() >= 4);
+    let [second, third] = [of(&files[1]), of(&files[2])];
+    fs::remove_file(&files[1]).unwrap();
+    write_at(&files[2], 0, &[0; 4096]);
+    let ran = salvage(log.path(), out.path(), "");
+    assert_eq!(ran.code, 3);
+    let (first, last) = (second[0], third.last().unwrap());
+    assert!(ran.text().starts_with(&format!("lost {first}..{last}: ")), "{}", ran.text());
+    assert_eq!(records(out.path()), expected((1..=1500).filter(|number| !(first..=*last).contains(number))));
+}
+
+#[test]
+fn garbage_and_zeros_all_over_a_segment_leave_what_they_do_not_hit() {
+    let (log, out) = (closed(900), scratch());
+    let mut random = fastrand::Rng::with_seed(7);
+    for path in segments(log.path()) {
+        for _ in 0..10 {
+            let bytes: Vec<u8> = (0..random.usize(1..2000)).map(|_| random.u8(..)).collect();
+            write_at(&path, random.usize(4096..60_000), if random.bool() { &bytes } else { &[0; 500] });
+        }
+    }
+    assert_eq!(salvage(log.path(), out.path(), "").code, 3);
+    let saved = records(out.path());
+    assert!(saved.len() > 300, "{}", saved.len());
+    for (number, payload) in saved {
+        assert_eq!(payload, line(number));
+    }
+    run(out.path(), "verify DIR").done();
+}
+
+#[test]
+fn a_torn_end_is_no_gap() {
+    let (log, out) = (torn(50), scratch());
+    assert_eq!(salvage(log.path(), out.path(), "").done().text(), "saved 49 records\n");
+    assert_eq!(records(out.path()), expected(1..=49));
+}
+
+#[test]
+fn truncated_records_stay_truncated_and_metadata_is_kept() {
+    let (log, out) = (scratch(), scratch());
+    let options = Options::new().segment_size_bytes(64 << 10);
+    // SAFETY: the directories are in memory, and nothing but mapwal writes to them.
+    let writer = unsafe { Log::open(log.path(), &options) }.unwrap();
+    (1..=20).for_each(|number| drop(writer.append(0, format!("old {number}").as_bytes()).unwrap().0.to_string()));
+    writer.put_meta(3, b"vote").unwrap();
+    writer.sync().unwrap();
+    writer.truncate_after(Lsn(10)).unwrap();
+    assert_eq!(writer.append(0, b"new 11").unwrap(), Lsn(11));
+    writer.close().unwrap();
+    salvage(log.path(), out.path(), "").done();
+    let saved = records(out.path());
+    assert_eq!(saved.len(), 11);
+    assert_eq!(saved[10], (11, "new 11".to_owned()));
+    // SAFETY: as above.
+    let copy = unsafe { Log::open(out.path(), &options) }.unwrap();
+    assert_eq!(copy.meta(3).as_deref(), Some(&b"vote"[..]));
+}
+
+#[test]
+fn a_directory_that_is_not_empty_is_no_place_for_a_copy() {
+    let log = closed(10);
+    let ran = salvage(log.path(), log.path(), "");
+    assert_eq!(ran.code, 4);
+    assert!(ran.err.contains("the directory is not empty"), "{}", ran.err);
+}
+
+#[test]
+fn a_log_of_which_nothing_is_left_is_told_so() {
+    let (log, out) = (closed(10), scratch());
+    write_at(&segments(log.path())[0], 4096, &vec![0xff; 61_440]);
+    let ran = salvage(log.path(), &out.path().join("copy"), "");
+    assert_eq!(ran.code, 4);
+    assert!(ran.err.contains("nothing to save: no record passes its checks"), "{}", ran.err);
+    assert!(!out.path().join("copy").exists());
+}

@@ -1,0 +1,133 @@
+//! `verify`: what it says of each segment, and of each damage.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::logs::{closed, copy, damaged, line, live, scratch, segments, spoil, torn, write_at};
+use crate::program::{run, run_with_input, start};
+
+/// Number, state and records of each segment, as printed.
+fn table(text: &str) -> Vec<(u64, String, String)> {
+    let rows = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let rows = rows.take_while(|words| words[0].parse::<u64>().is_ok());
+    rows.map(|words| (words[0].parse().unwrap(), words[1].to_owned(), words[3].to_owned())).collect()
+}
+
+#[test]
+fn a_sound_log_has_sealed_segments_and_an_active_one() {
+    for options in ["", " --deep"] {
+        let log = closed(900);
+        let ran = run(log.path(), &format!("verify DIR{options}")).done();
+        let states: Vec<String> = table(ran.text()).into_iter().map(|(_, state, _)| state).collect();
+        assert_eq!(states, ["sealed", "sealed", "active"], "{}", ran.text());
+        assert_eq!(ran.lines().last(), Some(&"sound: 900 records in 3 segments, closed"));
+    }
+}
+
+#[test]
+fn a_live_log_is_sound_and_its_writer_is_named() {
+    let directory = scratch();
+    let writer = live(directory.path(), 600);
+    for options in ["", " --deep"] {
+        let ran = run(directory.path(), &format!("verify DIR{options}")).done();
+        let ending = format!("process {} is writing", writer.child.id());
+        assert!(ran.lines().last().unwrap().ends_with(&ending), "{}", ran.text());
+    }
+}
+
+#[test]
+fn a_log_that_is_written_without_a_pause_is_never_found_damaged() {
+    let (directory, input) = (scratch(), scratch());
+    let lines = input.path().join("lines");
+    fs::write(&lines, "a line that is appended\n".repeat(2_000_000)).unwrap();
+    let command = format!("append DIR {} --segment-size 64KiB --threads 2", lines.display());
+    drop(live(directory.path(), 1));
+    let mut writer = start(directory.path(), &command).stdout(Stdio::null()).spawn().unwrap();
+    let mut verified = 0;
+    while writer.try_wait().unwrap().is_none() && verified < 40 {
+        let ran = run(directory.path(), "verify DIR");
+        assert_eq!((ran.code, &*ran.err), (0, ""), "{}", ran.text());
+        verified += 1;
+    }
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert!(verified > 3, "{verified}");
+}
+
+#[test]
+fn a_torn_end_is_measured_and_is_no_damage() {
+    let log = torn(100);
+    let ran = run(log.path(), "verify DIR");
+    assert_eq!((ran.code, &*ran.err), (1, ""));
+    let torn: Vec<_> = table(ran.text()).into_iter().filter(|(_, state, _)| state == "torn").collect();
+    assert_eq!(torn.iter().map(|(_, _, records)| &**records).collect::<Vec<_>>(), ["99"], "{}", ran.text());
+    assert!(ran.lines().last().unwrap().starts_with("torn end of "), "{}", ran.text());
+    run_with_input(log.path(), "append DIR", b"").done();
+    run(log.path(), "verify DIR").done();
+}
+
+#[test]
+fn damage_is_named_with_file_offset_record_and_witness() {
+    let log = closed(900);
+    let (path, offset) = spoil(log.path(), &line(5));
+    let ran = run(log.path(), "verify DIR");
+    assert_eq!((ran.code, &*ran.err), (2, ""));
+    let found = ran.lines().into_iter().find(|line| line.starts_with(path.to_str().unwrap())).unwrap();
+    assert!(found.contains(&format!(": offset {offset}, record 5: checksum is 0x")), "{found}");
+    assert!(found.contains("it was acknowledged: the frame of record 901 in segment 3"), "{found}");
+    assert_eq!(ran.lines().last(), Some(&"damaged in 1 place: 899 records in 3 segments, closed"));
+}
+
+#[test]
+fn all_damage_is_found_and_not_only_the_first() {
+    let log = closed(900);
+    let places: Vec<_> = [5, 6, 100, 400, 899].map(|number| spoil(log.path(), &line(number))).into();
+    write_at(&segments(log.path())[1], 60, &[1]);
+    let ran = run(log.path(), "verify DIR");
+    let told = |number: u64| ran.text().contains(&format!("record {number}: "));
+    // Record 6 follows record 5 directly: there is one place for both. Segment 2 cannot be read at all.
+    assert!(told(5) && !told(6) && told(100) && told(899), "{}", ran.text());
+    assert!(ran.text().contains("offset 60: reserved bytes are not zero; this is made durable before it is used"));
+    assert_eq!(places.len(), 5);
+}
+
+#[test]
+fn damage_at_the_end_of_what_was_synced_is_told_by_the_control_page() {
+    let directory = scratch();
+    drop(live(directory.path(), 50));
+    let (path, offset) = spoil(directory.path(), &line(50));
+    let ran = run(directory.path(), "verify DIR");
+    assert_eq!(ran.code, 2, "{}", ran.text());
+    let start = format!("{}: offset {offset}, record 50: ", path.display());
+    let found = ran.lines().into_iter().find(|line| line.starts_with(&start)).unwrap();
+    assert!(found.contains("the control page says that all was durable up to record 50"), "{found}");
+    // Without the page nothing is left that says so.
+    fs::remove_file(directory.path().join("control")).unwrap();
+    assert_eq!(run(directory.path(), "verify DIR").code, 1);
+}
+
+#[test]
+fn a_missing_segment_is_damage() {
+    let log = closed(900);
+    for missing in [0, 1] {
+        let copy = copy(log.path());
+        fs::remove_file(&segments(copy.path())[missing]).unwrap();
+        let ran = run(copy.path(), "verify DIR");
+        assert_eq!(ran.code, 2, "{}", ran.text());
+        let name = format!("{:020}.seg: offset 0", missing + 1);
+        assert!(ran.text().contains(&name) && ran.text().contains("segment is missing"), "{}", ran.text());
+    }
+}
+
+#[test]
+fn verify_agrees_with_opening_that_a_log_is_damaged() {
+    let log = damaged(100);
+    assert_eq!(run(log.path(), "verify DIR").code, 2);
+    assert_eq!(run_with_input(log.path(), "append DIR", b"").code, 2);
+}
+
+#[test]
+fn nothing_is_drawn_where_nobody_sees_it() {
+    let ran = run(closed(600).path(), "verify DIR").done();
+    assert!(!ran.out.contains(&0x1b), "no colours in a pipe");
+}

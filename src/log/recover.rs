@@ -313,9 +313,10 @@ impl Recovery<'_> {
         }
     }
 
-    /// One of the segments beyond the end that is as good as new.
+    /// The newest of the segments beyond the end, if it is as good as new. No other will do: what stands behind the fresh
+    /// segment would count as its successor, and once it is removed in part, as a log that lacks a segment.
     fn take_spare(&self, beyond: Vec<Found>) -> Option<Found> {
-        beyond.into_iter().find(|segment| self.empty.contains(&segment.number))
+        beyond.into_iter().next_back().filter(|segment| self.empty.contains(&segment.number))
     }
 
     /// No segment has a link: a log that crashed before anything in it was durable, or one that is damaged.

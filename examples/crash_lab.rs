@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use parking_lot::Mutex;
-use simulation::{History, Rule, Tally, Violation, run, shrink};
+use simulation::{History, Rule, Tally, Violation, run, run_transactions, shrink};
 
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "shared with the tests, which use other parts of it")]
 #[path = "../tests/simulation/mod.rs"]
@@ -41,6 +41,9 @@ struct Arguments {
     /// Instead of random histories, all sequences of up to three actions, with a crash at every operation.
     #[arg(long)]
     exhaustive: bool,
+    /// Instead of what is done to a log, random histories of transactions over one.
+    #[arg(long, conflicts_with = "exhaustive")]
+    transactions: bool,
     /// How long to look for a shorter history that breaks the same rule, in seconds.
     #[arg(long, default_value_t = 20)]
     shrink: u64,
@@ -49,11 +52,24 @@ struct Arguments {
     sabotage: Option<String>,
 }
 
+/// A random or listed history of a log, or the seed of one of transactions.
+enum Work {
+    Log(History),
+    Transactions(u64),
+}
+
+/// A history that broke a rule, and in which step if it has steps.
+struct Broken {
+    work: Work,
+    step: usize,
+    violation: Violation,
+}
+
 /// What all threads have found.
 #[derive(Default)]
 struct Findings {
     tally: Tally,
-    broken: Option<(History, usize, Violation)>,
+    broken: Option<Broken>,
 }
 
 fn main() -> ExitCode {
@@ -67,8 +83,9 @@ fn main() -> ExitCode {
     let cuts = if arguments.exhaustive { u64::MAX } else { arguments.cuts };
     let all: Vec<History> = (1..=3).filter(|_| arguments.exhaustive).flat_map(History::all).collect();
     let history = |number: u64| match all.get((number - arguments.seed) as usize) {
-        _ if !arguments.exhaustive => Some(History::random(number)),
-        listed => listed.cloned(),
+        _ if arguments.transactions => Some(Work::Transactions(number)),
+        _ if !arguments.exhaustive => Some(Work::Log(History::random(number))),
+        listed => listed.cloned().map(Work::Log),
     };
     let finish = || finish(&findings.lock(), &arguments, next.load(Ordering::Relaxed) - 1, began.elapsed());
     let running: Vec<AtomicU64> = (0..arguments.threads).map(|_| AtomicU64::new(WAITING)).collect();
@@ -103,10 +120,10 @@ fn finish(findings: &Findings, arguments: &Arguments, last: u64, time: Duration)
         arguments.seed, tally.damaged, tally.faults
     );
     println!("{} crashes a second", u128::from(tally.cuts) * 1000 / time.as_millis().max(1));
-    if let Some((history, step, violation)) = broken {
-        report(history, *step, violation, Duration::from_secs(arguments.shrink));
+    if let Some(broken) = broken {
+        report(broken, Duration::from_secs(arguments.shrink));
     }
-    let count = |rule| u8::from(broken.as_ref().is_some_and(|(.., violation)| violation.rule == rule));
+    let count = |rule| u8::from(broken.as_ref().is_some_and(|broken| broken.violation.rule == rule));
     println!(
         "cuts={} acknowledged={} lost={} phantom={} gaps={} false_corruption={} missed_corruption={}",
         tally.cuts,
@@ -164,35 +181,46 @@ fn await_hang(running: &[AtomicU64], began: Instant) -> Option<usize> {
 }
 
 fn work(
-    next: impl Fn() -> Option<History>,
+    next: impl Fn() -> Option<Work>,
     stop: &AtomicBool,
     cuts: u64,
     findings: &Mutex<Findings>,
     mark: impl Fn(bool),
 ) {
     while !stop.load(Ordering::Relaxed) {
-        let Some(history) = next() else {
+        let Some(work) = next() else {
             stop.store(true, Ordering::Relaxed);
             return;
         };
         let mut tally = Tally::default();
         mark(true);
-        let outcome = run(&history, &mut tally);
+        let outcome = match &work {
+            Work::Log(history) => run(history, &mut tally),
+            Work::Transactions(seed) => run_transactions(*seed, &mut tally).map_err(|violation| (0, violation)),
+        };
         mark(false);
         let mut findings = findings.lock();
         findings.tally += tally;
         if let Err((step, violation)) = outcome {
             stop.store(true, Ordering::Relaxed);
-            findings.broken.get_or_insert((history, step, violation));
+            findings.broken.get_or_insert(Broken { work, step, violation });
         } else if findings.tally.cuts >= cuts {
             stop.store(true, Ordering::Relaxed);
         }
     }
 }
 
-fn report(history: &History, step: usize, violation: &Violation, shrink_time: Duration) {
+fn report(broken: &Broken, shrink_time: Duration) {
+    let Broken { work, step, violation } = broken;
+    let history = match work {
+        Work::Log(history) => history,
+        Work::Transactions(seed) => {
+            println!("seed {seed} breaks a rule: {:?}: {}", violation.rule, violation.message);
+            return;
+        }
+    };
     println!("seed {} breaks a rule at step {step}: {:?}: {}", history.seed, violation.rule, violation.message);
-    let (shortest, violation) = shrink(history, (step, violation.clone()), shrink_time);
+    let (shortest, violation) = shrink(history, (*step, violation.clone()), shrink_time);
     println!("shortest history found, with {:?}: {}", violation.rule, violation.message);
     for step in &shortest.steps {
         println!("  {step:?}");

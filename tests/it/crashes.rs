@@ -9,7 +9,7 @@ use mapwal::{Error, Log, Lsn};
 use parking_lot::Mutex;
 
 use crate::simulation::{AFTER_EFFECTS, Crash, Failure, Fault, Observer, Operation, SimDisk};
-use crate::simulation::{History, Tally, run, run_failing};
+use crate::simulation::{History, Tally, run, run_failing, run_transactions};
 use crate::support::{open, small};
 
 /// Opens a log on a disk that only this test has.
@@ -179,6 +179,15 @@ fn check(history: &History) -> Tally {
 fn random_histories_survive_crashes_anywhere() {
     let cuts: u64 = (0..30).map(|seed| check(&History::random(seed)).cuts).sum();
     assert!(cuts > 1000, "only {cuts} crashes");
+}
+
+#[test]
+fn transactions_survive_crashes_anywhere_also_in_their_recovery() {
+    let mut tally = Tally::default();
+    for seed in 0..30 {
+        run_transactions(seed, &mut tally).unwrap_or_else(|violation| panic!("seed {seed}: {violation:?}"));
+    }
+    assert!(tally.cuts > 1000 && tally.acknowledged > 1000, "only {tally:?}");
 }
 
 #[test]

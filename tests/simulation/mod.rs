@@ -11,6 +11,7 @@ mod image;
 mod model;
 mod run;
 mod shrink;
+mod transactions;
 
 pub use disk::{AFTER_EFFECTS, Crash, Observer, SimDisk};
 pub use fault::{Failure, Fault, Operation};
@@ -18,3 +19,4 @@ pub use history::History;
 pub use model::{Rule, Violation};
 pub use run::{Tally, run, run_failing};
 pub use shrink::shrink;
+pub use transactions::run_transactions;

@@ -247,7 +247,7 @@ fn word(bytes: &[u8]) -> u32 {
 }
 
 #[expect(unsafe_code, reason = "mapping a file is")]
-fn map(file: &File) -> Mmap {
+pub(crate) fn map(file: &File) -> Mmap {
     // SAFETY: the file is in a temporary directory of this program, which does not change it any more.
     unsafe { Mmap::map(file) }.expect("a small file can be mapped")
 }

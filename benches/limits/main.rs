@@ -9,6 +9,7 @@
 //! - **L3**: one write and one `fdatasync` for each record, in a file that is full of zeros;
 //! - **L5**: map a file in the page cache, walk its records, check each one's checksum;
 //! - **L5s**: the same with the segments of the log;
+//! - **L5c**: as L5, over the files of a log, whose frames are found by their lengths;
 //! - **L6**: look at a random record of a mapped file, unchecked.
 //!
 //! ```text
@@ -41,6 +42,7 @@ mod scan;
 mod spare;
 mod system;
 mod trace;
+mod verify;
 
 use bench::{Bench, Scale};
 
@@ -74,5 +76,6 @@ fn main() -> std::io::Result<()> {
     follow::run(&mut bench);
     get::run(&mut bench);
     open::run(&mut bench);
+    verify::run(&mut bench);
     bench.finish()
 }

@@ -63,17 +63,15 @@ fn header(record: &WalRecord<'_>) -> String {
     if let Some(checkpoint) = record.checkpoint() {
         return header_of_checkpoint(&checkpoint);
     }
-    let mut text = format!("tx={}", record.transaction());
-    let mut add = |name: &str, value: Option<u64>| {
-        if let Some(value) = value {
-            text += &format!(" {name}={value}");
-        }
-    };
-    add("prev", record.prev_lsn().map(u64::from));
-    add("page", record.page().map(|page| page.0));
-    add("undo_next", record.undo_next().map(u64::from));
-    add("len", Some(record.data().len() as u64));
-    text
+    let fields = [
+        ("tx", Some(record.transaction().0)),
+        ("prev", record.prev_lsn().map(u64::from)),
+        ("page", record.page().map(|page| page.0)),
+        ("undo_next", record.undo_next().map(u64::from)),
+        ("len", Some(record.data().len() as u64)),
+    ];
+    let present = fields.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
+    present.collect::<Vec<_>>().join(" ")
 }
 
 fn header_of_checkpoint(checkpoint: &Checkpoint<'_>) -> String {

@@ -54,7 +54,9 @@ mod tests {
     #[test]
     fn records_are_counted_in_the_class_of_their_size() {
         let mut sizes = Histogram::default();
-        [0, 1, 2, 3, 4, 7, 8].into_iter().for_each(|len| sizes.count(len));
+        for len in [0, 1, 2, 3, 4, 7, 8] {
+            sizes.count(len);
+        }
         let classes: Vec<_> = sizes.classes().collect();
         assert_eq!(classes, [(0, 0, 1), (1, 1, 1), (2, 3, 2), (4, 7, 2), (8, 15, 1)]);
         assert_eq!(sizes.bytes(), 25);

@@ -106,12 +106,12 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize, target: f64) {
 
         let (log, _directory) = settled_log(bench.directory(), &Options::new());
         let began = Instant::now();
-        let (mut latencies, switched) = commit_together(&log, threads, each, &payload);
+        let (mut latencies, waits) = commit_together(&log, threads, each, &payload);
         push_rate(&mut rates, each * threads, began);
         p50.push(latencies.quantile_us(0.5));
         p99.push(latencies.quantile_us(0.99));
         per_sync.push(log.stats().records_per_sync());
-        switches.push_some(switched.map(|switched| switched as f64 / (each * threads) as f64));
+        switches.push_some(waits.map(|waits| waits as f64 / (each * threads) as f64));
     }
     let row = Row::new(name.as_str(), "k/s", rates).limit("L3", limits);
     bench.push(if payload_len == SMALL { row.at_least(target) } else { row });
@@ -145,9 +145,9 @@ fn commit_together(log: &Log, threads: usize, each: usize, payload: &[u8]) -> (L
         let mut latencies = Latencies::default();
         let mut switches = Some(0);
         for worker in workers {
-            let (measured, switched) = worker.join().expect("a worker does not panic");
+            let (measured, waits) = worker.join().expect("a worker does not panic");
             latencies.merge(measured);
-            switches = switches.zip(switched).map(|(sum, more)| sum + more);
+            switches = switches.zip(waits).map(|(sum, more)| sum + more);
         }
         (latencies, switches)
     })

@@ -9,6 +9,7 @@ mod callbacks;
 mod control_page;
 mod crashes;
 mod cut_short;
+mod device;
 mod failing;
 mod flipped;
 mod followers;

@@ -1,5 +1,7 @@
 //! A failed sync is never tried again: the log refuses all that writes, and reading goes on.
 
+use std::io::Write;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::scratch::{open_small, scratch};
+use crate::support::child::{self, Child};
 use crate::support::faulty::{Call, Faulty};
 use crate::support::{append, assert_record, assert_records, open_on, payload};
 
@@ -153,4 +156,46 @@ fn only_what_had_been_acknowledged_is_found_when_a_failed_sync_lost_the_rest() {
     let log = open_on(&storage);
     assert_records(&log.snapshot().unwrap(), 1, 100);
     assert_eq!(log.append(0, &payload(101)).unwrap(), Lsn(101));
+}
+
+/// Runs a command whose `number`th call of msync fails; `None`, said on standard error, where there is no `strace` that
+/// may do so.
+fn failing_msync(number: u32) -> Option<[String; 7]> {
+    let inject = format!("inject=msync:error=EIO:when={number}");
+    let traced = ["strace", "-D", "-f", "-o", "/dev/null", "-e", &inject].map(str::to_owned);
+    let tried = child::run(Command::new("strace").args(&traced[1..]).arg("true"));
+    if tried.is_ok_and(|output| output.status.success()) {
+        return Some(traced);
+    }
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: strace is not there, or must not trace");
+    None
+}
+
+#[test]
+fn a_sync_that_the_kernel_fails_acknowledges_nothing_ever_again() {
+    // The first is that of the open.
+    for number in 2..=5 {
+        let Some(traced) = failing_msync(number) else { return };
+        let dir = scratch();
+        let mut child = Child::spawn_by(&traced.each_ref().map(String::as_str), "support::child::serves", dir.path());
+        assert_eq!(child.ask("open"), "1");
+        let mut last = 0;
+        let mut acknowledged = 0;
+        for sync in 2..number {
+            last += 5;
+            assert_eq!(child.ask("append 5"), (last + 1).to_string());
+            assert_eq!(child.ask("sync"), last.to_string(), "msync {sync} of {number} does not fail");
+            acknowledged = last;
+        }
+        child.ask("append 5");
+        for _ in 0..3 {
+            let answer = child.ask("sync");
+            assert!(answer.parse::<u64>().is_err(), "{answer} acknowledged after msync {number} failed");
+        }
+        child.kill();
+        let log = open_small(dir.path());
+        assert!(log.next_lsn().0 > acknowledged);
+        assert_records(&log.snapshot().unwrap(), 1, log.next_lsn().0 - 1);
+    }
 }

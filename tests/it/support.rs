@@ -4,6 +4,7 @@ pub(crate) mod child;
 pub(crate) mod damaged;
 pub(crate) mod faulty;
 pub(crate) mod files;
+pub(crate) mod loop_device;
 pub(crate) mod mounted;
 pub(crate) mod stored;
 

@@ -5,10 +5,10 @@
 
 #![allow(dead_code, reason = "a kit: each test uses what it needs")]
 
-use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use mapwal::Log;
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -29,6 +29,12 @@ pub(crate) fn keep_from_spawning() -> RwLockReadGuard<'static, ()> {
     SPAWNING.read()
 }
 
+/// Runs a program to its end.
+pub(crate) fn run(command: &mut Command) -> io::Result<Output> {
+    let _spawning = SPAWNING.write();
+    command.output()
+}
+
 /// A process that is killed when this value is dropped.
 pub(crate) struct Child {
     process: std::process::Child,
@@ -39,7 +45,16 @@ pub(crate) struct Child {
 impl Child {
     /// Starts the ignored test `role`, given by its path, on the log in `directory`.
     pub(crate) fn spawn(role: &str, directory: &Path) -> Self {
-        let mut command = Command::new(std::env::current_exe().expect("this test binary"));
+        Self::spawn_by(&[], role, directory)
+    }
+
+    /// As [`Self::spawn`], run by the program `by`, whose arguments are followed by the command.
+    pub(crate) fn spawn_by(by: &[&str], role: &str, directory: &Path) -> Self {
+        let binary = std::env::current_exe().expect("this test binary");
+        let mut command = Command::new(by.first().map_or(binary.as_os_str(), OsStr::new));
+        if let [_, arguments @ ..] = by {
+            command.args(arguments).arg(&binary);
+        }
         command.args([role, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
         command.env(DIRECTORY, directory).stdin(Stdio::piped()).stdout(Stdio::piped());
         let spawning = SPAWNING.write();
@@ -131,7 +146,10 @@ fn serve(log: &mut Option<Log>, directory: &Path, request: &str) -> String {
             let next = log.next_lsn().0;
             append(log, next..=next + count.parse::<u64>().expect("a number") - 1);
         }
-        "sync" => drop(log.as_ref().expect("open").sync().expect("synced")),
+        "sync" => match log.as_ref().expect("open").sync() {
+            Ok(durable) => return durable.to_string(),
+            Err(error) => return error.to_string(),
+        },
         "close" => log.take().expect("open").close().expect("closed"),
         "drop" => drop(log.take()),
         _ => panic!("no such request: {request}"),

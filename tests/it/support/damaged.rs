@@ -19,8 +19,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use mapwal::{
-    Corruption, Error, Inspection, Log, Lsn, ProvenDamage, Result, SegmentState, Snapshot, VerifyOptions, VerifyReport,
-    Witness,
+    Corruption, Error, Follower, Inspection, Log, Lsn, PageId, ProvenDamage, RecoverFrom, Recovery, Result,
+    SegmentState, Snapshot, VerifyOptions, VerifyReport, Visibility, Wal, Witness,
 };
 use tempfile::TempDir;
 
@@ -29,6 +29,7 @@ use super::stored::{self, StoredFrame};
 use super::{append, payload, read_only, small, try_open};
 use crate::format::spec::{CLOSE, DATA};
 use crate::scratch::{open_small, scratch};
+use crate::wal_support;
 
 /// A log as it stands on disk, and what is known of it.
 pub(crate) struct Specimen {
@@ -64,20 +65,54 @@ impl Specimen {
         })
     }
 
+    /// A log of two segments with transactions, open ones and a checkpoint, that was dropped.
+    pub(crate) fn of_transactions() -> Self {
+        let dir = scratch();
+        let wal = wal_support::open(dir.path());
+        let mut committed = wal.begin().unwrap();
+        committed.insert(PageId(1), b"committed").unwrap();
+        let mut open = wal.begin().unwrap();
+        open.update(PageId(2), b"open").unwrap();
+        committed.commit().unwrap();
+        wal.log_checkpoint(&[], &[]).unwrap();
+        wal.log().rotate().unwrap();
+        open.delete(PageId(3), b"open still").unwrap();
+        let mut last = wal.begin().unwrap();
+        last.insert(PageId(4), b"the last").unwrap();
+        last.commit().unwrap();
+        std::mem::forget(open);
+        let synced = wal.flushed_lsn().0;
+        wal.log().append(0x8000, b"not synced").unwrap();
+        drop(wal);
+        Self::of_files(dir.path(), synced)
+    }
+
     /// `run` returns the last record that it synced, if it did not close the log, and the last record.
     fn make(run: impl FnOnce(Log) -> (u64, u64)) -> Self {
         let dir = scratch();
         let (synced, last) = run(open_small(dir.path()));
+        let made = Self::of_files(dir.path(), synced);
+        assert!(made.payloads.iter().eq((1..=last).map(payload).collect::<Vec<_>>().iter()));
+        made
+    }
+
+    /// What is in `directory`, where the records up to `synced` are durable.
+    fn of_files(directory: &Path, synced: u64) -> Self {
         // The spare that a drop leaves holds nothing.
-        let _ = fs::remove_file(files::segment(dir.path(), 3));
-        let read = |name: String| (name.clone(), fs::read(dir.path().join(name)).unwrap());
-        let files = files::names(dir.path()).into_iter().map(read).collect();
-        let frames = stored::all_frames(dir.path());
+        let _ = fs::remove_file(files::segment(directory, 3));
+        let read = |name: String| (name.clone(), fs::read(directory.join(name)).unwrap());
+        let files: BTreeMap<String, Vec<u8>> = files::names(directory).into_iter().map(read).collect();
+        let frames = stored::all_frames(directory);
         assert_eq!((frames.first().unwrap().segment, frames.last().unwrap().segment), (1, 2));
         let behind_synced = frames.iter().find(|frame| frame.lsn > synced && frame.kind != CLOSE);
         let end = frames.last().map(|frame| stored::position(frame.segment, frame.end));
         let durable = behind_synced.map(StoredFrame::position).or(end).unwrap();
-        Self { files, frames, payloads: (1..=last).map(payload).collect(), durable }
+        let payload = |frame: &StoredFrame| {
+            let bytes: &Vec<u8> = &files[&format!("{:020}.seg", frame.segment)];
+            bytes[frame.offset + stored::FRAME_HEADER_LEN..frame.offset + frame.len].to_vec()
+        };
+        let payloads = frames.iter().filter(|frame| frame.kind == DATA).map(payload).collect();
+        Self { files, frames, payloads, durable }
     }
 
     /// Writes its files into `directory`.
@@ -142,6 +177,30 @@ impl Specimen {
             assert!(records == 0 || snapshot.get(Lsn(records)).is_ok(), "record {records}");
         }
         (records, error)
+    }
+
+    /// Follows as far as it goes, as [`Self::read`] reads.
+    fn follow(&self, mut follower: Follower) -> (u64, Option<Error>) {
+        for (lsn, payload) in (1..).zip(&self.payloads) {
+            match follower.next() {
+                Ok(Some(record)) => assert!(record.lsn() == Lsn(lsn) && record.payload() == payload, "{record:?}"),
+                Ok(None) => return (lsn - 1, None),
+                Err(error) => return (lsn - 1, Some(error)),
+            }
+        }
+        match follower.next() {
+            Ok(record) => assert!(record.is_none(), "a record was made up"),
+            Err(error) => return (self.payloads.len() as u64, Some(error)),
+        }
+        (self.payloads.len() as u64, None)
+    }
+
+    /// Looks at all records that recovery hands out: each is one that was logged.
+    fn check_recovered(&self, recovery: &Recovery) {
+        for record in recovery.redo().chain(recovery.history()).chain(recovery.undo()) {
+            let record = record.expect("analysis has read it");
+            assert!(self.payloads[record.lsn().0 as usize - 1].ends_with(record.data()), "{record:?}");
+        }
     }
 
     fn iterate(&self, snapshot: &Snapshot) -> (u64, Option<Error>) {
@@ -221,6 +280,44 @@ impl<'s> Bench<'s> {
         let snapshot = read_only(self.dir.path()).and_then(|reader| reader.snapshot());
         let opened = snapshot.is_ok();
         let (records, error) = self.specimen.read(snapshot);
+        self.check_read(change, opened, records, error.as_ref());
+    }
+
+    /// Follows the changed log from its first record on, and checks what comes of it by the rule for readers.
+    pub(crate) fn check_follower(&self, change: &Change) {
+        self.write(change.segment, change.range.start, &change.bytes);
+        let reader = read_only(self.dir.path());
+        let follower = reader.and_then(|reader| reader.follow(Lsn(1), Visibility::Published));
+        let opened = follower.is_ok();
+        let (records, error) = match follower {
+            Ok(follower) => self.specimen.follow(follower),
+            Err(error) => (0, Some(error)),
+        };
+        self.check_read(change, opened, records, error.as_ref());
+    }
+
+    /// Recovers the transactions of the changed log, and checks what comes of it by the rule.
+    pub(crate) fn check_wal(&self, change: &Change) {
+        self.write(change.segment, change.range.start, &change.bytes);
+        let expected = self.specimen.expect(change);
+        let options = wal_support::small().recover_from(RecoverFrom::OldestRecord);
+        let recovered = wal_support::try_recover(self.dir.path(), &options);
+        match recovered.map(|(wal, recovery): (Wal, Recovery)| (wal.log().snapshot(), recovery)) {
+            Ok((snapshot, recovery)) => {
+                self.specimen.check_recovered(&recovery);
+                let (records, error) = self.specimen.read(snapshot);
+                self.check(change, &expected, records, error.as_ref());
+            }
+            // Looking for a record behind the damage says which record, and only in which file.
+            Err(Error::Corrupt(corruption)) if matches!(expected, Expected::Damage(_)) => {
+                assert_eq!(corruption.path, self.path(change.segment), "{change:?}");
+            }
+            Err(error) => self.check(change, &expected, 0, Some(&error)),
+        }
+        self.undo(change);
+    }
+
+    fn check_read(&self, change: &Change, opened: bool, records: u64, error: Option<&Error>) {
         let expected = match (self.specimen.expect(change), self.specimen.first_broken(change)) {
             (Expected::Refused, _) => Expected::Refused,
             (_, Some(first)) if first.position() < self.specimen.durable || error.is_some() => Expected::Damage(first),
@@ -231,7 +328,7 @@ impl<'s> Bench<'s> {
             Expected::Damage(first) if !opened => first.lsn - 1,
             _ => records,
         };
-        self.check(change, &expected, records, error.as_ref());
+        self.check(change, &expected, records, error);
         assert_eq!(self.undo(change), Vec::<String>::new(), "{change:?}: a reader changes nothing");
     }
 

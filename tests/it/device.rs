@@ -1,0 +1,85 @@
+//! A log on a real ext4, on a loop device of its own: what reaches the device, and a full disk.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use mapwal::{Error, Log, Lsn};
+
+use crate::support::loop_device::LoopDevice;
+use crate::support::{assert_records, payload, small, try_open};
+
+const COMMITS: u64 = 200;
+const COMMIT_BYTES: usize = 200;
+/// A page, and what the file system adds to it now and then.
+const WRITTEN_PER_COMMIT_MAX: u64 = 8 << 10;
+
+/// Bytes that have been written to the device so far, as the kernel counts them.
+fn written_bytes(device: &LoopDevice) -> u64 {
+    const SECTOR_BYTES: u64 = 512;
+    const SECTORS_WRITTEN: usize = 6;
+    let counters = fs::read_to_string(device.sys().join("stat")).unwrap();
+    counters.split_whitespace().nth(SECTORS_WRITTEN).unwrap().parse::<u64>().unwrap() * SECTOR_BYTES
+}
+
+#[test]
+fn a_small_commit_writes_little_more_than_a_page() {
+    let Some(device) = LoopDevice::ext4(64 << 20) else { return };
+    // Segments of the size that most logs have of those that fit.
+    let options = mapwal::Options::new().segment_size_bytes(8 << 20);
+    let log = try_open(&device.path().join("log"), &options).unwrap();
+    let commit = || {
+        log.append(0, &[0xab; COMMIT_BYTES]).unwrap();
+        log.sync().unwrap();
+    };
+    (0..20).for_each(|_| commit());
+    // The next segment, and what making the file system left to be written.
+    while log.stats().spare_segments == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    rustix::fs::sync();
+    let before = written_bytes(&device);
+    (0..COMMITS).for_each(|_| commit());
+    let per_commit = (written_bytes(&device) - before) / COMMITS;
+    println!("{per_commit} bytes are written for a commit of {COMMIT_BYTES}");
+    assert!(per_commit >= COMMIT_BYTES as u64, "it did not reach the device");
+    assert!(per_commit <= WRITTEN_PER_COMMIT_MAX, "{per_commit} bytes are written for a commit");
+}
+
+/// Appends until there is no more room, and syncs; returns the last record.
+fn fill(log: &Log) -> u64 {
+    let mut last = log.next_lsn().previous().0;
+    loop {
+        match log.append(0, &payload(last + 1)) {
+            Ok(lsn) => last = lsn.0,
+            Err(Error::NoSpace { .. }) => break,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(log.sync().unwrap(), Lsn(last));
+    last
+}
+
+#[test]
+fn a_full_ext4_is_an_error_and_takes_appends_again_once_there_is_room() {
+    let Some(device) = LoopDevice::ext4(4 << 20) else { return };
+    let directory = device.path().join("log");
+    let ballast = ["first", "second"].map(|name| device.path().join(name));
+    ballast.iter().for_each(|path| fs::write(path, vec![1; 512 << 10]).unwrap());
+    let log = try_open(&directory, &small()).unwrap();
+    let last = fill(&log);
+    assert_records(&log.snapshot().unwrap(), 1, last);
+    make_room(&ballast[0]);
+    let more = fill(&log);
+    assert!(more > last, "there was room");
+    drop(log);
+    make_room(&ballast[1]);
+    let log = try_open(&directory, &small()).unwrap();
+    assert_records(&log.snapshot().unwrap(), 1, more);
+}
+
+fn make_room(ballast: &Path) {
+    fs::remove_file(ballast).unwrap();
+    // ext4 gives freed blocks away again only when its journal has been written.
+    rustix::fs::sync();
+}

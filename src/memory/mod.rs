@@ -14,8 +14,11 @@
 #![expect(unsafe_code, reason = "the crate's one home of unsafe")]
 
 mod mapping;
+#[cfg(all(test, loom))]
+mod model;
 mod region;
 mod ring;
+mod sync;
 mod words;
 
 #[cfg(any(test, feature = "testing"))]

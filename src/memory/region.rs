@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::mapping::Mapping;
+use super::sync::{AtomicU64, AtomicUsize, Ordering, Shadow};
 
 /// Bytes of a commit word: the frame's length in its low half, a checksum in its high half, little-endian.
 const COMMIT_WORD_LEN: usize = 8;
@@ -18,6 +18,7 @@ pub(crate) struct Region {
     /// Bytes below this never change again. Release: whoever moves it has acquired the commit words below it, so the
     /// acquire load in [`Region::published`] makes the frames' bytes visible.
     published: AtomicUsize,
+    shadow: Shadow,
     mapping: Mapping,
 }
 
@@ -49,11 +50,16 @@ impl Region {
     /// A region whose first `published` bytes, up to a frame's start, will not change, and that may grow.
     pub(crate) fn live(mapping: Mapping, published: usize) -> Self {
         assert!(published <= mapping.len_bytes() && published.is_multiple_of(ALIGN));
-        Self { base: mapping.base(), len: mapping.len_bytes(), published: AtomicUsize::new(published), mapping }
+        let (base, len) = (mapping.base(), mapping.len_bytes());
+        Self { base, len, published: AtomicUsize::new(published), shadow: Shadow::of(len), mapping }
     }
 
     pub(crate) fn mapping(&self) -> &Mapping {
         &self.mapping
+    }
+
+    pub(super) fn shadow(&self) -> &Shadow {
+        &self.shadow
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -71,6 +77,7 @@ impl Region {
         if range.start > range.end || range.end > self.published() {
             return None;
         }
+        self.shadow.read(range.clone());
         let start = self.at(range.start);
         // SAFETY: `range` lies in the mapping, since `published <= len`; the mapping lives as long as `self`; by the
         // module's rule nobody writes below `published` again; the acquire load above makes the bytes visible.
@@ -98,6 +105,7 @@ impl Region {
             if frame_len < COMMIT_WORD_LEN || padded > self.len - end {
                 break Stop::Length((word & 0xffff_ffff) as u32);
             }
+            self.shadow.read(end + COMMIT_WORD_LEN..end + padded);
             let start = self.at(end);
             // SAFETY: the range lies in the mapping (checked above). Its commit word is not zero, so the reservation
             // that covered it, of this length (asserted when it was published), has ended, and the acquire load pairs
@@ -116,7 +124,7 @@ impl Region {
 
     /// Appends a whole encoded frame while nobody else can see the region.
     pub(crate) fn fill(&mut self, frame: &[u8]) {
-        let start = *self.published.get_mut();
+        let start = self.published();
         assert!(frame.len().is_multiple_of(ALIGN) && frame.len() > COMMIT_WORD_LEN && frame.len() <= self.len - start);
         let (word, rest) = frame.split_first_chunk::<COMMIT_WORD_LEN>().expect("asserted above");
         let destination = self.at(start + COMMIT_WORD_LEN);
@@ -124,7 +132,7 @@ impl Region {
         unsafe { std::ptr::copy_nonoverlapping(rest.as_ptr(), destination.as_ptr(), rest.len()) };
         // The acquire load in `extend`, also in another process, sees the frame's bytes once it sees this word.
         self.commit_word(start).store(u64::from_le_bytes(*word).to_le(), Ordering::Release);
-        *self.published.get_mut() = start + frame.len();
+        self.published.store(start + frame.len(), Ordering::Release);
     }
 
     /// The address of byte `offset`, at most one past the end.
@@ -142,7 +150,7 @@ impl Region {
         let word = self.at(offset).cast();
         // SAFETY: 8 bytes in the mapping (asserted), aligned since mappings are and `offset` is (asserted); from the
         // start of a frame they are accessed as this atomic only, until the frame is published and immutable.
-        unsafe { AtomicU64::from_ptr(word.as_ptr()) }
+        unsafe { self.shadow.word(word.as_ptr(), offset / COMMIT_WORD_LEN) }
     }
 }
 

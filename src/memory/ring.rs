@@ -15,18 +15,17 @@
 //! unpublished commit word**: a slot is emptied only when its region is closed and published up to its end, and
 //! `published` cannot pass a reservation that is still held.
 
-use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(not(target_arch = "x86_64"))]
 use zerocopy::IntoBytes;
 
 use super::region::Region;
+use super::sync::{AtomicU64, Ordering, Watched, yield_now};
 
 const SLOTS: usize = 32;
 const ALIGN: usize = 8;
@@ -48,7 +47,7 @@ pub(crate) struct Ring<C> {
 #[repr(align(128))]
 struct Padded<T>(T);
 
-struct Slot<C>(UnsafeCell<Option<Entry<C>>>);
+struct Slot<C>(Watched<Option<Entry<C>>>);
 
 struct Entry<C> {
     region: Arc<Region>,
@@ -106,7 +105,7 @@ impl<C> Ring<C> {
     pub(crate) fn new() -> (Arc<Self>, Rotor<C>) {
         let ring = Arc::new(Self {
             word: Padded(AtomicU64::new(CLOSED)),
-            slots: std::array::from_fn(|_| Slot(UnsafeCell::new(None))),
+            slots: std::array::from_fn(|_| Slot(Watched::new(None))),
         });
         let rotor = Rotor { ring: Arc::clone(&ring), current: None, closed: VecDeque::new() };
         (ring, rotor)
@@ -139,7 +138,7 @@ impl<C> Ring<C> {
             }
         }
         let cursor = Cursor(word);
-        let slot = self.slots[cursor.generation()].0.get();
+        let slot = self.slots[cursor.generation()].0.read();
         // SAFETY: the swap succeeded, so this generation is installed and not closed, and from now on it has an
         // unpublished reservation below its end: `Rotor::retire` leaves the slot alone until that is published, and
         // `Rotor::install` fills empty slots only. Nobody writes the slot while this borrow lives: `Reservation`
@@ -184,12 +183,12 @@ impl<C> Rotor<C> {
         let slot = slot_of(key);
         while self.closed.iter().any(|closed| closed.slot == slot) {
             self.retire();
-            std::thread::yield_now();
+            yield_now();
         }
         let start = region.published();
         assert!(start <= limit && limit <= region.len() && start.is_multiple_of(ALIGN) && limit.is_multiple_of(ALIGN));
         let entry = Entry { region: Arc::clone(&region), limit, context };
-        let place = self.ring.slots[slot].0.get();
+        let place = self.ring.slots[slot].0.write();
         // SAFETY: only this handle writes slots. This one is empty, and the word is closed, so that nobody can make a
         // reservation that would read it before the store below.
         unsafe { *place = Some(entry) };
@@ -211,7 +210,7 @@ impl<C> Rotor<C> {
         if trailer_len == 0 {
             return Some((offset, ordinal, None));
         }
-        let place = self.ring.slots[slot].0.get();
+        let place = self.ring.slots[slot].0.read();
         // SAFETY: as in `Ring::reserve`: the trailer lies below the end just recorded and is not published, and this
         // borrow of the only `Rotor` lasts as long as the reservation.
         let entry = unsafe { &*place };
@@ -226,7 +225,7 @@ impl<C> Rotor<C> {
             if published < *end {
                 return;
             }
-            let place = self.ring.slots[*slot].0.get();
+            let place = self.ring.slots[*slot].0.write();
             // SAFETY: only this handle writes slots. The generation is closed, so no reservation can begin in it, and
             // every one made was below `end` and is published; publishing is the last thing that a reservation does,
             // and `extend` has acquired it.
@@ -324,7 +323,9 @@ impl<'r, C> Reservation<'r, C> {
 
     fn start_of(&self, range: &Range<usize>) -> *mut u8 {
         assert!(range.start >= ALIGN && range.start <= range.end && range.end <= self.len);
-        self.entry().region.at(self.offset + range.start).as_ptr()
+        let region = &self.entry().region;
+        region.shadow().write(self.offset + range.start..self.offset + range.end);
+        region.at(self.offset + range.start).as_ptr()
     }
 
     /// Two reservations: the first `len` bytes, a multiple of 8, for `records` records, and the rest.

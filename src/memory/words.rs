@@ -1,21 +1,25 @@
 //! A page of words that processes share.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use super::mapping::Mapping;
+use super::sync::{AtomicU64, Ordering, Shadow};
 
 /// Mapped memory that is only ever accessed as atomic 64-bit words.
 #[derive(Debug)]
-pub(crate) struct SharedWords(Mapping);
+pub(crate) struct SharedWords {
+    mapping: Mapping,
+    shadow: Shadow,
+}
 
 impl SharedWords {
     /// All of `mapping`, which nothing else in this process looks at.
     pub(crate) fn new(mapping: Mapping) -> Self {
-        Self(mapping)
+        Self { shadow: Shadow::of(mapping.len_bytes()), mapping }
     }
 
     pub(crate) fn mapping(&self) -> &Mapping {
-        &self.0
+        &self.mapping
     }
 
     /// Acquire: pairs with [`Self::store`], in this process or another.
@@ -31,19 +35,23 @@ impl SharedWords {
     /// The word at `index` as two of 32 bits, of which this is the first in memory: for waiting on. It must not be
     /// accessed by [`Self::load`] and [`Self::store`].
     pub(crate) fn half(&self, index: usize) -> &AtomicU32 {
-        let word: *const AtomicU64 = self.word(index);
+        let word = self.at(index);
         // SAFETY: the first four bytes of a word of the mapping, aligned, valid for the life of `self`, and accessed as
         // atomics of this size only.
-        unsafe { AtomicU32::from_ptr(word.cast_mut().cast()) }
+        unsafe { AtomicU32::from_ptr(word.cast()) }
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
-        assert!(index < self.0.len_bytes() / size_of::<AtomicU64>());
-        let base = self.0.base().cast::<AtomicU64>();
-        // SAFETY: the word lies in the mapping (asserted).
-        let word = unsafe { base.add(index) };
         // SAFETY: aligned, as mappings are, and valid for the life of `self`; a zero or any other bit pattern is a
         // valid word; all access is atomic.
-        unsafe { AtomicU64::from_ptr(word.as_ptr().cast()) }
+        unsafe { self.shadow.word(self.at(index), index) }
+    }
+
+    fn at(&self, index: usize) -> *mut u64 {
+        assert!(index < self.mapping.len_bytes() / size_of::<u64>());
+        let base = self.mapping.base().cast::<u64>();
+        // SAFETY: the word lies in the mapping (asserted).
+        let word = unsafe { base.add(index) };
+        word.as_ptr()
     }
 }

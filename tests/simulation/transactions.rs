@@ -236,6 +236,7 @@ impl<'t> Run<'t> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped by")]
 fn unusable(error: Error) -> Violation {
     Violation::new(Rule::FalseCorruption, format!("a call of the wal fails: {error} ({error:?})"))
 }

@@ -1,0 +1,131 @@
+//! Atomics, and what a model checker has to see besides: the memory of the system, or of loom.
+//!
+//! In a build with `--cfg loom` the tests in `model` run this module's code in every order that the memory model allows.
+//! loom knows only its own atomics and cells, so there commit words and shared words stand beside the mapping, and every
+//! eight of its bytes have a cell that notes who reads and writes them.
+
+#[cfg(all(test, loom))]
+pub(super) use checked::*;
+#[cfg(not(all(test, loom)))]
+pub(super) use plain::*;
+
+#[cfg(not(all(test, loom)))]
+mod plain {
+    use std::cell::UnsafeCell;
+    use std::ops::Range;
+    pub(in super::super) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub(in super::super) use std::thread::yield_now;
+
+    /// A place that is read and written through pointers.
+    pub(in super::super) struct Watched<T>(UnsafeCell<T>);
+
+    impl<T> Watched<T> {
+        pub(in super::super) fn new(value: T) -> Self {
+            Self(UnsafeCell::new(value))
+        }
+
+        /// For reading.
+        #[inline]
+        pub(in super::super) fn read(&self) -> *const T {
+            self.0.get()
+        }
+
+        /// For writing.
+        #[inline]
+        pub(in super::super) fn write(&self) -> *mut T {
+            self.0.get()
+        }
+    }
+
+    /// Nothing: the mapping is what there is.
+    #[derive(Debug)]
+    pub(in super::super) struct Shadow;
+
+    impl Shadow {
+        pub(in super::super) fn of(_len: usize) -> Self {
+            Self
+        }
+
+        /// The atomic at `word`.
+        ///
+        /// # Safety
+        /// - `word` is aligned and valid for as long as `self` is borrowed.
+        /// - For as long, it is accessed as an atomic of this size only, or not written at all.
+        #[inline]
+        pub(in super::super) unsafe fn word(&self, word: *mut u64, _index: usize) -> &AtomicU64 {
+            // SAFETY: the caller vouches for the same.
+            unsafe { AtomicU64::from_ptr(word) }
+        }
+
+        #[inline]
+        pub(in super::super) fn read(&self, _range: Range<usize>) {}
+
+        #[inline]
+        pub(in super::super) fn write(&self, _range: Range<usize>) {}
+    }
+}
+
+#[cfg(all(test, loom))]
+mod checked {
+    use std::ops::Range;
+
+    use loom::cell::UnsafeCell;
+    pub(in super::super) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub(in super::super) use loom::thread::yield_now;
+
+    const WORD: usize = 8;
+
+    /// A place that is read and written through pointers.
+    pub(in super::super) struct Watched<T>(UnsafeCell<T>);
+
+    impl<T> Watched<T> {
+        pub(in super::super) fn new(value: T) -> Self {
+            Self(UnsafeCell::new(value))
+        }
+
+        /// For reading: a write that is not ordered before or after fails the model.
+        pub(in super::super) fn read(&self) -> *const T {
+            self.0.with(|place| place)
+        }
+
+        /// For writing: any other access that is not ordered before or after fails the model.
+        pub(in super::super) fn write(&self) -> *mut T {
+            self.0.with_mut(|place| place)
+        }
+    }
+
+    /// The atomics of a mapping, and who has accessed its bytes.
+    #[derive(Debug)]
+    pub(in super::super) struct Shadow {
+        words: Box<[AtomicU64]>,
+        accesses: Box<[UnsafeCell<()>]>,
+    }
+
+    // SAFETY: the cells hold nothing; loom itself judges who accesses them.
+    unsafe impl Sync for Shadow {}
+
+    impl Shadow {
+        pub(in super::super) fn of(len: usize) -> Self {
+            let words = (0..len / WORD).map(|_| AtomicU64::new(0)).collect();
+            Self { words, accesses: (0..len / WORD).map(|_| UnsafeCell::new(())).collect() }
+        }
+
+        /// As in the other build, though none is needed.
+        #[expect(clippy::missing_safety_doc, reason = "it has the signature of the other build's")]
+        pub(in super::super) unsafe fn word(&self, _word: *mut u64, index: usize) -> &AtomicU64 {
+            &self.words[index]
+        }
+
+        pub(in super::super) fn read(&self, range: Range<usize>) {
+            self.accesses[words(range)].iter().for_each(|access| access.with(|_| ()));
+        }
+
+        pub(in super::super) fn write(&self, range: Range<usize>) {
+            self.accesses[words(range)].iter().for_each(|access| access.with_mut(|_| ()));
+        }
+    }
+
+    fn words(range: Range<usize>) -> Range<usize> {
+        range.start / WORD..range.end.div_ceil(WORD)
+    }
+}

@@ -41,6 +41,7 @@ mod plain {
     #[derive(Debug)]
     pub(in super::super) struct Shadow;
 
+    #[expect(clippy::unused_self, reason = "the models have something to keep there")]
     impl Shadow {
         pub(in super::super) fn of(_len: usize) -> Self {
             Self

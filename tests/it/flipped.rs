@@ -70,10 +70,10 @@ fn an_inspection_judges_a_flipped_byte_of_a_dropped_log_as_opening_does() {
 
 #[test]
 fn a_follower_finds_a_flipped_byte_or_ends_in_front_of_it() {
-    sweep(&Specimen::dropped(), |bench, change| bench.check_follower(change));
+    sweep(&Specimen::dropped(), 1, |bench, change| bench.check_follower(change));
 }
 
 #[test]
 fn a_flipped_byte_of_a_log_of_transactions_is_damage_or_a_torn_end() {
-    sweep(&Specimen::of_transactions(), |bench, change| bench.check_wal(change));
+    sweep(&Specimen::of_transactions(), 1, |bench, change| bench.check_wal(change));
 }

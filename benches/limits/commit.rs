@@ -96,7 +96,7 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize, target: f64) {
     let each = bench.amount(COMMITS_OF_A_GROUP).div_ceil(threads);
     let (mut rates, mut limits) = (Samples::default(), Samples::default());
     let (mut p50, mut p99) = (Samples::default(), Samples::default());
-    let (mut per_sync, mut switches) = (Samples::default(), Samples::default());
+    let (mut per_sync, mut waits) = (Samples::default(), Samples::default());
     let mut file = SyncedFile::new(bench.directory(), 64 << 20, payload_len);
     for _ in 0..bench.rounds() {
         let alone = bench.amount(COMMITS);
@@ -106,19 +106,19 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize, target: f64) {
 
         let (log, _directory) = settled_log(bench.directory(), &Options::new());
         let began = Instant::now();
-        let (mut latencies, waits) = commit_together(&log, threads, each, &payload);
+        let (mut latencies, waited) = commit_together(&log, threads, each, &payload);
         push_rate(&mut rates, each * threads, began);
         p50.push(latencies.quantile_us(0.5));
         p99.push(latencies.quantile_us(0.99));
         per_sync.push(log.stats().records_per_sync());
-        switches.push_some(waits.map(|waits| waits as f64 / (each * threads) as f64));
+        waits.push_some(waited.map(|waited| waited as f64 / (each * threads) as f64));
     }
     let row = Row::new(name.as_str(), "k/s", rates).limit("L3", limits);
     bench.push(if payload_len == SMALL { row.at_least(target) } else { row });
     bench.push(Row::new(format!("{name}, p50"), "us", p50));
     bench.push(Row::new(format!("{name}, p99"), "us", p99));
     bench.push(Row::new(format!("{name}, records a sync"), "", per_sync));
-    bench.push(Row::new(name + ", waits each", "", switches));
+    bench.push(Row::new(name + ", waits each", "", waits));
 }
 
 /// Thousand commits a second.
@@ -143,12 +143,12 @@ fn commit_together(log: &Log, threads: usize, each: usize, payload: &[u8]) -> (L
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let mut latencies = Latencies::default();
-        let mut switches = Some(0);
+        let mut waits = Some(0);
         for worker in workers {
-            let (measured, waits) = worker.join().expect("a worker does not panic");
+            let (measured, waited) = worker.join().expect("a worker does not panic");
             latencies.merge(measured);
-            switches = switches.zip(waits).map(|(sum, more)| sum + more);
+            waits = waits.zip(waited).map(|(sum, more)| sum + more);
         }
-        (latencies, switches)
+        (latencies, waits)
     })
 }

@@ -24,9 +24,20 @@ pub(crate) fn fresh(parent: &Path) -> TempDir {
 /// A new log with nothing left to prepare: its first segment and its first spare are ready.
 pub(crate) fn fresh_log(parent: &Path, options: &Options) -> (Log, TempDir) {
     let directory = fresh(parent);
+    settle_file_system(directory.path());
     let log = open(directory.path(), options);
     spare::wait_for(2);
     (log, directory)
+}
+
+/// Waits until the files that were removed before are freed: a file system may do that, and tell the device, in the middle
+/// of a later sync.
+fn settle_file_system(path: &Path) {
+    #[cfg(target_os = "linux")]
+    {
+        let directory = std::fs::File::open(path).expect("it was made before");
+        rustix::fs::syncfs(&directory).expect("the disk works");
+    }
 }
 
 /// As [`fresh_log`], once the device has written what was prepared.

@@ -9,7 +9,7 @@ use crate::format::frame::{FrameHead, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
-use crate::memory::Reservation;
+use crate::memory::{Reservation, WALK_MAX_BYTES};
 use crate::sabotage::{Break, is};
 use crate::segment::prepare::Prepared;
 use crate::segment::{Segment, SegmentInfo};
@@ -72,6 +72,9 @@ impl Shared {
         );
         let end = (offset + link::SEAL_FRAME_LEN) as u64;
         active.set_end(SegmentEnd { offset: end, next_lsn, crc });
+        if end > WALK_MAX_BYTES as u64 {
+            self.spares.walk_later(&active);
+        }
         let previous = Predecessor { number: active.number(), end, crc };
         self.counters.segment_full(ordinal, offset);
         self.open_segment(rotation, spare, Some(previous), next_lsn, None);

@@ -1,9 +1,10 @@
 //! A thread that keeps one prepared segment ahead of the appenders. When they outrun it they get the segment as far as it
 //! is filled: the rest of its pages then come one by one as they are stored to, while the thread fills the next.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::name;
 use crate::memory::Region;
 use crate::segment::prepare::{Prepared, STEP_BYTES, abandon, prepare, settle};
+use crate::segment::{Frontier, Segment};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::{Storage, StorageFile};
@@ -31,6 +33,8 @@ struct Shared {
     segment_size: u64,
     state: Mutex<State>,
     changed: Condvar,
+    /// Segments to be walked, oldest first. Taken for a moment, with or without the state locked.
+    sealed: Mutex<VecDeque<Weak<Segment>>>,
     /// Set once, with the lock held; read without it while a segment is being filled.
     stopping: AtomicBool,
     /// Somebody waits for a spare: one that is not filled will do. Relaxed: it only ends the filling early.
@@ -77,6 +81,7 @@ impl Spares {
             segment_size,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            sealed: Mutex::default(),
             stopping: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
         });
@@ -127,6 +132,12 @@ impl Spares {
     pub(crate) fn settle_first(&self, file: Arc<dyn StorageFile>, region: Arc<Region>) {
         self.shared.state.lock().first = Some(Settling { file, region, settled: 0 });
         self.shared.changed.notify_all();
+    }
+
+    /// Walks `segment`, which takes no more frames and is too large for the thread that rotates to do it: until that is
+    /// done, its slot among the appenders' is not free.
+    pub(crate) fn walk_later(&self, segment: &Arc<Segment>) {
+        self.shared.sealed.lock().push_back(Arc::downgrade(segment));
     }
 
     /// Whether a spare is ready.
@@ -241,10 +252,33 @@ impl Shared {
         state
     }
 
+    /// Whether somebody waits for this thread.
+    fn is_wanted(&self) -> bool {
+        self.hurry.load(Ordering::Relaxed) || self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Walks sealed segments for as long as nobody waits for this thread.
+    fn walk(&self) {
+        while !self.is_wanted() {
+            let Some(segment) = self.sealed.lock().front().cloned() else { return };
+            // It may be gone, or durable and at rest: then it has been walked. What an error was about comes up again when
+            // the segment is synced or read.
+            let walked = segment.upgrade().and_then(|segment| {
+                let (offset, (region, _)) = (segment.frontier().offset, segment.unsynced()?);
+                let enough = |frontier: Frontier| frontier.offset >= offset + STEP_BYTES;
+                let frontier = segment.advance(&region, enough).ok()?;
+                Some(frontier.offset > offset && !segment.ends_by(frontier.offset))
+            });
+            if walked != Some(true) {
+                self.sealed.lock().pop_front();
+            }
+        }
+    }
+
     /// Fills `prepared` for as long as nobody waits for it.
     fn fill(&self, mut prepared: Prepared) -> Result<Prepared> {
-        let is_wanted = || self.hurry.load(Ordering::Relaxed) || self.stopping.load(Ordering::Relaxed);
-        while !is_wanted() {
+        self.walk();
+        while !self.is_wanted() {
             let filled = prepared.fill_on(&*self.storage);
             if !filled.inspect_err(|_| abandon(&*self.storage, prepared.number))? {
                 break;

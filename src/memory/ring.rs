@@ -28,6 +28,9 @@ use super::region::Region;
 use super::sync::{AtomicU64, Ordering, Watched, yield_now};
 
 const SLOTS: usize = 32;
+/// Frames are looked for by the thread that rotates in so many bytes at the most: that takes less than a millisecond, a
+/// whole segment of small frames ten times that.
+pub(crate) const WALK_MAX_BYTES: usize = 1 << 20;
 const ALIGN: usize = 8;
 const ORDINAL_SHIFT: u32 = 30;
 const CLOSED: u64 = 1 << 58;
@@ -181,7 +184,8 @@ impl<C> Rotor<C> {
     pub(crate) fn install(&mut self, key: u64, region: Arc<Region>, limit: usize, ordinal: u32, context: C) {
         assert!(self.current.is_none(), "close the open region first");
         let slot = slot_of(key);
-        while self.closed.iter().any(|closed| closed.slot == slot) {
+        while let Some(closed) = self.closed.iter().find(|closed| closed.slot == slot) {
+            closed.region.extend(closed.region.published(), |_| true);
             self.retire();
             yield_now();
         }
@@ -218,17 +222,21 @@ impl<C> Rotor<C> {
         Some((offset, ordinal, Some(Reservation::new(entry, offset, trailer_len, ordinal))))
     }
 
-    /// Empties the slots of closed regions that are published to their end, and so lets go of the regions.
+    /// Empties the slots of closed regions that are published to their end, and so lets go of the regions. It looks for
+    /// frames that nobody has looked for only if those take less than [`WALK_MAX_BYTES`].
     pub(crate) fn retire(&mut self) {
         while let Some(Closed { slot, region, end }) = self.closed.front() {
-            let (published, _) = region.extend(region.published(), |_| true);
+            let mut published = region.published();
+            if published < *end && *end - published <= WALK_MAX_BYTES {
+                (published, _) = region.extend(published, |_| true);
+            }
             if published < *end {
                 return;
             }
             let place = self.ring.slots[*slot].0.write();
             // SAFETY: only this handle writes slots. The generation is closed, so no reservation can begin in it, and
             // every one made was below `end` and is published; publishing is the last thing that a reservation does,
-            // and `extend` has acquired it.
+            // and whoever moved `published` over it has acquired it, as the load above acquires that.
             unsafe { *place = None };
             self.closed.pop_front();
         }

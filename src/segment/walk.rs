@@ -183,7 +183,10 @@ impl Segment {
     /// Byte offset of the frame with number `lsn`, a record's or a void one; `None` if it is not there yet.
     pub(crate) fn locate(&self, region: &Region, lsn: Lsn) -> Result<Option<usize>> {
         let Some(ordinal) = lsn.0.checked_sub(self.info.base_lsn.0) else { return Ok(None) };
-        let frontier = self.advance(region, |frontier| u64::from(frontier.ordinal) > ordinal)?;
+        let mut frontier = self.frontier();
+        if u64::from(frontier.ordinal) <= ordinal {
+            frontier = self.advance(region, |frontier| u64::from(frontier.ordinal) > ordinal)?;
+        }
         if u64::from(frontier.ordinal) <= ordinal {
             return Ok(None);
         }

@@ -1,7 +1,7 @@
 //! One run: its size, its files, and the rows it gathers.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -74,10 +74,15 @@ impl Bench {
     /// Prints the table and writes the file.
     pub(crate) fn finish(self) -> io::Result<()> {
         report::print(&self.rows)?;
-        let target = Path::new(TARGET_TMPDIR).parent().unwrap_or(Path::new("."));
-        let path = target.join("mapwal-bench.json");
+        let path = report_path();
         report::write(&path, &self.rows)?;
         println!("\n{}", path.display());
         self.directory.close()
     }
+}
+
+/// Where the rows of the last run stand.
+pub(crate) fn report_path() -> PathBuf {
+    let target = Path::new(TARGET_TMPDIR).parent().unwrap_or(Path::new("."));
+    target.join("mapwal-bench.json")
 }

@@ -16,6 +16,7 @@
 //! cargo bench                      everything, in a few minutes
 //! cargo bench -- append            the cases with "append" in their names
 //! cargo bench -- --quick scan get  fewer rounds, less data
+//! cargo bench -- --docs            nothing: the last run's figures go to README.md and docs/performance.md
 //! ```
 //!
 //! The table is printed, and written to `mapwal-bench.json` in the target directory. Files are made in the target directory
@@ -32,6 +33,7 @@ mod append;
 mod bench;
 mod commit;
 mod directory;
+mod docs;
 mod follow;
 mod get;
 mod limit;
@@ -57,9 +59,10 @@ fn main() -> std::io::Result<()> {
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--bench" => measured = true,
+            "--docs" => return docs::write(&bench::report_path()),
             "--quick" => scale = Scale::QUICK,
             option if option.starts_with('-') => {
-                eprintln!("unknown option {option}; there are --quick and the names of cases");
+                eprintln!("unknown option {option}; there are --quick, --docs and the names of cases");
                 std::process::exit(2);
             }
             _ => filters.push(argument),

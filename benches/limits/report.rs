@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::samples::Samples;
 
@@ -60,7 +60,8 @@ impl Row {
         self
     }
 
-    fn entry(&self) -> Entry<'_> {
+    /// The row as it is written.
+    pub(crate) fn entry(&self) -> Entry<'_> {
         let value = self.samples.median();
         let limit_value = self.limit.as_ref().map(|limit| limit.samples.median());
         let ratio = limit_value.filter(|&limit| limit > 0.0).map(|limit| value / limit);
@@ -74,6 +75,7 @@ impl Row {
             min: self.samples.min(),
             max: self.samples.max(),
             target: self.target.map(|target| target.describe(self.unit)),
+            target_ratio: self.target.and_then(Target::ratio),
             met: self.target.and_then(|target| target.is_met(value, ratio)),
         }
     }
@@ -88,6 +90,14 @@ impl Target {
         }
     }
 
+    /// The ratio to the limit that it asks for, if it asks for one.
+    fn ratio(self) -> Option<f64> {
+        match self {
+            Self::AtLeast(ratio) | Self::AtMost(ratio) => Some(ratio),
+            Self::ValueAtMost(_) => None,
+        }
+    }
+
     /// `None` if it is about the ratio to a limit that was not measured.
     fn is_met(self, value: f64, ratio: Option<f64>) -> Option<bool> {
         match self {
@@ -99,23 +109,26 @@ impl Target {
 }
 
 /// A row as it is written. Values are medians; the ratio is theirs.
-#[derive(Serialize)]
-struct Entry<'r> {
-    name: &'r str,
-    value: f64,
-    unit: &'r str,
-    limit: Option<&'r str>,
-    limit_value: Option<f64>,
-    ratio: Option<f64>,
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Entry<'r> {
+    pub(crate) name: &'r str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'r str,
+    pub(crate) limit: Option<&'r str>,
+    pub(crate) limit_value: Option<f64>,
+    pub(crate) ratio: Option<f64>,
     min: f64,
     max: f64,
-    target: Option<String>,
-    met: Option<bool>,
+    pub(crate) target: Option<String>,
+    pub(crate) target_ratio: Option<f64>,
+    pub(crate) met: Option<bool>,
 }
 
-#[derive(Serialize)]
-struct Report<'r> {
-    rows: Vec<Entry<'r>>,
+/// The file.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Report<'r> {
+    #[serde(borrow)]
+    pub(crate) rows: Vec<Entry<'r>>,
 }
 
 /// Writes the rows as JSON.
@@ -146,7 +159,7 @@ fn align(((cell, &width), is_text): ((&String, &usize), bool)) -> String {
 }
 
 fn cells(row: &Row) -> [String; 9] {
-    let Entry { name, value, unit, limit, limit_value, ratio, min, max, target, met } = row.entry();
+    let Entry { name, value, unit, limit, limit_value, ratio, min, max, target, met, .. } = row.entry();
     let verdict = met.map(|met| if met { "yes" } else { "NO" });
     [
         name.to_owned(),
@@ -162,7 +175,7 @@ fn cells(row: &Row) -> [String; 9] {
 }
 
 /// Three significant digits.
-fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         magnitude if magnitude >= 100.0 => format!("{value:.0}"),
         magnitude if magnitude >= 10.0 => format!("{value:.1}"),

@@ -1,15 +1,16 @@
 //! Every call of the storage fails once, one after the other: whatever it is, nothing acknowledged is lost, nothing that
-//! was not appended appears, and the log can be opened again.
+//! was not appended appears, and the log can be opened again. A follower in another process goes on over the place where
+//! the writer was stopped.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use mapwal::{Lsn, Result};
+use mapwal::{Error, Follower, Lsn, Result, Visibility};
 use rustix::io::Errno;
 
 use crate::scratch::{open_small, scratch};
 use crate::support::faulty::Faulty;
-use crate::support::{assert_records, payload, try_open_on};
+use crate::support::{assert_record, assert_records, payload, read_only, try_open_on};
 
 /// What is known of a log from the outside.
 #[derive(Debug, Default)]
@@ -81,5 +82,57 @@ fn whatever_call_fails_nothing_acknowledged_is_lost() {
             drop(storage);
             known.check(dir.path());
         }
+    }
+}
+
+/// A follower as another process has it, and the number of the record that it comes to next.
+struct Following {
+    follower: Follower,
+    next: u64,
+}
+
+impl Following {
+    fn catch_up(&mut self) {
+        loop {
+            match self.follower.next() {
+                Ok(Some(record)) => {
+                    assert_record(&record, self.next);
+                    self.next += 1;
+                }
+                Ok(None) => return,
+                Err(Error::Rewound { to }) => self.next = to.0,
+                Err(error) => panic!("behind record {}: {error}", self.next - 1),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_follower_goes_on_whatever_call_of_the_writer_fails() {
+    let dir = scratch();
+    let storage = Faulty::new(dir.path());
+    let mut known = Known::default();
+    known.live(&storage, CLOSES[0]).unwrap();
+    let first = storage.calls().len();
+    for close in &CLOSES[1..] {
+        known.live(&storage, *close).unwrap();
+    }
+    for number in first..storage.calls().len() {
+        println!("call {number} fails");
+        let dir = scratch();
+        let storage = Faulty::new(dir.path());
+        storage.fail_number(number, Errno::IO);
+        let mut known = Known::default();
+        known.live(&storage, CLOSES[0]).unwrap();
+        let follower = read_only(dir.path()).unwrap().follow(Lsn(1), Visibility::Published).unwrap();
+        let mut following = Following { follower, next: 1 };
+        for close in &CLOSES[1..] {
+            following.catch_up();
+            let _ = known.live(&storage, *close);
+        }
+        drop(storage);
+        let next = open_small(dir.path()).next_lsn().0;
+        following.catch_up();
+        assert_eq!(following.next, next, "it comes to the end");
     }
 }

@@ -1,4 +1,19 @@
 //! Behaviour through the public interface.
+//!
+//! Each of these bugs was planted in turn, and made the tests beside it fail. What breaks the protocol of crashes is in
+//! `docs/design/crash-testing.md`, and other modules name theirs.
+//!
+//! | planted | noticed by |
+//! |---|---|
+//! | a number is given twice in each segment | `numbers` |
+//! | recovery stops short in the last segment | `reopening`, `killed` |
+//! | checksums are not looked at | `flipped` |
+//! | a torn end needs no evidence that nothing durable is missing | `cut_short`, `flipped` |
+//! | a failed sync does not poison | `poisoned` |
+//! | a closure that panics leaves a record | `in_place` |
+//! | iteration allocates | `tests/allocations.rs` |
+//! | a trim writes to what it drops | `views` |
+//! | a missing segment is not asked for | `archive`, `identity` |
 
 #![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Corruption, Damage, Error};
+use mapwal::{Corruption, Damage, Error, Lsn};
 use tempfile::TempDir;
 
 use crate::scratch::{open_small, scratch};
@@ -139,6 +139,41 @@ fn a_second_copy_of_a_segment_is_refused() {
         assert_eq!(corruption.path, segment(dir.path(), copy));
         assert_eq!(corruption.damage, Damage::SegmentNumber { expected: copy, found: 2 });
     }
+}
+
+#[test]
+fn a_second_name_of_a_segments_file_is_refused_by_its_number() {
+    for link in [5, 9] {
+        let dir = log();
+        fs::hard_link(segment(dir.path(), 2), segment(dir.path(), link)).unwrap();
+        let corruption = refusal(dir.path());
+        assert_eq!(corruption.path, segment(dir.path(), link));
+        assert_eq!(corruption.damage, Damage::SegmentNumber { expected: link, found: 2 });
+    }
+}
+
+#[test]
+fn a_segments_file_in_the_place_of_another_is_refused_by_its_number() {
+    let dir = log();
+    fs::remove_file(segment(dir.path(), 3)).unwrap();
+    fs::hard_link(segment(dir.path(), 2), segment(dir.path(), 3)).unwrap();
+    let corruption = refusal(dir.path());
+    assert_eq!(corruption.path, segment(dir.path(), 3));
+    assert_eq!(corruption.damage, Damage::SegmentNumber { expected: 3, found: 2 });
+}
+
+#[test]
+fn a_name_that_is_not_the_logs_keeps_a_trimmed_segments_file() {
+    let dir = log();
+    let (kept, before) = (dir.path().join("kept"), fs::read(segment(dir.path(), 1)).unwrap());
+    fs::hard_link(segment(dir.path(), 1), &kept).unwrap();
+    let log = open_small(dir.path());
+    assert_records(&log.snapshot().unwrap(), 1, 40);
+    assert_eq!(log.trim_before(Lsn(11)).unwrap(), 1);
+    log.close().unwrap();
+    assert!(!segment(dir.path(), 1).exists());
+    assert_eq!(fs::read(kept).unwrap(), before);
+    assert_records(&open_small(dir.path()).snapshot().unwrap(), 11, 40);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Directories that are not, or not only, a log's: refused by an error that names what is wrong, and left as they are.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use mapwal::{Error, FileKind};
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 use crate::scratch::{open_small, scratch};
 use crate::support::files::{names, segment, unchanged};
 use crate::support::mounted::Mounted;
+use crate::support::rights::without_rights;
 use crate::support::{append, assert_records, corruption, read_only, small, try_open};
 
 /// A closed log with a few records in two segments.
@@ -111,6 +113,108 @@ fn an_empty_file_in_the_place_of_a_segment_is_refused() {
 }
 
 #[test]
+fn a_segment_that_may_not_be_read_is_refused() {
+    for number in [1, 2] {
+        let dir = log();
+        let path = segment(dir.path(), number);
+        give_to_all(dir.path());
+        fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
+        let Some(errors) = without_rights(|| opens(dir.path())) else { return };
+        for error in errors {
+            assert_denied(error, &path);
+        }
+    }
+}
+
+#[test]
+fn a_last_segment_that_may_not_be_written_is_refused_and_can_be_read() {
+    let dir = log();
+    let path = segment(dir.path(), 2);
+    give_to_all(dir.path());
+    fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+    let Some([by_log, by_reader]) = without_rights(|| opens(dir.path())) else { return };
+    assert_denied(by_log, &path);
+    assert!(by_reader.is_none(), "{by_reader:?}");
+}
+
+/// Lets everyone write to the directory, and to all that is in it.
+fn give_to_all(directory: &Path) {
+    fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
+    for name in names(directory) {
+        fs::set_permissions(directory.join(name), Permissions::from_mode(0o666)).unwrap();
+    }
+}
+
+/// What opening the log fails with, for writing and for reading.
+fn opens(directory: &Path) -> [Option<Error>; 2] {
+    unchanged_names(directory, || [try_open(directory, &small()).err(), read_only(directory).err()])
+}
+
+fn unchanged_names<T>(directory: &Path, act: impl FnOnce() -> T) -> T {
+    let before = names(directory);
+    let result = act();
+    assert_eq!(names(directory), before);
+    result
+}
+
+fn assert_denied(error: Option<Error>, expected: &Path) {
+    match error {
+        Some(Error::Io { path, source, .. }) => {
+            assert_eq!((path.as_path(), source.kind()), (expected, std::io::ErrorKind::PermissionDenied));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Enough to notice if each is looked at against all the others.
+const MANY: u64 = 20_000;
+/// Many times what it takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn thousands_of_files_that_are_not_the_logs_do_it_no_harm() {
+    let dir = log();
+    (0..MANY).for_each(|number| drop(File::create(dir.path().join(format!("{number}.old"))).unwrap()));
+    let before = Instant::now();
+    unchanged(dir.path(), || assert_records(&read_only(dir.path()).unwrap().snapshot().unwrap(), 1, 20));
+    assert_records(&open_small(dir.path()).snapshot().unwrap(), 1, 20);
+    assert!(before.elapsed() < PATIENCE, "{:?}", before.elapsed());
+    let strangers = names(dir.path()).iter().filter(|name| name.ends_with(".old")).count();
+    assert_eq!(strangers as u64, MANY, "they are left alone");
+}
+
+#[test]
+fn thousands_of_files_and_no_segment_are_not_taken_for_a_log() {
+    let dir = scratch();
+    (0..MANY).for_each(|number| drop(File::create(dir.path().join(format!("{number}.old"))).unwrap()));
+    let before = Instant::now();
+    assert!(matches!(refusal(dir.path()), Error::NotALog { .. }));
+    assert!(before.elapsed() < PATIENCE, "{:?}", before.elapsed());
+}
+
+#[test]
+fn thousands_of_empty_segments_are_refused_by_the_first() {
+    let dir = log();
+    (3..MANY).for_each(|number| drop(File::create(segment(dir.path(), number)).unwrap()));
+    let before = Instant::now();
+    for corruption in [corruption(try_open(dir.path(), &small())), corruption(read_only(dir.path()))] {
+        assert_eq!(corruption.path, segment(dir.path(), 3));
+    }
+    assert!(before.elapsed() < PATIENCE, "{:?}", before.elapsed());
+    assert_eq!(names(dir.path()).len() as u64, MANY - 1 + 2, "segments, lock and page of watermarks");
+}
+
+#[test]
+fn thousands_of_unfinished_files_are_removed() {
+    let dir = log();
+    (3..MANY).for_each(|number| drop(File::create(dir.path().join(format!("{number:020}.tmp"))).unwrap()));
+    let before = Instant::now();
+    assert_records(&open_small(dir.path()).snapshot().unwrap(), 1, 20);
+    assert!(before.elapsed() < PATIENCE, "{:?}", before.elapsed());
+    assert!(names(dir.path()).iter().all(|name| !name.ends_with(".tmp")));
+}
+
+#[test]
 fn a_file_in_the_place_of_the_directory_is_refused() {
     let dir = scratch();
     let path = dir.path().join("log");
@@ -137,7 +241,6 @@ fn no_log_is_made_where_none_is_wanted() {
 
 #[test]
 fn a_missing_directory_is_made_with_its_parents_for_the_owner_only() {
-    use std::os::unix::fs::PermissionsExt;
     let dir = scratch();
     let path: PathBuf = dir.path().join("a/b/log");
     append(&open_small(&path), 1..=1);

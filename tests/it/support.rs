@@ -6,6 +6,7 @@ pub(crate) mod faulty;
 pub(crate) mod files;
 pub(crate) mod loop_device;
 pub(crate) mod mounted;
+pub(crate) mod rights;
 pub(crate) mod stored;
 
 use std::path::Path;

@@ -8,7 +8,7 @@ use mapwal::testing::open_log;
 use mapwal::{Error, Log, Lsn};
 use parking_lot::Mutex;
 
-use crate::simulation::{AFTER_EFFECTS, Crash, Failure, Fault, Observer, Operation, SimDisk};
+use crate::simulation::{AFTER_EFFECTS, AfterEffect, Crash, Failure, Fault, Observer, Operation, SimDisk};
 use crate::simulation::{History, Tally, run, run_failing, run_transactions};
 use crate::support::{open, small};
 
@@ -199,16 +199,29 @@ fn each_action_by_itself_survives_a_crash_at_every_operation() {
 #[test]
 fn a_failure_of_any_operation_is_never_taken_for_success() {
     let history = History::of_all_actions(1);
-    for (failure, effect) in [Failure::Io, Failure::DiskFull, Failure::Io].into_iter().zip(AFTER_EFFECTS) {
-        let mut after = 0;
-        loop {
-            let fault = Fault { after, only: None, failure, effect };
-            match run_failing(&history, Some(fault.clone()), &mut Tally::default()) {
-                Ok(true) => after += 1,
-                Ok(false) => break,
-                Err((step, violation)) => panic!("{fault:?}: {violation:?} at step {step} of {:?}", history.steps),
-            }
+    std::thread::scope(|scope| {
+        for failure in [Failure::Io, Failure::DiskFull] {
+            let history = &history;
+            scope.spawn(move || {
+                for effect in AFTER_EFFECTS {
+                    let failed = fail_each_operation(history, failure, effect);
+                    println!("{failed} operations failed: {failure:?}, {effect:?}");
+                    assert!(failed > 200, "only {failed} operations");
+                }
+            });
         }
-        assert!(after > 200, "only {after} operations");
+    });
+}
+
+/// Does `history` once for each of its operations, with that operation failing; how many there are.
+fn fail_each_operation(history: &History, failure: Failure, effect: AfterEffect) -> u64 {
+    let mut after = 0;
+    loop {
+        let fault = Fault { after, only: None, failure, effect };
+        match run_failing(history, Some(fault.clone()), &mut Tally::default()) {
+            Ok(true) => after += 1,
+            Ok(false) => return after,
+            Err((step, violation)) => panic!("{fault:?}: {violation:?} at step {step} of {:?}", history.steps),
+        }
     }
 }

@@ -16,6 +16,7 @@ mod transactions;
 pub use disk::{AFTER_EFFECTS, Crash, Observer, SimDisk};
 pub use fault::{Failure, Fault, Operation};
 pub use history::History;
+pub use image::AfterEffect;
 pub use model::{Rule, Violation};
 pub use run::{Tally, run, run_failing};
 pub use shrink::shrink;

@@ -1,13 +1,15 @@
-//! A log on a real ext4, on a loop device of its own: what reaches the device, and a full disk.
+//! A log on a real ext4, on a loop device of its own: what reaches the device, a full disk, and one that
+//! turns read-only.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use mapwal::{Error, Log, Lsn};
+use mapwal::{Error, Follower, Log, Lsn, Visibility};
 
+use crate::support::files::unchanged;
 use crate::support::loop_device::LoopDevice;
-use crate::support::{assert_records, payload, small, try_open};
+use crate::support::{append, assert_records, payload, read_only, small, try_open};
 
 const COMMITS: u64 = 200;
 const COMMIT_BYTES: usize = 200;
@@ -82,4 +84,41 @@ fn make_room(ballast: &Path) {
     fs::remove_file(ballast).unwrap();
     // ext4 gives freed blocks away again only when its journal has been written.
     rustix::fs::sync();
+}
+
+#[test]
+fn a_file_system_that_turns_read_only_under_a_log_fails_its_sync_and_no_read() {
+    let Some(device) = LoopDevice::ext4(16 << 20) else { return };
+    let directory = device.path().join("log");
+    let log = try_open(&directory, &small()).unwrap();
+    append(&log, 1..=300);
+    assert_eq!(log.sync().unwrap(), Lsn(300));
+    // Begins the page that the next records go to.
+    append(&log, 301..=301);
+    let follower = log.follow(Lsn(1), Visibility::Published).unwrap();
+    device.abort();
+    let poisoned =
+        |result: Result<(), Error>| assert!(matches!(result, Err(Error::Poisoned { durable: Lsn(300), .. })));
+    poisoned(log.sync().map(drop));
+    poisoned(log.append(0, b"refused").map(drop));
+    poisoned(log.rotate());
+    assert_eq!(log.durable_lsn(), Lsn(300));
+    assert_records(&log.snapshot().unwrap(), 1, 301);
+    assert_records(&read_only(&directory).unwrap().snapshot().unwrap(), 1, 301);
+    drop(log);
+    assert_eq!(drain_closed(follower), 301);
+    let error = unchanged(&directory, || try_open(&directory, &small())).unwrap_err();
+    assert!(matches!(&error, Error::Io { .. }), "{error}");
+}
+
+/// How many records a follower of a log that is gone still has.
+fn drain_closed(mut follower: Follower) -> u64 {
+    let mut last = 0;
+    loop {
+        match follower.next() {
+            Ok(Some(record)) => last = record.lsn().0,
+            Ok(None) | Err(Error::Closed) => return last,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }

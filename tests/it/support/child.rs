@@ -12,6 +12,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Output, Stdio};
 
 use mapwal::Log;
 use parking_lot::{RwLock, RwLockReadGuard};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::{append, small, try_open};
 
@@ -89,6 +90,33 @@ impl Child {
                 return answer.trim_end().to_owned();
             }
         }
+    }
+
+    /// Waits until the process has ended by itself; the signal that ended it, if one did.
+    pub(crate) fn ended_by(mut self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt;
+        self.process.wait().expect("a process of this one").signal()
+    }
+
+    /// Stops the process, and waits until it stands still.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+        let options = WaitOptions::UNTRACED;
+        let waited = rustix::process::waitpid(Some(self.pid()), options).expect("a process of this one");
+        assert!(waited.is_some_and(|(_, status)| status.stopped()), "it ended instead");
+    }
+
+    /// Lets the process go on.
+    pub(crate) fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).expect("a process of this one");
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
     }
 
     /// Kills the process, which must not have ended by itself, as `kill -9` does, and waits until it is gone.

@@ -38,6 +38,11 @@ impl LoopDevice {
         Path::new("/sys/dev/block").join(format!("{major}:{minor}"))
     }
 
+    /// Has the file system go read-only at once, with files open for writing, as it does when it finds itself damaged.
+    pub(crate) fn abort(&self) {
+        run(Command::new("mount").args(["-o", "remount,abort"]).arg(self.path())).expect("an ext4 can be aborted");
+    }
+
     fn mount(&self) -> Result<(), String> {
         run(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(self.image()).arg(self.path()))
     }

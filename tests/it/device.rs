@@ -24,6 +24,21 @@ fn written_bytes(device: &LoopDevice) -> u64 {
     counters.split_whitespace().nth(SECTORS_WRITTEN).unwrap().parse::<u64>().unwrap() * SECTOR_BYTES
 }
 
+/// As [`written_bytes`], once nothing else is written any more: the next segment is filled when it is there already, and
+/// making the file system has left something to be written.
+fn written_once_quiet(device: &LoopDevice) -> u64 {
+    const QUIET: Duration = Duration::from_millis(500);
+    let mut before = 0;
+    loop {
+        rustix::fs::sync();
+        match written_bytes(device) {
+            now if now == before => return now,
+            now => before = now,
+        }
+        std::thread::sleep(QUIET);
+    }
+}
+
 #[test]
 fn a_small_commit_writes_little_more_than_a_page() {
     let Some(device) = LoopDevice::ext4(64 << 20) else { return };
@@ -35,12 +50,10 @@ fn a_small_commit_writes_little_more_than_a_page() {
         log.sync().unwrap();
     };
     (0..20).for_each(|_| commit());
-    // The next segment, and what making the file system left to be written.
     while log.stats().spare_segments == 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    rustix::fs::sync();
-    let before = written_bytes(&device);
+    let before = written_once_quiet(&device);
     (0..COMMITS).for_each(|_| commit());
     let per_commit = (written_bytes(&device) - before) / COMMITS;
     println!("{per_commit} bytes are written for a commit of {COMMIT_BYTES}");

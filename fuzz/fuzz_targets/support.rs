@@ -1,19 +1,183 @@
-//! A small log to be changed by the fuzzer, and what is read from whatever comes of it.
+//! The golden log with changes that the fuzzer chose, and everything that reads what comes of it.
+//!
+//! A change can be followed by [`Change::Mend`], which makes all checksums right again: without it hardly anything would
+//! get behind them.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use flate2::read::GzDecoder;
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use mapwal::{Log, LogReader, Lsn, Options, Result, Snapshot, Visibility};
 use tempfile::TempDir;
 
-/// The smallest segments.
-pub const SEGMENT_BYTES: u64 = 64 << 10;
-/// Behind the frames of the specimen nothing but zeros follows: changes fall in front of this.
-const USED_BYTES: usize = 8192;
+use crate::spec;
 
-/// Name and bytes of each file.
-type Files = Vec<(String, Vec<u8>)>;
+/// The smallest segments.
+const SEGMENT_BYTES: u64 = 64 << 10;
+const FRAME_HEADER_LEN: usize = 24;
+const HEADER_CRC_AT: usize = 56;
+pub const SALT_AT: usize = 12;
+const KIND_AT: usize = 20;
+/// Records looked at one by one, by number.
+const LOOKED_UP_MAX: u64 = 100;
+
+/// The segments of a log, by number.
+pub type Segments = Vec<(u64, Vec<u8>)>;
+/// Number, tag and payload of a record.
+type Contents = (Lsn, u16, Vec<u8>);
+
+/// What the fuzzer does to a log. Segments and frames are counted from the first, over and over.
+#[derive(Debug, Arbitrary)]
+pub enum Change {
+    /// Other bytes in a frame, or behind the last one.
+    Frame { segment: u8, frame: u8, at: u8, bytes: Vec<u8> },
+    /// Adds to four bytes of a frame.
+    Add { segment: u8, frame: u8, at: u8, value: i8 },
+    /// Other bytes in a segment's header.
+    Header { segment: u8, at: u8, bytes: Vec<u8> },
+    /// Makes the checksums of headers and frames, and those that links repeat, what they should be.
+    Mend,
+    /// No file at all.
+    Remove { segment: u8 },
+    /// A file of another length.
+    Resize { segment: u8, len: u16 },
+    /// A file of the same contents under another number.
+    Copy { segment: u8, number: u32 },
+}
+
+impl Change {
+    fn apply(&self, segments: &mut Segments) {
+        match *self {
+            Self::Frame { segment, frame, at, ref bytes } => {
+                with(segments, segment, |stored| {
+                    let start = frame_at(stored, frame) + usize::from(at);
+                    overwrite(stored, start, bytes);
+                });
+            }
+            Self::Add { segment, frame, at, value } => with(segments, segment, |stored| {
+                let start = frame_at(stored, frame) + usize::from(at);
+                if let Some(bytes) = stored.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
+                    *bytes = u32::from_le_bytes(*bytes).wrapping_add_signed(value.into()).to_le_bytes();
+                }
+            }),
+            Self::Header { segment, at, ref bytes } => {
+                with(segments, segment, |stored| overwrite(stored, usize::from(at), bytes));
+            }
+            Self::Mend => mend(segments),
+            Self::Remove { segment } if !segments.is_empty() => {
+                segments.remove(usize::from(segment) % segments.len());
+            }
+            Self::Remove { .. } => {}
+            Self::Resize { segment, len } => with(segments, segment, |stored| stored.resize(usize::from(len), 0)),
+            Self::Copy { segment, number } => {
+                let mut copy = Vec::new();
+                with(segments, segment, |stored| copy.clone_from(stored));
+                segments.retain(|(other, _)| *other != u64::from(number));
+                segments.push((number.into(), copy));
+                segments.sort();
+            }
+        }
+    }
+}
+
+/// The golden log as `changes` leave it.
+pub fn changed(changes: &[Change]) -> Segments {
+    let mut segments = golden().clone();
+    changes.iter().for_each(|change| change.apply(&mut segments));
+    segments
+}
+
+pub fn golden() -> &'static Segments {
+    static GOLDEN: OnceLock<Segments> = OnceLock::new();
+    GOLDEN.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/v1");
+        let unpack = |number: u64| {
+            let packed = File::open(directory.join(format!("{number:020}.seg.gz"))).expect("it is in the repository");
+            let mut bytes = Vec::new();
+            GzDecoder::new(packed).read_to_end(&mut bytes).expect("it was packed");
+            (number, bytes)
+        };
+        (1..=3).map(unpack).collect()
+    })
+}
+
+fn with(segments: &mut Segments, segment: u8, change: impl FnOnce(&mut Vec<u8>)) {
+    let count = segments.len().max(1);
+    if let Some((_, stored)) = segments.get_mut(usize::from(segment) % count) {
+        change(stored);
+    }
+}
+
+fn overwrite(stored: &mut [u8], start: usize, bytes: &[u8]) {
+    let behind = stored.get_mut(start..).unwrap_or_default();
+    let len = bytes.len().min(behind.len());
+    behind[..len].copy_from_slice(&bytes[..len]);
+}
+
+/// Where the frames of a segment start and end, as far as their lengths can be followed.
+fn frames(stored: &[u8]) -> Vec<(usize, usize)> {
+    let mut frames = Vec::new();
+    let mut start = spec::SEGMENT_HEADER_LEN;
+    while let Some(len) = stored.get(start..).and_then(<[u8]>::first_chunk) {
+        let end = start + u32::from_le_bytes(*len) as usize;
+        if end < start + FRAME_HEADER_LEN || end > stored.len() {
+            break;
+        }
+        frames.push((start, end));
+        start = end.next_multiple_of(8);
+    }
+    frames
+}
+
+/// The start of a frame, or of the place behind the last one.
+pub fn frame_at(stored: &[u8], frame: u8) -> usize {
+    let frames = frames(stored);
+    let behind = frames.last().map_or(spec::SEGMENT_HEADER_LEN, |(_, end)| end.next_multiple_of(8));
+    frames.get(usize::from(frame) % (frames.len() + 1)).map_or(behind, |(start, _)| *start)
+}
+
+fn mend(segments: &mut Segments) {
+    // Ends and checksums of the frames of the segment before.
+    let mut before: Vec<(u64, [u8; 4])> = Vec::new();
+    for (_, stored) in segments {
+        if stored.len() < spec::SEGMENT_HEADER_LEN {
+            continue;
+        }
+        let crc = crc32fast::hash(&stored[..HEADER_CRC_AT]);
+        stored[HEADER_CRC_AT..HEADER_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+        let frames = frames(stored);
+        if let Some(&(start, end)) = frames.first() {
+            tie(&mut stored[start..end], &before);
+        }
+        before =
+            frames.into_iter().map(|(start, end)| (end.next_multiple_of(8) as u64, sum(stored, start, end))).collect();
+    }
+}
+
+/// Gives a link the checksum of the frame that it names.
+fn tie(frame: &mut [u8], before: &[(u64, [u8; 4])]) {
+    let payload = &mut frame[FRAME_HEADER_LEN..];
+    if payload.len() < 20 {
+        return;
+    }
+    let previous_end = spec::u64_at(payload, 8);
+    if let Some((_, crc)) = before.iter().find(|(end, _)| *end == previous_end) {
+        payload[16..20].copy_from_slice(crc);
+    }
+}
+
+/// Makes the checksum of a frame right, and returns it.
+fn sum(stored: &mut [u8], start: usize, end: usize) -> [u8; 4] {
+    let word = |at: usize| u32::from_le_bytes(stored[at..at + 4].try_into().expect("four bytes"));
+    let mut hasher = crc32fast::Hasher::new_with_initial(word(SALT_AT) ^ word(start));
+    hasher.update(&stored[start + 8..end]);
+    let crc = hasher.finalize().to_le_bytes();
+    stored[start + 4..start + 8].copy_from_slice(&crc);
+    crc
+}
 
 pub fn options() -> Options {
     Options::new().segment_size_bytes(SEGMENT_BYTES)
@@ -31,89 +195,49 @@ pub fn open(path: &Path) -> Result<Log> {
     unsafe { Log::open(path, &options()) }
 }
 
-/// The files of a log of two segments, which was dropped.
-pub fn specimen() -> &'static Files {
-    static SPECIMEN: OnceLock<Files> = OnceLock::new();
-    SPECIMEN.get_or_init(|| {
-        let dir = scratch();
-        let log = open(dir.path()).expect("a new log opens");
-        let append = |count: usize| (1..=count).for_each(|n| drop(log.append(7, &vec![n as u8; n * 9]).expect("room")));
-        append(10);
-        log.put_meta(3, b"a slot").expect("room");
-        log.sync().expect("nothing fails");
-        log.append_batch(&[(1, b"one"), (2, b"two"), (3, b"three")]).expect("room");
-        log.rotate().expect("room");
-        append(8);
-        log.sync().expect("nothing fails");
-        drop(log);
-        let read = |entry: fs::DirEntry| {
-            let name = entry.file_name().into_string().expect("plain names");
-            let bytes = fs::read(entry.path()).expect("it can be read");
-            (name, bytes)
-        };
-        let entries = fs::read_dir(dir.path()).expect("it can be listed");
-        let mut files: Files =
-            entries.map(|entry| entry.expect("an entry")).filter(|entry| entry.path().is_file()).map(read).collect();
-        files.sort();
-        files
-    })
-}
-
-/// Writes `files` into a directory of their own.
-pub fn lay_out(files: &Files) -> TempDir {
+/// Writes `segments` into a directory of their own.
+pub fn lay_out(segments: &Segments) -> TempDir {
     let dir = scratch();
-    for (name, bytes) in files {
-        fs::write(dir.path().join(name), bytes).expect("it can be written");
+    for (number, bytes) in segments {
+        fs::write(dir.path().join(format!("{number:020}.seg")), bytes).expect("there is room");
     }
     dir
 }
 
-/// Changes segments as `data` says: which of them, where, and up to 15 other bytes, again and again.
-pub fn change(files: &mut Files, mut data: &[u8]) {
-    let mut segments: Vec<_> = files.iter_mut().filter(|(name, _)| name.ends_with(".seg")).collect();
-    while let Some((&[place, low, high], rest)) = data.split_first_chunk() {
-        let count = segments.len();
-        let (_, bytes) = &mut segments[usize::from(place >> 4) % count];
-        let offset = usize::from(u16::from_le_bytes([low, high])) % USED_BYTES;
-        let len = usize::from(place & 15).min(rest.len());
-        bytes[offset..offset + len].copy_from_slice(&rest[..len]);
-        data = &rest[len..];
-    }
-}
-
-/// Reads all that can be read, by all ways.
+/// Reads and follows the log without a writer, and opens it. What was opened goes on, and is the same when it is opened
+/// again.
 pub fn read_all(path: &Path) {
     // SAFETY: as in `open`.
     if let Ok(reader) = unsafe { LogReader::open(path) } {
-        read(reader.snapshot());
-        if let Ok(mut follower) = reader.follow(reader.first_lsn().unwrap_or(Lsn(1)), Visibility::Published) {
+        let _ = reader.snapshot().map(|snapshot| contents(&snapshot));
+        for visibility in [Visibility::Published, Visibility::Durable] {
+            let Ok(mut follower) = reader.follow(reader.first_lsn().unwrap_or(Lsn(1)), visibility) else { continue };
             while let Ok(Some(record)) = follower.next() {
                 std::hint::black_box(record.payload());
             }
         }
     }
     let Ok(log) = open(path) else { return };
-    read(log.snapshot());
-    for slot in 0..16 {
-        std::hint::black_box(log.meta(slot));
-    }
-    // What was opened can be written, and holds what was written when it is opened again.
-    if let Ok(lsn) = log.append(1, b"appended")
-        && log.sync().is_ok()
-    {
-        drop(log);
-        let record = open(path).and_then(|log| log.get(lsn)).expect("an acknowledged record is there");
-        assert_eq!(record.expect("it was not given up").payload(), b"appended");
-    }
+    let meta = |log: &Log| (0..16).map(|slot| log.meta(slot)).collect::<Vec<_>>();
+    let Ok(found) = log.snapshot().map(|snapshot| contents(&snapshot)) else { return };
+    let found_meta = meta(&log);
+    let Ok(lsn) = log.append(1, b"appended") else { return };
+    log.sync().expect("nothing fails");
+    drop(log);
+    let log = open(path).expect("what was opened opens again");
+    let appended = log.get(lsn).expect("nothing is damaged").expect("an acknowledged record is there");
+    assert_eq!(appended.payload(), b"appended");
+    let again = log.snapshot().map(|snapshot| contents(&snapshot)).expect("as before");
+    assert!(again.starts_with(&found), "found {} records, then {}", found.len(), again.len());
+    assert_eq!(meta(&log), found_meta);
 }
 
-fn read(snapshot: Result<Snapshot>) {
-    let Ok(snapshot) = snapshot else { return };
-    for record in snapshot.iter() {
-        let Ok(record) = record else { break };
-        std::hint::black_box((record.lsn(), record.tag(), record.payload()));
+/// All records up to the first that is damaged.
+fn contents(snapshot: &Snapshot) -> Vec<Contents> {
+    let (first, next) = (snapshot.first_lsn().0, snapshot.next_lsn().0);
+    for lsn in first..next.min(first.saturating_add(LOOKED_UP_MAX)) {
+        let _ = snapshot.get(Lsn(lsn)).map(|record| std::hint::black_box(record.map(|record| record.payload().len())));
     }
-    for lsn in snapshot.first_lsn().0..snapshot.next_lsn().0.min(snapshot.first_lsn().0.saturating_add(100)) {
-        drop(snapshot.get(Lsn(lsn)));
-    }
+    let records = snapshot.iter().map_while(Result::ok);
+    records.map(|record| (record.lsn(), record.tag(), record.payload().to_vec())).collect()
 }

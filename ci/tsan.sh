@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # Runs the simulated crashes and the concurrent tests under ThreadSanitizer.
 #
-# Needs a nightly toolchain with the sources of std, which is built with the sanitizer as well:
-#   rustup toolchain install nightly --component rust-src
+# Needs a nightly toolchain with the sources of std, which is built with the sanitizer as well.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+if [[ ! -f $(rustc +nightly --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/Cargo.toml ]]; then
+    echo "missing: a nightly with the sources of std (rustup toolchain install nightly --component rust-src)" >&2
+    exit 2
+fi
+
 host=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTFLAGS="-Zsanitizer=thread ${RUSTFLAGS:-}"
-exec cargo +nightly test -Zbuild-std --target "$host" --target-dir target/tsan --lib --test it -- \
+exec cargo +nightly test -Zbuild-std --target "$host" --target-dir "${CARGO_TARGET_DIR:-target}/tsan" --lib --test it -- \
     memory:: crashes:: model:: synced:: truncate:: views:: "$@"

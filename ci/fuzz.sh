@@ -26,7 +26,7 @@ fuzzer="$work/$host/release/$target"
 # What is found on the way is kept beside the build. The kept corpus has what reached something new when it was merged.
 mkdir -p "fuzz/corpus/$target" "$work/corpus/$target" "$work/artifacts/$target"
 if [[ $task == merge ]]; then
-    exec "$fuzzer" -merge=1 "fuzz/corpus/$target" "$work/corpus/$target"
+    exec "$fuzzer" -merge=1 -use_counters=0 "fuzz/corpus/$target" "$work/corpus/$target"
 fi
 exec "$fuzzer" "$work/corpus/$target" "fuzz/corpus/$target" \
     -max_total_time="$task" -max_len=512 -len_control=10 -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 -artifact_prefix="$work/artifacts/$target/"

@@ -81,7 +81,7 @@ impl Shared {
             pins.named.report_lost_below(segments[count].base_lsn());
             let oldest = segments[count].number();
             let path = self.storage.path().join(name::CONTROL);
-            self.control.retain_from(oldest).map_err(|source| Error::io("sync", &path, source))?;
+            self.control.retain_from(&*self.storage, oldest).map_err(|source| Error::io("sync", &path, source))?;
         }
         Ok(self.segments.change(|segments| segments.drain(..count).collect()))
     }

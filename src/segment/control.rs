@@ -15,7 +15,7 @@ use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::SharedWords;
-use crate::storage::{Access, Storage, StorageFile};
+use crate::storage::{Access, DeviceBuffer, Storage, StorageFile};
 
 const LEN: u64 = 4096;
 const MAGIC: u64 = u64::from_le_bytes(*b"mapwctl\x01");
@@ -281,10 +281,28 @@ impl ControlPage {
         self.said().segment_number(Word::OldestSegment)
     }
 
-    /// Durable on return.
-    pub(crate) fn retain_from(&self, number: u64) -> io::Result<()> {
-        self.set(Word::OldestSegment, signed(self.log_id, number));
-        self.file.sync_mapping(self.words.mapping(), 0..LEN as usize)
+    /// On return it is durable that older segments may be gone: the page says so, or there is none.
+    ///
+    /// What a failed write-back leaves may never reach the device, however well later syncs go, also those of a later run.
+    /// So the device is asked, and a page that it does not hold loses its name: without one nothing is missed.
+    pub(crate) fn retain_from(&self, storage: &dyn Storage, number: u64) -> io::Result<()> {
+        let word = signed(self.log_id, number);
+        self.set(Word::OldestSegment, word);
+        let synced = self.file.sync_mapping(self.words.mapping(), 0..LEN as usize);
+        if synced.is_ok() && self.is_on_device(Word::OldestSegment, word)? {
+            return Ok(());
+        }
+        tracing::warn!(path = %storage.path().display(), "control page cannot be written, and is removed");
+        match storage.remove(name::CONTROL) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => storage.sync_directory(),
+        }
+    }
+
+    fn is_on_device(&self, word: Word, value: u64) -> io::Result<bool> {
+        let mut buffer = DeviceBuffer::new(LEN as usize);
+        let read = self.file.read_device_at(&mut buffer, 0)?;
+        Ok(read == LEN as usize && buffer.bytes().as_chunks().0[word as usize] == value.to_le_bytes())
     }
 
     pub(crate) fn set_poisoned(&self) {

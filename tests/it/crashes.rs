@@ -166,6 +166,35 @@ fn nothing_more_is_written_to_a_segment_that_could_not_be_synced() {
     }
 }
 
+#[test]
+fn what_a_trim_dropped_is_not_missed_when_the_control_page_cannot_be_written() {
+    for (seed, effect) in (0..20).flat_map(|seed| AFTER_EFFECTS.map(|effect| (seed, effect))) {
+        let disk = SimDisk::new(seed);
+        let mut log = open_simulated(&disk);
+        for n in 1..=4 {
+            log.append(1, b"trimmed").unwrap();
+            log.rotate().unwrap();
+            log.append(1, b"kept by this trim").unwrap();
+            log.sync().unwrap();
+            // The first sync is that of the page. Those of later trims succeed.
+            let fault = Fault { after: 0, only: Some(Operation::SyncMapping), failure: Failure::Io, effect };
+            disk.plan_fault((n == 1).then_some(fault));
+            let _ = log.trim_before(Lsn(2 * n));
+            disk.plan_fault(None);
+            if n == 2 {
+                // A later run has the page that could not be written.
+                drop(log);
+                disk.process_died();
+                log = open_simulated(&disk);
+            }
+            let first = log.first_lsn();
+            let left = open_simulated(&disk.crash(Crash::Power));
+            assert!(left.first_lsn() <= first, "seed {seed}, {effect:?}, trim {n}");
+            assert_eq!(left.get(Lsn(2 * n)).unwrap().unwrap().payload(), b"kept by this trim");
+        }
+    }
+}
+
 /// Does `history`, and panics with what it takes to do it again.
 fn check(history: &History) -> Tally {
     let mut tally = Tally::default();

@@ -128,15 +128,17 @@ fn trace(by_number: &BTreeMap<u64, Found>, tip: u64, directory: &Path) -> Result
     loop {
         let Some(frame) = by_number.get(&current).and_then(Found::link) else { return Ok(Trace::Broken(current)) };
         let Some(previous) = frame.link.previous else { return Ok(Trace::Whole { numbers, missing: None }) };
-        let Some(before) = by_number.get(&previous.number) else {
-            return Ok(Trace::Whole { numbers, missing: Some(previous.number) });
-        };
-        let in_range = previous.end > segment_header::LEN as u64 && previous.end <= before.size;
-        let in_order = before.link().is_none_or(|link| link.base_lsn <= frame.base_lsn);
-        if previous.number >= current || !in_range || !in_order {
+        let before = by_number.get(&previous.number);
+        let in_range = |before: &Found| previous.end > segment_header::LEN as u64 && previous.end <= before.size;
+        let in_order = |before: &Found| before.link().is_none_or(|link| link.base_lsn <= frame.base_lsn);
+        // Also of one that is missing: it would be taken for one that was trimmed.
+        if previous.number >= current || before.is_some_and(|before| !in_range(before) || !in_order(before)) {
             let path = directory.join(name::segment(current));
             let offset = segment_header::LEN as u64;
             return Err(Error::corrupt(&path, offset, Some(frame.base_lsn), Damage::FrameContents));
+        }
+        if before.is_none() {
+            return Ok(Trace::Whole { numbers, missing: Some(previous.number) });
         }
         current = previous.number;
         numbers.push(current);

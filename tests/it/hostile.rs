@@ -153,6 +153,19 @@ fn a_link_that_contradicts_its_predecessor_is_damage() {
 }
 
 #[test]
+fn a_link_to_a_later_segment_is_damage_also_where_nothing_tells_what_was_trimmed() {
+    for number in [2, 3, 6400, u64::MAX] {
+        let dir = log();
+        std::fs::remove_file(dir.path().join("control")).unwrap();
+        let frame = stored::frames(dir.path(), 2).remove(0);
+        forge(dir.path(), &frame, |bytes| {
+            bytes[FRAME_HEADER_LEN..][..8].copy_from_slice(&number.to_le_bytes());
+        });
+        assert_eq!(damage_at(dir.path(), &frame), Damage::FrameContents, "{number}");
+    }
+}
+
+#[test]
 fn a_link_at_the_end_of_all_numbers_does_no_harm() {
     for lsn in [u64::MAX, u64::MAX - 5] {
         let dir = scratch();

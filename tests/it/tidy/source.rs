@@ -48,7 +48,8 @@ fn collect(root: &Path, directory: &Path, sources: &mut Vec<Source>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let relative = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-        let skipped = (relative.starts_with('.') && !relative.starts_with(".ci")) || relative == "target";
+        let built = path.is_dir() && path.ends_with("target");
+        let skipped = (relative.starts_with('.') && !relative.starts_with(".ci")) || built;
         if path.is_dir() && !skipped {
             collect(root, &path, sources);
         } else if !skipped && is_text(&relative) {

@@ -1,0 +1,119 @@
+//! mapwal and other logs, under the same workloads on the same machine in the same minutes.
+
+mod audit;
+mod child;
+mod peer;
+mod peers;
+mod report;
+mod rounds;
+mod task;
+mod versions;
+mod workload;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+
+use crate::peers::Entry;
+use crate::report::{Column, Report, Row};
+use crate::rounds::Cell;
+use crate::workload::{Scale, Workload};
+
+/// Measures mapwal and other logs in turn, prints a table, and writes mapwal-peers.json to the target directory
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Measure less: about 90 seconds
+    #[arg(long)]
+    quick: bool,
+    /// Try out what survives a kill and damage, and count system calls with strace; measure nothing
+    #[arg(long)]
+    audit: bool,
+    /// Only this log and mapwal; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    peer: Vec<String>,
+    /// Only workloads with this in their names; may be given more than once
+    #[arg(long, value_name = "WORD")]
+    only: Vec<String>,
+    /// Rounds over all logs; figures are medians
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+    /// Where the logs are made [default: the target directory]
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    #[command(subcommand)]
+    internal: Option<Internal>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Internal {
+    /// One measurement of one log, in a process of its own
+    #[command(hide = true, name = child::COMMAND)]
+    Child { peer: String, directory: PathBuf, task: String },
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Internal::Child { peer, directory, task }) = &arguments.internal {
+        let entry = peers::ALL.iter().find(|entry| entry.facts.name == peer).context("no such log")?;
+        let outcome = (entry.run)(directory, &serde_json::from_str(task)?)?;
+        println!("{}", serde_json::to_string(&outcome)?);
+        return Ok(());
+    }
+    run(&arguments)
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let entries = chosen(&arguments.peer)?;
+    let workloads = if arguments.audit { Vec::new() } else { workloads(&arguments.only)? };
+    let scale = if arguments.quick { Scale::QUICK } else { Scale::FULL };
+    let target = target_directory()?;
+    let place = arguments.directory.as_deref().unwrap_or(&target);
+    let within = tempfile::Builder::new().prefix("peers-").tempdir_in(place)?;
+
+    let mut rows: Vec<Row> = entries.iter().map(|entry| row(entry, arguments, within.path())).collect();
+    for &workload in &workloads {
+        let cells = rounds::measure(workload, &entries, scale, arguments.rounds.into(), within.path())?;
+        rows.iter_mut().zip(cells).for_each(|(row, cell): (&mut Row, Cell)| row.cells.push(cell));
+    }
+    let report = Report { workloads: workloads.into_iter().map(Column::of).collect(), peers: rows };
+    report.print();
+    report.write(&target.join("mapwal-peers.json"))
+}
+
+/// A row with what is tried out, unless only some workloads are asked for.
+fn row(entry: &Entry, arguments: &Arguments, within: &Path) -> Row {
+    let examined = arguments.audit || arguments.only.is_empty();
+    let properties = examined.then(|| {
+        eprintln!("trying out: {}", entry.facts.name);
+        audit::examine(&entry.facts, within, arguments.audit)
+    });
+    let version = versions::version_of(entry.facts.name);
+    Row { name: entry.facts.name, version, properties, cells: Vec::new(), notes: entry.facts.notes }
+}
+
+/// mapwal, and those of these names, or all.
+fn chosen(names: &[String]) -> Result<Vec<Entry>> {
+    for name in names {
+        ensure!(peers::ALL.iter().any(|entry| entry.facts.name == name), "no log has the name {name}");
+    }
+    let wanted = |entry: &Entry| names.is_empty() || names.iter().any(|name| name == entry.facts.name);
+    let (first, others) = peers::ALL.split_first().expect("the list is not empty");
+    Ok(std::iter::once(*first).chain(others.iter().copied().filter(wanted)).collect())
+}
+
+fn workloads(words: &[String]) -> Result<Vec<Workload>> {
+    let wanted =
+        |workload: &Workload| words.is_empty() || words.iter().any(|word| workload.name().contains(word.as_str()));
+    let workloads: Vec<Workload> = Workload::ALL.into_iter().filter(wanted).collect();
+    ensure!(!workloads.is_empty(), "no workload has any of these words in its name");
+    Ok(workloads)
+}
+
+/// Where cargo put this program: its profile's directory is below the target directory.
+fn target_directory() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(2).context("the program is not in a target directory")?;
+    Ok(target.to_owned())
+}

@@ -1,0 +1,62 @@
+//! mapwal, of this repository.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use mapwal::{Log, Lsn, Options};
+
+use crate::peer::{Facts, Peer, Seen};
+
+pub(crate) struct Mapwal(Log);
+
+impl Peer for Mapwal {
+    const FACTS: Facts = Facts {
+        name: "mapwal",
+        // `msync`: docs/design/durability.md.
+        syncs: true,
+        notes: &[],
+    };
+    type Place = Lsn;
+
+    fn open(directory: &Path) -> Result<Self> {
+        // SAFETY: the directory was made for this process, is local, and only this log writes to it.
+        Ok(Self(unsafe { Log::open(directory, &Options::new()) }?))
+    }
+
+    fn append(&mut self, payload: &[u8], count: usize) -> Result<()> {
+        for _ in 0..count {
+            self.0.append(1, payload)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&self, _thread: usize, payload: &[u8]) -> Result<()> {
+        let lsn = self.0.append(1, payload)?;
+        Ok(self.0.wait_durable(lsn)?)
+    }
+
+    fn fill(&mut self, payload: &[u8], count: usize) -> Result<Vec<Lsn>> {
+        let places: Result<Vec<Lsn>> = (0..count).map(|_| Ok(self.0.append(1, payload)?)).collect();
+        self.0.sync()?;
+        places
+    }
+
+    fn close(self) -> Result<()> {
+        Ok(self.0.close()?)
+    }
+
+    fn scan(directory: &Path, seen: &mut Seen) -> Result<()> {
+        let log = Self::open(directory)?;
+        for record in &log.0.snapshot()? {
+            seen.see(record?.payload());
+        }
+        Ok(())
+    }
+
+    fn get(&mut self, places: &[Lsn], seen: &mut Seen) -> Result<()> {
+        for &place in places {
+            seen.see(self.0.get(place)?.context("a record is gone")?.payload());
+        }
+        Ok(())
+    }
+}

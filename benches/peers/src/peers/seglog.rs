@@ -1,0 +1,81 @@
+//! seglog: one file of a fixed size, written through a buffer.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use seglog::read::{ReadHint, Reader};
+use seglog::write::Writer;
+use std::sync::Mutex;
+
+use crate::peer::{Facts, Peer, Seen};
+
+/// It does not rotate: its one file must hold everything.
+const FILE_LEN: usize = 512 << 20;
+const FILE: &str = "segment.log";
+
+pub(crate) struct Seglog {
+    path: PathBuf,
+    writer: Mutex<Writer<0>>,
+    reader: Option<Reader<0>>,
+}
+
+impl Peer for Seglog {
+    const FACTS: Facts = Facts {
+        name: "seglog",
+        // `sync_data`: src/write.rs, `Writer::sync`.
+        syncs: true,
+        notes: &[
+            "one file without rotation, here of 512 MiB",
+            "records without a commit behind them are dropped when it is opened (src/walk.rs)",
+        ],
+    };
+    type Place = u64;
+
+    fn open(directory: &Path) -> Result<Self> {
+        let path = directory.join(FILE);
+        let writer =
+            if path.exists() { Writer::open(&path, FILE_LEN, 0)? } else { Writer::create(&path, FILE_LEN, 0)? };
+        Ok(Self { path, writer: Mutex::new(writer), reader: None })
+    }
+
+    fn append(&mut self, payload: &[u8], count: usize) -> Result<()> {
+        let writer = self.writer.get_mut().expect("no holder panics");
+        for _ in 0..count {
+            writer.append_data(payload)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&self, _thread: usize, payload: &[u8]) -> Result<()> {
+        let mut writer = self.writer.lock().expect("no holder panics");
+        let (offset, _) = writer.append_data(payload)?;
+        writer.commit(offset)?;
+        Ok(())
+    }
+
+    fn fill(&mut self, payload: &[u8], count: usize) -> Result<Vec<u64>> {
+        let writer = self.writer.get_mut().expect("no holder panics");
+        let places: Result<Vec<u64>> = (0..count).map(|_| Ok(writer.append_data(payload)?.0)).collect();
+        writer.commit(count as u64)?;
+        self.reader = Some(Reader::open_read_only(&self.path, Some(writer.flushed_offset()))?);
+        places
+    }
+
+    fn scan(directory: &Path, seen: &mut Seen) -> Result<()> {
+        let writer = Self::open(directory)?.writer.into_inner().expect("no holder panics");
+        let mut reader = Reader::<0>::open_read_only(directory.join(FILE), Some(writer.flushed_offset()))?;
+        let mut records = reader.iter(0);
+        while let Some(record) = records.next_record()? {
+            seen.see(&record.data);
+        }
+        Ok(())
+    }
+
+    fn get(&mut self, places: &[u64], seen: &mut Seen) -> Result<()> {
+        let reader = self.reader.as_mut().expect("a log that is read from was filled before");
+        for &place in places {
+            seen.see(&reader.read_record(place, ReadHint::Random)?.data);
+        }
+        Ok(())
+    }
+}

@@ -56,6 +56,9 @@ enum Internal {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(Internal::Child { peer, directory, task }) = &arguments.internal {
+        // Whoever stops the run stops its children.
+        #[cfg(target_os = "linux")]
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let entry = peers::ALL.iter().find(|entry| entry.facts.name == peer).context("no such log")?;
         let outcome = (entry.run)(directory, &serde_json::from_str(task)?)?;
         println!("{}", serde_json::to_string(&outcome)?);

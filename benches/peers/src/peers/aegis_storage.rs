@@ -28,7 +28,7 @@ impl Peer for Aegis {
         syncs: true,
         notes: &[
             "opened to sync on commit, so that it also syncs when it rotates",
-            "its recovery hands out records of committed transactions only: here is one, committed at the end",
+            "its recovery hands out committed transactions only; all records here are of one, committed at the end",
         ],
     };
     type Place = ();

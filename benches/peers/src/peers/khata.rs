@@ -25,6 +25,8 @@ impl Peer for Khata {
         notes: &[
             "one file a day without rotation, here of 512 MiB",
             "checksums, of 16 bits, are off by default, and `Reader` never compares them (src/reader.rs)",
+            // `parse_cycle`, src/cycle.rs: a date alone is no `DateTime`, so no file of a day is ever listed.
+            "a reopened queue finds its records only after a writer has opened the file of the day",
         ],
     };
     type Place = u64;
@@ -58,6 +60,7 @@ impl Peer for Khata {
 
     fn scan(directory: &Path, seen: &mut Seen) -> Result<()> {
         let queue = Self::open(directory)?.queue;
+        let _lists_the_file = queue.writer()?;
         let mut reader = queue.reader()?;
         reader.rewind()?;
         while let Some(payload) = reader.read()? {

@@ -12,6 +12,8 @@ use crate::peer::{Facts, Peer, Seen};
 /// It does not rotate: its one file must hold everything.
 const FILE_LEN: usize = 512 << 20;
 const FILE: &str = "segment.log";
+/// Records between two commits, when it is filled.
+const BATCH: usize = 1000;
 
 pub(crate) struct Seglog {
     path: PathBuf,
@@ -55,10 +57,15 @@ impl Peer for Seglog {
 
     fn fill(&mut self, payload: &[u8], count: usize) -> Result<Vec<u64>> {
         let writer = self.writer.get_mut().expect("no holder panics");
-        let places: Result<Vec<u64>> = (0..count).map(|_| Ok(writer.append_data(payload)?.0)).collect();
-        writer.commit(count as u64)?;
+        let mut places = Vec::with_capacity(count);
+        while places.len() < count {
+            for _ in 0..BATCH.min(count - places.len()) {
+                places.push(writer.append_data(payload)?.0);
+            }
+            writer.commit(places.len() as u64)?;
+        }
         self.reader = Some(Reader::open_read_only(&self.path, Some(writer.flushed_offset()))?);
-        places
+        Ok(places)
     }
 
     fn scan(directory: &Path, seen: &mut Seen) -> Result<()> {

@@ -75,14 +75,18 @@ fn run(arguments: &Arguments) -> Result<()> {
     let place = arguments.directory.as_deref().unwrap_or(&target);
     let within = tempfile::Builder::new().prefix("peers-").tempdir_in(place)?;
 
-    let mut rows: Vec<Row> = entries.iter().map(|entry| row(entry, arguments, within.path())).collect();
-    for &workload in &workloads {
+    let file = target.join("mapwal-peers.json");
+    let peers: Vec<Row> = entries.iter().map(|entry| row(entry, arguments, within.path())).collect();
+    let mut report = Report { workloads: Vec::new(), peers };
+    for workload in workloads {
         let cells = rounds::measure(workload, &entries, scale, arguments.rounds.into(), within.path())?;
-        rows.iter_mut().zip(cells).for_each(|(row, cell): (&mut Row, Cell)| row.cells.push(cell));
+        report.workloads.push(Column::of(workload));
+        report.peers.iter_mut().zip(cells).for_each(|(row, cell): (&mut Row, Cell)| row.cells.push(cell));
+        // What is measured is kept, even if the run is stopped.
+        report.write(&file)?;
     }
-    let report = Report { workloads: workloads.into_iter().map(Column::of).collect(), peers: rows };
     report.print();
-    report.write(&target.join("mapwal-peers.json"))
+    report.write(&file)
 }
 
 /// A row with what is tried out, unless only some workloads are asked for.

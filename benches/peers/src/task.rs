@@ -16,10 +16,10 @@ use crate::peer::{Cannot, Peer, Seen};
 pub(crate) const FILLER: u8 = 0x5a;
 /// Records between two looks at the clock.
 const APPEND_STEP: usize = 256;
-/// Commits of each thread before any is measured.
+/// Commits of each thread, or look-ups all over the log, before any is measured.
 const WARM_UP: usize = 20;
 /// Look-ups in one call.
-const GET_STEP: usize = 1024;
+const GET_STEP: usize = 256;
 const SEED: u64 = 7;
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -36,8 +36,8 @@ pub(crate) enum Task {
     Scan,
     /// The same, and compares each payload with what it must be.
     Check { len: usize },
-    /// Fills a log and looks at random records.
-    Get { count: usize, len: usize, lookups: usize },
+    /// Fills a log and looks at random records, so many or until the time is over.
+    Get { count: usize, len: usize, lookups: usize, seconds: f64 },
     /// Appends, and is killed as soon as the last append returns.
     Die { count: usize, len: usize },
 }
@@ -76,7 +76,9 @@ pub(crate) fn run<P: Peer>(directory: &Path, task: &Task) -> Result<Outcome> {
         Task::Fill { count, len } => fill::<P>(directory, count, len),
         Task::Scan => Ok(scan::<P>(directory, Seen::default())),
         Task::Check { len } => Ok(scan::<P>(directory, Seen::expecting(payload(len)))),
-        Task::Get { count, len, lookups } => get::<P>(directory, count, len, lookups),
+        Task::Get { count, len, lookups, seconds } => {
+            get::<P>(directory, count, len, lookups, Duration::from_secs_f64(seconds))
+        }
         Task::Die { count, len } => die::<P>(directory, count, len),
     };
     outcome.or_else(|error| match error.downcast_ref::<Cannot>() {
@@ -171,26 +173,26 @@ fn scan<P: Peer>(directory: &Path, mut seen: Seen) -> Outcome {
     Outcome::Read { records: seen.records, damaged: seen.damaged, seconds, error }
 }
 
-fn get<P: Peer>(directory: &Path, count: usize, len: usize, lookups: usize) -> Result<Outcome> {
+fn get<P: Peer>(directory: &Path, count: usize, len: usize, lookups: usize, limit: Duration) -> Result<Outcome> {
     let mut log = P::open_to_keep(directory)?;
     let mut random = fastrand::Rng::with_seed(SEED);
     // A log that cannot do it says so before it is filled.
     log.get(&[], &mut Seen::default())?;
     let places = log.fill(&payload(len), count)?;
-    let mut seen = Seen::default();
     // The first look at a part of a log may make an index of it.
-    log.get(&places.iter().copied().step_by(GET_STEP).collect::<Vec<_>>(), &mut seen)?;
-    let mut took = Duration::ZERO;
-    for _ in 0..lookups.div_ceil(GET_STEP) {
+    log.get(&places.iter().copied().step_by(count / WARM_UP).collect::<Vec<_>>(), &mut Seen::default())?;
+    let mut seen = Seen::default();
+    let (mut done, mut took) = (0, Duration::ZERO);
+    while done < lookups && took < limit {
         let chosen: Vec<P::Place> = (0..GET_STEP).map(|_| places[random.usize(..places.len())]).collect();
         let began = Instant::now();
         log.get(&chosen, &mut seen)?;
         took += began.elapsed();
+        done += GET_STEP;
     }
     black_box(seen.touched());
-    let lookups = lookups.next_multiple_of(GET_STEP);
-    ensure!(seen.records >= lookups as u64, "it showed {} of {lookups} records", seen.records);
-    Ok(Outcome::Nanoseconds(took.as_secs_f64() * 1e9 / lookups as f64))
+    ensure!(seen.records == done as u64, "it showed {} of {done} records", seen.records);
+    Ok(Outcome::Nanoseconds(took.as_secs_f64() * 1e9 / done as f64))
 }
 
 fn die<P: Peer>(directory: &Path, count: usize, len: usize) -> Result<Outcome> {

@@ -10,6 +10,7 @@ pub(crate) struct Scale {
     commit_seconds: f64,
     records: usize,
     lookups: usize,
+    get_seconds: f64,
 }
 
 impl Scale {
@@ -19,9 +20,16 @@ impl Scale {
         commit_seconds: 2.0,
         records: 1_000_000,
         lookups: 500_000,
+        get_seconds: 2.0,
     };
-    pub(crate) const QUICK: Self =
-        Self { append_bytes: 128 << 20, append_seconds: 1.0, commit_seconds: 0.3, records: 200_000, lookups: 50_000 };
+    pub(crate) const QUICK: Self = Self {
+        append_bytes: 128 << 20,
+        append_seconds: 1.0,
+        commit_seconds: 0.3,
+        records: 100_000,
+        lookups: 50_000,
+        get_seconds: 0.3,
+    };
 }
 
 /// What is measured, in the order of the table.
@@ -79,14 +87,14 @@ impl Workload {
     }
 
     pub(crate) fn task(self, scale: Scale) -> Task {
-        let Scale { append_bytes: bytes, append_seconds, commit_seconds, records: count, lookups } = scale;
+        let Scale { append_bytes: bytes, append_seconds, commit_seconds, records: count, lookups, get_seconds } = scale;
         match self {
             Self::Append128 => Task::Append { len: 128, bytes, seconds: append_seconds },
             Self::Append1K => Task::Append { len: 1 << 10, bytes, seconds: append_seconds },
             Self::Commit1 => Task::Commit { threads: 1, len: 200, seconds: commit_seconds },
             Self::Commit8 => Task::Commit { threads: 8, len: 200, seconds: commit_seconds },
             Self::Scan => Task::Scan,
-            Self::Get => Task::Get { count, len: 128, lookups },
+            Self::Get => Task::Get { count, len: 128, lookups, seconds: get_seconds },
         }
     }
 

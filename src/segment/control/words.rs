@@ -1,0 +1,139 @@
+//! The words of the control page, and what they say to whoever reads them.
+
+use crate::format::name;
+use crate::format::position::Position;
+use crate::lsn::Lsn;
+use crate::storage::{Access, Storage};
+
+pub(super) const LEN: u64 = 4096;
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"mapwctl\x01");
+
+/// The words of the page, by index. Each is written by the writer alone, but for the two that followers set
+/// when they want to be woken.
+#[derive(Clone, Copy)]
+pub(super) enum Word {
+    /// Stored last when the page is set up, so that whoever sees it sees the rest.
+    Magic = 0,
+    LogIdLow = 1,
+    LogIdHigh = 2,
+    /// Different in each run of a writer.
+    Epoch = 3,
+    /// The writer's process, 0 after a clean shutdown.
+    WriterPid = 4,
+    /// The number of the segment that takes appends in its low half, a checksum of it in its high half.
+    ActiveSegment = 7,
+    /// 1 once a sync has failed.
+    Poisoned = 8,
+    /// The number of the oldest segment retained, in the same way.
+    OldestSegment = 9,
+    /// On a cache line of its own, since every append looks at it: 1 if somebody waits for a record to be published.
+    PublishedWanted = 16,
+    /// On another: counts the wake-ups for it. Followers wait on its first half.
+    PublishedWakes = 32,
+    /// The same for records to become durable.
+    DurableWanted = 48,
+    DurableWakes = 64,
+    /// What is durable, written in turn to two places of four words: whoever finds one half written has the other.
+    /// Number, position, record, and a checksum of the three.
+    DurableEven = 80,
+    DurableOdd = 88,
+}
+
+/// How often a follower looks for a watermark that the writer is not just writing.
+const LOOKS_MAX: u32 = 64;
+
+/// What the page says at one moment, from a copy of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ControlState {
+    pub(crate) log_id: u128,
+    /// As the writer has left it: it may be dead.
+    pub(crate) writer_pid: Option<u32>,
+    pub(crate) durable_position: Position,
+    pub(crate) durable_lsn: Lsn,
+    /// 0 if the page does not say so.
+    pub(crate) active_segment: u64,
+    pub(crate) oldest_segment: Option<u64>,
+    pub(crate) poisoned: bool,
+}
+
+impl ControlState {
+    /// `None` if there is no page, or one that is being set up.
+    pub(crate) fn read(storage: &dyn Storage) -> Option<Self> {
+        let mut bytes = [0; LEN as usize];
+        let file = storage.open(name::CONTROL, Access::Read).ok()?;
+        if file.read_at(&mut bytes, 0).ok()? != bytes.len() {
+            return None;
+        }
+        let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let word = |word: Word| words[word as usize];
+        let log_id = log_id(|index| words[index]);
+        let said = Said { log_id, word: |index| words[index] };
+        let watermark = said.watermark();
+        (word(Word::Magic) == MAGIC).then(|| Self {
+            log_id,
+            writer_pid: u32::try_from(word(Word::WriterPid)).ok().filter(|&pid| pid != 0),
+            // Positions are bounded where they are looked up.
+            durable_position: watermark.map_or(Position::ZERO, |watermark| watermark.position),
+            durable_lsn: watermark.map_or(Lsn::ZERO, |watermark| watermark.lsn),
+            active_segment: said.segment_number(Word::ActiveSegment).unwrap_or(0),
+            oldest_segment: said.segment_number(Word::OldestSegment),
+            poisoned: word(Word::Poisoned) != 0,
+        })
+    }
+}
+
+/// A watermark as it stands in the page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watermark {
+    /// How many there have been; the largest counts.
+    pub(super) number: u64,
+    pub(super) position: Position,
+    pub(super) lsn: Lsn,
+}
+
+/// What the words of a page say of the log `log_id`, as far as their checksums bear it out.
+pub(super) struct Said<F> {
+    pub(super) log_id: u128,
+    pub(super) word: F,
+}
+
+impl<F: Fn(usize) -> u64> Said<F> {
+    pub(super) fn watermark(&self) -> Option<Watermark> {
+        (0..LOOKS_MAX).find_map(|_| {
+            let found = [Word::DurableEven, Word::DurableOdd].map(|place| self.watermark_at(place as usize));
+            found.into_iter().flatten().max_by_key(|watermark| watermark.number)
+        })
+    }
+
+    /// The watermark at `place`, if it is whole.
+    fn watermark_at(&self, place: usize) -> Option<Watermark> {
+        let words = [place, place + 1, place + 2].map(&self.word);
+        let [number, position, lsn] = words;
+        let is_whole = (self.word)(place + words.len()) == u64::from(checksum(self.log_id, &words));
+        is_whole.then_some(Watermark { number, position: Position(position), lsn: Lsn(lsn) })
+    }
+
+    pub(super) fn segment_number(&self, word: Word) -> Option<u64> {
+        let word = (self.word)(word as usize);
+        let number = word & u64::from(u32::MAX);
+        (word == signed(self.log_id, number)).then_some(number)
+    }
+}
+
+pub(super) fn log_id(word: impl Fn(usize) -> u64) -> u128 {
+    u128::from(word(Word::LogIdHigh as usize)) << 64 | u128::from(word(Word::LogIdLow as usize))
+}
+
+pub(super) fn checksum(log_id: u128, words: &[u64]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&log_id.to_le_bytes());
+    for word in words {
+        hasher.update(&word.to_le_bytes());
+    }
+    hasher.finalize()
+}
+
+/// `number`, which is that of a segment and so has 32 bits, with its checksum.
+pub(super) fn signed(log_id: u128, number: u64) -> u64 {
+    number | u64::from(checksum(log_id, &[number])) << 32
+}

@@ -27,7 +27,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(0..=2))]
     quorum: u16,
     /// How many records the leader appends.
-    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(20_000..))]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(20_000..))]
     records: u64,
     /// What to be: the demonstration starts itself with it.
     #[arg(long, hide = true)]

@@ -10,18 +10,7 @@ use crate::format::spec::{CLOSE, Link, META, SEAL, TRUNCATE, encode_meta};
 use crate::scratch::{open_small, scratch};
 use crate::support::files::{edit, segment};
 use crate::support::stored::{self, FLAGS, FRAME_HEADER_LEN, KIND, LEN, LSN, StoredFrame};
-use crate::support::{append, read_only, small, try_open};
-
-/// A closed log with ten records in each of two segments.
-fn log() -> TempDir {
-    let dir = scratch();
-    let log = open_small(dir.path());
-    append(&log, 1..=10);
-    log.rotate().unwrap();
-    append(&log, 11..=20);
-    log.close().unwrap();
-    dir
-}
+use crate::support::{append, closed_log, read_only, small, try_open};
 
 /// Changes the bytes of a segment from a frame's start on, and makes the frame's checksum right again.
 fn forge(directory: &Path, frame: &StoredFrame, change: impl FnOnce(&mut [u8])) {
@@ -54,7 +43,7 @@ fn damage_at(directory: &Path, frame: &StoredFrame) -> Damage {
 /// What the log is damaged by when a record is changed, in a segment that was sealed and in the last one.
 fn damages_of_records(change: impl Fn(&mut [u8])) -> [Damage; 2] {
     [5, 15].map(|lsn| {
-        let dir = log();
+        let dir = closed_log();
         let frame = stored::frame_of(dir.path(), lsn);
         forge(dir.path(), &frame, &change);
         damage_at(dir.path(), &frame)
@@ -77,7 +66,7 @@ fn reserved_flags_are_damage() {
 
 #[test]
 fn padding_that_is_not_zero_is_damage() {
-    let dir = log();
+    let dir = closed_log();
     // One of the records has a length that is no multiple of 8.
     let frame = (1..=10).map(|lsn| stored::frame_of(dir.path(), lsn)).find(|frame| frame.len % 8 != 0).unwrap();
     edit(&segment(dir.path(), 1), |bytes| bytes[frame.end - 1] = 1);
@@ -97,7 +86,7 @@ fn a_record_with_another_number_is_damage() {
 fn a_length_beyond_the_segment_or_below_a_header_is_damage() {
     for len in [1_u32, 8, 23, 62_000, 65_536, 1 << 30, u32::MAX] {
         for lsn in [5, 15] {
-            let dir = log();
+            let dir = closed_log();
             let frame = stored::frame_of(dir.path(), lsn);
             edit(&segment(dir.path(), frame.segment), |bytes| {
                 bytes[frame.offset..][LEN].copy_from_slice(&len.to_le_bytes());
@@ -109,7 +98,7 @@ fn a_length_beyond_the_segment_or_below_a_header_is_damage() {
 
 #[test]
 fn a_length_that_reaches_over_the_next_frames_is_damage() {
-    let dir = log();
+    let dir = closed_log();
     let (frame, later) = (stored::frame_of(dir.path(), 5), stored::frame_of(dir.path(), 8));
     let len = u32::try_from(later.end - frame.offset).unwrap();
     forge(dir.path(), &frame, |bytes| bytes[LEN].copy_from_slice(&len.to_le_bytes()));
@@ -119,7 +108,7 @@ fn a_length_that_reaches_over_the_next_frames_is_damage() {
 
 /// Puts other contents into the link of segment 2, of the same length, and reads the log.
 fn read_with_link(change: impl FnOnce(&mut Link)) -> (TempDir, [Result<(), Error>; 2]) {
-    let dir = log();
+    let dir = closed_log();
     let frame = stored::frames(dir.path(), 2).remove(0);
     forge(dir.path(), &frame, |bytes| {
         let payload = &mut bytes[FRAME_HEADER_LEN..frame.len];
@@ -155,7 +144,7 @@ fn a_link_that_contradicts_its_predecessor_is_damage() {
 #[test]
 fn a_link_to_a_later_segment_is_damage_also_where_nothing_tells_what_was_trimmed() {
     for number in [2, 3, 6400, u64::MAX] {
-        let dir = log();
+        let dir = closed_log();
         std::fs::remove_file(dir.path().join("control")).unwrap();
         let frame = stored::frames(dir.path(), 2).remove(0);
         forge(dir.path(), &frame, |bytes| {
@@ -181,7 +170,7 @@ fn a_link_at_the_end_of_all_numbers_does_no_harm() {
 #[test]
 fn notes_of_the_log_in_the_place_of_a_record_are_damage() {
     for kind in [SEAL, TRUNCATE, CLOSE, META] {
-        let dir = log();
+        let dir = closed_log();
         let frame = stored::frame_of(dir.path(), 15);
         forge(dir.path(), &frame, |bytes| bytes[KIND] = kind);
         for read in read_all(dir.path()) {

@@ -7,24 +7,12 @@ use std::time::{Duration, Instant};
 
 use mapwal::{Error, FileKind};
 use rustix::fs::{CWD, Mode, mkfifoat};
-use tempfile::TempDir;
 
 use crate::scratch::{open_small, scratch};
 use crate::support::files::{names, segment, unchanged};
 use crate::support::mounted::Mounted;
 use crate::support::rights::without_rights;
-use crate::support::{append, assert_records, corruption, read_only, small, try_open};
-
-/// A closed log with a few records in two segments.
-fn log() -> TempDir {
-    let dir = scratch();
-    let log = open_small(dir.path());
-    append(&log, 1..=10);
-    log.rotate().unwrap();
-    append(&log, 11..=20);
-    log.close().unwrap();
-    dir
-}
+use crate::support::{append, assert_records, closed_log, corruption, read_only, small, try_open};
 
 /// The error by which both kinds of open refuse the directory, which they leave as it is.
 fn refusal(directory: &Path) -> Error {
@@ -59,7 +47,7 @@ fn a_directory_of_somebody_elses_is_not_taken_for_a_log() {
 #[test]
 fn a_segment_with_a_number_that_is_none_is_refused() {
     for name in ["1.seg", "00000000000000000000.seg", "0000000000000000000x.seg", "99999999999999999999.seg"] {
-        let dir = log();
+        let dir = closed_log();
         fs::write(dir.path().join(name), "").unwrap();
         let error = refusal(dir.path());
         assert!(matches!(&error, Error::NotALog { path } if *path == dir.path().join(name)), "{error}");
@@ -69,7 +57,7 @@ fn a_segment_with_a_number_that_is_none_is_refused() {
 /// Checks that what `put` puts in the place of each of the log's files is refused by its kind.
 fn assert_refused_in_place_of_a_file(found: FileKind, put: impl Fn(&Path)) {
     for name in ["00000000000000000002.seg", "LOCK", "control"] {
-        let dir = log();
+        let dir = closed_log();
         let path = dir.path().join(name);
         fs::rename(&path, dir.path().with_extension("aside")).unwrap();
         put(&path);
@@ -102,7 +90,7 @@ fn a_fifo_in_the_place_of_a_file_is_refused() {
 #[test]
 fn an_empty_file_in_the_place_of_a_segment_is_refused() {
     for number in [1, 2] {
-        let dir = log();
+        let dir = closed_log();
         fs::write(segment(dir.path(), number), "").unwrap();
         unchanged(dir.path(), || {
             let by_log = corruption(try_open(dir.path(), &small()));
@@ -115,7 +103,7 @@ fn an_empty_file_in_the_place_of_a_segment_is_refused() {
 #[test]
 fn a_segment_that_may_not_be_read_is_refused() {
     for number in [1, 2] {
-        let dir = log();
+        let dir = closed_log();
         let path = segment(dir.path(), number);
         give_to_all(dir.path());
         fs::set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
@@ -128,7 +116,7 @@ fn a_segment_that_may_not_be_read_is_refused() {
 
 #[test]
 fn a_last_segment_that_may_not_be_written_is_refused_and_can_be_read() {
-    let dir = log();
+    let dir = closed_log();
     let path = segment(dir.path(), 2);
     give_to_all(dir.path());
     fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
@@ -173,7 +161,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn thousands_of_files_that_are_not_the_logs_do_it_no_harm() {
-    let dir = log();
+    let dir = closed_log();
     (0..MANY).for_each(|number| drop(File::create(dir.path().join(format!("{number}.old"))).unwrap()));
     let before = Instant::now();
     unchanged(dir.path(), || assert_records(&read_only(dir.path()).unwrap().snapshot().unwrap(), 1, 20));
@@ -194,7 +182,7 @@ fn thousands_of_files_and_no_segment_are_not_taken_for_a_log() {
 
 #[test]
 fn thousands_of_empty_segments_are_refused_by_the_first() {
-    let dir = log();
+    let dir = closed_log();
     (3..MANY).for_each(|number| drop(File::create(segment(dir.path(), number)).unwrap()));
     let before = Instant::now();
     for corruption in [corruption(try_open(dir.path(), &small())), corruption(read_only(dir.path()))] {
@@ -206,7 +194,7 @@ fn thousands_of_empty_segments_are_refused_by_the_first() {
 
 #[test]
 fn thousands_of_unfinished_files_are_removed() {
-    let dir = log();
+    let dir = closed_log();
     (3..MANY).for_each(|number| drop(File::create(dir.path().join(format!("{number:020}.tmp"))).unwrap()));
     let before = Instant::now();
     assert_records(&open_small(dir.path()).snapshot().unwrap(), 1, 20);
@@ -251,7 +239,7 @@ fn a_missing_directory_is_made_with_its_parents_for_the_owner_only() {
 
 #[test]
 fn a_log_that_cannot_be_written_can_be_read() {
-    let dir = log();
+    let dir = closed_log();
     let Some(mounted) = Mounted::read_only(dir.path()) else { return };
     unchanged(dir.path(), || {
         let error = try_open(mounted.path(), &small()).unwrap_err();

@@ -15,6 +15,9 @@ use std::sync::Arc;
 use mapwal::{Error, Follower, Log, LogReader, Lsn, Options, Record, Result, Snapshot, Visibility, testing};
 
 use faulty::Faulty;
+use tempfile::TempDir;
+
+use crate::scratch::{open_small, scratch};
 
 /// The smallest segments, so that a test rotates often.
 pub(crate) const SMALL: u64 = 64 << 10;
@@ -85,6 +88,17 @@ pub(crate) fn append(log: &Log, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
         assert_eq!(log.append(tag(number), &payload(number)).expect("the record is appended"), Lsn(number));
     }
+}
+
+/// A closed log with ten records in each of two segments.
+pub(crate) fn closed_log() -> TempDir {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=10);
+    log.rotate().unwrap();
+    append(&log, 11..=20);
+    log.close().unwrap();
+    dir
 }
 
 /// The tag that [`append`] gives to a record.

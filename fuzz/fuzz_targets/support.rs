@@ -93,7 +93,7 @@ pub fn changed(changes: &[Change]) -> Segments {
 pub fn golden() -> &'static Segments {
     static GOLDEN: OnceLock<Segments> = OnceLock::new();
     GOLDEN.get_or_init(|| {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/v1");
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/v2");
         let unpack = |number: u64| {
             let packed = File::open(directory.join(format!("{number:020}.seg.gz"))).expect("it is in the repository");
             let mut bytes = Vec::new();
@@ -172,9 +172,10 @@ fn tie(frame: &mut [u8], before: &[(u64, [u8; 4])]) {
 /// Makes the checksum of a frame right, and returns it.
 fn sum(stored: &mut [u8], start: usize, end: usize) -> [u8; 4] {
     let word = |at: usize| u32::from_le_bytes(stored[at..at + 4].try_into().expect("four bytes"));
-    let mut hasher = crc32fast::Hasher::new_with_initial(word(SALT_AT) ^ word(start));
-    hasher.update(&stored[start + 8..end]);
-    let crc = hasher.finalize().to_le_bytes();
+    let [lsn, rest] = [start + 8, start + 16].map(|at| spec::u64_at(stored, at));
+    let header = lsn.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(rest.wrapping_mul(0xc2b2_ae3d_27d4_eb4f)) >> 32;
+    let payload = crc32fast::hash(&stored[start + FRAME_HEADER_LEN..end]);
+    let crc = (payload ^ header as u32 ^ word(SALT_AT) ^ word(start)).to_le_bytes();
     stored[start + 4..start + 8].copy_from_slice(&crc);
     crc
 }

@@ -10,7 +10,7 @@ pub(crate) mod shipment;
 pub(crate) mod walk;
 
 /// The version that this library writes, and the only one that it reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The smallest segment, in bytes.
 pub(crate) const SEGMENT_SIZE_MIN: u64 = 64 << 10;

@@ -137,9 +137,9 @@ mod tests {
     #[test]
     fn another_version_is_told_apart_from_damage() {
         let mut header: SegmentHeader = zerocopy::transmute!(bytes());
-        header.version = 2.into();
+        header.version = (VERSION + 1).into();
         header.crc = header.computed_crc().into();
         let bytes: [u8; LEN] = zerocopy::transmute!(header);
-        assert_eq!(SegmentHeader::parse(&bytes).err(), Some(HeaderFault::Version(2)));
+        assert_eq!(SegmentHeader::parse(&bytes).err(), Some(HeaderFault::Version(VERSION + 1)));
     }
 }

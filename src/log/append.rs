@@ -37,9 +37,12 @@ impl Log {
     #[inline]
     pub fn append(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
         let shared = &*self.shared;
-        let place = shared.reserve_record(payload.len() as u64)?;
+        // Before there is a place: a processor that waits for the stores of the record before has this to do meanwhile.
+        let sum = frame::payload_sum(payload);
+        let mut place = shared.reserve_record(payload.len() as u64)?;
         let lsn = lsn_of(&place);
-        shared.publish(place, record(FrameKind::Data, tag, lsn), payload);
+        place.write(frame::HEADER_LEN, payload);
+        shared.publish_written(place, record(FrameKind::Data, tag, lsn), payload.len(), sum);
         Ok(lsn)
     }
 
@@ -50,6 +53,10 @@ impl Log {
     pub fn append_vectored(&self, tag: u16, parts: &[&[u8]]) -> Result<Lsn> {
         let shared = &*self.shared;
         let len = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
+        let mut sum = crc32fast::Hasher::new();
+        for part in parts {
+            sum.update(part);
+        }
         let mut place = shared.reserve_record(len as u64)?;
         let lsn = lsn_of(&place);
         let mut at = frame::HEADER_LEN;
@@ -57,7 +64,7 @@ impl Log {
             place.write(at, part);
             at += part.len();
         }
-        shared.publish_written(place, record(FrameKind::Data, tag, lsn), len);
+        shared.publish_written(place, record(FrameKind::Data, tag, lsn), len, sum.finalize());
         Ok(lsn)
     }
 
@@ -145,8 +152,10 @@ struct Filling<'l> {
 impl Drop for Filling<'_> {
     fn drop(&mut self) {
         INSIDE.set(INSIDE.get() - 1);
-        if let Some(place) = self.place.take().filter(|_| self.kind == FrameKind::Data || !is(Break::VoidUnpublished)) {
-            self.shared.publish_written(place, record(self.kind, self.tag, self.lsn), self.len);
+        let place = self.place.take().filter(|_| self.kind == FrameKind::Data || !is(Break::VoidUnpublished));
+        if let Some(mut place) = place {
+            let sum = frame::payload_sum(place.bytes_mut(frame::HEADER_LEN..frame::HEADER_LEN + self.len));
+            self.shared.publish_written(place, record(self.kind, self.tag, self.lsn), self.len, sum);
         }
     }
 }
@@ -205,30 +214,31 @@ impl Shared {
         }
     }
 
-    /// Completes and publishes a frame. Its lag is filled in here.
+    /// Completes and publishes a frame. Its lag is filled in here. Returns its checksum.
     #[inline]
     pub(crate) fn publish(&self, mut place: Reservation<'_, Active>, head: FrameHead, payload: &[u8]) -> u32 {
         place.write(frame::HEADER_LEN, payload);
-        self.publish_written(place, head, payload.len())
+        self.publish_written(place, head, payload.len(), frame::payload_sum(payload))
     }
 
-    /// As [`Self::publish`], for a payload that is in place already. Returns the frame's checksum.
+    /// As [`Self::publish`], for a payload of this sum that is in place already.
     #[inline]
     pub(crate) fn publish_written(
         &self,
         mut place: Reservation<'_, Active>,
         mut head: FrameHead,
         payload_len: usize,
+        payload_sum: u32,
     ) -> u32 {
         let Active { salt, start, .. } = *place.context();
         let position = Position(start.0 + place.offset() as u64);
         head.durable_lag = position.lag_units(self.durability.position());
-        place.write_words(frame::COMMIT_WORD_LEN, head.tail());
-        let len = frame::HEADER_LEN + payload_len;
+        let tail = head.tail();
+        place.write_words(frame::COMMIT_WORD_LEN, tail);
         // No frame is longer than a segment, and none of those is longer than 4 GiB.
-        let len_field = len as u32;
-        let crc = frame::checksum(salt, len_field, place.bytes_mut(frame::COMMIT_WORD_LEN..len));
-        place.publish(len_field, crc);
+        let len = (frame::HEADER_LEN + payload_len) as u32;
+        let crc = frame::checksum(salt, len, tail, payload_sum);
+        place.publish(len, crc);
         self.control.wake_published(&*self.storage);
         if self.durability.is_due(position) {
             self.wake_background();

@@ -1,5 +1,5 @@
-//! The bytes on disk are those that `docs/design/format.md` specifies, and stay readable: `tests/golden/v1` is a log
-//! that the first release of version 1 wrote.
+//! The bytes on disk are those that `docs/design/format.md` specifies, and stay readable: `tests/golden/v2` is a log
+//! that the first release of version 2 wrote. One of version 1, which no release wrote, is refused.
 
 mod golden;
 pub(crate) mod spec;
@@ -13,6 +13,9 @@ use mapwal::{Error, Log, Lsn, Visibility};
 
 use crate::support::{SMALL, open, payload, small, try_open};
 use spec::{CLOSE, DATA, LINK, META, SEAL, Segment, SegmentHeader, TRUNCATE, VOID};
+
+/// The version that is written now.
+const CURRENT: &str = "v2";
 
 /// The segments in a directory, parsed, oldest first; spares left out.
 fn segments(directory: &Path) -> Vec<Segment> {
@@ -296,17 +299,17 @@ fn a_shipment_is_as_specified() {
 }
 
 #[test]
-fn the_golden_log_of_version_1_is_as_specified() {
-    let segments: Vec<_> = golden::files().iter().map(|(_, bytes)| Segment::parse(bytes)).collect();
+fn the_golden_log_is_as_specified() {
+    let segments: Vec<_> = golden::files(CURRENT).iter().map(|(_, bytes)| Segment::parse(bytes)).collect();
     spec::check_chain(&segments);
     let kinds: Vec<_> = segments.iter().map(kinds).collect();
     assert_eq!(kinds, golden::KINDS);
 }
 
 #[test]
-fn the_golden_log_of_version_1_opens() {
+fn the_golden_log_opens() {
     let dir = tempfile::tempdir().unwrap();
-    golden::unpack(dir.path());
+    golden::unpack(CURRENT, dir.path());
     let log = open(dir.path(), &small());
     assert!(log.recovery().clean, "{:?}", log.recovery());
     golden::assert_contents(&log);
@@ -320,11 +323,22 @@ fn the_golden_log_of_version_1_opens() {
 }
 
 #[test]
+fn a_log_of_version_1_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    golden::unpack("v1", dir.path());
+    let refused = try_open(dir.path(), &small()).unwrap_err();
+    assert!(matches!(refused, Error::Version { found: 1, supported: 2, .. }), "{refused:?}");
+    for (name, bytes) in golden::files("v1") {
+        assert_eq!(fs::read(dir.path().join(name)).unwrap(), bytes);
+    }
+}
+
+#[test]
 fn the_worked_example_is_the_start_of_the_golden_log() {
     let document = include_str!("../../docs/design/format.md");
     let (_, block) = document.split_once("```hex\n").expect("a block of hex");
     let (block, _) = block.split_once("```").expect("its end");
-    let (_, segment) = &golden::files()[0];
+    let (_, segment) = &golden::files(CURRENT)[0];
     let mut shown = 0;
     for line in block.lines().filter(|line| !line.is_empty()) {
         let (offset, rest) = line.split_once("  ").expect("an offset");

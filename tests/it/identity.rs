@@ -77,7 +77,7 @@ fn a_version_of_the_format_that_is_not_known_is_refused() {
     unchanged(dir.path(), || {
         for error in [try_open(dir.path(), &small()).map(drop), read_only(dir.path()).map(drop)] {
             match error.unwrap_err() {
-                Error::Version { path, found: 7, supported: 1 } => assert_eq!(path, segment(dir.path(), 2)),
+                Error::Version { path, found: 7, supported: 2 } => assert_eq!(path, segment(dir.path(), 2)),
                 other => panic!("{other}"),
             }
         }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub use frame::{FrameRole, ScannedFrame};
 
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::{ALIGN, Frame, HEADER_LEN, padded};
+use crate::format::frame::{ALIGN, Frame, FrameHeader, HEADER_LEN, padded};
 use crate::format::segment_header::{self, HeaderFault, SegmentHeader};
 use crate::format::walk::{Check, Place, Walk};
 use crate::lsn::Lsn;
@@ -271,16 +271,16 @@ impl SegmentScan {
         let failed = |source| Error::io("read", &self.path, source);
         let header_len = HEADER_LEN.min(left);
         window.fill(file, offset, header_len).map_err(failed)?;
-        let Some((len, crc)) = Frame::stated(window.bytes(offset, header_len)) else { return Ok(Ok(header_len)) };
-        let wanted = padded(len as usize);
+        let Some(header) = FrameHeader::stated(window.bytes(offset, header_len)) else { return Ok(Ok(header_len)) };
+        let wanted = padded(header.len() as usize);
         if wanted > left {
-            return Ok(Err(Damage::FrameLength(len)));
+            return Ok(Err(Damage::FrameLength(header.len())));
         }
         // A length that is not true must not cost its memory: it is checked in pieces first.
         if wanted > WINDOW_BYTES {
-            let expected = checksum_of(file, self.salt, offset, len).map_err(failed)?;
-            if expected != crc {
-                return Ok(Err(Damage::Checksum { expected, found: crc }));
+            let expected = checksum_of(file, self.salt, offset, &header).map_err(failed)?;
+            if expected != header.crc() {
+                return Ok(Err(Damage::Checksum { expected, found: header.crc() }));
             }
         }
         window.fill(file, offset, wanted).map_err(failed)?;
@@ -294,7 +294,7 @@ impl SegmentScan {
         let mut offset = from;
         while offset < end && offset + HEADER_LEN as u64 <= self.limit {
             let left = self.limit - offset;
-            let stated = Frame::stated(self.peek(offset)?).map(|(len, _)| len as usize);
+            let stated = FrameHeader::stated(self.peek(offset)?).map(|header| header.len() as usize);
             if let Some(len) = stated.filter(|&len| padded(len) as u64 <= left) {
                 let Some(rest) = budget.checked_sub(len as u64) else {
                     self.gave_up = true;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::format::frame::{self, ALIGN, COMMIT_WORD_LEN};
+use crate::format::frame::{self, ALIGN, FrameHeader, HEADER_LEN};
 use crate::storage::{DeviceBuffer, StorageFile};
 
 /// Bytes read at a time: few enough to be still in a near cache when they are checked.
@@ -49,11 +49,12 @@ impl Window {
     }
 }
 
-/// The checksum of the `len` bytes at `offset`, taken for a frame, without keeping them.
-pub(super) fn checksum_of(file: &dyn StorageFile, salt: u32, offset: u64, len: u32) -> io::Result<u32> {
-    let mut sum = frame::begin_checksum(salt, len);
+/// The checksum that a frame with this `header` at `offset` is to have, without keeping its payload.
+pub(super) fn checksum_of(file: &dyn StorageFile, salt: u32, offset: u64, header: &FrameHeader) -> io::Result<u32> {
+    let mut sum = crc32fast::Hasher::new();
     let mut buffer = vec![0; WINDOW_BYTES];
-    let mut done = COMMIT_WORD_LEN as u64;
+    let len = header.len();
+    let mut done = HEADER_LEN as u64;
     while done < u64::from(len) {
         let wanted = usize_of(u64::from(len) - done).min(buffer.len());
         let read = file.read_at(&mut buffer[..wanted], offset + done)?;
@@ -63,7 +64,7 @@ pub(super) fn checksum_of(file: &dyn StorageFile, salt: u32, offset: u64, len: u
         sum.update(&buffer[..read]);
         done += read as u64;
     }
-    Ok(sum.finalize())
+    Ok(frame::checksum(salt, len, header.tail(), sum.finalize()))
 }
 
 /// How many bytes there are up to the last that is not zero, if there is one.

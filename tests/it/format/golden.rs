@@ -78,9 +78,9 @@ pub(super) fn assert_contents(log: &Log) {
     assert_eq!(meta, [Some(b"vote".to_vec()), Some(Vec::new()), None]);
 }
 
-/// Names and contents of its segments.
-pub(super) fn files() -> Vec<(String, Vec<u8>)> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1");
+/// Names and contents of the segments of the golden log of a version.
+pub(super) fn files(version: &str) -> Vec<(String, Vec<u8>)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version);
     let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let unpacked = paths.iter().map(|path| {
@@ -92,9 +92,9 @@ pub(super) fn files() -> Vec<(String, Vec<u8>)> {
     unpacked.collect()
 }
 
-/// Puts its segments into `directory`.
-pub(super) fn unpack(directory: &Path) {
-    for (name, bytes) in files() {
+/// Puts the segments of the golden log of a version into `directory`.
+pub(super) fn unpack(version: &str, directory: &Path) {
+    for (name, bytes) in files(version) {
         fs::write(directory.join(name), bytes).unwrap();
     }
 }

@@ -4,6 +4,7 @@
 /// Bytes of a segment's header.
 pub(crate) const SEGMENT_HEADER_LEN: usize = 4096;
 const MAGIC: &[u8; 8] = b"mapwal\r\n";
+const VERSION: u32 = 2;
 const FRAME_HEADER_LEN: usize = 24;
 
 pub(crate) const DATA: u8 = 1;
@@ -51,7 +52,7 @@ pub(crate) struct SegmentHeader {
 impl SegmentHeader {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(1_u32.to_le_bytes());
+        bytes.extend(VERSION.to_le_bytes());
         bytes.extend(self.salt.to_le_bytes());
         bytes.extend(self.segment_size.to_le_bytes());
         bytes.extend(self.number.to_le_bytes());
@@ -64,7 +65,7 @@ impl SegmentHeader {
 
     fn parse(bytes: &[u8]) -> Self {
         assert_eq!(&bytes[..8], MAGIC, "magic");
-        assert_eq!(u32_at(bytes, 8), 1, "version");
+        assert_eq!(u32_at(bytes, 8), VERSION, "version");
         assert_eq!(u32_at(bytes, 56), crc32(0, &bytes[..56]), "header checksum");
         assert!(bytes[60..SEGMENT_HEADER_LEN].iter().all(|&b| b == 0), "reserved bytes");
         let header = Self {
@@ -119,8 +120,6 @@ impl Frame {
         let len = u32_at(at, 0) as usize;
         assert!(len >= FRAME_HEADER_LEN && len.next_multiple_of(8) <= at.len(), "frame length at {offset}");
         assert!(at[len..len.next_multiple_of(8)].iter().all(|&b| b == 0), "padding at {offset}");
-        let initial = salt ^ u32_at(at, 0);
-        assert_eq!(u32_at(at, 4), crc32(initial, &at[8..len]), "frame checksum at {offset}");
         let frame = Self {
             offset: offset_of(offset),
             len: u32_at(at, 0),
@@ -132,6 +131,7 @@ impl Frame {
             tag: u16::from_le_bytes([at[22], at[23]]),
             payload: at[FRAME_HEADER_LEN..len].to_vec(),
         };
+        assert_eq!(frame.crc, frame.checksum(salt), "frame checksum at {offset}");
         assert!((DATA..=META).contains(&frame.kind), "frame kind at {offset}");
         assert!(frame.flags == 0 || frame.flags == 1 && frame.takes_lsn(), "flags at {offset}");
         assert!(frame.takes_lsn() || frame.tag == 0, "tag at {offset}");
@@ -234,7 +234,7 @@ impl Segment {
         let len = u32::try_from(FRAME_HEADER_LEN + payload.len()).unwrap();
         let durable_lag = u32::try_from(lag).unwrap_or(u32::MAX);
         let mut frame = Frame { offset, len, crc: 0, lsn, durable_lag, kind, flags, tag, payload: payload.to_vec() };
-        frame.crc = crc32(self.header.salt ^ len, &frame.covered());
+        frame.crc = frame.checksum(self.header.salt);
         self.frames.push(frame);
     }
 
@@ -244,7 +244,8 @@ impl Segment {
         for frame in &self.frames {
             bytes.extend(frame.len.to_le_bytes());
             bytes.extend(frame.crc.to_le_bytes());
-            bytes.extend(frame.covered());
+            bytes.extend(frame.header_words().iter().flat_map(|word| word.to_le_bytes()));
+            bytes.extend(&frame.payload);
             bytes.resize(bytes.len().next_multiple_of(8), 0);
         }
         bytes.resize(usize::try_from(self.header.segment_size).unwrap(), 0);
@@ -271,15 +272,29 @@ impl Segment {
 }
 
 impl Frame {
-    /// The bytes that the checksum covers: the header behind the commit word, and the payload.
-    fn covered(&self) -> Vec<u8> {
-        let mut bytes = self.lsn.to_le_bytes().to_vec();
-        bytes.extend(self.durable_lag.to_le_bytes());
-        bytes.extend([self.kind, self.flags]);
-        bytes.extend(self.tag.to_le_bytes());
-        bytes.extend(&self.payload);
-        bytes
+    /// The header behind the commit word.
+    fn header_words(&self) -> [u64; 2] {
+        let (lag, kind, flags) = (u64::from(self.durable_lag), u64::from(self.kind), u64::from(self.flags));
+        [self.lsn, lag | kind << 32 | flags << 40 | u64::from(self.tag) << 48]
     }
+
+    fn checksum(&self, salt: u32) -> u32 {
+        checksum(salt, self.len, self.header_words(), &self.payload)
+    }
+}
+
+/// The checksum of a frame of a segment with this salt.
+fn checksum(salt: u32, len: u32, header_words: [u64; 2], payload: &[u8]) -> u32 {
+    let [first, second] = header_words.map(u128::from);
+    let sum = first * 0x9e37_79b9_7f4a_7c15 + second * 0xc2b2_ae3d_27d4_eb4f;
+    let upper = u32::try_from(sum >> 32 & u128::from(u32::MAX)).unwrap();
+    crc32(0, payload) ^ upper ^ salt ^ len
+}
+
+/// The checksum that the frame at the start of `bytes`, whose length is right, is to have.
+pub(crate) fn checksum_of(salt: u32, bytes: &[u8]) -> u32 {
+    let len = u32_at(bytes, 0);
+    checksum(salt, len, [u64_at(bytes, 8), u64_at(bytes, 16)], &bytes[FRAME_HEADER_LEN..len as usize])
 }
 
 /// Checks what ties `segments`, in order, together.

@@ -94,8 +94,7 @@ pub(crate) fn seal_header(bytes: &mut [u8]) {
 
 /// Makes the checksum of the frame at `offset` right again.
 pub(crate) fn seal_frame(bytes: &mut [u8], offset: usize) {
-    let (len, salt) = (u32_in(&bytes[offset..], LEN), u32_in(bytes, SALT));
-    let crc = crc32(salt ^ len, &bytes[offset + CRC.end..offset + len as usize]);
+    let crc = spec::checksum_of(u32_in(bytes, SALT), &bytes[offset..]);
     bytes[offset + CRC.start..offset + CRC.end].copy_from_slice(&crc.to_le_bytes());
 }
 

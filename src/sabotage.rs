@@ -16,6 +16,7 @@ pub enum Break {
     CloseBelieved,
     EndAfterSync,
     ErrorRetried,
+    FillOverFrames,
     HeaderAfterSync,
     IncompleteBatchAccepted,
     LinkWithoutMeta,
@@ -64,7 +65,7 @@ mod choice {
     static MADE: AtomicU8 = AtomicU8::new(0);
 
     /// All breaks.
-    pub const ALL: [Break; 30] = [
+    pub const ALL: [Break; 31] = [
         Break::AcknowledgeBeforeSync,
         Break::AcknowledgeWithoutSync,
         Break::AdoptWithoutDirectorySync,
@@ -74,6 +75,7 @@ mod choice {
         Break::CloseBelieved,
         Break::EndAfterSync,
         Break::ErrorRetried,
+        Break::FillOverFrames,
         Break::HeaderAfterSync,
         Break::IncompleteBatchAccepted,
         Break::LinkWithoutMeta,

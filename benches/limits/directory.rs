@@ -26,7 +26,7 @@ pub(crate) fn fresh_log(parent: &Path, options: &Options) -> (Log, TempDir) {
     let directory = fresh(parent);
     settle_file_system(directory.path());
     let log = open(directory.path(), options);
-    spare::wait_for(2);
+    spare::wait_for(1);
     (log, directory)
 }
 

@@ -50,7 +50,7 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
 
         // Once more without the thread that prepares a spare after each open: it takes a processor and the bus.
         let log = open(&path, &Options::new());
-        spare::wait_for(log.recovery().segments as u64 + 1);
+        spare::wait_for(log.recovery().segments as u64);
         let held = anonymous_kib();
         let began = Instant::now();
         let counted = allocation_counter::measure(|| read_all(&log, count));

@@ -1,4 +1,4 @@
-//! Waiting until the log has prepared a segment, which it reports as an event.
+//! Waiting until a log has done what it does ahead of appends, which it reports as events.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{Interest, Subscriber};
 use tracing::{Event, Metadata};
 
-/// The highest segment reported since the last [`forget`].
-static PREPARED: Mutex<u64> = Mutex::new(0);
+/// The highest segments reported since the last [`forget`]: all of which is ready, and which is there as a spare.
+static REPORTED: Mutex<[u64; 2]> = Mutex::new([0, 0]);
 static CHANGED: Condvar = Condvar::new();
 /// A disk on which preparing a segment takes longer than this is not worth measuring.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -22,14 +22,15 @@ pub(crate) fn watch() {
 
 /// To be called before a log is opened or reopened.
 pub(crate) fn forget() {
-    *PREPARED.lock() = 0;
+    *REPORTED.lock() = [0, 0];
 }
 
-/// Returns once segment `number` is ready for appends.
+/// Returns once all of segment `number`, which takes appends, is ready, and the spare behind it is there.
 pub(crate) fn wait_for(number: u64) {
-    let mut prepared = PREPARED.lock();
-    let waited = CHANGED.wait_while_for(&mut prepared, |prepared| *prepared < number, PATIENCE);
-    assert!(!waited.timed_out(), "no segment {number} after {PATIENCE:?}");
+    let mut reported = REPORTED.lock();
+    let is_missing = |reported: &mut [u64; 2]| reported[0] < number || reported[1] <= number;
+    let waited = CHANGED.wait_while_for(&mut reported, is_missing, PATIENCE);
+    assert!(!waited.timed_out(), "segment {number} is not ready after {PATIENCE:?}");
 }
 
 struct Watch;
@@ -46,9 +47,9 @@ impl Subscriber for Watch {
     fn event(&self, event: &Event<'_>) {
         let mut report = Report::default();
         event.record(&mut report);
-        if report.prepared {
-            let mut prepared = PREPARED.lock();
-            *prepared = report.segment.max(*prepared);
+        if let Some(at) = report.about {
+            let mut reported = REPORTED.lock();
+            reported[at] = report.segment.max(reported[at]);
             CHANGED.notify_all();
         }
     }
@@ -66,7 +67,7 @@ impl Subscriber for Watch {
 #[derive(Default)]
 struct Report {
     segment: u64,
-    prepared: bool,
+    about: Option<usize>,
 }
 
 impl Visit for Report {
@@ -78,7 +79,8 @@ impl Visit for Report {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.prepared = format!("{value:?}") == "segment prepared";
+            let message = format!("{value:?}");
+            self.about = ["segment ready", "segment prepared"].iter().position(|known| *known == message);
         }
     }
 }

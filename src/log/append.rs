@@ -182,8 +182,11 @@ impl Shared {
     #[inline]
     pub(crate) fn reserve(&self, len: usize, count: u32) -> Result<Reservation<'_, Active>> {
         loop {
-            if let Some(reservation) = self.ring.reserve(len, count) {
-                return Ok(reservation);
+            if let Some(place) = self.ring.reserve(len, count) {
+                if place.offset() >= place.context().ask_at {
+                    self.preparer.ask(place.offset(), || self.unsynced_bytes());
+                }
+                return Ok(place);
             }
             self.make_room(len)?;
         }

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::format::name;
 use crate::lsn::Lsn;
+use crate::memory::Taken;
 
 impl Log {
     /// Makes everything durable and shuts the log down cleanly: the next open goes on where this one ended.
@@ -19,14 +20,16 @@ impl Log {
             let mut rotation = shared.lock_rotation();
             let (segment, _) = shared.reserved();
             let closed = rotation.rotor.close(frame::HEADER_LEN);
-            let Some((offset, ordinal, Some(place))) = closed else { return shared.durability.check() };
+            let Some(Taken { offset, ordinal, trailer: Some(place) }) = closed else {
+                return shared.durability.check();
+            };
             let next_lsn = Lsn(segment.base_lsn().0 + u64::from(ordinal));
             shared.publish(place, FrameHead::note(FrameKind::Close, next_lsn, 0), &[]);
             segment.position(offset + frame::HEADER_LEN)
         };
         shared.wait(Goal { lsn: Lsn::ZERO, position: end })?;
         shared.background.stop(&shared.durability);
-        if let Some(spare) = shared.spares.stop() {
+        if let Some(spare) = shared.preparer.stop() {
             let name = name::segment(spare.number);
             let removed = shared.storage.remove(&name).and_then(|()| shared.storage.sync_directory());
             // A spare that stays is removed at the next open.

@@ -204,7 +204,8 @@ impl Durability {
     /// Called by the leader only: records behind `lsn` do not count any more.
     pub(crate) fn cut(&self, lsn: Lsn) {
         let mut turn = self.turn.lock();
-        self.lsn.fetch_min(lsn.0, Ordering::Release);
+        // Only the leader stores it.
+        self.lsn.store(self.lsn().min(lsn).0, Ordering::Release);
         if turn.waiters > 0 {
             turn.cuts.push(lsn);
         }

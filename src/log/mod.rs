@@ -10,13 +10,13 @@ mod meta;
 mod named_pins;
 mod open;
 mod pins;
+mod preparer;
 mod recover;
 mod replica;
 mod report;
 mod rotate;
 mod sealed;
 mod shared;
-mod spare;
 mod stats;
 mod sync;
 mod trim;
@@ -183,7 +183,7 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         self.shared.background.stop(&self.shared.durability);
-        self.shared.spares.stop();
+        self.shared.preparer.stop();
         self.shared.end_followers();
     }
 }

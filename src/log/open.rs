@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -13,10 +13,10 @@ use super::background::Background;
 use super::durability::Durability;
 use super::named_pins::NamedPins;
 use super::pins::Pins;
+use super::preparer::Preparer;
 use super::recover::{self, Plan, Resume};
 use super::report::RecoveryReport;
-use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
-use super::spare::Spares;
+use super::shared::{Rotation, Shared, check_lsn};
 use super::stats::Counters;
 use crate::error::{Error, Result};
 use crate::format::position::Position;
@@ -28,9 +28,10 @@ use crate::sabotage::{Break, is};
 use crate::segment::chain::Chain;
 use crate::segment::control::ControlPage;
 use crate::segment::directory::{self, Listing};
-use crate::segment::prepare::{abandon, adopt, prepare, refresh};
+use crate::segment::filling::{Filling, Pages};
+use crate::segment::prepare::{adopt, prepare};
 use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList};
-use crate::storage::{Access, Disk, Lock, LockGuard, Storage};
+use crate::storage::{Access, Disk, Lock, LockGuard, Storage, StorageFile};
 
 pub(super) fn open_directory(path: &Path, options: &Options) -> Result<Log> {
     options.validate()?;
@@ -105,9 +106,7 @@ impl Opening<'_> {
                     adopt(&*self.storage, spare)?
                 } else {
                     next_number += 1;
-                    let mut made = prepare(&*self.storage, self.log_id, next_number - 1, size)?;
-                    made.fill(&*self.storage).inspect_err(|_| abandon(&*self.storage, made.number))?;
-                    made
+                    prepare(&*self.storage, self.log_id, next_number - 1, size)?
                 };
                 Some((prepared, previous))
             }
@@ -121,9 +120,6 @@ impl Opening<'_> {
         match (fresh, &plan.resume) {
             (Some((prepared, previous)), _) => {
                 shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn, None);
-                if let Some((region, file)) = shared.segments.last().and_then(|segment| segment.unsynced()) {
-                    shared.spares.settle_first(file, region);
-                }
             }
             (None, Resume::InPlace { info, offset }) => self.resume(&shared, &mut rotation, *info, *offset, plan)?,
             (None, Resume::Fresh(_)) => unreachable!("a fresh segment was prepared above"),
@@ -173,7 +169,7 @@ impl Opening<'_> {
         let durable_lsn = plan.next_lsn.previous();
         control.set_durable(durable_lsn, durable);
         let size = self.options.segment_size_bytes;
-        let spares = Spares::start(Arc::clone(&self.storage), self.log_id, size, next_number)
+        let preparer = Preparer::start(Arc::clone(&self.storage), self.log_id, size, next_number)
             .map_err(|source| Error::io("start the preparing thread for", path, source))?;
         let (ring, rotor) = Ring::new();
         let rotation = Rotation { rotor, oldest, begin: Position::ZERO };
@@ -185,12 +181,13 @@ impl Opening<'_> {
             durability: Durability::new(durable_lsn, durable),
             rotation: Mutex::new(None),
             meta: Mutex::new(plan.meta.clone()),
-            spares,
+            preparer,
             background: Background::new(self.options.sync_interval, self.options.sync_bytes),
             control,
             is_over: AtomicBool::new(false),
             pins: Pins::new(named),
             counters: Counters::default(),
+            small_syncs: AtomicU32::new(0),
             payload_len_max: format::payload_len_max(size),
             report,
         };
@@ -211,20 +208,21 @@ impl Opening<'_> {
             let path = self.storage.path().join(&name);
             move |source| Error::io(operation, &path, source)
         };
-        let file = self.storage.open(&name, Access::Write).map_err(failed("open"))?;
-        // Recovery has seen that these are zeros.
-        refresh(&*file, offset as u64, info.size).map_err(failed("write"))?;
+        let file: Arc<dyn StorageFile> = self.storage.open(&name, Access::Write).map_err(failed("open"))?.into();
         let mapping = file.map(info.size, Access::Write).map_err(failed("map"))?;
+        // Recovery has seen that what follows are zeros.
+        let mut filling = Filling::going_on(Arc::clone(&file), info.size, offset);
+        let first_end = filling.first_end(offset);
+        filling.fill_to(first_end, &*self.storage, &mapping, Pages::Single).map_err(failed("write"))?;
         let region = Arc::new(Region::live(mapping, offset));
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&shared.cache));
-        let segment = Segment::live(info, Arc::clone(&region), file.into(), storage, cache);
+        let segment = Segment::live(info, Arc::clone(&region), file, storage, cache);
         shared.segments.change(|segments| segments.push(Arc::new(segment)));
-        let SegmentInfo { number, size, salt, base_lsn } = info;
-        let ordinal = u32::try_from(plan.next_lsn.0 - base_lsn.0).expect("a segment has fewer records");
-        let active = Active { base_lsn, salt, start: Position::new(number, 0) };
-        rotation.rotor.install(number, region, append_limit(size), ordinal, active);
+        let ordinal = u32::try_from(plan.next_lsn.0 - info.base_lsn.0).expect("a segment has fewer records");
+        let room = shared.preparer.begin(info.number, filling, Arc::clone(&region));
+        rotation.open(info, region, room, ordinal);
         shared.counters.segment_opened(ordinal, offset);
-        shared.control.set_active_segment(number);
+        shared.control.set_active_segment(info.number);
         Ok(())
     }
 

@@ -137,13 +137,13 @@ impl Shared {
     /// A place for `count` records of which the first will have number `first`.
     fn reserve_at(&self, len: usize, count: u32, first: Lsn) -> Result<Reservation<'_, Active>> {
         loop {
-            let (segment, cursor) = self.reserved();
-            if Lsn(segment.base_lsn().0 + u64::from(cursor.ordinal())) != first {
+            let (segment, reserved) = self.reserved();
+            if Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal())) != first {
                 return Err(Error::ReplicaConflict { lsn: first });
             }
-            match self.ring.reserve_at(len, count, cursor) {
+            match self.ring.reserve_behind(reserved, len, count) {
                 Some(place) => return Ok(place),
-                None if cursor.remaining() >= len && !cursor.is_closed() => {}
+                None if reserved.has_room(len) => {}
                 None => self.make_room(len)?,
             }
         }

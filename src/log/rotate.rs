@@ -9,7 +9,7 @@ use crate::format::frame::{FrameHead, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
-use crate::memory::{Reservation, WALK_MAX_BYTES};
+use crate::memory::{Reservation, Taken};
 use crate::sabotage::{Break, is};
 use crate::segment::prepare::Prepared;
 use crate::segment::{Segment, SegmentInfo};
@@ -40,11 +40,26 @@ impl Shared {
 
     fn make_room_locked(&self, rotation: &mut Rotation, len: usize) -> Result<()> {
         self.durability.check()?;
-        let (_, cursor) = self.reserved();
-        if cursor.remaining() >= len && !cursor.is_closed() {
+        let (active, reserved) = self.reserved();
+        if reserved.has_room(len) {
             return Ok(());
         }
-        self.rotate(rotation)
+        let offset = Position(reserved.position).offset() as usize;
+        if offset + len > append_limit(active.info().size) {
+            return self.rotate(rotation);
+        }
+        self.preparer.ask(offset, || self.unsynced_bytes());
+        let room = self.preparer.room_to(active.number(), offset + len)?;
+        rotation.extend(active.info(), offset, room);
+        self.retire(rotation, &active, offset);
+        Ok(())
+    }
+
+    /// Lets go of what appenders do not use any more, now that those of `segment` have passed byte `end`.
+    fn retire(&self, rotation: &mut Rotation, segment: &Arc<Segment>, end: usize) {
+        if !rotation.rotor.retire() {
+            self.preparer.walk_later(segment, end);
+        }
     }
 
     /// As [`Self::reserve`], for one of the log's own frames.
@@ -61,9 +76,10 @@ impl Shared {
     pub(crate) fn rotate(&self, rotation: &mut Rotation) -> Result<()> {
         let active = self.segments.last().expect("an open log has a segment");
         check_lsn(active.base_lsn())?;
-        let spare = self.spares.take()?;
+        let spare = self.preparer.take()?;
         self.durability.check()?;
-        let (offset, ordinal, seal) = rotation.rotor.close(link::SEAL_FRAME_LEN).expect("a log takes appends");
+        let closed = rotation.rotor.close(link::SEAL_FRAME_LEN).expect("a log takes appends");
+        let Taken { offset, ordinal, trailer: seal } = closed;
         let next_lsn = Lsn(active.base_lsn().0 + u64::from(ordinal));
         let crc = self.publish(
             seal.expect("asked for"),
@@ -72,12 +88,10 @@ impl Shared {
         );
         let end = (offset + link::SEAL_FRAME_LEN) as u64;
         active.set_end(SegmentEnd { offset: end, next_lsn, crc });
-        if end > WALK_MAX_BYTES as u64 {
-            self.spares.walk_later(&active);
-        }
         let previous = Predecessor { number: active.number(), end, crc };
         self.counters.segment_full(ordinal, offset);
         self.open_segment(rotation, spare, Some(previous), next_lsn, None);
+        self.retire(rotation, &active, offset);
         Ok(())
     }
 
@@ -91,10 +105,9 @@ impl Shared {
         base_lsn: Lsn,
         kept: Option<Vec<Arc<Segment>>>,
     ) -> Vec<Arc<Segment>> {
-        let Prepared { number, size, salt, mut region, file, .. } = prepared;
+        let Prepared { number, size, salt, mut region, filling } = prepared;
         let meta = if is(Break::LinkWithoutMeta) { MetaSlots::default() } else { self.meta.lock().clone() };
         let link = Link { previous, oldest: rotation.oldest, meta }.encode();
-        let start = Position::new(number, 0);
         let last = link::encode_number(base_lsn.previous().0);
         let truncate = kept.as_ref().map(|_| (FrameKind::Truncate, &last[..]));
         for (kind, payload) in std::iter::once((FrameKind::Link, &link[..])).chain(truncate) {
@@ -107,6 +120,7 @@ impl Shared {
         let region = Arc::new(region);
         let info = SegmentInfo { number, size, salt, base_lsn };
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
+        let file = Arc::clone(filling.file());
         let segment = Arc::new(Segment::live(info, Arc::clone(&region), file, storage, cache));
         // In the list before anyone can append to it: a record is found as soon as its number is known.
         let old = match kept {
@@ -120,8 +134,8 @@ impl Shared {
             }
         };
         self.counters.segment_opened(0, begin);
-        rotation.rotor.install(number, region, append_limit(size), 0, Active { base_lsn, salt, start });
-        rotation.rotor.retire();
+        let room = self.preparer.begin(number, filling, Arc::clone(&region));
+        rotation.open(info, region, room, 0);
         self.control.set_active_segment(number);
         if !old.is_empty() {
             self.control.wake_all(&*self.storage);

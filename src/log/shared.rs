@@ -1,7 +1,7 @@
 //! The state of an open log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
@@ -9,17 +9,17 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use super::background::Background;
 use super::durability::{Durability, Goal};
 use super::pins::Pins;
+use super::preparer::Preparer;
 use super::report::RecoveryReport;
-use super::spare::Spares;
 use super::stats::Counters;
 use crate::error::{Error, Result};
 use crate::format::link::{self, MetaSlots};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
-use crate::memory::{Cursor, Ring, Rotor};
+use crate::memory::{Region, Reserved, Ring, Rotor};
 use crate::read::Source;
 use crate::segment::control::{Channel, ControlPage};
-use crate::segment::{MapCache, Segment, SegmentList, Segments};
+use crate::segment::{MapCache, Segment, SegmentInfo, SegmentList, Segments};
 use crate::storage::Storage;
 
 /// No segment begins with a record number this close to the end of the number space, so that no sum in it overflows.
@@ -32,6 +32,8 @@ pub(crate) struct Active {
     pub(crate) salt: u32,
     /// The position of the segment's first byte.
     pub(crate) start: Position,
+    /// Byte offset from which on an appender asks for more room.
+    pub(crate) ask_at: usize,
 }
 
 /// The log behind a [`Log`](super::Log), its followers and its threads.
@@ -47,11 +49,13 @@ pub(crate) struct Shared {
     pub(crate) rotation: Mutex<Option<Rotation>>,
     /// The metadata slots. Changed with the rotation locked, so that each link carries what was put before it.
     pub(crate) meta: Mutex<MetaSlots>,
-    pub(crate) spares: Spares,
+    pub(crate) preparer: Preparer,
     pub(crate) background: Background,
     pub(crate) control: ControlPage,
     pub(crate) pins: Pins,
     pub(crate) counters: Counters,
+    /// Syncs in a row, up to the last, that were small and wrote large pages. Relaxed: of the leader.
+    pub(crate) small_syncs: AtomicU32,
     /// Set when the log is closed or dropped, before its followers are woken.
     pub(crate) is_over: AtomicBool,
     pub(crate) payload_len_max: u64,
@@ -65,6 +69,28 @@ pub(crate) struct Rotation {
     pub(crate) oldest: u64,
     /// Behind the frames that the active segment was opened with.
     pub(crate) begin: Position,
+}
+
+impl Rotation {
+    /// Lets appenders write to a segment, behind what is published in it, as far as it has `room`.
+    pub(crate) fn open(&mut self, info: SegmentInfo, region: Arc<Region>, room: usize, ordinal: u32) {
+        let start = Position::new(info.number, 0);
+        let active =
+            Active { base_lsn: info.base_lsn, salt: info.salt, start, ask_at: ask_at(&info, region.published(), room) };
+        self.rotor.install(region, start.0, room, ordinal, active);
+    }
+
+    /// Lets appenders, who are at byte `offset`, go on in the segment that they write to as far as it has `room` by now.
+    pub(crate) fn extend(&mut self, info: SegmentInfo, offset: usize, room: usize) {
+        let start = Position::new(info.number, 0);
+        let active = Active { base_lsn: info.base_lsn, salt: info.salt, start, ask_at: ask_at(&info, offset, room) };
+        self.rotor.extend(room, active);
+    }
+}
+
+/// Halfway through the room that appenders have from `offset` on, unless no more can be had.
+fn ask_at(info: &SegmentInfo, offset: usize, room: usize) -> usize {
+    if room == append_limit(info.size) { usize::MAX } else { offset.midpoint(room) }
 }
 
 impl std::fmt::Debug for Shared {
@@ -89,15 +115,15 @@ impl Shared {
     }
 
     /// The active segment and what has been reserved in it, read together.
-    pub(crate) fn reserved(&self) -> (Arc<Segment>, Cursor) {
+    pub(crate) fn reserved(&self) -> (Arc<Segment>, Reserved) {
         loop {
             let segment = self.segments.last().expect("an open log has a segment");
-            let cursor = self.ring.cursor();
-            // Segments come and go between the two reads; a newer one is in the list before it is in the word.
-            if cursor.is_of(segment.number())
+            let reserved = self.ring.reserved();
+            // Segments come and go between the two reads; a newer one is in the list before it is in the ring.
+            if Position(reserved.position).segment() == segment.number()
                 && self.segments.with(|segments| segments.last().is_some_and(|last| Arc::ptr_eq(last, &segment)))
             {
-                return (segment, cursor);
+                return (segment, reserved);
             }
             std::thread::yield_now();
         }
@@ -105,21 +131,39 @@ impl Shared {
 
     /// The place up to which frames have been reserved.
     pub(crate) fn reserved_end(&self) -> Position {
-        let (segment, cursor) = self.reserved();
-        segment.position(append_limit(segment.info().size) - cursor.remaining())
+        Position(self.reserved().1.position)
     }
 
     /// The number of the next record to be appended.
     pub(crate) fn next_lsn(&self) -> Lsn {
-        let (segment, cursor) = self.reserved();
-        Lsn(segment.base_lsn().0 + u64::from(cursor.ordinal()))
+        let (segment, reserved) = self.reserved();
+        Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal()))
     }
 
     /// What has been reserved so far.
     pub(crate) fn everything(&self) -> Goal {
-        let (segment, cursor) = self.reserved();
-        let lsn = Lsn(segment.base_lsn().0 + u64::from(cursor.ordinal())).previous();
-        Goal { lsn, position: segment.position(append_limit(segment.info().size) - cursor.remaining()) }
+        let (segment, reserved) = self.reserved();
+        let lsn = Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal())).previous();
+        Goal { lsn, position: Position(reserved.position) }
+    }
+
+    /// How many bytes of frames are not durable, about.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        let (durable, end) = (self.durability.position(), self.reserved_end());
+        self.segments.with(|segments| {
+            let segments = segments.as_slice();
+            let begin = segments.partition_point(|segment| segment.number() < durable.segment());
+            let bytes = segments[begin..].iter().map(|segment| {
+                let begin = if segment.number() == durable.segment() { durable.offset() } else { 0 };
+                let end = if segment.number() == end.segment() {
+                    end.offset()
+                } else {
+                    segment.end().map_or(0, |end| end.offset)
+                };
+                end.saturating_sub(begin)
+            });
+            bytes.sum()
+        })
     }
 
     /// The number behind the last record that readers can see.

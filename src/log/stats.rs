@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Log;
-use super::shared::append_limit;
+use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Region;
 
@@ -126,7 +126,7 @@ impl Log {
         let shared = &*self.shared;
         let counters = &shared.counters;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (records, bytes, (segment, cursor)) = loop {
+        let (records, bytes, (segment, reserved)) = loop {
             let before = (load(&counters.records), load(&counters.bytes));
             let reserved = shared.reserved();
             // Between two segments, the full one is counted already or not yet.
@@ -136,17 +136,16 @@ impl Log {
             }
             std::thread::yield_now();
         };
-        let offset = append_limit(segment.info().size) - cursor.remaining();
         let segments = shared.segments.load();
         Stats {
             sealed_segments: segments.as_slice().len() - 1,
-            spare_segments: usize::from(shared.spares.is_ready()),
+            spare_segments: usize::from(shared.preparer.has_spare()),
             pins: shared.pins.lock().len(),
             disk_bytes: segments.as_slice().iter().map(|segment| segment.info().size).sum(),
             unlinked_bytes: counters.unlinked_bytes(),
             // Subtracted before they were added, the sums wrap around and come back.
-            records_appended: records.wrapping_add(u64::from(cursor.ordinal())),
-            bytes_appended: bytes.wrapping_add(offset as u64),
+            records_appended: records.wrapping_add(u64::from(reserved.ordinal())),
+            bytes_appended: bytes.wrapping_add(Position(reserved.position).offset()),
             syncs: load(&counters.syncs),
             records_synced: load(&counters.records_synced),
             sync_time_p50: counters.percentile(50),
@@ -154,7 +153,7 @@ impl Log {
             torn_bytes: shared.report.torn_bytes,
             first_lsn: segments.first_lsn(),
             durable_lsn: shared.durability.lsn(),
-            next_lsn: Lsn(segment.base_lsn().0 + u64::from(cursor.ordinal())),
+            next_lsn: Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal())),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Making records durable.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::durability::Goal;
@@ -11,9 +12,12 @@ use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 use crate::segment::Segment;
+use crate::segment::filling::LARGE_PAGE_LEN;
 
 /// How often a leader looks again for a frame that is still being copied before it gives the processor away.
 const SPINS: u32 = 100;
+/// Small syncs in a row that write large pages, until the segment is left.
+const SMALL_SYNCS: u32 = 32;
 
 impl Log {
     /// Makes durable everything that was appended before the call. Returns the last durable record's number.
@@ -61,11 +65,35 @@ impl Shared {
     /// Returns once `goal` is durable.
     pub(crate) fn wait(&self, goal: Goal) -> Result<()> {
         self.durability.wait(goal, || {
-            self.sync_all().inspect_err(|_| {
+            let synced = self.sync_all().inspect_err(|_| {
                 // Appenders find the segment closed, look why, and see the poison.
                 self.lock_rotation().rotor.close(0);
-            })
+            });
+            self.leave_large_pages();
+            synced
         })
+    }
+
+    /// Goes on in another segment when single pages would serve better: each sync writes a large page as a whole, so when
+    /// several in a row were small, the rest of the segment costs more than it is worth. Called by the leader only.
+    fn leave_large_pages(&self) {
+        if self.small_syncs.load(Ordering::Relaxed) < SMALL_SYNCS {
+            return;
+        }
+        self.small_syncs.store(0, Ordering::Relaxed);
+        self.preparer.use_single_pages();
+        // Whoever must wait for a spare, or finds no room on the disk, is better off here.
+        if self.preparer.has_spare() && self.durability.check().is_ok() {
+            let left = self.rotate(&mut self.lock_rotation());
+            tracing::debug!(is_left = left.is_ok(), "small syncs in large pages");
+        }
+    }
+
+    /// Takes note of a sync of `len` bytes that ended at byte `end` of segment `number`.
+    fn note_synced(&self, number: u64, end: usize, len: usize) {
+        let is_wasteful = len < LARGE_PAGE_LEN / 8 && self.preparer.is_large(number, end);
+        let count = if is_wasteful { self.small_syncs.load(Ordering::Relaxed) + 1 } else { 0 };
+        self.small_syncs.store(count, Ordering::Relaxed);
     }
 
     /// Makes everything durable that has been reserved so far. Called by the leader only, who after an error closes the
@@ -122,6 +150,7 @@ impl Shared {
             self.control.set_durable(lsn, position);
             self.durability.advance(lsn, position);
             self.control.wake_durable(&*self.storage);
+            self.note_synced(segment.number(), frontier.offset, frontier.offset - begin);
         }
         if segment.ends_by(frontier.offset) {
             segment.settle();

@@ -94,7 +94,7 @@ impl Shared {
         self.durability.check()?;
         let mut rotation = self.lock_rotation();
         let Some(kept) = decide(self.segments.load().as_slice())? else { return Ok(()) };
-        let spare = self.spares.take()?;
+        let spare = self.preparer.take()?;
         if kept.is_reset {
             // What named pins kept goes; those who own them must find out.
             self.pins.lock().named.lose_all()?;
@@ -103,6 +103,7 @@ impl Shared {
             self.pins.lock().named.rewind_to(kept.next_lsn)?;
         }
         let dropped = self.replace_locked(&mut rotation, kept, spare);
+        rotation.rotor.retire();
         drop(rotation);
         if !is(Break::TruncateWithoutSync) {
             self.sync_all().inspect_err(|_| {
@@ -122,8 +123,8 @@ impl Shared {
 
     /// Puts `spare` behind what is kept; returns the segments that are dropped.
     fn replace_locked(&self, rotation: &mut Rotation, kept: Kept, spare: Prepared) -> Vec<Arc<Segment>> {
-        if let Some((offset, ordinal, _)) = rotation.rotor.close(0) {
-            self.counters.segment_full(ordinal, offset);
+        if let Some(taken) = rotation.rotor.close(0) {
+            self.counters.segment_full(taken.ordinal, taken.offset);
         }
         // Before the list changes, so that nobody takes a number for durable that means another record now; and before
         // the control page names the new segment, so that no other process does.

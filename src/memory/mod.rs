@@ -25,5 +25,5 @@ mod words;
 pub use mapping::HeapMemory;
 pub use mapping::Mapping;
 pub(crate) use region::{Region, Stop};
-pub(crate) use ring::{Cursor, Reservation, Ring, Rotor, WALK_MAX_BYTES};
+pub(crate) use ring::{Reservation, Reserved, Ring, Rotor, Taken};
 pub(crate) use words::SharedWords;

@@ -39,7 +39,7 @@ fn words() -> Arc<SharedWords> {
 /// A ring that appends to `region`.
 fn open(region: &Arc<Region>) -> (Arc<Ring<()>>, Rotor<()>) {
     let (ring, mut rotor) = Ring::new();
-    rotor.install(1, Arc::clone(region), region.len(), 0, ());
+    rotor.install(Arc::clone(region), 0, region.len(), 0, ());
     (ring, rotor)
 }
 
@@ -93,8 +93,9 @@ fn a_place_taken_before_a_rotation_is_good_after_it() {
             let ring = Arc::clone(&ring);
             thread::spawn(move || append(&ring, 1).is_some())
         };
-        let (end, records, _) = rotor.close(0).expect("open");
-        rotor.install(2, Arc::clone(&second), second.len(), 0, ());
+        let taken = rotor.close(0).expect("open");
+        let (end, records) = (taken.offset, taken.ordinal);
+        rotor.install(Arc::clone(&second), 0, second.len(), 0, ());
         // Empties the slot, unless the appender still holds a place in it.
         rotor.retire();
         let appended = appender.join().expect("appends");
@@ -102,6 +103,36 @@ fn a_place_taken_before_a_rotation_is_good_after_it() {
         assert_eq!(count(&first), records as usize, "nothing comes behind the end");
         assert_eq!(count(&first) + count(&second), usize::from(appended));
         rotor.retire();
+    });
+}
+
+#[test]
+fn room_is_added_while_two_append() {
+    check(|| {
+        let region = region(3);
+        let (ring, mut rotor) = Ring::new();
+        rotor.install(Arc::clone(&region), 0, FRAME_LEN, 0, ());
+        let other = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || append(&ring, 1))
+        };
+        let looker = {
+            let ring = Arc::clone(&ring);
+            thread::spawn(move || {
+                let reserved = ring.reserved();
+                assert_eq!(reserved.position, u64::from(reserved.ordinal()) * FRAME_LEN as u64, "of two generations");
+            })
+        };
+        // Round the slots, which are reused once they are empty.
+        for frames in [2, 3, 3] {
+            rotor.extend(frames * FRAME_LEN, ());
+            rotor.retire();
+        }
+        let mine = append(&ring, 2).expect("there is room");
+        let theirs = other.join().expect("appends");
+        looker.join().expect("looks");
+        assert_ne!(theirs, Some(mine), "each has a place of its own");
+        assert_eq!(count(&region), 1 + usize::from(theirs.is_some()));
     });
 }
 
@@ -134,13 +165,13 @@ fn an_appender_that_finds_the_region_closed_by_a_failed_sync_sees_the_failure() 
             thread::spawn(move || {
                 let appended = append(&ring, 1).is_some();
                 // Looks why.
-                let failed = ring.cursor().is_closed() && words.load(POISONED) == 1;
+                let failed = ring.reserved().is_closed() && words.load(POISONED) == 1;
                 assert!(appended || failed, "refused, and does not know why");
                 appended
             })
         };
         words.store(POISONED, 1);
-        let (end, ..) = rotor.close(0).expect("open");
+        let end = rotor.close(0).expect("open").offset;
         let appended = appender.join().expect("appends");
         assert_eq!(end, usize::from(appended) * FRAME_LEN);
         assert_eq!(count(&region), usize::from(appended));

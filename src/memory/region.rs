@@ -8,7 +8,8 @@ use super::sync::{AtomicU64, AtomicUsize, Ordering, Shadow};
 
 /// Bytes of a commit word: the frame's length in its low half, a checksum in its high half, little-endian.
 const COMMIT_WORD_LEN: usize = 8;
-const ALIGN: usize = 8;
+/// Frames start at multiples of this.
+pub(super) const ALIGN: usize = 8;
 
 /// The bytes of one segment.
 #[derive(Debug)]
@@ -117,7 +118,9 @@ impl Region {
             end += padded;
         };
         if end != from {
-            self.published.fetch_max(end, Ordering::AcqRel);
+            // As `fetch_max`, but in a way that sanitizers know as well. Who has moved it further has acquired as much.
+            let further = |now| (now < end).then_some(end);
+            let _ = self.published.fetch_update(Ordering::AcqRel, Ordering::Acquire, further);
         }
         (end, stop)
     }
@@ -133,6 +136,13 @@ impl Region {
         // The acquire load in `extend`, also in another process, sees the frame's bytes once it sees this word.
         self.commit_word(start).store(u64::from_le_bytes(*word).to_le(), Ordering::Release);
         self.published.store(start + frame.len(), Ordering::Release);
+    }
+
+    /// The address of the `len` bytes at `offset`, which are in the region.
+    #[inline]
+    pub(super) fn start_of(&self, offset: usize, len: usize) -> NonNull<u8> {
+        assert!(offset <= self.len && len <= self.len - offset);
+        self.at(offset)
     }
 
     /// The address of byte `offset`, at most one past the end.

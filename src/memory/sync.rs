@@ -11,10 +11,27 @@ pub(super) use plain::*;
 
 #[cfg(not(all(test, loom)))]
 mod plain {
-    use std::cell::UnsafeCell;
+    use std::cell::{Cell, UnsafeCell};
     use std::ops::Range;
     pub(in super::super) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     pub(in super::super) use std::thread::yield_now;
+
+    thread_local! {
+        static LAST: Cell<(usize, u64)> = const { Cell::new((0, 0)) };
+    }
+
+    /// Notes for this thread what it has made of a word of `owner`, an address.
+    #[inline]
+    pub(in super::super) fn remember(owner: usize, word: u64) {
+        LAST.set((owner, word));
+    }
+
+    /// What this thread has noted last, if that was for `owner`, or another one that was at the same address.
+    #[inline]
+    pub(in super::super) fn recall(owner: usize) -> Option<u64> {
+        let (last, word) = LAST.get();
+        (last == owner).then_some(word)
+    }
 
     /// A place that is read and written through pointers.
     pub(in super::super) struct Watched<T>(UnsafeCell<T>);
@@ -75,6 +92,13 @@ mod checked {
     pub(in super::super) use loom::thread::yield_now;
 
     const WORD: usize = 8;
+
+    /// Nothing: all threads of a model, and of the models before, are one.
+    pub(in super::super) fn remember(_owner: usize, _word: u64) {}
+
+    pub(in super::super) fn recall(_owner: usize) -> Option<u64> {
+        None
+    }
 
     /// A place that is read and written through pointers.
     pub(in super::super) struct Watched<T>(UnsafeCell<T>);

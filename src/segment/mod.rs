@@ -5,6 +5,7 @@ mod cache;
 pub(crate) mod chain;
 pub(crate) mod control;
 pub(crate) mod directory;
+pub(crate) mod filling;
 mod index;
 mod list;
 pub(crate) mod prepare;

@@ -1,17 +1,7 @@
-//! Preparing a segment: allocated, named and mapped, all of it durable, before anyone appends to it; then filled, for as
-//! long as nobody waits for it.
-//!
-//! Filling changes nothing that can be read: allocated blocks read as zeros, and zeros are written over them. It is for
-//! speed. The zeros are written a page at a time: the page cache keeps them as single pages, so that a small commit dirties,
-//! and `msync` writes, one page, where larger writes make larger folios of which all is written for 200 bytes. And pages
-//! that are mapped cost an append no fault: on a virtual machine, those take up to ten microseconds.
-//!
-//! Settling writes the zeros to the device: what has been written once costs a sync no metadata, as the first write to an
-//! allocated block does. It goes slowly, since a device that is busy with zeros is not there for syncs, nor for the name of
-//! the next segment.
+//! Preparing a segment: allocated, named and mapped, all of it durable, before anyone appends to it. A first part of it is
+//! made ready for that; the rest follows as it is needed.
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,14 +11,11 @@ use crate::error::{Error, Result};
 use crate::format::position::SEGMENT_NUMBER_LIMIT;
 use crate::format::segment_header::{self, SegmentHeader};
 use crate::format::{frame, name};
-use crate::memory::{Mapping, Region};
+use crate::memory::Region;
 use crate::sabotage::{Break, is};
 use crate::segment::directory::Found;
+use crate::segment::filling::{Filling, Pages};
 use crate::storage::{Access, Storage, StorageFile};
-
-const ZEROS: [u8; 4096] = [0; 4096];
-/// Bytes filled or settled at a time: who cannot wait for the whole is kept waiting for no longer than that takes.
-pub(crate) const STEP_BYTES: usize = 256 << 10;
 
 /// A segment that holds nothing yet.
 #[derive(Debug)]
@@ -37,56 +24,23 @@ pub(crate) struct Prepared {
     pub(crate) size: u64,
     pub(crate) salt: u32,
     pub(crate) region: Region,
-    pub(crate) file: Arc<dyn StorageFile>,
-    /// Bytes filled, and of these, bytes settled.
-    filled: usize,
-    settled: usize,
+    pub(crate) filling: Filling,
 }
 
 impl Prepared {
-    /// Fills a little more of it; false once it is full.
-    pub(crate) fn fill_on(&mut self, storage: &dyn Storage) -> Result<bool> {
-        let range = self.filled..(self.filled + STEP_BYTES).min(self.region.len());
-        if range.is_empty() {
-            return Ok(false);
-        }
-        // The header stands in front of the first zeros.
-        let written = zero_fill(&*self.file, range.start.max(segment_header::LEN) as u64, range.end as u64);
-        written.map_err(|source| failed(storage, "prepare", self.number, self.size, source))?;
-        self.filled = range.end;
-        // Not populated, the pages come one by one.
-        let _ = storage.populate(self.region.mapping(), range);
-        Ok(true)
+    /// Makes it ready up to `end`. What fails is not the segment's end: the rest can be filled later.
+    pub(crate) fn fill_to(&mut self, end: usize, storage: &dyn Storage, pages: Pages) -> Result<()> {
+        let filled = self.filling.fill_to(end, storage, self.region.mapping(), pages);
+        filled.map_err(|source| failed(storage, self.number, self.size, source))
     }
 
-    /// All of it.
-    pub(crate) fn fill(&mut self, storage: &dyn Storage) -> Result<()> {
-        while self.fill_on(storage)? {}
-        Ok(())
-    }
-
-    /// Settles a little more of what has been filled; false once all of it is.
-    pub(crate) fn settle_on(&mut self, storage: &dyn Storage) -> bool {
-        let range = self.settled..(self.settled + STEP_BYTES).min(self.filled);
-        self.settled = range.end;
-        settle(storage, &*self.file, self.region.mapping(), range)
+    /// As far as its first frames may reach.
+    fn fill_first(&mut self, storage: &dyn Storage) -> Result<()> {
+        self.fill_to(self.filling.first_end(0), storage, Pages::Single)
     }
 }
 
-/// Has `range` of a filled segment written to the device before a sync has to. Appends may go on meanwhile. False if it
-/// is empty.
-pub(crate) fn settle(storage: &dyn Storage, file: &dyn StorageFile, mapping: &Mapping, range: Range<usize>) -> bool {
-    if range.is_empty() {
-        return false;
-    }
-    // Hints, both. What is mapped stays in the page cache; what begins to be written is made read-only, and so populated
-    // once more.
-    let _ = file.start_writing(range.start as u64..range.end as u64);
-    let _ = storage.populate(mapping, range);
-    true
-}
-
-/// Makes segment `number`, of which nothing has been filled yet. Its name is durable on return.
+/// Makes segment `number`. Its name is durable on return, and its first part ready.
 pub(crate) fn prepare(storage: &dyn Storage, log_id: u128, number: u64, size: u64) -> Result<Prepared> {
     if number >= SEGMENT_NUMBER_LIMIT {
         return Err(Error::Exhausted("segment numbers"));
@@ -98,27 +52,31 @@ pub(crate) fn prepare(storage: &dyn Storage, log_id: u128, number: u64, size: u6
         // What is left of it is removed at the next open at the latest.
         let _ = storage.remove(&temporary);
     }
-    let (salt, file) = renamed.map_err(|source| failed(storage, "prepare", number, size, source))?;
+    let (salt, file) = renamed.map_err(|source| failed(storage, number, size, source))?;
     let synced = if is(Break::PrepareWithoutDirectorySync) { Ok(()) } else { storage.sync_directory() };
     let mapped = synced.and_then(|()| file.map(size, Access::Write));
     let mapping = mapped.map_err(|source| {
         abandon(storage, number);
-        failed(storage, "prepare", number, size, source)
+        failed(storage, number, size, source)
     })?;
-    Ok(Prepared { number, size, salt, region: Region::live(mapping, segment_header::LEN), file, filled: 0, settled: 0 })
+    let region = Region::live(mapping, segment_header::LEN);
+    let mut prepared = Prepared { number, size, salt, region, filling: Filling::new(file, size) };
+    prepared.fill_first(storage).inspect_err(|_| abandon(storage, number))?;
+    Ok(prepared)
 }
 
 /// Removes a segment that could not be prepared. If it stays, it is removed at the next open.
-pub(crate) fn abandon(storage: &dyn Storage, number: u64) {
+fn abandon(storage: &dyn Storage, number: u64) {
     let _ = storage.remove(&name::segment(number));
 }
 
-fn failed(storage: &dyn Storage, operation: &'static str, number: u64, size: u64, source: io::Error) -> Error {
+/// The error for what kept segment `number`, of `size` bytes, from being prepared.
+pub(crate) fn failed(storage: &dyn Storage, number: u64, size: u64, source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Error::NoSpace { path: storage.path().to_owned(), needed_bytes: size }
         }
-        _ => Error::io(operation, &storage.path().join(name::segment(number)), source),
+        _ => Error::io("prepare", &storage.path().join(name::segment(number)), source),
     }
 }
 
@@ -157,32 +115,12 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Prepared> {
         storage.sync_directory().map_err(failed("sync the directory of"))?;
     }
     let file: Arc<dyn StorageFile> = storage.open(&name, Access::Write).map_err(failed("open"))?.into();
-    refresh(&*file, segment_header::LEN as u64, size).map_err(failed("write"))?;
     let mapping = file.map(size, Access::Write).map_err(failed("map"))?;
-    // Not populated, the pages come one by one.
-    let _ = storage.populate(&mapping, 0..mapping.len_bytes());
-    let filled = mapping.len_bytes();
-    Ok(Prepared { number, size, salt, region: Region::live(mapping, segment_header::LEN), file, filled, settled: 0 })
-}
-
-/// Has the zeros from `start` to `end`, which the file has, stand in the page cache as single pages: what has been read
-/// ahead stands there in large folios, and each sync would write a whole one.
-pub(crate) fn refresh(file: &dyn StorageFile, start: u64, end: u64) -> io::Result<()> {
-    file.drop_cache()?;
-    zero_fill(file, start, end)
-}
-
-/// Writes zeros over `start..end` a page at a time.
-fn zero_fill(file: &dyn StorageFile, start: u64, end: u64) -> io::Result<()> {
-    let mut offset = start;
-    while offset < end {
-        let to_page_end = ZEROS.len() as u64 - offset % ZEROS.len() as u64;
-        let len = to_page_end.min(end - offset);
-        // At most a page, so it fits.
-        file.write_at(&ZEROS[..len as usize], offset)?;
-        offset += len;
-    }
-    Ok(())
+    let region = Region::live(mapping, segment_header::LEN);
+    let filling = Filling::going_on(file, size, segment_header::LEN);
+    let mut prepared = Prepared { number, size, salt, region, filling };
+    prepared.fill_first(storage)?;
+    Ok(prepared)
 }
 
 const _: () = assert!(segment_header::LEN.is_multiple_of(frame::ALIGN));

@@ -287,11 +287,7 @@ impl StorageFile for DiskFile {
     fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
         // For its side effect: dirty pages are not dropped but begin to be written. What does only that, sync_file_range,
         // has no safe interface.
-        #[cfg(target_os = "linux")]
-        if let Some(len) = std::num::NonZeroU64::new(range.end - range.start) {
-            rustix::fs::fadvise(&self.file, range.start, Some(len), rustix::fs::Advice::DontNeed)?;
-        }
-        Ok(())
+        self.drop_cache(range)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -309,7 +305,7 @@ impl StorageFile for DiskFile {
                 other => return other,
             }
         }
-        self.drop_cache()?;
+        self.drop_cache(offset..offset + buffer.bytes().len() as u64)?;
         read_full(&self.file, buffer.bytes_mut(), offset)
     }
 
@@ -318,9 +314,11 @@ impl StorageFile for DiskFile {
         self.file.sync_all()
     }
 
-    fn drop_cache(&self) -> io::Result<()> {
+    fn drop_cache(&self, range: Range<u64>) -> io::Result<()> {
         #[cfg(target_os = "linux")]
-        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)?;
+        if let Some(len) = std::num::NonZeroU64::new(range.end - range.start) {
+            rustix::fs::fadvise(&self.file, range.start, Some(len), rustix::fs::Advice::DontNeed)?;
+        }
         Ok(())
     }
 

@@ -214,11 +214,11 @@ pub trait StorageFile: Debug + Send + Sync {
     /// What the system reports; the bytes must then be taken for lost.
     fn sync(&self) -> io::Result<()>;
 
-    /// Drops what the page cache holds of the file, as far as it can: a hint.
+    /// Drops what the page cache holds of `range` of the file, as far as nobody has it mapped: a hint.
     ///
     /// # Errors
     /// What the system reports.
-    fn drop_cache(&self) -> io::Result<()>;
+    fn drop_cache(&self, range: Range<u64>) -> io::Result<()>;
 
     /// Has the system begin to write `range` of the file to the device, without waiting for it: a hint. Pages that are not
     /// mapped may leave the page cache.

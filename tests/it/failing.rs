@@ -195,8 +195,8 @@ impl StorageFile for FailingFile {
         self.file.sync()
     }
 
-    fn drop_cache(&self) -> io::Result<()> {
-        self.file.drop_cache()
+    fn drop_cache(&self, range: Range<u64>) -> io::Result<()> {
+        self.file.drop_cache(range)
     }
 
     fn map(&self, len: u64, access: Access) -> io::Result<Mapping> {

@@ -431,7 +431,7 @@ impl StorageFile for SimFile {
         self.disk.sync_pages(self.id, 0..pages, Operation::Sync)
     }
 
-    fn drop_cache(&self) -> io::Result<()> {
+    fn drop_cache(&self, _: Range<u64>) -> io::Result<()> {
         self.disk.enter(Operation::DropCache)?;
         // A hint: the kernel may have its reasons not to.
         if self.disk.0.state.lock().rng.bool() {

@@ -367,9 +367,9 @@ impl StorageFile for FaultyFile {
         self.file.sync()
     }
 
-    fn drop_cache(&self) -> io::Result<()> {
+    fn drop_cache(&self, range: Range<u64>) -> io::Result<()> {
         self.pass(Call::DropCache)?;
-        self.file.drop_cache()
+        self.file.drop_cache(range)
     }
 
     fn map(&self, len: u64, access: Access) -> io::Result<Mapping> {

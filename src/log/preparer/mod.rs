@@ -1,0 +1,179 @@
+//! Keeps room ahead of the appenders: the next segment, and the rest of the one that takes appends, page by page.
+//!
+//! A thread does it. Appenders that outrun it make a little room themselves.
+
+mod thread;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::error::Result;
+use crate::format::position::Position;
+use crate::memory::Region;
+use crate::segment::Segment;
+use crate::segment::filling::{Filling, LARGE_PAGE_LEN, Pages};
+use crate::segment::prepare::{Prepared, failed};
+#[cfg(feature = "testing")]
+use crate::storage::Preparation;
+use crate::storage::Storage;
+use thread::{Active, Shared};
+
+/// How far ahead of the appenders a segment is made ready: with single pages, and with large ones, which last as long.
+const AHEAD_LEN: usize = 2 << 20;
+const AHEAD_LEN_IN_BULK: usize = 16 << 20;
+/// Who has so many bytes of records that are not durable does not wait for each: large pages are used then, and a sync
+/// writes a quarter more than it must, at the most.
+const BULK_LEN: u64 = 8 * LARGE_PAGE_LEN as u64;
+
+/// Hands out prepared segments, and room in the one that takes appends.
+#[derive(Debug)]
+pub(crate) struct Preparer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// More room has been asked for in the segment that takes appends. Relaxed: it only saves asking again.
+    asked: AtomicBool,
+}
+
+impl Preparer {
+    /// Begins with segment `next_number`, above every number ever used.
+    pub(crate) fn start(
+        storage: Arc<dyn Storage>,
+        log_id: u128,
+        segment_size: u64,
+        next_number: u64,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(storage, log_id, segment_size, next_number));
+        let thread = Mutex::new(shared.start_thread()?);
+        Ok(Self { shared, thread, asked: AtomicBool::new(false) })
+    }
+
+    /// The spare; waits for one if there is none. A failure of an earlier attempt is not reported but tried again, so
+    /// that a disk that was full is found to have room again.
+    pub(crate) fn take(&self) -> Result<Prepared> {
+        #[cfg(feature = "testing")]
+        if self.shared.storage.preparation() != Preparation::Background {
+            return self.shared.take_in_line();
+        }
+        let mut state = self.shared.state.lock();
+        let mut tried = false;
+        loop {
+            if let Some(prepared) = state.spare.take() {
+                state.spare_wanted = true;
+                self.shared.changed.notify_all();
+                return Ok(prepared);
+            }
+            if let Some(failure) = state.failure.take()
+                && tried
+            {
+                return Err(failure);
+            }
+            // One that is being made a little more ready comes back by itself.
+            if !state.spare_wanted && !state.spare_taken {
+                state.spare_wanted = true;
+                self.shared.changed.notify_all();
+            }
+            tried |= state.spare_wanted;
+            self.shared.changed.wait(&mut state);
+        }
+    }
+
+    /// Segment `number`, which is ready as `filling` says, takes appends from now on. Returns the room in it.
+    pub(crate) fn begin(&self, number: u64, filling: Filling, region: Arc<Region>) -> usize {
+        let room = filling.room();
+        let mut state = self.shared.state.lock();
+        self.shared.wanted_end.store(0, Ordering::Relaxed);
+        self.shared.note_large(number, &filling);
+        state.active_number = number;
+        state.active = Some(Active { number, filling, region });
+        state.announced = false;
+        drop(state);
+        self.asked.store(false, Ordering::Relaxed);
+        self.shared.changed.notify_all();
+        room
+    }
+
+    /// The room in segment `number`, which takes appends: up to byte `end` at least, which lies within.
+    pub(crate) fn room_to(&self, number: u64, end: usize) -> Result<usize> {
+        let shared = &*self.shared;
+        let mut state = shared.state.lock();
+        loop {
+            if let Some(active) = state.active.as_ref().filter(|active| active.filling.room() >= end) {
+                self.asked.store(false, Ordering::Relaxed);
+                return Ok(active.filling.room());
+            }
+            if let Some(mut active) = state.active.take() {
+                drop(state);
+                let is_long = end - active.filling.room() >= LARGE_PAGE_LEN;
+                let pages = if is_long { Pages::Large } else { shared.pages() };
+                let filled = active.step(&*shared.storage, pages);
+                state = shared.put_back(active);
+                filled.map_err(|source| failed(&*shared.storage, number, shared.segment_size, source))?;
+            } else {
+                // Somebody else has it, for one step.
+                shared.changed.wait(&mut state);
+            }
+        }
+    }
+
+    /// Has more room made, since appenders have come to byte `offset` of the segment. `unsynced` says how many bytes of
+    /// records are not durable.
+    pub(crate) fn ask(&self, offset: usize, unsynced: impl FnOnce() -> u64) {
+        if self.asked.load(Ordering::Relaxed) || self.asked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let is_bulk = unsynced() >= BULK_LEN;
+        let ahead = if is_bulk { AHEAD_LEN_IN_BULK } else { AHEAD_LEN };
+        self.shared.is_bulk.store(is_bulk, Ordering::Relaxed);
+        self.shared.wanted_end.store(offset + ahead, Ordering::Relaxed);
+        // With the lock, so that the thread is not just about to wait.
+        drop(self.shared.state.lock());
+        self.shared.changed.notify_all();
+    }
+
+    /// Whether a sync of a few bytes at byte `offset` of segment `number` writes a large page.
+    pub(crate) fn is_large(&self, number: u64, offset: usize) -> bool {
+        let [start, end] = [0, 1].map(|at| self.shared.large[at].load(Ordering::Relaxed));
+        (start..end).contains(&Position::new(number, offset as u64).0)
+    }
+
+    /// Uses single pages from now on, until many bytes come between two syncs again.
+    pub(crate) fn use_single_pages(&self) {
+        self.shared.is_bulk.store(false, Ordering::Relaxed);
+    }
+
+    /// Walks `segment` up to byte `end`, which is more than an appender can walk: until that is done, slots among the
+    /// appenders' are not free.
+    pub(crate) fn walk_later(&self, segment: &Arc<Segment>, end: usize) {
+        self.shared.unwalked.lock().push_back((Arc::downgrade(segment), end));
+        self.shared.changed.notify_all();
+    }
+
+    /// Whether a spare is ready.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.shared.state.lock().spare.is_some()
+    }
+
+    /// Stops the thread; returns the spare that nobody took.
+    pub(crate) fn stop(&self) -> Option<Prepared> {
+        let mut state = self.shared.state.lock();
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.shared.changed.notify_all();
+        drop(state);
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic in it has been reported by the panic hook; the log goes on without a spare.
+            let _ = thread.join();
+        }
+        state = self.shared.state.lock();
+        state.spare.take()
+    }
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,301 @@
+//! What the preparing thread does, step by step, the most urgent first.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::AHEAD_LEN_IN_BULK;
+use crate::error::Error;
+use crate::format::name;
+use crate::format::position::Position;
+use crate::memory::Region;
+use crate::segment::Segment;
+use crate::segment::filling::{Filling, Pages};
+use crate::segment::prepare::{Prepared, prepare};
+#[cfg(feature = "testing")]
+use crate::storage::Preparation;
+use crate::storage::Storage;
+
+/// Between two steps of what nobody waits for: 64 MiB take half a second.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Walked at a time.
+const WALK_LEN: usize = 256 << 10;
+
+/// What the thread and the appenders share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) storage: Arc<dyn Storage>,
+    log_id: u128,
+    pub(super) segment_size: u64,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
+    /// Segments to be walked and up to where, oldest first. Taken for a moment, with or without the state locked.
+    pub(super) unwalked: Mutex<VecDeque<(Weak<Segment>, usize)>>,
+    /// Set once, with the lock held.
+    pub(super) stopping: AtomicBool,
+    /// Many bytes come between two syncs, so large pages are the ones to use. Relaxed: a hint.
+    pub(super) is_bulk: AtomicBool,
+    /// Byte offset up to which the segment that takes appends shall be ready soon. Relaxed: a hint.
+    pub(super) wanted_end: AtomicUsize,
+    /// Where large pages were used last, as positions. Relaxed: hints.
+    pub(super) large: [AtomicU64; 2],
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) spare: Option<Prepared>,
+    /// The thread has the spare, for one step.
+    pub(super) spare_taken: bool,
+    /// Why the last attempt to make one failed.
+    pub(super) failure: Option<Error>,
+    /// An attempt is wanted or under way.
+    pub(super) spare_wanted: bool,
+    next_number: u64,
+    /// The number of the segment that takes appends, or 0.
+    pub(super) active_number: u64,
+    /// That segment; `None` also while somebody makes more of it ready.
+    pub(super) active: Option<Active>,
+    /// The event that says that all of it is ready has been reported.
+    pub(super) announced: bool,
+}
+
+/// The segment that takes appends, as far as it is ready.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) number: u64,
+    pub(super) filling: Filling,
+    pub(super) region: Arc<Region>,
+}
+
+impl Active {
+    pub(super) fn step(&mut self, storage: &dyn Storage, pages: Pages) -> io::Result<()> {
+        self.filling.step(storage, self.region.mapping(), pages)
+    }
+}
+
+/// One step.
+enum Job {
+    /// More room for the appenders.
+    Room(Active),
+    /// A segment to go on in.
+    Spare,
+    /// More of that segment, since it will be needed soon.
+    SpareRoom(Prepared),
+    /// Some of a segment that was filled.
+    Walk,
+    /// What can be done at any time: settle some of what is ready, or make some more ready.
+    Idle(Active),
+}
+
+impl Shared {
+    pub(super) fn new(storage: Arc<dyn Storage>, log_id: u128, segment_size: u64, next_number: u64) -> Self {
+        let state = State {
+            spare: None,
+            spare_taken: false,
+            failure: None,
+            spare_wanted: true,
+            next_number,
+            active_number: 0,
+            active: None,
+            announced: false,
+        };
+        Self {
+            storage,
+            log_id,
+            segment_size,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            unwalked: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            is_bulk: AtomicBool::new(false),
+            wanted_end: AtomicUsize::new(0),
+            large: [AtomicU64::new(0), AtomicU64::new(0)],
+        }
+    }
+
+    /// The thread, unless all is to be done in line.
+    pub(super) fn start_thread(self: &Arc<Self>) -> io::Result<Option<JoinHandle<()>>> {
+        #[cfg(feature = "testing")]
+        if self.storage.preparation() != Preparation::Background {
+            self.prepare_ahead();
+            return Ok(None);
+        }
+        let worker = Arc::clone(self);
+        std::thread::Builder::new().name("mapwal-prepare".into()).spawn(move || worker.run()).map(Some)
+    }
+
+    fn run(&self) {
+        let mut state = self.state.lock();
+        while !self.stopping.load(Ordering::Relaxed) {
+            if let Some(job) = self.next_job(&mut state) {
+                drop(state);
+                state = self.work(job);
+                self.changed.notify_all();
+            } else {
+                self.changed.wait(&mut state);
+            }
+        }
+    }
+
+    fn next_job(&self, state: &mut State) -> Option<Job> {
+        let wanted = self.wanted_end.load(Ordering::Relaxed);
+        let is_short = |filling: &Filling, end: usize| !filling.is_full() && filling.end() < end;
+        if let Some(active) = state.active.take_if(|active| is_short(&active.filling, wanted)) {
+            return Some(Job::Room(active));
+        }
+        if state.spare_wanted {
+            return Some(Job::Spare);
+        }
+        if self.pages() == Pages::Large
+            && let Some(spare) = state.spare.take_if(|spare| is_short(&spare.filling, AHEAD_LEN_IN_BULK))
+        {
+            state.spare_taken = true;
+            return Some(Job::SpareRoom(spare));
+        }
+        if !self.unwalked.lock().is_empty() {
+            return Some(Job::Walk);
+        }
+        state.active.take_if(|active| !active.filling.is_done()).map(Job::Idle)
+    }
+
+    fn work(&self, job: Job) -> MutexGuard<'_, State> {
+        match job {
+            Job::Room(mut active) => {
+                if active.step(&*self.storage, self.pages()).is_err() {
+                    // Who needs the room finds out why.
+                    self.wanted_end.store(0, Ordering::Relaxed);
+                }
+                self.put_back(active)
+            }
+            Job::Spare => {
+                let number = self.state.lock().next_number;
+                self.attempt(number)
+            }
+            Job::SpareRoom(mut spare) => {
+                let next = spare.filling.end() + 1;
+                if spare.fill_to(next, &*self.storage, Pages::Large).is_err() {
+                    self.is_bulk.store(false, Ordering::Relaxed);
+                }
+                let mut state = self.state.lock();
+                state.spare_taken = false;
+                state.spare = Some(spare);
+                state
+            }
+            Job::Walk => {
+                self.walk();
+                self.state.lock()
+            }
+            Job::Idle(active) => {
+                let mut state = self.idle(active);
+                self.changed.wait_for(&mut state, PAUSE);
+                state
+            }
+        }
+    }
+
+    fn idle(&self, mut active: Active) -> MutexGuard<'_, State> {
+        let Active { number, filling, region } = &mut active;
+        let number = *number;
+        if !filling.settle(&*self.storage, region.mapping())
+            && let Err(error) = filling.step(&*self.storage, region.mapping(), self.pages())
+        {
+            let file = name::segment(number);
+            tracing::warn!(error = &error as &dyn std::error::Error, file, "cannot make all of a segment ready");
+            filling.give_up();
+        }
+        let is_done = filling.is_done();
+        let mut state = self.put_back(active);
+        if is_done && !std::mem::replace(&mut state.announced, true) {
+            tracing::debug!(segment = number, "segment ready");
+        }
+        state
+    }
+
+    /// Returns what was taken, with more of it ready, unless another segment takes appends by now.
+    pub(super) fn put_back(&self, active: Active) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        if active.number == state.active_number {
+            self.note_large(active.number, &active.filling);
+            state.active = Some(active);
+        }
+        self.changed.notify_all();
+        state
+    }
+
+    pub(super) fn note_large(&self, number: u64, filling: &Filling) {
+        let large = filling.large();
+        for (word, offset) in self.large.iter().zip([large.start, large.end]) {
+            word.store(Position::new(number, offset as u64).0, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn pages(&self) -> Pages {
+        if self.is_bulk.load(Ordering::Relaxed) { Pages::Large } else { Pages::Single }
+    }
+
+    /// Prepares segment `number`, and notes how that went.
+    fn attempt(&self, number: u64) -> MutexGuard<'_, State> {
+        let made = prepare(&*self.storage, self.log_id, number, self.segment_size);
+        let mut state = self.state.lock();
+        state.spare_wanted = false;
+        match made {
+            Ok(prepared) => {
+                tracing::debug!(segment = number, size_bytes = prepared.size, "segment prepared");
+                state.next_number = number + 1;
+                state.spare = Some(prepared);
+            }
+            Err(error) => {
+                let file = name::segment(number);
+                tracing::warn!(error = &error as &dyn std::error::Error, file, "cannot prepare a segment");
+                state.failure = Some(error);
+            }
+        }
+        state
+    }
+
+    /// Walks some of the oldest segment that wants it.
+    fn walk(&self) {
+        let Some((segment, end)) = self.unwalked.lock().front().cloned() else { return };
+        // It may be gone, or durable and at rest: then it has been walked. What an error was about comes up again when
+        // the segment is synced or read.
+        let walked = segment.upgrade().and_then(|segment| {
+            let (offset, (region, _)) = (segment.frontier().offset, segment.unsynced()?);
+            let target = end.min(offset + WALK_LEN);
+            let frontier = segment.advance(&region, |frontier| frontier.offset >= target).ok()?;
+            Some(frontier.offset > offset && frontier.offset < end)
+        });
+        if walked != Some(true) {
+            self.unwalked.lock().pop_front();
+        }
+    }
+}
+
+/// Without a thread, so that all that happens on a simulated disk happens in one order.
+#[cfg(feature = "testing")]
+impl Shared {
+    fn prepare_ahead(&self) {
+        if self.storage.preparation() == Preparation::Ahead {
+            let number = self.state.lock().next_number;
+            drop(self.attempt(number));
+        }
+    }
+
+    pub(super) fn take_in_line(&self) -> crate::error::Result<Prepared> {
+        let mut state = self.state.lock();
+        if state.spare.is_none() {
+            let number = state.next_number;
+            drop(state);
+            state = self.attempt(number);
+        }
+        let failure = state.failure.take();
+        let Some(prepared) = state.spare.take() else { return Err(failure.expect("nobody cancels it")) };
+        drop(state);
+        self.prepare_ahead();
+        Ok(prepared)
+    }
+}

@@ -1,0 +1,121 @@
+//! Bytes that belong to one appender.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+use zerocopy::IntoBytes;
+
+use super::super::region::ALIGN;
+use super::super::sync::Ordering;
+use super::{Entry, Ring};
+
+/// Bytes that belong to one appender until it publishes them.
+///
+/// Dropping one without publishing it leaves a hole that `published` never passes.
+pub(crate) struct Reservation<'r, C> {
+    /// Valid until the commit word is stored. A pointer, since a reference would have to stay valid for longer than
+    /// that: until the end of the function that takes it.
+    entry: NonNull<Entry<C>>,
+    /// The first of `len` bytes of the entry's region, at `offset`: valid for as long as the entry.
+    start: NonNull<u8>,
+    offset: usize,
+    len: usize,
+    ordinal: u32,
+    ring: PhantomData<&'r Ring<C>>,
+}
+
+// SAFETY: a reservation is shared access to an entry, and exclusive access to bytes that nothing else refers to.
+unsafe impl<C: Send + Sync> Send for Reservation<'_, C> {}
+
+impl<'r, C> Reservation<'r, C> {
+    /// `len` bytes at `offset` of the region of `entry`, which no one else has been given.
+    #[inline]
+    pub(super) fn new(entry: &'r Entry<C>, offset: usize, len: usize, ordinal: u32) -> Self {
+        let start = entry.region.start_of(offset, len);
+        Self { entry: NonNull::from(entry), start, offset, len, ordinal, ring: PhantomData }
+    }
+
+    #[inline]
+    fn entry(&self) -> &Entry<C> {
+        // SAFETY: the slot is not written while this reservation is unpublished (see `Ring::reserve`), and publishing
+        // consumes it.
+        unsafe { self.entry.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn context(&self) -> &C {
+        &self.entry().context
+    }
+
+    /// Byte offset in the region.
+    #[inline]
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Bytes reserved.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The number of its first record among those of the region.
+    #[inline]
+    pub(crate) fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+
+    /// Copies `bytes` to `at`, which lies behind the commit word.
+    #[inline]
+    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
+        let destination = self.place(at..at + bytes.len());
+        // SAFETY: the destination lies in this reservation (checked by `place`), whose bytes nobody else touches,
+        // and cannot overlap `bytes`: no reference to unpublished bytes exists outside of `bytes_mut`'s borrow.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), destination.as_ptr(), bytes.len()) };
+    }
+
+    /// Writes two little-endian words to `at`, which lies behind the commit word.
+    #[inline]
+    pub(crate) fn write_words(&mut self, at: usize, words: [u64; 2]) {
+        self.write(at, words.map(u64::to_le).as_bytes());
+    }
+
+    /// The bytes in `range`, which lies behind the commit word, to be written in place.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        let len = range.len();
+        let start = self.place(range);
+        // SAFETY: the range lies in this reservation (checked by `place`) and is borrowed from it exclusively;
+        // mapped bytes are initialized.
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) }
+    }
+
+    #[inline]
+    fn place(&self, range: Range<usize>) -> NonNull<u8> {
+        assert!(range.start >= ALIGN && range.start <= range.end && range.end <= self.len);
+        self.entry().region.shadow().write(self.offset + range.start..self.offset + range.end);
+        // SAFETY: `start` is valid for `len` bytes, and `range` lies in them (asserted).
+        unsafe { self.start.add(range.start) }
+    }
+
+    /// Two reservations: the first `len` bytes, a multiple of 8, for `records` records, and the rest.
+    pub(crate) fn split(self, len: usize, records: u32) -> (Self, Self) {
+        assert!(len.is_multiple_of(ALIGN) && len >= ALIGN && self.len >= len + ALIGN);
+        // SAFETY: `start` is valid for `self.len` bytes, which are more than `len` (asserted).
+        let start = unsafe { self.start.add(len) };
+        let (offset, ordinal) = (self.offset + len, self.ordinal + records);
+        let rest = Self { start, offset, len: self.len - len, ordinal, ..self };
+        (Self { len, ..self }, rest)
+    }
+
+    /// Shows the frame, of `frame_len` bytes without padding, to readers.
+    #[inline]
+    pub(crate) fn publish(self, frame_len: u32, crc: u32) {
+        assert!(frame_len > 0 && (frame_len as usize).next_multiple_of(ALIGN) == self.len);
+        let word = u64::from(crc) << 32 | u64::from(frame_len);
+        // Release: the acquire load in `Region::extend` that sees this word sees the frame's bytes. It is the last use
+        // of the entry.
+        self.entry().region.commit_word(self.offset).store(word.to_le(), Ordering::Release);
+    }
+}

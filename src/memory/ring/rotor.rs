@@ -1,0 +1,143 @@
+//! Opening regions to appenders, giving them more room, and taking it back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::super::region::{ALIGN, Region};
+use super::super::sync::{Ordering, yield_now};
+use super::word::Word;
+use super::{Entry, Reservation, Ring, SLOTS};
+
+/// Frames are looked for by the thread that rotates in so many bytes at the most: that takes less than a millisecond, a
+/// whole segment of small frames ten times that.
+const WALK_MAX_BYTES: usize = 1 << 20;
+
+/// The one handle that opens, extends, closes and retires regions.
+pub(crate) struct Rotor<C> {
+    ring: Arc<Ring<C>>,
+    current: Option<Current>,
+    next_slot: usize,
+    /// Generations that take no more reservations, and whose slots are not yet empty, oldest first.
+    closed: VecDeque<Closed>,
+}
+
+struct Current {
+    slot: usize,
+    region: Arc<Region>,
+    /// The position of the region's first byte, as the caller counts.
+    start: u64,
+    limit: usize,
+}
+
+struct Closed {
+    slot: usize,
+    region: Arc<Region>,
+    end: usize,
+}
+
+/// What a region that takes no more reservations held.
+pub(crate) struct Taken<'r, C> {
+    /// The end of what has been reserved.
+    pub(crate) offset: usize,
+    /// How many records that are.
+    pub(crate) ordinal: u32,
+    /// Bytes behind, for the one who closed it.
+    pub(crate) trailer: Option<Reservation<'r, C>>,
+}
+
+impl<C> Rotor<C> {
+    pub(super) fn new(ring: Arc<Ring<C>>) -> Self {
+        Self { ring, current: None, next_slot: 0, closed: VecDeque::new() }
+    }
+
+    /// Opens `region`, whose first byte is at position `start`, for appenders: from its published end up to `limit`,
+    /// with `ordinal` records already in it. The one before must have been closed.
+    pub(crate) fn install(&mut self, region: Arc<Region>, start: u64, limit: usize, ordinal: u32, context: C) {
+        assert!(self.current.is_none(), "close the open region first");
+        let offset = region.published();
+        assert!(
+            offset <= limit && limit <= region.len() && offset.is_multiple_of(ALIGN) && limit.is_multiple_of(ALIGN)
+        );
+        let slot = self.fill_slot(Arc::clone(&region), start, limit, context);
+        let word = Word::new(slot, ordinal, limit - offset);
+        self.current = Some(Current { slot, region, start, limit });
+        // Release: whoever reserves in this generation sees its slot filled.
+        self.ring.word.0.store(word.0, Ordering::Release);
+    }
+
+    /// Gives the appenders of the open region more room: up to `limit`. Nothing changes if none is open.
+    pub(crate) fn extend(&mut self, limit: usize, context: C) {
+        let Some(Current { slot: before, region, start, limit: limit_before }) = self.current.take() else { return };
+        assert!(limit >= limit_before && limit <= region.len() && limit.is_multiple_of(ALIGN));
+        let slot = self.fill_slot(Arc::clone(&region), start, limit, context);
+        let mut word = Word(self.ring.word.0.load(Ordering::Relaxed));
+        loop {
+            let next = Word::new(slot, word.ordinal(), word.remaining() + limit - limit_before);
+            // Release: as in `install`. Relaxed: nothing is read by what the word was.
+            match self.ring.word.0.compare_exchange_weak(word.0, next.0, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => word = Word(now),
+            }
+        }
+        let end = limit_before - word.remaining();
+        self.closed.push_back(Closed { slot: before, region: Arc::clone(&region), end });
+        self.current = Some(Current { slot, region, start, limit });
+    }
+
+    /// Fills the next slot, as soon as it is empty.
+    fn fill_slot(&mut self, region: Arc<Region>, start: u64, limit: usize, context: C) -> usize {
+        let slot = self.next_slot;
+        while let Some(closed) = self.closed.iter().find(|closed| closed.slot == slot) {
+            closed.region.extend(closed.region.published(), |_| true);
+            self.retire();
+            yield_now();
+        }
+        let place = self.ring.slots[slot].0.write();
+        // SAFETY: only this handle writes slots. This one is empty, and the word is not of its generation, so that
+        // nobody can make a reservation that would read it before it is.
+        unsafe { *place = Some(Entry { region, limit, context }) };
+        self.ring.ends[slot].store(start + limit as u64, Ordering::Release);
+        self.next_slot = (slot + 1) % SLOTS;
+        slot
+    }
+
+    /// Stops reservations; `None` if no region is open. With `trailer_len > 0`, that many bytes behind the end, which the
+    /// region must have behind its limit, are reserved for the caller.
+    pub(crate) fn close(&mut self, trailer_len: usize) -> Option<Taken<'_, C>> {
+        let Current { slot, region, limit, .. } = self.current.take()?;
+        let word = Word(self.ring.word.0.fetch_or(Word::CLOSED.0, Ordering::AcqRel));
+        let (offset, ordinal) = (limit - word.remaining(), word.ordinal());
+        assert!(trailer_len.is_multiple_of(ALIGN) && trailer_len <= region.len() - offset);
+        self.closed.push_back(Closed { slot, region, end: offset + trailer_len });
+        if trailer_len == 0 {
+            return Some(Taken { offset, ordinal, trailer: None });
+        }
+        let place = self.ring.slots[slot].0.read();
+        // SAFETY: as in `Ring::reserve`: the trailer lies below the end just recorded and is not published, and this
+        // borrow of the only `Rotor` lasts as long as the reservation.
+        let entry = unsafe { &*place };
+        let entry = entry.as_ref().expect("the open region has an entry");
+        Some(Taken { offset, ordinal, trailer: Some(Reservation::new(entry, offset, trailer_len, ordinal)) })
+    }
+
+    /// Empties the slots of closed generations that are published to their end, and so lets go of the regions. It looks
+    /// for frames that nobody has looked for only if those take less than [`WALK_MAX_BYTES`]. False if there are more.
+    pub(crate) fn retire(&mut self) -> bool {
+        while let Some(Closed { slot, region, end }) = self.closed.front() {
+            let mut published = region.published();
+            if published < *end && *end - published <= WALK_MAX_BYTES {
+                (published, _) = region.extend(published, |_| true);
+            }
+            if published < *end {
+                return *end - published <= WALK_MAX_BYTES;
+            }
+            let place = self.ring.slots[*slot].0.write();
+            // SAFETY: only this handle writes slots. The generation is closed, so no reservation can begin in it, and
+            // every one made was below `end` and is published; publishing is the last thing that a reservation does,
+            // and whoever moved `published` over it has acquired it, as the load above acquires that.
+            unsafe { *place = None };
+            self.closed.pop_front();
+        }
+        true
+    }
+}

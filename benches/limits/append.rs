@@ -162,22 +162,21 @@ fn burst_of_two_threads(bench: &mut Bench) {
     bench.push(Row::new(format!("{name}, beside a bare loop"), "M/s", ours).limit("L2 x 2 threads", limits));
 }
 
-/// How long two threads take that begin together.
+/// How long two threads take that begin together, from the first to begin to the last to end.
 fn together(work: [impl FnOnce() + Send; 2]) -> Duration {
-    let barrier = Barrier::new(3);
+    let barrier = Barrier::new(2);
     std::thread::scope(|scope| {
         let threads = work.map(|work| {
             scope.spawn(|| {
                 barrier.wait();
+                let began = Instant::now();
                 work();
+                (began, Instant::now())
             })
         });
-        barrier.wait();
-        let began = Instant::now();
-        for thread in threads {
-            thread.join().expect("a worker does not panic");
-        }
-        began.elapsed()
+        let times = threads.map(|thread| thread.join().expect("a worker does not panic"));
+        let [began, ended] = [times.map(|time| time.0).into_iter().min(), times.map(|time| time.1).into_iter().max()];
+        ended.zip(began).map_or(Duration::ZERO, |(ended, began)| ended - began)
     })
 }
 

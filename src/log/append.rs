@@ -38,7 +38,9 @@ impl Log {
     pub fn append(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
         let shared = &*self.shared;
         // Before there is a place: a processor that waits for the stores of the record before has this to do meanwhile.
-        let sum = frame::payload_sum(payload);
+        let mut sum = shared.no_sum.clone();
+        sum.update(payload);
+        let sum = sum.finalize();
         let mut place = shared.reserve_record(payload.len() as u64)?;
         let lsn = lsn_of(&place);
         place.write(frame::HEADER_LEN, payload);
@@ -218,14 +220,14 @@ impl Shared {
     }
 
     /// Completes and publishes a frame. Its lag is filled in here. Returns its checksum.
-    #[inline]
     pub(crate) fn publish(&self, mut place: Reservation<'_, Active>, head: FrameHead, payload: &[u8]) -> u32 {
         place.write(frame::HEADER_LEN, payload);
         self.publish_written(place, head, payload.len(), frame::payload_sum(payload))
     }
 
     /// As [`Self::publish`], for a payload of this sum that is in place already.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "handing over a place takes longer than all of this")]
+    #[inline(always)]
     pub(crate) fn publish_written(
         &self,
         mut place: Reservation<'_, Active>,

@@ -189,6 +189,7 @@ impl Opening<'_> {
             counters: Counters::default(),
             small_syncs: AtomicU32::new(0),
             payload_len_max: format::payload_len_max(size),
+            no_sum: crc32fast::Hasher::new(),
             report,
         };
         Ok((shared, rotation))

@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     /// Set when the log is closed or dropped, before its followers are woken.
     pub(crate) is_over: AtomicBool,
     pub(crate) payload_len_max: u64,
+    /// A sum of nothing yet. Cloned, it need not find out anew what the processor can do.
+    pub(crate) no_sum: crc32fast::Hasher,
     pub(crate) report: RecoveryReport,
 }
 

@@ -138,13 +138,6 @@ impl Region {
         self.published.store(start + frame.len(), Ordering::Release);
     }
 
-    /// The address of the `len` bytes at `offset`, which are in the region.
-    #[inline]
-    pub(super) fn start_of(&self, offset: usize, len: usize) -> NonNull<u8> {
-        assert!(offset <= self.len && len <= self.len - offset);
-        self.at(offset)
-    }
-
     /// The address of byte `offset`, at most one past the end.
     #[inline]
     pub(super) fn at(&self, offset: usize) -> NonNull<u8> {

@@ -12,6 +12,7 @@ pub(super) use plain::*;
 #[cfg(not(all(test, loom)))]
 mod plain {
     use std::cell::{Cell, UnsafeCell};
+    pub(in super::super) use std::hint::spin_loop;
     use std::ops::Range;
     pub(in super::super) use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     pub(in super::super) use std::thread::yield_now;
@@ -90,6 +91,9 @@ mod checked {
     use loom::cell::UnsafeCell;
     pub(in super::super) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     pub(in super::super) use loom::thread::yield_now;
+
+    /// Nothing: a model need not wait.
+    pub(in super::super) fn spin_loop() {}
 
     const WORD: usize = 8;
 

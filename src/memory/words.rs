@@ -23,6 +23,7 @@ impl SharedWords {
     }
 
     /// Acquire: pairs with [`Self::store`], in this process or another.
+    #[inline]
     pub(crate) fn load(&self, index: usize) -> u64 {
         u64::from_le(self.word(index).load(Ordering::Acquire))
     }
@@ -41,12 +42,14 @@ impl SharedWords {
         unsafe { AtomicU32::from_ptr(word.cast()) }
     }
 
+    #[inline]
     fn word(&self, index: usize) -> &AtomicU64 {
         // SAFETY: aligned, as mappings are, and valid for the life of `self`; a zero or any other bit pattern is a
         // valid word; all access is atomic.
         unsafe { self.shadow.word(self.at(index), index) }
     }
 
+    #[inline]
     fn at(&self, index: usize) -> *mut u64 {
         assert!(index < self.mapping.len_bytes() / size_of::<u64>());
         let base = self.mapping.base().cast::<u64>();

@@ -121,8 +121,17 @@ impl Preparer {
 
     /// Has more room made, since appenders have come to byte `offset` of the segment. `unsynced` says how many bytes of
     /// records are not durable.
+    #[inline]
     pub(crate) fn ask(&self, offset: usize, unsynced: impl FnOnce() -> u64) {
-        if self.asked.load(Ordering::Relaxed) || self.asked.swap(true, Ordering::Relaxed) {
+        if !self.asked.load(Ordering::Relaxed) {
+            self.ask_once(offset, unsynced);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ask_once(&self, offset: usize, unsynced: impl FnOnce() -> u64) {
+        if self.asked.swap(true, Ordering::Relaxed) {
             return;
         }
         let is_bulk = unsynced() >= BULK_LEN;

@@ -12,17 +12,21 @@ mod reservation;
 mod rotor;
 mod word;
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 pub(crate) use reservation::Reservation;
 pub(crate) use rotor::{Rotor, Taken};
 
 use super::region::{ALIGN, Region};
-use super::sync::{AtomicU64, Ordering, Watched, recall, remember};
+use super::sync::{AtomicU64, Ordering, Watched, recall, remember, spin_loop};
 use word::{GENERATIONS, Word};
 
 /// Generations at a time. In models few, so that they come round.
 const SLOTS: usize = if cfg!(all(test, loom)) { 3 } else { GENERATIONS };
+
+/// How long a thread stands back, in rounds of some ten nanoseconds each.
+const STAND_BACK: u32 = 100;
 
 /// Where appenders reserve their places. `C` travels with each generation, for the caller.
 pub(crate) struct Ring<C> {
@@ -43,9 +47,19 @@ struct Slot<C>(Watched<Option<Entry<C>>>);
 
 struct Entry<C> {
     region: Arc<Region>,
-    /// Byte offset of the end of the room that appenders may take.
+    /// Byte offset of the end of the room that appenders may take, a multiple of 8, and the address of that place, which is in
+    /// the region. While the word is of this entry's generation, no more than `limit` bytes remain.
     limit: usize,
+    end: NonNull<u8>,
     context: C,
+}
+
+impl<C> Entry<C> {
+    fn new(region: Arc<Region>, limit: usize, context: C) -> Self {
+        assert!(limit <= region.len() && limit.is_multiple_of(ALIGN));
+        let end = region.at(limit);
+        Self { region, limit, end, context }
+    }
 }
 
 // SAFETY: slots are written by the one `Rotor` only, while no reservation in them exists and none can be made (see
@@ -94,22 +108,28 @@ impl<C> Ring<C> {
     /// Takes `len` bytes, a multiple of 8, for `count` records; `None` if there is no room or the region is closed.
     #[inline]
     pub(crate) fn reserve(&self, len: usize, count: u32) -> Option<Reservation<'_, C>> {
-        let mut word = self.guess();
-        loop {
-            let Some(next) = next_word(word, len, count) else {
-                let now = self.load();
-                if now == word {
-                    return None;
-                }
-                word = now;
-                continue;
-            };
-            match self.swap(word, next) {
-                Ok(_) => break,
-                Err(now) => word = Word(now),
-            }
-        }
+        let guess = self.guess();
+        let swapped = next_word(guess, len, count).is_some_and(|next| self.swap(guess, next).is_ok());
+        let word = if swapped { guess } else { self.swap_now(len, count)? };
         Some(self.reserved_at(word, len))
+    }
+
+    /// Reserves for a thread that has guessed wrong; returns what the word was.
+    #[cold]
+    #[inline(never)]
+    fn swap_now(&self, len: usize, count: u32) -> Option<Word> {
+        let mut word = self.load();
+        loop {
+            if self.swap(word, next_word(word, len, count)?).is_ok() {
+                return Some(word);
+            }
+            // Somebody else is at it just now. The word goes from processor to processor with each reservation, which takes
+            // longer than all the rest: better let them make several.
+            for _ in 0..STAND_BACK {
+                spin_loop();
+            }
+            word = self.load();
+        }
     }
 
     /// As [`Self::reserve`]; `None` also if anything has been reserved since the word was that of `reserved`.
@@ -158,7 +178,7 @@ impl<C> Ring<C> {
         // does not use it once it has stored the commit word.
         let entry = unsafe { &*slot };
         let entry = entry.as_ref().expect("an open generation has an entry");
-        Reservation::new(entry, entry.limit - word.remaining(), len, word.ordinal())
+        Reservation::new(entry, word, len)
     }
 
     /// What has been reserved by now.

@@ -8,6 +8,7 @@ use zerocopy::IntoBytes;
 
 use super::super::region::ALIGN;
 use super::super::sync::Ordering;
+use super::word::Word;
 use super::{Entry, Ring};
 
 /// Bytes that belong to one appender until it publishes them.
@@ -17,7 +18,7 @@ pub(crate) struct Reservation<'r, C> {
     /// Valid until the commit word is stored. A pointer, since a reference would have to stay valid for longer than
     /// that: until the end of the function that takes it.
     entry: NonNull<Entry<C>>,
-    /// The first of `len` bytes of the entry's region, at `offset`: valid for as long as the entry.
+    /// The first of `len` bytes of the entry's region, at `offset`, a multiple of 8: valid for as long as the entry.
     start: NonNull<u8>,
     offset: usize,
     len: usize,
@@ -29,10 +30,21 @@ pub(crate) struct Reservation<'r, C> {
 unsafe impl<C: Send + Sync> Send for Reservation<'_, C> {}
 
 impl<'r, C> Reservation<'r, C> {
-    /// `len` bytes at `offset` of the region of `entry`, which no one else has been given.
+    /// The first `len` of the bytes that `word`, which is of the generation of `entry`, says remain.
     #[inline]
-    pub(super) fn new(entry: &'r Entry<C>, offset: usize, len: usize, ordinal: u32) -> Self {
-        let start = entry.region.start_of(offset, len);
+    pub(super) fn new(entry: &'r Entry<C>, word: Word, len: usize) -> Self {
+        let remaining = word.remaining();
+        debug_assert!(len <= remaining && remaining <= entry.limit);
+        // SAFETY: no more than `limit` bytes remain (see `Entry`), and the region has so many in front of `end`.
+        let start = unsafe { entry.end.sub(remaining) };
+        let offset = entry.limit - remaining;
+        Self { entry: NonNull::from(entry), start, offset, len, ordinal: word.ordinal(), ring: PhantomData }
+    }
+
+    /// `len` bytes at `offset` of the region of `entry`, where no one else has been given any.
+    pub(super) fn trailer(entry: &'r Entry<C>, offset: usize, len: usize, ordinal: u32) -> Self {
+        assert!(offset.is_multiple_of(ALIGN) && len >= ALIGN && offset + len <= entry.region.len());
+        let start = entry.region.at(offset);
         Self { entry: NonNull::from(entry), start, offset, len, ordinal, ring: PhantomData }
     }
 
@@ -112,10 +124,16 @@ impl<'r, C> Reservation<'r, C> {
     /// Shows the frame, of `frame_len` bytes without padding, to readers.
     #[inline]
     pub(crate) fn publish(self, frame_len: u32, crc: u32) {
-        assert!(frame_len > 0 && (frame_len as usize).next_multiple_of(ALIGN) == self.len);
+        // Rounded up to a multiple of 8, it is what was reserved.
+        assert!(self.len.wrapping_sub(frame_len as usize) < ALIGN);
         let word = u64::from(crc) << 32 | u64::from(frame_len);
+        let start = self.start.cast().as_ptr();
+        // SAFETY: `start` is valid for a commit word and aligned, since mappings are, and limits and what remains are
+        // multiples of 8; from the start of a frame it is accessed as this atomic only, until the frame is published and
+        // immutable.
+        let commit_word = unsafe { self.entry().region.shadow().word(start, self.offset / ALIGN) };
         // Release: the acquire load in `Region::extend` that sees this word sees the frame's bytes. It is the last use
         // of the entry.
-        self.entry().region.commit_word(self.offset).store(word.to_le(), Ordering::Release);
+        commit_word.store(word.to_le(), Ordering::Release);
     }
 }

@@ -55,9 +55,7 @@ impl<C> Rotor<C> {
     pub(crate) fn install(&mut self, region: Arc<Region>, start: u64, limit: usize, ordinal: u32, context: C) {
         assert!(self.current.is_none(), "close the open region first");
         let offset = region.published();
-        assert!(
-            offset <= limit && limit <= region.len() && offset.is_multiple_of(ALIGN) && limit.is_multiple_of(ALIGN)
-        );
+        assert!(offset <= limit && offset.is_multiple_of(ALIGN));
         let slot = self.fill_slot(Arc::clone(&region), start, limit, context);
         let word = Word::new(slot, ordinal, limit - offset);
         self.current = Some(Current { slot, region, start, limit });
@@ -68,7 +66,7 @@ impl<C> Rotor<C> {
     /// Gives the appenders of the open region more room: up to `limit`. Nothing changes if none is open.
     pub(crate) fn extend(&mut self, limit: usize, context: C) {
         let Some(Current { slot: before, region, start, limit: limit_before }) = self.current.take() else { return };
-        assert!(limit >= limit_before && limit <= region.len() && limit.is_multiple_of(ALIGN));
+        assert!(limit >= limit_before);
         let slot = self.fill_slot(Arc::clone(&region), start, limit, context);
         let mut word = Word(self.ring.word.0.load(Ordering::Relaxed));
         loop {
@@ -92,10 +90,11 @@ impl<C> Rotor<C> {
             self.retire();
             yield_now();
         }
+        let entry = Entry::new(region, limit, context);
         let place = self.ring.slots[slot].0.write();
         // SAFETY: only this handle writes slots. This one is empty, and the word is not of its generation, so that
         // nobody can make a reservation that would read it before it is.
-        unsafe { *place = Some(Entry { region, limit, context }) };
+        unsafe { *place = Some(entry) };
         self.ring.ends[slot].store(start + limit as u64, Ordering::Release);
         self.next_slot = (slot + 1) % SLOTS;
         slot
@@ -117,7 +116,7 @@ impl<C> Rotor<C> {
         // borrow of the only `Rotor` lasts as long as the reservation.
         let entry = unsafe { &*place };
         let entry = entry.as_ref().expect("the open region has an entry");
-        Some(Taken { offset, ordinal, trailer: Some(Reservation::new(entry, offset, trailer_len, ordinal)) })
+        Some(Taken { offset, ordinal, trailer: Some(Reservation::trailer(entry, offset, trailer_len, ordinal)) })
     }
 
     /// Empties the slots of closed generations that are published to their end, and so lets go of the regions. It looks

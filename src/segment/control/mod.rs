@@ -245,6 +245,7 @@ impl ControlPage {
         Ok(true)
     }
 
+    #[inline]
     fn get(&self, word: Word) -> u64 {
         self.words.load(word as usize)
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mapwal::{Log, Options};
 
 use crate::bench::Bench;
-use crate::directory::{fresh, fresh_log};
+use crate::directory::{fresh, ready_log};
 use crate::limit::{ReadyMapping, write_buffered};
 use crate::report::Row;
 use crate::samples::{Latencies, Samples};
@@ -81,7 +81,7 @@ fn burst(bench: &mut Bench, name: &str, target: Option<f64>, count: usize, paylo
         limit.fill();
         limits.push(rate(count, began.elapsed()));
 
-        let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+        let (log, _directory) = ready_log(bench.directory(), &Options::new());
         let (took, faulted) = counting_faults(count, || fill(&log));
         ours.push(rate(count, took));
         faults.push_some(faulted);
@@ -122,7 +122,7 @@ fn burst_of_a_trace(bench: &mut Bench) {
         let count = limit.fill_with(&lens);
         limits.push(rate(count, began.elapsed()));
 
-        let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+        let (log, _directory) = ready_log(bench.directory(), &Options::new());
         let began = Instant::now();
         for &len in lens.iter().cycle().take(count) {
             log.append(1, black_box(&payload[..len])).expect("there is room");
@@ -148,13 +148,13 @@ fn burst_of_two_threads(bench: &mut Bench) {
         let filler = || limit.fill_together(&next);
         limits.push(rate(count, together([filler, filler])));
 
-        let (log, directory) = fresh_log(bench.directory(), &Options::new());
+        let (log, directory) = ready_log(bench.directory(), &Options::new());
         let began = Instant::now();
         append_all(&log, count, &payload);
         alone.push(rate(count, began.elapsed()));
         drop((log, directory));
 
-        let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+        let (log, _directory) = ready_log(bench.directory(), &Options::new());
         let appender = || append_all(&log, count / 2, &payload);
         ours.push(rate(count, together([appender, appender])));
     }
@@ -197,7 +197,7 @@ fn sustained(bench: &mut Bench, payload_len: usize, target: f64) {
         let written = write_buffered(directory.path(), total, &payload);
         limits.push(rate(written, began.elapsed()));
 
-        let (log, directory) = fresh_log(bench.directory(), &Options::new());
+        let (log, directory) = ready_log(bench.directory(), &Options::new());
         let (took, faulted) = counting_faults(count, || append_all(&log, count, &payload));
         ours.push(rate(count, took));
         faults.push_some(faulted);
@@ -205,7 +205,7 @@ fn sustained(bench: &mut Bench, payload_len: usize, target: f64) {
 
         // On a log of its own: looking at the clock takes as long as half an append.
         if payload_len == 128 {
-            let (log, _directory) = fresh_log(bench.directory(), &Options::new());
+            let (log, _directory) = ready_log(bench.directory(), &Options::new());
             let mut latencies = append_latencies(&log, count, &payload);
             p999.push(latencies.quantile_us(0.999));
             longest.push(latencies.quantile_us(1.0) / 1e3);

@@ -21,14 +21,25 @@ pub(crate) fn fresh(parent: &Path) -> TempDir {
     TempDir::new_in(parent).expect("the bench directory is writable")
 }
 
-/// A new log with nothing left to prepare: its first segment and its first spare are ready.
+/// A new log that nobody has appended to.
 pub(crate) fn fresh_log(parent: &Path, options: &Options) -> (Log, TempDir) {
     let directory = fresh(parent);
     settle_file_system(directory.path());
     let log = open(directory.path(), options);
-    spare::wait_for(1);
     (log, directory)
 }
+
+/// A new log in use, with nothing left to prepare: all of its first segment and its first spare are ready. It holds one
+/// record, of [`USED_BYTES`].
+pub(crate) fn ready_log(parent: &Path, options: &Options) -> (Log, TempDir) {
+    let fresh = fresh_log(parent, options);
+    fresh.0.append(0, &vec![0; USED_BYTES]).expect("there is room");
+    spare::wait_for(1);
+    fresh
+}
+
+/// Enough for a log to count on more.
+pub(crate) const USED_BYTES: usize = 2 << 20;
 
 /// Waits until the files that were removed before are freed: a file system may do that, and tell the device, in the middle
 /// of a later sync.
@@ -40,11 +51,12 @@ fn settle_file_system(path: &Path) {
     }
 }
 
-/// As [`fresh_log`], once the device has written what was prepared.
+/// As [`ready_log`], once the device has written what was prepared.
 pub(crate) fn settled_log(parent: &Path, options: &Options) -> (Log, TempDir) {
-    let fresh = fresh_log(parent, options);
+    let ready = ready_log(parent, options);
+    ready.0.sync().expect("the disk works");
     std::thread::sleep(SETTLING);
-    fresh
+    ready
 }
 
 /// Longer than a device of a GB/s takes for two segments.

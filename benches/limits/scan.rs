@@ -11,7 +11,6 @@ use crate::directory::{fresh, open};
 use crate::limit::{walk, write_records};
 use crate::report::Row;
 use crate::samples::Samples;
-use crate::spare;
 use crate::system::anonymous_kib;
 
 pub(crate) fn run(bench: &mut Bench) {
@@ -48,9 +47,7 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
         opens.push(opened.as_secs_f64() * 1e3);
         log.close().expect("the disk works");
 
-        // Once more without the thread that prepares a spare after each open: it takes a processor and the bus.
         let log = open(&path, &Options::new());
-        spare::wait_for(log.recovery().segments as u64);
         let held = anonymous_kib();
         let began = Instant::now();
         let counted = allocation_counter::measure(|| read_all(&log, count));

@@ -85,6 +85,11 @@ impl Filling {
         self.end == self.size
     }
 
+    /// Whether more can be made ready, and `end` has not been reached.
+    pub(crate) fn is_short_of(&self, end: usize) -> bool {
+        !self.is_full() && self.end < end
+    }
+
     /// How far appenders may go: what is ready, less the place of the seal.
     pub(crate) fn room(&self) -> usize {
         self.end - link::SEAL_FRAME_LEN

@@ -20,7 +20,7 @@ use crate::segment::prepare::{Prepared, failed};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::Storage;
-use thread::{Active, Shared};
+use thread::{Active, Shared, Spare};
 
 /// How far ahead of the appenders a segment is made ready: with single pages, and with large ones, which last as long.
 const AHEAD_LEN: usize = 2 << 20;
@@ -59,10 +59,10 @@ impl Preparer {
             return self.shared.take_in_line();
         }
         let mut state = self.shared.state.lock();
+        state.in_use = true;
         let mut tried = false;
         loop {
-            if let Some(prepared) = state.spare.take() {
-                state.spare_wanted = true;
+            if let Some(prepared) = state.take_spare() {
                 self.shared.changed.notify_all();
                 return Ok(prepared);
             }
@@ -71,13 +71,11 @@ impl Preparer {
             {
                 return Err(failure);
             }
-            // One that is being made a little more ready comes back by itself.
-            if !state.spare_wanted && !state.spare_taken {
-                state.spare_wanted = true;
-                self.shared.changed.notify_all();
-            }
-            tried |= state.spare_wanted;
+            tried |= state.want_spare();
+            self.shared.changed.notify_all();
+            state.takers += 1;
             self.shared.changed.wait(&mut state);
+            state.takers -= 1;
         }
     }
 
@@ -88,6 +86,7 @@ impl Preparer {
         self.shared.wanted_end.store(0, Ordering::Relaxed);
         self.shared.note_large(number, &filling);
         state.active_number = number;
+        state.room = room;
         state.active = Some(Active { number, filling, region });
         state.announced = false;
         drop(state);
@@ -101,9 +100,9 @@ impl Preparer {
         let shared = &*self.shared;
         let mut state = shared.state.lock();
         loop {
-            if let Some(active) = state.active.as_ref().filter(|active| active.filling.room() >= end) {
+            if state.room >= end {
                 self.asked.store(false, Ordering::Relaxed);
-                return Ok(active.filling.room());
+                return Ok(state.room);
             }
             if let Some(mut active) = state.active.take() {
                 drop(state);
@@ -138,8 +137,7 @@ impl Preparer {
         let ahead = if is_bulk { AHEAD_LEN_IN_BULK } else { AHEAD_LEN };
         self.shared.is_bulk.store(is_bulk, Ordering::Relaxed);
         self.shared.wanted_end.store(offset + ahead, Ordering::Relaxed);
-        // With the lock, so that the thread is not just about to wait.
-        drop(self.shared.state.lock());
+        self.shared.state.lock().in_use = true;
         self.shared.changed.notify_all();
     }
 
@@ -163,7 +161,7 @@ impl Preparer {
 
     /// Whether a spare is ready.
     pub(crate) fn has_spare(&self) -> bool {
-        self.shared.state.lock().spare.is_some()
+        matches!(self.shared.state.lock().spare, Spare::Ready(_))
     }
 
     /// Stops the thread; returns the spare that nobody took.
@@ -177,7 +175,7 @@ impl Preparer {
             let _ = thread.join();
         }
         state = self.shared.state.lock();
-        state.spare.take()
+        state.take_spare()
     }
 }
 

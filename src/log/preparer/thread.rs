@@ -23,6 +23,9 @@ use crate::storage::Storage;
 
 /// Between two steps of what nobody waits for: 64 MiB take half a second.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How long after its start the thread waits for the first appender before it makes a spare. Who opens a log has to read
+/// most of it, as a rule, and wants the machine for that.
+const GRACE: Duration = Duration::from_millis(100);
 /// Walked at a time.
 const WALK_LEN: usize = 256 << 10;
 
@@ -48,20 +51,65 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) spare: Option<Prepared>,
-    /// The thread has the spare, for one step.
-    pub(super) spare_taken: bool,
+    /// Somebody has begun to append: until then nothing is made ready that may not be needed.
+    pub(super) in_use: bool,
+    pub(super) spare: Spare,
+    /// Appenders that wait for the spare.
+    pub(super) takers: usize,
     /// Why the last attempt to make one failed.
     pub(super) failure: Option<Error>,
-    /// An attempt is wanted or under way.
-    pub(super) spare_wanted: bool,
     next_number: u64,
-    /// The number of the segment that takes appends, or 0.
+    /// The number of the segment that takes appends, or 0, and the room in it.
     pub(super) active_number: u64,
+    pub(super) room: usize,
     /// That segment; `None` also while somebody makes more of it ready.
     pub(super) active: Option<Active>,
     /// The event that says that all of it is ready has been reported.
     pub(super) announced: bool,
+}
+
+/// The segment to go on in.
+#[derive(Debug)]
+pub(super) enum Spare {
+    /// There is none, and the last attempt to make one has failed, or nobody has asked for it.
+    Missing,
+    /// An attempt is wanted or under way.
+    Wanted,
+    Ready(Prepared),
+    /// The thread makes more of it ready, for one step.
+    Borrowed,
+}
+
+impl State {
+    /// The spare, if it is ready; then another one is wanted.
+    pub(super) fn take_spare(&mut self) -> Option<Prepared> {
+        match std::mem::replace(&mut self.spare, Spare::Wanted) {
+            Spare::Ready(prepared) => Some(prepared),
+            other => {
+                self.spare = other;
+                None
+            }
+        }
+    }
+
+    /// Has one made if there is none; whether it is being made now.
+    pub(super) fn want_spare(&mut self) -> bool {
+        if matches!(self.spare, Spare::Missing) {
+            self.spare = Spare::Wanted;
+        }
+        matches!(self.spare, Spare::Wanted)
+    }
+
+    /// The spare, for making it ready up to `end`, if that has not been done and nobody waits for it.
+    fn borrow_spare(&mut self, end: usize) -> Option<Prepared> {
+        match &self.spare {
+            Spare::Ready(spare) if self.takers == 0 && spare.filling.is_short_of(end) => {}
+            _ => return None,
+        }
+        let spare = self.take_spare();
+        self.spare = Spare::Borrowed;
+        spare
+    }
 }
 
 /// The segment that takes appends, as far as it is ready.
@@ -95,12 +143,13 @@ enum Job {
 impl Shared {
     pub(super) fn new(storage: Arc<dyn Storage>, log_id: u128, segment_size: u64, next_number: u64) -> Self {
         let state = State {
-            spare: None,
-            spare_taken: false,
+            in_use: false,
+            spare: Spare::Missing,
+            takers: 0,
             failure: None,
-            spare_wanted: true,
             next_number,
             active_number: 0,
+            room: 0,
             active: None,
             announced: false,
         };
@@ -131,6 +180,9 @@ impl Shared {
 
     fn run(&self) {
         let mut state = self.state.lock();
+        let is_idle = |state: &mut State| !state.in_use && !self.stopping.load(Ordering::Relaxed);
+        self.changed.wait_while_for(&mut state, is_idle, GRACE);
+        state.want_spare();
         while !self.stopping.load(Ordering::Relaxed) {
             if let Some(job) = self.next_job(&mut state) {
                 drop(state);
@@ -144,23 +196,25 @@ impl Shared {
 
     fn next_job(&self, state: &mut State) -> Option<Job> {
         let wanted = self.wanted_end.load(Ordering::Relaxed);
-        let is_short = |filling: &Filling, end: usize| !filling.is_full() && filling.end() < end;
-        if let Some(active) = state.active.take_if(|active| is_short(&active.filling, wanted)) {
+        let is_spare_wanted = matches!(state.spare, Spare::Wanted);
+        // The appenders can make room themselves, but no segment.
+        let is_spare_late = is_spare_wanted && (state.takers > 0 || state.room as u64 > self.segment_size / 2);
+        if !is_spare_late && let Some(active) = state.active.take_if(|active| active.filling.is_short_of(wanted)) {
             return Some(Job::Room(active));
         }
-        if state.spare_wanted {
+        if is_spare_wanted {
             return Some(Job::Spare);
         }
         if self.pages() == Pages::Large
-            && let Some(spare) = state.spare.take_if(|spare| is_short(&spare.filling, AHEAD_LEN_IN_BULK))
+            && let Some(spare) = state.borrow_spare(AHEAD_LEN_IN_BULK)
         {
-            state.spare_taken = true;
             return Some(Job::SpareRoom(spare));
         }
         if !self.unwalked.lock().is_empty() {
             return Some(Job::Walk);
         }
-        state.active.take_if(|active| !active.filling.is_done()).map(Job::Idle)
+        let in_use = state.in_use;
+        state.active.take_if(|active| in_use && !active.filling.is_done()).map(Job::Idle)
     }
 
     fn work(&self, job: Job) -> MutexGuard<'_, State> {
@@ -182,8 +236,7 @@ impl Shared {
                     self.is_bulk.store(false, Ordering::Relaxed);
                 }
                 let mut state = self.state.lock();
-                state.spare_taken = false;
-                state.spare = Some(spare);
+                state.spare = Spare::Ready(spare);
                 state
             }
             Job::Walk => {
@@ -221,6 +274,7 @@ impl Shared {
         let mut state = self.state.lock();
         if active.number == state.active_number {
             self.note_large(active.number, &active.filling);
+            state.room = active.filling.room();
             state.active = Some(active);
         }
         self.changed.notify_all();
@@ -242,17 +296,17 @@ impl Shared {
     fn attempt(&self, number: u64) -> MutexGuard<'_, State> {
         let made = prepare(&*self.storage, self.log_id, number, self.segment_size);
         let mut state = self.state.lock();
-        state.spare_wanted = false;
         match made {
             Ok(prepared) => {
                 tracing::debug!(segment = number, size_bytes = prepared.size, "segment prepared");
                 state.next_number = number + 1;
-                state.spare = Some(prepared);
+                state.spare = Spare::Ready(prepared);
             }
             Err(error) => {
                 let file = name::segment(number);
                 tracing::warn!(error = &error as &dyn std::error::Error, file, "cannot prepare a segment");
                 state.failure = Some(error);
+                state.spare = Spare::Missing;
             }
         }
         state
@@ -287,13 +341,13 @@ impl Shared {
 
     pub(super) fn take_in_line(&self) -> crate::error::Result<Prepared> {
         let mut state = self.state.lock();
-        if state.spare.is_none() {
+        if !matches!(state.spare, Spare::Ready(_)) {
             let number = state.next_number;
             drop(state);
             state = self.attempt(number);
         }
         let failure = state.failure.take();
-        let Some(prepared) = state.spare.take() else { return Err(failure.expect("nobody cancels it")) };
+        let Some(prepared) = state.take_spare() else { return Err(failure.expect("nobody cancels it")) };
         drop(state);
         self.prepare_ahead();
         Ok(prepared)

@@ -14,6 +14,7 @@ pub enum Break {
     CacheBelieved,
     ClaimTooMuch,
     CloseBelieved,
+    CloseNotTakenBack,
     EndAfterSync,
     ErrorRetried,
     FillOverFrames,
@@ -65,7 +66,7 @@ mod choice {
     static MADE: AtomicU8 = AtomicU8::new(0);
 
     /// All breaks.
-    pub const ALL: [Break; 31] = [
+    pub const ALL: [Break; 32] = [
         Break::AcknowledgeBeforeSync,
         Break::AcknowledgeWithoutSync,
         Break::AdoptWithoutDirectorySync,
@@ -73,6 +74,7 @@ mod choice {
         Break::CacheBelieved,
         Break::ClaimTooMuch,
         Break::CloseBelieved,
+        Break::CloseNotTakenBack,
         Break::EndAfterSync,
         Break::ErrorRetried,
         Break::FillOverFrames,

@@ -1,4 +1,4 @@
-//! Contents of the frames by which the log ties its segments together: link, seal, truncate, metadata.
+//! Contents of the frames by which the log ties its segments together: link, seal, truncate, close, metadata.
 
 use std::mem::size_of;
 
@@ -62,35 +62,47 @@ impl Link {
             previous_number: previous.number.into(),
             previous_end: previous.end.into(),
             previous_crc: previous.crc.into(),
-            meta_count: u32::try_from(self.meta.iter().count()).expect("at most 16").into(),
+            meta_count: self.meta.count().into(),
             oldest: self.oldest.into(),
         };
         let mut bytes = header.as_bytes().to_vec();
-        for (slot, value) in self.meta.iter() {
-            bytes.extend_from_slice(&encode_meta(slot, value));
-        }
+        self.meta.encode(&mut bytes);
         bytes
     }
 
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, Damage> {
-        let (header, mut rest) = LinkHeader::ref_from_prefix(payload).map_err(|_| Damage::FrameContents)?;
+        let (header, slots) = LinkHeader::ref_from_prefix(payload).map_err(|_| Damage::FrameContents)?;
         let previous = match header.previous_number.get() {
             0 => None,
             number => Some(Predecessor { number, end: header.previous_end.get(), crc: header.previous_crc.get() }),
         };
-        let mut meta = MetaSlots::default();
-        if header.meta_count.get() as usize > META_SLOTS {
-            return Err(Damage::FrameContents);
-        }
-        for _ in 0..header.meta_count.get() {
-            let (slot, value, behind) = split_meta(rest)?;
-            meta.set(slot, value);
-            rest = behind;
-        }
-        if !rest.is_empty() {
-            return Err(Damage::FrameContents);
-        }
+        let meta = MetaSlots::parse(header.meta_count.get(), slots)?;
         Ok(Self { previous, oldest: header.oldest.get(), meta })
+    }
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct CloseHeader {
+    meta_count: U32,
+    reserved: U32,
+}
+
+/// The payload of a close: the metadata slots as they stand.
+pub(crate) fn encode_close(meta: &MetaSlots) -> Vec<u8> {
+    let mut bytes = CloseHeader { meta_count: meta.count().into(), reserved: 0.into() }.as_bytes().to_vec();
+    meta.encode(&mut bytes);
+    bytes
+}
+
+/// The metadata slots that a close carries; `None` if there was no room for them.
+pub(crate) fn parse_close(payload: &[u8]) -> Result<Option<MetaSlots>, Damage> {
+    if payload.is_empty() {
+        return Ok(None);
+    }
+    match CloseHeader::ref_from_prefix(payload) {
+        Ok((header, slots)) if header.reserved.get() == 0 => MetaSlots::parse(header.meta_count.get(), slots).map(Some),
+        _ => Err(Damage::FrameContents),
     }
 }
 
@@ -106,6 +118,30 @@ impl MetaSlots {
     /// `slot` is below [`META_SLOTS`].
     pub(crate) fn set(&mut self, slot: usize, value: &[u8]) {
         self.0[slot] = Some(value.into());
+    }
+
+    fn count(&self) -> u32 {
+        self.iter().map(|_| 1).sum()
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        for (slot, value) in self.iter() {
+            bytes.extend_from_slice(&encode_meta(slot, value));
+        }
+    }
+
+    /// Of `count` slots and their values, which are all of `bytes`.
+    fn parse(count: u32, mut bytes: &[u8]) -> Result<Self, Damage> {
+        if count as usize > META_SLOTS {
+            return Err(Damage::FrameContents);
+        }
+        let mut meta = Self::default();
+        for _ in 0..count {
+            let (slot, value, behind) = split_meta(bytes)?;
+            meta.set(slot, value);
+            bytes = behind;
+        }
+        if bytes.is_empty() { Ok(meta) } else { Err(Damage::FrameContents) }
     }
 
     /// Slots that have a value.
@@ -174,6 +210,22 @@ mod tests {
         link.meta.set(15, &[9; META_LEN_MAX]);
         assert_eq!(Link::parse(&link.encode()), Ok(link));
         assert_eq!(Link::parse(&Link::default().encode()), Ok(Link::default()));
+    }
+
+    #[test]
+    fn a_close_is_read_as_it_was_written() {
+        let mut meta = MetaSlots::default();
+        assert_eq!(parse_close(&encode_close(&meta)), Ok(Some(meta.clone())));
+        meta.set(3, b"vote");
+        let close = encode_close(&meta);
+        assert_eq!(parse_close(&close), Ok(Some(meta)));
+        assert_eq!(parse_close(&[]), Ok(None));
+        for len in 1..close.len() {
+            assert_eq!(parse_close(&close[..len]), Err(Damage::FrameContents), "{len} bytes");
+        }
+        let mut reserved = close;
+        reserved[4] = 1;
+        assert_eq!(parse_close(&reserved), Err(Damage::FrameContents));
     }
 
     #[test]

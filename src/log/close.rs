@@ -2,9 +2,12 @@
 
 use super::Log;
 use super::durability::Goal;
+use super::shared::{Rotation, Shared, append_limit};
 use crate::error::Result;
 use crate::format::frame::{self, FrameHead, FrameKind};
+use crate::format::link;
 use crate::format::name;
+use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Taken;
 
@@ -16,16 +19,18 @@ impl Log {
     pub fn close(self) -> Result<()> {
         let shared = &*self.shared;
         shared.wait(shared.everything())?;
-        let end = {
+        let (close, end) = {
             let mut rotation = shared.lock_rotation();
+            let payload = shared.make_room_to_close(&mut rotation);
             let (segment, _) = shared.reserved();
-            let closed = rotation.rotor.close(frame::HEADER_LEN);
+            let closed = rotation.rotor.close(frame::padded(frame::HEADER_LEN + payload.len()));
             let Some(Taken { offset, ordinal, trailer: Some(place) }) = closed else {
                 return shared.durability.check();
             };
+            let end = segment.position(offset + place.len());
             let next_lsn = Lsn(segment.base_lsn().0 + u64::from(ordinal));
-            shared.publish(place, FrameHead::note(FrameKind::Close, next_lsn, 0), &[]);
-            segment.position(offset + frame::HEADER_LEN)
+            shared.publish(place, FrameHead::note(FrameKind::Close, next_lsn, 0), &payload);
+            ((!payload.is_empty()).then(|| segment.position(offset)), end)
         };
         shared.wait(Goal { lsn: Lsn::ZERO, position: end })?;
         shared.background.stop(&shared.durability);
@@ -37,8 +42,20 @@ impl Log {
                 tracing::warn!(error = &error as &dyn std::error::Error, file = name, "cannot remove a spare");
             }
         }
-        shared.control.set_closed();
+        shared.control.set_closed(close);
         tracing::info!(directory = %self.directory().display(), next_lsn = shared.next_lsn().0, "log closed");
         Ok(())
+    }
+}
+
+impl Shared {
+    /// What the close says, if the active segment has room for it, which is ready then; else it says nothing, in the place of
+    /// a seal.
+    fn make_room_to_close(&self, _rotation: &mut Rotation) -> Vec<u8> {
+        let payload = link::encode_close(&self.meta.lock());
+        let (segment, reserved) = self.reserved();
+        let end = Position(reserved.position).offset() as usize + frame::padded(frame::HEADER_LEN + payload.len());
+        let is_ready = end <= append_limit(segment.info().size) && self.preparer.room_to(segment.number(), end).is_ok();
+        if is_ready { payload } else { Vec::new() }
     }
 }

@@ -17,6 +17,7 @@ mod report;
 mod rotate;
 mod sealed;
 mod shared;
+mod shut;
 mod stats;
 mod sync;
 mod trim;
@@ -144,9 +145,9 @@ impl Log {
         let durable = self.shared.durability.reached();
         let segments = self.shared.segments.load();
         // A segment is walked when those before it are complete, so what has been walked is published.
-        let walked = segments.find(lsn).map(|index| &segments.as_slice()[index]);
-        let next = match walked.map(|segment| segment.lsn_at(segment.frontier())) {
-            Some(next) if lsn < next => next,
+        let segment = segments.find(lsn).map(|index| &segments.as_slice()[index]);
+        let next = match segment {
+            Some(segment) if segment.has_walked(lsn) => lsn.next(),
             _ => segments.next_published(durable)?,
         };
         get_ref(&segments, next, lsn)

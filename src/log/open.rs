@@ -19,6 +19,7 @@ use super::report::RecoveryReport;
 use super::shared::{Rotation, Shared, check_lsn};
 use super::stats::Counters;
 use crate::error::{Error, Result};
+use crate::format::link::SegmentEnd;
 use crate::format::position::Position;
 use crate::format::{self, name};
 use crate::lsn::Lsn;
@@ -121,7 +122,9 @@ impl Opening<'_> {
             (Some((prepared, previous)), _) => {
                 shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn, None);
             }
-            (None, Resume::InPlace { info, offset }) => self.resume(&shared, &mut rotation, *info, *offset, plan)?,
+            (None, Resume::InPlace { info, end, origin }) => {
+                self.resume(&shared, &mut rotation, *info, (*end, *origin))?;
+            }
             (None, Resume::Fresh(_)) => unreachable!("a fresh segment was prepared above"),
         }
         let log = Log::assemble(shared, rotation, lock)?;
@@ -148,7 +151,7 @@ impl Opening<'_> {
         };
         let segments: Vec<_> = plan.sealed.iter().map(at_rest).collect();
         let durable = match &plan.resume {
-            Resume::InPlace { info, offset } => Position::new(info.number, *offset as u64),
+            Resume::InPlace { info, end, .. } => Position::new(info.number, end.offset),
             Resume::Fresh(Some(previous)) => Position::new(previous.number, previous.end),
             Resume::Fresh(None) => Position::ZERO,
         };
@@ -201,25 +204,26 @@ impl Opening<'_> {
         shared: &Shared,
         rotation: &mut Rotation,
         info: SegmentInfo,
-        offset: usize,
-        plan: &Plan,
+        earlier: (SegmentEnd, Origin),
     ) -> Result<()> {
         let name = name::segment(info.number);
         let failed = |operation| {
             let path = self.storage.path().join(&name);
             move |source| Error::io(operation, &path, source)
         };
+        let (end, _) = earlier;
+        let offset = usize::try_from(end.offset).expect("within a segment that was mapped");
         let file: Arc<dyn StorageFile> = self.storage.open(&name, Access::Write).map_err(failed("open"))?.into();
         let mapping = file.map(info.size, Access::Write).map_err(failed("map"))?;
-        // Recovery has seen that what follows are zeros.
+        // Recovery has seen that the rest of the page in which this begins are zeros.
         let mut filling = Filling::going_on(Arc::clone(&file), info.size, offset);
         let first_end = filling.first_end(offset);
         filling.fill_to(first_end, &*self.storage, &mapping, Pages::Single).map_err(failed("write"))?;
         let region = Arc::new(Region::live(mapping, offset));
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&shared.cache));
-        let segment = Segment::live(info, Arc::clone(&region), file, storage, cache);
+        let segment = Segment::live(info, Some(earlier), Arc::clone(&region), file, storage, cache);
         shared.segments.change(|segments| segments.push(Arc::new(segment)));
-        let ordinal = u32::try_from(plan.next_lsn.0 - info.base_lsn.0).expect("a segment has fewer records");
+        let ordinal = u32::try_from(end.next_lsn.0 - info.base_lsn.0).expect("a segment has fewer records");
         let room = shared.preparer.begin(info.number, filling, Arc::clone(&region));
         rotation.open(info, region, room, ordinal);
         shared.counters.segment_opened(ordinal, offset);

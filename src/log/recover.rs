@@ -3,6 +3,7 @@
 //! Nothing is changed here. `docs/design/durability.md` has the protocol and its proof.
 
 use super::evidence::{self, Claim};
+use super::shut;
 use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::frame::{self, Frame, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
@@ -12,9 +13,10 @@ use crate::format::{name, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::Region;
 use crate::sabotage::{Break, is};
-use crate::segment::SegmentInfo;
 use crate::segment::chain::{Chain, ChainLink};
+use crate::segment::control::Known;
 use crate::segment::directory::Found;
+use crate::segment::{Origin, SegmentInfo};
 use crate::storage::{Access, Storage, StorageFile};
 
 /// How much of a segment is read ahead of the walk, in one call that turns a bad sector into an error.
@@ -40,8 +42,8 @@ pub(super) struct Plan {
 /// Where appends go on.
 #[derive(Debug)]
 pub(super) enum Resume {
-    /// In the newest segment, behind its close.
-    InPlace { info: SegmentInfo, offset: usize },
+    /// In the newest segment, behind its close; what it holds has been checked, or has not.
+    InPlace { info: SegmentInfo, end: SegmentEnd, origin: Origin },
     /// In a new segment.
     Fresh(Option<Predecessor>),
 }
@@ -60,12 +62,17 @@ struct Walked {
     only_link: bool,
 }
 
-/// Decides what counts. `known` are the oldest and the active segment that the log's control page names, if it is there;
-/// `first_lsn` is for a log that holds nothing yet.
-pub(super) fn recover(storage: &dyn Storage, chain: Chain, known: Option<(u64, u64)>, first_lsn: Lsn) -> Result<Plan> {
+/// Decides what counts. `known` is what the log's control page says, if it is there; `first_lsn` is for a log that holds
+/// nothing yet.
+pub(super) fn recover(storage: &dyn Storage, chain: Chain, known: Option<Known>, first_lsn: Lsn) -> Result<Plan> {
     let mut recovery =
         Recovery { storage, known, claim: Claim::default(), empty: Vec::new(), bytes_scanned: 0, torn_bytes: 0 };
-    chain.check_start(storage.path(), known.map(|(oldest, _)| oldest))?;
+    chain.check_start(storage.path(), known.map(|known| known.oldest))?;
+    if let Some(close) = known.and_then(|known| known.closed)
+        && let Some(plan) = shut::plan(storage, &chain, close)?
+    {
+        return Ok(plan);
+    }
     let Some(cut) = recovery.find_cut(&chain)? else { return recovery.without_chain(&chain, first_lsn) };
     recovery.judge(&chain, &cut)?;
     Ok(recovery.plan(chain, cut))
@@ -73,7 +80,7 @@ pub(super) fn recover(storage: &dyn Storage, chain: Chain, known: Option<(u64, u
 
 struct Recovery<'s> {
     storage: &'s dyn Storage,
-    known: Option<(u64, u64)>,
+    known: Option<Known>,
     claim: Claim,
     /// Segments found to hold nothing but their headers.
     empty: Vec<u64>,
@@ -236,7 +243,7 @@ impl Recovery<'_> {
                 None => (path, offset as u64, Some(next_lsn), cut.walked.damage.clone()),
             }
         })?;
-        let active = self.known.map_or(0, |(_, active)| active);
+        let active = self.known.map_or(0, |known| known.active);
         let named = cut.walked.sealed_into.filter(|&named| cut.index + 1 == chain.links.len() && named <= active);
         match named.filter(|named| !chain.beyond.iter().any(|s| s.number == *named)) {
             None => Ok(()),
@@ -286,15 +293,14 @@ impl Recovery<'_> {
         let clean = closed && self.torn_bytes == 0;
         let room = super::shared::append_limit(last.info.size);
         let resume = if (clean || is(Break::ResumeAfterCrash)) && walked.place.offset <= room {
-            Resume::InPlace { info: last.info, offset: walked.place.offset }
+            Resume::InPlace { info: last.info, end: walked.end(), origin: Origin::Own }
         } else if walked.only_link {
             // Nothing happened in it: its place in the chain is taken by the new one, so that crashes in a row do not
             // fill the disk.
             remove.push(last.info.number);
             Resume::Fresh(last.frame.link.previous)
         } else {
-            let Place { offset, next_lsn, last_crc } = walked.place;
-            let end = SegmentEnd { offset: offset as u64, next_lsn, crc: last_crc };
+            let end = walked.end();
             let previous = Predecessor { number: last.info.number, end: end.offset, crc: end.crc };
             links.push(ChainLink { end: Some(end), ..last });
             Resume::Fresh(Some(previous))
@@ -342,6 +348,11 @@ impl Recovery<'_> {
 }
 
 impl Walked {
+    fn end(&self) -> SegmentEnd {
+        let Place { offset, next_lsn, last_crc } = self.place;
+        SegmentEnd { offset: offset as u64, next_lsn, crc: last_crc }
+    }
+
     /// Takes account of one of the log's own frames.
     fn note(&mut self, frame: &Frame<'_>, offset: usize) -> Result<(), Damage> {
         match frame.kind() {
@@ -352,7 +363,12 @@ impl Walked {
                 self.meta.set(slot, value);
             }
             FrameKind::Seal => self.sealed_into = Some(link::parse_number(frame.payload())?),
-            FrameKind::Data | FrameKind::Void | FrameKind::Truncate | FrameKind::Close => {}
+            FrameKind::Close => {
+                if let Some(meta) = link::parse_close(frame.payload())? {
+                    self.meta = meta;
+                }
+            }
+            FrameKind::Data | FrameKind::Void | FrameKind::Truncate => {}
         }
         self.only_link &= frame.kind() == FrameKind::Link;
         Ok(())

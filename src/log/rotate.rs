@@ -121,7 +121,7 @@ impl Shared {
         let info = SegmentInfo { number, size, salt, base_lsn };
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
         let file = Arc::clone(filling.file());
-        let segment = Arc::new(Segment::live(info, Arc::clone(&region), file, storage, cache));
+        let segment = Arc::new(Segment::live(info, None, Arc::clone(&region), file, storage, cache));
         // In the list before anyone can append to it: a record is found as soon as its number is known.
         let old = match kept {
             None => self.segments.change(|segments| {

@@ -47,7 +47,7 @@ impl Segment {
         let opened = self.storage.open(&name::segment(self.info.number), Access::Read);
         let file = opened.map_err(|source| match source.kind() {
             // Whoever reads without the lock may find that the writer has trimmed the segment.
-            io::ErrorKind::NotFound if self.origin == Origin::Foreign => {
+            io::ErrorKind::NotFound if self.latest.origin == Origin::Foreign => {
                 let first = self.end().map_or(self.info.base_lsn.next(), |end| end.next_lsn);
                 Error::Trimmed { lsn: self.info.base_lsn, first }
             }
@@ -58,7 +58,7 @@ impl Segment {
             return Err(Error::corrupt(&path, 0, None, Damage::FileLength { expected: self.info.size, found: len }));
         }
         let mapping = file.map(len, Access::Read).map_err(failed("map"))?;
-        Ok(match self.origin {
+        Ok(match self.latest.origin {
             // Its writer may still be at it: only what the commit words show may be borrowed.
             Origin::Foreign => Region::live(mapping, self.frontier().offset),
             Origin::Own | Origin::Recovered => Region::frozen(mapping),
@@ -114,9 +114,14 @@ impl Segment {
     /// The same bytes, up to `end` only.
     pub(crate) fn cut(&self, end: SegmentEnd) -> Self {
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
-        let mut cut = Self::new(self.info, Some(end), self.origin, Bytes::AtRest(Weak::new()), storage, cache);
+        let earlier = self.earlier.as_ref().and_then(|stretch| Some((stretch.end?, stretch.origin)));
+        let origins = match earlier {
+            Some((earlier, origin)) if earlier.offset >= end.offset => (None, origin),
+            earlier => (earlier, self.latest.origin),
+        };
+        let mut cut = Self::new(self.info, Some(end), origins, Bytes::AtRest(Weak::new()), storage, cache);
         // A mapping of a foreign segment shows what one walk of it has passed, and each of the two is walked by itself.
-        if self.origin != Origin::Foreign {
+        if self.latest.origin != Origin::Foreign {
             cut.bytes = Arc::clone(&self.bytes);
         }
         cut

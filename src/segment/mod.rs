@@ -71,6 +71,13 @@ pub(crate) struct Frontier {
 }
 
 impl Frontier {
+    /// The end of frames in a segment.
+    fn of(info: &SegmentInfo, end: SegmentEnd) -> Self {
+        let ordinal = end.next_lsn.0.saturating_sub(info.base_lsn.0);
+        let offset = usize::try_from(end.offset).unwrap_or(usize::MAX);
+        Self { offset, ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX) }
+    }
+
     fn pack(self) -> u64 {
         u64::from(self.ordinal) << 32 | (self.offset / 8) as u64
     }
@@ -81,20 +88,41 @@ impl Frontier {
     }
 }
 
+/// Frames of a segment in a row that are of the same origin.
+#[derive(Debug)]
+struct Stretch {
+    origin: Origin,
+    start: Frontier,
+    /// Where it ends, if another one follows.
+    end: Option<SegmentEnd>,
+    /// A [`Frontier`]. Release, after the index entries below it were stored; both parts only grow.
+    frontier: AtomicU64,
+}
+
+impl Stretch {
+    fn new(origin: Origin, start: Frontier, end: Option<SegmentEnd>) -> Self {
+        Self { origin, start, end, frontier: AtomicU64::new(start.pack()) }
+    }
+
+    fn frontier(&self) -> Frontier {
+        Frontier::unpack(self.frontier.load(Ordering::Acquire))
+    }
+}
+
 /// A segment of the log.
 #[derive(Debug)]
 pub(crate) struct Segment {
     info: SegmentInfo,
     storage: Arc<dyn Storage>,
     cache: Arc<MapCache>,
-    origin: Origin,
+    /// What an earlier run has written of a segment in which this one goes on.
+    earlier: Option<Stretch>,
+    latest: Stretch,
     /// Set once the segment takes no more frames.
     end: OnceLock<SegmentEnd>,
     /// Held while the end of a foreign segment is set, and while its frontier is moved: the end may be where a truncation
     /// has cut, and no walk that does not know it yet passes it.
     ending: Mutex<()>,
-    /// A [`Frontier`]. Release, after the index entries below it were stored; both parts only grow.
-    frontier: AtomicU64,
     /// Byte offset up to which pages have been asked for.
     loaded: AtomicUsize,
     index: Index,
@@ -111,42 +139,48 @@ impl Segment {
         storage: Arc<dyn Storage>,
         cache: Arc<MapCache>,
     ) -> Self {
-        Self::new(info, Some(end), origin, Bytes::AtRest(Weak::new()), storage, cache)
+        Self::new(info, Some(end), (None, origin), Bytes::AtRest(Weak::new()), storage, cache)
     }
 
     /// The segment that another process writes to, as far as is known.
     pub(crate) fn followed(info: SegmentInfo, storage: Arc<dyn Storage>, cache: Arc<MapCache>) -> Self {
-        Self::new(info, None, Origin::Foreign, Bytes::AtRest(Weak::new()), storage, cache)
+        Self::new(info, None, (None, Origin::Foreign), Bytes::AtRest(Weak::new()), storage, cache)
     }
 
-    /// The segment that this process writes to.
+    /// The segment that this process writes to. `earlier` says where, and of which origin, the frames are behind which it goes
+    /// on, if it has not begun it.
     pub(crate) fn live(
         info: SegmentInfo,
+        earlier: Option<(SegmentEnd, Origin)>,
         region: Arc<Region>,
         file: Arc<dyn StorageFile>,
         storage: Arc<dyn Storage>,
         cache: Arc<MapCache>,
     ) -> Self {
-        Self::new(info, None, Origin::Own, Bytes::Live { region, file }, storage, cache)
+        Self::new(info, None, (earlier, Origin::Own), Bytes::Live { region, file }, storage, cache)
     }
 
     fn new(
         info: SegmentInfo,
         end: Option<SegmentEnd>,
-        origin: Origin,
+        (earlier, origin): (Option<(SegmentEnd, Origin)>, Origin),
         bytes: Bytes,
         storage: Arc<dyn Storage>,
         cache: Arc<MapCache>,
     ) -> Self {
-        let start = Frontier { offset: segment_header::LEN, ordinal: 0 };
+        let mut start = Frontier { offset: segment_header::LEN, ordinal: 0 };
+        let earlier = earlier.map(|(end, origin)| {
+            let begin = std::mem::replace(&mut start, Frontier::of(&info, end));
+            Stretch::new(origin, begin, Some(end))
+        });
         Self {
             info,
             storage,
             cache,
-            origin,
+            earlier,
+            latest: Stretch::new(origin, start, None),
             end: end.map_or_else(OnceLock::new, OnceLock::from),
             ending: Mutex::new(()),
-            frontier: AtomicU64::new(start.pack()),
             loaded: AtomicUsize::new(0),
             index: Index::new(info.size),
             bytes: Arc::new(Mutex::new(bytes)),
@@ -190,8 +224,26 @@ impl Segment {
         self.end.get_or_init(|| end);
     }
 
+    /// How far it has been walked. What an earlier run has written may have to be walked all the same.
     pub(crate) fn frontier(&self) -> Frontier {
-        Frontier::unpack(self.frontier.load(Ordering::Acquire))
+        self.latest.frontier()
+    }
+
+    /// Whether record `lsn` has been walked.
+    pub(crate) fn has_walked(&self, lsn: Lsn) -> bool {
+        let ordinal = lsn.0.wrapping_sub(self.info.base_lsn.0);
+        u64::from(self.stretch_of(ordinal).frontier().ordinal) > ordinal
+    }
+
+    /// Which frames record `ordinal` of the segment is among.
+    fn stretch_of(&self, ordinal: u64) -> &Stretch {
+        let earlier = self.earlier.as_ref().filter(|_| ordinal < u64::from(self.latest.start.ordinal));
+        earlier.unwrap_or(&self.latest)
+    }
+
+    /// Which frames the one at byte `offset` is among.
+    fn stretch_at(&self, offset: usize) -> &Stretch {
+        self.earlier.as_ref().filter(|_| offset < self.latest.start.offset).unwrap_or(&self.latest)
     }
 
     /// The number of the record behind those in front of `frontier`.

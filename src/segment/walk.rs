@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Frontier, Origin, Segment};
+use super::{Frontier, Origin, Segment, Stretch};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::Frame;
 use crate::format::link::SegmentEnd;
@@ -14,19 +14,25 @@ use crate::memory::{Region, Stop};
 const LOAD_WINDOW_BYTES: usize = 1 << 20;
 
 impl Segment {
-    /// Moves the frontier over complete frames until `enough` of it or nothing more is there.
+    /// Moves the frontier over complete frames until `enough` of it or nothing more is there. What an earlier run has written
+    /// is left as it is.
     ///
     /// # Errors
     /// In an ended segment, when the next frame fails a check or the frames do not reach its end. In one that takes
     /// frames, what is no frame is only not there yet; what it is shows when the log is recovered.
     pub(crate) fn advance(&self, region: &Region, enough: impl Fn(Frontier) -> bool) -> Result<Frontier> {
-        let start = self.frontier();
+        self.advance_in(&self.latest, region, enough)
+    }
+
+    /// As [`Self::advance`], in one stretch.
+    fn advance_in(&self, stretch: &Stretch, region: &Region, enough: impl Fn(Frontier) -> bool) -> Result<Frontier> {
+        let start = stretch.frontier();
         if enough(start) {
             return Ok(start);
         }
-        let end = self.end();
+        let end = stretch.end.or_else(|| self.end());
         let limit = end.map_or(region.len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX)).min(region.len());
-        let mut walk = Walk::new(self.info.salt, self.origin.check(), start.offset, self.lsn_at(start));
+        let mut walk = Walk::new(self.info.salt, stretch.origin.check(), start.offset, self.lsn_at(start));
         let mut damage = None;
         // Behind what has to be readable for the next frame to be passed, as far as that is known.
         let mut wanted = 0;
@@ -34,7 +40,7 @@ impl Segment {
             let offset = walk.place().offset;
             let published = region.published().min(limit);
             if offset < published {
-                let loaded = self.load_ahead(region, offset.max(wanted))?.min(published);
+                let loaded = self.load_ahead(stretch.origin, region, offset.max(wanted))?.min(published);
                 let bytes = region.bytes(0..loaded).expect("below the published end");
                 damage = self.pass_all(&mut walk, bytes, &enough);
                 let left = loaded.saturating_sub(walk.place().offset);
@@ -42,8 +48,8 @@ impl Segment {
                     (damage, wanted) = (None, loaded);
                 }
             } else {
-                if self.origin == Origin::Foreign {
-                    self.load_ahead(region, offset)?;
+                if stretch.origin == Origin::Foreign {
+                    self.load_ahead(stretch.origin, region, offset)?;
                 }
                 // Behind the end of a segment that was cut stand frames that do not count.
                 damage = self
@@ -57,7 +63,7 @@ impl Segment {
                 frontier = self.frontier_at(walk.place());
             }
             // What was good before the damage can be read; the next call starts at the damage and reports it.
-            let pending = self.origin != Origin::Recovered && damage == Some(Damage::MissingFrame);
+            let pending = stretch.origin != Origin::Recovered && damage == Some(Damage::MissingFrame);
             let damage =
                 damage.filter(|_| frontier == start && !pending).or_else(|| Self::end_damage(&walk, start, end));
             if let Some(damage) = damage {
@@ -65,15 +71,15 @@ impl Segment {
                 return Err(Error::corrupt(&self.path(), place.offset as u64, Some(place.next_lsn), damage));
             }
         }
-        if self.move_frontier(frontier) { Ok(frontier) } else { self.advance(region, enough) }
+        if self.move_frontier(stretch, frontier) { Ok(frontier) } else { self.advance_in(stretch, region, enough) }
     }
 
     /// False if the segment turned out to end before.
-    fn move_frontier(&self, frontier: Frontier) -> bool {
-        let _no_end = (self.origin == Origin::Foreign).then(|| self.ending.lock());
+    fn move_frontier(&self, stretch: &Stretch, frontier: Frontier) -> bool {
+        let _no_end = (stretch.origin == Origin::Foreign).then(|| self.ending.lock());
         let is_within = self.end().is_none_or(|end| frontier.offset as u64 <= end.offset);
         if is_within {
-            raise(&self.frontier, frontier.pack());
+            raise(&stretch.frontier, frontier.pack());
         }
         is_within
     }
@@ -84,9 +90,11 @@ impl Segment {
     /// As [`Self::advance`], if nothing can be read behind `offset`.
     pub(crate) fn readable_from(&self, region: &Region, offset: usize, len: usize) -> Result<usize> {
         let wanted = offset.saturating_add(len);
-        let advanced = self.advance(region, |frontier| frontier.offset >= wanted).map(|frontier| frontier.offset);
+        let stretch = self.stretch_at(offset);
+        let advanced = self.advance_in(stretch, region, |frontier| frontier.offset >= wanted);
         // An earlier walk may have come to damage that lies further on.
-        advanced.or_else(|error| Some(self.frontier().offset).filter(|&walked| walked > offset).ok_or(error))
+        let advanced = advanced.map(|frontier| frontier.offset);
+        advanced.or_else(|error| Some(stretch.frontier().offset).filter(|&walked| walked > offset).ok_or(error))
     }
 
     /// As far as `bytes` reach, which begin with the segment; what stopped it, if not their end nor `enough`.
@@ -149,8 +157,8 @@ impl Segment {
     }
 
     /// Sees to it that the byte at `offset` can be read; returns the end of what can.
-    fn load_ahead(&self, region: &Region, offset: usize) -> Result<usize> {
-        if self.origin == Origin::Own {
+    fn load_ahead(&self, origin: Origin, region: &Region, offset: usize) -> Result<usize> {
+        if origin == Origin::Own {
             return Ok(region.len());
         }
         let loaded = self.loaded.load(Ordering::Relaxed);
@@ -180,18 +188,24 @@ impl Segment {
         (place.last_crc != end.crc).then_some(Damage::Checksum { expected: end.crc, found: place.last_crc })
     }
 
-    /// Byte offset of the frame with number `lsn`, a record's or a void one; `None` if it is not there yet.
-    pub(crate) fn locate(&self, region: &Region, lsn: Lsn) -> Result<Option<usize>> {
-        let Some(ordinal) = lsn.0.checked_sub(self.info.base_lsn.0) else { return Ok(None) };
-        let mut frontier = self.frontier();
-        if u64::from(frontier.ordinal) <= ordinal {
-            frontier = self.advance(region, |frontier| u64::from(frontier.ordinal) > ordinal)?;
-        }
+    /// A record at or before the one of this `ordinal` in the segment, among the same frames: its ordinal and its offset.
+    /// `None` if the latter is not there yet.
+    fn indexed_before(&self, region: &Region, ordinal: u64) -> Result<Option<(u64, usize)>> {
+        let stretch = self.stretch_of(ordinal);
+        let frontier = self.advance_in(stretch, region, |frontier| u64::from(frontier.ordinal) > ordinal)?;
         if u64::from(frontier.ordinal) <= ordinal {
             return Ok(None);
         }
-        let (mut at, mut offset) = self.index.nearest(ordinal);
-        let bytes = region.bytes(0..frontier.offset).expect("the frontier is published");
+        let (at, offset) = self.index.nearest(ordinal);
+        let Frontier { offset: first_offset, ordinal: first } = stretch.start;
+        Ok(Some(if at < u64::from(first) { (first.into(), first_offset) } else { (at, offset) }))
+    }
+
+    /// Byte offset of the frame with number `lsn`, a record's or a void one; `None` if it is not there yet.
+    pub(crate) fn locate(&self, region: &Region, lsn: Lsn) -> Result<Option<usize>> {
+        let Some(ordinal) = lsn.0.checked_sub(self.info.base_lsn.0) else { return Ok(None) };
+        let Some((mut at, mut offset)) = self.indexed_before(region, ordinal)? else { return Ok(None) };
+        let bytes = region.bytes(0..region.published()).expect("up to the end of what is published");
         loop {
             let frame = self.frame_at(bytes, offset)?;
             if frame.kind().takes_lsn() {
@@ -209,7 +223,7 @@ impl Segment {
         let Some(offset) = self.locate(region, lsn)? else { return Ok(None) };
         // From an indexed frame in front of the last one kept, whose checksum is wanted.
         let last_kept = (lsn.0 - self.info.base_lsn.0).saturating_sub(1);
-        let (_, mut at) = self.index.nearest(last_kept);
+        let Some((_, mut at)) = self.indexed_before(region, last_kept)? else { return Ok(None) };
         let bytes = region.bytes(0..offset).expect("located, so published");
         let mut crc = 0;
         while at < offset {

@@ -83,7 +83,8 @@ fn a_torn_end_is_told_by_verify_and_dropped_by_writers() {
 #[test]
 fn damage_is_told_by_all_that_come_across_it() {
     let log = damaged(100);
-    check_copies(log.path(), [2, 2, 2, 2, 2, 0, 2, 2, 3], "mapwal: damaged: ");
+    // A log that was closed is opened without a look at its records.
+    check_copies(log.path(), [0, 2, 2, 2, 2, 0, 0, 4, 3], "mapwal: damaged: ");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mapwal::{Error, Follower, Lsn, Result, Visibility};
 use rustix::io::Errno;
@@ -11,6 +12,9 @@ use rustix::io::Errno;
 use crate::scratch::{open_small, scratch};
 use crate::support::faulty::Faulty;
 use crate::support::{assert_record, assert_records, payload, read_only, try_open_on};
+
+/// How long a follower may take to notice that the control page was replaced.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of a log from the outside.
 #[derive(Debug, Default)]
@@ -132,7 +136,11 @@ fn a_follower_goes_on_whatever_call_of_the_writer_fails() {
         }
         drop(storage);
         let next = open_small(dir.path()).next_lsn().0;
-        following.catch_up();
+        // A control page that could not be written has been replaced; a follower looks for that twice a second.
+        let began = Instant::now();
+        while following.next < next && began.elapsed() < PATIENCE {
+            following.catch_up();
+        }
         assert_eq!(following.next, next, "it comes to the end");
     }
 }

@@ -48,6 +48,7 @@ mod reopening;
 mod replica;
 mod scratch;
 mod shipments;
+mod shut;
 mod signals;
 #[allow(dead_code, unused_imports, reason = "shared with the laboratory, which uses other parts of it")]
 #[path = "../simulation/mod.rs"]

@@ -109,6 +109,7 @@ pub(super) fn check_contents(frame: &Frame<'_>, offset: u64) -> Result<(), Damag
         FrameKind::Link => Err(Damage::FrameKind(FrameKind::Link as u8)),
         FrameKind::Meta => link::parse_meta(frame.payload()).map(drop),
         FrameKind::Seal => link::parse_number(frame.payload()).map(drop),
-        FrameKind::Data | FrameKind::Void | FrameKind::Truncate | FrameKind::Close => Ok(()),
+        FrameKind::Close => link::parse_close(frame.payload()).map(drop),
+        FrameKind::Data | FrameKind::Void | FrameKind::Truncate => Ok(()),
     }
 }

@@ -2,9 +2,10 @@
 //! what is durable, and of what has been trimmed, has a checksum: a page that is torn, or that somebody has filled with
 //! something else, says nothing.
 //!
-//! One word is more than that: the oldest segment retained, made durable before a segment is trimmed. By it a first
+//! Two words are more than that. The oldest segment retained is made durable before a segment is trimmed: by it a first
 //! segment that was lost is told from one that was trimmed. It needs no room in the log, so that a log that has filled
-//! the disk can be trimmed; and without the page, as in a restored copy, nothing but that distinction is lost.
+//! the disk can be trimmed; and without the page, as in a restored copy, nothing but that distinction is lost. And the place of
+//! the close, which is taken back durably before anything may follow: by it a log that was shut down opens without being walked.
 
 mod words;
 
@@ -21,6 +22,7 @@ use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::SharedWords;
+use crate::sabotage::{Break, is};
 use crate::storage::{Access, DeviceBuffer, Storage, StorageFile};
 
 /// What followers wait for.
@@ -46,6 +48,17 @@ impl Channel {
     }
 }
 
+/// What recovery may believe of a page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// The number of the oldest segment retained.
+    pub(crate) oldest: u64,
+    /// The number of the segment that took appends, or 0.
+    pub(crate) active: u64,
+    /// The position of the close with which the log was shut down: nothing follows it.
+    pub(crate) closed: Option<Position>,
+}
+
 /// The mapped page.
 #[derive(Debug)]
 pub(crate) struct ControlPage {
@@ -59,12 +72,16 @@ impl ControlPage {
     /// The writer's page of the log `log_id`, in the file that followers may have mapped already.
     pub(crate) fn create(storage: &dyn Storage, log_id: u128, oldest: u64) -> Result<Self> {
         let path = storage.path().join(name::CONTROL);
-        let page = open_or_make(storage, log_id).map_err(|source| match source.kind() {
+        let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Error::NoSpace { path: storage.path().to_owned(), needed_bytes: LEN }
             }
             _ => Error::io("prepare", &path, source),
-        })?;
+        };
+        let mut page = open_or_make(storage, log_id).map_err(failed)?;
+        if !page.take_back_close(storage).map_err(failed)? {
+            page = open_or_make(storage, log_id).map_err(failed)?;
+        }
         page.set(Word::Magic, 0);
         page.set(Word::LogIdLow, log_id as u64);
         page.set(Word::LogIdHigh, (log_id >> 64) as u64);
@@ -80,14 +97,18 @@ impl ControlPage {
         self.set(Word::Magic, MAGIC);
     }
 
-    /// The oldest segment retained and the one that took appends, as the page of the log `log_id` has them; `None` if
-    /// there is none.
+    /// What recovery may believe of the page of the log `log_id`; `None` if there is none.
     ///
-    /// Also of a page that a writer had not set up before it died: what a page of this log says of these two was true.
-    pub(crate) fn known(storage: &dyn Storage, log_id: u128) -> Option<(u64, u64)> {
+    /// Also of a page that a writer had not set up before it died: what a page of this log says of these was true.
+    pub(crate) fn known(storage: &dyn Storage, log_id: u128) -> Option<Known> {
         let page = Self::map(storage, log_id)?;
+        let said = page.said();
         // A word that has not reached the device lacks its checksum, and so does one of another log.
-        Some((page.oldest_segment()?, page.active_segment().unwrap_or(0)))
+        Some(Known {
+            oldest: said.segment_number(Word::OldestSegment)?,
+            active: said.segment_number(Word::ActiveSegment).unwrap_or(0),
+            closed: said.closed(),
+        })
     }
 
     /// A follower's view of the page; `None` if there is none, or not of this log.
@@ -144,31 +165,39 @@ impl ControlPage {
         [Word::Epoch, Word::OldestSegment, Word::ActiveSegment].map(|word| self.get(word))
     }
 
-    /// The number of the segment that takes, or took, appends; `None` if the page does not say so.
-    pub(crate) fn active_segment(&self) -> Option<u64> {
-        self.said().segment_number(Word::ActiveSegment)
-    }
-
     /// The number of the oldest segment retained; `None` if the page does not say so.
     pub(crate) fn oldest_segment(&self) -> Option<u64> {
         self.said().segment_number(Word::OldestSegment)
     }
 
     /// On return it is durable that older segments may be gone: the page says so, or there is none.
+    pub(crate) fn retain_from(&self, storage: &dyn Storage, number: u64) -> io::Result<()> {
+        self.set_durably(storage, Word::OldestSegment, signed(self.log_id, number)).map(drop)
+    }
+
+    /// On return it is durable that frames may follow the close: the page does not speak of it, or, if this is false, there is
+    /// none.
+    fn take_back_close(&self, storage: &dyn Storage) -> io::Result<bool> {
+        if self.get(Word::Closed) == 0 || is(Break::CloseNotTakenBack) {
+            return Ok(true);
+        }
+        self.set_durably(storage, Word::Closed, 0)
+    }
+
+    /// On return the device has `value` for `word`, or, if this is false, the page has no name.
     ///
     /// What a failed write-back leaves may never reach the device, however well later syncs go, also those of a later run.
     /// So the device is asked, and a page that it does not hold loses its name: without one nothing is missed.
-    pub(crate) fn retain_from(&self, storage: &dyn Storage, number: u64) -> io::Result<()> {
-        let word = signed(self.log_id, number);
-        self.set(Word::OldestSegment, word);
+    fn set_durably(&self, storage: &dyn Storage, word: Word, value: u64) -> io::Result<bool> {
+        self.set(word, value);
         let synced = self.file.sync_mapping(self.words.mapping(), 0..LEN as usize);
-        if synced.is_ok() && self.is_on_device(Word::OldestSegment, word)? {
-            return Ok(());
+        if synced.is_ok() && self.is_on_device(word, value)? {
+            return Ok(true);
         }
         tracing::warn!(path = %storage.path().display(), "control page cannot be written, and is removed");
         match storage.remove(name::CONTROL) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => storage.sync_directory(),
+            _ => storage.sync_directory().map(|()| false),
         }
     }
 
@@ -182,8 +211,17 @@ impl ControlPage {
         self.set(Word::Poisoned, 1);
     }
 
-    pub(crate) fn set_closed(&self) {
+    /// The writer ends. If `close` is the position of the close, which is durable and tells all that the next one must know,
+    /// the page says so from now on. Should it not become durable, the next one has to look.
+    pub(crate) fn set_closed(&self, close: Option<Position>) {
         self.set(Word::WriterPid, 0);
+        if let Some(close) = close {
+            self.set(Word::ClosedChecksum, checksum(self.log_id, &[close.0]).into());
+            self.set(Word::Closed, close.0);
+            if let Err(error) = self.file.sync_mapping(self.words.mapping(), 0..LEN as usize) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "control page cannot be synced");
+            }
+        }
     }
 
     /// Wakes those who wait for a record to be published, if anyone does. The record's commit word was stored before.

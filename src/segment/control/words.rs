@@ -37,6 +37,9 @@ pub(super) enum Word {
     /// Number, position, record, and a checksum of the three.
     DurableEven = 80,
     DurableOdd = 88,
+    /// The position of the close with which the log was shut down, and a checksum of it. Zero as long as it may be appended to.
+    Closed = 96,
+    ClosedChecksum = 97,
 }
 
 /// How often a follower looks for a watermark that the writer is not just writing.
@@ -111,6 +114,12 @@ impl<F: Fn(usize) -> u64> Said<F> {
         let [number, position, lsn] = words;
         let is_whole = (self.word)(place + words.len()) == u64::from(checksum(self.log_id, &words));
         is_whole.then_some(Watermark { number, position: Position(position), lsn: Lsn(lsn) })
+    }
+
+    /// The position of the close with which the log was shut down.
+    pub(super) fn closed(&self) -> Option<Position> {
+        let [position, sum] = [Word::Closed, Word::ClosedChecksum].map(|word| (self.word)(word as usize));
+        (position != 0 && sum == u64::from(checksum(self.log_id, &[position]))).then_some(Position(position))
     }
 
     pub(super) fn segment_number(&self, word: Word) -> Option<u64> {

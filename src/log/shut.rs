@@ -1,0 +1,80 @@
+//! A log that was shut down: its end is where the control page says, and nothing has to be walked.
+//!
+//! The page speaks of a close only when that is durable, and no more before anything can follow it; so if the device has the
+//! close where the page says, it is the last frame, and everything in front of it had been durable. What stands there is
+//! checked when it is read, as in any segment that is not written any more.
+
+use super::recover::{Plan, Resume};
+use super::shared::append_limit;
+use crate::error::{Error, Result};
+use crate::format::frame::{Frame, FrameKind};
+use crate::format::link::{self, MetaSlots, SegmentEnd};
+use crate::format::name;
+use crate::format::position::Position;
+use crate::segment::Origin;
+use crate::segment::chain::{Chain, ChainLink};
+use crate::storage::{Access, DeviceBuffer, Storage};
+
+const PAGE_LEN: u64 = 4096;
+/// Read from the device for a close: it and the rest of the page in which it ends, wherever it begins in the first page.
+const READ_LEN: usize = (PAGE_LEN as usize + link::FRAME_LEN_MAX).next_multiple_of(PAGE_LEN as usize);
+
+/// What to do with `chain`, of which the control page says that it was shut down by the close at `position`. `None` if that
+/// is not what is there: then it has to be walked.
+pub(super) fn plan(storage: &dyn Storage, chain: &Chain, position: Position) -> Result<Option<Plan>> {
+    let Some((last, sealed)) = chain.links.split_last() else { return Ok(None) };
+    if !chain.beyond.is_empty() || last.info.number != position.segment() {
+        return Ok(None);
+    }
+    let Some(close) = read_close(storage, last, position)? else { return Ok(None) };
+    let sealed = sealed.iter().map(|link| Some((link.info, link.end?)));
+    let Some(sealed) = sealed.collect() else { return Ok(None) };
+    Ok(Some(Plan {
+        sealed,
+        resume: Resume::InPlace { info: last.info, end: close.end, origin: Origin::Recovered },
+        next_lsn: close.end.next_lsn,
+        meta: close.meta,
+        spare: None,
+        remove: chain.superseded.clone(),
+        clean: true,
+        bytes_scanned: READ_LEN as u64,
+        torn_bytes: 0,
+    }))
+}
+
+/// A close.
+struct Close {
+    end: SegmentEnd,
+    meta: MetaSlots,
+}
+
+/// The close at `position`, which is in the last segment, as the device has it, if nothing follows it.
+fn read_close(storage: &dyn Storage, last: &ChainLink, position: Position) -> Result<Option<Close>> {
+    let name = name::segment(last.info.number);
+    let failed = |operation| {
+        let path = storage.path().join(&name);
+        move |source| Error::io(operation, &path, source)
+    };
+    let file = storage.open(&name, Access::Read).map_err(failed("open"))?;
+    let skipped = position.offset() % PAGE_LEN;
+    let mut buffer = DeviceBuffer::new(READ_LEN);
+    let read = file.read_device_at(&mut buffer, position.offset() - skipped).map_err(failed("read"))?;
+    // A page's offset, so it fits.
+    let bytes = buffer.bytes()[..read].get(skipped as usize..).unwrap_or_default();
+    Ok(parse_close(bytes, last, position))
+}
+
+fn parse_close(bytes: &[u8], last: &ChainLink, position: Position) -> Option<Close> {
+    let stated = Frame::parse(bytes).ok()?;
+    let frame = Frame::parse_checked(bytes, last.info.salt, stated.lsn()).ok()?;
+    let is_close = frame.kind() == FrameKind::Close && frame.durable_then(position) == Some(position);
+    // In a segment that is full, a close says nothing of what else the log has to know.
+    let meta = link::parse_close(frame.payload()).ok()??;
+    let end =
+        SegmentEnd { offset: position.offset() + frame.padded_len() as u64, next_lsn: frame.lsn(), crc: frame.crc() };
+    let is_within = end.offset <= append_limit(last.info.size) as u64 && end.next_lsn >= last.info.base_lsn;
+    // The page in which the log goes on; the others are written anew before that.
+    let to_page_end = (end.offset.next_multiple_of(PAGE_LEN) - end.offset) as usize;
+    let is_last = bytes[frame.padded_len()..].iter().take(to_page_end).all(|&byte| byte == 0);
+    (is_close && is_within && is_last).then_some(Close { end, meta })
+}

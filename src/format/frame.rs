@@ -116,6 +116,32 @@ pub(crate) fn payload_sum(payload: &[u8]) -> u32 {
     crc32fast::hash(payload)
 }
 
+/// Sums payloads, many in a row: it need not find out for each what the processor can do.
+#[derive(Debug, Clone)]
+pub(crate) struct Summer(crc32fast::Hasher);
+
+impl Summer {
+    pub(crate) fn new() -> Self {
+        Self(crc32fast::Hasher::new())
+    }
+
+    /// As [`payload_sum`].
+    #[inline]
+    pub(crate) fn sum(&self, payload: &[u8]) -> u32 {
+        self.sum_parts([payload])
+    }
+
+    /// Of a payload in several parts.
+    #[inline]
+    pub(crate) fn sum_parts<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> u32 {
+        let mut sum = self.0.clone();
+        for part in parts {
+            sum.update(part);
+        }
+        sum.finalize()
+    }
+}
+
 /// The checksum of a frame of `len` bytes whose header goes on with `tail`, behind the commit word.
 ///
 /// The salt of the segment is in it, so that bytes of another file or another life of this one fail.
@@ -220,9 +246,9 @@ impl<'a> Frame<'a> {
 
     /// As [`Self::parse`], and everything that can be checked: checksum, number, reserved bits and padding.
     #[inline]
-    pub(crate) fn parse_checked(rest: &'a [u8], salt: u32, expected_lsn: Lsn) -> Result<Self, Damage> {
+    pub(crate) fn parse_checked(rest: &'a [u8], salt: u32, summer: &Summer, expected_lsn: Lsn) -> Result<Self, Damage> {
         let frame = Self::parse(rest)?;
-        let expected = frame.computed_crc(salt);
+        let expected = frame.computed_crc(salt, summer);
         if expected != frame.crc() && !is(Break::WalkWithoutChecksum) {
             return Err(Damage::Checksum { expected, found: frame.crc() });
         }
@@ -237,8 +263,8 @@ impl<'a> Frame<'a> {
     }
 
     #[inline]
-    pub(crate) fn computed_crc(&self, salt: u32) -> u32 {
-        checksum(salt, self.header.len.get(), self.header.tail(), payload_sum(self.payload()))
+    pub(crate) fn computed_crc(&self, salt: u32, summer: &Summer) -> u32 {
+        checksum(salt, self.header.len.get(), self.header.tail(), summer.sum(self.payload()))
     }
 
     #[inline]
@@ -304,7 +330,7 @@ mod tests {
         for len in 0..40 {
             let payload: Vec<u8> = (0..len).collect();
             let bytes = encoded(&payload);
-            let frame = Frame::parse_checked(&bytes, SALT, Lsn(5)).expect("valid frame");
+            let frame = Frame::parse_checked(&bytes, SALT, &Summer::new(), Lsn(5)).expect("valid frame");
             assert_eq!((frame.payload(), frame.tag(), frame.lsn()), (&payload[..], 9, Lsn(5)));
             assert_eq!(frame.padded_len(), bytes.len());
         }
@@ -317,7 +343,7 @@ mod tests {
             let mut bytes = good.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             bytes.extend_from_slice(&[0; 64]);
-            assert!(Frame::parse_checked(&bytes, SALT, Lsn(5)).is_err(), "bit {bit}");
+            assert!(Frame::parse_checked(&bytes, SALT, &Summer::new(), Lsn(5)).is_err(), "bit {bit}");
         }
     }
 
@@ -341,8 +367,8 @@ mod tests {
     #[test]
     fn another_salt_or_number_is_refused() {
         let bytes = encoded(b"x");
-        assert!(matches!(Frame::parse_checked(&bytes, SALT + 1, Lsn(5)), Err(Damage::Checksum { .. })));
-        assert!(matches!(Frame::parse_checked(&bytes, SALT, Lsn(6)), Err(Damage::FrameLsn { .. })));
+        assert!(matches!(Frame::parse_checked(&bytes, SALT + 1, &Summer::new(), Lsn(5)), Err(Damage::Checksum { .. })));
+        assert!(matches!(Frame::parse_checked(&bytes, SALT, &Summer::new(), Lsn(6)), Err(Damage::FrameLsn { .. })));
     }
 
     #[test]

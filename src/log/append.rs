@@ -38,9 +38,7 @@ impl Log {
     pub fn append(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
         let shared = &*self.shared;
         // Before there is a place: a processor that waits for the stores of the record before has this to do meanwhile.
-        let mut sum = shared.no_sum.clone();
-        sum.update(payload);
-        let sum = sum.finalize();
+        let sum = shared.summer.sum(payload);
         let mut place = shared.reserve_record(payload.len() as u64)?;
         let lsn = lsn_of(&place);
         place.write(frame::HEADER_LEN, payload);
@@ -55,10 +53,7 @@ impl Log {
     pub fn append_vectored(&self, tag: u16, parts: &[&[u8]]) -> Result<Lsn> {
         let shared = &*self.shared;
         let len = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
-        let mut sum = crc32fast::Hasher::new();
-        for part in parts {
-            sum.update(part);
-        }
+        let sum = shared.summer.sum_parts(parts.iter().copied());
         let mut place = shared.reserve_record(len as u64)?;
         let lsn = lsn_of(&place);
         let mut at = frame::HEADER_LEN;
@@ -66,7 +61,7 @@ impl Log {
             place.write(at, part);
             at += part.len();
         }
-        shared.publish_written(place, record(FrameKind::Data, tag, lsn), len, sum.finalize());
+        shared.publish_written(place, record(FrameKind::Data, tag, lsn), len, sum);
         Ok(lsn)
     }
 

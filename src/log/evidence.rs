@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::error::{Damage, Error, Evidence, Result};
-use crate::format::frame::{ALIGN, Frame, HEADER_LEN};
+use crate::format::frame::{ALIGN, Frame, HEADER_LEN, Summer};
 use crate::format::position::Position;
 use crate::memory::Region;
 use crate::storage::{DeviceBuffer, StorageFile};
@@ -114,13 +114,14 @@ pub(super) fn search(
     // Frames that look right and fail their checksum cost their length each.
     let mut budget = 8 * (end - start) + (1 << 20);
     let mut offset = start.next_multiple_of(ALIGN);
+    let summer = Summer::new();
     while offset < end && offset + HEADER_LEN <= bytes.len() {
         offset += match plausible(&bytes[offset..], number, offset, suspect) {
             None => ALIGN,
             Some(frame) => {
                 let Some(left) = budget.checked_sub(frame.padded_len()) else { return false };
                 budget = left;
-                if frame.computed_crc(salt) == frame.crc() {
+                if frame.computed_crc(salt, &summer) == frame.crc() {
                     claim.hear(number, offset, &frame);
                     frame.padded_len()
                 } else {

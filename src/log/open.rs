@@ -19,6 +19,7 @@ use super::report::RecoveryReport;
 use super::shared::{Rotation, Shared, check_lsn};
 use super::stats::Counters;
 use crate::error::{Error, Result};
+use crate::format::frame::Summer;
 use crate::format::link::SegmentEnd;
 use crate::format::position::Position;
 use crate::format::{self, name};
@@ -192,7 +193,7 @@ impl Opening<'_> {
             counters: Counters::default(),
             small_syncs: AtomicU32::new(0),
             payload_len_max: format::payload_len_max(size),
-            no_sum: crc32fast::Hasher::new(),
+            summer: Summer::new(),
             report,
         };
         Ok((shared, rotation))

@@ -13,6 +13,7 @@ use super::preparer::Preparer;
 use super::report::RecoveryReport;
 use super::stats::Counters;
 use crate::error::{Error, Result};
+use crate::format::frame::Summer;
 use crate::format::link::{self, MetaSlots};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
@@ -59,8 +60,7 @@ pub(crate) struct Shared {
     /// Set when the log is closed or dropped, before its followers are woken.
     pub(crate) is_over: AtomicBool,
     pub(crate) payload_len_max: u64,
-    /// A sum of nothing yet. Cloned, it need not find out anew what the processor can do.
-    pub(crate) no_sum: crc32fast::Hasher,
+    pub(crate) summer: Summer,
     pub(crate) report: RecoveryReport,
 }
 

@@ -7,7 +7,7 @@
 use super::recover::{Plan, Resume};
 use super::shared::append_limit;
 use crate::error::{Error, Result};
-use crate::format::frame::{Frame, FrameKind};
+use crate::format::frame::{Frame, FrameKind, Summer};
 use crate::format::link::{self, MetaSlots, SegmentEnd};
 use crate::format::name;
 use crate::format::position::Position;
@@ -66,7 +66,7 @@ fn read_close(storage: &dyn Storage, last: &ChainLink, position: Position) -> Re
 
 fn parse_close(bytes: &[u8], last: &ChainLink, position: Position) -> Option<Close> {
     let stated = Frame::parse(bytes).ok()?;
-    let frame = Frame::parse_checked(bytes, last.info.salt, stated.lsn()).ok()?;
+    let frame = Frame::parse_checked(bytes, last.info.salt, &Summer::new(), stated.lsn()).ok()?;
     let is_close = frame.kind() == FrameKind::Close && frame.durable_then(position) == Some(position);
     // In a segment that is full, a close says nothing of what else the log has to know.
     let meta = link::parse_close(frame.payload()).ok()??;

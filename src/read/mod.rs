@@ -18,8 +18,8 @@ pub(crate) use reader::testing;
 pub use record::{Record, RecordRef};
 pub use scan::{FrameRole, Piece, ScannedFrame, SegmentScan};
 pub use ship::Frames;
-pub(crate) use snapshot::get_ref;
 pub use snapshot::{Iter, Snapshot};
+pub(crate) use snapshot::{ReadAhead, get_ref};
 #[cfg(feature = "async")]
 pub use stream::FollowerStream;
 

@@ -120,7 +120,7 @@ impl LogReader {
     /// As [`Self::open`].
     pub fn snapshot(&self) -> Result<Snapshot> {
         let (segments, next) = self.view()?;
-        Ok(Snapshot::new(segments, next))
+        Ok(Snapshot::new(segments, next, None))
     }
 
     /// Record `lsn`, with a share in its mapping; `None` if it was given up while it was written.

@@ -13,6 +13,12 @@ use crate::lsn::Lsn;
 use crate::memory::Region;
 use crate::segment::{Segment, Segments};
 
+/// Somebody who reads and checks segments before they are wanted.
+pub(crate) trait ReadAhead: std::fmt::Debug + Send + Sync {
+    /// `segment` will be wanted soon, and no other one.
+    fn read_ahead(&self, segment: &Arc<Segment>);
+}
+
 /// The records of a log as they stood at one moment. It pins the segments that it sees: their bytes stay readable
 /// for as long as it lives, also when they are trimmed meanwhile.
 #[derive(Debug)]
@@ -21,13 +27,14 @@ pub struct Snapshot {
     /// The mappings that records handed out borrow from, one for each segment once it is looked at.
     regions: Box<[OnceLock<Arc<Region>>]>,
     next: Lsn,
+    ahead: Option<Arc<dyn ReadAhead>>,
 }
 
 impl Snapshot {
     /// Of `segments`, up to record `next`, which with all before it is published.
-    pub(crate) fn new(segments: Arc<Segments>, next: Lsn) -> Self {
+    pub(crate) fn new(segments: Arc<Segments>, next: Lsn, ahead: Option<Arc<dyn ReadAhead>>) -> Self {
         let regions = segments.as_slice().iter().map(|_| OnceLock::new()).collect();
-        Self { segments, regions, next }
+        Self { segments, regions, next, ahead }
     }
 
     /// The first record in view, or [`Self::next_lsn`] if there is none.
@@ -152,6 +159,8 @@ struct At<'s> {
     region: &'s Region,
     /// Byte offset behind [`Iter::rest`].
     checked: usize,
+    /// Byte offset from which on the next segment is read ahead: whoever has come so far will want it.
+    ahead_from: usize,
 }
 
 impl<'s> Iter<'s> {
@@ -202,8 +211,20 @@ impl<'s> Iter<'s> {
             return Err(Error::corrupt(&path, start as u64, Some(self.next), Damage::MissingFrame));
         }
         self.rest = at.region.bytes(start..end).unwrap_or_default();
-        self.at = Some(At { checked: end, ..at });
+        let mut at = At { checked: end, ..at };
+        if end >= at.ahead_from {
+            at.ahead_from = usize::MAX;
+            self.read_ahead(at.index + 1);
+        }
+        self.at = Some(at);
         Ok(())
+    }
+
+    fn read_ahead(&self, index: usize) {
+        let next = self.snapshot.segments.as_slice().get(index).filter(|next| next.base_lsn() < self.end);
+        if let (Some(ahead), Some(next)) = (&self.snapshot.ahead, next) {
+            ahead.read_ahead(next);
+        }
     }
 
     fn enter(&self, index: usize) -> Result<At<'s>> {
@@ -218,7 +239,8 @@ impl<'s> Iter<'s> {
             let missing = || Error::corrupt(&segment.path(), 0, Some(self.next), Damage::MissingFrame);
             segment.locate(region, self.next)?.ok_or_else(missing)?
         };
-        Ok(At { index, segment, region, checked: offset })
+        let ahead_from = offset.saturating_add(usize::try_from(segment.info().size).unwrap_or(usize::MAX) / 8);
+        Ok(At { index, segment, region, checked: offset, ahead_from })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::error::{Damage, Error, FileKind, Result};
-use crate::format::frame::{Frame, FrameKind, padded};
+use crate::format::frame::{Frame, FrameKind, Summer, padded};
 use crate::format::link::{self, Link};
 use crate::format::name::{self, Name};
 use crate::format::segment_header::{self, HeaderFault, SegmentHeader};
@@ -142,7 +142,7 @@ pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found
 pub(super) fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
     let parsed = Frame::parse(rest).and_then(|frame| {
         // The link's own number is the segment's first; the walk compares it with the predecessor's.
-        let frame = Frame::parse_checked(rest, header.salt(), frame.lsn())?;
+        let frame = Frame::parse_checked(rest, header.salt(), &Summer::new(), frame.lsn())?;
         if frame.kind() != FrameKind::Link {
             return Err(Damage::FrameKind(frame.kind() as u8));
         }

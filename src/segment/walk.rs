@@ -97,6 +97,21 @@ impl Segment {
         advanced.or_else(|error| Some(stretch.frontier().offset).filter(|&walked| walked > offset).ok_or(error))
     }
 
+    /// Walks a little more of the segment, whoever has written it; false if there is no more.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub(crate) fn read_ahead(&self, region: &Region, len: usize) -> Result<bool> {
+        for stretch in self.earlier.iter().chain([&self.latest]) {
+            let start = stretch.frontier().offset;
+            let wanted = start.saturating_add(len);
+            if self.advance_in(stretch, region, |frontier| frontier.offset >= wanted)?.offset > start {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// As far as `bytes` reach, which begin with the segment; what stopped it, if not their end nor `enough`.
     fn pass_all(&self, walk: &mut Walk, bytes: &[u8], enough: &impl Fn(Frontier) -> bool) -> Option<Damage> {
         // A walk that nothing refers to is kept in registers.

@@ -1,11 +1,12 @@
-//! What the preparing thread does, step by step, the most urgent first.
+//! What the preparing thread does, step by step, the most urgent first. While nobody appends it reads ahead for those who
+//! read.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -14,6 +15,7 @@ use crate::error::Error;
 use crate::format::name;
 use crate::format::position::Position;
 use crate::memory::Region;
+use crate::read::ReadAhead;
 use crate::segment::Segment;
 use crate::segment::filling::{Filling, Pages};
 use crate::segment::prepare::{Prepared, prepare};
@@ -64,6 +66,8 @@ pub(super) struct State {
     pub(super) room: usize,
     /// That segment; `None` also while somebody makes more of it ready.
     pub(super) active: Option<Active>,
+    /// A segment that a reader comes to next.
+    ahead: Option<Weak<Segment>>,
     /// The event that says that all of it is ready has been reported.
     pub(super) announced: bool,
 }
@@ -134,6 +138,8 @@ enum Job {
     Spare,
     /// More of that segment, since it will be needed soon.
     SpareRoom(Prepared),
+    /// Some of a segment that will be read soon.
+    Ahead(Arc<Segment>),
     /// Some of a segment that was filled.
     Walk,
     /// What can be done at any time: settle some of what is ready, or make some more ready.
@@ -151,6 +157,7 @@ impl Shared {
             active_number: 0,
             room: 0,
             active: None,
+            ahead: None,
             announced: false,
         };
         Self {
@@ -179,15 +186,18 @@ impl Shared {
     }
 
     fn run(&self) {
+        let mut grace = Some(Instant::now() + GRACE);
         let mut state = self.state.lock();
-        let is_idle = |state: &mut State| !state.in_use && !self.stopping.load(Ordering::Relaxed);
-        self.changed.wait_while_for(&mut state, is_idle, GRACE);
-        state.want_spare();
         while !self.stopping.load(Ordering::Relaxed) {
+            if grace.take_if(|until| state.in_use || Instant::now() >= *until).is_some() {
+                state.want_spare();
+            }
             if let Some(job) = self.next_job(&mut state) {
                 drop(state);
                 state = self.work(job);
                 self.changed.notify_all();
+            } else if let Some(until) = grace {
+                self.changed.wait_until(&mut state, until);
             } else {
                 self.changed.wait(&mut state);
             }
@@ -209,6 +219,9 @@ impl Shared {
             && let Some(spare) = state.borrow_spare(AHEAD_LEN_IN_BULK)
         {
             return Some(Job::SpareRoom(spare));
+        }
+        if let Some(segment) = state.ahead.as_ref().and_then(Weak::upgrade) {
+            return Some(Job::Ahead(segment));
         }
         if !self.unwalked.lock().is_empty() {
             return Some(Job::Walk);
@@ -237,6 +250,16 @@ impl Shared {
                 }
                 let mut state = self.state.lock();
                 state.spare = Spare::Ready(spare);
+                state
+            }
+            Job::Ahead(segment) => {
+                // What is wrong is found again by the one who reads.
+                let walked = segment.region().and_then(|region| segment.read_ahead(&region, WALK_LEN));
+                let mut state = self.state.lock();
+                let is_wanted = |ahead: &mut Weak<Segment>| ahead.as_ptr() == Arc::as_ptr(&segment);
+                if !walked.unwrap_or(false) {
+                    state.ahead.take_if(is_wanted);
+                }
                 state
             }
             Job::Walk => {
@@ -326,6 +349,13 @@ impl Shared {
         if walked != Some(true) {
             self.unwalked.lock().pop_front();
         }
+    }
+}
+
+impl ReadAhead for Shared {
+    fn read_ahead(&self, segment: &Arc<Segment>) {
+        self.state.lock().ahead = Some(Arc::downgrade(segment));
+        self.changed.notify_all();
     }
 }
 

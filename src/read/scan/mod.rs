@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub use frame::{FrameRole, ScannedFrame};
 
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::{ALIGN, Frame, FrameHeader, HEADER_LEN, padded};
+use crate::format::frame::{ALIGN, Frame, FrameHeader, HEADER_LEN, Summer, padded};
 use crate::format::segment_header::{self, HeaderFault, SegmentHeader};
 use crate::format::walk::{Check, Place, Walk};
 use crate::lsn::Lsn;
@@ -258,7 +258,7 @@ impl SegmentScan {
         let available = self.prepare(offset)?;
         let rest = self.window.bytes(offset, available.unwrap_or(0));
         let lsn = Frame::parse(rest).and_then(|frame| {
-            let frame = Frame::parse_checked(rest, self.salt, frame.lsn())?;
+            let frame = Frame::parse_checked(rest, self.salt, &Summer::new(), frame.lsn())?;
             check_contents(&frame, offset).map(|()| frame.lsn())
         });
         Ok(lsn.ok())

@@ -128,7 +128,9 @@ impl Summer {
     /// As [`payload_sum`].
     #[inline]
     pub(crate) fn sum(&self, payload: &[u8]) -> u32 {
-        self.sum_parts([payload])
+        let mut sum = self.0.clone();
+        sum.update(payload);
+        sum.finalize()
     }
 
     /// Of a payload in several parts.

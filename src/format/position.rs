@@ -28,9 +28,12 @@ impl Position {
     }
 
     /// How far `durable` lies behind this position, in units of 8 bytes; `u32::MAX` means "too far to say".
+    #[inline]
     pub(crate) fn lag_units(self, durable: Self) -> u32 {
         let durable = if is(Break::ClaimTooMuch) { self } else { durable };
-        u32::try_from(self.0.saturating_sub(durable.0) / 8).unwrap_or(u32::MAX)
+        // What is durable lies behind; if it did not, the difference would be too large to say.
+        let units = (self.0.wrapping_sub(durable.0) / 8).min(u32::MAX.into());
+        units as u32
     }
 
     /// The inverse of [`Self::lag_units`]: what was durable when a frame here was appended, if its header tells.

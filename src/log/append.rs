@@ -39,11 +39,10 @@ impl Log {
         let shared = &*self.shared;
         // Before there is a place: a processor that waits for the stores of the record before has this to do meanwhile.
         let sum = shared.summer.sum(payload);
-        let mut place = shared.reserve_record(payload.len() as u64)?;
-        let lsn = lsn_of(&place);
-        place.write(frame::HEADER_LEN, payload);
-        shared.publish_written(place, record(FrameKind::Data, tag, lsn), payload.len(), sum);
-        Ok(lsn)
+        match shared.try_reserve_record(payload.len() as u64) {
+            Some(place) => Ok(shared.append_to(place, tag, payload, sum)),
+            None => shared.append_slowly(tag, payload, sum),
+        }
     }
 
     /// As [`Log::append`], with a payload that is given in several parts.
@@ -180,13 +179,47 @@ impl Shared {
     pub(crate) fn reserve(&self, len: usize, count: u32) -> Result<Reservation<'_, Active>> {
         loop {
             if let Some(place) = self.ring.reserve(len, count) {
-                if place.offset() >= place.context().ask_at {
-                    self.preparer.ask(place.offset(), || self.unsynced_bytes());
-                }
+                self.ask_for_room(&place);
                 return Ok(place);
             }
             self.make_room(len)?;
         }
+    }
+
+    /// Has more room made if the appenders have come far enough.
+    #[inline]
+    fn ask_for_room(&self, place: &Reservation<'_, Active>) {
+        if place.offset() >= place.context().ask_at {
+            self.preparer.ask(place.offset(), || self.unsynced_bytes());
+        }
+    }
+
+    /// As [`Self::reserve_record`], if nothing keeps it from it.
+    #[inline]
+    fn try_reserve_record(&self, payload_len: u64) -> Option<Reservation<'_, Active>> {
+        if INSIDE.get() > 0 || payload_len > self.payload_len_max {
+            return None;
+        }
+        let place = self.ring.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1)?;
+        self.ask_for_room(&place);
+        Some(place)
+    }
+
+    /// Appends a record whose payload has this sum to `place`; returns its number.
+    #[expect(clippy::inline_always, reason = "handing over a place takes longer than all of this")]
+    #[inline(always)]
+    fn append_to(&self, mut place: Reservation<'_, Active>, tag: u16, payload: &[u8], sum: u32) -> Lsn {
+        let lsn = lsn_of(&place);
+        place.write(frame::HEADER_LEN, payload);
+        self.publish_written(place, record(FrameKind::Data, tag, lsn), payload.len(), sum);
+        lsn
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_slowly(&self, tag: u16, payload: &[u8], sum: u32) -> Result<Lsn> {
+        let place = self.reserve_record(payload.len() as u64)?;
+        Ok(self.append_to(place, tag, payload, sum))
     }
 
     /// A place for one record with so many bytes of payload.

@@ -38,7 +38,7 @@ pub use verify::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, Verif
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 use crate::options::Options;
-use crate::read::{Follower, RecordRef, Snapshot, Source, Visibility, get_ref};
+use crate::read::{Follower, RecordRef, Snapshot, Source, Visibility, get_known_ref, get_ref};
 use crate::segment::Segments;
 use crate::storage::LockGuard;
 use shared::{Rotation, Shared};
@@ -141,6 +141,11 @@ impl Log {
     /// # Errors
     /// [`Error::Trimmed`], [`Error::NotAppended`] when it is not published, [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
+        // What has been looked up before has been walked, and a segment is walked when those before it are complete: so it
+        // is published.
+        if let Some(record) = self.shared.segments.with(|segments| get_known_ref(segments, lsn)) {
+            return Ok(Some(record));
+        }
         // In front of the list: behind it, a truncation could have made another segment durable, and this one look torn.
         let durable = self.shared.durability.reached();
         let segments = self.shared.segments.load();

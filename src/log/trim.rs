@@ -94,7 +94,7 @@ impl Shared {
             segment.forget();
         }
         if let Some(region) = segment.mapped() {
-            self.counters.unlinked(region, segment.info().size);
+            self.counters.unlinked(Arc::downgrade(&region), segment.info().size);
         }
         let removed = self.storage.remove(&name::segment(segment.number()));
         // Synced each time, so that no later one is gone while an earlier one is still there.

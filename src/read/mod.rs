@@ -19,7 +19,7 @@ pub use record::{Record, RecordRef};
 pub use scan::{FrameRole, Piece, ScannedFrame, SegmentScan};
 pub use ship::Frames;
 pub use snapshot::{Iter, Snapshot};
-pub(crate) use snapshot::{ReadAhead, get_ref};
+pub(crate) use snapshot::{ReadAhead, get_known_ref, get_ref};
 #[cfg(feature = "async")]
 pub use stream::FollowerStream;
 

@@ -54,10 +54,38 @@ impl Snapshot {
     /// # Errors
     /// [`Error::Trimmed`] or [`Error::NotAppended`] outside of the view, [`Error::Corrupt`] when it is damaged,
     /// [`Error::Io`] when its segment cannot be opened.
+    #[inline]
     pub fn get(&self, lsn: Lsn) -> Result<Option<Record<'_>>> {
+        match self.known(lsn) {
+            Some(record) => Ok(Some(record)),
+            None => self.look_up(lsn),
+        }
+    }
+
+    /// Record `lsn`, if it or one of its neighbours has been looked up before.
+    #[inline]
+    fn known(&self, lsn: Lsn) -> Option<Record<'_>> {
+        let at = self.segments.find(lsn).filter(|_| lsn < self.next)?;
+        let region = self.regions.get(at)?.get()?;
+        let offset = self.segments.as_slice().get(at)?.known(lsn)?;
+        let bytes = region.bytes(0..region.published())?;
+        // Where there is none, that is looked into elsewhere.
+        let frame = Frame::parse(bytes.get(offset..)?).ok()?;
+        (frame.kind() == FrameKind::Data).then(|| Record::new(frame))
+    }
+
+    #[cold]
+    fn look_up(&self, lsn: Lsn) -> Result<Option<Record<'_>>> {
         let at = self.index_of(lsn)?;
         let (segment, region) = (&self.segments.as_slice()[at], self.region(at)?);
-        Ok(record_in(segment, region, lsn)?.map(|(record, _)| record))
+        Ok(record_in(segment, region, lsn, Segment::locate)?.map(|(record, _)| record))
+    }
+
+    /// As [`Self::get`], without remembering where the record is: for who looks at each once.
+    pub(crate) fn get_once(&self, lsn: Lsn) -> Result<Option<Record<'_>>> {
+        let at = self.index_of(lsn)?;
+        let (segment, region) = (&self.segments.as_slice()[at], self.region(at)?);
+        Ok(record_in(segment, region, lsn, Segment::locate_once)?.map(|(record, _)| record))
     }
 
     /// As [`Self::get`], with a share in the mapping of its own.
@@ -118,8 +146,19 @@ impl<'s> IntoIterator for &'s Snapshot {
 pub(crate) fn get_ref(segments: &Segments, next: Lsn, lsn: Lsn) -> Result<Option<RecordRef>> {
     let segment = &segments.as_slice()[index_of(segments, next, lsn)?];
     let region = segment.region()?;
-    let found = record_in(segment, &region, lsn)?.map(|(record, offset)| (offset, record.frame_bytes().len()));
+    let found =
+        record_in(segment, &region, lsn, Segment::locate)?.map(|(record, offset)| (offset, record.frame_bytes().len()));
     Ok(found.map(|(offset, len)| RecordRef::new(region, offset, crate::format::frame::padded(len))))
+}
+
+/// As [`get_ref`], if the record or one of its neighbours has been looked up before, and its segment is mapped.
+pub(crate) fn get_known_ref(segments: &Segments, lsn: Lsn) -> Option<RecordRef> {
+    let segment = segments.as_slice().get(segments.find(lsn)?)?;
+    let offset = segment.known(lsn)?;
+    let region = segment.mapped()?;
+    let frame = Frame::parse(region.bytes(0..region.published())?.get(offset..)?).ok()?;
+    let len = frame.padded_len();
+    (frame.kind() == FrameKind::Data).then(|| RecordRef::new(region, offset, len))
 }
 
 /// The index of the segment that holds record `lsn`.
@@ -130,10 +169,15 @@ fn index_of(segments: &Segments, next: Lsn, lsn: Lsn) -> Result<usize> {
     segments.find(lsn).ok_or(Error::Trimmed { lsn, first: segments.first_lsn() })
 }
 
-/// Record `lsn`, which the segment holds, and the offset of its frame; `None` if it was given up.
-fn record_in<'r>(segment: &Segment, region: &'r Region, lsn: Lsn) -> Result<Option<(Record<'r>, usize)>> {
+/// Record `lsn`, which the segment holds, and the offset of its frame, which `locate` finds; `None` if it was given up.
+fn record_in<'r>(
+    segment: &Segment,
+    region: &'r Region,
+    lsn: Lsn,
+    locate: impl FnOnce(&Segment, &Region, Lsn) -> Result<Option<usize>>,
+) -> Result<Option<(Record<'r>, usize)>> {
     let missing = || Error::corrupt(&segment.path(), 0, Some(lsn), Damage::MissingFrame);
-    let offset = segment.locate(region, lsn)?.ok_or_else(missing)?;
+    let offset = locate(segment, region, lsn)?.ok_or_else(missing)?;
     let bytes = region.bytes(0..region.published()).ok_or_else(missing)?;
     let frame = segment.frame_at(bytes, offset)?;
     Ok((frame.kind() == FrameKind::Data).then(|| (Record::new(frame), offset)))

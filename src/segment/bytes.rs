@@ -97,10 +97,10 @@ impl Segment {
     }
 
     /// The mapping, if there is one just now.
-    pub(crate) fn mapped(&self) -> Option<Weak<Region>> {
+    pub(crate) fn mapped(&self) -> Option<Arc<Region>> {
         match &*self.bytes.lock() {
-            Bytes::Live { region, .. } | Bytes::Kept(region) => Some(Arc::downgrade(region)),
-            Bytes::AtRest(weak) => (weak.strong_count() > 0).then(|| Weak::clone(weak)),
+            Bytes::Live { region, .. } | Bytes::Kept(region) => Some(Arc::clone(region)),
+            Bytes::AtRest(weak) => weak.upgrade(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::index::Index;
 use super::{Frontier, Origin, Segment, Stretch};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::Frame;
@@ -217,20 +218,71 @@ impl Segment {
     }
 
     /// Byte offset of the frame with number `lsn`, a record's or a void one; `None` if it is not there yet.
+    #[inline]
     pub(crate) fn locate(&self, region: &Region, lsn: Lsn) -> Result<Option<usize>> {
         let Some(ordinal) = lsn.0.checked_sub(self.info.base_lsn.0) else { return Ok(None) };
-        let Some((mut at, mut offset)) = self.indexed_before(region, ordinal)? else { return Ok(None) };
+        match self.index.known(ordinal) {
+            Some(offset) => Ok(Some(offset)),
+            None => self.look_for(region, ordinal),
+        }
+    }
+
+    /// As [`Self::locate`], if it or one of its neighbours has been looked for before.
+    #[inline]
+    pub(crate) fn known(&self, lsn: Lsn) -> Option<usize> {
+        self.index.known(lsn.0.checked_sub(self.info.base_lsn.0)?)
+    }
+
+    /// As [`Self::locate`], without remembering where it is.
+    pub(crate) fn locate_once(&self, region: &Region, lsn: Lsn) -> Result<Option<usize>> {
+        let Some(ordinal) = lsn.0.checked_sub(self.info.base_lsn.0) else { return Ok(None) };
+        let mut found = None;
+        self.pass_from_indexed(region, ordinal, |at, offset, _| {
+            found = (at == ordinal).then_some(offset);
+            found.is_none()
+        })?;
+        Ok(found)
+    }
+
+    /// As [`Self::locate`], from the last record that is indexed. Whoever looks for one will look for its neighbours.
+    #[cold]
+    fn look_for(&self, region: &Region, ordinal: u64) -> Result<Option<usize>> {
+        let mut found = None;
+        self.pass_from_indexed(region, ordinal, |at, offset, base| {
+            if at == ordinal {
+                found = Some(offset);
+            }
+            if base > 0 && offset > base {
+                self.index.learn(at, offset - base);
+            }
+            found.is_none() || !Index::ends_interval(at)
+        })?;
+        Ok(found)
+    }
+
+    /// Shows each record from the last one that is indexed at or before `ordinal` on, if that has been walked, to `visit`:
+    /// its ordinal, its offset, and that of the indexed one. Until `visit` says stop, or no more has been walked.
+    fn pass_from_indexed(
+        &self,
+        region: &Region,
+        ordinal: u64,
+        mut visit: impl FnMut(u64, usize, usize) -> bool,
+    ) -> Result<()> {
+        let Some((mut at, start)) = self.indexed_before(region, ordinal)? else { return Ok(()) };
+        let walked = self.stretch_of(ordinal).frontier().ordinal;
         let bytes = region.bytes(0..region.published()).expect("up to the end of what is published");
-        loop {
+        let (mut offset, base) = (start, self.index.nearest(ordinal).1);
+        while at < u64::from(walked) {
             let frame = self.frame_at(bytes, offset)?;
             if frame.kind().takes_lsn() {
-                if at == ordinal {
-                    return Ok(Some(offset));
+                if !visit(at, offset, base) {
+                    break;
                 }
                 at += 1;
             }
             offset += frame.padded_len();
         }
+        Ok(())
     }
 
     /// Where the segment ends if record `lsn`, which is in it and not its first, and all behind are cut off.

@@ -78,7 +78,7 @@ impl<'r> Undo<'r> {
 /// The record that `cursor` stands at.
 fn read<'s>(snapshot: &'s Snapshot, cursor: &Cursor) -> Result<WalRecord<'s>> {
     let broken = |fault| Error::BrokenChain { lsn: cursor.from, target: Some(cursor.next), fault };
-    let record = match snapshot.get(cursor.next) {
+    let record = match snapshot.get_once(cursor.next) {
         Ok(Some(record)) => record,
         Ok(None) | Err(Error::Trimmed { .. } | Error::NotAppended { .. }) => return Err(broken(ChainFault::Missing)),
         Err(error) => return Err(error),

@@ -233,17 +233,15 @@ impl SegmentScan {
     /// Passes over the next frame, if it is good.
     fn step(&mut self) -> Result<Result<(), Damage>> {
         let offset = self.offset();
+        // Most frames are whole in the window.
+        if pass(&mut self.walk, self.window.rest(offset, self.limit), offset).is_ok() {
+            return Ok(Ok(()));
+        }
         let available = match self.prepare(offset)? {
             Ok(available) => available,
             Err(damage) => return Ok(Err(damage)),
         };
-        let rest = self.window.bytes(offset, available);
-        let mut walk = self.walk.clone();
-        let checked = walk.step(rest).and_then(|frame| check_contents(&frame, offset));
-        if checked.is_ok() {
-            self.walk = walk;
-        }
-        Ok(checked)
+        Ok(pass(&mut self.walk, self.window.bytes(offset, available), offset))
     }
 
     /// The frame just passed, which began at `start`.
@@ -334,4 +332,14 @@ impl SegmentScan {
     fn failed(&self, source: io::Error) -> Error {
         Error::io("read", &self.path, source)
     }
+}
+
+/// Passes over the frame at the start of `rest`, the bytes at `offset`, if it is good.
+#[inline]
+fn pass(walk: &mut Walk, rest: &[u8], offset: u64) -> Result<(), Damage> {
+    let mut passed = walk.clone();
+    let frame = passed.step(rest)?;
+    check_contents(&frame, offset)?;
+    *walk = passed;
+    Ok(())
 }

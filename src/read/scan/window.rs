@@ -42,6 +42,15 @@ impl Window {
         if self.len < needed { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
+    /// What is here from `offset` on, up to `limit`; nothing if that is elsewhere.
+    pub(super) fn rest(&self, offset: u64, limit: u64) -> &[u8] {
+        let end = limit.min(self.start + self.len as u64);
+        if offset < self.start || offset >= end {
+            return &[];
+        }
+        self.bytes(offset, usize_of(end - offset))
+    }
+
     /// What [`Self::fill`] has brought.
     pub(super) fn bytes(&self, offset: u64, len: usize) -> &[u8] {
         let start = usize_of(offset - self.start);

@@ -167,7 +167,7 @@ impl Log {
         let durable = self.shared.durability.reached();
         let segments = self.shared.segments.load();
         let next = segments.next_published(durable)?;
-        Ok(Snapshot::new(segments, next, Some(self.shared.preparer.ahead())))
+        Ok(Snapshot::new(segments, next, Arc::clone(&self.shared.ahead)))
     }
 
     /// A follower that begins with record `from`, which may be the next one to come.

@@ -26,6 +26,7 @@ use crate::format::{self, name};
 use crate::lsn::Lsn;
 use crate::memory::{Region, Ring};
 use crate::options::Options;
+use crate::read::Ahead;
 use crate::sabotage::{Break, is};
 use crate::segment::chain::Chain;
 use crate::segment::control::ControlPage;
@@ -186,6 +187,7 @@ impl Opening<'_> {
             rotation: Mutex::new(None),
             meta: Mutex::new(plan.meta.clone()),
             preparer,
+            ahead: Arc::new(Ahead::new(&*self.storage)),
             background: Background::new(self.options.sync_interval, self.options.sync_bytes),
             control,
             is_over: AtomicBool::new(false),

@@ -18,7 +18,7 @@ use crate::format::link::{self, MetaSlots};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::{Region, Reserved, Ring, Rotor};
-use crate::read::Source;
+use crate::read::{Ahead, Source};
 use crate::segment::control::{Channel, ControlPage};
 use crate::segment::{MapCache, Segment, SegmentInfo, SegmentList, Segments};
 use crate::storage::Storage;
@@ -51,6 +51,7 @@ pub(crate) struct Shared {
     /// The metadata slots. Changed with the rotation locked, so that each link carries what was put before it.
     pub(crate) meta: Mutex<MetaSlots>,
     pub(crate) preparer: Preparer,
+    pub(crate) ahead: Arc<Ahead>,
     pub(crate) background: Background,
     pub(crate) control: ControlPage,
     pub(crate) pins: Pins,
@@ -183,6 +184,10 @@ impl Shared {
 }
 
 impl Source for Shared {
+    fn ahead(&self) -> &Ahead {
+        &self.ahead
+    }
+
     fn truncations(&self) -> u64 {
         self.segments.truncations()
     }

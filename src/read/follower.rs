@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ahead::Ahead;
 use super::place::{FollowerPlace, Run};
 use super::record::{Record, RecordRef};
 use super::ship::Frames;
@@ -31,6 +32,9 @@ pub enum Visibility {
 pub(crate) trait Source: Debug + Send + Sync {
     /// The segments that count, as known.
     fn segments(&self) -> Arc<Segments>;
+
+    /// Who reads ahead.
+    fn ahead(&self) -> &Ahead;
 
     /// Finds out what has changed since, as far as this source does not know by itself; also without a sign of change if
     /// what is known `is_stale`.
@@ -79,6 +83,7 @@ impl Follower {
     pub(crate) fn new(source: Arc<dyn Source>, from: Lsn, visibility: Visibility) -> Self {
         let truncations = source.truncations();
         let limit = limit_unknown(visibility);
+        source.ahead().expect(&source.segments());
         Self { source, visibility, next: from, at: None, truncations, limit }
     }
 
@@ -309,12 +314,14 @@ impl Follower {
     /// The next record's frame, if it is in the current segment and there.
     fn next_in_segment(&mut self) -> Result<Option<(usize, usize)>> {
         let Some(at) = &mut self.at else { return Ok(None) };
+        at.read_ahead(&*self.source);
         at.next_record(&mut self.next, self.limit)
     }
 
     /// The frames from here on that are there, up to a batch's end; passes over them.
     fn run_in_segment(&mut self, max_bytes: usize) -> Result<Option<Run>> {
         let Some(at) = &mut self.at else { return Ok(None) };
+        at.read_ahead(&*self.source);
         let run = at.next_run(self.next, self.limit, max_bytes)?;
         if let Some(run) = &run {
             self.next = run.next;

@@ -1,5 +1,6 @@
 //! Reading: records that borrow the mapping, fixed views, and readers that go on as the log grows.
 
+mod ahead;
 mod follower;
 mod place;
 mod reader;
@@ -10,6 +11,8 @@ mod snapshot;
 #[cfg(feature = "async")]
 mod stream;
 
+use crate::segment::Segment;
+pub(crate) use ahead::Ahead;
 pub(crate) use follower::Source;
 pub use follower::{Follower, Visibility};
 pub use reader::LogReader;
@@ -19,9 +22,14 @@ pub use record::{Record, RecordRef};
 pub use scan::{FrameRole, Piece, ScannedFrame, SegmentScan};
 pub use ship::Frames;
 pub use snapshot::{Iter, Snapshot};
-pub(crate) use snapshot::{ReadAhead, get_known_ref, get_ref};
+pub(crate) use snapshot::{get_known_ref, get_ref};
 #[cfg(feature = "async")]
 pub use stream::FollowerStream;
 
 /// How many bytes a reader has checked at a time: few enough to be still in the nearest cache when they are handed out.
 const CHUNK_BYTES: usize = 16 << 10;
+
+/// Byte offset at which whoever began to read `segment` at `offset`, and goes on, will want the next one as well.
+fn ahead_from(segment: &Segment, offset: usize) -> usize {
+    offset.saturating_add(usize::try_from(segment.info().size).unwrap_or(usize::MAX) / 8)
+}

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::CHUNK_BYTES;
+use super::follower::Source;
+use super::{CHUNK_BYTES, ahead_from};
 use crate::error::Result;
 use crate::format::frame::FrameKind;
 use crate::lsn::Lsn;
@@ -17,6 +18,8 @@ pub(super) struct FollowerPlace {
     pub(super) offset: usize,
     /// Byte offset up to which frames have been checked.
     pub(super) checked: usize,
+    /// Byte offset from which on the next segment is read ahead.
+    pub(super) ahead_from: usize,
 }
 
 /// Frames in a row, by their offsets in the segment and their numbers.
@@ -33,7 +36,21 @@ impl FollowerPlace {
     pub(super) fn before(lsn: Lsn, segment: Arc<Segment>) -> Result<Self> {
         let region = segment.region()?;
         let offset = offset_of(&segment, &region, lsn)?;
-        Ok(Self { segment, region, offset, checked: 0 })
+        let ahead_from = ahead_from(&segment, offset);
+        Ok(Self { segment, region, offset, checked: 0, ahead_from })
+    }
+
+    /// Has the next segment read, if there is one and this one has been read far enough to want it soon.
+    #[inline]
+    pub(super) fn read_ahead(&mut self, source: &dyn Source) {
+        if self.checked >= self.ahead_from {
+            self.ahead_from = usize::MAX;
+            let (segments, number) = (source.segments(), self.segment.number());
+            let index = segments.as_slice().partition_point(|segment| segment.number() <= number);
+            if let Some(next) = segments.as_slice().get(index) {
+                source.ahead().read(next);
+            }
+        }
     }
 
     /// Whether the next record is in a later segment: because this one ends here, or because it has been trimmed, perhaps
@@ -124,7 +141,7 @@ impl FollowerPlace {
 /// Where record `lsn` is in `segment`, or a place in front of which it is not.
 fn offset_of(segment: &Segment, region: &Region, lsn: Lsn) -> Result<usize> {
     loop {
-        if let Some(offset) = segment.locate(region, lsn)? {
+        if let Some(offset) = segment.locate_once(region, lsn)? {
             return Ok(offset);
         }
         // Somebody else may just have walked on over it.

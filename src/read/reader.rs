@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::ahead::Ahead;
 use super::follower::{Follower, Source, Visibility};
 use super::record::RecordRef;
 use super::snapshot::{self, Snapshot};
@@ -76,6 +77,7 @@ impl LogReader {
     /// As [`Self::open`], on any storage whose files obey the contract.
     pub(crate) fn open_storage(storage: Arc<dyn Storage>) -> Result<Self> {
         let source = DirectorySource {
+            ahead: Arc::new(Ahead::new(&*storage)),
             storage,
             cache: Arc::default(),
             segments: SegmentList::default(),
@@ -120,7 +122,7 @@ impl LogReader {
     /// As [`Self::open`].
     pub fn snapshot(&self) -> Result<Snapshot> {
         let (segments, next) = self.view()?;
-        Ok(Snapshot::new(segments, next, None))
+        Ok(Snapshot::new(segments, next, Arc::clone(&self.0.ahead)))
     }
 
     /// Record `lsn`, with a share in its mapping; `None` if it was given up while it was written.
@@ -169,6 +171,7 @@ struct DirectorySource {
     storage: Arc<dyn Storage>,
     cache: Arc<MapCache>,
     segments: SegmentList,
+    ahead: Arc<Ahead>,
     state: Mutex<State>,
 }
 
@@ -187,6 +190,10 @@ struct State {
 impl Source for DirectorySource {
     fn segments(&self) -> Arc<Segments> {
         self.segments.load()
+    }
+
+    fn ahead(&self) -> &Ahead {
+        &self.ahead
     }
 
     fn truncations(&self) -> u64 {

@@ -4,20 +4,15 @@ use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, OnceLock};
 
-use super::CHUNK_BYTES;
+use super::ahead::Ahead;
 use super::record::{Record, RecordRef};
+use super::{CHUNK_BYTES, ahead_from};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{Frame, FrameKind};
 use crate::format::segment_header;
 use crate::lsn::Lsn;
 use crate::memory::Region;
 use crate::segment::{Segment, Segments};
-
-/// Somebody who reads and checks segments before they are wanted.
-pub(crate) trait ReadAhead: std::fmt::Debug + Send + Sync {
-    /// `segment` will be wanted soon, and no other one.
-    fn read_ahead(&self, segment: &Arc<Segment>);
-}
 
 /// The records of a log as they stood at one moment. It pins the segments that it sees: their bytes stay readable
 /// for as long as it lives, also when they are trimmed meanwhile.
@@ -27,13 +22,14 @@ pub struct Snapshot {
     /// The mappings that records handed out borrow from, one for each segment once it is looked at.
     regions: Box<[OnceLock<Arc<Region>>]>,
     next: Lsn,
-    ahead: Option<Arc<dyn ReadAhead>>,
+    ahead: Arc<Ahead>,
 }
 
 impl Snapshot {
     /// Of `segments`, up to record `next`, which with all before it is published.
-    pub(crate) fn new(segments: Arc<Segments>, next: Lsn, ahead: Option<Arc<dyn ReadAhead>>) -> Self {
+    pub(crate) fn new(segments: Arc<Segments>, next: Lsn, ahead: Arc<Ahead>) -> Self {
         let regions = segments.as_slice().iter().map(|_| OnceLock::new()).collect();
+        ahead.expect(&segments);
         Self { segments, regions, next, ahead }
     }
 
@@ -266,8 +262,8 @@ impl<'s> Iter<'s> {
 
     fn read_ahead(&self, index: usize) {
         let next = self.snapshot.segments.as_slice().get(index).filter(|next| next.base_lsn() < self.end);
-        if let (Some(ahead), Some(next)) = (&self.snapshot.ahead, next) {
-            ahead.read_ahead(next);
+        if let Some(next) = next {
+            self.snapshot.ahead.read(next);
         }
     }
 
@@ -281,9 +277,9 @@ impl<'s> Iter<'s> {
             segment_header::LEN
         } else {
             let missing = || Error::corrupt(&segment.path(), 0, Some(self.next), Damage::MissingFrame);
-            segment.locate(region, self.next)?.ok_or_else(missing)?
+            segment.locate_once(region, self.next)?.ok_or_else(missing)?
         };
-        let ahead_from = offset.saturating_add(usize::try_from(segment.info().size).unwrap_or(usize::MAX) / 8);
+        let ahead_from = ahead_from(segment, offset);
         Ok(At { index, segment, region, checked: offset, ahead_from })
     }
 }

@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use crate::error::Result;
 use crate::format::position::Position;
 use crate::memory::Region;
-use crate::read::ReadAhead;
 use crate::segment::Segment;
 use crate::segment::filling::{Filling, LARGE_PAGE_LEN, Pages};
 use crate::segment::prepare::{Prepared, failed};
@@ -158,11 +157,6 @@ impl Preparer {
     pub(crate) fn walk_later(&self, segment: &Arc<Segment>, end: usize) {
         self.shared.unwalked.lock().push_back((Arc::downgrade(segment), end));
         self.shared.changed.notify_all();
-    }
-
-    /// The thread, as one who reads ahead.
-    pub(crate) fn ahead(&self) -> Arc<dyn ReadAhead> {
-        Arc::clone(&self.shared) as Arc<dyn ReadAhead>
     }
 
     /// Whether a spare is ready.

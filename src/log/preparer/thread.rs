@@ -1,5 +1,4 @@
-//! What the preparing thread does, step by step, the most urgent first. While nobody appends it reads ahead for those who
-//! read.
+//! What the preparing thread does, step by step, the most urgent first.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +14,6 @@ use crate::error::Error;
 use crate::format::name;
 use crate::format::position::Position;
 use crate::memory::Region;
-use crate::read::ReadAhead;
 use crate::segment::Segment;
 use crate::segment::filling::{Filling, Pages};
 use crate::segment::prepare::{Prepared, prepare};
@@ -66,8 +64,6 @@ pub(super) struct State {
     pub(super) room: usize,
     /// That segment; `None` also while somebody makes more of it ready.
     pub(super) active: Option<Active>,
-    /// A segment that a reader comes to next.
-    ahead: Option<Weak<Segment>>,
     /// The event that says that all of it is ready has been reported.
     pub(super) announced: bool,
 }
@@ -138,8 +134,6 @@ enum Job {
     Spare,
     /// More of that segment, since it will be needed soon.
     SpareRoom(Prepared),
-    /// Some of a segment that will be read soon.
-    Ahead(Arc<Segment>),
     /// Some of a segment that was filled.
     Walk,
     /// What can be done at any time: settle some of what is ready, or make some more ready.
@@ -157,7 +151,6 @@ impl Shared {
             active_number: 0,
             room: 0,
             active: None,
-            ahead: None,
             announced: false,
         };
         Self {
@@ -220,9 +213,6 @@ impl Shared {
         {
             return Some(Job::SpareRoom(spare));
         }
-        if let Some(segment) = state.ahead.as_ref().and_then(Weak::upgrade) {
-            return Some(Job::Ahead(segment));
-        }
         if !self.unwalked.lock().is_empty() {
             return Some(Job::Walk);
         }
@@ -250,16 +240,6 @@ impl Shared {
                 }
                 let mut state = self.state.lock();
                 state.spare = Spare::Ready(spare);
-                state
-            }
-            Job::Ahead(segment) => {
-                // What is wrong is found again by the one who reads.
-                let walked = segment.region().and_then(|region| segment.read_ahead(&region, WALK_LEN));
-                let mut state = self.state.lock();
-                let is_wanted = |ahead: &mut Weak<Segment>| ahead.as_ptr() == Arc::as_ptr(&segment);
-                if !walked.unwrap_or(false) {
-                    state.ahead.take_if(is_wanted);
-                }
                 state
             }
             Job::Walk => {
@@ -349,13 +329,6 @@ impl Shared {
         if walked != Some(true) {
             self.unwalked.lock().pop_front();
         }
-    }
-}
-
-impl ReadAhead for Shared {
-    fn read_ahead(&self, segment: &Arc<Segment>) {
-        self.state.lock().ahead = Some(Arc::downgrade(segment));
-        self.changed.notify_all();
     }
 }
 

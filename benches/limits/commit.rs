@@ -31,7 +31,7 @@ pub(crate) fn run(bench: &mut Bench) {
     }
 }
 
-fn commit(log: &Log, payload: &[u8]) {
+pub(crate) fn commit(log: &Log, payload: &[u8]) {
     let lsn = log.append(1, payload).expect("there is room");
     log.wait_durable(lsn).expect("the disk takes it");
 }

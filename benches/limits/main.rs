@@ -31,6 +31,7 @@
 
 mod append;
 mod bench;
+mod calls;
 mod commit;
 mod directory;
 mod docs;
@@ -49,7 +50,7 @@ mod verify;
 use bench::{Bench, Scale};
 
 fn main() -> std::io::Result<()> {
-    if follow::serve() {
+    if follow::serve() || calls::serve() {
         return Ok(());
     }
     let mut scale = Scale::FULL;
@@ -80,5 +81,6 @@ fn main() -> std::io::Result<()> {
     get::run(&mut bench);
     open::run(&mut bench);
     verify::run(&mut bench);
+    calls::run(&mut bench);
     bench.finish()
 }

@@ -1,11 +1,12 @@
 //! What is durable, and who waits for it: group commit.
 
-use std::io;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::format::position::Position;
@@ -35,10 +36,13 @@ pub(crate) struct Durability {
 struct Turn {
     /// Whether a thread is syncing, or truncating, just now: one `msync` at a time, since two can take each other's
     /// error.
-    leading: bool,
-    /// Those who sleep until a leader wakes them. There are some without a leader only while one who is awake again is
-    /// about to look.
-    sleepers: Vec<Sleeper>,
+    is_led: bool,
+    /// Those who came while that goes on, for the next sync.
+    group: Option<Arc<Group>>,
+    /// How many they are.
+    members: usize,
+    /// Those who want to lead and wait for nothing else, each in a group of its own. They come first.
+    claims: VecDeque<Arc<Group>>,
     /// How many took part in the sync before, and are likely to come with their next records now.
     expected: usize,
     /// How long that sync took.
@@ -55,39 +59,60 @@ pub(crate) struct Goal {
     pub(crate) position: Position,
 }
 
-/// One who sleeps until it may be done with waiting, or shall lead.
-#[derive(Debug)]
-struct Sleeper {
-    goal: Goal,
-    alarm: Arc<Alarm>,
-}
-
-/// Wakes one thread: a shared condition variable would wake all, one after the other through its lock.
+/// Threads that sleep until a sync that covers them all is over, or one of them shall lead it. Not of `parking_lot`, whose
+/// condition variables wake one thread after the other: this takes one system call for all.
 #[derive(Debug, Default)]
-struct Alarm {
-    rung: Mutex<bool>,
+struct Group {
+    call: std::sync::Mutex<Call>,
     changed: Condvar,
 }
 
-impl Alarm {
-    fn ring(&self) {
-        *self.rung.lock() = true;
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    #[default]
+    Sleep,
+    /// For one of them.
+    Lead,
+    Leave,
+}
+
+impl Group {
+    /// Called once or never, and before [`Self::dismiss`].
+    fn let_one_lead(&self) {
+        *self.call.lock().unwrap_or_else(PoisonError::into_inner) = Call::Lead;
         self.changed.notify_one();
     }
 
-    fn sleep(&self) {
-        let mut rung = self.rung.lock();
-        while !*rung {
-            self.changed.wait(&mut rung);
+    fn dismiss(&self) {
+        *self.call.lock().unwrap_or_else(PoisonError::into_inner) = Call::Leave;
+        self.changed.notify_all();
+    }
+
+    /// Returns whether it is the one that shall lead.
+    fn sleep(&self) -> bool {
+        let call = self.call.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut call =
+            self.changed.wait_while(call, |call| *call == Call::Sleep).unwrap_or_else(PoisonError::into_inner);
+        let leads = *call == Call::Lead;
+        if leads {
+            *call = Call::Sleep;
         }
+        leads
     }
 }
 
 /// The right to sync or truncate; others wait until it is dropped.
 pub(crate) struct Leading<'d> {
     durability: &'d Durability,
-    /// When its sync began, if it is for one.
-    syncing: Option<Instant>,
+    sync: Option<Sync>,
+}
+
+/// A sync that has begun.
+struct Sync {
+    began: Instant,
+    /// Those whom it covers, but for its leader.
+    group: Option<Arc<Group>>,
+    members: usize,
 }
 
 impl Leading<'_> {
@@ -101,7 +126,9 @@ impl Leading<'_> {
         if expected > 1 {
             self.wait_for(expected, patience);
         }
-        self.syncing = Some(Instant::now());
+        let mut turn = self.durability.turn.lock();
+        let (group, members) = turn.take_group();
+        self.sync = Some(Sync { began: Instant::now(), group, members });
     }
 
     /// Waits until `expected` threads, this one included, want to be in the next sync, or no more of them come.
@@ -110,7 +137,7 @@ impl Leading<'_> {
         let (mut present, mut changed) = (1, began);
         while present < expected {
             std::thread::yield_now();
-            let come = self.durability.turn.lock().sleepers.len() + 1;
+            let come = self.durability.turn.lock().members + 1;
             let now = Instant::now();
             if come > present {
                 (present, changed) = (come, now);
@@ -124,22 +151,35 @@ impl Leading<'_> {
 
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
-        let Self { durability, syncing } = self;
-        // After a truncation or a failure everybody looks again.
-        let all = syncing.is_none() || durability.check().is_err();
-        let is_done = |sleeper: &Sleeper| all || durability.is_reached(sleeper.goal).unwrap_or(true);
+        let durability = self.durability;
         let mut turn = durability.turn.lock();
-        turn.leading = false;
-        if let Some(began) = syncing {
-            turn.expected = turn.sleepers.len() + 1;
-            turn.sync_time = began.elapsed();
-        }
-        let done: Vec<_> = turn.sleepers.extract_if(.., |sleeper| is_done(sleeper)).collect();
-        // Of those who came meanwhile one is enough: it syncs for them all.
-        let next = if turn.sleepers.is_empty() { None } else { Some(turn.sleepers.remove(0)) };
+        let is_sync = self.sync.is_some();
+        let covered = self.sync.take().and_then(|Sync { began, group, members }| {
+            (turn.expected, turn.sync_time) = (members + turn.members + 1, began.elapsed());
+            group
+        });
+        // After a truncation or a failure everybody looks again.
+        let others = if is_sync && durability.check().is_ok() { None } else { turn.take_group().0 };
+        let next = turn.claims.pop_front().or_else(|| turn.next_of_group());
+        turn.is_led = next.is_some();
         drop(turn);
         // The next sync begins while the rest is still being woken.
-        next.iter().chain(&done).for_each(|sleeper| sleeper.alarm.ring());
+        if let Some(next) = next {
+            next.let_one_lead();
+        }
+        covered.iter().chain(&others).for_each(|group| group.dismiss());
+    }
+}
+
+impl Turn {
+    fn take_group(&mut self) -> (Option<Arc<Group>>, usize) {
+        (self.group.take(), mem::take(&mut self.members))
+    }
+
+    /// The group, if there is somebody in it, without the one who is to lead it.
+    fn next_of_group(&mut self) -> Option<Arc<Group>> {
+        self.members = self.members.checked_sub(1)?;
+        self.group.clone()
     }
 }
 
@@ -239,7 +279,7 @@ impl Durability {
             return Ok(());
         }
         let waiter = self.register();
-        let mut led = false;
+        let (mut leading, mut led) = (None, false);
         loop {
             let reached = self.is_reached(goal)?;
             // A sync led from here covers all that had been reserved: what it leaves out was truncated before.
@@ -249,12 +289,15 @@ impl Durability {
             if reached {
                 return Ok(());
             }
-            if let Some(mut leading) = self.lead_or_wait(goal) {
-                leading.gather();
-                sync()?;
-                led = true;
-                drop(leading);
-            }
+            leading = match leading {
+                None => self.lead_or_wait(),
+                Some(mut leading) => {
+                    Leading::gather(&mut leading);
+                    sync()?;
+                    led = true;
+                    None
+                }
+            };
         }
     }
 
@@ -264,29 +307,32 @@ impl Durability {
         Waiter { durability: self, seen: turn.cuts.len() }
     }
 
-    /// Becomes the leader; or waits until the one there is has reached `goal`, or says who is next, and returns `None`.
-    fn lead_or_wait(&self, goal: Goal) -> Option<Leading<'_>> {
+    /// Becomes the leader, perhaps after some waiting; or waits until a sync or a truncation is over that may be what it
+    /// waits for, and returns `None`.
+    fn lead_or_wait(&self) -> Option<Leading<'_>> {
         let mut turn = self.turn.lock();
-        if turn.leading {
-            let alarm = Arc::new(Alarm::default());
-            turn.sleepers.push(Sleeper { goal, alarm: Arc::clone(&alarm) });
+        if turn.is_led {
+            turn.members += 1;
+            let group = Arc::clone(turn.group.get_or_insert_default());
             drop(turn);
-            alarm.sleep();
-            return None;
+            return group.sleep().then(|| Leading { durability: self, sync: None });
         }
-        turn.leading = true;
-        Some(Leading { durability: self, syncing: None })
+        turn.is_led = true;
+        Some(Leading { durability: self, sync: None })
     }
 
     /// Becomes the leader, as soon as nobody else is.
     pub(crate) fn lead(&self) -> Leading<'_> {
-        // Never reached, so that it is woken to lead and for nothing else.
-        let goal = Goal { lsn: Lsn(u64::MAX), position: Position(u64::MAX) };
-        loop {
-            if let Some(leading) = self.lead_or_wait(goal) {
-                return leading;
-            }
+        let mut turn = self.turn.lock();
+        if turn.is_led {
+            let claim = Arc::<Group>::default();
+            turn.claims.push_back(Arc::clone(&claim));
+            drop(turn);
+            claim.sleep();
+        } else {
+            turn.is_led = true;
         }
+        Leading { durability: self, sync: None }
     }
 }
 
@@ -308,6 +354,43 @@ mod tests {
         durability.advance(Lsn(12), Position(200));
         assert!(waiter.was_cut(Lsn(6)) && !waiter.was_cut(Lsn(5)));
         assert!(!durability.register().was_cut(Lsn(6)));
+    }
+
+    #[test]
+    fn everybody_is_let_go_and_whoever_claims_the_lead_gets_it() {
+        const WAITS: u64 = 500;
+        const THREADS: u64 = 8;
+        let durability = Durability::new(Lsn(0), Position::ZERO);
+        let appended = AtomicU64::new(0);
+        let busy = AtomicU64::new(0);
+        let alone = || assert_eq!(busy.fetch_add(1, Ordering::AcqRel), 0, "two lead at once");
+        let work = || {
+            for _ in 0..WAITS {
+                let lsn = Lsn(appended.fetch_add(1, Ordering::AcqRel) + 1);
+                let sync = || {
+                    alone();
+                    let (lsn, position) = (Lsn(appended.load(Ordering::Acquire)), Position::ZERO);
+                    std::thread::yield_now();
+                    durability.advance(lsn, position);
+                    busy.fetch_sub(1, Ordering::AcqRel);
+                    Ok(())
+                };
+                durability.wait(Goal { lsn, position: Position::ZERO }, sync).expect("nothing fails");
+                assert!(durability.lsn() >= lsn);
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..THREADS).for_each(|_| drop(scope.spawn(work)));
+            // However many want to commit meanwhile.
+            while durability.lsn() < Lsn(WAITS * THREADS / 2) {
+                let leading = durability.lead();
+                alone();
+                busy.fetch_sub(1, Ordering::AcqRel);
+                drop(leading);
+            }
+        });
+        assert_eq!(durability.lsn(), Lsn(WAITS * THREADS));
+        assert_eq!(durability.turn.lock().waiters, 0);
     }
 
     #[test]

@@ -39,26 +39,49 @@ fn written_once_quiet(device: &LoopDevice) -> u64 {
     }
 }
 
+fn commit(log: &Log) {
+    log.append(0, &[0xab; COMMIT_BYTES]).unwrap();
+    log.sync().unwrap();
+}
+
+/// Checks what commits write, those of now, to the device that nothing else uses.
+fn assert_commits_write_little(device: &LoopDevice, log: &Log) {
+    while log.stats().spare_segments == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let before = written_once_quiet(device);
+    (0..COMMITS).for_each(|_| commit(log));
+    let per_commit = (written_bytes(device) - before) / COMMITS;
+    println!("{per_commit} bytes are written for a commit of {COMMIT_BYTES}");
+    assert!(per_commit >= COMMIT_BYTES as u64, "it did not reach the device");
+    assert!(per_commit <= WRITTEN_PER_COMMIT_MAX, "{per_commit} bytes are written for a commit");
+}
+
 #[test]
 fn a_small_commit_writes_little_more_than_a_page() {
     let Some(device) = LoopDevice::ext4(64 << 20) else { return };
     // Segments of the size that most logs have of those that fit.
     let options = mapwal::Options::new().segment_size_bytes(8 << 20);
     let log = try_open(&device.path().join("log"), &options).unwrap();
-    let commit = || {
-        log.append(0, &[0xab; COMMIT_BYTES]).unwrap();
-        log.sync().unwrap();
-    };
-    (0..20).for_each(|_| commit());
-    while log.stats().spare_segments == 0 {
-        std::thread::sleep(Duration::from_millis(1));
+    (0..20).for_each(|_| commit(&log));
+    assert_commits_write_little(&device, &log);
+}
+
+#[test]
+fn small_commits_after_a_load_in_bulk_soon_write_little() {
+    const LOADED_BYTES: usize = 40 << 20;
+    /// Those that may write more.
+    const SETTLING: usize = 40;
+    let Some(device) = LoopDevice::ext4(256 << 20) else { return };
+    let options = mapwal::Options::new().segment_size_bytes(16 << 20);
+    let log = try_open(&device.path().join("log"), &options).unwrap();
+    let record = vec![0xcd; 64 << 10];
+    for _ in 0..LOADED_BYTES / record.len() {
+        log.append(0, &record).unwrap();
     }
-    let before = written_once_quiet(&device);
-    (0..COMMITS).for_each(|_| commit());
-    let per_commit = (written_bytes(&device) - before) / COMMITS;
-    println!("{per_commit} bytes are written for a commit of {COMMIT_BYTES}");
-    assert!(per_commit >= COMMIT_BYTES as u64, "it did not reach the device");
-    assert!(per_commit <= WRITTEN_PER_COMMIT_MAX, "{per_commit} bytes are written for a commit");
+    log.sync().unwrap();
+    (0..SETTLING).for_each(|_| commit(&log));
+    assert_commits_write_little(&device, &log);
 }
 
 /// Appends until there is no more room, and syncs; returns the last record.

@@ -42,6 +42,13 @@ impl FrameHeader {
         (header.len() as usize >= HEADER_LEN && FrameKind::from_code(header.kind).is_some()).then_some(header)
     }
 
+    /// Whether what has no meaning in a frame of this kind is zero.
+    #[inline]
+    fn is_well_formed(&self) -> bool {
+        let takes_lsn = FrameKind::from_code(self.kind).is_some_and(FrameKind::takes_lsn);
+        if takes_lsn { self.flags & !FLAG_BATCH_CONTINUES == 0 } else { self.flags == 0 && self.tag.get() == 0 }
+    }
+
     /// Header and payload, without padding.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
@@ -258,7 +265,7 @@ impl<'a> Frame<'a> {
             return Err(Damage::FrameLsn { expected: expected_lsn, found: frame.lsn() });
         }
         let padding = &rest[frame.bytes.len()..frame.padded_len()];
-        if frame.header.flags & !FLAG_BATCH_CONTINUES != 0 || padding.iter().any(|&b| b != 0) {
+        if !frame.header.is_well_formed() || padding.iter().any(|&b| b != 0) {
             return Err(Damage::Reserved);
         }
         Ok(frame)

@@ -73,6 +73,7 @@ impl Link {
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, Damage> {
         let (header, slots) = LinkHeader::ref_from_prefix(payload).map_err(|_| Damage::FrameContents)?;
         let previous = match header.previous_number.get() {
+            0 if header.previous_end.get() != 0 || header.previous_crc.get() != 0 => return Err(Damage::FrameContents),
             0 => None,
             number => Some(Predecessor { number, end: header.previous_end.get(), crc: header.previous_crc.get() }),
         };
@@ -130,16 +131,20 @@ impl MetaSlots {
         }
     }
 
-    /// Of `count` slots and their values, which are all of `bytes`.
+    /// Of `count` slots and their values, in order, which are all of `bytes`.
     fn parse(count: u32, mut bytes: &[u8]) -> Result<Self, Damage> {
         if count as usize > META_SLOTS {
             return Err(Damage::FrameContents);
         }
         let mut meta = Self::default();
+        let mut free = 0;
         for _ in 0..count {
             let (slot, value, behind) = split_meta(bytes)?;
+            if slot < free {
+                return Err(Damage::FrameContents);
+            }
             meta.set(slot, value);
-            bytes = behind;
+            (free, bytes) = (slot + 1, behind);
         }
         if bytes.is_empty() { Ok(meta) } else { Err(Damage::FrameContents) }
     }
@@ -244,9 +249,15 @@ mod tests {
         let mut many = good.clone();
         many[20] = 17;
         assert_eq!(Link::parse(&many), Err(Damage::FrameContents));
-        let mut slot = good;
+        let mut slot = good.clone();
         slot[size_of::<LinkHeader>()] = 16;
         assert_eq!(Link::parse(&slot), Err(Damage::FrameContents));
+        // An end, and a checksum, of no segment.
+        for byte in [8, 16] {
+            let mut nowhere = good.clone();
+            nowhere[byte] = 1;
+            assert_eq!(Link::parse(&nowhere), Err(Damage::FrameContents));
+        }
         assert_eq!(parse_number(&[0; 7]), Err(Damage::FrameContents));
     }
 }

@@ -1,15 +1,16 @@
 //! Frames that say what no writer would say, under a checksum that is right. They are damage, named with file and offset,
 //! where they stand in front of what was durable; and nothing they say is believed before it is checked.
 
+use std::fs;
 use std::path::Path;
 
-use mapwal::{Corruption, Damage, Error, Lsn};
+use mapwal::{Corruption, Damage, Error, Lsn, verify_segment};
 use tempfile::TempDir;
 
-use crate::format::spec::{CLOSE, Link, META, SEAL, TRUNCATE, encode_meta};
+use crate::format::spec::{CLOSE, LINK, Link, META, SEAL, TRUNCATE, encode_meta};
 use crate::scratch::{open_small, scratch};
 use crate::support::files::{edit, segment};
-use crate::support::stored::{self, FLAGS, FRAME_HEADER_LEN, KIND, LEN, LSN, StoredFrame};
+use crate::support::stored::{self, FLAGS, FRAME_HEADER_LEN, KIND, LEN, LSN, StoredFrame, TAG};
 use crate::support::{append, closed_log, read_only, small, try_open};
 
 /// Changes the bytes of a segment from a frame's start on, and makes the frame's checksum right again.
@@ -62,6 +63,29 @@ fn reserved_flags_are_damage() {
     for flag in 1..8 {
         assert_eq!(damages_of_records(|frame| frame[FLAGS] |= 1 << flag), [Damage::Reserved, Damage::Reserved]);
     }
+}
+
+#[test]
+fn notes_of_the_log_have_no_tag_and_belong_to_no_batch() {
+    let dir = closed_log();
+    let files =
+        [1, 2].map(|number| (stored::frames(dir.path(), number), fs::read(segment(dir.path(), number)).unwrap()));
+    let mut kinds = Vec::new();
+    for (frames, bytes) in files {
+        for note in frames.into_iter().filter(|frame| !frame.is_record()) {
+            for field in [FLAGS, TAG.start, TAG.start + 1] {
+                let mut forged = bytes.clone();
+                forged[note.offset + field] = 1;
+                stored::seal_frame(&mut forged, note.offset);
+                let Err(Error::Corrupt(found)) = verify_segment(&forged) else { panic!("byte {field} of {note:?}") };
+                // A segment without a link that is right has none.
+                let damage = if note.kind == LINK { Damage::MissingFrame } else { Damage::Reserved };
+                assert_eq!((found.offset, found.damage), (note.offset as u64, damage), "byte {field}");
+            }
+            kinds.push(note.kind);
+        }
+    }
+    assert!([LINK, SEAL, CLOSE].iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
 }
 
 #[test]
@@ -142,10 +166,33 @@ fn a_link_that_contradicts_its_predecessor_is_damage() {
 }
 
 #[test]
+fn metadata_that_is_not_in_the_order_of_its_slots_is_damage() {
+    for (order, is_good) in [([3, 5], true), ([5, 3], false), ([5, 5], false)] {
+        let dir = scratch();
+        let log = open_small(dir.path());
+        log.put_meta(3, b"vote").unwrap();
+        log.put_meta(5, b"vote").unwrap();
+        log.rotate().unwrap();
+        append(&log, 1..=3);
+        log.close().unwrap();
+        let frame = stored::frames(dir.path(), 2).remove(0);
+        forge(dir.path(), &frame, |bytes| {
+            let payload = &mut bytes[FRAME_HEADER_LEN..frame.len];
+            let meta = order.map(|slot| (slot, b"vote".to_vec())).to_vec();
+            let link = Link { meta, ..Link::parse(payload) };
+            payload.copy_from_slice(&link.encode());
+        });
+        for read in read_all(dir.path()) {
+            assert_eq!(read.is_ok(), is_good, "{order:?}: {read:?}");
+        }
+    }
+}
+
+#[test]
 fn a_link_to_a_later_segment_is_damage_also_where_nothing_tells_what_was_trimmed() {
     for number in [2, 3, 6400, u64::MAX] {
         let dir = closed_log();
-        std::fs::remove_file(dir.path().join("control")).unwrap();
+        fs::remove_file(dir.path().join("control")).unwrap();
         let frame = stored::frames(dir.path(), 2).remove(0);
         forge(dir.path(), &frame, |bytes| {
             bytes[FRAME_HEADER_LEN..][..8].copy_from_slice(&number.to_le_bytes());
@@ -195,6 +242,6 @@ fn metadata_for_a_slot_that_there_is_not_is_damage() {
         bytes[FRAME_HEADER_LEN..frame.len].copy_from_slice(&encode_meta(99, b"12345678"));
     });
     // Without the page, which says where the log was closed, all of its last segment is walked.
-    std::fs::remove_file(dir.path().join("control")).unwrap();
+    fs::remove_file(dir.path().join("control")).unwrap();
     assert!(matches!(try_open(dir.path(), &small()), Err(Error::Corrupt(_))));
 }

@@ -29,6 +29,15 @@ fn closed(last: u64) -> tempfile::TempDir {
     dir
 }
 
+/// Lets the control page say that the log was closed at `position`.
+fn say_closed(directory: &Path, position: u64) {
+    edit(&directory.join("control"), |page| {
+        page[8 * CLOSED_WORD..][..8].copy_from_slice(&position.to_le_bytes());
+        let covered = [&page[8..24], &position.to_le_bytes()].concat();
+        page[8 * (CLOSED_WORD + 1)..][..8].copy_from_slice(&u64::from(spec::crc32(0, &covered)).to_le_bytes());
+    });
+}
+
 /// The last frame of the log in `directory`.
 fn last_frame(directory: &Path) -> StoredFrame {
     let number = *segment_numbers(directory).last().unwrap();
@@ -129,23 +138,38 @@ fn what_is_not_zero_behind_the_close_is_looked_at() {
 #[test]
 fn a_page_that_lies_about_the_close_is_not_believed() {
     let dir = closed(100);
-    let page = fs::read(dir.path().join("control")).unwrap();
     let frames = stored::frames(dir.path(), 1);
     let expected = contents(&open_small(copy(dir.path()).path()));
     // At every frame, and where there is none; in a segment that there is, or not.
     let places = frames.iter().map(|frame| frame.offset).chain([0, 4096, 4104, 60_000, 65_528, 65_536, 1 << 31]);
     for (place, number) in places.flat_map(|place| [1, 2, 7, u64::from(u32::MAX)].map(|number| (place, number))) {
         let lying = copy(dir.path());
-        let mut page = page.clone();
-        let position = stored::position(number, place);
-        page[8 * CLOSED_WORD..][..8].copy_from_slice(&position.to_le_bytes());
-        let covered = [&page[8..24], &position.to_le_bytes()].concat();
-        page[8 * (CLOSED_WORD + 1)..][..8].copy_from_slice(&u64::from(spec::crc32(0, &covered)).to_le_bytes());
-        fs::write(lying.path().join("control"), page).unwrap();
+        say_closed(lying.path(), stored::position(number, place));
         let log = open_small(lying.path());
         assert_eq!(contents(&log), expected, "segment {number}, offset {place}");
         assert_eq!(log.meta(2).unwrap(), b"value");
     }
+}
+
+#[test]
+fn a_record_that_looks_like_a_close_is_a_record() {
+    let closed = closed(10);
+    let close = last_frame(closed.path());
+    let segment = fs::read(segment(closed.path(), close.segment)).unwrap();
+    let payload = &segment[close.offset..][24..close.len];
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=1);
+    log.sync().unwrap();
+    // Says, as a close does, that all in front of it is durable.
+    assert_eq!(log.append(9, payload).unwrap(), Lsn(2));
+    log.sync().unwrap();
+    drop(log);
+    let record = last_frame(dir.path());
+    say_closed(dir.path(), stored::position(record.segment, record.offset));
+    let log = open_small(dir.path());
+    assert_eq!(log.next_lsn(), Lsn(3));
+    assert_eq!(log.get(Lsn(2)).unwrap().unwrap().payload(), payload);
 }
 
 #[test]

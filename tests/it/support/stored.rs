@@ -26,6 +26,7 @@ pub(crate) const CRC: Range<usize> = 4..8;
 pub(crate) const LSN: Range<usize> = 8..16;
 pub(crate) const KIND: usize = 20;
 pub(crate) const FLAGS: usize = 21;
+pub(crate) const TAG: Range<usize> = 22..24;
 
 /// A place in the files of a log: segment number and byte offset as one number.
 pub(crate) fn position(segment: u64, offset: usize) -> u64 {

@@ -190,6 +190,9 @@ fn a_segment_without_room_for_all_that_a_close_says_is_walked() {
     }
     log.close().unwrap();
     assert_eq!(closed_at(dir.path()), 0);
+    let close = last_frame(dir.path());
+    assert_eq!((close.kind, close.len), (CLOSE, 24));
+    say_closed(dir.path(), stored::position(close.segment, close.offset));
     let log = open_small(dir.path());
     assert!(log.recovery().clean);
     assert_eq!((log.next_lsn(), log.meta(2).unwrap()), (Lsn(last + 1), b"value".to_vec()));

@@ -1,5 +1,6 @@
 //! Appending, and waiting until the record is durable.
 
+use std::path::Path;
 use std::sync::Barrier;
 use std::time::Instant;
 
@@ -18,6 +19,9 @@ const SMALL: usize = 200;
 const LARGE: usize = 4 << 10;
 /// Bytes written to the device for a small commit, at most.
 const SMALL_WRITTEN_KIB: f64 = 8.0;
+
+/// A file system whose syncs take no time, so that what is left is the threads waking each other.
+const MEMORY: &str = "/dev/shm";
 
 /// Numbers of threads, and how many times the rate of a lone synced write they are to reach with small records.
 const GROUPS: [(usize, f64); 2] = [(8, 5.0), (32, 15.0)];
@@ -97,6 +101,7 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize, target: f64) {
     let (mut rates, mut limits) = (Samples::default(), Samples::default());
     let (mut p50, mut p99) = (Samples::default(), Samples::default());
     let (mut per_sync, mut waits) = (Samples::default(), Samples::default());
+    let mut in_memory = Samples::default();
     let mut file = SyncedFile::new(bench.directory(), 64 << 20, payload_len);
     for _ in 0..bench.rounds() {
         let alone = bench.amount(COMMITS);
@@ -104,7 +109,7 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize, target: f64) {
         (0..alone).for_each(|_| file.commit(&payload));
         push_rate(&mut limits, alone, began);
 
-        let (log, _directory) = settled_log(bench.directory(), &Options::new());
+        let (log, directory) = settled_log(bench.directory(), &Options::new());
         let began = Instant::now();
         let (mut latencies, waited) = commit_together(&log, threads, each, &payload);
         push_rate(&mut rates, each * threads, began);
@@ -112,13 +117,24 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize, target: f64) {
         p99.push(latencies.quantile_us(0.99));
         per_sync.push(log.stats().records_per_sync());
         waits.push_some(waited.map(|waited| waited as f64 / (each * threads) as f64));
+        drop((log, directory));
+
+        if Path::new(MEMORY).is_dir() {
+            let (log, _directory) = settled_log(Path::new(MEMORY), &Options::new());
+            let began = Instant::now();
+            commit_together(&log, threads, each, &payload);
+            push_rate(&mut in_memory, each * threads, began);
+        }
     }
     let row = Row::new(name.as_str(), "k/s", rates).limit("L3", limits);
     bench.push(if payload_len == SMALL { row.at_least(target) } else { row });
     bench.push(Row::new(format!("{name}, p50"), "us", p50));
     bench.push(Row::new(format!("{name}, p99"), "us", p99));
     bench.push(Row::new(format!("{name}, records a sync"), "", per_sync));
-    bench.push(Row::new(name + ", waits each", "", waits));
+    bench.push(Row::new(format!("{name}, waits each"), "", waits));
+    if in_memory.max() > 0.0 {
+        bench.push(Row::new(name + ", without a disk", "k/s", in_memory));
+    }
 }
 
 /// Thousand commits a second.

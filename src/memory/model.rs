@@ -3,8 +3,10 @@
 //! The code is the real one, on memory of the heap; loom sees each atomic, each access to eight bytes of a region, and each
 //! access to a slot of the ring. It fails a model when two accesses are not ordered, or an assertion does not hold.
 //!
-//! That they notice was seen by planting bugs, one at a time. A payload that is written after its commit word fails three of
-//! the four: all but the one of a failed sync. A published end that moves before the commit word is looked at fails all.
+//! That they notice was seen by planting bugs, one at a time. Each of these orderings, made relaxed, fails at least one: the
+//! store and the load of a commit word (four of the five, all but that of a failed sync), the move of the published end, the
+//! swap that reserves, the stores that open a region and give it more room, and that of a generation's end. A payload written
+//! after its commit word, and a published end that moves before the commit word is looked at, fail as well.
 
 use std::sync::Arc;
 

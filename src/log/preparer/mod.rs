@@ -156,6 +156,8 @@ impl Preparer {
     /// appenders' are not free.
     pub(crate) fn walk_later(&self, segment: &Arc<Segment>, end: usize) {
         self.shared.unwalked.lock().push_back((Arc::downgrade(segment), end));
+        // Either the thread has seen it by now, or it sleeps.
+        drop(self.shared.state.lock());
         self.shared.changed.notify_all();
     }
 

@@ -142,19 +142,17 @@ fn finish(findings: &Findings, arguments: &Arguments, last: u64, time: Duration)
 fn sabotage(name: &str) -> Option<ExitCode> {
     use mapwal::testing::sabotage::{ALL, make};
     if name == "list" {
-        ALL.iter().for_each(|known| println!("{known:?}"));
+        for known in ALL {
+            println!("{known:?}");
+        }
         return Some(ExitCode::SUCCESS);
     }
-    match ALL.iter().find(|known| format!("{known:?}") == name) {
-        Some(&known) => {
-            make(known);
-            None
-        }
-        None => {
-            eprintln!("there is no break {name}; `--sabotage list` names them");
-            Some(ExitCode::from(2))
-        }
+    if let Some(&known) = ALL.iter().find(|known| format!("{known:?}") == name) {
+        make(known);
+        return None;
     }
+    eprintln!("there is no break {name}; `--sabotage list` names them");
+    Some(ExitCode::from(2))
 }
 
 #[cfg(not(feature = "sabotage"))]

@@ -55,13 +55,59 @@ fn what_is_acknowledged_after_the_death_of_a_process_survives_a_power_cut() {
         log.rotate().unwrap();
         drop(log);
         for (at, left) in deaths.take().into_iter().enumerate() {
-            let log = open_simulated(&left);
-            let lsn = log.append(2, b"acknowledged").unwrap();
-            log.sync().unwrap();
-            let log = open_simulated(&left.crash(Crash::Power));
-            let record = log.get(lsn).unwrap_or_else(|error| panic!("seed {seed}, death {at}: {error}"));
-            assert_eq!(record.unwrap().payload(), b"acknowledged");
+            assert_keeps_what_is_acknowledged(&left, &format!("seed {seed}, death {at}"));
         }
+    }
+}
+
+/// A log that was closed, with a close that ends with its page, so that what follows leaves no trace there.
+fn closed_with_its_page(disk: &SimDisk) {
+    const LINK_FRAME_LEN: usize = 24 + 32;
+    const CLOSE_FRAME_LEN: usize = 24 + 8;
+    let log = open_simulated(disk);
+    // When the name of the next segment is made durable, so is that of the control page.
+    for _ in 0..2 {
+        log.append(1, b"before").unwrap();
+        log.rotate().unwrap();
+    }
+    log.append(1, &[7; 4096 - LINK_FRAME_LEN - 24 - CLOSE_FRAME_LEN]).unwrap();
+    log.close().unwrap();
+}
+
+/// Checks that what is acknowledged on `disk` now survives a power cut.
+fn assert_keeps_what_is_acknowledged(disk: &SimDisk, context: &str) {
+    let log = open_simulated(disk);
+    let lsn = log.append(2, b"acknowledged").unwrap();
+    log.sync().unwrap();
+    let log = open_simulated(&disk.crash(Crash::Power));
+    let record = log.get(lsn).unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert_eq!(record.unwrap().payload(), b"acknowledged");
+}
+
+#[test]
+fn what_follows_a_close_survives_the_death_of_a_process_and_then_a_power_cut() {
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        closed_with_its_page(&disk);
+        let deaths = Crashes::observe(&disk, Crash::Kill);
+        drop(open_simulated(&disk));
+        for (at, left) in deaths.take().into_iter().enumerate() {
+            assert_keeps_what_is_acknowledged(&left, &format!("seed {seed}, death {at}"));
+        }
+    }
+}
+
+#[test]
+fn a_control_page_that_has_lost_its_name_does_not_come_back_to_tell_of_a_close() {
+    /// Of the first word that says whose page it is.
+    const LOG_ID: usize = 8;
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        closed_with_its_page(&disk);
+        disk.process_died();
+        let left = disk.crash(Crash::Power);
+        left.damage("control", LOG_ID, |byte| !byte);
+        assert_keeps_what_is_acknowledged(&left, &format!("seed {seed}"));
     }
 }
 

@@ -13,10 +13,15 @@ use super::damage;
 use super::disk::{Crash, Observer, SimDisk};
 use super::fault::Fault;
 use super::history::{Action, History, Step};
-use super::model::{Entry, Model, Observed, Rule, SLOTS, Violation, meta_value, payload, tag};
+use super::image::PAGE_BYTES;
+use super::model::{Entry, Model, Observed, Rule, SLOTS, Violation, first_word, meta_value, payload, tag};
 
 /// The smallest segments, so that little data makes many.
 pub const SEGMENT_BYTES: u64 = 64 << 10;
+/// What stands in front of a payload, of what a close says, and of each value in it.
+const FRAME_HEADER_BYTES: usize = 24;
+const CLOSE_HEADER_BYTES: usize = 8;
+const META_HEADER_BYTES: usize = 4;
 /// In how many of 256 operations a crash is looked at in what follows a crash of the history, in what follows one of those,
 /// and so on.
 const CUTS: [u8; 3] = [14, 4, 0];
@@ -327,7 +332,12 @@ impl<'t> Run<'t> {
             Action::Truncate => self.truncate(rng),
             Action::Reset => self.reset(rng),
             Action::Read => self.read().map_err(Failed::Broken),
-            Action::Close => self.close(),
+            Action::Close => {
+                if rng.u8(..) < 96 {
+                    self.fill_up_to_close(rng)?;
+                }
+                self.close()
+            }
             Action::Kill => self.kill().map_err(Failed::Broken),
             Action::PowerCut => self.power_cut(rng).map_err(Failed::Broken),
         }
@@ -338,10 +348,32 @@ impl<'t> Run<'t> {
         rng: &mut Rng,
         append: impl FnOnce(&Log, u64, &[u8]) -> mapwal::Result<Lsn>,
     ) -> Result<(), Failed> {
-        let len = random_len(rng);
+        self.append_of(random_len(rng), append).map(drop)
+    }
+
+    /// Returns the record's identity.
+    fn append_of(
+        &mut self,
+        len: usize,
+        append: impl FnOnce(&Log, u64, &[u8]) -> mapwal::Result<Lsn>,
+    ) -> Result<u64, Failed> {
         let (id, expected) = self.watch.submit_record(len);
         let appended = append(&self.log(), id, &payload(id, len));
-        self.appended(Action::Append, 1, expected, appended)
+        self.appended(Action::Append, 1, expected, appended).map(|()| id)
+    }
+
+    /// Appends so much that a close which comes next ends with its page: what is appended later begins another one.
+    fn fill_up_to_close(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        const SHORT: usize = 8;
+        let append = |log: &Log, id, bytes: &[u8]| log.append(tag(id), bytes);
+        let id = self.append_of(SHORT, append)?;
+        self.sync(rng)?;
+        let Some((_, payload)) = self.disk.find(first_word(id)) else { return Ok(()) };
+        let log = self.log();
+        let values = (0..SLOTS).filter_map(|slot| log.meta(slot)).map(|value| META_HEADER_BYTES + value.len());
+        let close = (FRAME_HEADER_BYTES + CLOSE_HEADER_BYTES + values.sum::<usize>()).next_multiple_of(8);
+        let end = payload + SHORT + FRAME_HEADER_BYTES + close;
+        self.append_of(end.next_multiple_of(PAGE_BYTES) - end, append).map(drop)
     }
 
     /// An append of `count` entries has come back.

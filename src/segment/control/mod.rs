@@ -178,9 +178,10 @@ impl ControlPage {
     /// On return it is durable that frames may follow the close: the page does not speak of it, or, if this is false, there is
     /// none.
     fn take_back_close(&self, storage: &dyn Storage) -> io::Result<bool> {
-        if self.get(Word::Closed) == 0 || is(Break::CloseNotTakenBack) {
+        if is(Break::CloseNotTakenBack) {
             return Ok(true);
         }
+        // Also if it does not: one that died while it did this may have done it to the page cache alone.
         self.set_durably(storage, Word::Closed, 0)
     }
 
@@ -309,8 +310,10 @@ fn open_or_make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return map(make(storage)?),
         Err(error) => return Err(error),
     }
-    // A crash while it is changed in place would leave what it says of another log under the name of this one.
+    // A crash while it is changed in place would leave what it says of another log under the name of this one. And it must
+    // not come back: what it says of a close may be of this log, and is not taken back.
     storage.remove(name::CONTROL)?;
+    storage.sync_directory()?;
     map(make(storage)?)
 }
 

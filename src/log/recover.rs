@@ -53,6 +53,8 @@ pub(super) enum Resume {
 struct Walked {
     /// Behind the last frame that counts, as far as this segment knows.
     place: Place,
+    /// Byte offset behind the last good frame: behind `place` are those of a batch that is not all there.
+    good_end: usize,
     /// What is wrong there.
     damage: Damage,
     last_kind: FrameKind,
@@ -170,6 +172,7 @@ impl Recovery<'_> {
         let start = walk.place();
         let mut found = Walked {
             place: start,
+            good_end: start.offset,
             damage: Damage::MissingFrame,
             last_kind: FrameKind::Link,
             meta: link.frame.link.meta.clone(),
@@ -199,6 +202,7 @@ impl Recovery<'_> {
                 break;
             }
             self.claim.hear(link.info.number, offset, &frame);
+            found.good_end = walk.place().offset;
             // What a truncation kept of a batch counts.
             let whole = link.end.is_some_and(|end| walk.place().offset as u64 == end.offset);
             found.place = if whole || is(Break::IncompleteBatchAccepted) { walk.place() } else { walk.boundary() };
@@ -219,7 +223,9 @@ impl Recovery<'_> {
         Ok(end)
     }
 
-    /// An error if anything behind the cut proves that what is missing there had been durable.
+    /// An error if anything behind the cut proves that what is missing there had been durable. A claim that does not reach
+    /// beyond the good frames of a batch that is not all there proves nothing: a truncation cut through the batch, and did not
+    /// come to its end.
     fn judge(&mut self, chain: &Chain, cut: &Cut) -> Result<()> {
         let ChainLink { info, .. } = &chain.links[cut.index];
         if is(Break::TailWithoutEvidence) {
@@ -232,7 +238,7 @@ impl Recovery<'_> {
             chain.links[cut.index + 1..].iter().map(|l| (l.info.number, l.info.size, l.info.salt, segment_header::LEN)),
         );
         suspects.extend(chain.beyond.iter().map(|s| (s.number, s.size, s.salt, segment_header::LEN)));
-        self.search(&suspects, Position::new(info.number, offset as u64), || {
+        self.search(&suspects, Position::new(info.number, cut.walked.good_end as u64), || {
             let successor = cut.walked.sealed_into.and_then(|next| chain.beyond.iter().find(|s| s.number == next));
             match successor.filter(|_| cut.walked.last_kind == FrameKind::Seal) {
                 // The segment is whole, and what it leads to is not.

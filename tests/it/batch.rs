@@ -6,10 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mapwal::{Error, Log, Lsn, Visibility};
+use mapwal::{Error, Inspection, Log, Lsn, VerifyOptions, Visibility};
 
+use crate::format::spec::{DATA, LINK, Segment, SegmentHeader};
 use crate::scratch::{append_stamped, contents, open_small, scratch, stamped};
-use crate::support::read_only;
+use crate::support::{files, read_only, small, try_open};
 
 /// Appends `stamps.len()` records in one batch; returns the first one's number.
 fn append_batch(log: &Log, stamps: std::ops::Range<u64>, len: usize) -> Lsn {
@@ -134,6 +135,41 @@ fn wherever_a_crash_cuts_it_all_of_it_or_none_is_there() {
         }
     }
     assert_eq!(contents(&open_small(dir.path())), all);
+}
+
+#[test]
+fn what_is_left_of_a_truncation_through_one_is_a_torn_end() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append_stamped(&log, 1, 30, 1);
+    log.sync().unwrap();
+    append_batch(&log, 100..103, 30);
+    drop(log);
+    // The truncation kept the first two of the batch, and the third was never on the device. Of its own segment no link was,
+    // but what another thread appended meanwhile.
+    let first = files::segment(dir.path(), 1);
+    let mut kept = Segment::parse(&fs::read(&first).unwrap());
+    kept.frames.pop();
+    fs::write(first, kept.encode()).unwrap();
+    fs::remove_file(dir.path().join("control")).unwrap();
+    let second = kept.frames.last().unwrap();
+    for (claim, is_damage) in [(second.offset, false), (second.end(), false), (second.end() + 8, true)] {
+        let copy = scratch();
+        files::copy(dir.path(), copy.path());
+        let mut next = Segment::new(SegmentHeader { number: 2, ..kept.header });
+        next.push(4, LINK, 0, 0, 0, &kept.frames[0].payload);
+        next.push(4, DATA, 0, 0, (1 << 32) + claim, b"meanwhile");
+        let mut bytes = next.encode();
+        bytes[4096..4104].fill(0);
+        fs::write(files::segment(copy.path(), 2), bytes).unwrap();
+
+        let report = Inspection::open(copy.path()).unwrap().verify(VerifyOptions::default(), &mut |_| {}).unwrap();
+        assert_eq!(report.damage.is_empty(), !is_damage, "{:?}", report.damage);
+        match try_open(copy.path(), &small()) {
+            Ok(log) => assert_eq!((log.next_lsn(), is_damage), (Lsn(2), false)),
+            Err(error) => assert!(matches!(error, Error::Corrupt(_)) && is_damage, "{error}"),
+        }
+    }
 }
 
 #[test]

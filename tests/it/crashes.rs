@@ -2,7 +2,7 @@
 
 mod durable_followers;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use mapwal::testing::open_log;
 use mapwal::{Error, Log, Lsn};
@@ -56,6 +56,48 @@ fn what_is_acknowledged_after_the_death_of_a_process_survives_a_power_cut() {
         drop(log);
         for (at, left) in deaths.take().into_iter().enumerate() {
             assert_keeps_what_is_acknowledged(&left, &format!("seed {seed}, death {at}"));
+        }
+    }
+}
+
+/// Appends while a sync runs, and keeps what power cuts would have left.
+#[derive(Default)]
+struct AppendsMeanwhile {
+    log: Mutex<Weak<Log>>,
+    crashes: Mutex<Vec<SimDisk>>,
+}
+
+impl Observer for AppendsMeanwhile {
+    fn crashed(&self, left: SimDisk, crash: Crash) {
+        if crash == Crash::Power {
+            self.crashes.lock().push(left);
+        }
+    }
+
+    fn syncing(&self) {
+        if let Some(log) = self.log.lock().upgrade() {
+            log.append(2, &[8; 600]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_truncation_through_a_batch_that_a_crash_undoes_is_no_damage() {
+    for seed in 0..100 {
+        let disk = SimDisk::new(seed);
+        let log = Arc::new(open_simulated(&disk));
+        log.append(1, b"first").unwrap();
+        log.sync().unwrap();
+        log.append_batch(&[(1, &[7; 700]), (1, b"third"), (1, &[7; 4500])]).unwrap();
+        let observer = Arc::new(AppendsMeanwhile::default());
+        *observer.log.lock() = Arc::downgrade(&log);
+        disk.observe(Arc::clone(&observer) as Arc<dyn Observer>);
+        disk.show_cuts(255);
+        log.truncate_after(Lsn(3)).unwrap();
+        disk.show_cuts(0);
+        for left in std::mem::take(&mut *observer.crashes.lock()) {
+            let log = open_simulated(&left);
+            assert_eq!(log.get(Lsn(1)).unwrap().unwrap().payload(), b"first", "seed {seed}");
         }
     }
 }

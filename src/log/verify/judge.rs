@@ -70,7 +70,7 @@ impl Judge<'_, '_> {
         let gave_up = walked.gave_up;
         for gap in std::mem::take(&mut walked.gaps) {
             let report = &mut walked.report;
-            let witness = self.witness(Position::new(report.number, gap.start));
+            let witness = self.witness(Position::new(report.number, gap.bad));
             let sure = witness.or_else(|| (gap.damage == Damage::DeviceMismatch).then_some(Witness::Structure));
             match sure.or(gave_up.then_some(Witness::Undecided)) {
                 Some(witness) => {

@@ -30,6 +30,8 @@ pub(super) struct Walker<'i> {
 pub(super) struct Gap {
     /// Byte offset in the file.
     pub(super) start: u64,
+    /// Byte offset of what is missing or wrong: in front of it may stand good frames of a batch that is not all there.
+    pub(super) bad: u64,
     /// The record expected there, where that is known.
     pub(super) lsn: Option<Lsn>,
     pub(super) damage: Damage,
@@ -81,7 +83,7 @@ impl<'i> Walker<'i> {
         if self.options.device && self.is_at_rest(tie, &walked) {
             let difference = scan.first_difference(walked.report.len_bytes)?;
             let records = walked.report.records;
-            let gap = |start| Gap { start, lsn: None, damage: Damage::DeviceMismatch, records };
+            let gap = |start| Gap { start, bad: start, lsn: None, damage: Damage::DeviceMismatch, records };
             walked.gaps.extend(difference.map(gap));
         }
         Ok(Some(walked))
@@ -198,7 +200,8 @@ impl Walked {
             damage if place != boundary => (Some(boundary.next_lsn), damage),
             damage => (lsn, damage),
         };
-        self.gaps.push(Gap { start: boundary.offset as u64, lsn, damage, records: self.report.records });
+        let (start, bad) = (boundary.offset as u64, place.offset as u64);
+        self.gaps.push(Gap { start, bad, lsn, damage, records: self.report.records });
         (self.is_closed, self.sealed_into, self.ends_in_gap) = (false, None, true);
     }
 
@@ -217,8 +220,8 @@ impl Walked {
             Some(_) | None => Some(Damage::IncompleteBatch),
         };
         if let Some(damage) = damage.filter(|_| !self.ends_in_gap) {
-            let lsn = Some(counted.next_lsn);
-            self.gaps.push(Gap { start: counted.offset as u64, lsn, damage, records: self.report.records });
+            let (start, bad, lsn) = (counted.offset as u64, place.offset as u64, Some(counted.next_lsn));
+            self.gaps.push(Gap { start, bad, lsn, damage, records: self.report.records });
         }
         (self.report.len_bytes, self.report.next_lsn) = (counted.offset as u64, Some(counted.next_lsn));
     }

@@ -5,7 +5,7 @@
 use super::evidence::{self, Claim};
 use super::shut;
 use crate::error::{Corruption, Damage, Error, Result};
-use crate::format::frame::{self, Frame, FrameKind};
+use crate::format::frame::{Frame, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::walk::{Check, Place, Walk, may_be_cut_off};
@@ -58,6 +58,8 @@ struct Walked {
     /// What is wrong there.
     damage: Damage,
     last_kind: FrameKind,
+    /// Byte offset of the last good frame.
+    last_start: usize,
     meta: MetaSlots,
     /// The segment that a seal names.
     sealed_into: Option<u64>,
@@ -142,7 +144,7 @@ impl Recovery<'_> {
         if is(Break::CacheBelieved) || (closed && is(Break::CloseBelieved)) {
             return Ok(walked);
         }
-        let start = if closed { end - frame::HEADER_LEN } else { segment_header::LEN };
+        let start = if closed { walked.last_start } else { segment_header::LEN };
         self.bytes_scanned += (end - start) as u64;
         match evidence::first_difference(&*file, &path, &region, start, end)? {
             None => Ok(walked),
@@ -175,6 +177,7 @@ impl Recovery<'_> {
             good_end: start.offset,
             damage: Damage::MissingFrame,
             last_kind: FrameKind::Link,
+            last_start: start.offset,
             meta: link.frame.link.meta.clone(),
             sealed_into: None,
             only_link: true,
@@ -206,7 +209,7 @@ impl Recovery<'_> {
             // What a truncation kept of a batch counts.
             let whole = link.end.is_some_and(|end| walk.place().offset as u64 == end.offset);
             found.place = if whole || is(Break::IncompleteBatchAccepted) { walk.place() } else { walk.boundary() };
-            found.last_kind = frame.kind();
+            (found.last_kind, found.last_start) = (frame.kind(), offset);
         }
         if found.place != walk.place() && found.damage == Damage::MissingFrame {
             found.damage = Damage::IncompleteBatch;

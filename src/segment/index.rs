@@ -19,8 +19,8 @@ pub(crate) struct Index {
     segment_size: u64,
     /// Made when the first record is noted. Zeroed by the allocator, so that untouched entries cost no memory. In units of 8.
     entries: OnceLock<Box<[AtomicU32]>>,
-    /// How far each record lies behind the last one indexed, in units of 8; 0 if nobody has found out, or it is too far to say.
-    /// Made when the first record is looked up.
+    /// How far each record lies behind the last one indexed, in units of 8, and one more; 0 if nobody has found out, or it is too
+    /// far to say. Made when the first record is looked up.
     distances: OnceLock<Box<[AtomicU16]>>,
 }
 
@@ -55,14 +55,15 @@ impl Index {
     #[inline]
     pub(crate) fn known(&self, ordinal: u64) -> Option<usize> {
         let distance = self.distances.get()?.get(index(ordinal))?.load(Ordering::Relaxed);
-        (distance > 0).then(|| self.nearest(ordinal).1 + usize::from(distance) * ALIGN)
+        let units = usize::from(distance.checked_sub(1)?);
+        Some(self.nearest(ordinal).1 + units * ALIGN)
     }
 
     /// The record of this `ordinal`, which somebody has looked for or passed, starts so many bytes behind the last one
     /// indexed.
     pub(crate) fn learn(&self, ordinal: u64, distance: usize) {
         let distances = self.distances.get_or_init(|| zeroed(self.records_max()));
-        if let (Some(place), Ok(units)) = (distances.get(index(ordinal)), u16::try_from(distance / ALIGN)) {
+        if let (Some(place), Ok(units)) = (distances.get(index(ordinal)), u16::try_from(distance / ALIGN + 1)) {
             place.store(units, Ordering::Relaxed);
         }
     }
@@ -106,6 +107,8 @@ mod tests {
         assert_eq!(index.known(47), None);
         index.learn(47, 24 * 15);
         assert_eq!(index.known(47), Some(4096 + 24 * 47));
+        index.learn(48, 0);
+        assert_eq!(index.known(48), Some(4096 + 24 * 48), "one that is indexed");
         index.learn(46, 8 << 16);
         assert_eq!(
             (index.known(46), index.known(45), index.known(u64::MAX)),

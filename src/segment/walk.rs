@@ -252,8 +252,8 @@ impl Segment {
             if at == ordinal {
                 found = Some(offset);
             }
-            if base > 0 && offset > base {
-                self.index.learn(at, offset - base);
+            if let Some(distance) = offset.checked_sub(base).filter(|_| base > 0) {
+                self.index.learn(at, distance);
             }
             found.is_none() || !Index::ends_interval(at)
         })?;

@@ -1,5 +1,6 @@
 //! Opening a log: recovery, and what makes its outcome durable before anyone sees it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -177,7 +178,7 @@ impl Opening<'_> {
         let preparer = Preparer::start(Arc::clone(&self.storage), self.log_id, size, next_number)
             .map_err(|source| Error::io("start the preparing thread for", path, source))?;
         let (ring, rotor) = Ring::new();
-        let rotation = Rotation { rotor, oldest, begin: Position::ZERO };
+        let rotation = Rotation { rotor, oldest, trimmed: VecDeque::new(), begin: Position::ZERO };
         let shared = Shared {
             storage: Arc::clone(&self.storage),
             cache: Arc::clone(cache),

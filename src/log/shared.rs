@@ -1,5 +1,6 @@
 //! The state of an open log.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -70,6 +71,8 @@ pub(crate) struct Rotation {
     pub(crate) rotor: Rotor<Active>,
     /// The oldest segment retained, as the next link will say.
     pub(crate) oldest: u64,
+    /// Segments that are out of the log and whose files are to be removed, oldest first.
+    pub(crate) trimmed: VecDeque<Arc<Segment>>,
     /// Behind the frames that the active segment was opened with.
     pub(crate) begin: Position,
 }

@@ -1,5 +1,6 @@
 //! Retention: dropping whole segments from the front.
 
+use std::io;
 use std::sync::Arc;
 
 use super::shared::Shared;
@@ -17,8 +18,9 @@ impl Log {
     /// have it. Durable on return; after a crash in the middle, some of the segments may still be there.
     ///
     /// # Errors
-    /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file cannot be removed, with
-    /// those before it dropped; [`Error::Poisoned`], [`Error::InsideAppend`].
+    /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file cannot be removed: its segment
+    /// and those behind are out of the log all the same, and the next call begins with their files;
+    /// [`Error::Poisoned`], [`Error::InsideAppend`].
     pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
         append::check_outside()?;
         let shared = &*self.shared;
@@ -46,8 +48,11 @@ impl Log {
         if is(Break::TrimNewestFirst) {
             dropped.reverse();
         }
-        for segment in dropped {
-            shared.unlink(&segment)?;
+        // Oldest first, over all calls: without a control page, a segment that is missing behind one that is there is lost.
+        rotation.trimmed.extend(dropped);
+        while let Some(segment) = rotation.trimmed.front() {
+            shared.unlink(segment)?;
+            rotation.trimmed.pop_front();
         }
         if count > 0 {
             tracing::info!(segments = count, first_lsn = self.first_lsn().0, "log trimmed");
@@ -93,14 +98,17 @@ impl Shared {
         } else {
             segment.forget();
         }
+        match self.storage.remove(&name::segment(segment.number())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ if is(Break::UnlinkWithoutDirectorySync) => Ok(()),
+            // Synced each time, so that no later one is gone while an earlier one is still there.
+            _ => self.storage.sync_directory(),
+        }
+        .map_err(|source| Error::io("remove", &segment.path(), source))?;
         if let Some(region) = segment.mapped() {
             self.counters.unlinked(Arc::downgrade(&region), segment.info().size);
         }
-        let removed = self.storage.remove(&name::segment(segment.number()));
-        // Synced each time, so that no later one is gone while an earlier one is still there.
-        removed
-            .and_then(|()| if is(Break::UnlinkWithoutDirectorySync) { Ok(()) } else { self.storage.sync_directory() })
-            .map_err(|source| Error::io("remove", &segment.path(), source))
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::failing::{Call, open_failing};
 use crate::scratch::{append_stamped, await_spare, contents, open_small, scratch, segment_names, stamped};
+use crate::support::files::{self, segment_numbers};
 use crate::support::{small, try_open};
 
 /// Five segments of ten records each: 1, 11, 21, 31 and 41 are their first.
@@ -160,14 +161,24 @@ fn a_file_that_cannot_be_removed_does_not_make_a_hole() {
     let (log, faults) = open_failing(dir.path());
     fill(&log);
     log.sync().unwrap();
+    let before = segment_numbers(dir.path());
     faults.fail(Call::Remove, Errno::IO);
     assert!(matches!(log.trim_before(Lsn(31)), Err(Error::Io { operation: "remove", .. })));
     assert_eq!(log.first_lsn(), Lsn(31), "they are out of the log all the same");
+    assert!(matches!(log.trim_before(Lsn(41)), Err(Error::Io { operation: "remove", .. })));
+    assert_eq!(log.first_lsn(), Lsn(41));
+    assert_eq!(segment_numbers(dir.path()), before, "no later one before an earlier one");
     faults.heal();
-    assert_eq!(log.trim_before(Lsn(51)).unwrap(), 1);
+    assert_eq!(log.trim_before(Lsn(41)).unwrap(), 0);
+    assert_eq!(segment_numbers(dir.path())[0], 5, "what was left is gone");
     drop(log);
-    let log = open_small(dir.path());
-    assert_eq!(contents(&log), records(41..=50));
+    // By what the control page says nothing is missing, and by what the segments say neither.
+    let copy = scratch();
+    files::copy(dir.path(), copy.path());
+    fs::remove_file(copy.path().join("control")).unwrap();
+    for path in [dir.path(), copy.path()] {
+        assert_eq!(contents(&open_small(path)), records(41..=50));
+    }
 }
 
 #[test]

@@ -51,9 +51,11 @@ fn get(bench: &mut Bench, name: &str, count: usize, target: Option<f64>) {
         ours.push(measure(lookups, count, lookup));
         views.push(measure(lookups, count, borrowed));
     }
-    let row = Row::new(name, "ns", ours).limit("L6", limits.clone());
-    bench.push(if let Some(ratio) = target { row.at_most(ratio) } else { row });
-    bench.push(Row::new(format!("{name}, from a snapshot"), "ns", views).limit("L6", limits));
+    let rows = [(name.to_owned(), ours), (format!("{name}, from a snapshot"), views)];
+    for (name, samples) in rows {
+        let row = Row::new(name, "ns", samples).limit("L6", limits.clone());
+        bench.push(if let Some(ratio) = target { row.at_most(ratio) } else { row });
+    }
 }
 
 /// Touches a payload.

@@ -253,6 +253,15 @@ impl<'a> Frame<'a> {
         Ok(Self { header, bytes: &rest[..len as usize] })
     }
 
+    /// As [`Self::parse`], if it is a record: without saying what is wrong if it is not.
+    #[inline]
+    pub(crate) fn parse_record(rest: &'a [u8]) -> Option<Self> {
+        let (header, _) = FrameHeader::ref_from_prefix(rest).ok()?;
+        let len = header.len() as usize;
+        let is_record = header.kind == FrameKind::Data as u8 && len >= HEADER_LEN && padded(len) <= rest.len();
+        is_record.then(|| Self { header, bytes: &rest[..len] })
+    }
+
     /// As [`Self::parse`], and everything that can be checked: checksum, number, reserved bits and padding.
     #[inline]
     pub(crate) fn parse_checked(rest: &'a [u8], salt: u32, summer: &Summer, expected_lsn: Lsn) -> Result<Self, Damage> {

@@ -66,8 +66,7 @@ impl Snapshot {
         let offset = self.segments.as_slice().get(at)?.known(lsn)?;
         let bytes = region.bytes(0..region.published())?;
         // Where there is none, that is looked into elsewhere.
-        let frame = Frame::parse(bytes.get(offset..)?).ok()?;
-        (frame.kind() == FrameKind::Data).then(|| Record::new(frame))
+        Frame::parse_record(bytes.get(offset..)?).map(Record::new)
     }
 
     #[cold]
@@ -152,9 +151,8 @@ pub(crate) fn get_known_ref(segments: &Segments, lsn: Lsn) -> Option<RecordRef> 
     let segment = segments.as_slice().get(segments.find(lsn)?)?;
     let offset = segment.known(lsn)?;
     let region = segment.mapped()?;
-    let frame = Frame::parse(region.bytes(0..region.published())?.get(offset..)?).ok()?;
-    let len = frame.padded_len();
-    (frame.kind() == FrameKind::Data).then(|| RecordRef::new(region, offset, len))
+    let len = Frame::parse_record(region.bytes(0..region.published())?.get(offset..)?)?.padded_len();
+    Some(RecordRef::new(region, offset, len))
 }
 
 /// The index of the segment that holds record `lsn`.

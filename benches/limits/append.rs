@@ -12,7 +12,7 @@ use crate::directory::{fresh, ready_log};
 use crate::limit::{ReadyMapping, write_buffered};
 use crate::report::Row;
 use crate::samples::{Latencies, Samples};
-use crate::system::page_faults;
+use crate::system::{page_faults, provide_memory};
 use crate::trace;
 
 const MIB: usize = 1 << 20;
@@ -193,11 +193,14 @@ fn sustained(bench: &mut Bench, payload_len: usize, target: f64) {
     let (mut p999, mut longest) = (Samples::default(), Samples::default());
     for _ in 0..bench.rounds() {
         let directory = fresh(bench.directory());
+        provide_memory(total);
         let began = Instant::now();
         let written = write_buffered(directory.path(), total, &payload);
         limits.push(rate(written, began.elapsed()));
+        drop(directory);
 
         let (log, directory) = ready_log(bench.directory(), &Options::new());
+        provide_memory(total);
         let (took, faulted) = counting_faults(count, || append_all(&log, count, &payload));
         ours.push(rate(count, took));
         faults.push_some(faulted);
@@ -206,6 +209,7 @@ fn sustained(bench: &mut Bench, payload_len: usize, target: f64) {
         // On a log of its own: looking at the clock takes as long as half an append.
         if payload_len == 128 {
             let (log, _directory) = ready_log(bench.directory(), &Options::new());
+            provide_memory(total);
             let mut latencies = append_latencies(&log, count, &payload);
             p999.push(latencies.quantile_us(0.999));
             longest.push(latencies.quantile_us(1.0) / 1e3);

@@ -279,7 +279,8 @@ impl Durability {
             return Ok(());
         }
         let waiter = self.register();
-        let (mut leading, mut led) = (None, false);
+        let mut leading: Option<Leading<'_>> = None;
+        let mut led = false;
         loop {
             let reached = self.is_reached(goal)?;
             // A sync led from here covers all that had been reserved: what it leaves out was truncated before.
@@ -292,7 +293,7 @@ impl Durability {
             leading = match leading {
                 None => self.lead_or_wait(),
                 Some(mut leading) => {
-                    Leading::gather(&mut leading);
+                    leading.gather();
                     sync()?;
                     led = true;
                     None

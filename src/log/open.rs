@@ -139,10 +139,15 @@ impl Opening<'_> {
         let remove = plan.remove.iter().filter(|&&number| Some(number) != adopted);
         let names: Vec<String> = remove.map(|&number| name::segment(number)).collect();
         self.remove_all(&names);
-        // Without it a follower is woken in time all but always, and else a little late.
-        self.storage.register_for_barriers();
         log.shared.control.show();
         log.shared.control.wake_all(&*self.storage);
+        // Until then a follower is woken in time all but always: whoever has gone to sleep meanwhile looks once more.
+        let (storage, log_id) = (Arc::clone(&self.storage), self.log_id);
+        self.storage.register_for_barriers(Box::new(move || {
+            if let Some(control) = ControlPage::open(&*storage, log_id) {
+                control.wake_all(&*storage);
+            }
+        }));
         Ok(log)
     }
 

@@ -8,6 +8,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -212,8 +214,19 @@ impl Storage for Disk {
     }
 
     #[cfg(target_os = "linux")]
-    fn register_for_barriers(&self) -> bool {
-        rustix::thread::membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
+    fn register_for_barriers(&self, then: Box<dyn FnOnce() + Send>) {
+        static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
+        if IS_REGISTERED.load(Ordering::Relaxed) {
+            return;
+        }
+        let register = move || {
+            // In a process of several threads it waits for an RCU grace period, which may be tens of milliseconds.
+            let registered = rustix::thread::membarrier(MembarrierCommand::RegisterGlobalExpedited);
+            IS_REGISTERED.store(registered.is_ok(), Ordering::Relaxed);
+            then();
+        };
+        // Without it a wake-up may come as late as the wait's time-out.
+        let _ = std::thread::Builder::new().name("mapwal-barrier".into()).spawn(register);
     }
 
     #[cfg(target_os = "linux")]

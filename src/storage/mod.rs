@@ -154,9 +154,10 @@ pub trait Storage: Debug + Send + Sync {
         let _ = word;
     }
 
-    /// Puts this process among those that [`Self::barrier`] reaches; false if there is no such thing.
-    fn register_for_barriers(&self) -> bool {
-        false
+    /// Puts this process among those that [`Self::barrier`] reaches, and calls `then` unless it has been before: in a thread
+    /// of its own, since the system takes its time.
+    fn register_for_barriers(&self, then: Box<dyn FnOnce() + Send>) {
+        let _ = then;
     }
 
     /// A full memory barrier on every thread that runs, of this process and the others that have registered.

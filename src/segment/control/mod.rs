@@ -78,10 +78,10 @@ impl ControlPage {
             }
             _ => Error::io("prepare", &path, source),
         };
-        let mut page = open_or_make(storage, log_id).map_err(failed)?;
-        if !page.take_back_close(storage).map_err(failed)? {
-            page = open_or_make(storage, log_id).map_err(failed)?;
-        }
+        let page = match open_existing(storage, log_id).map_err(failed)? {
+            Some(page) if page.take_back_close(storage).map_err(failed)? => page,
+            _ => make(storage, log_id).map_err(failed)?,
+        };
         page.set(Word::Magic, 0);
         page.set(Word::LogIdLow, log_id as u64);
         page.set(Word::LogIdHigh, (log_id >> 64) as u64);
@@ -294,30 +294,28 @@ impl ControlPage {
     }
 }
 
-fn open_or_make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
-    let map = |file: Box<dyn StorageFile>| {
-        let words = SharedWords::new(file.map(LEN, Access::Write)?);
-        Ok(ControlPage { words, file, writable: true, log_id })
-    };
+/// The page that is there, if it is that of the log `log_id`. Any other is removed, durably.
+fn open_existing(storage: &dyn Storage, log_id: u128) -> io::Result<Option<ControlPage>> {
     match storage.open(name::CONTROL, Access::Write) {
         Ok(file) if file.len_bytes()? == LEN => {
-            let page = map(file)?;
+            let page = map_for_writing(file, log_id)?;
             if page.found_log_id() == log_id {
-                return Ok(page);
+                return Ok(Some(page));
             }
         }
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return map(make(storage)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     }
     // A crash while it is changed in place would leave what it says of another log under the name of this one. And it must
     // not come back: what it says of a close may be of this log, and is not taken back.
     storage.remove(name::CONTROL)?;
     storage.sync_directory()?;
-    map(make(storage)?)
+    Ok(None)
 }
 
-fn make(storage: &dyn Storage) -> io::Result<Box<dyn StorageFile>> {
+/// A new page, of which nothing has to be taken back.
+fn make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
     let temporary = format!("{}{}", name::CONTROL, name::TEMPORARY_SUFFIX);
     let file = storage.create(&temporary)?;
     let made = file
@@ -329,5 +327,11 @@ fn make(storage: &dyn Storage) -> io::Result<Box<dyn StorageFile>> {
         // What is left of it is removed at the next open at the latest.
         let _ = storage.remove(&temporary);
     }
-    made.map(|()| file)
+    made?;
+    map_for_writing(file, log_id)
+}
+
+fn map_for_writing(file: Box<dyn StorageFile>, log_id: u128) -> io::Result<ControlPage> {
+    let words = SharedWords::new(file.map(LEN, Access::Write)?);
+    Ok(ControlPage { words, file, writable: true, log_id })
 }

@@ -269,8 +269,8 @@ impl Storage for Faulty {
         self.disk.wake(word);
     }
 
-    fn register_for_barriers(&self) -> bool {
-        self.disk.register_for_barriers()
+    fn register_for_barriers(&self, then: Box<dyn FnOnce() + Send>) {
+        self.disk.register_for_barriers(then);
     }
 
     fn barrier(&self) {

@@ -50,7 +50,8 @@ impl Peer for Mapwal {
         for record in &log.0.snapshot()? {
             seen.see(record?.payload());
         }
-        Ok(())
+        // Else the next one recovers it.
+        log.close()
     }
 
     fn get(&mut self, places: &[Lsn], seen: &mut Seen) -> Result<()> {

@@ -84,9 +84,10 @@
 //! - What [`Log::sync`] and its like have called durable survives a crash of the system.
 //! - What is published survives the death of the process.
 //! - After any crash the log is a prefix of what was appended, each record with its own bytes.
-//! - An end that a crash tore is dropped, and reported by [`Log::recovery`]. Damage to what was durable makes
-//!   [`Log::open`] fail with [`Error::Corrupt`], and nothing is changed. The two can be told apart by the frames
-//!   behind, so damage inside of the last synced group, with nothing appended after it, looks like a torn end.
+//! - An end that a crash tore is dropped, and reported by [`Log::recovery`]. Damage to what was durable is
+//!   [`Error::Corrupt`]: of [`Log::open`], which then changes nothing, where the log's end has to be looked for, and of the
+//!   read that comes to it elsewhere. The two can be told apart by the frames behind, so damage inside of the last synced
+//!   group, with nothing appended after it, looks like a torn end.
 //! - Once a sync has failed the log is poisoned: it acknowledges nothing more until it is dropped and opened again.
 //! - A full disk is [`Error::NoSpace`], not a signal; appends work again once there is room.
 //!

@@ -65,7 +65,9 @@ pub struct Log {
 impl Log {
     /// Opens the log in directory `path`, recovers it, and creates it if there is none.
     ///
-    /// On return, everything that can be read is durable.
+    /// On return, everything that can be read is durable. Segments that a later one proves durable, and those of a log that was
+    /// closed, are not read here but checked when they are read first: whoever wants all damage to be found asks
+    /// [`Inspection::verify`](crate::Inspection::verify) before.
     ///
     /// # Errors
     /// [`Error::InvalidOption`]; [`Error::Locked`] when it is open already, in this process or another;

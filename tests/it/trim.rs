@@ -182,6 +182,20 @@ fn a_file_that_cannot_be_removed_does_not_make_a_hole() {
 }
 
 #[test]
+fn a_file_that_is_gone_already_does_not_stop_the_next_trim() {
+    let dir = scratch();
+    let (log, faults) = open_failing(dir.path());
+    fill(&log);
+    log.sync().unwrap();
+    faults.fail(Call::SyncDirectory, Errno::IO);
+    assert!(matches!(log.trim_before(Lsn(31)), Err(Error::Io { .. })));
+    assert_eq!(segment_numbers(dir.path())[0], 2, "the first is removed, and nobody knows for how long");
+    faults.heal();
+    assert_eq!(log.trim_before(Lsn(31)).unwrap(), 0);
+    assert_eq!(segment_numbers(dir.path())[0], 4);
+}
+
+#[test]
 fn a_trim_needs_no_room_and_makes_some() {
     let dir = scratch();
     let (log, faults) = open_failing(dir.path());

@@ -91,9 +91,17 @@ fn payload(len: usize) -> Vec<u8> {
     vec![FILLER; len]
 }
 
+/// Has the host of a virtual machine provide memory before `bytes` are appended. What it has taken back costs ten times as much
+/// to touch first, and whom that meets is chance.
+fn provide_memory(bytes: usize) {
+    const TIMES: usize = 10;
+    black_box(vec![1_u8; TIMES * bytes]);
+}
+
 fn append<P: Peer>(directory: &Path, len: usize, bytes: usize, limit: Duration) -> Result<Outcome> {
     let payload = payload(len);
     let mut log = P::open(directory)?;
+    provide_memory(bytes);
     let count = bytes / len;
     let mut done = 0;
     let began = Instant::now();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use mapwal::{Error, Follower, Log, Lsn, Visibility};
 
+use crate::support::file_system::{FileSystem, Kind};
 use crate::support::files::unchanged;
-use crate::support::loop_device::LoopDevice;
 use crate::support::{append, assert_records, payload, read_only, small, try_open};
 
 const COMMITS: u64 = 200;
@@ -17,7 +17,7 @@ const COMMIT_BYTES: usize = 200;
 const WRITTEN_PER_COMMIT_MAX: u64 = 8 << 10;
 
 /// Bytes that have been written to the device so far, as the kernel counts them.
-fn written_bytes(device: &LoopDevice) -> u64 {
+fn written_bytes(device: &FileSystem) -> u64 {
     const SECTOR_BYTES: u64 = 512;
     const SECTORS_WRITTEN: usize = 6;
     let counters = fs::read_to_string(device.sys().join("stat")).unwrap();
@@ -26,7 +26,7 @@ fn written_bytes(device: &LoopDevice) -> u64 {
 
 /// As [`written_bytes`], once nothing else is written any more: the next segment is filled when it is there already, and
 /// making the file system has left something to be written.
-fn written_once_quiet(device: &LoopDevice) -> u64 {
+fn written_once_quiet(device: &FileSystem) -> u64 {
     const QUIET: Duration = Duration::from_millis(500);
     let mut before = 0;
     loop {
@@ -45,7 +45,7 @@ fn commit(log: &Log) {
 }
 
 /// Checks what commits write, those of now, to the device that nothing else uses.
-fn assert_commits_write_little(device: &LoopDevice, log: &Log) {
+fn assert_commits_write_little(device: &FileSystem, log: &Log) {
     while log.stats().spare_segments == 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -59,7 +59,7 @@ fn assert_commits_write_little(device: &LoopDevice, log: &Log) {
 
 #[test]
 fn a_small_commit_writes_little_more_than_a_page() {
-    let Some(device) = LoopDevice::ext4(64 << 20) else { return };
+    let Some(device) = FileSystem::mount(Kind::Ext4, 64) else { return };
     // Segments of the size that most logs have of those that fit.
     let options = mapwal::Options::new().segment_size_bytes(8 << 20);
     let log = try_open(&device.path().join("log"), &options).unwrap();
@@ -72,7 +72,7 @@ fn small_commits_after_a_load_in_bulk_soon_write_little() {
     const LOADED_BYTES: usize = 40 << 20;
     /// Those that may write more.
     const SETTLING: usize = 40;
-    let Some(device) = LoopDevice::ext4(256 << 20) else { return };
+    let Some(device) = FileSystem::mount(Kind::Ext4, 256) else { return };
     let options = mapwal::Options::new().segment_size_bytes(16 << 20);
     let log = try_open(&device.path().join("log"), &options).unwrap();
     let record = vec![0xcd; 64 << 10];
@@ -100,7 +100,7 @@ fn fill(log: &Log) -> u64 {
 
 #[test]
 fn a_full_ext4_is_an_error_and_takes_appends_again_once_there_is_room() {
-    let Some(device) = LoopDevice::ext4(4 << 20) else { return };
+    let Some(device) = FileSystem::mount(Kind::Ext4, 4) else { return };
     let directory = device.path().join("log");
     let ballast = ["first", "second"].map(|name| device.path().join(name));
     ballast.iter().for_each(|path| fs::write(path, vec![1; 512 << 10]).unwrap());
@@ -124,7 +124,7 @@ fn make_room(ballast: &Path) {
 
 #[test]
 fn a_file_system_that_turns_read_only_under_a_log_fails_its_sync_and_no_read() {
-    let Some(device) = LoopDevice::ext4(16 << 20) else { return };
+    let Some(device) = FileSystem::mount(Kind::Ext4, 16) else { return };
     let directory = device.path().join("log");
     let log = try_open(&directory, &small()).unwrap();
     append(&log, 1..=300);
@@ -132,7 +132,7 @@ fn a_file_system_that_turns_read_only_under_a_log_fails_its_sync_and_no_read() {
     // Begins the page that the next records go to.
     append(&log, 301..=301);
     let follower = log.follow(Lsn(1), Visibility::Published).unwrap();
-    device.abort();
+    device.shut_down();
     let poisoned =
         |result: Result<(), Error>| assert!(matches!(result, Err(Error::Poisoned { durable: Lsn(300), .. })));
     poisoned(log.sync().map(drop));

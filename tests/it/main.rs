@@ -26,6 +26,7 @@ mod crashes;
 mod cut_short;
 mod device;
 mod failing;
+mod file_systems;
 mod flipped;
 mod followers;
 mod format;

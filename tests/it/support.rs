@@ -3,8 +3,9 @@
 pub(crate) mod child;
 pub(crate) mod damaged;
 pub(crate) mod faulty;
+pub(crate) mod file_system;
 pub(crate) mod files;
-pub(crate) mod loop_device;
+
 pub(crate) mod mounted;
 pub(crate) mod rights;
 pub(crate) mod stored;

@@ -201,6 +201,12 @@ pub enum Error {
         /// The first record still there.
         first: Lsn,
     },
+    /// A named pin's file is damaged, so that what it keeps is not known: it has to be dropped, and made anew.
+    #[error("pin {name} is damaged")]
+    PinDamaged {
+        /// Its name.
+        name: String,
+    },
     /// The payload is not a valid value of the type asked for.
     #[error("payload of record {lsn} ({len} bytes) cannot be viewed as {type_name}: {reason}")]
     PayloadLayout {
@@ -610,4 +616,7 @@ pub enum Damage {
     /// The device holds other bytes than were read through the page cache.
     #[error("device and page cache differ")]
     DeviceMismatch,
+    /// A named pin's file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
 }

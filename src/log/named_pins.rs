@@ -1,12 +1,12 @@
 //! Pins with a name, that survive a restart: for replicas. The model are the replication slots of
 //! `PostgreSQL`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
 use super::Log;
-use crate::error::{Error, FileKind, Result};
+use crate::error::{Corruption, Damage, Error, FileKind, Result};
 use crate::format::name;
 use crate::format::pin::{self, NamedPin};
 use crate::lsn::Lsn;
@@ -23,6 +23,8 @@ pub enum PinState {
     Extended,
     /// Records that it kept are gone.
     Lost,
+    /// Its file is damaged, and does not say which record it keeps: nothing is trimmed until it is dropped.
+    Damaged,
 }
 
 /// A named pin, as [`Log::pins`] lists it.
@@ -33,7 +35,7 @@ pub struct PinStatus {
     pub name: String,
     /// Whose it is, in the words of whoever made it.
     pub owner: String,
-    /// The first record that it keeps.
+    /// The first record that it keeps; of a damaged one, the log's first.
     pub lsn: Lsn,
     /// The most disk space that it may hold back, in bytes.
     pub limit_bytes: Option<u64>,
@@ -50,24 +52,32 @@ pub(crate) struct NamedPins {
     /// The directory of pins, once there is one.
     directory: Option<Arc<dyn Storage>>,
     pins: BTreeMap<String, NamedPin>,
+    /// Names of those whose files are damaged. What they keep is not known, so they keep everything.
+    damaged: BTreeSet<String>,
 }
 
 impl NamedPins {
-    /// Reads the pins of the log in `log`.
+    /// Reads the pins of the log in `log`. A damaged one keeps no log from opening.
     pub(crate) fn load(log: Arc<dyn Storage>) -> Result<Self> {
         let (directory, entries) = entries(&*log)?;
         if let Some(directory) = &directory {
-            remove_all(&**directory, &entries.temporaries)?;
+            remove_all(&**directory, &entries.temporaries);
         }
-        Ok(Self { log, directory, pins: entries.pins })
+        for (name, damage) in &entries.damaged {
+            tracing::warn!(pin = name, %damage, "pin damaged: nothing is trimmed until it is dropped");
+        }
+        Ok(Self { log, directory, pins: entries.pins, damaged: entries.damaged.into_keys().collect() })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.pins.len()
+        self.pins.len() + self.damaged.len()
     }
 
     /// The oldest record that a pin keeps which is within its limit.
     pub(crate) fn oldest(&self, segments: &Segments) -> Option<Lsn> {
+        if !self.damaged.is_empty() {
+            return Some(segments.first_lsn());
+        }
         let reserved = self.pins.values().filter(|pin| state(pin, segments) == PinState::Reserved);
         reserved.map(|pin| pin.lsn).min()
     }
@@ -95,7 +105,14 @@ impl NamedPins {
         names.iter().try_for_each(|name| self.update(name, &change))
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.pins.contains_key(name) || self.damaged.contains(name)
+    }
+
     fn get(&self, name: &str) -> Result<&NamedPin> {
+        if self.damaged.contains(name) {
+            return Err(Error::PinDamaged { name: name.to_owned() });
+        }
         self.pins.get(name).ok_or_else(|| Error::NoPin { name: name.to_owned() })
     }
 
@@ -137,13 +154,16 @@ impl NamedPins {
     }
 
     fn remove(&mut self, name: &str) -> Result<()> {
-        self.get(name)?;
+        if !self.has(name) {
+            return Err(Error::NoPin { name: name.to_owned() });
+        }
         let path = self.log.path().join(name::PINS).join(name);
         if let Some(directory) = &self.directory {
             let removed = directory.remove(name).and_then(|()| directory.sync_directory());
             removed.map_err(|source| Error::io("remove", &path, source))?;
         }
         self.pins.remove(name);
+        self.damaged.remove(name);
         Ok(())
     }
 }
@@ -152,63 +172,111 @@ impl NamedPins {
 #[derive(Default)]
 struct Entries {
     pins: BTreeMap<String, NamedPin>,
+    damaged: BTreeMap<String, Damage>,
     /// Names of unfinished files.
     temporaries: Vec<String>,
 }
 
 /// The directory of pins of the log in `log`, if there is one, and what stands in it.
 fn entries(log: &dyn Storage) -> Result<(Option<Arc<dyn Storage>>, Entries)> {
+    let mut entries = Entries::default();
     let directory = match log.subdirectory(name::PINS, false) {
         Ok(directory) => directory,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => {
-            return Ok((None, Entries::default()));
+            return Ok((None, entries));
         }
         Err(source) => return Err(Error::io("open", &log.path().join(name::PINS), source)),
     };
-    let (names, temporaries) = names(&*directory)?;
-    let mut pins = BTreeMap::new();
+    let names;
+    (names, entries.temporaries) = self::names(&*directory)?;
     for name in names {
-        // A log that is only looked at may drop one meanwhile.
-        if let Some(pin) = read(&*directory, &name)? {
-            pins.insert(name, pin);
+        match read(&*directory, &name) {
+            Ok(Some(pin)) => drop(entries.pins.insert(name, pin)),
+            // A log that is only looked at may drop one meanwhile.
+            Ok(None) => {}
+            Err(damage) => drop(entries.damaged.insert(name, damage)),
         }
     }
-    Ok((Some(directory), Entries { pins, temporaries }))
+    Ok((Some(directory), entries))
 }
 
-/// The names of the pins in `directory`, and of files that are not finished.
+/// The names of the pins in `directory`, and of files that are not finished. What else stands there is none of the log's.
 fn names(directory: &dyn Storage) -> Result<(Vec<String>, Vec<String>)> {
     let mut names = Vec::new();
     let mut temporaries = Vec::new();
-    let mut bad = None;
     let listed = directory.entries(&mut |name, kind| {
-        let name = String::from_utf8_lossy(name).into_owned();
-        match (name.strip_suffix(name::TEMPORARY_SUFFIX), kind) {
-            (Some(stem), FileKind::Regular) if pin::is_name(stem) => temporaries.push(name),
-            (None, FileKind::Regular) if pin::is_name(&name) => names.push(name),
-            _ => bad = Some((name, kind)),
+        let Ok(name) = str::from_utf8(name) else { return };
+        match name.strip_suffix(name::TEMPORARY_SUFFIX) {
+            _ if kind != FileKind::Regular => {}
+            Some(stem) if pin::is_name(stem) => temporaries.push(name.to_owned()),
+            None if pin::is_name(name) => names.push(name.to_owned()),
+            _ => {}
         }
     });
     listed.map_err(|source| Error::io("list", directory.path(), source))?;
-    match bad {
-        None => Ok((names, temporaries)),
-        Some((name, FileKind::Regular)) => Err(Error::NotALog { path: directory.path().join(name) }),
-        Some((name, found)) => Err(Error::NotARegularFile { path: directory.path().join(name), found }),
-    }
+    Ok((names, temporaries))
 }
 
-fn remove_all(directory: &dyn Storage, names: &[String]) -> Result<()> {
+/// Removes files that do not count. What stays is removed at the next open.
+fn remove_all(directory: &dyn Storage, names: &[String]) {
     for name in names {
-        let removed = directory.remove(name);
-        removed.map_err(|source| Error::io("remove", &directory.path().join(name), source))?;
+        if let Err(error) = directory.remove(name) {
+            tracing::warn!(error = &error as &dyn std::error::Error, file = name, "cannot remove a file");
+        }
     }
-    Ok(())
 }
 
 /// The pins of the log in `log`, which has `segments`. Changes nothing.
 pub(super) fn list(log: &Arc<dyn Storage>, segments: &Segments) -> Result<Vec<PinStatus>> {
-    let (_, entries) = entries(&**log)?;
-    Ok(entries.pins.iter().map(|(name, pin)| status(name, pin, segments)).collect())
+    let entries = readable_entries(&**log)?;
+    Ok(statuses(&entries.pins, entries.damaged.keys(), segments))
+}
+
+/// What is wrong with the pins of the log in `log`.
+pub(super) fn damage(log: &dyn Storage) -> Result<Vec<Corruption>> {
+    let entries = readable_entries(log)?;
+    let directory = log.path().join(name::PINS);
+    let corruption = |(name, damage)| {
+        let path = directory.join(name);
+        Corruption { path, offset: 0, lsn: None, damage, evidence: None }
+    };
+    Ok(entries.damaged.into_iter().map(corruption).collect())
+}
+
+/// As [`entries`], for a look that nothing depends on: a pin that the caller may not read is none that is damaged.
+fn readable_entries(log: &dyn Storage) -> Result<Entries> {
+    let (_, entries) = entries(log)?;
+    let denied = Damage::Unreadable(io::ErrorKind::PermissionDenied);
+    match entries.damaged.iter().find(|(_, damage)| **damage == denied) {
+        None => Ok(entries),
+        Some((name, _)) => {
+            let path = log.path().join(name::PINS).join(name);
+            Err(Error::io("read", &path, io::ErrorKind::PermissionDenied.into()))
+        }
+    }
+}
+
+fn statuses<'n>(
+    pins: &BTreeMap<String, NamedPin>,
+    damaged: impl Iterator<Item = &'n String>,
+    segments: &Segments,
+) -> Vec<PinStatus> {
+    let sound = pins.iter().map(|(name, pin)| status(name, pin, segments));
+    let mut all: Vec<PinStatus> = sound.chain(damaged.map(|name| status_of_damaged(name, segments))).collect();
+    all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
+fn status_of_damaged(name: &str, segments: &Segments) -> PinStatus {
+    let lsn = segments.first_lsn();
+    PinStatus {
+        name: name.to_owned(),
+        owner: String::new(),
+        lsn,
+        limit_bytes: None,
+        retained_bytes: retained_bytes(lsn, segments),
+        state: PinState::Damaged,
+    }
 }
 
 fn status(name: &str, pin: &NamedPin, segments: &Segments) -> PinStatus {
@@ -223,13 +291,12 @@ fn status(name: &str, pin: &NamedPin, segments: &Segments) -> PinStatus {
 }
 
 /// `None` if there is no such pin any more.
-fn read(directory: &dyn Storage, name: &str) -> Result<Option<NamedPin>> {
-    let path = directory.path().join(name);
+fn read(directory: &dyn Storage, name: &str) -> Result<Option<NamedPin>, Damage> {
     let mut bytes = vec![0; pin::LEN + 1];
     match directory.open(name, Access::Read).and_then(|file| file.read_at(&mut bytes, 0)) {
-        Ok(len) => NamedPin::parse(&bytes[..len]).map(Some).map_err(|damage| Error::corrupt(&path, 0, None, damage)),
+        Ok(len) => NamedPin::parse(&bytes[..len]).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::io("read", &path, source)),
+        Err(error) => Err(Damage::Unreadable(error.kind())),
     }
 }
 
@@ -267,7 +334,7 @@ impl Log {
         }
         let mut pins = self.shared.pins.lock();
         self.check_pinnable(lsn)?;
-        if pins.named.get(name).is_ok() {
+        if pins.named.has(name) {
             return Err(Error::PinExists { name: name.to_owned() });
         }
         let pin = NamedPin { owner: owner.to_owned(), lsn, limit_bytes, lost: false };
@@ -280,7 +347,8 @@ impl Log {
     /// number below its own is ignored. Durable on return.
     ///
     /// # Errors
-    /// [`Error::NoPin`]; [`Error::PinLost`] when records that it kept are gone; [`Error::NotAppended`];
+    /// [`Error::NoPin`]; [`Error::PinLost`] when records that it kept are gone; [`Error::PinDamaged`];
+    /// [`Error::NotAppended`];
     /// [`Error::NoSpace`], [`Error::Io`], with the pin as it was.
     pub fn advance_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
         let mut pins = self.shared.pins.lock();
@@ -296,7 +364,7 @@ impl Log {
         pins.named.update(name, |pin| pin.lsn = lsn)
     }
 
-    /// Removes pin `name`. Durable on return.
+    /// Removes pin `name`, also a damaged one. Durable on return.
     ///
     /// # Errors
     /// [`Error::NoPin`]; [`Error::Io`].
@@ -309,6 +377,6 @@ impl Log {
     pub fn pins(&self) -> Vec<PinStatus> {
         let pins = self.shared.pins.lock();
         let segments = self.shared.segments.load();
-        pins.named.pins.iter().map(|(name, pin)| status(name, pin, &segments)).collect()
+        statuses(&pins.named.pins, pins.named.damaged.iter(), &segments)
     }
 }

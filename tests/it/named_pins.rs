@@ -1,13 +1,17 @@
 //! Named pins: what they keep, and for how long.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
 
-use mapwal::{Damage, Error, Log, Lsn, PinState};
+use mapwal::{Damage, Error, Inspection, Log, Lsn, PinState, VerifyOptions, Witness};
 use rustix::io::Errno;
+use tempfile::TempDir;
 
 use crate::scratch::{open_small, scratch};
 use crate::support::faulty::{Call, Faulty};
-use crate::support::{SMALL, append, assert_records, corruption, open_on, small, try_open};
+use crate::support::rights::without_rights;
+use crate::support::{SMALL, append, assert_records, open_on};
 
 /// Appends `segments` segments full of records, and makes them durable.
 fn fill(log: &Log, segments: u64) {
@@ -113,29 +117,85 @@ fn a_name_that_leads_elsewhere_is_refused() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
-#[test]
-fn a_damaged_pin_is_refused_by_its_path() {
+/// A log of several segments with the pin `replica` at record 1, and the pin's file.
+fn pinned() -> (TempDir, PathBuf) {
     let dir = scratch();
     let log = open_small(dir.path());
+    fill(&log, 3);
     log.create_pin("replica", "", Lsn(1), None).unwrap();
-    drop(log);
     let file = dir.path().join("pins/replica");
+    (dir, file)
+}
+
+#[test]
+fn a_damaged_pin_keeps_all_records_and_no_log_from_opening_until_it_is_dropped() {
+    let (dir, file) = pinned();
     let good = fs::read(&file).unwrap();
-    let refused = |bytes: &[u8]| {
-        fs::write(&file, bytes).unwrap();
-        let corruption = corruption(try_open(dir.path(), &small()));
-        assert_eq!(corruption.path, file);
-        corruption.damage
-    };
     let mut flipped = good.clone();
     flipped[8] ^= 1;
-    assert!(matches!(refused(&flipped), Damage::Checksum { .. }));
-    assert!(matches!(refused(&good[1..]), Damage::FileLength { expected: 96, found: 95 }));
-    assert!(matches!(refused(&[&good[..], b"more"].concat()), Damage::FileLength { .. }));
-    fs::write(&file, good).unwrap();
-    fs::write(dir.path().join("pins/other.tmp"), "unfinished").unwrap();
-    assert_eq!(open_small(dir.path()).pins().len(), 1);
-    assert!(!dir.path().join("pins/other.tmp").exists());
+    for bytes in [&flipped[..], &good[1..], &[&good[..], b"more"].concat(), b""] {
+        fs::write(&file, bytes).unwrap();
+        let log = open_small(dir.path());
+        let pin = &log.pins()[0];
+        assert_eq!((pin.name.as_str(), pin.lsn, pin.state), ("replica", Lsn(1), PinState::Damaged));
+        assert_eq!(log.stats().pins, 1);
+        assert_eq!(log.trim_before(log.next_lsn()).unwrap(), 0, "nobody knows what it keeps");
+        assert!(matches!(log.advance_pin("replica", Lsn(9)), Err(Error::PinDamaged { .. })));
+        assert!(matches!(log.create_pin("replica", "", Lsn(9), None), Err(Error::PinExists { .. })));
+    }
+    let log = open_small(dir.path());
+    log.drop_pin("replica").unwrap();
+    assert!(log.pins().is_empty() && !file.exists());
+    assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
+}
+
+#[test]
+fn a_damaged_pin_is_reported_by_its_path() {
+    let (dir, file) = pinned();
+    fs::write(&file, "").unwrap();
+    let inspection = Inspection::open(dir.path()).unwrap();
+    assert_eq!(inspection.pins().unwrap()[0].state, PinState::Damaged);
+    let report = inspection.verify(VerifyOptions::default(), &mut |_| ()).unwrap();
+    let [found] = &report.damage[..] else { panic!("{:?}", report.damage) };
+    assert_eq!((&found.corruption.path, &found.witness), (&file, &Witness::Structure));
+    assert_eq!(found.corruption.damage, Damage::FileLength { expected: 96, found: 0 });
+}
+
+#[test]
+fn a_pin_that_may_not_be_read_is_damaged_for_the_writer_and_an_error_for_others() {
+    let (dir, file) = pinned();
+    for directory in [dir.path(), &dir.path().join("pins")] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+        for entry in fs::read_dir(directory).unwrap() {
+            fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o777)).unwrap();
+        }
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+    let look = || (Inspection::open(dir.path()).unwrap().pins(), open_small(dir.path()).pins()[0].state);
+    let Some((listed, state)) = without_rights(look) else { return };
+    assert!(matches!(listed, Err(Error::Io { path, .. }) if path == file));
+    assert_eq!(state, PinState::Damaged);
+}
+
+#[test]
+fn what_is_no_pin_is_left_alone_in_the_directory_of_pins() {
+    let (dir, _) = pinned();
+    let pins = dir.path().join("pins");
+    let strangers = [".DS_Store", "replica~", "replica.bak", "#replica#", "notes.tmp.txt", "\u{fc}"];
+    for name in strangers {
+        fs::write(pins.join(name), "mine").unwrap();
+    }
+    fs::create_dir(pins.join("backup")).unwrap();
+    symlink("nowhere", pins.join("link")).unwrap();
+    fs::write(pins.join("other.tmp"), "unfinished").unwrap();
+    let log = open_small(dir.path());
+    assert_eq!(log.pins().iter().map(|pin| pin.name.as_str()).collect::<Vec<_>>(), ["replica"]);
+    log.drop_pin("replica").unwrap();
+    assert!(log.trim_before(log.next_lsn()).unwrap() > 0, "strangers keep nothing");
+    let report = Inspection::open(dir.path()).unwrap().verify(VerifyOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!(report.damage, []);
+    assert!(!pins.join("other.tmp").exists());
+    assert!(strangers.iter().all(|name| pins.join(name).exists()));
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub(crate) fn state_name(state: PinState) -> &'static str {
         PinState::Reserved => "reserved",
         PinState::Extended => "extended",
         PinState::Lost => "lost",
+        PinState::Damaged => "damaged",
         _ => "unknown",
     }
 }

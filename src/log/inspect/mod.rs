@@ -131,7 +131,7 @@ impl Inspection {
     /// The named pins, by name.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when one is damaged; [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Io`].
+    /// [`Error::Io`]. A damaged pin is none: it is in the list.
     pub fn pins(&self) -> Result<Vec<PinStatus>> {
         let follow = |info| Arc::new(Segment::followed(info, Arc::clone(&self.storage), Arc::default()));
         let segments =

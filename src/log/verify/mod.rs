@@ -10,6 +10,7 @@ mod walk;
 use std::path::PathBuf;
 
 use super::inspect::Inspection;
+use super::named_pins;
 use crate::error::{Corruption, Evidence, Result};
 use crate::lsn::Lsn;
 use walk::Walker;
@@ -123,7 +124,7 @@ impl Inspection {
         self.ties.counting.iter().map(|tie| tie.end.map_or_else(|| size(tie.number), |end| end.offset)).sum()
     }
 
-    /// Reads the whole log and checks all of it, also behind what is damaged. `progress` is told now and then how many
+    /// Reads the whole log and checks all of it, its named pins included, and goes on after what is damaged. `progress` is told now and then how many
     /// more bytes have been read.
     ///
     /// # Errors
@@ -138,6 +139,11 @@ impl Inspection {
         for file in self.files.iter().filter(|file| !file.counts) {
             others.extend(walker.look_at(file)?);
         }
-        judge::judge(self, options, &walker, counting, others)
+        let mut report = judge::judge(self, options, &walker, counting, others)?;
+        let pins = named_pins::damage(&*self.storage)?;
+        report
+            .damage
+            .extend(pins.into_iter().map(|corruption| ProvenDamage { corruption, witness: Witness::Structure }));
+        Ok(report)
     }
 }

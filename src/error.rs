@@ -80,15 +80,24 @@ pub enum Error {
         /// What it is.
         found: FileKind,
     },
-    /// A segment was written by a version of the format that this one does not read.
-    #[error("{} has format version {found}, this library reads {supported}", path.display())]
+    /// A file was written by a version of the format that this library does not read.
+    #[error("{} has format version {found}, this library reads none after {supported}", path.display())]
     Version {
+        /// The segment, or the named pin.
+        path: PathBuf,
+        /// The version that it states.
+        found: u32,
+        /// The newest version supported.
+        supported: u32,
+    },
+    /// A segment uses features of the format that this library does not know, and that it would have to: a later one has
+    /// written it. Nothing was changed.
+    #[error("{} uses features that this library does not know: {unknown:#x}", path.display())]
+    UnknownFeatures {
         /// The segment.
         path: PathBuf,
-        /// The version in its header.
-        found: u32,
-        /// The version supported.
-        supported: u32,
+        /// The features, as bits.
+        unknown: u32,
     },
     /// An option is out of range.
     #[error("option {option} = {value} is not {expected}")]
@@ -538,6 +547,9 @@ pub enum Damage {
     /// A segment does not start with the magic bytes.
     #[error("wrong magic bytes")]
     Magic,
+    /// A segment's header states another version than the one by which its checksum is right.
+    #[error("version {0} contradicts the checksum")]
+    HeaderVersion(u32),
     /// A checksum does not match.
     #[error("checksum is {found:#010x}, expected {expected:#010x}")]
     Checksum {

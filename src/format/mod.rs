@@ -9,8 +9,17 @@ pub(crate) mod segment_header;
 pub(crate) mod shipment;
 pub(crate) mod walk;
 
-/// The version that this library writes, and the only one that it reads.
-pub(crate) const VERSION: u32 = 2;
+/// The version that this library writes.
+pub(crate) const VERSION: u32 = 3;
+/// The oldest version that it reads.
+pub(crate) const OLDEST_VERSION: u32 = 2;
+
+/// A version that this library reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Version {
+    V2,
+    V3,
+}
 
 /// The smallest segment, in bytes.
 pub(crate) const SEGMENT_SIZE_MIN: u64 = 64 << 10;

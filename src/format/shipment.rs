@@ -5,6 +5,8 @@ use std::mem::{offset_of, size_of};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::Version;
+use super::segment_header::Layout;
 use crate::lsn::Lsn;
 
 /// Bytes of a header.
@@ -48,8 +50,9 @@ impl ShipmentHeader {
         crc32fast::hash(&self.as_bytes()[..offset_of!(Self, crc)])
     }
 
-    pub(crate) fn salt(&self) -> u32 {
-        self.salt.get()
+    /// How the frames are to be read, those that are records.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout { version: Version::V3, salt: self.salt.get(), is_recycled: false }
     }
 
     pub(crate) fn first_lsn(&self) -> Lsn {
@@ -71,11 +74,9 @@ mod tests {
     fn every_flipped_bit_of_a_header_is_noticed() {
         let mut shipped = ShipmentHeader::new(7, Lsn(3), 8).as_bytes().to_vec();
         shipped.extend_from_slice(&[0; 8]);
-        assert!(
-            ShipmentHeader::split(&shipped).is_some_and(|(header, frames)| {
-                (header.salt(), header.first_lsn(), frames.len()) == (7, Lsn(3), 8)
-            })
-        );
+        assert!(ShipmentHeader::split(&shipped).is_some_and(|(header, frames)| {
+            (header.layout().salt, header.first_lsn(), frames.len()) == (7, Lsn(3), 8)
+        }));
         for bit in 0..HEADER_LEN * 8 {
             let mut flipped = shipped.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);

@@ -1,6 +1,7 @@
 //! Walking the frames of one segment in order.
 
 use super::frame::{self, Frame, FrameKind, Summer};
+use super::segment_header::Layout;
 use crate::error::Damage;
 use crate::lsn::Lsn;
 
@@ -36,7 +37,7 @@ pub(crate) struct Place {
 /// A walk from one frame to the next.
 #[derive(Debug, Clone)]
 pub(crate) struct Walk {
-    salt: u32,
+    layout: Layout,
     summer: Summer,
     check: Check,
     place: Place,
@@ -46,16 +47,16 @@ pub(crate) struct Walk {
 
 impl Walk {
     /// From `offset`, where the record `next_lsn` or a frame in front of it starts.
-    pub(crate) fn new(salt: u32, check: Check, offset: usize, next_lsn: Lsn) -> Self {
+    pub(crate) fn new(layout: Layout, check: Check, offset: usize, next_lsn: Lsn) -> Self {
         let place = Place { offset, next_lsn, last_crc: 0 };
-        Self { salt, summer: Summer::new(), check, place, boundary: place }
+        Self { layout, summer: Summer::new(), check, place, boundary: place }
     }
 
     /// Passes over the frame at the start of `rest`, the bytes from the current offset on.
     #[inline]
     pub(crate) fn step<'a>(&mut self, rest: &'a [u8]) -> Result<Frame<'a>, Damage> {
         let frame = match self.check {
-            Check::Full => Frame::parse_checked(rest, self.salt, &self.summer, self.place.next_lsn)?,
+            Check::Full => Frame::parse_checked(rest, self.layout.salt, &self.summer, self.place.next_lsn)?,
             Check::None => Frame::parse(rest)?,
         };
         let kind = frame.kind();

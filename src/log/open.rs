@@ -30,8 +30,8 @@ use crate::options::Options;
 use crate::read::Ahead;
 use crate::sabotage::{Break, is};
 use crate::segment::chain::Chain;
-use crate::segment::control::ControlPage;
-use crate::segment::directory::{self, Listing};
+use crate::segment::control::{ControlPage, Known};
+use crate::segment::directory::{self, Found, Listing};
 use crate::segment::filling::{Filling, Pages};
 use crate::segment::prepare::{adopt, prepare};
 use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList};
@@ -63,6 +63,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let lock = take_lock(&*storage)?;
     let listing = directory::list(&*storage)?;
     let found = directory::inspect_all(&*storage, &listing.segments)?;
+    check_features(&*storage, &found)?;
     let log_id = match found.first() {
         Some(segment) => segment.log_id,
         None => u128::from(storage.random()) << 64 | u128::from(storage.random()),
@@ -70,12 +71,31 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     // Segments copied from elsewhere come without the page; then a first or last one that is missing cannot be told from
     // one that was not copied.
     let known = ControlPage::known(&*storage, log_id);
+    let last_number = last_number(&found, known);
     let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options.first_lsn)?;
     check_lsn(plan.next_lsn)?;
-    let opening = Opening { storage, options, log_id, listing, began };
+    let opening = Opening { storage, options, log_id, listing, last_number, began };
     let log = opening.carry_out(&plan, lock)?;
     log.lock.sign().map_err(|source| Error::io("write", &log.directory().join(name::LOCK), source))?;
     Ok(log)
+}
+
+/// The largest number that a segment of the log may have had, as far as anything tells: frames may have been stored under
+/// it, and it does not come back.
+fn last_number(found: &[Found], known: Option<Known>) -> u64 {
+    let by_page = known.map_or(0, |known| known.oldest.max(known.active).max(known.durable.segment()));
+    found.last().map_or(0, |segment| segment.number).max(by_page)
+}
+
+/// An error if what a later version has written may be read, and not written on.
+fn check_features(storage: &dyn Storage, found: &[Found]) -> Result<()> {
+    match found.iter().find(|segment| segment.unknown_to_writers != 0) {
+        None => Ok(()),
+        Some(segment) => {
+            let path = storage.path().join(name::segment(segment.number));
+            Err(Error::UnknownFeatures { path, unknown: segment.unknown_to_writers })
+        }
+    }
 }
 
 fn take_lock(storage: &dyn Storage) -> Result<Box<dyn LockGuard>> {
@@ -92,6 +112,8 @@ struct Opening<'o> {
     options: &'o Options,
     log_id: u128,
     listing: Listing,
+    /// The largest number that a segment may have had.
+    last_number: u64,
     began: Instant,
 }
 
@@ -99,7 +121,7 @@ impl Opening<'_> {
     fn carry_out(self, plan: &Plan, lock: Box<dyn LockGuard>) -> Result<Log> {
         self.remove_all(&self.listing.temporaries);
         let cache = Arc::new(MapCache::default());
-        let mut next_number = self.listing.segments.last().map_or(1, |last| last + 1);
+        let mut next_number = self.last_number + 1;
         let size = self.options.segment_size_bytes;
         let fresh = match plan.resume {
             Resume::InPlace { .. } => None,

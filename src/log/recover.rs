@@ -9,7 +9,7 @@ use crate::format::frame::{Frame, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::walk::{Check, Place, Walk, may_be_cut_off};
-use crate::format::{name, segment_header};
+use crate::format::{Version, name, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::Region;
 use crate::sabotage::{Break, is};
@@ -46,6 +46,18 @@ pub(super) enum Resume {
     InPlace { info: SegmentInfo, end: SegmentEnd, origin: Origin },
     /// In a new segment.
     Fresh(Option<Predecessor>),
+}
+
+impl Resume {
+    /// Whether frames may follow those of this segment: nothing is appended to one of an older version.
+    pub(super) fn may_go_on_in(info: &SegmentInfo) -> bool {
+        info.layout.version == Version::V3
+    }
+
+    /// In a new segment, after those of the segment that ends at `end`.
+    pub(super) fn behind(info: &SegmentInfo, end: SegmentEnd) -> Self {
+        Self::Fresh(Some(Predecessor { number: info.number, end: end.offset, crc: end.crc }))
+    }
 }
 
 /// What walking one segment found.
@@ -170,7 +182,7 @@ impl Recovery<'_> {
 
     fn walk(&mut self, link: &ChainLink, region: &Region, limit: usize) -> Result<Walked> {
         let bytes = region.bytes(0..limit).unwrap_or_default();
-        let mut walk = Walk::new(link.info.salt, Check::Full, segment_header::LEN, link.info.base_lsn);
+        let mut walk = Walk::new(link.info.layout, Check::Full, segment_header::LEN, link.info.base_lsn);
         let start = walk.place();
         let mut found = Walked {
             place: start,
@@ -236,11 +248,13 @@ impl Recovery<'_> {
         }
         let Place { offset, next_lsn, .. } = cut.walked.place;
         let path = self.storage.path().join(name::segment(info.number));
-        let mut suspects = vec![(info.number, info.size, info.salt, offset)];
+        let mut suspects = vec![(info.number, info.size, info.layout.salt, offset)];
         suspects.extend(
-            chain.links[cut.index + 1..].iter().map(|l| (l.info.number, l.info.size, l.info.salt, segment_header::LEN)),
+            chain.links[cut.index + 1..]
+                .iter()
+                .map(|l| (l.info.number, l.info.size, l.info.layout.salt, segment_header::LEN)),
         );
-        suspects.extend(chain.beyond.iter().map(|s| (s.number, s.size, s.salt, segment_header::LEN)));
+        suspects.extend(chain.beyond.iter().map(|s| (s.number, s.size, s.layout.salt, segment_header::LEN)));
         self.search(&suspects, Position::new(info.number, cut.walked.good_end as u64), || {
             let successor = cut.walked.sealed_into.and_then(|next| chain.beyond.iter().find(|s| s.number == next));
             match successor.filter(|_| cut.walked.last_kind == FrameKind::Seal) {
@@ -301,7 +315,8 @@ impl Recovery<'_> {
         let last = links.pop().expect("the cut is in the chain");
         let clean = closed && self.torn_bytes == 0;
         let room = super::shared::append_limit(last.info.size);
-        let resume = if (clean || is(Break::ResumeAfterCrash)) && walked.place.offset <= room {
+        let in_place = (clean || is(Break::ResumeAfterCrash)) && walked.place.offset <= room;
+        let resume = if in_place && Resume::may_go_on_in(&last.info) {
             Resume::InPlace { info: last.info, end: walked.end(), origin: Origin::Own }
         } else if walked.only_link {
             // Nothing happened in it: its place in the chain is taken by the new one, so that crashes in a row do not
@@ -310,9 +325,9 @@ impl Recovery<'_> {
             Resume::Fresh(last.frame.link.previous)
         } else {
             let end = walked.end();
-            let previous = Predecessor { number: last.info.number, end: end.offset, crc: end.crc };
+            let resume = Resume::behind(&last.info, end);
             links.push(ChainLink { end: Some(end), ..last });
-            Resume::Fresh(Some(previous))
+            resume
         };
         let sealed = links.into_iter().filter_map(|link| Some((link.info, link.end?))).collect();
         Plan {
@@ -331,12 +346,16 @@ impl Recovery<'_> {
     /// The newest of the segments beyond the end, if it is as good as new. No other will do: what stands behind the fresh
     /// segment would count as its successor, and once it is removed in part, as a log that lacks a segment.
     fn take_spare(&self, beyond: Vec<Found>) -> Option<Found> {
-        beyond.into_iter().next_back().filter(|segment| self.empty.contains(&segment.number))
+        let newest = beyond.into_iter().next_back()?;
+        // One that was another segment before is not as good as new, however much of it is zero.
+        let is_new = newest.layout.version == Version::V3 && !newest.layout.is_recycled;
+        (is_new && self.empty.contains(&newest.number)).then_some(newest)
     }
 
     /// No segment has a link: a log that crashed before anything in it was durable, or one that is damaged.
     fn without_chain(mut self, chain: &Chain, first_lsn: Lsn) -> Result<Plan> {
-        let suspects: Vec<_> = chain.beyond.iter().map(|s| (s.number, s.size, s.salt, segment_header::LEN)).collect();
+        let suspects: Vec<_> =
+            chain.beyond.iter().map(|s| (s.number, s.size, s.layout.salt, segment_header::LEN)).collect();
         if let Some(&(number, .., start)) = suspects.first() {
             let path = self.storage.path().join(name::segment(number));
             let at = || (path, start as u64, None, chain.beyond[0].damage());

@@ -34,7 +34,7 @@ impl Log {
         if first > next {
             return Err(Error::ReplicaGap { expected: next, found: first });
         }
-        let mut walk = Walk::new(header.salt(), Check::None, 0, first);
+        let mut walk = Walk::new(header.layout(), Check::None, 0, first);
         while walk.place().offset < frames.len() {
             let batch = next_batch(&mut walk, frames);
             self.append_batch_frames(batch, next)?;
@@ -69,7 +69,7 @@ impl Log {
 
 /// Checks all frames, without a look at the log.
 fn check(header: &ShipmentHeader, frames: &[u8]) -> Result<()> {
-    let mut walk = Walk::new(header.salt(), Check::Full, 0, header.first_lsn());
+    let mut walk = Walk::new(header.layout(), Check::Full, 0, header.first_lsn());
     while walk.place().offset < frames.len() {
         let place = walk.place();
         walk.step(&frames[place.offset..]).map_err(|damage| Error::InvalidFrames {

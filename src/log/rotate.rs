@@ -105,7 +105,7 @@ impl Shared {
         base_lsn: Lsn,
         kept: Option<Vec<Arc<Segment>>>,
     ) -> Vec<Arc<Segment>> {
-        let Prepared { number, size, salt, mut region, filling } = prepared;
+        let Prepared { number, size, layout, mut region, filling } = prepared;
         let meta = if is(Break::LinkWithoutMeta) { MetaSlots::default() } else { self.meta.lock().clone() };
         let link = Link { previous, oldest: rotation.oldest, meta }.encode();
         let last = link::encode_number(base_lsn.previous().0);
@@ -113,12 +113,12 @@ impl Shared {
         for (kind, payload) in std::iter::once((FrameKind::Link, &link[..])).chain(truncate) {
             let position = Position::new(number, region.published() as u64);
             let head = FrameHead::note(kind, base_lsn, position.lag_units(self.durability.position()));
-            region.fill(&head.encode(salt, payload));
+            region.fill(&head.encode(layout.salt, payload));
         }
         let begin = region.published();
         rotation.begin = Position::new(number, begin as u64);
         let region = Arc::new(region);
-        let info = SegmentInfo { number, size, salt, base_lsn };
+        let info = SegmentInfo { number, size, layout, base_lsn };
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
         let file = Arc::clone(filling.file());
         let segment = Arc::new(Segment::live(info, None, Arc::clone(&region), file, storage, cache));

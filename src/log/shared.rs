@@ -81,15 +81,20 @@ impl Rotation {
     /// Lets appenders write to a segment, behind what is published in it, as far as it has `room`.
     pub(crate) fn open(&mut self, info: SegmentInfo, region: Arc<Region>, room: usize, ordinal: u32) {
         let start = Position::new(info.number, 0);
-        let active =
-            Active { base_lsn: info.base_lsn, salt: info.salt, start, ask_at: ask_at(&info, region.published(), room) };
+        let active = Active {
+            base_lsn: info.base_lsn,
+            salt: info.layout.salt,
+            start,
+            ask_at: ask_at(&info, region.published(), room),
+        };
         self.rotor.install(region, start.0, room, ordinal, active);
     }
 
     /// Lets appenders, who are at byte `offset`, go on in the segment that they write to as far as it has `room` by now.
     pub(crate) fn extend(&mut self, info: SegmentInfo, offset: usize, room: usize) {
         let start = Position::new(info.number, 0);
-        let active = Active { base_lsn: info.base_lsn, salt: info.salt, start, ask_at: ask_at(&info, offset, room) };
+        let active =
+            Active { base_lsn: info.base_lsn, salt: info.layout.salt, start, ask_at: ask_at(&info, offset, room) };
         self.rotor.extend(room, active);
     }
 }

@@ -28,10 +28,16 @@ pub(super) fn plan(storage: &dyn Storage, chain: &Chain, position: Position) -> 
     }
     let Some(close) = read_close(storage, last, position)? else { return Ok(None) };
     let sealed = sealed.iter().map(|link| Some((link.info, link.end?)));
-    let Some(sealed) = sealed.collect() else { return Ok(None) };
+    let Some(mut sealed): Option<Vec<_>> = sealed.collect() else { return Ok(None) };
+    let resume = if Resume::may_go_on_in(&last.info) {
+        Resume::InPlace { info: last.info, end: close.end, origin: Origin::Recovered }
+    } else {
+        sealed.push((last.info, close.end));
+        Resume::behind(&last.info, close.end)
+    };
     Ok(Some(Plan {
         sealed,
-        resume: Resume::InPlace { info: last.info, end: close.end, origin: Origin::Recovered },
+        resume,
         next_lsn: close.end.next_lsn,
         meta: close.meta,
         spare: None,
@@ -66,7 +72,7 @@ fn read_close(storage: &dyn Storage, last: &ChainLink, position: Position) -> Re
 
 fn parse_close(bytes: &[u8], last: &ChainLink, position: Position) -> Option<Close> {
     let stated = Frame::parse(bytes).ok()?;
-    let frame = Frame::parse_checked(bytes, last.info.salt, &Summer::new(), stated.lsn()).ok()?;
+    let frame = Frame::parse_checked(bytes, last.info.layout.salt, &Summer::new(), stated.lsn()).ok()?;
     let is_close = frame.kind() == FrameKind::Close && frame.durable_then(position) == Some(position);
     // In a segment that is full, a close says nothing of what else the log has to know.
     let meta = link::parse_close(frame.payload()).ok()??;

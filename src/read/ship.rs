@@ -33,7 +33,7 @@ impl<'a> Frames<'a> {
     /// What goes in front of the frames.
     #[must_use]
     pub fn header(&self) -> [u8; shipment::HEADER_LEN] {
-        zerocopy::transmute!(ShipmentHeader::new(self.segment.info().salt, self.first, self.bytes.len()))
+        zerocopy::transmute!(ShipmentHeader::new(self.segment.info().layout.salt, self.first, self.bytes.len()))
     }
 
     /// The number of bytes that follow a header; `None` if it is none.

@@ -91,7 +91,7 @@ impl Chain {
             let Some(segment) = by_number.remove(number) else { continue };
             let FirstFrame::Link(frame) = segment.first else { continue };
             let info =
-                SegmentInfo { number: *number, size: segment.size, salt: segment.salt, base_lsn: frame.base_lsn };
+                SegmentInfo { number: *number, size: segment.size, layout: segment.layout, base_lsn: frame.base_lsn };
             let predecessor = frame.link.previous;
             let next_end = predecessor.map(|p| SegmentEnd { offset: p.end, next_lsn: frame.base_lsn, crc: p.crc });
             chain.links.push(ChainLink { info, frame: *frame, end });

@@ -6,7 +6,7 @@ use crate::error::{Damage, Error, FileKind, Result};
 use crate::format::frame::{Frame, FrameKind, Summer, padded};
 use crate::format::link::{self, Link};
 use crate::format::name::{self, Name};
-use crate::format::segment_header::{self, HeaderFault, SegmentHeader};
+use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::lsn::Lsn;
 use crate::storage::{Access, Storage};
 
@@ -61,8 +61,10 @@ pub(crate) fn list(storage: &dyn Storage) -> Result<Listing> {
 pub(crate) struct Found {
     pub(crate) number: u64,
     pub(crate) size: u64,
-    pub(crate) salt: u32,
+    pub(crate) layout: Layout,
     pub(crate) log_id: u128,
+    /// Features, as bits, that a writer must know and this one does not.
+    pub(crate) unknown_to_writers: u32,
     pub(crate) first: FirstFrame,
 }
 
@@ -116,13 +118,7 @@ pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found
     let Some((header, rest)) = prefix[..read].split_first_chunk::<{ segment_header::LEN }>() else {
         return corrupt(0, Damage::FileLength { expected: segment_header::LEN as u64, found: read as u64 });
     };
-    let header = match SegmentHeader::parse(header) {
-        Ok(header) => header,
-        Err(HeaderFault::Version(found)) => {
-            return Err(Error::Version { path, found, supported: crate::format::VERSION });
-        }
-        Err(HeaderFault::Damaged { offset, damage }) => return corrupt(offset, damage),
-    };
+    let header = SegmentHeader::parse(header).map_err(|fault| fault.into_error(&path))?;
     if header.number() != number {
         return corrupt(0, Damage::SegmentNumber { expected: number, found: header.number() });
     }
@@ -133,8 +129,9 @@ pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found
     Ok(Some(Found {
         number,
         size: header.segment_size(),
-        salt: header.salt(),
+        layout: header.layout(),
         log_id: header.log_id(),
+        unknown_to_writers: header.unknown_to_writers(),
         first: first_frame(rest, header),
     }))
 }
@@ -142,7 +139,7 @@ pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found
 pub(super) fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
     let parsed = Frame::parse(rest).and_then(|frame| {
         // The link's own number is the segment's first; the walk compares it with the predecessor's.
-        let frame = Frame::parse_checked(rest, header.salt(), &Summer::new(), frame.lsn())?;
+        let frame = Frame::parse_checked(rest, header.layout().salt, &Summer::new(), frame.lsn())?;
         if frame.kind() != FrameKind::Link {
             return Err(Damage::FrameKind(frame.kind() as u8));
         }

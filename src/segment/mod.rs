@@ -23,8 +23,9 @@ pub(crate) use list::{SegmentList, Segments};
 pub use verify::{SegmentSummary, verify_segment};
 
 use crate::format::link::SegmentEnd;
+use crate::format::segment_header::{self, Layout};
 use crate::format::walk::Check;
-use crate::format::{name, position::Position, segment_header};
+use crate::format::{name, position::Position};
 use crate::lsn::Lsn;
 use crate::memory::Region;
 use crate::storage::{Storage, StorageFile};
@@ -36,7 +37,7 @@ use index::Index;
 pub(crate) struct SegmentInfo {
     pub(crate) number: u64,
     pub(crate) size: u64,
-    pub(crate) salt: u32,
+    pub(crate) layout: Layout,
     /// The first record's number, or the next one's if there is none.
     pub(crate) base_lsn: Lsn,
 }

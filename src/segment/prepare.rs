@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::format::position::SEGMENT_NUMBER_LIMIT;
-use crate::format::segment_header::{self, SegmentHeader};
+use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::{frame, name};
 use crate::memory::Region;
 use crate::sabotage::{Break, is};
@@ -22,7 +22,7 @@ use crate::storage::{Access, Storage, StorageFile};
 pub(crate) struct Prepared {
     pub(crate) number: u64,
     pub(crate) size: u64,
-    pub(crate) salt: u32,
+    pub(crate) layout: Layout,
     pub(crate) region: Region,
     pub(crate) filling: Filling,
 }
@@ -52,7 +52,7 @@ pub(crate) fn prepare(storage: &dyn Storage, log_id: u128, number: u64, size: u6
         // What is left of it is removed at the next open at the latest.
         let _ = storage.remove(&temporary);
     }
-    let (salt, file) = renamed.map_err(|source| failed(storage, number, size, source))?;
+    let (layout, file) = renamed.map_err(|source| failed(storage, number, size, source))?;
     let synced = if is(Break::PrepareWithoutDirectorySync) { Ok(()) } else { storage.sync_directory() };
     let mapped = synced.and_then(|()| file.map(size, Access::Write));
     let mapping = mapped.map_err(|source| {
@@ -60,7 +60,7 @@ pub(crate) fn prepare(storage: &dyn Storage, log_id: u128, number: u64, size: u6
         failed(storage, number, size, source)
     })?;
     let region = Region::live(mapping, segment_header::LEN);
-    let mut prepared = Prepared { number, size, salt, region, filling: Filling::new(file, size) };
+    let mut prepared = Prepared { number, size, layout, region, filling: Filling::new(file, size) };
     prepared.fill_first(storage).inspect_err(|_| abandon(storage, number))?;
     Ok(prepared)
 }
@@ -86,12 +86,11 @@ fn make(
     log_id: u128,
     number: u64,
     size: u64,
-) -> io::Result<(u32, Arc<dyn StorageFile>)> {
+) -> io::Result<(Layout, Arc<dyn StorageFile>)> {
     let file: Arc<dyn StorageFile> = storage.create(temporary)?.into();
     file.allocate(size)?;
-    let salt = (storage.random() >> 32) as u32;
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let header = SegmentHeader::new(log_id, number, size, salt, u64::try_from(created).unwrap_or(0));
+    let header = SegmentHeader::new(log_id, number, size, u64::try_from(created).unwrap_or(0));
     if is(Break::HeaderAfterSync) {
         file.sync()?;
     }
@@ -99,12 +98,12 @@ fn make(
     if !is(Break::PrepareWithoutSync) && !is(Break::HeaderAfterSync) {
         file.sync()?;
     }
-    Ok((salt, file))
+    Ok((header.layout(), file))
 }
 
 /// Takes over segment `found`, in which nothing has ever been written, and which an earlier run has prepared.
 pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Prepared> {
-    let &Found { number, size, salt, .. } = found;
+    let &Found { number, size, layout, .. } = found;
     let name = name::segment(number);
     let failed = |operation| {
         let path = storage.path().join(&name);
@@ -118,7 +117,7 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Prepared> {
     let mapping = file.map(size, Access::Write).map_err(failed("map"))?;
     let region = Region::live(mapping, segment_header::LEN);
     let filling = Filling::going_on(file, size, segment_header::LEN);
-    let mut prepared = Prepared { number, size, salt, region, filling };
+    let mut prepared = Prepared { number, size, layout, region, filling };
     prepared.fill_first(storage)?;
     Ok(prepared)
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::directory::{self, FirstFrame};
-use crate::error::{Corruption, Damage, Error, Result};
+use crate::error::{Corruption, Damage, Result};
 use crate::format::frame::FrameKind;
-use crate::format::segment_header::{self, HeaderFault, SegmentHeader};
+use crate::format::segment_header::{self, SegmentHeader};
 use crate::format::walk::{Check, Walk};
 use crate::lsn::Lsn;
 
@@ -35,7 +35,7 @@ pub struct SegmentSummary {
 /// [`SealedSegment`](crate::SealedSegment) has. Behind the last frame there may be nothing but zeros.
 ///
 /// # Errors
-/// [`Error::Version`], or [`Error::Corrupt`] with the offset of what is wrong, and an empty path.
+/// [`Error::Version`](crate::Error::Version), [`Error::UnknownFeatures`](crate::Error::UnknownFeatures), or [`Error::Corrupt`](crate::Error::Corrupt) with the offset of what is wrong, and an empty path.
 pub fn verify_segment(bytes: &[u8]) -> Result<SegmentSummary> {
     let corrupt = |offset: usize, lsn, damage| {
         Corruption { path: Path::new("").to_owned(), offset: offset as u64, lsn, damage, evidence: None }.into()
@@ -44,16 +44,11 @@ pub fn verify_segment(bytes: &[u8]) -> Result<SegmentSummary> {
         let (expected, found) = (segment_header::LEN as u64, bytes.len() as u64);
         return Err(corrupt(0, None, Damage::FileLength { expected, found }));
     };
-    let header = SegmentHeader::parse(header).map_err(|fault| match fault {
-        HeaderFault::Version(found) => {
-            Error::Version { path: Path::new("").to_owned(), found, supported: crate::format::VERSION }
-        }
-        HeaderFault::Damaged { offset, damage } => corrupt(offset, None, damage),
-    })?;
+    let header = SegmentHeader::parse(header).map_err(|fault| fault.into_error(Path::new("")))?;
     let FirstFrame::Link(link) = directory::first_frame(frames, header) else {
         return Err(corrupt(segment_header::LEN, None, Damage::MissingFrame));
     };
-    let mut walk = Walk::new(header.salt(), Check::Full, segment_header::LEN, link.base_lsn);
+    let mut walk = Walk::new(header.layout(), Check::Full, segment_header::LEN, link.base_lsn);
     let (mut records, mut sealed) = (0, false);
     while walk.place().offset < bytes.len() {
         let offset = walk.place().offset;

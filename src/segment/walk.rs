@@ -33,7 +33,7 @@ impl Segment {
         }
         let end = stretch.end.or_else(|| self.end());
         let limit = end.map_or(region.len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX)).min(region.len());
-        let mut walk = Walk::new(self.info.salt, stretch.origin.check(), start.offset, self.lsn_at(start));
+        let mut walk = Walk::new(self.info.layout, stretch.origin.check(), start.offset, self.lsn_at(start));
         let mut damage = None;
         // Behind what has to be readable for the next frame to be passed, as far as that is known.
         let mut wanted = 0;

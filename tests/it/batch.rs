@@ -156,7 +156,7 @@ fn what_is_left_of_a_truncation_through_one_is_a_torn_end() {
     for (claim, is_damage) in [(second.offset, false), (second.end(), false), (second.end() + 8, true)] {
         let copy = scratch();
         files::copy(dir.path(), copy.path());
-        let mut next = Segment::new(SegmentHeader { number: 2, ..kept.header });
+        let mut next = Segment::new(SegmentHeader::new(kept.header.log_id, 2, 64 << 10));
         next.push(4, LINK, 0, 0, 0, &kept.frames[0].payload);
         next.push(4, DATA, 0, 0, (1 << 32) + claim, b"meanwhile");
         let mut bytes = next.encode();

@@ -51,8 +51,8 @@ impl Tally {
 /// Flips of segment `number`: place, and mask.
 fn flips(specimen: &Specimen, number: u64) -> Vec<(usize, u8)> {
     let (end, len) = (specimen.end_of(number), specimen.segment(number).len());
-    let all = (0..stored::HEADER_CRC.end).chain(stored::HEADER_LEN..end);
-    let reserved = (stored::HEADER_CRC.end..stored::HEADER_LEN).step_by(STRIDE_RESERVED);
+    let all = (0..stored::FIELDS_END).chain(stored::HEADER_CRC.start..end);
+    let reserved = (stored::FIELDS_END..stored::HEADER_CRC.start).step_by(STRIDE_RESERVED);
     let sampled = reserved.chain((end..len).step_by(STRIDE_EMPTY)).zip(MASKS.into_iter().cycle());
     all.flat_map(|offset| MASKS.map(|mask| (offset, mask))).chain(sampled).collect()
 }

@@ -1,7 +1,7 @@
-//! The bytes on disk are those that `docs/design/format.md` specifies, and stay readable: `tests/golden/v2` is a log
-//! that the first release of version 2 wrote. One of version 1, which no release wrote, is refused.
+//! The bytes on disk are those that `docs/design/format.md` specifies, and stay readable: `tests/golden/v3` and
+//! `tests/golden/v2` are logs of these versions. One of version 1, which no release wrote, is refused.
 
-mod golden;
+pub(crate) mod golden;
 pub(crate) mod spec;
 
 use std::fs;
@@ -15,7 +15,9 @@ use crate::support::{SMALL, open, payload, small, try_open};
 use spec::{CLOSE, DATA, LINK, META, SEAL, Segment, SegmentHeader, TRUNCATE, VOID};
 
 /// The version that is written now.
-const CURRENT: &str = "v2";
+const CURRENT: &str = "v3";
+/// The older ones that are read.
+const OLDER: [&str; 1] = ["v2"];
 
 /// The segments in a directory, parsed, oldest first; spares left out.
 fn segments(directory: &Path) -> Vec<Segment> {
@@ -124,13 +126,7 @@ fn a_segment_that_follows_a_crash_is_tied_to_the_end_of_the_one_before() {
 
 #[test]
 fn what_is_specified_opens() {
-    let header = |number| SegmentHeader {
-        salt: 0x0bad_cafe ^ u32::try_from(number).unwrap(),
-        segment_size: SMALL,
-        number,
-        log_id: 0x1234_5678_9abc_def0_0fed_cba9_8765_4321,
-        created_unix_ms: 1_700_000_000_000,
-    };
+    let header = |number| SegmentHeader::new(0x1234_5678_9abc_def0_0fed_cba9_8765_4321, number, SMALL);
     let mut first = Segment::new(header(3));
     let link = spec::Link { previous: (0, 0, 0), oldest: 3, meta: vec![(2, b"old".to_vec()), (15, vec![7; 256])] };
     first.push(100, LINK, 0, 0, 0, &link.encode());
@@ -185,8 +181,7 @@ fn a_frame_tells_what_was_durable_when_it_was_appended() {
 
 #[test]
 fn a_frame_that_tells_of_more_than_is_there_makes_it_damage() {
-    let header = SegmentHeader { salt: 9, segment_size: SMALL, number: 1, log_id: 77, created_unix_ms: 0 };
-    let mut start = Segment::new(header);
+    let mut start = Segment::new(SegmentHeader::new(77, 1, SMALL));
     start.push(1, LINK, 0, 0, 0, &spec::Link { previous: (0, 0, 0), oldest: 0, meta: Vec::new() }.encode());
     start.push(1, DATA, 0, 7, 0, b"lost");
     let (before, behind) = (1 << 32 | start.frames[1].offset, 1 << 32 | start.end());
@@ -307,6 +302,16 @@ fn the_golden_log_is_as_specified() {
 }
 
 #[test]
+fn the_golden_logs_of_older_versions_are_as_specified() {
+    for version in OLDER {
+        let segments: Vec<_> = golden::files(version).iter().map(|(_, bytes)| Segment::parse(bytes)).collect();
+        spec::check_chain(&segments);
+        let kinds: Vec<_> = segments.iter().map(kinds).collect();
+        assert_eq!(kinds, golden::KINDS);
+    }
+}
+
+#[test]
 fn the_golden_log_opens() {
     let dir = tempfile::tempdir().unwrap();
     golden::unpack(CURRENT, dir.path());
@@ -327,7 +332,7 @@ fn a_log_of_version_1_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     golden::unpack("v1", dir.path());
     let refused = try_open(dir.path(), &small()).unwrap_err();
-    assert!(matches!(refused, Error::Version { found: 1, supported: 2, .. }), "{refused:?}");
+    assert!(matches!(refused, Error::Version { found: 1, supported: 3, .. }), "{refused:?}");
     for (name, bytes) in golden::files("v1") {
         assert_eq!(fs::read(dir.path().join(name)).unwrap(), bytes);
     }
@@ -349,7 +354,7 @@ fn the_worked_example_is_the_start_of_the_golden_log() {
         shown += bytes.len();
     }
     let frames = Segment::parse(segment).frames;
-    let expected = 60 + frames[golden::FRAMES_SHOWN - 1].end() - 4096;
+    let expected = 68 + 4 + frames[golden::FRAMES_SHOWN - 1].end() - 4096;
     assert_eq!(shown as u64, expected, "header and first frames, without a gap");
 }
 

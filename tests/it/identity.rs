@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::scratch::{open_small, scratch};
 use crate::support::files::{edit, segment, unchanged};
-use crate::support::stored::{self, LOG_ID, NUMBER, SEGMENT_SIZE, VERSION};
+use crate::support::stored::{self, INCOMPATIBLE, LOG_ID, NUMBER, READ_ONLY, SEGMENT_SIZE, VERSION};
 use crate::support::{append, assert_records, corruption, read_only, small, try_open};
 
 /// A closed log with ten records in each of four segments.
@@ -57,14 +57,51 @@ fn a_header_with_a_wrong_checksum_is_refused() {
     let dir = log();
     edit(&segment(dir.path(), 3), |bytes| bytes[50] ^= 1);
     let corruption = refusal(dir.path());
-    assert_eq!((&corruption.path, corruption.offset), (&segment(dir.path(), 3), 56));
+    assert_eq!((&corruption.path, corruption.offset), (&segment(dir.path(), 3), 4092));
     assert!(matches!(corruption.damage, Damage::Checksum { .. }));
 }
 
 #[test]
-fn a_header_with_reserved_bytes_set_is_refused() {
-    let (_, corruption) = refusal_of_header(|bytes| bytes[4000] = 1);
-    assert_eq!((corruption.offset, corruption.damage), (4000, Damage::Reserved));
+fn a_flipped_bit_of_the_version_is_damage_and_no_other_version() {
+    for bit in 0..32 {
+        let dir = log();
+        edit(&segment(dir.path(), 2), |bytes| bytes[VERSION.start + bit / 8] ^= 1 << (bit % 8));
+        let corruption = refusal(dir.path());
+        let found = 3 ^ 1 << bit;
+        assert_eq!((corruption.offset, corruption.damage), (8, Damage::HeaderVersion(found)));
+    }
+}
+
+#[test]
+fn reserved_bytes_of_a_header_are_under_its_checksum_and_mean_nothing_else() {
+    let dir = log();
+    edit(&segment(dir.path(), 2), |bytes| bytes[4000] = 1);
+    let corruption = refusal(dir.path());
+    assert_eq!((&corruption.path, corruption.offset), (&segment(dir.path(), 2), 4092));
+    // A later version may use them for what nobody has to know.
+    edit(&segment(dir.path(), 2), |bytes| stored::seal_header(bytes));
+    assert_records(&open_small(dir.path()).snapshot().unwrap(), 1, 40);
+}
+
+#[test]
+fn features_that_are_not_known_are_refused_by_those_who_must_know_them() {
+    let with_feature = |field: std::ops::Range<usize>| {
+        let dir = log();
+        edit(&segment(dir.path(), 2), |bytes| {
+            bytes[field].copy_from_slice(&0x100_u32.to_le_bytes());
+            stored::seal_header(bytes);
+        });
+        unchanged(dir.path(), || {
+            let refuses = |result: mapwal::Result<()>| match result {
+                Ok(()) => false,
+                Err(Error::UnknownFeatures { path, unknown: 0x100 }) => path == segment(dir.path(), 2),
+                Err(other) => panic!("{other}"),
+            };
+            [refuses(try_open(dir.path(), &small()).map(drop)), refuses(read_only(dir.path()).map(drop))]
+        })
+    };
+    assert_eq!(with_feature(INCOMPATIBLE), [true, true]);
+    assert_eq!(with_feature(READ_ONLY), [true, false], "it may be read");
 }
 
 #[test]
@@ -77,7 +114,7 @@ fn a_version_of_the_format_that_is_not_known_is_refused() {
     unchanged(dir.path(), || {
         for error in [try_open(dir.path(), &small()).map(drop), read_only(dir.path()).map(drop)] {
             match error.unwrap_err() {
-                Error::Version { path, found: 7, supported: 2 } => assert_eq!(path, segment(dir.path(), 2)),
+                Error::Version { path, found: 7, supported: 3 } => assert_eq!(path, segment(dir.path(), 2)),
                 other => panic!("{other}"),
             }
         }

@@ -65,6 +65,7 @@ mod tidy;
 mod trace;
 mod trim;
 mod truncate;
+mod upgrade;
 mod views;
 #[cfg(target_os = "linux")]
 mod waking;

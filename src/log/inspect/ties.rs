@@ -93,7 +93,7 @@ pub(super) fn sort_out(numbers: &[u64], found: &[Found], directory: &Path, contr
 
 fn info(segment: &Found) -> Option<SegmentInfo> {
     let base_lsn = segment.link()?.base_lsn;
-    Some(SegmentInfo { number: segment.number, size: segment.size, salt: segment.salt, base_lsn })
+    Some(SegmentInfo { number: segment.number, size: segment.size, layout: segment.layout, base_lsn })
 }
 
 fn named_by(

@@ -12,7 +12,7 @@ pub use frame::{FrameRole, ScannedFrame};
 
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{ALIGN, Frame, FrameHeader, HEADER_LEN, Summer, padded};
-use crate::format::segment_header::{self, HeaderFault, SegmentHeader};
+use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Place, Walk};
 use crate::lsn::Lsn;
 use crate::storage::{Access, DeviceBuffer, Disk, Storage, StorageFile};
@@ -35,7 +35,7 @@ pub struct SegmentScan {
     number: u64,
     log_id: u128,
     size: u64,
-    salt: u32,
+    layout: Layout,
     window: Window,
     walk: Walk,
     /// Where the walk ends at the latest.
@@ -66,7 +66,7 @@ impl SegmentScan {
     /// Opens the segment in file `path`, whatever its name.
     ///
     /// # Errors
-    /// [`Error::Version`]; [`Error::Corrupt`] when it has no sound header: without it, no frame can be checked;
+    /// [`Error::Version`]; [`Error::UnknownFeatures`]; [`Error::Corrupt`] when it has no sound header: without it, no frame can be checked;
     /// [`Error::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -89,12 +89,7 @@ impl SegmentScan {
             let damage = Damage::FileLength { expected: segment_header::LEN as u64, found: read as u64 };
             return Err(Error::corrupt(path, 0, None, damage));
         };
-        let header = SegmentHeader::parse(header).map_err(|fault| match fault {
-            HeaderFault::Version(found) => {
-                Error::Version { path: path.to_owned(), found, supported: crate::format::VERSION }
-            }
-            HeaderFault::Damaged { offset, damage } => Error::corrupt(path, offset as u64, None, damage),
-        })?;
+        let header = SegmentHeader::parse(header).map_err(|fault| fault.into_error(path))?;
         let start = segment_header::LEN;
         let mut scan = Self {
             file,
@@ -102,9 +97,9 @@ impl SegmentScan {
             number: header.number(),
             log_id: header.log_id(),
             size: header.segment_size(),
-            salt: header.salt(),
+            layout: header.layout(),
             window: Window::default(),
-            walk: Walk::new(header.salt(), Check::Full, start, Lsn::ZERO),
+            walk: Walk::new(header.layout(), Check::Full, start, Lsn::ZERO),
             limit: len.min(header.segment_size()),
             is_done: false,
             gave_up: false,
@@ -186,7 +181,7 @@ impl SegmentScan {
         let from = self.offset().saturating_add(len).next_multiple_of(ALIGN as u64).min(self.limit);
         let next_lsn = self.walk.place().next_lsn;
         // First of all behind what could not be read, so that whoever tries again gets further.
-        self.walk = Walk::new(self.salt, Check::Full, usize_of(from), next_lsn);
+        self.walk = Walk::new(self.layout, Check::Full, usize_of(from), next_lsn);
         Ok(self.go_on_at(from, self.limit)?.is_some())
     }
 
@@ -194,7 +189,7 @@ impl SegmentScan {
     fn go_on_at(&mut self, from: u64, end: u64) -> Result<Option<u64>> {
         let found = self.find_frame(from, end)?;
         match found {
-            Some((offset, lsn)) => self.walk = Walk::new(self.salt, Check::Full, usize_of(offset), lsn),
+            Some((offset, lsn)) => self.walk = Walk::new(self.layout, Check::Full, usize_of(offset), lsn),
             None => self.is_done = true,
         }
         Ok(found.map(|(offset, _)| offset))
@@ -207,7 +202,7 @@ impl SegmentScan {
 
     /// Expects record `lsn` first, whatever the link says.
     pub(crate) fn begin_with(&mut self, lsn: Lsn) {
-        self.walk = Walk::new(self.salt, Check::Full, segment_header::LEN, lsn);
+        self.walk = Walk::new(self.layout, Check::Full, segment_header::LEN, lsn);
     }
 
     /// Whether the device holds other bytes than the page cache in front of `end`; where, if so.
@@ -256,7 +251,7 @@ impl SegmentScan {
         let available = self.prepare(offset)?;
         let rest = self.window.bytes(offset, available.unwrap_or(0));
         let lsn = Frame::parse(rest).and_then(|frame| {
-            let frame = Frame::parse_checked(rest, self.salt, &Summer::new(), frame.lsn())?;
+            let frame = Frame::parse_checked(rest, self.layout.salt, &Summer::new(), frame.lsn())?;
             check_contents(&frame, offset).map(|()| frame.lsn())
         });
         Ok(lsn.ok())
@@ -276,7 +271,7 @@ impl SegmentScan {
         }
         // A length that is not true must not cost its memory: it is checked in pieces first.
         if wanted > WINDOW_BYTES {
-            let expected = checksum_of(file, self.salt, offset, &header).map_err(failed)?;
+            let expected = checksum_of(file, self.layout.salt, offset, &header).map_err(failed)?;
             if expected != header.crc() {
                 return Ok(Err(Damage::Checksum { expected, found: header.crc() }));
             }

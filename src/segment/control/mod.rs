@@ -57,6 +57,8 @@ pub(crate) struct Known {
     pub(crate) active: u64,
     /// The position of the close with which the log was shut down: nothing follows it.
     pub(crate) closed: Option<Position>,
+    /// Up to where the log had been made durable, or zero.
+    pub(crate) durable: Position,
 }
 
 /// The mapped page.
@@ -108,6 +110,7 @@ impl ControlPage {
             oldest: said.segment_number(Word::OldestSegment)?,
             active: said.segment_number(Word::ActiveSegment).unwrap_or(0),
             closed: said.closed(),
+            durable: said.watermark().map_or(Position::ZERO, |watermark| watermark.position),
         })
     }
 

@@ -63,7 +63,7 @@ fn append(log: &Log, lsn: u64) {
 }
 
 /// Checks that `log` begins with the records of the golden log.
-pub(super) fn assert_contents(log: &Log) {
+pub(crate) fn assert_contents(log: &Log) {
     let snapshot = log.snapshot().unwrap();
     assert_eq!(snapshot.first_lsn(), Lsn(1));
     let found: Vec<_> = snapshot.range(..=Lsn(COUNT)).map(|record| record.unwrap()).collect();
@@ -79,7 +79,7 @@ pub(super) fn assert_contents(log: &Log) {
 }
 
 /// Names and contents of the segments of the golden log of a version.
-pub(super) fn files(version: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(version: &str) -> Vec<(String, Vec<u8>)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version);
     let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -93,7 +93,7 @@ pub(super) fn files(version: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Puts the segments of the golden log of a version into `directory`.
-pub(super) fn unpack(version: &str, directory: &Path) {
+pub(crate) fn unpack(version: &str, directory: &Path) {
     for (name, bytes) in files(version) {
         fs::write(directory.join(name), bytes).unwrap();
     }
@@ -115,7 +115,7 @@ pub(super) fn pack(directory: &Path) -> PathBuf {
 
 /// The first bytes of the log in `directory`, as the specification shows them.
 pub(super) fn worked_example(directory: &Path) -> String {
-    const HEADER: [(&str, usize); 8] = [
+    const HEADER: [(&str, usize); 10] = [
         ("magic", 8),
         ("version", 4),
         ("salt", 4),
@@ -123,12 +123,17 @@ pub(super) fn worked_example(directory: &Path) -> String {
         ("number", 8),
         ("log_id", 16),
         ("created_unix_ms", 8),
-        ("crc", 4),
+        ("incompatible", 4),
+        ("read_only", 4),
+        ("compatible", 4),
     ];
+    const HEADER_END: [(&str, usize); 1] = [("crc", 4)];
     const FRAME: [(&str, usize); 7] =
         [("len", 4), ("crc", 4), ("lsn", 8), ("durable_lag", 4), ("kind", 1), ("flags", 1), ("tag", 2)];
     let bytes = fs::read(directory.join(format!("{:020}.seg", 1))).unwrap();
     let mut lines = show_fields(&bytes, 0, &HEADER);
+    lines += "\n";
+    lines += &show_fields(&bytes, 4092, &HEADER_END);
     for frame in &Segment::parse(&bytes).frames[..FRAMES_SHOWN] {
         let start = usize::try_from(frame.offset).unwrap();
         let payload = start + FRAME.iter().map(|(_, len)| len).sum::<usize>();

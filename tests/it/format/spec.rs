@@ -4,7 +4,10 @@
 /// Bytes of a segment's header.
 pub(crate) const SEGMENT_HEADER_LEN: usize = 4096;
 const MAGIC: &[u8; 8] = b"mapwal\r\n";
-const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
+const VERSION_2: u32 = 2;
+/// The feature bit of a segment whose file was another one before.
+pub(crate) const RECYCLED: u32 = 1;
 const FRAME_HEADER_LEN: usize = 24;
 
 pub(crate) const DATA: u8 = 1;
@@ -42,42 +45,78 @@ fn offset_of(at: usize) -> u64 {
 /// What a segment's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    pub(crate) version: u32,
     pub(crate) salt: u32,
     pub(crate) segment_size: u64,
     pub(crate) number: u64,
     pub(crate) log_id: u128,
     pub(crate) created_unix_ms: u64,
+    /// Feature words: incompatible, read-only compatible, compatible.
+    pub(crate) features: [u32; 3],
 }
 
 impl SegmentHeader {
+    /// Of a segment that the current version writes.
+    pub(crate) fn new(log_id: u128, number: u64, segment_size: u64) -> Self {
+        let created_unix_ms = 1_700_000_000_000;
+        let salt = salt(log_id, number);
+        Self { version: VERSION, salt, segment_size, number, log_id, created_unix_ms, features: [0; 3] }
+    }
+
+    pub(crate) fn is_recycled(&self) -> bool {
+        self.features[0] & RECYCLED != 0
+    }
+
     fn encode(&self) -> Vec<u8> {
+        assert_eq!(self.version, VERSION, "older ones are only read");
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend(self.version.to_le_bytes());
         bytes.extend(self.salt.to_le_bytes());
         bytes.extend(self.segment_size.to_le_bytes());
         bytes.extend(self.number.to_le_bytes());
         bytes.extend(self.log_id.to_le_bytes());
         bytes.extend(self.created_unix_ms.to_le_bytes());
+        bytes.extend(self.features.iter().flat_map(|word| word.to_le_bytes()));
+        bytes.resize(SEGMENT_HEADER_LEN - 4, 0);
         bytes.extend(crc32(0, &bytes).to_le_bytes());
-        bytes.resize(SEGMENT_HEADER_LEN, 0);
         bytes
     }
 
     fn parse(bytes: &[u8]) -> Self {
         assert_eq!(&bytes[..8], MAGIC, "magic");
-        assert_eq!(u32_at(bytes, 8), VERSION, "version");
-        assert_eq!(u32_at(bytes, 56), crc32(0, &bytes[..56]), "header checksum");
-        assert!(bytes[60..SEGMENT_HEADER_LEN].iter().all(|&b| b == 0), "reserved bytes");
+        let version = u32_at(bytes, 8);
+        let mut features = [0; 3];
+        if version == VERSION {
+            let crc = SEGMENT_HEADER_LEN - 4;
+            assert_eq!(u32_at(bytes, crc), crc32(0, &bytes[..crc]), "header checksum");
+            features = [56, 60, 64].map(|at| u32_at(bytes, at));
+            assert_eq!(features[0] & !RECYCLED, 0, "a feature that is not known");
+        } else {
+            assert_eq!(version, VERSION_2, "version");
+            assert_eq!(u32_at(bytes, 56), crc32(0, &bytes[..56]), "header checksum");
+            assert!(bytes[60..SEGMENT_HEADER_LEN].iter().all(|&b| b == 0), "reserved bytes");
+        }
         let header = Self {
+            version,
             salt: u32_at(bytes, 12),
             segment_size: u64_at(bytes, 16),
             number: u64_at(bytes, 24),
             log_id: u128::from_le_bytes(bytes[32..48].try_into().unwrap()),
             created_unix_ms: u64_at(bytes, 48),
+            features,
         };
         assert_eq!(header.segment_size, offset_of(bytes.len()), "file length");
+        if version == VERSION {
+            assert_eq!(header.salt, salt(header.log_id, header.number), "salt");
+        }
         header
     }
+}
+
+/// The salt that version 3 gives to segment `number` of a log.
+fn salt(log_id: u128, number: u64) -> u32 {
+    let sum = u64::from(crc32(0, &log_id.to_le_bytes())) + number * 0x9e37_79b1;
+    u32::try_from(sum & u64::from(u32::MAX)).unwrap()
 }
 
 /// A frame and where it stands.

@@ -291,7 +291,8 @@ impl Segment {
         bytes
     }
 
-    /// What `bytes`, a whole file, hold. Behind the first commit word of zero there may be nothing.
+    /// What `bytes`, a whole file, hold. After the first commit word of zero there is nothing, unless the file was another
+    /// segment before.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let mut segment = Self::new(SegmentHeader::parse(bytes));
         let mut offset = SEGMENT_HEADER_LEN;
@@ -305,7 +306,8 @@ impl Segment {
             offset = usize::try_from(frame.end()).unwrap();
             segment.frames.push(frame);
         }
-        assert!(bytes[offset..].iter().all(|&b| b == 0), "something follows the last frame");
+        let is_clean = segment.header.is_recycled() || bytes[offset..].iter().all(|&b| b == 0);
+        assert!(is_clean, "something follows the last frame");
         segment
     }
 }

@@ -16,15 +16,7 @@ use parking_lot::Mutex;
 use super::directory::{Directory, Names};
 use super::fault::{Fault, Operation};
 use super::image::{AfterEffect, Image, PAGE_BYTES};
-
-/// Which kind of crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Crash {
-    /// The device keeps what it holds; of the rest, anything may be lost.
-    Power,
-    /// The process dies; the page cache stays.
-    Kill,
-}
+use super::model::Crash;
 
 /// Is told of what happens while the disk works.
 pub trait Observer: Send + Sync {

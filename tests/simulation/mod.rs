@@ -13,11 +13,11 @@ mod run;
 mod shrink;
 mod transactions;
 
-pub use disk::{AFTER_EFFECTS, Crash, Observer, SimDisk};
+pub use disk::{AFTER_EFFECTS, Observer, SimDisk};
 pub use fault::{Failure, Fault, Operation};
 pub use history::History;
 pub use image::AfterEffect;
-pub use model::{Rule, Violation};
+pub use model::{Crash, Rule, Violation};
 pub use run::{Tally, run, run_failing};
 pub use shrink::shrink;
 pub use transactions::run_transactions;

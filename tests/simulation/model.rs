@@ -7,15 +7,23 @@
 use std::ops::RangeInclusive;
 
 use mapwal::{Log, Result};
-
-use super::disk::Crash;
+use serde::{Deserialize, Serialize};
 
 /// Metadata slots that are used.
 pub const SLOTS: usize = 3;
 const TAGS: u64 = 7;
 
-/// One thing that was appended.
+/// Which kind of crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// The device keeps what it holds; of the rest, anything may be lost.
+    Power,
+    /// The process dies; the page cache stays.
+    Kill,
+}
+
+/// One thing that was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// A record whose contents follow from its identity; `continues` in all of a batch but the last.
     Record { id: u64, len: u32, continues: bool },
@@ -108,7 +116,7 @@ pub struct Provable {
 pub const FOREIGN_ID: u64 = 1;
 
 /// What a log holds.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     first: u64,
     next: u64,

@@ -10,11 +10,11 @@ use mapwal::{Error, Log, Lsn, Options};
 use parking_lot::Mutex;
 
 use super::damage;
-use super::disk::{Crash, Observer, SimDisk};
+use super::disk::{Observer, SimDisk};
 use super::fault::Fault;
 use super::history::{Action, History, Step};
 use super::image::PAGE_BYTES;
-use super::model::{Entry, Model, Observed, Rule, SLOTS, Violation, first_word, meta_value, payload, tag};
+use super::model::{Crash, Entry, Model, Observed, Rule, SLOTS, Violation, first_word, meta_value, payload, tag};
 
 /// The smallest segments, so that little data makes many.
 pub const SEGMENT_BYTES: u64 = 64 << 10;

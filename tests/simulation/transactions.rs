@@ -16,8 +16,8 @@ use mapwal::{
 };
 use parking_lot::Mutex;
 
-use super::disk::{Crash, Observer, SimDisk};
-use super::model::{Rule, Violation};
+use super::disk::{Observer, SimDisk};
+use super::model::{Crash, Rule, Violation};
 use super::run::{SEGMENT_BYTES, Tally};
 
 const KEYS: u64 = 12;

@@ -1,0 +1,82 @@
+//! Power cuts under mapwal on real file systems: `docs/design/crash-testing.md` explains what is done and judged.
+
+mod child;
+mod cut;
+mod disk;
+mod event;
+mod fault;
+mod filesystem;
+mod finding;
+mod image;
+mod lane;
+mod limits;
+#[path = "../../../tests/simulation/model.rs"]
+#[allow(dead_code, reason = "the simulation, whose model this is, also damages logs and kills processes")]
+mod model;
+mod places;
+mod recording;
+mod replay;
+mod run;
+mod system;
+mod tally;
+mod teardown;
+mod worker;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use places::Places;
+
+/// Cuts the power of real file systems under mapwal.
+#[derive(Debug, Parser)]
+#[command(max_term_width = 100)]
+enum Command {
+    /// Looks at power cuts, and says what was found
+    Run(run::Arguments),
+    /// Takes down what earlier runs have left
+    Clean,
+    /// Lists the breaks that can be made
+    #[cfg(feature = "sabotage")]
+    Breaks,
+    /// Serves the disk of a lane
+    #[command(hide = true)]
+    Disk { pid: u32, lane: usize },
+    /// Uses logs
+    #[command(hide = true)]
+    Worker {
+        /// The break of the protocol that is made
+        #[arg(long)]
+        sabotage: Option<String>,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    match Command::parse() {
+        Command::Run(arguments) => return run::run(&arguments),
+        Command::Clean => teardown::leftovers(),
+        #[cfg(feature = "sabotage")]
+        Command::Breaks => mapwal::testing::sabotage::ALL.iter().for_each(|name| println!("{name:?}")),
+        Command::Disk { pid, lane } => disk::serve(&Places::new(pid, lane))?,
+        Command::Worker { sabotage } => {
+            make_break(sabotage.as_deref())?;
+            worker::work()?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "sabotage")]
+fn make_break(name: Option<&str>) -> Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    let wanted = mapwal::testing::sabotage::ALL.into_iter().find(|known| format!("{known:?}") == name);
+    mapwal::testing::sabotage::make(wanted.ok_or_else(|| anyhow::anyhow!("no break {name}"))?);
+    Ok(())
+}
+
+#[cfg(not(feature = "sabotage"))]
+fn make_break(name: Option<&str>) -> Result<()> {
+    anyhow::ensure!(name.is_none(), "a break needs a build with the feature sabotage");
+    Ok(())
+}

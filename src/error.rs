@@ -60,6 +60,23 @@ pub enum Error {
         /// The process that holds it, where it left its number.
         pid: Option<u32>,
     },
+    /// What a log promises does not hold on this file system. Nothing was changed.
+    #[error("{} is on {file_system}: {reason}", path.display())]
+    UnsupportedFileSystem {
+        /// The directory.
+        path: PathBuf,
+        /// The name of the file system.
+        file_system: &'static str,
+        /// What is wrong with it.
+        reason: Unsupported,
+    },
+    /// The directory, or a file of the log, was removed or replaced while the log was read: what is there now is not what is
+    /// open. To go on, open it again.
+    #[error("{} has been removed or replaced while the log is open", path.display())]
+    Displaced {
+        /// Its path.
+        path: PathBuf,
+    },
     /// The directory holds something, and that is not a log.
     #[error("not a log: {} is not a file of mapwal", path.display())]
     NotALog {
@@ -385,6 +402,28 @@ impl fmt::Display for Holder {
             Some(pid) => write!(f, "by process {pid}"),
             None => write!(f, "by another process"),
         }
+    }
+}
+
+/// Why a log cannot be written on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unsupported {
+    /// Other machines may write the same files, and mappings do not see it; a lock may be this machine's alone.
+    Network,
+    /// What a process of its own, or the host of a virtual machine, makes of mappings, locks and syncs is not known.
+    Relayed,
+    /// It is mounted so that syncs do nothing.
+    SyncsOmitted,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Network => "a file system across a network, whose mappings other machines do not share",
+            Self::Relayed => "a file system whose mappings, locks and syncs another program relays",
+            Self::SyncsOmitted => "mounted so that syncs are omitted",
+        })
     }
 }
 

@@ -123,7 +123,9 @@ mod segment;
 mod storage;
 mod wal;
 
-pub use error::{ChainFault, Corruption, Damage, Error, Evidence, FileKind, HeaderFault, LayoutMismatch, Result};
+pub use error::{
+    ChainFault, Corruption, Damage, Error, Evidence, FileKind, HeaderFault, LayoutMismatch, Result, Unsupported,
+};
 pub use ids::{PageId, TransactionId};
 pub use log::{
     Inspection, Log, Pin, PinState, PinStatus, ProvenDamage, RecoveryReport, SealedSegment, SegmentFile, SegmentReport,

@@ -15,6 +15,8 @@ pub struct Options {
     pub(crate) create: bool,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) sync_bytes: Option<u64>,
+    pub(crate) file_mode: u32,
+    pub(crate) allow_unsupported_file_system: bool,
 }
 
 impl Default for Options {
@@ -25,6 +27,8 @@ impl Default for Options {
             create: true,
             sync_interval: None,
             sync_bytes: None,
+            file_mode: 0o600,
+            allow_unsupported_file_system: false,
         }
     }
 }
@@ -68,6 +72,24 @@ impl Options {
         self
     }
 
+    /// Who may read the files of a log that is created, and write them: permission bits such as `0o640` for a group that
+    /// follows the log or makes backups of it. The directory may be searched by those who may read. By default `0o600`. The
+    /// mask of the process makes no difference.
+    ///
+    /// It is of no effect on a log that is there: new files are made as the file `LOCK` is, in mode, owner and group, or, if
+    /// there is none, as the newest segment.
+    pub fn file_mode(mut self, mode: u32) -> Self {
+        self.file_mode = mode;
+        self
+    }
+
+    /// Opens the log also where [`Error::UnsupportedFileSystem`] says that what it promises does not hold, for whoever knows
+    /// better.
+    pub fn allow_unsupported_file_system(mut self, allow: bool) -> Self {
+        self.allow_unsupported_file_system = allow;
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         if !format::segment_size_is_valid(self.segment_size_bytes) {
             return Err(Error::InvalidOption {
@@ -81,6 +103,13 @@ impl Options {
         }
         if let Some(bytes) = self.sync_bytes.filter(|&bytes| bytes < 4096) {
             return Err(Error::InvalidOption { option: "sync_bytes", value: bytes, expected: "at least 4096" });
+        }
+        if self.file_mode & !0o666 != 0 || self.file_mode & 0o600 != 0o600 {
+            return Err(Error::InvalidOption {
+                option: "file_mode",
+                value: self.file_mode.into(),
+                expected: "permission bits for reading and writing, the owner's both among them",
+            });
         }
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {
             return Err(Error::InvalidOption { option: "sync_interval", value: 0, expected: "more than zero" });

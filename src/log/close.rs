@@ -34,6 +34,10 @@ impl Log {
         };
         shared.wait(Goal { lsn: Lsn::ZERO, position: end })?;
         shared.background.stop(&shared.durability);
+        if let Some((_, file)) = shared.segments.last().and_then(|segment| segment.unsynced()) {
+            // As when a segment is sealed.
+            let _ = file.touch();
+        }
         if let Some(spare) = shared.preparer.stop() {
             let name = name::segment(spare.number);
             let removed = shared.storage.remove(&name).and_then(|()| shared.storage.sync_directory());

@@ -6,6 +6,7 @@ mod close;
 mod durability;
 mod evidence;
 mod inspect;
+mod lookout;
 mod meta;
 mod named_pins;
 mod open;

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::Log;
 use super::background::Background;
 use super::durability::Durability;
+use super::lookout::Lookout;
 use super::named_pins::NamedPins;
 use super::pins::Pins;
 use super::preparer::Preparer;
@@ -41,7 +42,7 @@ pub(super) fn open_directory(path: &Path, options: &Options) -> Result<Log> {
     options.validate()?;
     let disk = match Disk::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && options.create => {
-            Disk::create(path).map_err(|source| Error::io("create", path, source))?;
+            Disk::create(path, options.file_mode).map_err(|source| Error::io("create", path, source))?;
             Disk::open(path)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -60,6 +61,11 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     if listing.segments.is_empty() && !options.create {
         return Err(Error::NoLog { path: storage.path().to_owned() });
     }
+    check_file_system(&*storage, options)?;
+    let like = std::iter::once(name::LOCK.to_owned()).chain(listing.segments.last().map(|&last| name::segment(last)));
+    storage
+        .create_like(&like.collect::<Vec<_>>(), options.file_mode)
+        .map_err(|source| Error::io("read the owner of", storage.path(), source))?;
     let lock = take_lock(&*storage)?;
     let listing = directory::list(&*storage)?;
     let found = directory::inspect_all(&*storage, &listing.segments)?;
@@ -95,6 +101,19 @@ fn check_features(storage: &dyn Storage, found: &[Found]) -> Result<()> {
             let path = storage.path().join(name::segment(segment.number));
             Err(Error::UnknownFeatures { path, unknown: segment.unknown_to_writers })
         }
+    }
+}
+
+/// An error if nothing on this file system would keep what a log promises, and nobody has allowed it.
+fn check_file_system(storage: &dyn Storage, options: &Options) -> Result<()> {
+    let path = storage.path().to_owned();
+    match storage.unsupported().map_err(|source| Error::io("look at the file system of", &path, source))? {
+        None => Ok(()),
+        Some((file_system, reason)) if options.allow_unsupported_file_system => {
+            tracing::warn!(directory = %path.display(), file_system, %reason, "file system unsupported");
+            Ok(())
+        }
+        Some((file_system, reason)) => Err(Error::UnsupportedFileSystem { path, file_system, reason }),
     }
 }
 
@@ -220,6 +239,7 @@ impl Opening<'_> {
             control,
             is_over: AtomicBool::new(false),
             pins: Pins::new(named),
+            lookout: Lookout::new(),
             counters: Counters::default(),
             small_syncs: AtomicU32::new(0),
             payload_len_max: format::payload_len_max(size),

@@ -147,6 +147,8 @@ impl Recovery<'_> {
         let path = self.storage.path().join(name::segment(link.info.number));
         if !is(Break::RecoverWithoutSync) {
             file.sync().map_err(|source| Error::io("sync", &path, source))?;
+            // What a writer stored that died has changed no time.
+            let _ = file.touch();
         }
         let walked = self.walk(link, &region, limit.min(region.len()))?;
         // The device is believed, not the cache: an earlier sync may have failed and left pages that only look clean. A

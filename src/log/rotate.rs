@@ -23,6 +23,7 @@ impl Log {
     /// [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
     pub fn rotate(&self) -> Result<()> {
         append::check_outside()?;
+        self.shared.look_around()?;
         let mut rotation = self.shared.lock_rotation();
         self.shared.durability.check()?;
         let is_empty = self.shared.reserved_end() <= rotation.begin;
@@ -34,6 +35,7 @@ impl Shared {
     /// Goes on to the next segment, unless somebody else has done so already.
     #[cold]
     pub(super) fn make_room(&self, len: usize) -> Result<()> {
+        self.look_around()?;
         let mut rotation = self.lock_rotation();
         self.make_room_locked(&mut rotation, len)
     }

@@ -122,7 +122,7 @@ impl Shared {
         }))
     }
 
-    fn is_listed(&self, number: u64) -> bool {
+    pub(super) fn is_listed(&self, number: u64) -> bool {
         self.segments.with(|list| list.as_slice().binary_search_by_key(&number, |segment| segment.number()).is_ok())
     }
 }

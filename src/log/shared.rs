@@ -9,6 +9,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::background::Background;
 use super::durability::{Durability, Goal};
+use super::lookout::Lookout;
 use super::pins::Pins;
 use super::preparer::Preparer;
 use super::report::RecoveryReport;
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) background: Background,
     pub(crate) control: ControlPage,
     pub(crate) pins: Pins,
+    pub(crate) lookout: Lookout,
     pub(crate) counters: Counters,
     /// Syncs in a row, up to the last, that were small and wrote large pages. Relaxed: of the leader.
     pub(crate) small_syncs: AtomicU32,

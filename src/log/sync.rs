@@ -65,7 +65,7 @@ impl Shared {
     /// Returns once `goal` is durable.
     pub(crate) fn wait(&self, goal: Goal) -> Result<()> {
         self.durability.wait(goal, || {
-            let synced = self.sync_all().inspect_err(|_| {
+            let synced = self.look_around().and_then(|()| self.sync_all()).inspect_err(|_| {
                 // Appenders find the segment closed, look why, and see the poison.
                 self.lock_rotation().rotor.close(0);
             });
@@ -153,13 +153,15 @@ impl Shared {
             self.note_synced(segment.number(), frontier.offset, frontier.offset - begin);
         }
         if segment.ends_by(frontier.offset) {
+            // For those who go by the time of the last change. That is all it is for, so a failure is nobody's.
+            let _ = file.touch();
             segment.settle();
         }
         Ok(())
     }
 
     /// Refuses all writes from now on.
-    fn poison(&self, source: io::Error) -> Error {
+    pub(super) fn poison(&self, source: io::Error) -> Error {
         let directory = self.storage.path().display();
         tracing::error!(error = &source as &dyn std::error::Error, %directory, "sync failed: the log is poisoned");
         self.control.set_poisoned();

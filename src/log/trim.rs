@@ -38,6 +38,7 @@ impl Log {
                 Err(error) => return Err(error),
             }
         }
+        shared.look_around()?;
         let mut rotation = shared.lock_rotation();
         rotation.rotor.retire();
         let mut dropped = shared.take_below(lsn)?;

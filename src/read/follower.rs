@@ -40,6 +40,11 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// what is known `is_stale`.
     fn refresh(&self, is_stale: bool) -> Result<()>;
 
+    /// What is behind `error`, if more can be found out than those know who met it.
+    fn explain(&self, error: Error) -> Error {
+        error
+    }
+
     /// Waits until something happens on `channel`, at most for `timeout`, and not at all if `ready`.
     fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()>;
 
@@ -253,12 +258,11 @@ impl Follower {
             match (step, durable_before) {
                 (Ok(Step::Found(found)), _) => return Ok(Some(found)),
                 (Ok(Step::Entered), _) => {}
-                (Ok(Step::Stalled), Some(durable)) => {
-                    if !self.has_moved_on(durable)? {
-                        return Ok(None);
-                    }
-                    durable_before = None;
-                }
+                (Ok(Step::Stalled), Some(durable)) => match self.has_moved_on(durable) {
+                    Ok(true) => durable_before = None,
+                    Ok(false) => return Ok(None),
+                    Err(error) => return Err(self.source.explain(error)),
+                },
                 (Ok(Step::Stalled), None) => {
                     // What is durable before the look for new segments can be found after it.
                     durable_before = Some(self.source.durable().1);
@@ -270,7 +274,7 @@ impl Follower {
                     self.refresh(next, true)?;
                 }
                 (Err(Error::Trimmed { .. }), _) => return self.trimmed(),
-                (Err(error), _) => return Err(error),
+                (Err(error), _) => return Err(self.source.explain(error)),
             }
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::ahead::Ahead;
+use super::displaced;
 use super::follower::{Follower, Source, Visibility};
 use super::record::RecordRef;
 use super::snapshot::{self, Snapshot};
@@ -20,7 +21,7 @@ use crate::segment::chain::{Chain, ChainLink};
 use crate::segment::control::{Channel, ControlPage};
 use crate::segment::directory::{self, Found};
 use crate::segment::{MapCache, Origin, Segment, SegmentList, Segments};
-use crate::storage::{Disk, Storage};
+use crate::storage::{Disk, FileIdentity, Storage};
 
 /// How often the directory is read again while the control page tells of no change.
 const RELIST_INTERVAL: Duration = Duration::from_millis(500);
@@ -53,6 +54,7 @@ impl LogReader {
             io::ErrorKind::NotFound => Error::NoLog { path: path.to_owned() },
             _ => Error::io("open", path, source),
         })?;
+        displaced::report_file_system(&disk)?;
         Self::open_storage(Arc::new(disk))
     }
 
@@ -86,6 +88,7 @@ impl LogReader {
                 found: BTreeMap::new(),
                 control: None,
                 generation: None,
+                newest: None,
                 listed: Instant::now(),
             }),
         };
@@ -159,7 +162,8 @@ impl LogReader {
             match segments.next_published(durable) {
                 // Trimmed, or truncated, since it was listed.
                 Err(Error::Trimmed { .. } | Error::Corrupt(_)) if !is_stale => is_stale = true,
-                next => return next.map(|next| (segments, next)),
+                Err(error) => return Err(self.0.explain(error)),
+                Ok(next) => return Ok((segments, next)),
             }
         }
     }
@@ -184,6 +188,8 @@ struct State {
     control: Option<Arc<ControlPage>>,
     /// The control page's generation when the directory was read last.
     generation: Option<[u64; 3]>,
+    /// The newest segment that counts, by its number, and which file it was.
+    newest: Option<(u64, FileIdentity)>,
     listed: Instant,
 }
 
@@ -219,6 +225,10 @@ impl Source for DirectorySource {
         Ok(())
     }
 
+    fn explain(&self, error: Error) -> Error {
+        displaced::explain(&*self.storage, error)
+    }
+
     fn is_over(&self) -> bool {
         // Another writer may come.
         false
@@ -247,6 +257,7 @@ impl DirectorySource {
         state.generation = state.control.as_deref().map(ControlPage::generation);
         let durable = state.control.as_deref().map_or(Position::ZERO, |control| control.durable().1);
         state.listed = Instant::now();
+        displaced::check_place(&*self.storage)?;
         let mut chain = self.list(state)?;
         if self.check_whole(state, &chain, durable).is_err() {
             // Read while files got their names, a directory may lack one that was there before another that it has.
@@ -257,6 +268,9 @@ impl DirectorySource {
         // A trim says so before it removes the files.
         let oldest = state.control.as_deref().and_then(ControlPage::oldest_segment).unwrap_or(0);
         let trimmed = chain.links.partition_point(|link| link.info.number < oldest);
+        if let Some(newest) = chain.links.last() {
+            displaced::check_newest(&*self.storage, &mut state.newest, newest.info.number)?;
+        }
         let segments = self.follow_chain(&known, &chain.links[trimmed..]);
         match replaced_from(known.as_slice(), &segments) {
             None => self.segments.change(|current| *current = segments),

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 #[cfg(target_os = "linux")]
@@ -13,23 +12,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use memmap2::{Advice, MmapOptions};
+use memmap2::Advice;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 #[cfg(target_os = "linux")]
 use rustix::thread::{MembarrierCommand, futex};
 
-use super::{Access, DeviceBuffer, Lock, LockGuard, Storage, StorageFile};
-use crate::error::FileKind;
+use super::file::DiskFile;
+use super::file_system;
+use super::lock;
+use super::owner::{self, Pattern};
+use super::place::{self, FileIdentity, Place};
+use super::{Access, Lock, Storage, StorageFile};
+use crate::error::{FileKind, Unsupported};
 use crate::memory::Mapping;
-
-/// What files are filled with, a page at a time.
-const ZEROS: [u8; 4096] = [0; 4096];
 
 /// A directory, held open so that every file is reached through it.
 #[derive(Debug)]
 pub struct Disk {
     directory: Arc<OwnedFd>,
     path: PathBuf,
+    place: Place,
+    /// How new files are made.
+    pattern: OnceLock<Pattern>,
 }
 
 impl Disk {
@@ -39,29 +43,36 @@ impl Disk {
     /// When it does not exist, is not a directory, or cannot be read.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Self { directory: Arc::new(directory), path: path.to_owned() })
+        Self::of(rustix::fs::open(path, flags, Mode::empty())?, path.to_owned(), None)
     }
 
-    /// Creates the directory `path` and its missing parents, for the owner only, and makes their names durable.
+    fn of(directory: OwnedFd, path: PathBuf, pattern: Option<Pattern>) -> io::Result<Self> {
+        let place = Place::of(&path, &directory)?;
+        Ok(Self {
+            directory: Arc::new(directory),
+            path,
+            place,
+            pattern: pattern.map_or_else(OnceLock::new, OnceLock::from),
+        })
+    }
+
+    /// Creates the directory `path` and its missing parents, for files with `mode`, and makes their names durable. Those that
+    /// root creates belong to whom the directory around them belongs.
     ///
     /// # Errors
     /// What the system reports.
-    pub fn create(path: &Path) -> io::Result<()> {
-        let missing: Vec<&Path> = path.ancestors().take_while(|a| !a.as_os_str().is_empty() && !a.exists()).collect();
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        for created in missing {
-            let parent = created.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(parent)?.sync_all()?;
-        }
-        Ok(())
+    pub fn create(path: &Path, mode: u32) -> io::Result<()> {
+        owner::create_directories(path, mode)
+    }
+
+    fn pattern(&self) -> Pattern {
+        self.pattern.get().copied().unwrap_or(Pattern::PRIVATE)
     }
 
     fn open_at(&self, name: &str, flags: OFlags) -> io::Result<File> {
         // Non-blocking, so that a FIFO in the place of a file does not hang the open; without effect on regular files.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = rustix::fs::openat(&*self.directory, name, flags, Mode::RUSR | Mode::WUSR)?;
-        let file = File::from(fd);
+        let file = File::from(rustix::fs::openat(&*self.directory, name, flags, self.pattern().file_mode())?);
         if file.metadata()?.is_file() {
             Ok(file)
         } else {
@@ -69,24 +80,20 @@ impl Disk {
         }
     }
 
-    fn file(&self, name: &str, file: File) -> Box<dyn StorageFile> {
-        Box::new(DiskFile {
-            file,
-            directory: Arc::clone(&self.directory),
-            name: name.to_owned(),
-            direct: OnceLock::new(),
-        })
+    /// Creates a file as the others are, or none.
+    fn create_at(&self, name: &str) -> io::Result<File> {
+        let pattern = self.pattern();
+        let file = self.open_at(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        let given = pattern.give(&file, pattern.file_mode());
+        if given.is_err() {
+            // Whatever it is that cannot be done, it has been said by then.
+            let _ = rustix::fs::unlinkat(&*self.directory, name, AtFlags::empty());
+        }
+        given.map(|()| file)
     }
-}
 
-/// An open lock file. It is only ever closed: an explicit unlock in a forked child would release the parent's lock.
-#[derive(Debug)]
-struct LockFile(File);
-
-impl LockGuard for LockFile {
-    fn sign(&self) -> io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+    fn file(&self, name: &str, file: File) -> Box<dyn StorageFile> {
+        Box::new(DiskFile::new(file, Arc::clone(&self.directory), name))
     }
 }
 
@@ -112,23 +119,40 @@ impl Storage for Disk {
         Ok(())
     }
 
+    fn create_like(&self, like: &[String], mode: u32) -> io::Result<()> {
+        let pattern = Pattern::of(&self.directory, like, mode)?;
+        self.pattern.get_or_init(|| pattern);
+        Ok(())
+    }
+
     fn lock(&self, name: &str) -> io::Result<Lock> {
-        let mut file = self.open_at(name, OFlags::RDWR | OFlags::CREATE)?;
-        match fs2::FileExt::try_lock_exclusive(&file) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let mut text = String::new();
-                // The number is a courtesy to whoever reads the message: without it the lock is as busy as before.
-                let read = (&mut file).take(32).read_to_string(&mut text);
-                return Ok(Lock::Busy(read.ok().and_then(|_| text.trim().parse().ok())));
+        let locked = lock::take(&self.directory, || match self.open_at(name, OFlags::RDWR) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create_at(name),
+            opened => opened,
+        })?;
+        match locked {
+            Some(held) => {
+                self.place.note_lock(name, held.file())?;
+                Ok(Lock::Held(Box::new(held)))
             }
-            Err(error) => return Err(error),
+            None => Ok(Lock::Busy(self.open_at(name, OFlags::RDONLY).ok().and_then(lock::signature))),
         }
-        Ok(Lock::Held(Box::new(LockFile(file))))
+    }
+
+    fn check_place(&self) -> io::Result<()> {
+        self.place.check(&self.directory)
+    }
+
+    fn find(&self, name: &str) -> io::Result<Option<FileIdentity>> {
+        place::find(&self.directory, name).map(Some)
+    }
+
+    fn unsupported(&self) -> io::Result<Option<(&'static str, Unsupported)>> {
+        file_system::unsupported(&self.directory)
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
-        Ok(self.file(name, self.open_at(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?))
+        Ok(self.file(name, self.create_at(name)?))
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
@@ -161,16 +185,28 @@ impl Storage for Disk {
     }
 
     fn subdirectory(&self, name: &str, create: bool) -> io::Result<Arc<dyn Storage>> {
+        let (pattern, mut is_new) = (self.pattern(), false);
         if create {
-            match rustix::fs::mkdirat(&*self.directory, name, Mode::RWXU) {
-                Ok(()) => self.sync_directory()?,
+            match rustix::fs::mkdirat(&*self.directory, name, pattern.directory_mode()) {
+                Ok(()) => {
+                    is_new = true;
+                    rustix::fs::chmodat(&*self.directory, name, pattern.directory_mode(), AtFlags::empty())?;
+                }
                 Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(&*self.directory, name, flags, Mode::empty())?;
-        Ok(Arc::new(Self { directory: Arc::new(directory), path: self.path.join(name) }))
+        if is_new {
+            let given = pattern.give(&directory, pattern.directory_mode());
+            if given.is_err() {
+                // As for a file.
+                let _ = rustix::fs::unlinkat(&*self.directory, name, AtFlags::REMOVEDIR);
+            }
+            given.and_then(|()| self.sync_directory())?;
+        }
+        Ok(Arc::new(Self::of(directory, self.path.join(name), self.pattern.get().copied())?))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -248,130 +284,4 @@ fn file_kind(file_type: FileType) -> FileKind {
         FileType::Symlink => FileKind::Symlink,
         _ => FileKind::Other,
     }
-}
-
-#[derive(Debug)]
-struct DiskFile {
-    file: File,
-    directory: Arc<OwnedFd>,
-    name: String,
-    /// The file once more, for reads that bypass the page cache; `None` where the file system has no such reads.
-    direct: OnceLock<Option<File>>,
-}
-
-impl DiskFile {
-    #[cfg(target_os = "linux")]
-    fn direct(&self) -> Option<&File> {
-        let open = || {
-            let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::openat(&*self.directory, &*self.name, flags, Mode::empty()).ok().map(File::from)
-        };
-        self.direct.get_or_init(open).as_ref()
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn direct(&self) -> Option<&File> {
-        self.direct.get_or_init(|| None).as_ref()
-    }
-}
-
-impl StorageFile for DiskFile {
-    fn len_bytes(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-
-    fn as_file(&self) -> Option<&File> {
-        Some(&self.file)
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len) {
-            // No such call on this file system: writing zeros finds out whether there is room.
-            Err(rustix::io::Errno::OPNOTSUPP) => {}
-            other => return Ok(other?),
-        }
-        for offset in (0..len).step_by(ZEROS.len()) {
-            self.file.write_all_at(&ZEROS[..ZEROS.len().min((len - offset) as usize)], offset)?;
-        }
-        Ok(())
-    }
-
-    fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
-        // For its side effect: dirty pages are not dropped but begin to be written. What does only that, sync_file_range,
-        // has no safe interface.
-        self.drop_cache(range)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        read_full(&self.file, bytes, offset)
-    }
-
-    fn read_device_at(&self, buffer: &mut DeviceBuffer, offset: u64) -> io::Result<usize> {
-        if let Some(direct) = self.direct() {
-            match read_full(direct, buffer.bytes_mut(), offset) {
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
-                other => return other,
-            }
-        }
-        self.drop_cache(offset..offset + buffer.bytes().len() as u64)?;
-        read_full(&self.file, buffer.bytes_mut(), offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        // `sync_all` is F_FULLFSYNC on macOS, where fsync alone does not reach the device.
-        self.file.sync_all()
-    }
-
-    fn drop_cache(&self, range: Range<u64>) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        if let Some(len) = std::num::NonZeroU64::new(range.end - range.start) {
-            rustix::fs::fadvise(&self.file, range.start, Some(len), rustix::fs::Advice::DontNeed)?;
-        }
-        Ok(())
-    }
-
-    fn map(&self, len: u64, access: Access) -> io::Result<Mapping> {
-        let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        let mut options = MmapOptions::new();
-        options.len(len);
-        let raw = match access {
-            Access::Read => options.map_raw_read_only(&self.file)?,
-            Access::Write => options.map_raw(&self.file)?,
-        };
-        #[cfg(target_os = "linux")]
-        if access == Access::Write {
-            // A forked child that appended would break the rule that one process writes.
-            raw.advise(Advice::DontFork)?;
-        }
-        Ok(Mapping::from_file(raw))
-    }
-
-    fn sync_mapping(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
-        let raw = mapping.as_file().expect("a file of the disk maps as a file");
-        raw.flush_range(range.start, range.len())?;
-        // msync does not reach the device on macOS.
-        if cfg!(target_os = "macos") { self.file.sync_all() } else { Ok(()) }
-    }
-}
-
-fn read_full(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<usize> {
-    let mut total = 0;
-    while !bytes.is_empty() {
-        match file.read_at(bytes, offset) {
-            Ok(0) => break,
-            Ok(read) => {
-                total += read;
-                offset += read as u64;
-                bytes = &mut bytes[read..];
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(total)
 }

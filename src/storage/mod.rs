@@ -4,6 +4,11 @@
 
 mod buffer;
 mod disk;
+mod file;
+mod file_system;
+mod lock;
+mod owner;
+mod place;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -16,8 +21,10 @@ use std::time::{Duration, Instant};
 
 pub use buffer::DeviceBuffer;
 pub use disk::Disk;
+pub(crate) use place::Displaced;
+pub use place::FileIdentity;
 
-use crate::error::FileKind;
+use crate::error::{FileKind, Unsupported};
 use crate::memory::Mapping;
 
 /// Whether a file is opened or mapped for writing.
@@ -69,6 +76,41 @@ pub trait Storage: Debug + Send + Sync {
     /// # Errors
     /// When the directory cannot be read.
     fn entries(&self, visit: &mut dyn FnMut(&[u8], FileKind)) -> io::Result<()>;
+
+    /// From now on, files are created as the first of `like` that is there: for its owner, its group, and with its mode. If
+    /// none is there, with `mode`.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn create_like(&self, like: &[String], mode: u32) -> io::Result<()> {
+        let _ = (like, mode);
+        Ok(())
+    }
+
+    /// The name of the file system, and why no log can be written there; `None` if one can.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn unsupported(&self) -> io::Result<Option<(&'static str, Unsupported)>> {
+        Ok(None)
+    }
+
+    /// An error if the path of the directory, or the name of the lock file that this value holds, leads elsewhere by now.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`], by the path concerned, or what the system reports.
+    fn check_place(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Which file `name` leads to; `None` where they cannot be told apart.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when it leads nowhere, or what the system reports.
+    fn find(&self, name: &str) -> io::Result<Option<FileIdentity>> {
+        let _ = name;
+        Ok(None)
+    }
 
     /// Takes the exclusive lock on file `name`, which is created if it is missing. Does not wait.
     ///
@@ -228,6 +270,14 @@ pub trait StorageFile: Debug + Send + Sync {
     /// What the system reports. An error of the writing itself is not among it: the next sync reports that.
     fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
         let _ = range;
+        Ok(())
+    }
+
+    /// Has the file say that it was changed just now: stores to pages that are to be written anyway do not.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn touch(&self) -> io::Result<()> {
         Ok(())
     }
 

@@ -84,6 +84,12 @@ impl Failure {
             Error::Version { path, found, supported } => {
                 told("unknown version", format!("written in format {found}; this mapwal reads {supported}"), path)
             }
+            Error::Displaced { path } => {
+                told("not where it was", "removed or replaced while the log is open".to_owned(), path)
+            }
+            Error::UnsupportedFileSystem { path, file_system, reason } => {
+                told("no place for a log", format!("{file_system}, {reason}"), path)
+            }
             Error::NoSpace { path, needed_bytes } => {
                 told("disk full", format!("{needed_bytes} bytes are needed"), path)
             }

@@ -194,6 +194,7 @@ impl ControlPage {
     /// So the device is asked, and a page that it does not hold loses its name: without one nothing is missed.
     fn set_durably(&self, storage: &dyn Storage, word: Word, value: u64) -> io::Result<bool> {
         self.set(word, value);
+        let _ = self.file.touch();
         let synced = self.file.sync_mapping(self.words.mapping(), 0..LEN as usize);
         if synced.is_ok() && self.is_on_device(word, value)? {
             return Ok(true);
@@ -222,6 +223,8 @@ impl ControlPage {
         if let Some(close) = close {
             self.set(Word::ClosedChecksum, checksum(self.log_id, &[close.0]).into());
             self.set(Word::Closed, close.0);
+            // For those who go by the time of the last change.
+            let _ = self.file.touch();
             if let Err(error) = self.file.sync_mapping(self.words.mapping(), 0..LEN as usize) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "control page cannot be synced");
             }

@@ -7,8 +7,8 @@ use std::path::Path;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 use tempfile::TempDir;
 
-/// A file system in memory that is unmounted when this value is dropped.
-pub(crate) struct Mounted(TempDir);
+/// A file system that is unmounted when this value is dropped, with the directories that it shows.
+pub(crate) struct Mounted(TempDir, #[expect(dead_code, reason = "held, not looked at")] Option<TempDir>);
 
 impl Mounted {
     /// A file system of `size` bytes; `None`, said on standard error, where this process may not mount one.
@@ -16,7 +16,7 @@ impl Mounted {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let data = CString::new(format!("size={size}")).expect("no zero byte");
         match mount("tmpfs", directory.path(), "tmpfs", MountFlags::empty(), data.as_c_str()) {
-            Ok(()) => Some(Self(directory)),
+            Ok(()) => Some(Self(directory, None)),
             Err(error) => skip(error),
         }
     }
@@ -28,10 +28,23 @@ impl Mounted {
         if let Err(error) = mount_bind(of, directory.path()) {
             return skip(error);
         }
-        let mounted = Self(directory);
+        let mounted = Self(directory, None);
         mount_remount(mounted.path(), MountFlags::BIND | MountFlags::RDONLY, "")
             .expect("a bind mount can be read-only");
         Some(mounted)
+    }
+
+    /// An overlay of the directories `lower` and `upper` in `parts`, with `options`; `None`, said on standard error, where
+    /// this process may not make one.
+    pub(crate) fn overlay(parts: TempDir, options: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let at = |name: &str| parts.path().join(name).display().to_string();
+        let data = format!("lowerdir={},upperdir={},workdir={}{options}", at("lower"), at("upper"), at("work"));
+        let data = CString::new(data).expect("no zero byte");
+        match mount("overlay", directory.path(), "overlay", MountFlags::empty(), data.as_c_str()) {
+            Ok(()) => Some(Self(directory, Some(parts))),
+            Err(error) => skip(error),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -1,0 +1,155 @@
+//! One open file on a local file system.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, OnceLock};
+
+use memmap2::{Advice, MmapOptions};
+use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+
+use super::{Access, DeviceBuffer, StorageFile};
+use crate::memory::Mapping;
+
+/// What files are filled with, a page at a time.
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// An open file of a [`Disk`](super::Disk).
+#[derive(Debug)]
+pub(super) struct DiskFile {
+    file: File,
+    directory: Arc<OwnedFd>,
+    name: String,
+    /// The file once more, for reads that bypass the page cache; `None` where the file system has no such reads.
+    direct: OnceLock<Option<File>>,
+}
+
+impl DiskFile {
+    /// `file`, which has been opened under `name` in `directory`.
+    pub(super) fn new(file: File, directory: Arc<OwnedFd>, name: &str) -> Self {
+        Self { file, directory, name: name.to_owned(), direct: OnceLock::new() }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn direct(&self) -> Option<&File> {
+        let open = || {
+            let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(&*self.directory, &*self.name, flags, Mode::empty()).ok().map(File::from)
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn direct(&self) -> Option<&File> {
+        self.direct.get_or_init(|| None).as_ref()
+    }
+}
+
+impl StorageFile for DiskFile {
+    fn len_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len) {
+            // No such call on this file system: writing zeros finds out whether there is room.
+            Err(rustix::io::Errno::OPNOTSUPP) => {}
+            other => return Ok(other?),
+        }
+        for offset in (0..len).step_by(ZEROS.len()) {
+            self.file.write_all_at(&ZEROS[..ZEROS.len().min((len - offset) as usize)], offset)?;
+        }
+        Ok(())
+    }
+
+    fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
+        // For its side effect: dirty pages are not dropped but begin to be written. What does only that, sync_file_range,
+        // has no safe interface.
+        self.drop_cache(range)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        read_full(&self.file, bytes, offset)
+    }
+
+    fn read_device_at(&self, buffer: &mut DeviceBuffer, offset: u64) -> io::Result<usize> {
+        if let Some(direct) = self.direct() {
+            match read_full(direct, buffer.bytes_mut(), offset) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                other => return other,
+            }
+        }
+        self.drop_cache(offset..offset + buffer.bytes().len() as u64)?;
+        read_full(&self.file, buffer.bytes_mut(), offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // `sync_all` is F_FULLFSYNC on macOS, where fsync alone does not reach the device.
+        self.file.sync_all()
+    }
+
+    fn drop_cache(&self, range: Range<u64>) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if let Some(len) = std::num::NonZeroU64::new(range.end - range.start) {
+            rustix::fs::fadvise(&self.file, range.start, Some(len), rustix::fs::Advice::DontNeed)?;
+        }
+        Ok(())
+    }
+
+    fn touch(&self) -> io::Result<()> {
+        let [now, unchanged] = [UTIME_NOW, UTIME_OMIT].map(|tv_nsec| Timespec { tv_sec: 0, tv_nsec });
+        let times = Timestamps { last_access: unchanged, last_modification: now };
+        Ok(rustix::fs::futimens(&self.file, &times)?)
+    }
+
+    fn map(&self, len: u64, access: Access) -> io::Result<Mapping> {
+        let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        let mut options = MmapOptions::new();
+        options.len(len);
+        let raw = match access {
+            Access::Read => options.map_raw_read_only(&self.file)?,
+            Access::Write => options.map_raw(&self.file)?,
+        };
+        #[cfg(target_os = "linux")]
+        if access == Access::Write {
+            // A forked child that appended would break the rule that one process writes.
+            raw.advise(Advice::DontFork)?;
+        }
+        Ok(Mapping::from_file(raw))
+    }
+
+    fn sync_mapping(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
+        let raw = mapping.as_file().expect("a file of the disk maps as a file");
+        raw.flush_range(range.start, range.len())?;
+        // msync does not reach the device on macOS.
+        if cfg!(target_os = "macos") { self.file.sync_all() } else { Ok(()) }
+    }
+}
+
+fn read_full(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<usize> {
+    let mut total = 0;
+    while !bytes.is_empty() {
+        match file.read_at(bytes, offset) {
+            Ok(0) => break,
+            Ok(read) => {
+                total += read;
+                offset += read as u64;
+                bytes = &mut bytes[read..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(total)
+}

@@ -1,0 +1,72 @@
+//! Files of a log say when they were changed last, for those who copy what is newer than their last copy.
+
+use std::fs::{self, File, FileTimes};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use crate::scratch::{open_small, scratch};
+use crate::support::append;
+use crate::support::child::Child;
+use crate::support::files::segment;
+
+/// Has `path` say that it was changed long ago.
+fn make_old(path: &Path) {
+    let long_ago = SystemTime::now() - Duration::from_secs(3600);
+    File::options().write(true).open(path).unwrap().set_times(FileTimes::new().set_modified(long_ago)).unwrap();
+}
+
+/// As [`make_old`], once nothing is made ready in it any more.
+fn make_old_at_rest(path: &Path) {
+    loop {
+        make_old(path);
+        std::thread::sleep(Duration::from_millis(100));
+        if is_old(path) {
+            break;
+        }
+    }
+}
+
+fn is_old(path: &Path) -> bool {
+    fs::metadata(path).unwrap().modified().unwrap().elapsed().unwrap() > Duration::from_secs(1800)
+}
+
+#[test]
+fn a_segment_is_touched_when_it_is_sealed() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=10);
+    let path = segment(dir.path(), 1);
+    // The page is dirty already: no store says that it changes the file.
+    make_old_at_rest(&path);
+    append(&log, 11..=20);
+    log.rotate().unwrap();
+    assert!(is_old(&path), "it would have been noticed without being touched");
+    log.sync().unwrap();
+    assert!(!is_old(&path));
+}
+
+#[test]
+fn a_segment_and_the_control_page_are_touched_when_the_log_is_closed() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=10);
+    let paths = [segment(dir.path(), 1), dir.path().join("control")];
+    paths.iter().for_each(|path| make_old_at_rest(path));
+    log.close().unwrap();
+    for path in paths {
+        assert!(!is_old(&path), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_segment_is_touched_when_it_is_recovered() {
+    let dir = scratch();
+    let mut child = Child::serving(dir.path());
+    child.ask("open");
+    child.ask("append 10");
+    child.kill();
+    let path = segment(dir.path(), 1);
+    make_old(&path);
+    drop(open_small(dir.path()));
+    assert!(!is_old(&path));
+}

@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Stat(Stat),
     Pins(Pins),
     Salvage(Salvage),
+    Bench(Bench),
     Completions(Completions),
     Man(Man),
 }
@@ -225,6 +226,31 @@ pub(crate) struct Salvage {
     /// which may name records by their numbers, is left out
     #[arg(long)]
     pub(crate) renumber: bool,
+}
+
+/// Measure what a disk allows, and what a log on it reaches
+///
+/// Commits of one thread and of several, and records with a sync every few KiB to a MiB, beside a bare `write` and
+/// `fdatasync`, in turn, as medians. It takes place in a new directory inside DIR, which is removed at the end, and needs
+/// 1 GiB of free space.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal bench /var/lib/app")]
+pub(crate) struct Bench {
+    /// A directory on the disk
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// How long to measure, besides what it takes to prepare
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) seconds: u32,
+    /// How to print the figures
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    Text,
+    Json,
 }
 
 /// Print completions for a shell

@@ -2,6 +2,7 @@
 
 mod append;
 mod arguments;
+mod bench;
 mod dump;
 mod failure;
 mod generate;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Stat(stat) => stat::run(stat),
         Command::Pins(pins) => pins::run(pins),
         Command::Salvage(salvage) => salvage::run(salvage),
+        Command::Bench(bench) => bench::run(bench),
         Command::Completions(completions) => generate::completions(completions.shell),
         Command::Man(man) => generate::manual(man.directory.as_deref()),
     };

@@ -11,6 +11,7 @@ mod meta;
 mod named_pins;
 mod open;
 mod pins;
+mod plan;
 mod preparer;
 mod recover;
 mod replica;

@@ -4,7 +4,7 @@
 //! close where the page says, it is the last frame, and everything in front of it had been durable. What stands there is
 //! checked when it is read, as in any segment that is not written any more.
 
-use super::recover::{Plan, Resume};
+use super::plan::{Plan, Resume};
 use super::shared::append_limit;
 use crate::error::{Error, Result};
 use crate::format::frame::{Frame, FrameKind, Summer};

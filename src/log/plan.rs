@@ -1,0 +1,45 @@
+//! What recovery decides: which segments count, and where the log goes on.
+
+use crate::format::Version;
+use crate::format::link::{MetaSlots, Predecessor, SegmentEnd};
+use crate::lsn::Lsn;
+use crate::segment::directory::Found;
+use crate::segment::{Origin, SegmentInfo};
+
+/// What recovery found.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The segments that count and take no more frames, oldest first.
+    pub(super) sealed: Vec<(SegmentInfo, SegmentEnd)>,
+    pub(super) resume: Resume,
+    pub(super) next_lsn: Lsn,
+    pub(super) meta: MetaSlots,
+    /// A segment in which nothing has been written, for the log to go on in.
+    pub(super) spare: Option<Found>,
+    /// Segments that do not count: removed once the log goes on.
+    pub(super) remove: Vec<u64>,
+    pub(super) clean: bool,
+    pub(super) bytes_scanned: u64,
+    pub(super) torn_bytes: u64,
+}
+
+/// Where appends go on.
+#[derive(Debug)]
+pub(super) enum Resume {
+    /// In the newest segment, behind its close; what it holds has been checked, or has not.
+    InPlace { info: SegmentInfo, end: SegmentEnd, origin: Origin },
+    /// In a new segment.
+    Fresh(Option<Predecessor>),
+}
+
+impl Resume {
+    /// Whether frames may follow those of this segment: nothing is appended to one of an older version.
+    pub(super) fn may_go_on_in(info: &SegmentInfo) -> bool {
+        info.layout.version == Version::V3
+    }
+
+    /// In a new segment, after those of the segment that ends at `end`.
+    pub(super) fn behind(info: &SegmentInfo, end: SegmentEnd) -> Self {
+        Self::Fresh(Some(Predecessor { number: info.number, end: end.offset, crc: end.crc }))
+    }
+}

@@ -78,7 +78,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The directory holds something, and that is not a log.
-    #[error("not a log: {} is not a file of mapwal", path.display())]
+    #[error("not a log: {} is not a file of mapwal; a log needs a directory of its own", path.display())]
     NotALog {
         /// The first thing found that does not belong.
         path: PathBuf,

@@ -10,6 +10,25 @@ pub(crate) const PINS: &str = "pins";
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 const SEGMENT_SUFFIX: &str = ".seg";
 const DIGITS: usize = 20;
+/// Made by file systems and desktops, not by people: in the root of a volume, or in any directory that is looked at.
+const OF_SYSTEM: [&str; 14] = [
+    "lost+found",
+    ".snapshot",
+    ".snapshots",
+    ".zfs",
+    ".Trash",
+    ".Trashes",
+    ".fseventsd",
+    ".Spotlight-V100",
+    ".TemporaryItems",
+    ".DS_Store",
+    ".localized",
+    ".directory",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+];
+/// Trash of one user; a file that was removed while somebody had it open.
+const OF_SYSTEM_PREFIXES: [&str; 2] = [".Trash-", ".nfs"];
 
 /// The name of segment `number`: fixed width, so that listing order is log order.
 pub(crate) fn segment(number: u64) -> String {
@@ -31,6 +50,8 @@ pub(crate) enum Name {
     Segment(u64),
     /// Ends like a segment, but its number is none.
     BadSegment,
+    /// What systems leave on volumes and in directories by themselves: it says nothing about whose the directory is.
+    OfSystem,
     Foreign,
 }
 
@@ -48,9 +69,14 @@ impl Name {
             LOCK => Self::Lock,
             CONTROL => Self::Control,
             PINS => Self::Pins,
+            _ if is_of_system(name) => Self::OfSystem,
             _ => Self::Foreign,
         }
     }
+}
+
+fn is_of_system(name: &str) -> bool {
+    OF_SYSTEM.contains(&name) || OF_SYSTEM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn parse_number(stem: &str) -> Option<u64> {

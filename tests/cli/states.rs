@@ -99,7 +99,7 @@ fn an_unknown_version_is_refused_and_named() {
 fn a_directory_of_somebody_else_is_no_log() {
     let directory = scratch();
     fs::write(directory.path().join("notes.txt"), "not a log").unwrap();
-    check([4; 9], "not a log: this is no file of mapwal: ", |command| {
+    check([4; 9], "not a log: this is no file of mapwal, and a log needs a directory of its own: ", |command| {
         run_with_input(directory.path(), command, b"more\n")
     });
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was made there");

@@ -45,6 +45,30 @@ fn a_directory_of_somebody_elses_is_not_taken_for_a_log() {
 }
 
 #[test]
+fn what_a_system_leaves_on_a_fresh_volume_is_no_strangers() {
+    let dir = scratch();
+    for name in ["lost+found", ".Trash-1000", ".fseventsd", "System Volume Information"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    for name in [".DS_Store", ".nfs0000000000a1b2c300000001"] {
+        fs::write(dir.path().join(name), "system").unwrap();
+    }
+    let before = names(dir.path());
+    assert!(matches!(read_only(dir.path()), Err(Error::NoLog { .. })));
+    append(&open_small(dir.path()), 1..=9);
+    assert_records(&open_small(dir.path()).snapshot().unwrap(), 1, 9);
+    assert!(before.iter().all(|name| dir.path().join(name).exists()));
+}
+
+#[test]
+fn the_refusal_of_a_strangers_directory_says_what_to_do() {
+    let dir = scratch();
+    fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+    let message = refusal(dir.path()).to_string();
+    assert!(message.contains("notes.txt") && message.ends_with("; a log needs a directory of its own"), "{message}");
+}
+
+#[test]
 fn a_segment_with_a_number_that_is_none_is_refused() {
     for name in ["1.seg", "00000000000000000000.seg", "0000000000000000000x.seg", "99999999999999999999.seg"] {
         let dir = closed_log();

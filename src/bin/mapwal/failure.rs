@@ -76,7 +76,9 @@ impl Failure {
                 let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
                 told("cannot open for writing", format!("{who} has the log open"), path)
             }
-            Error::NotALog { path } => told("not a log", "this is no file of mapwal".to_owned(), path),
+            Error::NotALog { path } => {
+                told("not a log", "this is no file of mapwal, and a log needs a directory of its own".to_owned(), path)
+            }
             Error::NoLog { path } => told("no log", "there are no segments".to_owned(), path),
             Error::NotARegularFile { path, found } => {
                 told("not a log", format!("this is {found}, where a regular file belongs"), path)

@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use mapwal::{Error, FrameRole, Inspection, Log, Lsn, Options, Piece, ScannedFrame, SegmentFile, SegmentScan};
 
 use crate::arguments::Salvage;
-use crate::failure::{Explain, Failure, Outcome, Result, Written, counted, describe};
+use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
 use crate::{open, progress};
 
 /// The least that a record takes in a segment: its header.
@@ -49,11 +49,12 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
 
 /// A copy is made where nothing is.
 fn check_empty(out: &Path) -> Result<()> {
-    match std::fs::read_dir(out).map(|mut entries| entries.next().is_none()) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::new("cannot copy", "the directory is not empty", out)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Failure::new("cannot open", describe(&error), out)),
+    match Inspection::open(out) {
+        Err(Error::NoLog { .. }) => Ok(()),
+        Ok(_) | Err(Error::NotALog { .. } | Error::NotARegularFile { .. } | Error::Version { .. }) => {
+            Err(Failure::new("cannot copy", "the directory is not empty", out))
+        }
+        Err(error) => Err(Failure::of_log(&error, out)),
     }
 }
 

@@ -111,6 +111,7 @@
 compile_error!("mapwal maps segments of up to 4 GiB, many at a time: it needs a 64-bit Unix");
 
 mod error;
+mod events;
 mod format;
 mod ids;
 mod log;

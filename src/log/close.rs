@@ -4,6 +4,7 @@ use super::Log;
 use super::durability::Goal;
 use super::shared::{Rotation, Shared, append_limit};
 use crate::error::Result;
+use crate::events::{calling, report};
 use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::format::link;
 use crate::format::name;
@@ -17,6 +18,7 @@ impl Log {
     /// # Errors
     /// As [`Log::sync`]; the log is then left as a drop leaves it.
     pub fn close(self) -> Result<()> {
+        let _calling = calling();
         let shared = &*self.shared;
         shared.wait(shared.everything())?;
         let (close, end) = {
@@ -43,11 +45,12 @@ impl Log {
             let removed = shared.storage.remove(&name).and_then(|()| shared.storage.sync_directory());
             // A spare that stays is removed at the next open.
             if let Err(error) = removed {
-                tracing::warn!(error = &error as &dyn std::error::Error, file = name, "cannot remove a spare");
+                report!(warn, error = &error as &dyn std::error::Error, file = name, "cannot remove a spare");
             }
         }
         shared.control.set_closed(close);
-        tracing::info!(directory = %self.directory().display(), next_lsn = shared.next_lsn().0, "log closed");
+        let (directory, next_lsn) = (self.directory().to_owned(), shared.next_lsn().0);
+        report!(info, directory = %directory.display(), next_lsn, "log closed");
         Ok(())
     }
 }

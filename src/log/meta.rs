@@ -3,6 +3,7 @@
 use super::shared::Shared;
 use super::{Log, append};
 use crate::error::{Error, Result};
+use crate::events::calling;
 use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::format::{META_LEN_MAX, META_SLOTS, link};
 use crate::lsn::Lsn;
@@ -17,6 +18,7 @@ impl Log {
     /// [`Error::MetaTooLarge`]; otherwise as [`Log::append`].
     pub fn put_meta(&self, slot: usize, value: &[u8]) -> Result<()> {
         append::check_outside()?;
+        let _calling = calling();
         if slot >= META_SLOTS || value.len() > META_LEN_MAX {
             let len = value.len();
             return Err(Error::MetaTooLarge { slot, len, slots: META_SLOTS, len_max: META_LEN_MAX });

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Log;
 use crate::error::{Corruption, Damage, Error, FileKind, Result};
+use crate::events::report;
 use crate::format::name;
 use crate::format::pin::{self, NamedPin};
 use crate::lsn::Lsn;
@@ -63,8 +64,8 @@ impl NamedPins {
         if let Some(directory) = &directory {
             remove_all(&**directory, &entries.temporaries);
         }
-        for (name, damage) in &entries.damaged {
-            tracing::warn!(pin = name, %damage, "pin damaged: nothing is trimmed until it is dropped");
+        for (pin, damage) in entries.damaged.clone() {
+            report!(warn, pin, %damage, "pin damaged: nothing is trimmed until it is dropped");
         }
         Ok(Self { log, directory, pins: entries.pins, damaged: entries.damaged.into_keys().collect() })
     }
@@ -82,11 +83,12 @@ impl NamedPins {
         reserved.map(|pin| pin.lsn).min()
     }
 
-    /// Reports the pins whose records a trim to `first` takes. That they are lost need not be written: it shows by the
+    /// Reports the pins whose records a trim from `before` to `first` takes. That they are lost need not be written: it shows by the
     /// first record that is left, and a full disk can be trimmed.
-    pub(crate) fn report_lost_below(&self, first: Lsn) {
-        for (name, _) in self.pins.iter().filter(|(_, pin)| !pin.lost && pin.lsn < first) {
-            tracing::warn!(pin = name, first_lsn = first.0, "pin lost");
+    pub(crate) fn report_lost(&self, before: Lsn, first: Lsn) {
+        for (name, _) in self.pins.iter().filter(|(_, pin)| !pin.lost && pin.lsn >= before && pin.lsn < first) {
+            let pin = name.clone();
+            report!(warn, pin, first_lsn = first.0, "pin lost");
         }
     }
 
@@ -221,7 +223,8 @@ fn names(directory: &dyn Storage) -> Result<(Vec<String>, Vec<String>)> {
 fn remove_all(directory: &dyn Storage, names: &[String]) {
     for name in names {
         if let Err(error) = directory.remove(name) {
-            tracing::warn!(error = &error as &dyn std::error::Error, file = name, "cannot remove a file");
+            let file = name.clone();
+            report!(warn, error = &error as &dyn std::error::Error, file, "cannot remove a file");
         }
     }
 }

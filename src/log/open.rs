@@ -22,6 +22,7 @@ use super::report::RecoveryReport;
 use super::shared::{Rotation, Shared, check_lsn};
 use super::stats::Counters;
 use crate::error::{Error, Result};
+use crate::events::{calling, report};
 use crate::format::frame::Summer;
 use crate::format::link::SegmentEnd;
 use crate::format::position::Position;
@@ -55,6 +56,7 @@ pub(super) fn open_directory(path: &Path, options: &Options) -> Result<Log> {
 }
 
 pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Result<Log> {
+    let _calling = calling();
     options.validate()?;
     let began = Instant::now();
     // Looked at before anything is created: a directory of somebody else's stays as it is.
@@ -111,7 +113,7 @@ fn check_file_system(storage: &dyn Storage, options: &Options) -> Result<()> {
     match storage.unsupported().map_err(|source| Error::io("look at the file system of", &path, source))? {
         None => Ok(()),
         Some((file_system, reason)) if options.allow_unsupported_file_system => {
-            tracing::warn!(directory = %path.display(), file_system, %reason, "file system unsupported");
+            report!(warn, directory = %path.display(), file_system, %reason, "file system unsupported");
             Ok(())
         }
         Some((file_system, reason)) => Err(Error::UnsupportedFileSystem { path, file_system, reason }),
@@ -287,13 +289,14 @@ impl Opening<'_> {
     fn remove_all(&self, names: &[String]) {
         for name in names {
             if let Err(error) = self.storage.remove(name) {
-                tracing::warn!(error = &error as &dyn std::error::Error, file = name, "cannot remove a file");
+                let file = name.clone();
+                report!(warn, error = &error as &dyn std::error::Error, file, "cannot remove a file");
             }
         }
         if !names.is_empty()
             && let Err(error) = self.storage.sync_directory()
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "cannot sync the directory");
+            report!(warn, error = &error as &dyn std::error::Error, "cannot sync the directory");
         }
     }
 }
@@ -309,11 +312,12 @@ impl Plan {
 }
 
 fn report_recovery(path: &Path, report: &RecoveryReport) {
-    let directory = path.display();
+    let directory = path.display().to_string();
     let RecoveryReport { clean, torn_bytes, segments, .. } = *report;
     let (first, next) = (report.first_lsn.0, report.next_lsn.0);
     if torn_bytes > 0 {
-        tracing::warn!(%directory, torn_bytes, next_lsn = next, "torn end dropped");
+        let directory = directory.clone();
+        report!(warn, directory, torn_bytes, next_lsn = next, "torn end dropped");
     }
-    tracing::info!(%directory, clean, segments, first_lsn = first, next_lsn = next, "log opened");
+    report!(info, directory, clean, segments, first_lsn = first, next_lsn = next, "log opened");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
 use super::{Log, append};
 use crate::error::Result;
+use crate::events::{calling, report};
 use crate::format::frame::{FrameHead, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
 use crate::format::position::Position;
@@ -23,6 +24,7 @@ impl Log {
     /// [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
     pub fn rotate(&self) -> Result<()> {
         append::check_outside()?;
+        let _calling = calling();
         self.shared.look_around()?;
         let mut rotation = self.shared.lock_rotation();
         self.shared.durability.check()?;
@@ -35,6 +37,7 @@ impl Shared {
     /// Goes on to the next segment, unless somebody else has done so already.
     #[cold]
     pub(super) fn make_room(&self, len: usize) -> Result<()> {
+        let _calling = calling();
         self.look_around()?;
         let mut rotation = self.lock_rotation();
         self.make_room_locked(&mut rotation, len)
@@ -142,7 +145,7 @@ impl Shared {
         if !old.is_empty() {
             self.control.wake_all(&*self.storage);
         }
-        tracing::info!(segment = number, first_lsn = base_lsn.0, "segment opened");
+        report!(info, segment = number, first_lsn = base_lsn.0, "segment opened");
         old
     }
 }

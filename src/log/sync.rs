@@ -8,6 +8,7 @@ use super::durability::Goal;
 use super::shared::Shared;
 use super::{Log, append};
 use crate::error::{Error, Result};
+use crate::events::{calling, in_words, report};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
@@ -30,6 +31,7 @@ impl Log {
     /// truncated meanwhile; [`Error::InsideAppend`].
     pub fn sync(&self) -> Result<Lsn> {
         append::check_outside()?;
+        let _calling = calling();
         self.shared.wait(self.shared.everything())?;
         Ok(self.durable_lsn())
     }
@@ -40,6 +42,7 @@ impl Log {
     /// [`Error::NotAppended`]; [`Error::Truncated`] when it is truncated meanwhile; and as [`Log::sync`].
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
         append::check_outside()?;
+        let _calling = calling();
         self.check_appended(lsn)?;
         self.shared.wait(Goal { lsn, position: Position::ZERO })
     }
@@ -85,7 +88,8 @@ impl Shared {
         // Whoever must wait for a spare, or finds no room on the disk, is better off here.
         if self.preparer.has_spare() && self.durability.check().is_ok() {
             let left = self.rotate(&mut self.lock_rotation());
-            tracing::debug!(is_left = left.is_ok(), "small syncs in large pages");
+            let is_left = left.is_ok();
+            report!(debug, is_left, "small syncs in large pages");
         }
     }
 
@@ -162,9 +166,13 @@ impl Shared {
 
     /// Refuses all writes from now on.
     pub(super) fn poison(&self, source: io::Error) -> Error {
-        let directory = self.storage.path().display();
-        tracing::error!(error = &source as &dyn std::error::Error, %directory, "sync failed: the log is poisoned");
+        let is_first = self.durability.check().is_ok();
         self.control.set_poisoned();
-        self.durability.poison(source)
+        let poisoned = self.durability.poison(source);
+        if is_first {
+            let (error, directory) = (in_words(&poisoned), self.storage.path().to_owned());
+            report!(error, error, directory = %directory.display(), "sync failed: the log is poisoned");
+        }
+        poisoned
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::shared::Shared;
 use super::{Log, append};
 use crate::error::{Error, Result};
+use crate::events::{calling, report};
 use crate::format::name;
 use crate::format::segment_header;
 use crate::lsn::Lsn;
@@ -23,6 +24,7 @@ impl Log {
     /// [`Error::Poisoned`], [`Error::InsideAppend`].
     pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
         append::check_outside()?;
+        let _calling = calling();
         let shared = &*self.shared;
         let next = shared.next_lsn();
         if lsn > next {
@@ -56,7 +58,8 @@ impl Log {
             rotation.trimmed.pop_front();
         }
         if count > 0 {
-            tracing::info!(segments = count, first_lsn = self.first_lsn().0, "log trimmed");
+            let first_lsn = self.first_lsn().0;
+            report!(info, segments = count, first_lsn, "log trimmed");
         }
         Ok(count)
     }
@@ -84,7 +87,7 @@ impl Shared {
         let goes = |pair: &[Arc<Segment>]| ends_below(&pair[0], bound) && self.is_linked_durably(&pair[1]);
         let count = segments.windows(2).take_while(|pair| goes(pair)).count();
         if count > 0 && !is(Break::TrimWithoutRetain) {
-            pins.named.report_lost_below(segments[count].base_lsn());
+            pins.named.report_lost(segments[0].base_lsn(), segments[count].base_lsn());
             let oldest = segments[count].number();
             let path = self.storage.path().join(name::CONTROL);
             self.control.retain_from(&*self.storage, oldest).map_err(|source| Error::io("sync", &path, source))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::shared::{Rotation, Shared, check_lsn};
 use super::{Log, append};
 use crate::error::{Error, Result};
+use crate::events::{calling, report};
 use crate::format::link::{Predecessor, SegmentEnd};
 use crate::format::name;
 use crate::lsn::Lsn;
@@ -25,6 +26,7 @@ impl Log {
     /// changed; [`Error::Poisoned`], [`Error::Corrupt`], [`Error::Io`], [`Error::InsideAppend`].
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
         append::check_outside()?;
+        let _calling = calling();
         self.shared.replace_suffix(|segments| {
             let first = segments.first().map_or(Lsn::FIRST, |segment| segment.base_lsn());
             if lsn.next() < first {
@@ -44,6 +46,7 @@ impl Log {
     /// [`Error::Io`], [`Error::InsideAppend`].
     pub fn reset_to(&self, lsn: Lsn) -> Result<()> {
         append::check_outside()?;
+        let _calling = calling();
         if lsn == Lsn::ZERO {
             return Err(Error::InvalidOption { option: "lsn", value: 0, expected: "at least 1" });
         }
@@ -115,7 +118,7 @@ impl Shared {
             // The truncation is done. A file that stays does not count, and is removed at the next open.
             if let Err(error) = self.unlink(&segment) {
                 let file = name::segment(segment.number());
-                tracing::warn!(error = &error as &dyn std::error::Error, file, "cannot remove a file");
+                report!(warn, error = &error as &dyn std::error::Error, file, "cannot remove a file");
             }
         }
         Ok(())
@@ -144,7 +147,7 @@ impl Shared {
         let numbers: Vec<u64> = kept.segments.iter().map(|segment| segment.number()).collect();
         let old = self.open_segment(rotation, spare, previous, kept.next_lsn, Some(kept.segments));
         drop(callbacks);
-        tracing::info!(next_lsn = kept.next_lsn.0, "log truncated");
+        report!(info, next_lsn = kept.next_lsn.0, "log truncated");
         old.into_iter().filter(|segment| !numbers.contains(&segment.number())).collect()
     }
 }

@@ -2,16 +2,19 @@
 //! cannot be told.
 
 use crate::error::{Corruption, Damage, Error, Result};
+use crate::events::{calling, report};
 use crate::format::name;
 use crate::storage::{Access, FileIdentity, Storage};
 
 /// Reports a file system on which a reader may miss what a writer does. What does not change any more can be read there.
 pub(super) fn report_file_system(storage: &dyn Storage) -> Result<()> {
+    let _calling = calling();
     let path = storage.path();
     let unsupported = storage.unsupported();
     let unsupported = unsupported.map_err(|source| Error::io("look at the file system of", path, source))?;
     if let Some((file_system, reason)) = unsupported {
-        tracing::warn!(directory = %path.display(), file_system, %reason, "file system unsupported");
+        let path = path.to_owned();
+        report!(warn, directory = %path.display(), file_system, %reason, "file system unsupported");
     }
     Ok(())
 }

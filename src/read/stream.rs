@@ -1,5 +1,6 @@
 //! A follower as a stream, for any executor.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -23,6 +24,9 @@ const WAIT_MIN: Duration = Duration::from_micros(100);
 /// It needs no particular executor. One thread of the process, started when the first stream has to wait, waits for all
 /// of them, and sleeps while none does. A stream that waits alone is woken by the writer, as the follower would be; of
 /// several each is looked at every 20 ms, or every 100 µs times their number if that is longer.
+///
+/// A waker is called by that thread, with nothing locked; one that panics harms no other stream. One that does not come to an
+/// end does: it must not wait for another stream.
 ///
 /// An error is an item, and the stream goes on behind it: after [`Error::Rewound`](crate::Error::Rewound) with the records
 /// that are new. Others come again for as long as their cause stays: the caller decides when to stop.
@@ -60,32 +64,52 @@ impl Stream for FollowerStream {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let waiting = &self.0;
-        {
-            let mut slot = waiting.slot.lock();
-            if let Some(found) = slot.found.take() {
+        // Made here, since making and dropping one runs code of the application.
+        let waker = context.waker().clone();
+        let waker = match waiting.look(waker) {
+            Look::Found(found) => {
                 return Poll::Ready(Some(found).filter(|found| !matches!(found, Err(Error::Closed))));
             }
-            if let Some(waker) = &mut slot.waker {
-                waker.clone_from(context.waker());
-                return Poll::Pending;
-            }
-        }
-        if let Some(found) = waiting.follower.lock().next_ref().transpose() {
+            Look::Waits(_old) => return Poll::Pending,
+            Look::Idle(waker) => waker,
+        };
+        let found = waiting.follower.lock().next_ref().transpose();
+        if let Some(found) = found {
             return Poll::Ready(Some(found));
         }
-        waiting.slot.lock().waker = Some(context.waker().clone());
-        THREAD.wait_for(waiting).map_or_else(
-            |source| {
-                waiting.slot.lock().waker = None;
+        waiting.slot.lock().waker = Some(waker);
+        match THREAD.wait_for(waiting) {
+            Ok(()) => Poll::Pending,
+            Err(source) => {
+                let _waker = waiting.slot.lock().waker.take();
                 Poll::Ready(Some(Err(waiting.follower.lock().thread_error(source))))
-            },
-            |()| Poll::Pending,
-        )
+            }
+        }
     }
 }
 
+/// What a stream finds that has been polled.
+enum Look {
+    Found(Result<RecordRef>),
+    /// The thread waits for it, and wakes the new waker instead of this one.
+    Waits(Waker),
+    /// It has to look itself.
+    Idle(Waker),
+}
+
 impl Waiting {
-    /// Waits up to `timeout`; whether the stream has been woken.
+    fn look(&self, waker: Waker) -> Look {
+        let mut slot = self.slot.lock();
+        if let Some(found) = slot.found.take() {
+            return Look::Found(found);
+        }
+        match &mut slot.waker {
+            Some(old) => Look::Waits(std::mem::replace(old, waker)),
+            None => Look::Idle(waker),
+        }
+    }
+
+    /// Waits up to `timeout`; whether the stream has been woken. Panics only if its waker does.
     fn serve(&self, timeout: Duration) -> bool {
         let Some(found) = self.follower.lock().next_ref_timeout(timeout).transpose() else { return false };
         let waker = {
@@ -98,6 +122,13 @@ impl Waiting {
         }
         true
     }
+}
+
+/// Waits up to `timeout`; whether the stream waits no more.
+fn is_served(stream: &Weak<Waiting>, timeout: Duration) -> bool {
+    // A waker that panics has been called, which is all that the stream can ask for; the panic hook has reported the panic.
+    // A stream that was dropped waits for nothing, and what it leaves may be dropped here.
+    catch_unwind(AssertUnwindSafe(|| stream.upgrade().is_none_or(|stream| stream.serve(timeout)))).unwrap_or(true)
 }
 
 /// The thread that waits for all streams of the process.
@@ -126,8 +157,7 @@ impl WaitingThread {
         loop {
             self.take_in(&mut waiting);
             let share = WAIT_MAX / u32::try_from(waiting.len().max(1)).unwrap_or(u32::MAX);
-            // A stream that was dropped waits for nothing.
-            waiting.retain(|stream| stream.upgrade().is_some_and(|stream| !stream.serve(share.max(WAIT_MIN))));
+            waiting.retain(|stream| !is_served(stream, share.max(WAIT_MIN)));
         }
     }
 

@@ -7,6 +7,7 @@ use super::active::AllLocked;
 use super::checkpoint::{ActiveTransaction, Checkpoint, DirtyPage, Encoded};
 use super::record::{HEADER_LEN, RecordType, TransactionHeader};
 use crate::error::{Error, Result};
+use crate::events::{calling, report};
 use crate::ids::TransactionId;
 use crate::log::Log;
 use crate::lsn::Lsn;
@@ -76,6 +77,7 @@ impl Wal {
     }
 
     fn checkpoint_at(&self, begin: Option<Lsn>, active: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
+        let _calling = calling();
         let _turn = self.checkpointing.lock();
         let last = *self.checkpoint.lock();
         let checkpoint = {
@@ -95,7 +97,8 @@ impl Wal {
         self.log.put_meta(SLOT, &checkpoint.lsn.0.to_le_bytes())?;
         self.log.sync()?;
         *self.checkpoint.lock() = Some(checkpoint);
-        tracing::info!(lsn = checkpoint.lsn.0, redo_lsn = checkpoint.redo_lsn.0, "checkpoint");
+        let (lsn, redo_lsn) = (checkpoint.lsn.0, checkpoint.redo_lsn.0);
+        report!(info, lsn, redo_lsn, "checkpoint");
         Ok(checkpoint.lsn)
     }
 
@@ -124,6 +127,7 @@ impl Wal {
     /// # Errors
     /// As [`Log::trim_before`].
     pub fn truncate_before_checkpoint(&self) -> Result<usize> {
+        let _calling = calling();
         // Locked meanwhile, so that no checkpoint finds records gone that it has just decided to need.
         let _turn = self.checkpointing.lock();
         let last = *self.checkpoint.lock();

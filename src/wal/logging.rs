@@ -6,6 +6,7 @@ use super::Wal;
 use super::active::{self, Open};
 use super::record::{PLAIN_TAG_MIN, RecordType, TransactionHeader};
 use crate::error::{Error, Result};
+use crate::events::calling;
 use crate::ids::{PageId, TransactionId};
 use crate::lsn::Lsn;
 
@@ -165,6 +166,7 @@ impl Wal {
 
     /// Logs a record, if it is its transaction's turn to.
     pub(super) fn log_entry(&self, entry: Entry<'_>) -> Result<Lsn> {
+        let _calling = calling();
         let Entry { record_type, transaction, prev, page, undo_next, data } = entry;
         let mut shard = self.open.lock(transaction);
         let known = shard.get(&transaction).copied();

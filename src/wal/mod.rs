@@ -24,6 +24,7 @@ pub use transaction::{Compensated, Savepoint, Transaction, Undoing};
 pub use undo::Undo;
 
 use crate::error::{Error, Result};
+use crate::events::{calling, report};
 use crate::ids::TransactionId;
 use crate::log::Log;
 use crate::lsn::Lsn;
@@ -147,11 +148,13 @@ impl Wal {
     }
 
     fn over(log: Log, options: &WalOptions) -> Result<(Self, Recovery)> {
+        let _calling = calling();
         let named = checkpointing::named_by(&log)?;
         let recovery = Recovery::analyse(&log, named, options.recover_from)?;
         let checkpoint = recovery.checkpoint()?.map(LastCheckpoint::from);
         let incomplete = recovery.incomplete_transactions().len();
-        tracing::info!(records = recovery.records_processed(), incomplete, "log analysed");
+        let records = recovery.records_processed();
+        report!(info, records, incomplete, "log analysed");
         let numbers = Numbers::open(&log)?;
         let open = OpenTransactions::new(recovery.open());
         let sync_on_commit = options.sync_on_commit;

@@ -7,6 +7,7 @@ use super::logging::Entry;
 use super::record::{RecordType, WalRecord};
 use super::undo::{Cursor, Undo};
 use crate::error::{Error, Result};
+use crate::events::{calling, report};
 use crate::ids::{PageId, TransactionId};
 use crate::log::Log;
 use crate::lsn::Lsn;
@@ -214,8 +215,9 @@ fn published(log: &Log, lsn: Lsn) -> Result<Snapshot> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if !self.is_over {
+            let _calling = calling();
             let transaction = self.id.0;
-            tracing::warn!(transaction, "a transaction was dropped in progress: recovery would undo it");
+            report!(warn, transaction, "a transaction was dropped in progress: recovery would undo it");
         }
     }
 }

@@ -1,7 +1,12 @@
 //! A follower as a stream.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use futures_core::Stream;
 use futures_executor::block_on;
 use futures_util::StreamExt;
 use futures_util::future::join;
@@ -89,4 +94,38 @@ fn a_stream_ends_with_its_log() {
     });
     assert_eq!(block_on(stream.map(|record| record.unwrap().lsn().0).collect::<Vec<_>>()), [1, 2, 3]);
     dropping.join().unwrap();
+}
+
+/// Panics when it is called.
+struct Panics(AtomicBool);
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+        panic!("a waker of the test");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_harms_no_other_stream() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    let follow = || log.follow(log.next_lsn(), Visibility::Published).unwrap().into_stream();
+    let (mut bad, mut good) = (pin!(follow()), follow());
+    let panics = Arc::new(Panics(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&panics));
+    for round in 1..=3 {
+        assert!(bad.as_mut().poll_next(&mut Context::from_waker(&waker)).is_pending());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                log.append(1, b"record").unwrap();
+            });
+            assert_eq!(block_on(good.next()).unwrap().unwrap().lsn(), Lsn(round));
+        });
+        while !panics.0.swap(false, Ordering::AcqRel) {
+            std::thread::yield_now();
+        }
+        assert_eq!(block_on(bad.next()).unwrap().unwrap().lsn(), Lsn(round), "it has been woken all the same");
+    }
 }

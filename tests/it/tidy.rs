@@ -6,10 +6,11 @@ use std::path::Path;
 
 use source::{Found, Item, Source, repository};
 
-/// Every layer may ask this one whether it is to be broken on purpose.
+/// Every layer may ask the one whether it is to be broken on purpose, and tell the other what has happened.
 const SABOTAGE: &str = "sabotage";
+const EVENTS: &str = "events";
 /// What the modules at the root of the crate may use of each other, besides themselves. `lib.rs` may use all.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("wal", &["log", "read", "segment", "format", "storage", "memory", "options", "error", "lsn", "ids"]),
     ("log", &["read", "segment", "format", "storage", "memory", "options", "error", "lsn"]),
     ("read", &["segment", "format", "storage", "memory", "error", "lsn"]),
@@ -22,6 +23,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("lsn", &[]),
     ("ids", &[]),
     (SABOTAGE, &[]),
+    (EVENTS, &[]),
 ];
 /// The only home of `unsafe` in the library.
 const UNSAFE_HOME: &str = "src/memory/";
@@ -40,6 +42,8 @@ const CONTRACT_PASSED_ON: &str = "src/wal/mod.rs";
 /// The program for operators, and its one file that opens logs.
 const PROGRAM: &str = "src/bin/";
 const PROGRAM_OPENS: &str = "src/bin/mapwal/open.rs";
+/// The only home of `tracing` in the library.
+const EVENTS_HOME: &str = "src/events.rs";
 const LINES_BEFORE_TESTS_MAX: usize = 400;
 /// Files that may be longer, and why.
 const LONG_FILES: [(&str, &str); 5] = [
@@ -65,7 +69,9 @@ fn layers(source: &Source) -> Vec<String> {
         return vec![format!("{}: layer {layer} has no rule", source.path)];
     };
     complaints(source, |found| match &found.item {
-        Item::Path(name) if name != layer && name != SABOTAGE && !allowed.contains(&name.as_str()) => {
+        Item::Path(name)
+            if name != layer && ![SABOTAGE, EVENTS].contains(&&**name) && !allowed.contains(&name.as_str()) =>
+        {
             Some(format!("{layer} may not use {name}"))
         }
         _ => None,
@@ -97,6 +103,18 @@ fn unsafe_code(source: &Source) -> Vec<String> {
 fn has_safety_comment(lines: &[&str]) -> bool {
     let above = lines.iter().rev().map(|line| line.trim_start()).skip_while(|line| line.starts_with("#["));
     above.take_while(|line| line.starts_with("//")).any(|line| line.starts_with("// SAFETY: "))
+}
+
+/// Events that are sent where they happen: a subscriber may call the log, whose locks may be held there.
+fn events(source: &Source) -> Vec<String> {
+    if !source.is_of_library() || source.path == EVENTS_HOME {
+        return Vec::new();
+    }
+    let lines = source.text.lines().zip(1..).filter(|(line, _)| !line.trim_start().starts_with("//"));
+    let found = lines.filter(|(line, _)| line.contains("tracing::") || line.contains("use tracing"));
+    found
+        .map(|(_, number)| format!("{}:{number}: an event that is not reported by {EVENTS_HOME}", source.path))
+        .collect()
 }
 
 fn purpose(source: &Source) -> Vec<String> {
@@ -227,6 +245,16 @@ fn unsafe_code_elsewhere_or_without_a_proof_is_noticed() {
     assert_none(&unsafe_code(&sample("src/log/mod.rs", "pub unsafe fn open() {}")));
     assert_eq!(unsafe_code(&sample("src/log/mod.rs", "pub unsafe fn close() {}")).len(), 1);
     assert_none(&unsafe_code(&sample("src/log/mod.rs", "// unsafe { }\nconst A: &str = \"unsafe { }\";")));
+}
+
+#[test]
+fn no_event_is_sent_where_it_happens() {
+    check_rust(events);
+    for text in ["fn f() { tracing::info!(\"now\"); }", "use tracing::warn;"] {
+        assert_eq!(events(&sample("src/log/rotate.rs", text)).len(), 1, "{text}");
+    }
+    assert_none(&events(&sample("src/log/rotate.rs", "/// By `tracing::info`.\nfn f() { report!(info, \"now\"); }")));
+    assert_none(&events(&sample("src/bin/mapwal/main.rs", "tracing::info!(\"now\");")));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::AHEAD_LEN_IN_BULK;
 use crate::error::Error;
+use crate::events::{in_words, report};
 use crate::format::name;
 use crate::format::position::Position;
 use crate::memory::Region;
@@ -58,6 +59,8 @@ pub(super) struct State {
     pub(super) takers: usize,
     /// Why the last attempt to make one failed.
     pub(super) failure: Option<Error>,
+    /// The last attempt failed, and that has been reported.
+    is_failing: bool,
     next_number: u64,
     /// The number of the segment that takes appends, or 0, and the room in it.
     pub(super) active_number: u64,
@@ -147,6 +150,7 @@ impl Shared {
             spare: Spare::Missing,
             takers: 0,
             failure: None,
+            is_failing: false,
             next_number,
             active_number: 0,
             room: 0,
@@ -261,13 +265,13 @@ impl Shared {
             && let Err(error) = filling.step(&*self.storage, region.mapping(), self.pages())
         {
             let file = name::segment(number);
-            tracing::warn!(error = &error as &dyn std::error::Error, file, "cannot make all of a segment ready");
+            report!(warn, error = &error as &dyn std::error::Error, file, "cannot make all of a segment ready");
             filling.give_up();
         }
         let is_done = filling.is_done();
         let mut state = self.put_back(active);
         if is_done && !std::mem::replace(&mut state.announced, true) {
-            tracing::debug!(segment = number, "segment ready");
+            report!(debug, segment = number, "segment ready");
         }
         state
     }
@@ -301,13 +305,21 @@ impl Shared {
         let mut state = self.state.lock();
         match made {
             Ok(prepared) => {
-                tracing::debug!(segment = number, size_bytes = prepared.size, "segment prepared");
+                let size_bytes = prepared.size;
+                report!(debug, segment = number, size_bytes, "segment prepared");
+                if std::mem::take(&mut state.is_failing) {
+                    report!(info, segment = number, "segments can be prepared again");
+                }
                 state.next_number = number + 1;
                 state.spare = Spare::Ready(prepared);
             }
             Err(error) => {
                 let file = name::segment(number);
-                tracing::warn!(error = &error as &dyn std::error::Error, file, "cannot prepare a segment");
+                // Once, however many appends are refused.
+                if !std::mem::replace(&mut state.is_failing, true) {
+                    let error = in_words(&error);
+                    report!(warn, error, file, "cannot prepare a segment");
+                }
                 state.failure = Some(error);
                 state.spare = Spare::Missing;
             }

@@ -18,6 +18,7 @@ use words::{LEN, MAGIC, Said, Watermark, Word, checksum, log_id, signed};
 pub(crate) use words::ControlState;
 
 use crate::error::{Error, Result};
+use crate::events::report;
 use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
@@ -199,7 +200,8 @@ impl ControlPage {
         if synced.is_ok() && self.is_on_device(word, value)? {
             return Ok(true);
         }
-        tracing::warn!(path = %storage.path().display(), "control page cannot be written, and is removed");
+        let path = storage.path().to_owned();
+        report!(warn, path = %path.display(), "control page cannot be written, and is removed");
         match storage.remove(name::CONTROL) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => storage.sync_directory().map(|()| false),
@@ -226,7 +228,7 @@ impl ControlPage {
             // For those who go by the time of the last change.
             let _ = self.file.touch();
             if let Err(error) = self.file.sync_mapping(self.words.mapping(), 0..LEN as usize) {
-                tracing::warn!(error = &error as &dyn std::error::Error, "control page cannot be synced");
+                report!(warn, error = &error as &dyn std::error::Error, "control page cannot be synced");
             }
         }
     }

@@ -1,5 +1,9 @@
 //! Syncing in the background: for callbacks, and by interval or bytes where the options ask for it.
+//!
+//! One thread syncs, another one calls back: what the application does in a callback keeps nothing from becoming durable.
 
+use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,7 +23,9 @@ type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 #[derive(Default)]
 pub(crate) struct Background {
     state: Mutex<State>,
+    /// For the thread that syncs, and for the one that calls back.
     changed: Condvar,
+    to_tell: Condvar,
     pub(crate) interval: Option<Duration>,
     pub(crate) bytes: Option<u64>,
 }
@@ -30,9 +36,14 @@ struct State {
     /// Those whose records were truncated.
     cut: Vec<(Lsn, Callback)>,
     thread: Option<JoinHandle<()>>,
+    /// Those to be told, in this order, by the other thread.
+    told: VecDeque<(Callback, Result<()>)>,
+    teller: Option<JoinHandle<()>>,
     /// Appends have reached the position that was set for them.
     due: bool,
     stopping: bool,
+    /// The thread that syncs has ended, and all that are to be told are in `told`.
+    has_synced: bool,
 }
 
 /// The callbacks, locked: none is added until this is dropped.
@@ -62,6 +73,7 @@ impl Background {
             return Err(Error::NotAppended { lsn, next });
         }
         ensure_thread(&mut state, shared)?;
+        ensure_teller(&mut state, shared)?;
         state.callbacks.push((lsn, callback));
         self.changed.notify_all();
         Ok(())
@@ -83,33 +95,57 @@ impl Background {
         CallbacksGuard(state)
     }
 
-    /// Stops the thread. Who still waits for a record that is not durable is told that the log is closed.
+    /// Stops the threads. Who still waits for a record that is not durable is told that the log is closed. On return all have
+    /// been told, unless one of them has called this.
     pub(crate) fn stop(&self, durability: &Durability) {
         let mut state = self.state.lock();
         state.stopping = true;
         let thread = state.thread.take();
         drop(state);
         self.changed.notify_all();
-        // A callback that drops the log stops the thread from within; it ends by itself.
-        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
-            // A panic in it has been reported by the panic hook.
+        if let Some(thread) = thread {
+            // It runs nothing of the application, so this is not called by it. A panic in it has been reported.
             let _ = thread.join();
         }
         self.call_back(durability);
-        let rest = std::mem::take(&mut self.state.lock().callbacks);
-        for (_, callback) in rest {
-            call(callback, Err(Error::Closed));
+        let mut state = self.state.lock();
+        let rest = std::mem::take(&mut state.callbacks);
+        state.told.extend(rest.into_iter().map(|(_, callback)| (callback, Err(Error::Closed))));
+        state.has_synced = true;
+        let teller = state.teller.take();
+        drop(state);
+        self.to_tell.notify_all();
+        // A callback that drops the log stops the thread from within; it ends by itself, when it has told the rest.
+        if let Some(teller) = teller.filter(|teller| teller.thread().id() != std::thread::current().id()) {
+            let _ = teller.join();
         }
     }
 
     fn run(&self, shared: &Shared) {
         self.set_due(shared);
         while let Some(goal) = self.next_goal(shared) {
-            let waited = shared.wait(goal);
+            let waited = catch_unwind(AssertUnwindSafe(|| shared.wait(goal)));
+            let waited = waited.unwrap_or_else(|_| Err(shared.poison(io::Error::other("a sync has panicked"))));
             self.set_due(shared);
             self.call_back(&shared.durability);
             if waited.is_err() && shared.durability.check().is_err() && !self.wait_for_callbacks() {
                 return;
+            }
+        }
+    }
+
+    /// Calls back, one after the other, with nothing locked.
+    fn tell(&self) {
+        let mut state = self.state.lock();
+        loop {
+            if let Some((callback, outcome)) = state.told.pop_front() {
+                drop(state);
+                call(callback, outcome);
+                state = self.state.lock();
+            } else if state.has_synced {
+                return;
+            } else {
+                self.to_tell.wait(&mut state);
             }
         }
     }
@@ -152,6 +188,7 @@ impl Background {
         !state.stopping
     }
 
+    /// Has all told whose records are durable, or will not be.
     fn call_back(&self, durability: &Durability) {
         let mut state = self.state.lock();
         // With the callbacks locked: had the watermark been read before, a truncation could have passed meanwhile, and
@@ -160,13 +197,11 @@ impl Background {
         let poisoned = durability.check().is_err();
         let reached: Vec<_> = state.callbacks.extract_if(.., |(lsn, _)| poisoned || *lsn <= durable).collect();
         let cut = std::mem::take(&mut state.cut);
+        let cut = cut.into_iter().map(|(lsn, callback)| (callback, Err(Error::Truncated { lsn })));
+        let reached = reached.into_iter().map(|(_, callback)| (callback, durability.check()));
+        state.told.extend(cut.chain(reached));
         drop(state);
-        for (lsn, callback) in cut {
-            call(callback, Err(Error::Truncated { lsn }));
-        }
-        for (_, callback) in reached {
-            call(callback, durability.check());
-        }
+        self.to_tell.notify_all();
     }
 
     fn set_due(&self, shared: &Shared) {
@@ -184,6 +219,17 @@ fn ensure_thread(state: &mut State, shared: &Arc<Shared>) -> Result<()> {
         let spawned = builder.spawn(move || worker.background.run(&worker));
         let path = shared.storage.path();
         state.thread = Some(spawned.map_err(|e| Error::io("start the syncing thread for", path, e))?);
+    }
+    Ok(())
+}
+
+fn ensure_teller(state: &mut State, shared: &Arc<Shared>) -> Result<()> {
+    if state.teller.is_none() {
+        let worker = Arc::clone(shared);
+        let builder = std::thread::Builder::new().name("mapwal-callbacks".into());
+        let spawned = builder.spawn(move || worker.background.tell());
+        let path = shared.storage.path();
+        state.teller = Some(spawned.map_err(|e| Error::io("start the calling thread for", path, e))?);
     }
     Ok(())
 }

@@ -56,7 +56,11 @@ use shared::{Rotation, Shared};
 ///
 /// Reported through `tracing`: *error* when a failed sync poisons the log; *warn* when a torn end is dropped, a
 /// segment cannot be prepared or a leftover not be removed; *info* when a log or a segment is opened and when a log is
-/// closed; *debug* when a spare is ready. Nothing for each record or sync.
+/// closed; *debug* when a spare is ready. Nothing for each record or sync. What changes is told once: a full disk is
+/// one warning, however many appends it refuses.
+///
+/// A subscriber may use the log. It is called with nothing locked, by the thread whose call it is about when that call is over,
+/// or by a thread that nobody waits for.
 #[derive(Debug)]
 pub struct Log {
     shared: Arc<Shared>,

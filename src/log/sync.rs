@@ -49,8 +49,9 @@ impl Log {
 
     /// Has `callback` called once, with `Ok` when record `lsn` and all before it are durable, or with the error that
     /// keeps them from it: [`Error::Poisoned`], [`Error::Truncated`], or [`Error::Closed`] when the log is dropped
-    /// before. Does not wait. The callback runs on a thread of the log, which syncs for it if nobody else does; the next
-    /// callbacks wait for it. Should it panic, the log goes on.
+    /// before. Does not wait. The record is synced by a thread of the log if nobody else does it. The callback runs on another one,
+    /// with nothing locked, and may use the log, and drop it. The next callbacks wait for it, and so does a close or a drop of the
+    /// log by any other thread; nothing else does. Should it panic, the log goes on.
     ///
     /// # Errors
     /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.

@@ -71,6 +71,7 @@ impl Preparer {
             {
                 return Err(failure);
             }
+            self.shared.check_thread(&state)?;
             tried |= state.want_spare();
             self.shared.changed.notify_all();
             state.takers += 1;
@@ -112,6 +113,7 @@ impl Preparer {
                 state = shared.put_back(active);
                 filled.map_err(|source| failed(&*shared.storage, number, shared.segment_size, source))?;
             } else {
+                shared.check_thread(&state)?;
                 // Somebody else has it, for one step.
                 shared.changed.wait(&mut state);
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::AHEAD_LEN_IN_BULK;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::events::{in_words, report};
 use crate::format::name;
 use crate::format::position::Position;
@@ -69,6 +69,18 @@ pub(super) struct State {
     pub(super) active: Option<Active>,
     /// The event that says that all of it is ready has been reported.
     pub(super) announced: bool,
+    /// The thread has ended, by a panic if nobody has stopped it: what it had in hand does not come back.
+    is_gone: bool,
+}
+
+/// Says that the thread has ended, however it does.
+struct Ending<'s>(&'s Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().is_gone = true;
+        self.0.changed.notify_all();
+    }
 }
 
 /// The segment to go on in.
@@ -156,6 +168,7 @@ impl Shared {
             room: 0,
             active: None,
             announced: false,
+            is_gone: false,
         };
         Self {
             storage,
@@ -182,7 +195,16 @@ impl Shared {
         std::thread::Builder::new().name("mapwal-prepare".into()).spawn(move || worker.run()).map(Some)
     }
 
+    /// An error if nothing will come that somebody waits for.
+    pub(super) fn check_thread(&self, state: &State) -> Result<()> {
+        if !state.is_gone {
+            return Ok(());
+        }
+        Err(Error::io("prepare a segment in", self.storage.path(), io::Error::other("the thread for it has ended")))
+    }
+
     fn run(&self) {
+        let _ending = Ending(self);
         let mut grace = Some(Instant::now() + GRACE);
         let mut state = self.state.lock();
         while !self.stopping.load(Ordering::Relaxed) {

@@ -10,9 +10,9 @@ cargo build --quiet --release --features sabotage --example crash_lab
 lab="${CARGO_TARGET_DIR:-target}/release/examples/crash_lab"
 
 failed=0
-for name in $("$lab" --sabotage list); do
-    code=0
-    output=$(timeout "$LIMIT" "$lab" --sabotage "$name" --cuts 1000000 --seed 1 --threads 1 --shrink 0) || code=$?
+check() { # the name of a break, and what to tell the laboratory besides
+    local name=$1 code=0 output seed
+    output=$(timeout "$LIMIT" "$lab" --sabotage "$@" --cuts 1000000 --seed 1 --threads 1 --shrink 0) || code=$?
     seed=$(sed -n 's/^seed \([0-9]*\) breaks.*/\1/p' <<<"$output")
     # 1 is a broken rule, 3 a history that hangs. 0 has noticed nothing; anything else is no finding.
     if [[ $code == 1 || $code == 3 ]]; then
@@ -21,5 +21,8 @@ for name in $("$lab" --sabotage list); do
         echo "$name: not noticed within $LIMIT s, exit code $code" >&2
         failed=1
     fi
-done
+}
+
+for name in $("$lab" --sabotage list); do check "$name"; done
+for name in $("$lab" --sabotage list --transactions); do check "$name" --transactions; done
 exit "$failed"

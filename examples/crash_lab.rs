@@ -47,7 +47,7 @@ struct Arguments {
     /// How long to look for a shorter history that breaks the same rule, in seconds.
     #[arg(long, default_value_t = 20)]
     shrink: u64,
-    /// Break the protocol in this way, or `list` the ways. Needs the feature `sabotage`.
+    /// Break the protocol in this way, or `list` the ways, of transactions or of logs. Needs the feature `sabotage`.
     #[arg(long, value_name = "NAME")]
     sabotage: Option<String>,
 }
@@ -74,7 +74,7 @@ struct Findings {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(code) = arguments.sabotage.as_deref().and_then(sabotage) {
+    if let Some(code) = arguments.sabotage.as_deref().and_then(|name| sabotage(name, arguments.transactions)) {
         return code;
     }
     let began = Instant::now();
@@ -139,15 +139,16 @@ fn finish(findings: &Findings, arguments: &Arguments, last: u64, time: Duration)
 
 /// Makes the break of this name; the exit code if there is nothing more to be done.
 #[cfg(feature = "sabotage")]
-fn sabotage(name: &str) -> Option<ExitCode> {
-    use mapwal::testing::sabotage::{ALL, make};
+fn sabotage(name: &str, transactions: bool) -> Option<ExitCode> {
+    use mapwal::testing::sabotage::{OF_LOGS, OF_TRANSACTIONS, make};
+    let breaks = if transactions { &OF_TRANSACTIONS[..] } else { &OF_LOGS[..] };
     if name == "list" {
-        for known in ALL {
+        for known in breaks {
             println!("{known:?}");
         }
         return Some(ExitCode::SUCCESS);
     }
-    if let Some(&known) = ALL.iter().find(|known| format!("{known:?}") == name) {
+    if let Some(&known) = breaks.iter().find(|known| format!("{known:?}") == name) {
         make(known);
         return None;
     }
@@ -157,7 +158,7 @@ fn sabotage(name: &str) -> Option<ExitCode> {
 
 #[cfg(not(feature = "sabotage"))]
 #[expect(clippy::unnecessary_wraps, reason = "with the feature there may be a break to go on with")]
-fn sabotage(_: &str) -> Option<ExitCode> {
+fn sabotage(_: &str, _: bool) -> Option<ExitCode> {
     eprintln!("this build has no breaks: add `--features sabotage`");
     Some(ExitCode::from(2))
 }

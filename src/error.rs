@@ -304,6 +304,12 @@ pub enum Error {
         /// The record named.
         lsn: Lsn,
     },
+    /// A checkpoint begins before the engine has said that what recovery found is redone. Nothing was written.
+    #[error("no checkpoint yet: records from {from} on are to be redone, and `Recovery::redone` has not been called")]
+    NotRedone {
+        /// The oldest record to be redone.
+        from: Lsn,
+    },
     /// A record points to another one that cannot be its transaction's record before.
     #[error("record {lsn} points to {}: {fault}", Target(*target))]
     BrokenChain {

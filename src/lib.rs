@@ -142,8 +142,9 @@ pub use read::{
 };
 pub use segment::{SegmentSummary, verify_segment};
 pub use wal::{
-    ActiveTransaction, Checkpoint, Compensated, DirtyPage, History, IncompleteTransaction, PlainRecords, RecordType,
-    RecoverFrom, Recovery, Redo, Savepoint, Transaction, Undo, Undoing, Wal, WalOptions, WalRecord,
+    ActiveTransaction, BegunCheckpoint, Checkpoint, Committed, Compensated, DirtyPage, History, IncompleteTransaction,
+    PlainRecords, RecordType, RecoverFrom, Recovery, Redo, Savepoint, Transaction, Undo, Undoing, Wal, WalOptions,
+    WalRecord,
 };
 
 /// The seam below the log, for this crate's own tests: not part of the published interface.
@@ -155,7 +156,7 @@ pub mod testing {
     pub use crate::read::testing::open_reader;
     #[cfg(feature = "sabotage")]
     pub mod sabotage {
-        pub use crate::sabotage::{ALL, Break, make};
+        pub use crate::sabotage::{Break, OF_LOGS, OF_TRANSACTIONS, make};
     }
     pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile};
     pub use crate::wal::testing::recover_over;

@@ -39,6 +39,11 @@ pub enum Break {
     UnlinkWithoutDirectorySync,
     VoidUnpublished,
     WalkWithoutChecksum,
+    CommitCountsAsApplied,
+    OlderCheckpointLogged,
+    RecordCountsAsApplied,
+    RedoneUnasked,
+    TransactionsOfTheRecord,
 }
 
 /// Whether this is the break that is made.
@@ -54,7 +59,7 @@ pub(crate) fn is(wanted: Break) -> bool {
 }
 
 #[cfg(feature = "sabotage")]
-pub use choice::{ALL, make};
+pub use choice::{OF_LOGS, OF_TRANSACTIONS, make};
 
 #[cfg(feature = "sabotage")]
 mod choice {
@@ -65,8 +70,8 @@ mod choice {
     /// The break that is made; 0 for none. Relaxed: set before any log is opened.
     static MADE: AtomicU8 = AtomicU8::new(0);
 
-    /// All breaks.
-    pub const ALL: [Break; 32] = [
+    /// Those that the laboratory of logs is to notice.
+    pub const OF_LOGS: [Break; 32] = [
         Break::AcknowledgeBeforeSync,
         Break::AcknowledgeWithoutSync,
         Break::AdoptWithoutDirectorySync,
@@ -99,6 +104,15 @@ mod choice {
         Break::UnlinkWithoutDirectorySync,
         Break::VoidUnpublished,
         Break::WalkWithoutChecksum,
+    ];
+
+    /// Those that the laboratory of transactions is to notice.
+    pub const OF_TRANSACTIONS: [Break; 5] = [
+        Break::CommitCountsAsApplied,
+        Break::OlderCheckpointLogged,
+        Break::RecordCountsAsApplied,
+        Break::RedoneUnasked,
+        Break::TransactionsOfTheRecord,
     ];
 
     /// Makes one break from now on, in all logs of this process.

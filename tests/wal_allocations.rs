@@ -76,7 +76,7 @@ fn fill(path: &Path, updates: u64) {
         wal.log_update(TransactionId(1 + number % TRANSACTIONS), None, None, b"").unwrap();
     }
     for transaction in all.step_by(2) {
-        wal.log_commit(transaction, None).unwrap();
+        wal.log_commit(transaction, None).unwrap().applied();
     }
     wal.close().unwrap();
 }

@@ -70,6 +70,7 @@ impl Engine {
             (false, true) => work.log.delete(PageId(page), change.as_ref())?,
         };
         pool.change(page, slot, &after, lsn, self.wal.log())?;
+        work.log.applied();
         work.images.insert(id, after);
         Ok(())
     }
@@ -118,7 +119,8 @@ impl Engine {
     /// waited since the checkpoint before are written first, so that the redo point moves on.
     pub(crate) fn checkpoint(&self) -> Result<(), Failure> {
         let mut last = self.last_checkpoint.lock();
-        let begin = self.wal.current_lsn();
+        let begun = self.wal.begin_checkpoint()?;
+        let begin = begun.begin_lsn();
         // Not while the pool is locked, as far as possible.
         self.wal.flush()?;
         {
@@ -132,8 +134,8 @@ impl Engine {
             pool.dirty.sync_ended();
             pool.dirty.list()
         };
-        // The wal knows the transactions that are open.
-        self.wal.log_checkpoint_from(begin, &[], &dirty)?;
+        // It knows the transactions that were open.
+        begun.log(&[], &dirty)?;
         self.wal.truncate_before_checkpoint()?;
         *last = begin;
         Ok(())
@@ -152,7 +154,8 @@ impl<'e> Work<'e> {
 
     /// Commits; durable on return. The rows stay locked until what is returned is dropped.
     pub(crate) fn commit(self) -> Result<LockedRows<'e>, Failure> {
-        self.log.commit()?;
+        // Each change was made as it was logged.
+        self.log.commit()?.applied();
         Ok(self.rows)
     }
 }

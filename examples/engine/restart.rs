@@ -50,6 +50,7 @@ impl Engine {
         let mut pool = BufferPool::new(Arc::clone(&file), POOL_PAGES);
         let skipped = if broken == Some(Break::SkipRedo) { newest_needed(&recovery, &pool)? } else { None };
         let Redone { changes: redone, stolen } = redo(&recovery, &mut pool, &wal, skipped)?;
+        recovery.redone();
         let undone = if broken == Some(Break::NoUndo) { 0 } else { undo(&recovery, &mut pool, &wal, undoing)? };
         let restarted = Restarted {
             records: recovery.records_processed().into(),

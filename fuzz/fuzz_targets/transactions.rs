@@ -13,6 +13,8 @@ use libfuzzer_sys::fuzz_target;
 use mapwal::{Log, RecoverFrom, Wal, WalOptions};
 
 const CHECKPOINT: u16 = 7;
+/// Where a header has its flags.
+const FLAGS_AT: usize = 32;
 
 /// What is written to the log below. Numbers are small, so that records refer to each other.
 #[derive(Debug, Arbitrary)]
@@ -26,6 +28,7 @@ enum Entry {
         data: Vec<u8>,
     },
     Checkpoint {
+        of_begin: bool,
         redo: u8,
         active: Vec<(u8, u8, u8, bool)>,
         dirty: Vec<(u8, u8)>,
@@ -55,8 +58,9 @@ impl Entry {
                 payload.extend(data);
                 log.append((kind % 10).into(), &payload).map(drop).expect("there is room");
             }
-            Self::Checkpoint { redo, ref active, ref dirty } => {
+            Self::Checkpoint { of_begin, redo, ref active, ref dirty } => {
                 let mut payload = header(0, [None; 3]);
+                payload[FLAGS_AT] |= u8::from(of_begin) << 3;
                 payload.extend(u64::from(redo).to_le_bytes());
                 payload.extend((active.len() as u32).to_le_bytes());
                 payload.extend((dirty.len() as u32).to_le_bytes());

@@ -42,6 +42,8 @@ pub(super) struct Findings {
     /// Sorted by number and first record.
     pub(super) transactions: Vec<Seen>,
     pub(super) records: u64,
+    /// Whether one of them tells of a change.
+    pub(super) changes: bool,
 }
 
 /// Reads the records of `snapshot` from `window` on. The `checkpoint` is the one whose redo point `window` is, or a
@@ -52,10 +54,12 @@ pub(super) fn analyse(snapshot: &Snapshot, window: Lsn, checkpoint: Option<Check
     for active in listed {
         analysis.seed(active);
     }
-    let mut records = 0;
+    let (mut records, mut changes) = (0, false);
     for record in snapshot.range(window..) {
         let record = record?;
         records += 1;
+        changes |=
+            record.tag() >= PLAIN_TAG_MIN || RecordType::from_code(record.tag()).is_some_and(RecordType::is_data);
         if record.tag() < PLAIN_TAG_MIN {
             analysis.pass(&WalRecord::parse(&record)?)?;
         }
@@ -64,7 +68,7 @@ pub(super) fn analyse(snapshot: &Snapshot, window: Lsn, checkpoint: Option<Check
         let (lsn, target) = (checkpoint.lsn(), lost.last);
         return Err(Error::BrokenChain { lsn, target, fault: ChainFault::Missing });
     }
-    Ok(Findings { transactions: analysis.finish(), records })
+    Ok(Findings { transactions: analysis.finish(), records, changes })
 }
 
 struct Analysis<'s> {
@@ -153,15 +157,16 @@ impl Analysis<'_> {
     }
 
     /// The open transaction that `record` belongs to, whose last record it points to. One that began before the window,
-    /// and ended before the checkpoint, is known by its first record of the window.
+    /// and ended before the checkpoint began, is known by its first record of the window, also if the engine has listed
+    /// it as one without records.
     fn known(&self, record: &WalRecord<'_>) -> Result<Option<Seen>> {
         let (transaction, prev) = (record.transaction(), record.prev_lsn());
         let before_window = prev.filter(|&prev| prev < self.window && prev != Lsn::ZERO);
         match (self.open.get(&transaction), before_window) {
             (Some(seen), Some(prev)) if seen.last_is_ahead && prev >= seen.first => Ok(Some(*seen)),
             (Some(seen), _) if !seen.last_is_ahead && seen.last == prev => Ok(Some(*seen)),
-            (Some(_), _) => Err(self.broken(record, prev)),
-            (None, Some(prev)) => Ok(Some(Seen { begun: true, ..Seen::starting(transaction, prev) })),
+            (Some(_), None) | (Some(Seen { last: Some(_), .. }), _) => Err(self.broken(record, prev)),
+            (_, Some(prev)) => Ok(Some(Seen { begun: true, ..Seen::starting(transaction, prev) })),
             (None, None) => Ok(None),
         }
     }

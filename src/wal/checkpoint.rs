@@ -1,4 +1,4 @@
-//! What a checkpoint says: the transactions that were open and the pages that were not on disk.
+//! What a checkpoint says: the transactions that were open when it began, and the pages that were not on disk.
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -17,7 +17,7 @@ struct CheckpointHeader {
     dirty_count: U32,
 }
 
-/// A transaction that is open at a checkpoint.
+/// A transaction that is open when a checkpoint begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct ActiveTransaction {
@@ -74,7 +74,7 @@ impl ActiveTransaction {
         lsn(self.first_lsn)
     }
 
-    /// Its last record before the checkpoint.
+    /// Its last record before the checkpoint began.
     #[must_use]
     pub fn last_lsn(&self) -> Option<Lsn> {
         lsn(self.last_lsn)
@@ -123,6 +123,9 @@ impl From<PageId> for DirtyPage {
 #[derive(Debug, Clone, Copy)]
 pub struct Checkpoint<'a> {
     lsn: Lsn,
+    /// Whether the transactions are those that were open when it began. Of older ones nothing but their own place in the
+    /// log is certain.
+    of_begin: bool,
     redo_lsn: Lsn,
     active: &'a [ActiveTransaction],
     dirty: &'a [DirtyPage],
@@ -130,7 +133,7 @@ pub struct Checkpoint<'a> {
 
 impl<'a> Checkpoint<'a> {
     /// The contents of checkpoint record `lsn`.
-    pub(super) fn parse(lsn: Lsn, data: &'a [u8]) -> Result<Self> {
+    pub(super) fn parse(lsn: Lsn, of_begin: bool, data: &'a [u8]) -> Result<Self> {
         const HEADER_LEN: u64 = size_of::<CheckpointHeader>() as u64;
         let len = data.len() as u64;
         let layout = |needed| Error::CheckpointLayout { lsn, len, needed };
@@ -143,7 +146,7 @@ impl<'a> Checkpoint<'a> {
         let (active, rest) = <[ActiveTransaction]>::ref_from_prefix_with_elems(lists, active_count as usize)
             .map_err(|_| layout(needed))?;
         let dirty = <[DirtyPage]>::ref_from_bytes_with_elems(rest, dirty_count as usize).map_err(|_| layout(needed))?;
-        Ok(Self { lsn, redo_lsn: Lsn(header.redo_lsn.get()), active, dirty })
+        Ok(Self { lsn, of_begin, redo_lsn: Lsn(header.redo_lsn.get()), active, dirty })
     }
 
     /// Its record.
@@ -152,13 +155,13 @@ impl<'a> Checkpoint<'a> {
         self.lsn
     }
 
-    /// The oldest record whose change may not be on disk: where recovery starts.
+    /// The oldest record whose change may not be on disk: recovery starts there.
     #[must_use]
     pub fn redo_lsn(&self) -> Lsn {
         self.redo_lsn
     }
 
-    /// The transactions that were open.
+    /// The transactions that were open when the checkpoint began.
     #[must_use]
     pub fn active_transactions(&self) -> &'a [ActiveTransaction] {
         self.active
@@ -168,6 +171,10 @@ impl<'a> Checkpoint<'a> {
     #[must_use]
     pub fn dirty_pages(&self) -> &'a [DirtyPage] {
         self.dirty
+    }
+
+    pub(super) fn is_of_begin(&self) -> bool {
+        self.of_begin
     }
 
     /// The first record of the oldest transaction that was open.
@@ -217,7 +224,7 @@ mod tests {
     fn a_checkpoint_is_read_as_it_was_written() {
         let bytes = encode();
         assert_eq!(bytes.len(), 16 + 2 * 32 + 2 * 16);
-        let checkpoint = Checkpoint::parse(Lsn(10), &bytes).expect("good");
+        let checkpoint = Checkpoint::parse(Lsn(10), true, &bytes).expect("good");
         assert_eq!((checkpoint.lsn(), checkpoint.redo_lsn()), (Lsn(10), Lsn(3)));
         let [first, second] = checkpoint.active_transactions() else { panic!("two") };
         assert_eq!(
@@ -236,7 +243,8 @@ mod tests {
     #[test]
     fn counts_that_do_not_fit_are_refused() {
         let good = encode();
-        let refused = |bytes: &[u8]| matches!(Checkpoint::parse(Lsn(1), bytes), Err(Error::CheckpointLayout { .. }));
+        let refused =
+            |bytes: &[u8]| matches!(Checkpoint::parse(Lsn(1), true, bytes), Err(Error::CheckpointLayout { .. }));
         assert!(refused(&[]) && refused(&good[..15]) && refused(&good[..good.len() - 1]));
         for (at, value) in [(8, 3), (8, 1), (12, 1), (11, 0xff), (15, 0xff)] {
             let mut bytes = good.clone();

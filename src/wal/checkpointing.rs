@@ -3,14 +3,14 @@
 use zerocopy::IntoBytes;
 
 use super::Wal;
-use super::active::AllLocked;
 use super::checkpoint::{ActiveTransaction, Checkpoint, DirtyPage, Encoded};
 use super::record::{HEADER_LEN, RecordType, TransactionHeader};
+use super::recovery;
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
-use crate::ids::TransactionId;
 use crate::log::Log;
 use crate::lsn::Lsn;
+use crate::sabotage::{Break, is};
 
 /// The metadata slot that holds the number of the last checkpoint's record.
 const SLOT: usize = 15;
@@ -19,15 +19,37 @@ const SLOT: usize = 15;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastCheckpoint {
     lsn: Lsn,
+    /// The next record when it began; of one of an earlier run its own number, since all that begin now begin later.
+    begin: Lsn,
     redo_lsn: Lsn,
     oldest_active: Option<Lsn>,
 }
 
-impl From<Checkpoint<'_>> for LastCheckpoint {
-    fn from(checkpoint: Checkpoint<'_>) -> Self {
-        let oldest_active = checkpoint.oldest_active();
-        Self { lsn: checkpoint.lsn(), redo_lsn: checkpoint.redo_lsn(), oldest_active }
+impl LastCheckpoint {
+    /// That of an earlier run, in a log whose oldest record is `first`.
+    pub(super) fn found(checkpoint: Checkpoint<'_>, first: Lsn) -> Result<Self> {
+        let (lsn, redo_lsn) = (checkpoint.lsn(), recovery::redo_point(checkpoint, first)?);
+        Ok(Self { lsn, begin: lsn, redo_lsn, oldest_active: checkpoint.oldest_active() })
     }
+}
+
+/// A checkpoint that has begun: it knows which transactions were open at that moment, and which records the engine may
+/// not have applied by then. Dropped, it leaves nothing.
+#[derive(Debug)]
+#[must_use = "no checkpoint is taken before `log` is called"]
+pub struct BegunCheckpoint<'w> {
+    wal: &'w Wal,
+    view: View,
+}
+
+/// What the table of transactions and the log say at one moment.
+#[derive(Debug)]
+struct View {
+    /// The next record.
+    next: Lsn,
+    /// The oldest record before that the engine may not have applied.
+    unapplied: Option<Lsn>,
+    open: Vec<ActiveTransaction>,
 }
 
 /// The checkpoint that the log's metadata names.
@@ -44,70 +66,44 @@ impl Wal {
         self.checkpoint.lock().map(|checkpoint| checkpoint.lsn)
     }
 
-    /// Logs a checkpoint: recovery starts from it. Durable on return.
+    /// Begins a checkpoint, which may take as long as it likes: transactions go on meanwhile. After this call the engine
+    /// looks which of its pages are dirty, and logs the checkpoint by [`BegunCheckpoint::log`].
     ///
-    /// `dirty` are the pages whose newest contents are not on disk; all others must be on disk, durably. The redo point
-    /// is the least of their recovery LSNs, or the checkpoint itself if there is none. A page given without its
-    /// recovery LSN may have been dirty for long: the redo point stays that of the checkpoint before, or the oldest
-    /// record kept, and nothing can be trimmed for as long as this goes on.
-    ///
-    /// The transactions that are open are known, with their first and last records, and are listed whether they are in
-    /// `active` or not. `active` adds those that have not logged anything; they count as incomplete unless they end
-    /// later. LSNs given there are not used.
-    ///
-    /// No page may become dirty between the making of the list and the return of this call; for a list that is made
-    /// while transactions go on there is [`Wal::log_checkpoint_from`].
+    /// Any number may have begun at a time, in any number of threads. Nothing waits for one.
     ///
     /// # Errors
-    /// [`Error::Trimmed`] when a recovery LSN lies before the oldest record kept; [`Error::RecordTooLarge`] when the
-    /// lists do not fit into a segment: a longer list is no checkpoint, so write some pages first. As [`Log::append`]
-    /// and [`Log::sync`]. The last checkpoint stays what it was then; after an error of the sync, which one counts
-    /// shows when the log is opened again.
+    /// [`Error::NotRedone`] when recovery found records to be redone, and the engine has not said that they are, by
+    /// [`Recovery::redone`](super::Recovery::redone).
+    pub fn begin_checkpoint(&self) -> Result<BegunCheckpoint<'_>> {
+        self.redone.check()?;
+        Ok(BegunCheckpoint { wal: self, view: self.view() })
+    }
+
+    /// Logs a checkpoint: as [`Wal::begin_checkpoint`] and [`BegunCheckpoint::log`] in one, for an engine that is at
+    /// rest. No page may become dirty between the making of the list and the return of this call; that is, no other
+    /// thread logs anything meanwhile.
+    ///
+    /// # Errors
+    /// As [`Wal::begin_checkpoint`] and [`BegunCheckpoint::log`].
     pub fn log_checkpoint(&self, active: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
-        self.checkpoint_at(None, active, dirty)
+        self.begin_checkpoint()?.log(active, dirty)
     }
 
-    /// As [`Wal::log_checkpoint`], for lists that were made while transactions went on (a fuzzy checkpoint): `begin` is
-    /// what [`Wal::current_lsn`] said before the first look at a page, and the redo point does not lie behind it.
-    ///
-    /// # Errors
-    /// As [`Wal::log_checkpoint`]; [`Error::NotAppended`] when `begin` is beyond the next record.
-    pub fn log_checkpoint_from(&self, begin: Lsn, active: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
-        self.checkpoint_at(Some(begin), active, dirty)
+    fn view(&self) -> View {
+        // No transaction begins, ends, logs or applies anything between the looks at the table and at the log.
+        let all = self.open.lock_all();
+        View { next: self.log.next_lsn(), unapplied: all.unapplied(), open: all.list().collect() }
     }
 
-    fn checkpoint_at(&self, begin: Option<Lsn>, active: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
-        let _calling = calling();
-        let _turn = self.checkpointing.lock();
-        let last = *self.checkpoint.lock();
-        let checkpoint = {
-            // No transaction begins, ends or logs anything between the look at the table and the record.
-            let all = self.open.lock_all();
-            let next = self.log.next_lsn();
-            if let Some(lsn) = begin.filter(|&begin| begin > next) {
-                return Err(Error::NotAppended { lsn, next });
-            }
-            let redo_lsn = self.redo_point(begin.unwrap_or(next), dirty, last)?;
-            let open = merge(&all, active);
-            let oldest_active = open.iter().filter_map(ActiveTransaction::first_lsn).min();
-            let lsn = self.append_checkpoint(redo_lsn, &open, dirty)?;
-            LastCheckpoint { lsn, redo_lsn, oldest_active }
-        };
-        // Behind the record in the log: where the slot is durable, so is the record.
-        self.log.put_meta(SLOT, &checkpoint.lsn.0.to_le_bytes())?;
-        self.log.sync()?;
-        *self.checkpoint.lock() = Some(checkpoint);
-        let (lsn, redo_lsn) = (checkpoint.lsn.0, checkpoint.redo_lsn.0);
-        report!(info, lsn, redo_lsn, "checkpoint");
-        Ok(checkpoint.lsn)
-    }
-
-    /// Where recovery has to start for pages that are `dirty`, at most at `begin`.
-    fn redo_point(&self, begin: Lsn, dirty: &[DirtyPage], last: Option<LastCheckpoint>) -> Result<Lsn> {
+    /// Where recovery has to start for a checkpoint that began with `view`, for pages that are `dirty`.
+    fn redo_point(&self, view: &View, dirty: &[DirtyPage], last: Option<LastCheckpoint>) -> Result<Lsn> {
         let first = self.log.first_lsn();
         let unknown = last.map_or(first, |last| last.redo_lsn);
         let of_page = |page: &DirtyPage| page.recovery_lsn().unwrap_or(unknown);
-        let redo_lsn = dirty.iter().map(of_page).fold(begin, Lsn::min);
+        let redo_lsn = dirty.iter().map(of_page).chain(view.unapplied).fold(view.next, Lsn::min);
+        // What a checkpoint that was logged since then found on disk is there, and its records may be gone.
+        let meanwhile = last.filter(|last| last.lsn >= view.next);
+        let redo_lsn = meanwhile.map_or(redo_lsn, |last| last.redo_lsn.max(redo_lsn));
         if redo_lsn < first { Err(Error::Trimmed { lsn: redo_lsn, first }) } else { Ok(redo_lsn) }
     }
 
@@ -115,14 +111,14 @@ impl Wal {
         let max = self.log.payload_len_max();
         let len = HEADER_LEN as u64 + (size_of_val(open) + size_of_val(dirty)) as u64;
         let contents = Encoded::new(redo_lsn, open, dirty).ok_or(Error::RecordTooLarge { len, max })?;
-        let header = TransactionHeader::new(TransactionId(0), None, None, None);
+        let header = TransactionHeader::of_checkpoint();
         let [counts, active, dirty] = contents.parts();
         self.log.append_vectored(RecordType::Checkpoint.code(), &[header.as_bytes(), counts, active, dirty])
     }
 
     /// Drops the segments that no recovery can need, and returns how many went: those that lie wholly before the last
-    /// checkpoint's redo point, before the first record of every transaction that was open then or is open now, and
-    /// before every [`Pin`](crate::Pin). Without a checkpoint nothing goes. Durable on return.
+    /// checkpoint's redo point, before the first record of every transaction that was open when it began or is open now,
+    /// and before every [`Pin`](crate::Pin). Without a checkpoint nothing goes. Durable on return.
     ///
     /// # Errors
     /// As [`Log::trim_before`].
@@ -137,12 +133,67 @@ impl Wal {
     }
 }
 
-/// All open transactions, and those that only the caller knows of: without records, as far as the log is concerned.
-fn merge(all: &AllLocked<'_>, given: &[ActiveTransaction]) -> Vec<ActiveTransaction> {
-    let mut list: Vec<_> = all.list().collect();
-    let unknown = given.iter().map(ActiveTransaction::transaction).filter(|&transaction| !all.contains(transaction));
-    list.extend(unknown.map(ActiveTransaction::new));
-    list.sort_unstable_by_key(ActiveTransaction::transaction);
+impl BegunCheckpoint<'_> {
+    /// The number that the next record would have got when the checkpoint began. Its redo point is no later one.
+    #[must_use]
+    pub fn begin_lsn(&self) -> Lsn {
+        self.view.next
+    }
+
+    /// Logs the checkpoint: recovery starts from it. Durable on return.
+    ///
+    /// `dirty` are the pages whose newest contents are not on disk, by a look *after* the checkpoint began; all others
+    /// are on disk, durably, but for what has become dirty since. Recovery starts at the redo point, the least of
+    ///
+    /// - [`Self::begin_lsn`];
+    /// - the pages' recovery LSNs. A page given without may have been dirty for long: its is the redo point of the
+    ///   checkpoint before, or the oldest record kept, and nothing can be trimmed for as long as this goes on;
+    /// - the first change of each transaction that was open when the checkpoint began, or had committed, and that the
+    ///   engine had not said to have applied ([`Committed::applied`], [`Transaction::applied`]).
+    ///
+    /// The transactions that were open then are listed whether they are in `active` or not. `active` adds those that had
+    /// not logged anything; they count as incomplete unless they end later. LSNs given there are not used.
+    ///
+    /// If one that began no earlier has been logged meanwhile, that one stays: nothing is logged, and its number returned.
+    ///
+    /// # Errors
+    /// [`Error::Trimmed`] when a recovery LSN lies before the oldest record kept; [`Error::RecordTooLarge`] when the
+    /// lists do not fit into a segment: a longer list is no checkpoint, so write some pages first. As [`Log::append`]
+    /// and [`Log::sync`]. The last checkpoint stays what it was then; after an error of the sync, which one counts
+    /// shows when the log is opened again.
+    ///
+    /// [`Committed::applied`]: super::Committed::applied
+    /// [`Transaction::applied`]: super::Transaction::applied
+    pub fn log(self, active: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
+        let _calling = calling();
+        let Self { wal, mut view } = self;
+        let _turn = wal.checkpointing.lock();
+        let last = *wal.checkpoint.lock();
+        if let Some(last) = last.filter(|last| last.begin >= view.next && !is(Break::OlderCheckpointLogged)) {
+            return Ok(last.lsn);
+        }
+        if is(Break::TransactionsOfTheRecord) {
+            view = View { next: view.next, ..wal.view() };
+        }
+        let redo_lsn = wal.redo_point(&view, dirty, last)?;
+        let open = merge(view.open, active);
+        let oldest_active = open.iter().filter_map(ActiveTransaction::first_lsn).min();
+        let lsn = wal.append_checkpoint(redo_lsn, &open, dirty)?;
+        // After the record in the log: if the slot is durable, so is the record.
+        wal.log.put_meta(SLOT, &lsn.0.to_le_bytes())?;
+        wal.log.sync()?;
+        *wal.checkpoint.lock() = Some(LastCheckpoint { lsn, begin: view.next, redo_lsn, oldest_active });
+        report!(info, lsn = lsn.0, redo_lsn = redo_lsn.0, "checkpoint");
+        Ok(lsn)
+    }
+}
+
+/// The open transactions, and those that only the caller knows of: without records, as far as the log is concerned.
+fn merge(open: Vec<ActiveTransaction>, given: &[ActiveTransaction]) -> Vec<ActiveTransaction> {
+    let mut list = open;
+    list.extend(given.iter().map(|given| ActiveTransaction::new(given.transaction())));
+    // Stable: of two with the same number the one that has records comes first.
+    list.sort_by_key(ActiveTransaction::transaction);
     list.dedup_by_key(|active| active.transaction());
     list
 }

@@ -3,7 +3,8 @@
 use zerocopy::IntoBytes;
 
 use super::Wal;
-use super::active::{self, Open};
+use super::active::Open;
+use super::committed::Committed;
 use super::record::{PLAIN_TAG_MIN, RecordType, TransactionHeader};
 use crate::error::{Error, Result};
 use crate::events::calling;
@@ -98,8 +99,8 @@ impl Wal {
         self.log_entry(Entry { record_type: RecordType::Compensation, transaction, prev, page, undo_next, data })
     }
 
-    /// Logs that `transaction` has been rolled back, its compensations having been logged before. It is over then:
-    /// neither redone nor undone. Not durable on return; after a crash that takes it back, undo goes on where the
+    /// Logs that `transaction` has been rolled back: its compensations have been logged, and what they undo is undone in
+    /// the engine's pages, which count as dirty. It is over then: neither redone nor undone. Not durable on return; after a crash that takes it back, undo goes on where the
     /// compensations that are left say.
     ///
     /// # Errors
@@ -111,6 +112,7 @@ impl Wal {
     }
 
     /// Logs that `transaction` has committed. Durable on return, unless [`WalOptions::sync_on_commit`] says otherwise.
+    /// What is returned waits to hear that the engine has applied the changes.
     ///
     /// # Errors
     /// [`Error::UnknownTransaction`] when it has not begun or is over; [`Error::NotLastRecord`]; as [`Log::append`]:
@@ -120,19 +122,43 @@ impl Wal {
     /// [`WalOptions::sync_on_commit`]: super::WalOptions::sync_on_commit
     /// [`Log::append`]: crate::Log::append
     /// [`Log::wait_durable`]: crate::Log::wait_durable
-    pub fn log_commit(&self, transaction: TransactionId, prev: impl Into<Option<Lsn>>) -> Result<Lsn> {
-        let lsn = self.append(RecordType::Commit, transaction, prev, None, &[])?;
+    pub fn log_commit(&self, transaction: TransactionId, prev: impl Into<Option<Lsn>>) -> Result<Committed<'_>> {
+        let lsn = self.append_commit(transaction, prev.into())?;
         if self.sync_on_commit {
             self.log.wait_durable(lsn)?;
         }
-        Ok(lsn)
+        Ok(Committed::new(self, transaction, lsn))
     }
 
-    /// Logs a record of any type but checkpoint and compensation, as the call for its type does, with `data` and `page`
-    /// also where that takes none. Does not wait for durability, not even for a commit.
+    /// As [`Wal::log_commit`], without a wait for durability: a crash of the system may take the commit back until
+    /// [`Log::wait_durable`], [`Log::on_durable`] or [`Wal::flush`] says that it is durable.
     ///
     /// # Errors
-    /// [`Error::RecordTypeNotAllowed`] for a checkpoint or a compensation; as the call for its type.
+    /// [`Error::UnknownTransaction`] when it has not begun or is over; [`Error::NotLastRecord`]; as [`Log::append`].
+    ///
+    /// [`Log::append`]: crate::Log::append
+    /// [`Log::wait_durable`]: crate::Log::wait_durable
+    /// [`Log::on_durable`]: crate::Log::on_durable
+    pub fn log_commit_unsynced(
+        &self,
+        transaction: TransactionId,
+        prev: impl Into<Option<Lsn>>,
+    ) -> Result<Committed<'_>> {
+        let lsn = self.append_commit(transaction, prev.into())?;
+        Ok(Committed::new(self, transaction, lsn))
+    }
+
+    fn append_commit(&self, transaction: TransactionId, prev: Option<Lsn>) -> Result<Lsn> {
+        let (record_type, page, undo_next) = (RecordType::Commit, None, None);
+        self.log_entry(Entry { record_type, transaction, prev, page, undo_next, data: &[] })
+    }
+
+    /// Logs a record of any type but commit, checkpoint and compensation, as the call for its type does, with `data` and
+    /// `page` also where that takes none.
+    ///
+    /// # Errors
+    /// [`Error::RecordTypeNotAllowed`] for a commit, a checkpoint or a compensation, which have calls of their own; as
+    /// the call for its type.
     pub fn append(
         &self,
         record_type: RecordType,
@@ -141,7 +167,7 @@ impl Wal {
         page: impl Into<Option<PageId>>,
         data: &[u8],
     ) -> Result<Lsn> {
-        if matches!(record_type, RecordType::Checkpoint | RecordType::Compensation) {
+        if matches!(record_type, RecordType::Commit | RecordType::Checkpoint | RecordType::Compensation) {
             return Err(Error::RecordTypeNotAllowed { code: record_type.code() });
         }
         let (prev, page) = (prev.into(), page.into());
@@ -150,7 +176,9 @@ impl Wal {
 
     /// Appends a record of the application's own, that belongs to no transaction. `tag` is 0x8000 or above.
     ///
-    /// Recovery passes over it: [`Recovery::plain_records`] has those behind the redo point.
+    /// Recovery passes over it: [`Recovery::plain_records`] has those from the redo point on. Where such a record tells
+    /// of a change to a page, the page counts as dirty *before* the call, with what [`Wal::current_lsn`] said then as its
+    /// recovery LSN: no transaction holds the redo point back for it.
     ///
     /// # Errors
     /// [`Error::RecordTypeNotAllowed`] for a smaller tag; as [`Log::append`].
@@ -169,7 +197,7 @@ impl Wal {
         let _calling = calling();
         let Entry { record_type, transaction, prev, page, undo_next, data } = entry;
         let mut shard = self.open.lock(transaction);
-        let known = shard.get(&transaction).copied();
+        let known = shard.get(transaction);
         check_order(record_type, transaction, known)?;
         let open = known.unwrap_or_default();
         if open.last.is_none() {
@@ -179,11 +207,7 @@ impl Wal {
         open.check_undo_next(transaction, undo_next)?;
         let header = TransactionHeader::new(transaction, prev, page, undo_next);
         let lsn = self.log.append_vectored(record_type.code(), &[header.as_bytes(), data])?;
-        if matches!(record_type, RecordType::Commit | RecordType::Abort) {
-            shard.remove(&transaction);
-        } else {
-            active::note(&mut shard, transaction, lsn, record_type == RecordType::Begin);
-        }
+        shard.note(transaction, record_type, lsn);
         Ok(lsn)
     }
 }

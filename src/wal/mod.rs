@@ -4,11 +4,13 @@ mod active;
 mod analysis;
 mod checkpoint;
 mod checkpointing;
+mod committed;
 mod logging;
 mod numbers;
 mod options;
 mod record;
 mod recovery;
+mod redone;
 mod transaction;
 mod undo;
 
@@ -17,6 +19,8 @@ use std::path::Path;
 use parking_lot::Mutex;
 
 pub use checkpoint::{ActiveTransaction, Checkpoint, DirtyPage};
+pub use checkpointing::BegunCheckpoint;
+pub use committed::Committed;
 pub use options::{RecoverFrom, WalOptions};
 pub use record::{RecordType, WalRecord};
 pub use recovery::{History, IncompleteTransaction, PlainRecords, Recovery, Redo};
@@ -31,6 +35,7 @@ use crate::lsn::Lsn;
 use active::OpenTransactions;
 use checkpointing::LastCheckpoint;
 use numbers::Numbers;
+use redone::Redone;
 
 /// A transactional write-ahead log: begin, insert, update, delete, commit, abort, checkpoint and compensation records
 /// over a [`Log`], and the analysis that recovery needs.
@@ -52,7 +57,7 @@ use numbers::Numbers;
 /// let wal = unsafe { Wal::open(dir.path(), &options) }?;
 /// let mut paid = wal.begin()?;
 /// paid.insert(PageId(7), b"invoice 1: paid")?;
-/// paid.commit()?; // durable on return
+/// paid.commit()?.applied(); // durable on return, and applied here
 ///
 /// let mut doubtful = wal.begin()?;
 /// doubtful.insert(PageId(7), b"invoice 2: paid")?;
@@ -68,6 +73,7 @@ use numbers::Numbers;
 ///     page.push(record?.data().to_vec()); // what happened, whether it was committed or not
 /// }
 /// assert_eq!(page.len(), 2);
+/// recovery.redone();
 /// for open in recovery.incomplete_transactions() {
 ///     assert_eq!(open.transaction, in_progress);
 ///     wal.resume(open.transaction)?.abort(|undoing| {
@@ -88,6 +94,12 @@ use numbers::Numbers;
 /// commit, [`Wal::flush`] or [`Wal::log_checkpoint`]. An engine writes a page to disk only when the log is durable up
 /// to the last record that changed the page ([`Wal::flushed_lsn`], [`Log::wait_durable`]).
 ///
+/// # Checkpoints
+///
+/// [`Wal::begin_checkpoint`], then a look at the pages, then [`BegunCheckpoint::log`]: transactions go on meanwhile. What
+/// has been logged and is not in any page yet cannot be seen by that look. So it counts as missing, and recovery would redo it,
+/// until the engine says otherwise: by [`Committed::applied`] after a commit, and by [`Recovery::redone`] after a recovery.
+///
 /// # What else is in the log
 ///
 /// Metadata slots 14 and 15 of the log are the wal's. Other slots are free, and so are type numbers from 0x8000 on:
@@ -105,6 +117,7 @@ pub struct Wal {
     /// Held for as long as a checkpoint is logged and synced, or made use of by a trim, so that they come one after the
     /// other. Nobody else waits for it. Taken before every other lock.
     checkpointing: Mutex<()>,
+    redone: Redone,
     sync_on_commit: bool,
 }
 
@@ -144,22 +157,27 @@ impl Wal {
     pub unsafe fn open(path: impl AsRef<Path>, options: &WalOptions) -> Result<Self> {
         // SAFETY: the caller vouches for the same.
         let opened = unsafe { Self::open_and_recover(path, options) };
-        opened.map(|(wal, _)| wal)
+        opened.map(|(wal, recovery)| {
+            recovery.redone();
+            wal
+        })
     }
 
     fn over(log: Log, options: &WalOptions) -> Result<(Self, Recovery)> {
         let _calling = calling();
         let named = checkpointing::named_by(&log)?;
         let recovery = Recovery::analyse(&log, named, options.recover_from)?;
-        let checkpoint = recovery.checkpoint()?.map(LastCheckpoint::from);
+        let found = |checkpoint| LastCheckpoint::found(checkpoint, log.first_lsn());
+        let checkpoint = recovery.checkpoint()?.map(found).transpose()?;
         let incomplete = recovery.incomplete_transactions().len();
         let records = recovery.records_processed();
         report!(info, records, incomplete, "log analysed");
         let numbers = Numbers::open(&log)?;
         let open = OpenTransactions::new(recovery.open());
         let sync_on_commit = options.sync_on_commit;
-        let checkpoint = Mutex::new(checkpoint);
-        Ok((Self { log, open, numbers, checkpoint, checkpointing: Mutex::default(), sync_on_commit }, recovery))
+        let (checkpoint, checkpointing) = (Mutex::new(checkpoint), Mutex::default());
+        let redone = recovery.redone_state();
+        Ok((Self { log, open, numbers, checkpoint, checkpointing, redone, sync_on_commit }, recovery))
     }
 
     /// The log below.

@@ -18,6 +18,7 @@ pub(super) const HEADER_LEN: usize = size_of::<TransactionHeader>();
 const FLAG_PREV: u32 = 1;
 const FLAG_PAGE: u32 = 1 << 1;
 const FLAG_UNDO_NEXT: u32 = 1 << 2;
+const FLAG_OF_BEGIN: u32 = 1 << 3;
 
 /// What a record says of its transaction. Its number is the tag that it has in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,8 +108,14 @@ impl TransactionHeader {
         }
     }
 
+    /// Of a checkpoint that lists the transactions that were open when it began.
+    pub(super) fn of_checkpoint() -> Self {
+        Self { flags: FLAG_OF_BEGIN.into(), ..Self::new(TransactionId(0), None, None, None) }
+    }
+
     fn check(&self, record_type: RecordType) -> Result<(), HeaderFault> {
-        if self.flags.get() & !(FLAG_PREV | FLAG_PAGE | FLAG_UNDO_NEXT) != 0 {
+        let of_begin = if record_type == RecordType::Checkpoint { FLAG_OF_BEGIN } else { 0 };
+        if self.flags.get() & !(FLAG_PREV | FLAG_PAGE | FLAG_UNDO_NEXT | of_begin) != 0 {
             return Err(HeaderFault::UnknownFlag);
         }
         if self.reserved != U32::ZERO {
@@ -152,7 +159,7 @@ impl<'a> WalRecord<'a> {
         let (header, data) = TransactionHeader::ref_from_prefix(payload).map_err(|_| too_short())?;
         header.check(record_type).map_err(|reason| Error::RecordHeader { lsn, reason })?;
         if record_type == RecordType::Checkpoint {
-            Checkpoint::parse(lsn, data)?;
+            Checkpoint::parse(lsn, header.has(FLAG_OF_BEGIN), data)?;
         }
         Ok(Self { lsn, record_type, header, data })
     }
@@ -209,7 +216,8 @@ impl<'a> WalRecord<'a> {
     #[must_use]
     pub fn checkpoint(&self) -> Option<Checkpoint<'a>> {
         let is_checkpoint = self.record_type == RecordType::Checkpoint;
-        is_checkpoint.then(|| Checkpoint::parse(self.lsn, self.data).ok()).flatten()
+        let parse = || Checkpoint::parse(self.lsn, self.header.has(FLAG_OF_BEGIN), self.data).ok();
+        is_checkpoint.then(parse).flatten()
     }
 }
 
@@ -250,5 +258,8 @@ mod tests {
         let undo_next = TransactionHeader { flags: FLAG_UNDO_NEXT.into(), ..good };
         assert_eq!(fault(undo_next), Some(HeaderFault::UndoNext));
         assert_eq!(undo_next.check(RecordType::Compensation), Ok(()));
+        assert_eq!(fault(TransactionHeader::of_checkpoint()), Some(HeaderFault::UnknownFlag));
+        assert_eq!(TransactionHeader::of_checkpoint().check(RecordType::Checkpoint), Ok(()));
+        assert_eq!(good.check(RecordType::Checkpoint), Ok(()));
     }
 }

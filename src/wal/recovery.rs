@@ -7,6 +7,7 @@ use super::analysis::{self, Fate, Findings, Seen};
 use super::checkpoint::Checkpoint;
 use super::options::RecoverFrom;
 use super::record::{PLAIN_TAG_MIN, RecordType, WalRecord};
+use super::redone::Redone;
 use super::undo::{Cursor, Undo};
 use crate::error::{ChainFault, Error, Result};
 use crate::ids::TransactionId;
@@ -23,6 +24,8 @@ use crate::read::{Iter, Record, Snapshot};
 ///   what did not commit, by [`Self::undo`], logging a compensation for each record and an abort for each transaction.
 /// - One that changes nothing before a transaction commits applies [`Self::redo`].
 ///
+/// Either says so by [`Self::redone`]: before, there is no checkpoint.
+///
 /// In memory it holds a few words for each transaction of the window that was read, and none for its records; the
 /// iterators allocate nothing for a record.
 #[derive(Debug)]
@@ -35,6 +38,7 @@ pub struct Recovery {
     findings: Findings,
     incomplete: Vec<IncompleteTransaction>,
     segments: usize,
+    redone: Redone,
 }
 
 /// A transaction that was open when the log ended.
@@ -58,7 +62,7 @@ impl Recovery {
         let contents = checkpoint.map(|lsn| read_checkpoint(&snapshot, lsn)).transpose()?;
         let first = snapshot.first_lsn();
         let window = match (contents, from) {
-            (Some(contents), RecoverFrom::Checkpoint) => redo_point(contents)?,
+            (Some(contents), RecoverFrom::Checkpoint) => redo_point(contents, first)?,
             _ => first,
         };
         check_kept(window, first)?;
@@ -70,14 +74,17 @@ impl Recovery {
         let open = findings.transactions.iter().filter(|seen| seen.fate == Fate::Incomplete);
         let incomplete = open.map(IncompleteTransaction::from).collect();
         let segments = log.recovery().segments;
-        Ok(Self { snapshot, window, redo_start, checkpoint, findings, incomplete, segments })
+        let nothing_to_redo = !findings.changes && redo_start == window;
+        let redone = Redone::new(redo_start, nothing_to_redo);
+        Ok(Self { snapshot, window, redo_start, checkpoint, findings, incomplete, segments, redone })
     }
 
     /// The records that changed data in transactions that committed, in the order of the log: inserts, updates,
     /// deletes, and the compensations of what was rolled back to a savepoint.
     ///
-    /// From the redo point on; of a transaction that was open at the checkpoint and committed later, from its first
-    /// record on, since an engine that waits for the commit has not applied those either.
+    /// From the redo point on; of a transaction that was open when the checkpoint began and committed later, from its
+    /// first record on. Some of them may be on disk already, and are redone all the same: a redo that is repeated must
+    /// not do harm.
     #[must_use]
     pub fn redo(&self) -> Redo<'_> {
         Redo { recovery: self, records: self.snapshot.range(self.redo_start..) }
@@ -96,6 +103,14 @@ impl Recovery {
     pub fn undo(&self) -> Undo<'_> {
         let open = self.incomplete.iter().filter_map(|open| Some(Cursor::new(open.transaction, open.last_lsn?)));
         Undo::new(&self.snapshot, open, Lsn::ZERO)
+    }
+
+    /// Says that everything that was to be redone is in the engine's pages, by [`Self::redo`] or [`Self::history`] and
+    /// [`Self::plain_records`], and that each of these pages is durable or counts as dirty. A checkpoint before would
+    /// lose what is still to come, and is refused ([`Error::NotRedone`]). Undo may follow: what is not rolled back yet is
+    /// open.
+    pub fn redone(&self) {
+        self.redone.say();
     }
 
     /// The records of the application's own types, in the order of the log from the redo point on.
@@ -153,8 +168,14 @@ impl Recovery {
     pub(super) fn open(&self) -> impl Iterator<Item = (TransactionId, Open)> {
         self.incomplete.iter().map(|open| {
             let &IncompleteTransaction { transaction, first_lsn, last_lsn, has_begun } = open;
-            (transaction, Open { first: first_lsn, last: last_lsn, begun: has_begun })
+            // Whether the engine had applied any of it shows only when it ends.
+            (transaction, Open { first: first_lsn, last: last_lsn, unapplied: first_lsn, begun: has_begun })
         })
+    }
+
+    /// As the wal asks for it.
+    pub(super) fn redone_state(&self) -> Redone {
+        self.redone.clone()
     }
 
     fn is_redone(&self, record: &WalRecord<'_>) -> bool {
@@ -181,13 +202,14 @@ pub(super) fn read_checkpoint(snapshot: &Snapshot, lsn: Lsn) -> Result<Checkpoin
     WalRecord::parse(&record)?.checkpoint().ok_or(Error::NoCheckpoint { lsn })
 }
 
-/// Where a checkpoint says that recovery starts.
-fn redo_point(checkpoint: Checkpoint<'_>) -> Result<Lsn> {
+/// Where recovery from a checkpoint starts, in a log whose oldest record is `first`. A checkpoint that does not list the
+/// transactions of its begin does not know what they had logged before: nothing that is kept is left out.
+pub(super) fn redo_point(checkpoint: Checkpoint<'_>, first: Lsn) -> Result<Lsn> {
     let (lsn, redo_lsn) = (checkpoint.lsn(), checkpoint.redo_lsn());
     if redo_lsn > lsn {
         return Err(Error::BrokenChain { lsn, target: Some(redo_lsn), fault: ChainFault::Forward });
     }
-    Ok(redo_lsn)
+    Ok(if checkpoint.is_of_begin() { redo_lsn } else { redo_lsn.min(first) })
 }
 
 fn check_kept(lsn: Lsn, first: Lsn) -> Result<()> {

@@ -78,5 +78,6 @@ mod wal_bad_input;
 mod wal_calls;
 mod wal_checkpoints;
 mod wal_engine;
+mod wal_fuzzy;
 mod wal_handles;
 mod wal_support;

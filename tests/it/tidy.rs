@@ -50,7 +50,7 @@ const LONG_FILES: [(&str, &str); 5] = [
     ("src/error.rs", "one list, each variant and field with its line of documentation"),
     ("tests/simulation/disk.rs", "one disk: its state and each call that changes it"),
     ("tests/simulation/model.rs", "one oracle: what may be there after each action"),
-    ("tests/simulation/transactions.rs", "one engine: its life, its recovery, and how both are judged"),
+    ("tests/simulation/engine.rs", "one engine: each thing that it does, as a step of a history"),
     ("tests/simulation/run.rs", "one history: each action as it is done and as it is judged"),
 ];
 /// Put together here, so that this file does not contain them.

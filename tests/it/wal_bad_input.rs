@@ -221,7 +221,7 @@ fn a_checkpoint_whose_counts_do_not_fit_is_refused() {
     }
 }
 
-/// A checkpoint that lists one transaction, as the last one of the log.
+/// A checkpoint that lists one transaction as open at its begin, as the last one of the log.
 fn checkpoint(log: &Log, redo: u64, transaction: u64, first: u64, last: u64) {
     let mut data = redo.to_le_bytes().to_vec();
     data.extend(1_u32.to_le_bytes());
@@ -229,7 +229,9 @@ fn checkpoint(log: &Log, redo: u64, transaction: u64, first: u64, last: u64) {
     for field in [transaction, first, last, 1] {
         data.extend(field.to_le_bytes());
     }
-    let lsn = Raw { transaction: 0, data, ..Raw::of(A, None) }.append(log, RecordType::Checkpoint);
+    let mut payload = Raw { transaction: 0, data, ..Raw::of(A, None) }.bytes();
+    payload[32] |= 1 << 3;
+    let lsn = log.append(RecordType::Checkpoint.code(), &payload).unwrap();
     log.put_meta(15, &lsn.0.to_le_bytes()).unwrap();
 }
 

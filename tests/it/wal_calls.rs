@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mapwal::{Error, Lsn, PageId, RecordType, TransactionId, WalRecord, testing};
+use mapwal::{Committed, Error, Lsn, PageId, RecordType, TransactionId, WalRecord, testing};
 use rustix::io::Errno;
 
 use crate::support::faulty::{Call, Faulty};
@@ -16,7 +16,7 @@ fn the_first_transaction_has_records_1_to_3() {
     assert_eq!(wal.current_lsn(), Lsn(1));
     let begin = wal.log_begin(A).unwrap();
     let insert = wal.log_insert(A, begin, PAGE, b"row").unwrap();
-    let commit = wal.log_commit(A, insert).unwrap();
+    let commit = wal.log_commit(A, insert).unwrap().applied();
     assert_eq!((begin, insert, commit), (Lsn(1), Lsn(2), Lsn(3)));
     assert_eq!((wal.flushed_lsn(), wal.current_lsn()), (Lsn(3), Lsn(4)));
     drop(wal);
@@ -63,7 +63,7 @@ fn of_three_transactions_the_aborted_one_is_not_redone() {
             let undone = wal.log_compensation(B, insert, PAGE, begin, b"undo second").unwrap();
             wal.log_abort(B, undone).unwrap();
         } else {
-            wal.log_commit(transaction, insert).unwrap();
+            wal.log_commit(transaction, insert).unwrap().applied();
         }
     }
     drop(wal);
@@ -85,7 +85,7 @@ fn undo_takes_the_newest_record_of_all_losers_first() {
     }
     // What is undone already is passed over, and so is the compensation.
     wal.log_compensation(A, None, PAGE, Lsn(4), b"undo a2").unwrap();
-    wal.log_commit(C, None).unwrap();
+    wal.log_commit(C, None).unwrap().applied();
     drop(wal);
     let (_wal, recovery) = recover(dir.path(), &small());
     assert_eq!(list(recovery.undo()), [(7, "b2".into()), (5, "b1".into()), (4, "a1".into())]);
@@ -100,7 +100,7 @@ fn records_are_read_back_as_they_were_logged() {
     wal.log_update(A, None, PageId(0), b"zero").unwrap();
     wal.log_delete(A, Lsn(2), None, b"").unwrap();
     wal.log_compensation(A, Lsn(3), PageId(u64::MAX), Lsn(2), b"back").unwrap();
-    wal.append(RecordType::Commit, A, Lsn(4), PageId(5), b"note").unwrap();
+    wal.append(RecordType::Abort, A, Lsn(4), PageId(5), b"note").unwrap();
     let snapshot = wal.log().snapshot().unwrap();
     let mut seen = Vec::new();
     for record in &snapshot {
@@ -114,7 +114,7 @@ fn records_are_read_back_as_they_were_logged() {
         (RecordType::Update, Some(Lsn(1)), Some(PageId(0)), None, b"zero"),
         (RecordType::Delete, Some(Lsn(2)), None, None, b""),
         (RecordType::Compensation, Some(Lsn(3)), Some(PageId(u64::MAX)), Some(Lsn(2)), b"back"),
-        (RecordType::Commit, Some(Lsn(4)), Some(PageId(5)), None, b"note"),
+        (RecordType::Abort, Some(Lsn(4)), Some(PageId(5)), None, b"note"),
     ];
     assert_eq!(seen, expected);
 }
@@ -124,7 +124,7 @@ fn calls_out_of_order_are_refused_and_log_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
     let unknown = |result| matches!(result, Err(Error::UnknownTransaction { transaction: A, lsn: None }));
-    assert!(unknown(wal.log_commit(A, None)) && unknown(wal.log_abort(A, None)));
+    assert!(unknown(wal.log_commit(A, None).map(Committed::applied)) && unknown(wal.log_abort(A, None)));
     assert!(
         unknown(wal.log_compensation(A, None, None, None, b""))
             && unknown(wal.resume(A).map(|t| t.last_lsn().unwrap()))
@@ -147,8 +147,8 @@ fn calls_out_of_order_are_refused_and_log_nothing() {
     }
     assert!(matches!(wal.append_plain(0x7fff, b""), Err(Error::RecordTypeNotAllowed { code: 0x7fff })));
     assert_eq!(wal.current_lsn(), Lsn(3));
-    wal.log_commit(A, insert).unwrap();
-    assert!(unknown(wal.log_commit(A, None)));
+    wal.log_commit(A, insert).unwrap().applied();
+    assert!(unknown(wal.log_commit(A, None).map(Committed::applied)));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_number_that_is_used_again_is_another_transaction() {
         let ended = match data {
             "aborted" => wal.log_abort(A, None),
             "open" => Ok(Lsn::ZERO),
-            _ => wal.log_commit(A, None),
+            _ => wal.log_commit(A, None).map(Committed::applied),
         };
         ended.unwrap();
     }
@@ -202,7 +202,7 @@ fn plain_records_are_passed_over_and_can_be_read() {
     wal.append_plain(0x8000, b"plain").unwrap();
     wal.log_insert(A, None, PAGE, b"row").unwrap();
     wal.append_plain(u16::MAX, b"").unwrap();
-    wal.log_commit(A, None).unwrap();
+    wal.log_commit(A, None).unwrap().applied();
     drop(wal);
     let (_wal, recovery) = recover(dir.path(), &small());
     let plain: Vec<_> = recovery.plain_records().map(|record| record.unwrap()).collect();
@@ -216,7 +216,7 @@ fn without_sync_on_commit_nothing_is_durable_until_a_flush() {
     let dir = tempfile::tempdir().unwrap();
     let (wal, _) = recover(dir.path(), &small().sync_on_commit(false));
     wal.log_begin(A).unwrap();
-    wal.log_commit(A, None).unwrap();
+    wal.log_commit(A, None).unwrap().applied();
     assert_eq!(wal.flushed_lsn(), Lsn(0));
     assert_eq!(wal.flush().unwrap(), Lsn(2));
     assert_eq!(wal.flushed_lsn(), Lsn(2));
@@ -263,7 +263,7 @@ fn commit_while_a_sync_waits(id: impl Fn(u64) -> TransactionId + Sync) {
         let transaction = id(number);
         wal.log_begin(transaction).unwrap();
         wal.log_insert(transaction, None, PAGE, b"row").unwrap();
-        let commit = wal.log_commit(transaction, None).unwrap();
+        let commit = wal.log_commit(transaction, None).unwrap().applied();
         assert!(wal.flushed_lsn() >= commit);
     };
     storage.hold(Call::SyncMapping);

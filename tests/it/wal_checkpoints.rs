@@ -9,7 +9,7 @@ use crate::wal_support::{A, B, C, PAGE, below, bulk, incomplete, list, lsns, ope
 fn commit(wal: &mapwal::Wal, transaction: TransactionId, data: &str) {
     wal.log_begin(transaction).unwrap();
     wal.log_insert(transaction, None, PAGE, data.as_bytes()).unwrap();
-    wal.log_commit(transaction, None).unwrap();
+    wal.log_commit(transaction, None).unwrap().applied();
 }
 
 #[test]
@@ -62,15 +62,16 @@ fn the_transactions_of_a_checkpoint_are_incomplete_unless_they_end_later() {
     let unused = TransactionId(500);
     wal.log_checkpoint(&[unused.into()], &[]).unwrap();
     wal.log_update(A, None, PAGE, b"late").unwrap();
-    wal.log_commit(A, None).unwrap();
+    wal.log_commit(A, None).unwrap().applied();
     wal.log_abort(B, None).unwrap();
     drop(wal);
     let (wal, recovery) = recover(dir.path(), &small());
-    assert_eq!(recovery.redo_lsn(), Lsn(7));
+    // Nobody has said that their changes were in any page.
+    assert_eq!(recovery.redo_lsn(), Lsn(2));
     assert_eq!(incomplete(&recovery), [C, unused]);
     // An engine that waits for the commit has applied nothing of the first transaction before the checkpoint.
     assert_eq!(list(recovery.redo()), [(2, "early".into()), (8, "late".into())]);
-    assert_eq!((lsns(recovery.history()), lsns(recovery.undo())), (vec![8], vec![6]));
+    assert_eq!((lsns(recovery.history()), lsns(recovery.undo())), (vec![2, 4, 6, 8], vec![6]));
     // The one that has logged nothing can begin, or be given up.
     wal.log_begin(unused).unwrap();
     wal.log_abort(unused, None).unwrap();
@@ -90,21 +91,23 @@ fn transactions_that_span_the_redo_point_are_known_whether_the_checkpoint_lists_
         wal.log_insert(transaction, None, PAGE, data.as_bytes()).unwrap();
     }
     // Two have records behind the redo point and before the checkpoint; one of them ends there.
-    let begin = wal.current_lsn();
+    for transaction in [A, B, C] {
+        wal.resume(transaction).unwrap().applied();
+    }
+    let begun = wal.begin_checkpoint().unwrap();
+    let begin = begun.begin_lsn();
     wal.log_update(A, None, PAGE, b"a2").unwrap();
     wal.log_update(B, None, PAGE, b"b2").unwrap();
-    wal.log_commit(A, None).unwrap();
-    wal.log_checkpoint_from(begin, &[], &[]).unwrap();
-    wal.log_commit(C, None).unwrap();
+    wal.log_commit(A, None).unwrap().applied();
+    begun.log(&[], &[]).unwrap();
+    wal.log_commit(C, None).unwrap().applied();
     drop(wal);
-    let (wal, recovery) = recover(dir.path(), &small());
+    let (_wal, recovery) = recover(dir.path(), &small());
     assert_eq!((recovery.redo_lsn(), incomplete(&recovery)), (begin, vec![B]));
-    // The first had committed before the checkpoint: what it did before the redo point is on disk. The third had not.
-    assert_eq!(list(recovery.redo()), [(6, "c1".into()), (7, "a2".into())]);
+    // Those that were open when the checkpoint began are redone from their first records on.
+    assert_eq!(list(recovery.redo()), [(2, "a1".into()), (6, "c1".into()), (7, "a2".into())]);
     assert_eq!(lsns(recovery.history()), [7, 8]);
     assert_eq!(list(recovery.undo()), [(8, "b2".into()), (4, "b1".into())]);
-    let refused = wal.log_checkpoint_from(wal.current_lsn().next(), &[], &[]);
-    assert!(matches!(refused, Err(Error::NotAppended { .. })), "{refused:?}");
 }
 
 #[test]
@@ -114,6 +117,7 @@ fn a_page_without_a_recovery_lsn_keeps_the_redo_point_of_the_checkpoint_before()
     let redo_lsn = |wal: mapwal::Wal| {
         drop(wal);
         let (wal, recovery) = recover(dir.path(), &small());
+        recovery.redone();
         (wal, recovery.redo_lsn())
     };
     commit(&wal, A, "one");
@@ -174,7 +178,7 @@ fn trimming_keeps_what_recovery_needs() {
         for _ in 0..200 {
             wal.log_update(transaction, None, PAGE, &bulk()).unwrap();
         }
-        wal.log_commit(transaction, None).unwrap();
+        wal.log_commit(transaction, None).unwrap().applied();
     };
     assert_eq!(wal.truncate_before_checkpoint().unwrap(), 0, "there is no checkpoint");
     fill(A);
@@ -192,7 +196,7 @@ fn trimming_keeps_what_recovery_needs() {
     assert!(wal.log().first_lsn() <= begin);
 
     // Its end changes nothing before the next checkpoint: recovery from this one would look at its records.
-    wal.log_commit(B, None).unwrap();
+    wal.log_commit(B, None).unwrap().applied();
     assert_eq!(wal.truncate_before_checkpoint().unwrap(), 0);
     let second = wal.log_checkpoint(&[], &[DirtyPage::new(PAGE, Some(dirtied))]).unwrap();
     let expected = whole_below(dirtied);
@@ -227,9 +231,10 @@ fn undo_reaches_before_the_redo_point_after_a_trim() {
             wal.log_update(transaction, None, PAGE, &bulk()).unwrap();
         }
         if transaction == A {
-            wal.log_commit(A, None).unwrap();
+            wal.log_commit(A, None).unwrap().applied();
         }
     }
+    wal.resume(B).unwrap().applied();
     wal.log_checkpoint(&[], &[]).unwrap();
     assert!(wal.truncate_before_checkpoint().unwrap() > 0);
     drop(wal);
@@ -278,7 +283,7 @@ fn checkpoints_while_transactions_go_on_miss_none_of_them() {
                         for _ in 0..round % 4 {
                             wal.log_insert(id, None, PAGE, b"row").unwrap();
                         }
-                        wal.append(RecordType::Commit, id, None, None, b"").unwrap();
+                        wal.log_commit_unsynced(id, None).unwrap().applied();
                     }
                     300
                 })

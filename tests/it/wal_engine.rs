@@ -145,7 +145,7 @@ impl Engine<'_> {
     fn commit(&mut self) {
         let Some(index) = self.pick() else { return };
         let Running { id, after, .. } = self.running.swap_remove(index);
-        let lsn = self.wal.log_commit(id, None).unwrap();
+        let lsn = self.wal.log_commit(id, None).unwrap().applied();
         self.world.commits.push((lsn, after));
     }
 
@@ -212,6 +212,7 @@ impl World {
                 page.change(new, record.lsn());
             }
         }
+        recovery.redone();
         let expected: Vec<_> = recovery.undo().map(|record| record.unwrap().lsn()).collect();
         assert!(expected.is_sorted_by(|a, b| a > b), "{expected:?}");
         let mut undone = Vec::new();

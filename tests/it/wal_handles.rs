@@ -27,8 +27,8 @@ fn a_handle_keeps_its_chain() {
     first.update(PageId(4), b"c").unwrap();
     second.delete(None, b"d").unwrap();
     assert_eq!((first.last_lsn(), second.last_lsn()), (Some(Lsn(5)), Some(Lsn(6))));
-    assert_eq!(second.commit().unwrap(), Lsn(7));
-    assert_eq!(first.commit().unwrap(), Lsn(8));
+    assert_eq!(second.commit().unwrap().applied(), Lsn(7));
+    assert_eq!(first.commit().unwrap().applied(), Lsn(8));
     let snapshot = wal.log().snapshot().unwrap();
     let prevs = snapshot.iter().map(|record| WalRecord::parse(&record.unwrap()).unwrap().prev_lsn().map(|lsn| lsn.0));
     assert_eq!(prevs.collect::<Vec<_>>(), [None, None, Some(1), Some(2), Some(3), Some(4), Some(6), Some(5)]);
@@ -89,7 +89,7 @@ fn a_roll_back_to_a_savepoint_undoes_what_came_later_once() {
     let foreign = transaction.roll_back_to(second.savepoint(), |undoing| note(&mut undone, undoing));
     assert!(matches!(foreign, Err(Error::ForeignSavepoint { .. })), "{foreign:?}");
     assert_eq!(undone, [4, 3]);
-    let last = transaction.commit().unwrap();
+    let last = transaction.commit().unwrap().applied();
     drop(second);
     drop(wal);
     let (wal, recovery) = recover(dir.path(), &small());
@@ -139,7 +139,7 @@ fn a_dropped_handle_logs_nothing_and_says_so() {
     let id = transaction.id();
     let warnings = || WARNINGS.load(Ordering::Relaxed);
     tracing::subscriber::with_default(CountWarnings(&WARNINGS), || {
-        wal.begin().unwrap().commit().unwrap();
+        wal.begin().unwrap().commit().unwrap().applied();
         wal.begin().unwrap().abort(undo).unwrap();
         assert_eq!(warnings(), 0);
         drop(transaction);
@@ -156,7 +156,7 @@ fn a_handle_whose_transaction_was_ended_behind_its_back_logs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
     let mut transaction = wal.begin().unwrap();
-    wal.log_commit(transaction.id(), None).unwrap();
+    wal.log_commit(transaction.id(), None).unwrap().applied();
     assert!(matches!(transaction.insert(PAGE, b"row"), Err(Error::NotLastRecord { last: None, .. })));
     assert!(matches!(transaction.commit(), Err(Error::UnknownTransaction { .. })));
     assert_eq!(wal.current_lsn(), Lsn(3));

@@ -254,12 +254,20 @@ impl Failed {
 
 /// Fills `bytes` from the words at `offset`.
 fn fill(bytes: &mut [u8], offset: usize, word: impl Fn(usize) -> [u8; WORD_BYTES]) -> usize {
-    let mut at = 0;
-    while at < bytes.len() {
-        let start = (offset + at) % WORD_BYTES;
-        let len = (WORD_BYTES - start).min(bytes.len() - at);
-        bytes[at..at + len].copy_from_slice(&word((offset + at) / WORD_BYTES)[start..start + len]);
-        at += len;
+    let len = bytes.len();
+    let (start, mut next) = (offset % WORD_BYTES, offset.div_ceil(WORD_BYTES));
+    let (first, rest) = bytes.split_at_mut(len.min(next * WORD_BYTES - offset));
+    if !first.is_empty() {
+        first.copy_from_slice(&word(offset / WORD_BYTES)[start..start + first.len()]);
     }
-    bytes.len()
+    let mut whole = rest.chunks_exact_mut(WORD_BYTES);
+    for bytes in &mut whole {
+        bytes.copy_from_slice(&word(next));
+        next += 1;
+    }
+    let last = whole.into_remainder();
+    if !last.is_empty() {
+        last.copy_from_slice(&word(next)[..last.len()]);
+    }
+    len
 }

@@ -5,6 +5,7 @@
 mod damage;
 mod directory;
 mod disk;
+mod engine;
 mod fault;
 mod history;
 mod image;

@@ -57,7 +57,7 @@ fn main() -> Result<ExitCode> {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Clean => teardown::leftovers(),
         #[cfg(feature = "sabotage")]
-        Command::Breaks => mapwal::testing::sabotage::ALL.iter().for_each(|name| println!("{name:?}")),
+        Command::Breaks => mapwal::testing::sabotage::OF_LOGS.iter().for_each(|name| println!("{name:?}")),
         Command::Disk { pid, lane } => disk::serve(&Places::new(pid, lane))?,
         Command::Worker { sabotage } => {
             make_break(sabotage.as_deref())?;
@@ -70,7 +70,7 @@ fn main() -> Result<ExitCode> {
 #[cfg(feature = "sabotage")]
 fn make_break(name: Option<&str>) -> Result<()> {
     let Some(name) = name else { return Ok(()) };
-    let wanted = mapwal::testing::sabotage::ALL.into_iter().find(|known| format!("{known:?}") == name);
+    let wanted = mapwal::testing::sabotage::OF_LOGS.into_iter().find(|known| format!("{known:?}") == name);
     mapwal::testing::sabotage::make(wanted.ok_or_else(|| anyhow::anyhow!("no break {name}"))?);
     Ok(())
 }

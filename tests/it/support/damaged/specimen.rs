@@ -55,13 +55,13 @@ impl Specimen {
         committed.insert(PageId(1), b"committed").unwrap();
         let mut open = wal.begin().unwrap();
         open.update(PageId(2), b"open").unwrap();
-        committed.commit().unwrap();
+        committed.commit().unwrap().applied();
         wal.log_checkpoint(&[], &[]).unwrap();
         wal.log().rotate().unwrap();
         open.delete(PageId(3), b"open still").unwrap();
         let mut last = wal.begin().unwrap();
         last.insert(PageId(4), b"the last").unwrap();
-        last.commit().unwrap();
+        last.commit().unwrap().applied();
         std::mem::forget(open);
         let synced = wal.flushed_lsn().0;
         wal.log().append(0x8000, b"not synced").unwrap();

@@ -129,8 +129,8 @@ pub use error::{
 };
 pub use ids::{PageId, TransactionId};
 pub use log::{
-    Inspection, Log, Pin, PinState, PinStatus, ProvenDamage, RecoveryReport, SealedSegment, SegmentFile, SegmentReport,
-    SegmentState, Stats, VerifyOptions, VerifyReport, Witness,
+    Inspection, Log, Pin, PinDirectory, PinState, PinStatus, ProvenDamage, RecoveryReport, SealedSegment, SegmentFile,
+    SegmentReport, SegmentState, Stats, VerifyOptions, VerifyReport, Witness,
 };
 pub use lsn::Lsn;
 pub use options::Options;

@@ -16,6 +16,7 @@ use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
+use crate::storage;
 
 type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 
@@ -215,8 +216,7 @@ impl Background {
 fn ensure_thread(state: &mut State, shared: &Arc<Shared>) -> Result<()> {
     if state.thread.is_none() {
         let worker = Arc::clone(shared);
-        let builder = std::thread::Builder::new().name("mapwal-sync".into());
-        let spawned = builder.spawn(move || worker.background.run(&worker));
+        let spawned = storage::spawn("mapwal-sync", move || worker.background.run(&worker));
         let path = shared.storage.path();
         state.thread = Some(spawned.map_err(|e| Error::io("start the syncing thread for", path, e))?);
     }

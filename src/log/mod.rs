@@ -10,6 +10,8 @@ mod lookout;
 mod meta;
 mod named_pins;
 mod open;
+mod pin_directory;
+mod pin_files;
 mod pins;
 mod plan;
 mod preparer;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 
 pub use inspect::{Inspection, SegmentFile};
 pub use named_pins::{PinState, PinStatus};
+pub use pin_directory::PinDirectory;
 pub use pins::Pin;
 pub use report::RecoveryReport;
 pub use sealed::SealedSegment;

@@ -6,13 +6,14 @@ use std::io;
 use std::sync::Arc;
 
 use super::Log;
-use crate::error::{Corruption, Damage, Error, FileKind, Result};
+use super::pin_files::{self, Entries, PinFiles, PinLock};
+use crate::error::{Corruption, Damage, Error, Result};
 use crate::events::report;
 use crate::format::name;
 use crate::format::pin::{self, NamedPin};
 use crate::lsn::Lsn;
 use crate::segment::Segments;
-use crate::storage::{Access, Storage};
+use crate::storage::Storage;
 
 /// What a named pin is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,28 +47,39 @@ pub struct PinStatus {
     pub state: PinState,
 }
 
-/// The named pins of a log, and their files.
+/// The named pins of a log, as they were when somebody looked last.
 #[derive(Debug)]
 pub(crate) struct NamedPins {
-    log: Arc<dyn Storage>,
-    /// The directory of pins, once there is one.
-    directory: Option<Arc<dyn Storage>>,
     pins: BTreeMap<String, NamedPin>,
     /// Names of those whose files are damaged. What they keep is not known, so they keep everything.
     damaged: BTreeSet<String>,
 }
 
 impl NamedPins {
-    /// Reads the pins of the log in `log`. A damaged one keeps no log from opening.
-    pub(crate) fn load(log: Arc<dyn Storage>) -> Result<Self> {
-        let (directory, entries) = entries(&*log)?;
-        if let Some(directory) = &directory {
-            remove_all(&**directory, &entries.temporaries);
-        }
+    /// Reads the pins when a log is opened. Neither a damaged one nor another process that changes one keeps it from opening.
+    pub(crate) fn load(files: &PinFiles, log: &dyn Storage) -> Result<Self> {
+        let is_there = log.subdirectory(name::PINS, false).is_ok();
+        let entries = match if is_there { files.lock().and_then(|lock| lock.sweep()) } else { pin_files::entries(log) }
+        {
+            Err(error) if is_there => {
+                report!(warn, error = &error as &dyn std::error::Error, "cannot lock the pins");
+                pin_files::entries(log)?
+            }
+            entries => entries?,
+        };
         for (pin, damage) in entries.damaged.clone() {
             report!(warn, pin, %damage, "pin damaged: nothing is trimmed until it is dropped");
         }
-        Ok(Self { log, directory, pins: entries.pins, damaged: entries.damaged.into_keys().collect() })
+        Ok(Self::of(entries))
+    }
+
+    /// Reads the pins, which nobody changes.
+    pub(super) fn read(lock: &PinLock<'_>) -> Result<Self> {
+        lock.entries().map(Self::of)
+    }
+
+    fn of(entries: Entries) -> Self {
+        Self { pins: entries.pins, damaged: entries.damaged.into_keys().collect() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -93,18 +105,23 @@ impl NamedPins {
     }
 
     /// Marks all pins as lost, durably, before the records go that they keep, and others get their numbers.
-    pub(crate) fn lose_all(&mut self) -> Result<()> {
-        self.update_all(|pin| !pin.lost, |pin| pin.lost = true)
+    pub(crate) fn lose_all(&mut self, lock: &PinLock<'_>) -> Result<()> {
+        self.update_all(lock, |pin| !pin.lost, |pin| pin.lost = true)
     }
 
-    /// Moves the pins behind record `next` back to it, durably: it is the next that their owners will want.
-    pub(crate) fn rewind_to(&mut self, next: Lsn) -> Result<()> {
-        self.update_all(|pin| !pin.lost && pin.lsn > next, |pin| pin.lsn = next)
+    /// Moves the pins beyond record `next` back to it, durably: it is the next that their owners will want.
+    pub(crate) fn rewind_to(&mut self, lock: &PinLock<'_>, next: Lsn) -> Result<()> {
+        self.update_all(lock, |pin| !pin.lost && pin.lsn > next, |pin| pin.lsn = next)
     }
 
-    fn update_all(&mut self, which: impl Fn(&NamedPin) -> bool, change: impl Fn(&mut NamedPin)) -> Result<()> {
+    fn update_all(
+        &mut self,
+        lock: &PinLock<'_>,
+        which: impl Fn(&NamedPin) -> bool,
+        change: impl Fn(&mut NamedPin),
+    ) -> Result<()> {
         let names: Vec<String> = self.pins.iter().filter(|(_, pin)| which(pin)).map(|(name, _)| name.clone()).collect();
-        names.iter().try_for_each(|name| self.update(name, &change))
+        names.iter().try_for_each(|name| self.update(lock, name, &change))
     }
 
     fn has(&self, name: &str) -> bool {
@@ -118,115 +135,61 @@ impl NamedPins {
         self.pins.get(name).ok_or_else(|| Error::NoPin { name: name.to_owned() })
     }
 
-    fn update(&mut self, name: &str, change: impl FnOnce(&mut NamedPin)) -> Result<()> {
+    fn update(&mut self, lock: &PinLock<'_>, name: &str, change: impl FnOnce(&mut NamedPin)) -> Result<()> {
         let mut pin = self.get(name)?.clone();
         change(&mut pin);
-        self.write(name, &pin)?;
+        lock.write(name, &pin)?;
         self.pins.insert(name.to_owned(), pin);
         Ok(())
     }
 
-    /// Durable on return: a new file takes the place of the old one.
-    fn write(&mut self, name: &str, pin: &NamedPin) -> Result<()> {
-        let path = self.log.path().join(name::PINS).join(name);
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Error::NoSpace { path: self.log.path().to_owned(), needed_bytes: pin::LEN as u64 }
-            }
-            _ => Error::io("write", &path, source),
-        };
-        let directory = match &self.directory {
-            Some(directory) => Arc::clone(directory),
-            None => self.log.subdirectory(name::PINS, true).map_err(failed)?,
-        };
-        let temporary = format!("{name}{}", name::TEMPORARY_SUFFIX);
-        let written = directory.create(&temporary).and_then(|file| {
-            file.write_at(&pin.encode(), 0)?;
-            file.sync()?;
-            directory.replace(&temporary, name)?;
-            directory.sync_directory()
-        });
-        if written.is_err() {
-            // What is left of it is removed when the log is opened at the latest.
-            let _ = directory.remove(&temporary);
+    pub(super) fn create(&mut self, lock: &PinLock<'_>, name: &str, pin: NamedPin) -> Result<()> {
+        if self.has(name) {
+            return Err(Error::PinExists { name: name.to_owned() });
         }
-        written.map_err(failed)?;
-        self.directory = Some(directory);
+        lock.write(name, &pin)?;
+        self.pins.insert(name.to_owned(), pin);
         Ok(())
     }
 
-    fn remove(&mut self, name: &str) -> Result<()> {
+    /// Moves pin `name` of a log that begins with record `first` to record `lsn`, which is there or next if `check` says so.
+    pub(super) fn advance(
+        &mut self,
+        lock: &PinLock<'_>,
+        name: &str,
+        lsn: Lsn,
+        first: Lsn,
+        check: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let pin = self.get(name)?;
+        if is_lost(pin, first) {
+            return Err(Error::PinLost { name: name.to_owned(), lsn: pin.lsn, first });
+        }
+        if lsn <= pin.lsn {
+            return Ok(());
+        }
+        check()?;
+        self.update(lock, name, |pin| pin.lsn = lsn)
+    }
+
+    pub(super) fn remove(&mut self, lock: &PinLock<'_>, name: &str) -> Result<()> {
         if !self.has(name) {
             return Err(Error::NoPin { name: name.to_owned() });
         }
-        let path = self.log.path().join(name::PINS).join(name);
-        if let Some(directory) = &self.directory {
-            let removed = directory.remove(name).and_then(|()| directory.sync_directory());
-            removed.map_err(|source| Error::io("remove", &path, source))?;
-        }
+        lock.remove(name)?;
         self.pins.remove(name);
         self.damaged.remove(name);
         Ok(())
     }
-}
 
-/// What stands in the directory of pins.
-#[derive(Default)]
-struct Entries {
-    pins: BTreeMap<String, NamedPin>,
-    damaged: BTreeMap<String, Damage>,
-    /// Names of unfinished files.
-    temporaries: Vec<String>,
-}
-
-/// The directory of pins of the log in `log`, if there is one, and what stands in it.
-fn entries(log: &dyn Storage) -> Result<(Option<Arc<dyn Storage>>, Entries)> {
-    let mut entries = Entries::default();
-    let directory = match log.subdirectory(name::PINS, false) {
-        Ok(directory) => directory,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => {
-            return Ok((None, entries));
-        }
-        Err(source) => return Err(Error::io("open", &log.path().join(name::PINS), source)),
-    };
-    let names;
-    (names, entries.temporaries) = self::names(&*directory)?;
-    for name in names {
-        match read(&*directory, &name) {
-            Ok(Some(pin)) => drop(entries.pins.insert(name, pin)),
-            // A log that is only looked at may drop one meanwhile.
-            Ok(None) => {}
-            Err(damage) => drop(entries.damaged.insert(name, damage)),
-        }
+    fn statuses(&self, segments: &Segments) -> Vec<PinStatus> {
+        statuses(&self.pins, self.damaged.iter(), segments)
     }
-    Ok((Some(directory), entries))
 }
 
-/// The names of the pins in `directory`, and of files that are not finished. What else stands there is none of the log's.
-fn names(directory: &dyn Storage) -> Result<(Vec<String>, Vec<String>)> {
-    let mut names = Vec::new();
-    let mut temporaries = Vec::new();
-    let listed = directory.entries(&mut |name, kind| {
-        let Ok(name) = str::from_utf8(name) else { return };
-        match name.strip_suffix(name::TEMPORARY_SUFFIX) {
-            _ if kind != FileKind::Regular => {}
-            Some(stem) if pin::is_name(stem) => temporaries.push(name.to_owned()),
-            None if pin::is_name(name) => names.push(name.to_owned()),
-            _ => {}
-        }
-    });
-    listed.map_err(|source| Error::io("list", directory.path(), source))?;
-    Ok((names, temporaries))
-}
-
-/// Removes files that do not count. What stays is removed at the next open.
-fn remove_all(directory: &dyn Storage, names: &[String]) {
-    for name in names {
-        if let Err(error) = directory.remove(name) {
-            let file = name.clone();
-            report!(warn, error = &error as &dyn std::error::Error, file, "cannot remove a file");
-        }
-    }
+/// An error if no pin may have this name.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if pin::is_name(name) { Ok(()) } else { Err(Error::InvalidPinName { name: name.to_owned() }) }
 }
 
 /// The pins of the log in `log`, which has `segments`. Changes nothing.
@@ -246,9 +209,9 @@ pub(super) fn damage(log: &dyn Storage) -> Result<Vec<Corruption>> {
     Ok(entries.damaged.into_iter().map(corruption).collect())
 }
 
-/// As [`entries`], for a look that nothing depends on: a pin that the caller may not read is none that is damaged.
+/// The pins of the log in `log`, for a look that nothing depends on: one that the caller may not read is none that is damaged.
 fn readable_entries(log: &dyn Storage) -> Result<Entries> {
-    let (_, entries) = entries(log)?;
+    let entries = pin_files::entries(log)?;
     let denied = Damage::Unreadable(io::ErrorKind::PermissionDenied);
     match entries.damaged.iter().find(|(_, damage)| **damage == denied) {
         None => Ok(entries),
@@ -293,16 +256,6 @@ fn status(name: &str, pin: &NamedPin, segments: &Segments) -> PinStatus {
     }
 }
 
-/// `None` if there is no such pin any more.
-fn read(directory: &dyn Storage, name: &str) -> Result<Option<NamedPin>, Damage> {
-    let mut bytes = vec![0; pin::LEN + 1];
-    match directory.open(name, Access::Read).and_then(|file| file.read_at(&mut bytes, 0)) {
-        Ok(len) => NamedPin::parse(&bytes[..len]).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Damage::Unreadable(error.kind())),
-    }
-}
-
 fn retained_bytes(lsn: Lsn, segments: &Segments) -> u64 {
     let from = segments.find(lsn).unwrap_or(0);
     segments.as_slice()[from..].iter().map(|segment| segment.info().size).sum()
@@ -332,39 +285,24 @@ impl Log {
     /// [`Error::InvalidPinName`], [`Error::PinExists`]; [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in
     /// the log nor next; [`Error::NoSpace`], [`Error::Io`].
     pub fn create_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
-        if !pin::is_name(name) {
-            return Err(Error::InvalidPinName { name: name.to_owned() });
-        }
+        check_name(name)?;
+        let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
         self.check_pinnable(lsn)?;
-        if pins.named.has(name) {
-            return Err(Error::PinExists { name: name.to_owned() });
-        }
-        let pin = NamedPin { owner: owner.to_owned(), lsn, limit_bytes, lost: false };
-        pins.named.write(name, &pin)?;
-        pins.named.pins.insert(name.to_owned(), pin);
-        Ok(())
+        pins.named.create(&lock, name, NamedPin { owner: owner.to_owned(), lsn, limit_bytes, lost: false })
     }
 
     /// Moves pin `name` forward to record `lsn`, which may be the next one to come: what lies before may be trimmed. A
-    /// number below its own is ignored. Durable on return.
+    /// number below its own is ignored. Durable on return. Changes of other processes are waited for, for a second.
     ///
     /// # Errors
     /// [`Error::NoPin`]; [`Error::PinLost`] when records that it kept are gone; [`Error::PinDamaged`];
     /// [`Error::NotAppended`];
     /// [`Error::NoSpace`], [`Error::Io`], with the pin as it was.
     pub fn advance_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
+        let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
-        let pin = pins.named.get(name)?;
-        let first = self.first_lsn();
-        if is_lost(pin, first) {
-            return Err(Error::PinLost { name: name.to_owned(), lsn: pin.lsn, first });
-        }
-        if lsn <= pin.lsn {
-            return Ok(());
-        }
-        self.check_pinnable(lsn)?;
-        pins.named.update(name, |pin| pin.lsn = lsn)
+        pins.named.advance(&lock, name, lsn, self.first_lsn(), || self.check_pinnable(lsn))
     }
 
     /// Removes pin `name`, also a damaged one. Durable on return.
@@ -372,14 +310,18 @@ impl Log {
     /// # Errors
     /// [`Error::NoPin`]; [`Error::Io`].
     pub fn drop_pin(&self, name: &str) -> Result<()> {
-        self.shared.pins.lock().named.remove(name)
+        let lock = self.shared.pins.lock_files()?;
+        self.shared.pins.lock().named.remove(&lock, name)
     }
 
-    /// The named pins, by name.
+    /// The named pins, by name: also those that another process has made by [`PinDirectory`](super::PinDirectory).
     #[must_use]
     pub fn pins(&self) -> Vec<PinStatus> {
-        let pins = self.shared.pins.lock();
         let segments = self.shared.segments.load();
-        statuses(&pins.named.pins, pins.named.damaged.iter(), &segments)
+        match pin_files::entries(&*self.shared.storage) {
+            Ok(entries) => NamedPins::of(entries).statuses(&segments),
+            // Those that were there when they were read last.
+            Err(_) => self.shared.pins.lock().named.statuses(&segments),
+        }
     }
 }

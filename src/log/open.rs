@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -14,6 +14,7 @@ use super::background::Background;
 use super::durability::Durability;
 use super::lookout::Lookout;
 use super::named_pins::NamedPins;
+use super::pin_files::PinFiles;
 use super::pins::Pins;
 use super::plan::{Plan, Resume};
 use super::preparer::Preparer;
@@ -39,6 +40,9 @@ use crate::segment::filling::{Filling, Pages};
 use crate::segment::prepare::{adopt, prepare};
 use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList};
 use crate::storage::{Access, Disk, Lock, LockGuard, Storage, StorageFile};
+
+/// Another process changes pins for as long as a few syncs take.
+const PIN_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) fn open_directory(path: &Path, options: &Options) -> Result<Log> {
     options.validate()?;
@@ -219,7 +223,8 @@ impl Opening<'_> {
             duration: self.began.elapsed(),
         };
         report_recovery(path, &report);
-        let named = NamedPins::load(Arc::clone(&self.storage))?;
+        let pin_files = PinFiles::new(Arc::clone(&self.storage), PIN_PATIENCE);
+        let named = NamedPins::load(&pin_files, &*self.storage)?;
         let control = ControlPage::create(&*self.storage, self.log_id, oldest)?;
         let durable_lsn = plan.next_lsn.previous();
         control.set_durable(durable_lsn, durable);
@@ -241,7 +246,7 @@ impl Opening<'_> {
             background: Background::new(self.options.sync_interval, self.options.sync_bytes),
             control,
             is_over: AtomicBool::new(false),
-            pins: Pins::new(named),
+            pins: Pins::new(pin_files, named),
             lookout: Lookout::new(),
             counters: Counters::default(),
             small_syncs: AtomicU32::new(0),

@@ -7,13 +7,17 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Log;
 use super::named_pins::NamedPins;
+use super::pin_files::{PinFiles, PinLock};
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
 /// The pins of one log.
 #[derive(Debug)]
-pub(crate) struct Pins(Mutex<PinTable>);
+pub(crate) struct Pins {
+    files: PinFiles,
+    table: Mutex<PinTable>,
+}
 
 #[derive(Debug)]
 pub(crate) struct PinTable {
@@ -23,14 +27,23 @@ pub(crate) struct PinTable {
 }
 
 impl Pins {
-    pub(crate) fn new(named: NamedPins) -> Self {
-        Self(Mutex::new(PinTable { guards: BTreeMap::new(), named }))
+    pub(crate) fn new(files: PinFiles, named: NamedPins) -> Self {
+        Self { files, table: Mutex::new(PinTable { guards: BTreeMap::new(), named }) }
+    }
+
+    /// Keeps everybody else, also in other processes, from changing named pins, and reads what they are now. Taken before
+    /// every other lock of the log: it is waited for.
+    pub(crate) fn lock_files(&self) -> Result<PinLock<'_>> {
+        let lock = self.files.lock()?;
+        let named = NamedPins::read(&lock)?;
+        self.table.lock().named = named;
+        Ok(lock)
     }
 
     /// Taken by a trim from before it decides until the segments are out of the list, and by a new pin from before it
     /// looks at the list until it is set.
     pub(crate) fn lock(&self) -> MutexGuard<'_, PinTable> {
-        self.0.lock()
+        self.table.lock()
     }
 }
 

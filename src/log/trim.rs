@@ -40,10 +40,12 @@ impl Log {
                 Err(error) => return Err(error),
             }
         }
+        let pins = shared.pins.lock_files()?;
         shared.look_around()?;
         let mut rotation = shared.lock_rotation();
         rotation.rotor.retire();
         let mut dropped = shared.take_below(lsn)?;
+        drop(pins);
         let count = dropped.len();
         if let Some(last) = dropped.last() {
             rotation.oldest = last.number() + 1;
@@ -77,7 +79,7 @@ impl Shared {
         self.durability.position() > segment.position(segment_header::LEN)
     }
 
-    /// Takes the segments that may go out of the list; the rotation is locked. That they may be gone is durable then.
+    /// Takes the segments that may go out of the list; the files of pins and the rotation are locked. That they may be gone is durable then.
     fn take_below(&self, lsn: Lsn) -> Result<Vec<Arc<Segment>>> {
         let pins = self.pins.lock();
         let segments = self.segments.load();

@@ -92,6 +92,8 @@ fn kept_up_to(segments: &[Arc<Segment>], lsn: Lsn) -> Result<Kept> {
 impl Shared {
     /// Lets `decide` say what is kept of the segments, and goes on behind that in a fresh one.
     fn replace_suffix(&self, decide: impl FnOnce(&[Arc<Segment>]) -> Result<Option<Kept>>) -> Result<()> {
+        // Until the suffix is gone: a pin that is made meanwhile would have to be taken back as well.
+        let pin_files = self.pins.lock_files()?;
         // The leader: no sync runs meanwhile that would take an old record for a new one.
         let leading = self.durability.lead();
         self.durability.check()?;
@@ -100,14 +102,15 @@ impl Shared {
         let spare = self.preparer.take()?;
         if kept.is_reset {
             // What named pins kept goes; those who own them must find out.
-            self.pins.lock().named.lose_all()?;
+            self.pins.lock().named.lose_all(&pin_files)?;
         } else {
             // Before the suffix goes: a crash in between leaves pins that keep more than they must.
-            self.pins.lock().named.rewind_to(kept.next_lsn)?;
+            self.pins.lock().named.rewind_to(&pin_files, kept.next_lsn)?;
         }
         let dropped = self.replace_locked(&mut rotation, kept, spare);
         rotation.rotor.retire();
         drop(rotation);
+        drop(pin_files);
         if !is(Break::TruncateWithoutSync) {
             self.sync_all().inspect_err(|_| {
                 self.lock_rotation().rotor.close(0);

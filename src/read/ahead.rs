@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::segment::{Segment, Segments};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
-use crate::storage::Storage;
+use crate::storage::{self, Storage};
 
 /// Walked at a time.
 const STEP_LEN: usize = 256 << 10;
@@ -54,7 +54,7 @@ impl Ahead {
         self.thread.get_or_init(|| {
             let shared = Arc::clone(&self.shared);
             // Without it, whoever reads does all of it.
-            std::thread::Builder::new().name("mapwal-ahead".into()).spawn(move || shared.run()).ok()
+            storage::spawn("mapwal-ahead", move || shared.run()).ok()
         });
     }
 

@@ -1,10 +1,11 @@
 //! Whether what is read is what is there: files that were removed or replaced under a reader, and file systems on which that
 //! cannot be told.
 
+use super::scan::{Piece, SegmentScan};
 use crate::error::{Corruption, Damage, Error, Result};
 use crate::events::{calling, report};
 use crate::format::name;
-use crate::storage::{Access, FileIdentity, Storage};
+use crate::storage::{FileIdentity, Storage};
 
 /// Reports a file system on which a reader may miss what a writer does. What does not change any more can be read there.
 pub(super) fn report_file_system(storage: &dyn Storage) -> Result<()> {
@@ -46,15 +47,20 @@ pub(super) fn explain(storage: &dyn Storage, error: Error) -> Error {
     }
 }
 
-/// Whether the file has a frame where the mapping has none, so that the mapping is not of the file that is there: on an overlay
-/// a file becomes another one when it is first opened for writing.
+/// Whether the file has a sound frame where the mapping has none, so that the mapping is not of the file that is there: on an
+/// overlay a file becomes another one when it is first opened for writing.
 fn is_elsewhere(storage: &dyn Storage, corruption: &Corruption) -> bool {
     let name = corruption.path.file_name().and_then(|name| name.to_str());
     if corruption.damage != Damage::MissingFrame {
         return false;
     }
-    let file = name.and_then(|name| storage.open(name, Access::Read).ok());
-    let mut word = [0; 4];
-    let read = file.and_then(|file| file.read_at(&mut word, corruption.offset).ok());
-    read == Some(word.len()) && word != [0; 4]
+    let Some(mut scan) = name.and_then(|name| SegmentScan::open_in(storage, name, &corruption.path).ok()) else {
+        return false;
+    };
+    while scan.offset() < corruption.offset {
+        if !matches!(scan.next(), Ok(Some(_))) {
+            return false;
+        }
+    }
+    matches!(scan.next(), Ok(Some(Piece::Frame(frame))) if frame.offset() == corruption.offset)
 }

@@ -145,7 +145,7 @@ impl WaitingThread {
     fn wait_for(&'static self, waiting: &Arc<Waiting>) -> std::io::Result<()> {
         let mut streams = self.streams.lock();
         if streams.is_none() {
-            std::thread::Builder::new().name("mapwal-streams".into()).spawn(|| self.run())?;
+            crate::storage::spawn("mapwal-streams", || self.run())?;
         }
         streams.get_or_insert_default().push(Arc::downgrade(waiting));
         self.changed.notify_one();

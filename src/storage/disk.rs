@@ -1,5 +1,6 @@
 //! A real directory on a local file system.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -209,6 +210,10 @@ impl Storage for Disk {
         Ok(Arc::new(Self::of(directory, self.path.join(name), self.pattern.get().copied())?))
     }
 
+    fn lock_directory(&self) -> io::Result<Option<Box<dyn Debug>>> {
+        Ok(lock::take_directory(&self.directory)?.map(|held| Box::new(held) as Box<dyn Debug>))
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&*self.directory, name, AtFlags::empty())?)
     }
@@ -262,7 +267,7 @@ impl Storage for Disk {
             then();
         };
         // Without it a wake-up may come as late as the wait's time-out.
-        let _ = std::thread::Builder::new().name("mapwal-barrier".into()).spawn(register);
+        let _ = super::spawn("mapwal-barrier", register);
     }
 
     #[cfg(target_os = "linux")]

@@ -34,19 +34,39 @@ impl LockGuard for LockFile {
 
 /// Locks the directory and the file that `open` opens; `None` if somebody has locked one of them. Does not wait.
 pub(super) fn take(directory: &OwnedFd, open: impl FnOnce() -> io::Result<File>) -> io::Result<Option<LockFile>> {
-    // Opened once more: it is locked for as long as this lives, whoever holds the other.
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
-    match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    }
+    let Some(directory) = flock(directory)? else { return Ok(None) };
     let file = open()?;
     match fs2::FileExt::try_lock_exclusive(&file) {
         Ok(()) => Ok(Some(LockFile { file, _directory: directory })),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// A directory that is locked for a moment.
+#[derive(Debug)]
+pub(super) struct Locked(OwnedFd);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Not only closed: a child that was forked meanwhile may hold a copy for long. Nothing could be done about a failure.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Locks a directory for a moment; `None` if somebody has. Does not wait.
+pub(super) fn take_directory(directory: &OwnedFd) -> io::Result<Option<Locked>> {
+    Ok(flock(directory)?.map(Locked))
+}
+
+/// Opened once more: it is locked for as long as that lives, whoever holds the other.
+fn flock(directory: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
+    match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(directory)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

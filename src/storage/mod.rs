@@ -9,6 +9,7 @@ mod file_system;
 mod lock;
 mod owner;
 mod place;
+mod thread;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -23,6 +24,7 @@ pub use buffer::DeviceBuffer;
 pub use disk::Disk;
 pub(crate) use place::Displaced;
 pub use place::FileIdentity;
+pub(crate) use thread::spawn;
 
 use crate::error::{FileKind, Unsupported};
 use crate::memory::Mapping;
@@ -153,6 +155,15 @@ pub trait Storage: Debug + Send + Sync {
     fn subdirectory(&self, name: &str, create: bool) -> io::Result<Arc<dyn Storage>> {
         let _ = (name, create);
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Locks this directory against others who do, also of other processes, until the value is dropped; `None` if somebody has
+    /// it. Does not wait.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn lock_directory(&self) -> io::Result<Option<Box<dyn Debug>>> {
+        Ok(Some(Box::new(())))
     }
 
     /// Removes the name of a file. Mappings of it stay valid.

@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::logs::scratch;
 use crate::program::run;
 
-const COMMANDS: [&str; 10] =
-    ["append", "dump", "verify", "tail", "stat", "pins", "salvage", "bench", "completions", "man"];
+const COMMANDS: [&str; 11] =
+    ["append", "dump", "verify", "tail", "stat", "pins", "backup", "salvage", "bench", "completions", "man"];
 
 #[test]
 fn each_command_has_help_with_an_example() {

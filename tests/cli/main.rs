@@ -5,6 +5,7 @@
 #![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
 
 mod appended;
+mod backed_up;
 mod benched;
 mod dumped;
 mod generated;

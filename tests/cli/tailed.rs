@@ -45,7 +45,7 @@ fn tailing_begins_where_it_is_told_to() {
 #[test]
 fn the_state_of_a_log_is_told_to_people_and_to_machines() {
     let log = closed(600);
-    run(log.path(), "pins DIR add replica-2 400").done();
+    run(log.path(), "pins DIR add replica-2 400 --no-limit").done();
     let text = run(log.path(), "stat DIR").done();
     assert!(text.text().contains("records    600, from 1 to 600"), "{}", text.text());
     assert!(text.text().contains("writer     none\n"), "{}", text.text());

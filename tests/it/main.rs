@@ -65,6 +65,8 @@ mod strangers;
 mod streams;
 mod support;
 mod synced;
+#[cfg(target_os = "linux")]
+mod threads;
 mod tidy;
 mod touched;
 mod trace;

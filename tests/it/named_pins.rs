@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use mapwal::{Damage, Error, Inspection, Log, Lsn, PinState, VerifyOptions, Witness};
+use mapwal::{Damage, Error, Inspection, Log, Lsn, PinDirectory, PinState, VerifyOptions, Witness};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -225,4 +227,147 @@ fn a_truncation_of_everything_is_no_reset_for_pins() {
     log.truncate_after(Lsn(0)).unwrap();
     let pin = &log.pins()[0];
     assert_eq!((pin.lsn, pin.state), (Lsn(1), PinState::Reserved));
+}
+
+/// Of the library for those who do not have the log open.
+fn beside(dir: &std::path::Path) -> PinDirectory {
+    PinDirectory::open(dir).unwrap()
+}
+
+#[test]
+fn pins_are_made_moved_and_dropped_beside_the_writer_who_heeds_them_at_once() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log, 6);
+    let pins = beside(dir.path());
+    pins.create("replica", "of somebody", Lsn(500), Some(100 * SMALL)).unwrap();
+    assert!(matches!(pins.create("replica", "", Lsn(500), None), Err(Error::PinExists { .. })));
+    assert!(matches!(log.create_pin("replica", "", Lsn(500), None), Err(Error::PinExists { .. })));
+    assert_eq!(log.pins(), pins.list().unwrap());
+    assert_eq!((log.pins()[0].lsn, log.pins()[0].limit_bytes), (Lsn(500), Some(100 * SMALL)));
+    assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
+    let first = log.first_lsn();
+    assert!(first <= Lsn(500), "{first}");
+    pins.advance("replica", Lsn(900)).unwrap();
+    pins.advance("replica", Lsn(700)).unwrap();
+    assert_eq!(log.pins()[0].lsn, Lsn(900), "a pin does not go back");
+    log.advance_pin("replica", Lsn(901)).unwrap();
+    assert_eq!(pins.list().unwrap()[0].lsn, Lsn(901));
+    assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
+    assert!(log.first_lsn() <= Lsn(901));
+    pins.remove("replica").unwrap();
+    assert!(matches!(log.advance_pin("replica", log.next_lsn()), Err(Error::NoPin { .. })), "it does not come back");
+    assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
+    assert!(log.first_lsn() > Lsn(901));
+    let next = log.next_lsn();
+    assert!(matches!(pins.create("late", "", Lsn(901), None), Err(Error::Trimmed { lsn: Lsn(901), .. })));
+    let refused = pins.create("early", "", next.next(), None);
+    assert!(matches!(refused, Err(Error::NotAppended { next: found, .. }) if found == next), "{refused:?}");
+    pins.create("next", "", next, None).unwrap();
+    assert!(matches!(pins.advance("next", next.next()), Err(Error::NotAppended { .. })));
+    assert!(matches!(pins.remove("other"), Err(Error::NoPin { .. })));
+}
+
+#[test]
+fn a_pin_that_was_made_is_never_trimmed_past_whoever_makes_it() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log, 2);
+    let pins = beside(dir.path());
+    let (made, trimmed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                append(&log, log.next_lsn().0..=log.next_lsn().0 + 19);
+                log.rotate().unwrap();
+                log.sync().unwrap();
+                trimmed.fetch_add(log.trim_before(log.next_lsn()).unwrap(), Ordering::Relaxed);
+            }
+        });
+        let began = Instant::now();
+        let is_enough = || made.load(Ordering::Relaxed) > 100 && trimmed.load(Ordering::Relaxed) > 100;
+        while !is_enough() && began.elapsed() < Duration::from_secs(60) {
+            let first = log.first_lsn();
+            match pins.create("mine", "", first, None) {
+                Ok(()) => {}
+                // Trimmed between the two looks.
+                Err(Error::Trimmed { .. }) => continue,
+                Err(error) => panic!("{error}"),
+            }
+            made.fetch_add(1, Ordering::Relaxed);
+            for _ in 0..3 {
+                let pin = &pins.list().unwrap()[0];
+                assert_eq!((pin.lsn, pin.state), (first, PinState::Reserved));
+            }
+            pins.remove("mine").unwrap();
+            let before = trimmed.load(Ordering::Relaxed);
+            while trimmed.load(Ordering::Relaxed) == before && began.elapsed() < Duration::from_secs(60) {
+                std::thread::yield_now();
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(is_enough(), "{made:?} pins were made, {trimmed:?} segments trimmed");
+    });
+}
+
+#[test]
+fn nobody_waits_without_end_for_a_process_that_changes_pins() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log, 3);
+    log.create_pin("replica", "", Lsn(1), None).unwrap();
+    // As a process does that was stopped in the middle.
+    let held = fs::File::open(dir.path().join("pins")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let began = Instant::now();
+    let next = log.next_lsn();
+    for refused in [
+        log.trim_before(next).map(drop),
+        log.drop_pin("replica"),
+        log.truncate_after(Lsn(5)),
+        log.create_pin("other", "", next, None),
+    ] {
+        assert!(matches!(&refused, Err(Error::Io { operation: "lock", .. })), "{refused:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert_eq!((log.first_lsn(), log.next_lsn(), log.pins().len()), (Lsn(1), next, 1), "nothing was done");
+    append(&log, next.0..=next.0);
+    log.sync().unwrap();
+    drop(log);
+    let log = open_small(dir.path());
+    assert_eq!(log.pins().len(), 1, "it opens, and has its pins");
+    drop(held);
+    log.drop_pin("replica").unwrap();
+    assert!(log.trim_before(next).unwrap() > 0);
+}
+
+#[test]
+fn what_a_process_left_unfinished_that_died_is_in_nobodys_way() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log, 3);
+    fs::create_dir(dir.path().join("pins")).unwrap();
+    fs::write(dir.path().join("pins/replica.tmp"), "unfinished").unwrap();
+    assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
+    beside(dir.path()).create("replica", "", log.next_lsn(), None).unwrap();
+    assert_eq!(crate::support::files::names(&dir.path().join("pins")), ["replica"]);
+}
+
+#[test]
+fn a_pin_takes_no_segment_and_needs_no_writer() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=100);
+    log.close().unwrap();
+    let before = crate::support::files::contents(dir.path());
+    let pins = beside(dir.path());
+    pins.create("replica", "", Lsn(50), Some(1 << 30)).unwrap();
+    pins.advance("replica", Lsn(101)).unwrap();
+    assert!(matches!(pins.advance("replica", Lsn(102)), Err(Error::NotAppended { next: Lsn(101), .. })));
+    let mut after = crate::support::files::contents(dir.path());
+    after.remove("pins");
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert!(open_small(dir.path()).recovery().clean);
+    assert!(matches!(PinDirectory::open(dir.path().join("none")), Err(Error::NoLog { .. })));
 }

@@ -10,8 +10,8 @@ use crate::failure::EXIT_CODES;
 
 /// Look at a mapwal log, append to it, check it, and save what is left of a damaged one.
 ///
-/// All commands may be used on a log that a process is writing. Only `append`, and `pins` that adds or drops, take part
-/// in writing: they are refused while another process has the log open.
+/// All commands may be used on a log that a process is writing. Only `append` takes part in writing: it is refused while another
+/// process has the log open.
 #[derive(Debug, Parser)]
 #[command(name = "mapwal", version, after_help = EXIT_CODES, propagate_version = true)]
 pub(crate) struct Arguments {
@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Tail(Tail),
     Stat(Stat),
     Pins(Pins),
+    Backup(Backup),
     Salvage(Salvage),
     Bench(Bench),
     Completions(Completions),
@@ -180,6 +181,8 @@ pub(crate) struct Stat {
 }
 
 /// List named pins, or change them
+///
+/// They can be changed while a process writes to the log: it heeds them from its next trim on.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log add replica-2 1001")]
 #[command(args_conflicts_with_subcommands = false)]
@@ -200,6 +203,24 @@ pub(crate) enum PinChange {
         name: String,
         /// The first record to keep
         lsn: u64,
+        /// The most disk space that it may hold back, such as 10GiB: beyond, records are trimmed all the same, and the pin is
+        /// lost. By default what it holds back already, and half of what is free on the disk
+        #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "no_limit")]
+        limit: Option<u64>,
+        /// Have it keep records until the disk is full
+        #[arg(long)]
+        no_limit: bool,
+        /// Whose it is, for whoever lists the pins
+        #[arg(long, value_name = "TEXT", default_value = "mapwal pins")]
+        owner: String,
+    },
+    /// Move a pin forward: what lies before may be trimmed
+    #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log advance replica-2 2001")]
+    Advance {
+        /// Its name
+        name: String,
+        /// The first record to keep
+        lsn: u64,
     },
     /// Remove a pin
     #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log drop replica-2")]
@@ -209,10 +230,34 @@ pub(crate) enum PinChange {
     },
 }
 
+/// Copy a log that may be in use, consistent and checked
+///
+/// The copy is a log: it has every record that was there when the command began, and perhaps some more, up to one point in time.
+/// It goes without the files `LOCK` and `control`, and without named pins. While it is made, a pin `mapwal-backup` keeps records
+/// from being trimmed; one that a backup has left which was killed is replaced. OUT has segments only once all are complete and
+/// durable. Ends with 2 if the log is damaged.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal backup /var/lib/app/log /mnt/backup/log-$(date +%F)")]
+pub(crate) struct Backup {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The directory of the copy, which must not exist or be empty
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// The most disk space that the pin may hold back; by default as for `pins add`
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "no_pin")]
+    pub(crate) limit: Option<u64>,
+    /// Set no pin, for a log that cannot be written: the command fails if records are trimmed before they are copied
+    #[arg(long)]
+    pub(crate) no_pin: bool,
+}
+
 /// Copy every record that passes its checks out of a damaged log into a new one
 ///
 /// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without records,
-/// which readers pass over. Each gap is listed as a range of numbers, and the exit code is 3 if there were any.
+/// which readers pass over. Each gap is listed as a range of numbers, and the exit code is 3 if there were any. Named pins are left
+/// behind, and listed.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal salvage /var/lib/app/log /var/lib/app/log.saved")]
 pub(crate) struct Salvage {

@@ -2,6 +2,7 @@
 
 mod append;
 mod arguments;
+mod backup;
 mod bench;
 mod dump;
 mod failure;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Tail(tail) => tail::run(tail),
         Command::Stat(stat) => stat::run(stat),
         Command::Pins(pins) => pins::run(pins),
+        Command::Backup(backup) => backup::run(backup),
         Command::Salvage(salvage) => salvage::run(salvage),
         Command::Bench(bench) => bench::run(bench),
         Command::Completions(completions) => generate::completions(completions.shell),

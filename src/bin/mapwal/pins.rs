@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::Path;
 
 use indicatif::{BinaryBytes, HumanCount};
-use mapwal::{Inspection, Lsn, Options, PinState, PinStatus};
+use mapwal::{Inspection, Lsn, PinDirectory, PinState, PinStatus};
 
 use crate::arguments::{PinChange, Pins};
-use crate::failure::{Explain, Outcome, Result, Written};
+use crate::failure::{Explain, Failure, Outcome, Result, Written, describe};
 use crate::open;
 
 pub(crate) fn run(arguments: &Pins) -> Result<Outcome> {
@@ -19,15 +19,33 @@ pub(crate) fn run(arguments: &Pins) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Changes a pin, with the log open for writing, so that no trim comes in between.
+/// Changes a pin, whether a process writes to the log or not.
 fn apply(directory: &Path, change: &PinChange) -> Result<()> {
-    let log = open::writer(directory, &Options::new().create(false))?;
+    let pins = PinDirectory::open(directory).about(directory)?;
     match change {
-        PinChange::Add { name, lsn } => log.create_pin(name, "mapwal pins", Lsn(*lsn), None),
-        PinChange::Drop { name } => log.drop_pin(name),
+        PinChange::Add { name, lsn, limit, no_limit, owner } => {
+            let lsn = Lsn(*lsn);
+            let limit = if *no_limit { None } else { Some(limit.map_or_else(|| default_limit(directory, lsn), Ok)?) };
+            pins.create(name, owner, lsn, limit).about(directory)?;
+            let most =
+                limit.map_or("whatever space that takes".to_owned(), |limit| format!("up to {}", BinaryBytes(limit)));
+            writeln!(std::io::stdout().lock(), "{name} keeps records from {lsn} on, {most}").written()
+        }
+        PinChange::Advance { name, lsn } => pins.advance(name, Lsn(*lsn)).about(directory),
+        PinChange::Drop { name } => pins.remove(name).about(directory),
     }
-    .about(directory)?;
-    log.close().about(directory)
+}
+
+/// What a pin at record `lsn` may hold back: what it holds back already, and half of what is free, so that one that is
+/// forgotten does not fill the disk.
+pub(crate) fn default_limit(directory: &Path, lsn: Lsn) -> Result<u64> {
+    let inspection = Inspection::open(directory).about(directory)?;
+    let counting: Vec<_> = inspection.segments().iter().filter(|file| file.counts).collect();
+    let before = counting.partition_point(|file| file.first_lsn.is_some_and(|first| first <= lsn));
+    let held: u64 = counting[before.saturating_sub(1)..].iter().map(|file| file.file_len_bytes).sum();
+    let disk = rustix::fs::statvfs(directory)
+        .map_err(|error| Failure::new("cannot look at the disk", describe(&error.into()), directory))?;
+    Ok(held.saturating_add(disk.f_bavail.saturating_mul(disk.f_frsize) / 2))
 }
 
 fn list(directory: &Path) -> Result<()> {

@@ -44,11 +44,25 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     for file in files {
         copy.segment(file)?;
     }
-    copy.finish(inspection.durable_lsn())
+    let outcome = copy.finish(inspection.durable_lsn())?;
+    say_pins_left(&inspection)?;
+    Ok(outcome)
+}
+
+/// They are about the damaged log, and who reads it.
+fn say_pins_left(inspection: &Inspection) -> Result<()> {
+    // Where they cannot be read, `pins` tells why.
+    let pins = inspection.pins().unwrap_or_default();
+    let names: Vec<_> = pins.iter().map(|pin| format!("{} at record {}", pin.name, pin.lsn)).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let count = counted(names.len() as u64, "pin", "pins");
+    writeln!(io::stdout().lock(), "left behind {count}: {}", names.join(", ")).written()
 }
 
 /// A copy is made where nothing is.
-fn check_empty(out: &Path) -> Result<()> {
+pub(crate) fn check_empty(out: &Path) -> Result<()> {
     match Inspection::open(out) {
         Err(Error::NoLog { .. }) => Ok(()),
         Ok(_) | Err(Error::NotALog { .. } | Error::NotARegularFile { .. } | Error::Version { .. }) => {

@@ -11,7 +11,7 @@ use crate::format::name;
 use crate::lsn::Lsn;
 use crate::segment::control::ControlState;
 use crate::segment::directory::{self, Found};
-use crate::segment::{Segment, SegmentList};
+use crate::segment::{Segment, SegmentList, Segments};
 use crate::storage::{Disk, Storage};
 pub(super) use ties::Tie;
 use ties::Ties;
@@ -71,7 +71,7 @@ impl Inspection {
         Self::look(&storage)
     }
 
-    fn look(storage: &Arc<dyn Storage>) -> Result<Self> {
+    pub(super) fn look(storage: &Arc<dyn Storage>) -> Result<Self> {
         // What is durable before the directory is read is found there.
         let before = ControlState::read(&**storage);
         let listing = directory::list(&**storage)?;
@@ -133,10 +133,15 @@ impl Inspection {
     /// # Errors
     /// [`Error::Io`]. A damaged pin is none: it is in the list.
     pub fn pins(&self) -> Result<Vec<PinStatus>> {
+        named_pins::list(&self.storage, &self.counting())
+    }
+
+    /// The segments that count, without those that a trim is just removing.
+    pub(super) fn counting(&self) -> Arc<Segments> {
+        let oldest = self.control.and_then(|control| control.oldest_segment).unwrap_or(0);
         let follow = |info| Arc::new(Segment::followed(info, Arc::clone(&self.storage), Arc::default()));
-        let segments =
-            SegmentList::new(self.ties.counting.iter().filter_map(|tie| tie.info).map(follow).collect()).load();
-        named_pins::list(&self.storage, &segments)
+        let infos = self.ties.counting.iter().filter_map(|tie| tie.info);
+        SegmentList::new(infos.filter(|info| info.number >= oldest).map(follow).collect()).load()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::segment::filling::{Filling, Pages};
 use crate::segment::prepare::{Prepared, prepare};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
-use crate::storage::Storage;
+use crate::storage::{self, Storage};
 
 /// Between two steps of what nobody waits for: 64 MiB take half a second.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -192,7 +192,7 @@ impl Shared {
             return Ok(None);
         }
         let worker = Arc::clone(self);
-        std::thread::Builder::new().name("mapwal-prepare".into()).spawn(move || worker.run()).map(Some)
+        storage::spawn("mapwal-prepare", move || worker.run()).map(Some)
     }
 
     /// An error if nothing will come that somebody waits for.

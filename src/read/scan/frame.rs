@@ -49,6 +49,12 @@ impl<'a> ScannedFrame<'a> {
         }
     }
 
+    /// Whether it says that the log goes on in another segment.
+    #[must_use]
+    pub fn is_seal(&self) -> bool {
+        self.frame.kind() == FrameKind::Seal
+    }
+
     /// Its number; in a frame that is no record, the next record's.
     #[must_use]
     pub fn lsn(&self) -> Lsn {

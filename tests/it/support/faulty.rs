@@ -239,6 +239,10 @@ impl Storage for Faulty {
         Ok(Arc::new(Self { disk, plan: Arc::clone(&self.plan) }))
     }
 
+    fn lock_directory(&self) -> io::Result<Option<Box<dyn fmt::Debug>>> {
+        self.disk.lock_directory()
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.plan.pass(Call::Remove, name)?;
         self.disk.remove(name)

@@ -39,7 +39,7 @@ pub(crate) fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// Copies the files of `from` into `to`, which exists.
 pub(crate) fn copy(from: &Path, to: &Path) {
-    for name in names(from) {
+    for name in names(from).into_iter().filter(|name| from.join(name).is_file()) {
         fs::copy(from.join(&name), to.join(&name)).expect("the file is copied");
     }
 }

@@ -1,0 +1,113 @@
+//! The named pins of a log, for those who do not have it open for writing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Inspection;
+use super::named_pins::{NamedPins, PinStatus, check_name};
+use super::pin_files::{PinFiles, PinLock};
+use crate::error::{Error, Result};
+use crate::format::name;
+use crate::format::pin::NamedPin;
+use crate::lsn::Lsn;
+use crate::read::{FrameRole, Piece, SegmentScan};
+use crate::segment::{Segment, Segments};
+use crate::storage::Storage;
+
+/// A truncation holds the pins for as long as it takes to sync what is kept.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The named pins of a log, to be changed without opening it: also while a process writes to it, which heeds them from its next
+/// trim on. It needs no room but that of a pin, and no segment.
+///
+/// Each call waits up to ten seconds for others who change pins, and is an [`Error::Io`] then.
+#[derive(Debug)]
+pub struct PinDirectory {
+    storage: Arc<dyn Storage>,
+    files: PinFiles,
+}
+
+impl PinDirectory {
+    /// The pins of the log in directory `path`.
+    ///
+    /// # Errors
+    /// As [`Inspection::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let inspection = Inspection::open(path)?;
+        let newest = inspection.files.last().map(|file| name::segment(file.number));
+        let like: Vec<String> = std::iter::once(name::LOCK.to_owned()).chain(newest).collect();
+        let storage = inspection.storage;
+        let pattern = storage.create_like(&like, 0o600);
+        pattern.map_err(|source| Error::io("read the owner of", storage.path(), source))?;
+        let files = PinFiles::new(Arc::clone(&storage), PATIENCE);
+        Ok(Self { storage, files })
+    }
+
+    /// The pins, by name.
+    ///
+    /// # Errors
+    /// As [`Inspection::pins`].
+    pub fn list(&self) -> Result<Vec<PinStatus>> {
+        Inspection::look(&self.storage)?.pins()
+    }
+
+    /// As [`Log::create_pin`](crate::Log::create_pin).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
+        check_name(name)?;
+        let (lock, mut pins, segments) = self.lock()?;
+        let first = segments.first_lsn();
+        if lsn < first {
+            return Err(Error::Trimmed { lsn, first });
+        }
+        self.check_not_beyond(lsn, &segments)?;
+        pins.create(&lock, name, NamedPin { owner: owner.to_owned(), lsn, limit_bytes, lost: false })
+    }
+
+    /// As [`Log::advance_pin`](crate::Log::advance_pin).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn advance(&self, name: &str, lsn: Lsn) -> Result<()> {
+        let (lock, mut pins, segments) = self.lock()?;
+        pins.advance(&lock, name, lsn, segments.first_lsn(), || self.check_not_beyond(lsn, &segments))
+    }
+
+    /// As [`Log::drop_pin`](crate::Log::drop_pin).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let lock = self.files.lock()?;
+        NamedPins::read(&lock)?.remove(&lock, name)
+    }
+
+    /// The log as it is while no trim decides.
+    fn lock(&self) -> Result<(PinLock<'_>, NamedPins, Arc<Segments>)> {
+        let lock = self.files.lock()?;
+        let pins = NamedPins::read(&lock)?;
+        let segments = Inspection::look(&self.storage)?.counting();
+        if segments.as_slice().is_empty() {
+            return Err(Error::NoLog { path: self.storage.path().to_owned() });
+        }
+        Ok((lock, pins, segments))
+    }
+
+    /// An error if record `lsn` is neither there nor next. What is in the newest segment is read, up to it.
+    fn check_not_beyond(&self, lsn: Lsn, segments: &Segments) -> Result<()> {
+        let newest: &Segment = segments.as_slice().last().expect("looked at before");
+        let mut next = newest.base_lsn();
+        let mut scan = SegmentScan::open_in(&*self.storage, &name::segment(newest.number()), &newest.path())?;
+        while next < lsn {
+            match scan.next()? {
+                Some(Piece::Frame(frame)) if frame.role() == FrameRole::Note => next = frame.lsn(),
+                Some(Piece::Frame(frame)) => next = frame.lsn().next(),
+                _ => return Err(Error::NotAppended { lsn, next }),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! The files of named pins: read, and changed by one at a time, of all processes.
+//!
+//! A process that changes a pin holds a lock on the directory of pins, and so does the writer's trim, from before it looks at the
+//! pins until the control page says what is gone. So a pin that somebody else makes is seen by the trim, or its maker sees
+//! what the trim takes. The system lets go of the lock of a process that dies. None waits for it without end.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::error::{Damage, Error, FileKind, Result};
+use crate::events::report;
+use crate::format::name;
+use crate::format::pin::{self, NamedPin};
+use crate::storage::{Access, Storage};
+
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// The directory of pins of one log.
+#[derive(Debug)]
+pub(crate) struct PinFiles {
+    log: Arc<dyn Storage>,
+    /// How long to wait for other processes.
+    patience: Duration,
+    /// Held with the lock on the directory, so that the threads of this process wait for each other without looking again and
+    /// again.
+    turn: Mutex<()>,
+}
+
+/// The right to change pins.
+#[derive(Debug)]
+pub(crate) struct PinLock<'f> {
+    log: &'f Arc<dyn Storage>,
+    /// `None` where there can be none, or where there is no room for one: then there are no pins either.
+    directory: Option<Arc<dyn Storage>>,
+    _lock: Option<Box<dyn Debug>>,
+    _turn: MutexGuard<'f, ()>,
+}
+
+/// What stands in the directory of pins.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    pub(super) pins: BTreeMap<String, NamedPin>,
+    pub(super) damaged: BTreeMap<String, Damage>,
+    /// Names of unfinished files.
+    temporaries: Vec<String>,
+}
+
+impl PinFiles {
+    pub(crate) fn new(log: Arc<dyn Storage>, patience: Duration) -> Self {
+        Self { log, patience, turn: Mutex::new(()) }
+    }
+
+    /// Waits for the one who changes pins now. The directory is there then, if there can be one.
+    pub(crate) fn lock(&self) -> Result<PinLock<'_>> {
+        let turn = self.turn.lock();
+        let directory = match self.log.subdirectory(name::PINS, true) {
+            Ok(directory) => Some(directory),
+            Err(error) if is_without(&error) => None,
+            Err(source) => return Err(Error::io("open", &self.log.path().join(name::PINS), source)),
+        };
+        let lock = directory.as_deref().map(|directory| self.wait_for(directory)).transpose()?;
+        Ok(PinLock { log: &self.log, directory, _lock: lock, _turn: turn })
+    }
+
+    fn wait_for(&self, directory: &dyn Storage) -> Result<Box<dyn Debug>> {
+        let deadline = Instant::now() + self.patience;
+        let failed = |source| Error::io("lock", directory.path(), source);
+        loop {
+            match directory.lock_directory().map_err(failed)? {
+                Some(lock) => return Ok(lock),
+                None if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                None => return Err(failed(io::ErrorKind::TimedOut.into())),
+            }
+        }
+    }
+}
+
+/// No such directory can be made: there is no other than real ones, or there is no room.
+fn is_without(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull, Unsupported};
+    matches!(error.kind(), Unsupported | StorageFull | QuotaExceeded)
+}
+
+impl PinLock<'_> {
+    pub(super) fn entries(&self) -> Result<Entries> {
+        self.directory.as_deref().map_or_else(|| Ok(Entries::default()), entries_of)
+    }
+
+    /// As [`Self::entries`]; removes what somebody has left unfinished, who is gone.
+    pub(super) fn sweep(&self) -> Result<Entries> {
+        let entries = self.entries()?;
+        for name in &entries.temporaries {
+            if let Some(directory) = &self.directory
+                && let Err(error) = directory.remove(name)
+            {
+                let file = name.clone();
+                report!(warn, error = &error as &dyn std::error::Error, file, "cannot remove a file");
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Durable on return: a new file takes the place of the old one.
+    pub(super) fn write(&self, name: &str, pin: &NamedPin) -> Result<()> {
+        let path = self.log.path().join(name::PINS).join(name);
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::NoSpace { path: self.log.path().to_owned(), needed_bytes: pin::LEN as u64 }
+            }
+            _ => Error::io("write", &path, source),
+        };
+        let directory = match &self.directory {
+            Some(directory) => Arc::clone(directory),
+            None => self.log.subdirectory(name::PINS, true).map_err(failed)?,
+        };
+        let temporary = format!("{name}{}", name::TEMPORARY_SUFFIX);
+        let written = create(&*directory, &temporary).and_then(|file| {
+            file.write_at(&pin.encode(), 0)?;
+            file.sync()?;
+            directory.replace(&temporary, name)?;
+            directory.sync_directory()
+        });
+        if written.is_err() {
+            // What is left of it is removed when the log is opened at the latest.
+            let _ = directory.remove(&temporary);
+        }
+        written.map_err(failed)
+    }
+
+    /// Durable on return.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let removed = directory.remove(name).and_then(|()| directory.sync_directory());
+        removed.map_err(|source| Error::io("remove", &directory.path().join(name), source))
+    }
+}
+
+/// Creates a file that somebody may have left unfinished, who is gone: nobody else has the lock.
+fn create(directory: &dyn Storage, name: &str) -> io::Result<Box<dyn crate::storage::StorageFile>> {
+    match directory.create(name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            directory.remove(name)?;
+            directory.create(name)
+        }
+        created => created,
+    }
+}
+
+/// What stands in the directory of pins of the log in `log`, if there is one. Nothing is locked: one change or another may be
+/// seen or not.
+pub(super) fn entries(log: &dyn Storage) -> Result<Entries> {
+    match log.subdirectory(name::PINS, false) {
+        Ok(directory) => entries_of(&*directory),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => {
+            Ok(Entries::default())
+        }
+        Err(source) => Err(Error::io("open", &log.path().join(name::PINS), source)),
+    }
+}
+
+fn entries_of(directory: &dyn Storage) -> Result<Entries> {
+    let mut entries = Entries::default();
+    let names;
+    (names, entries.temporaries) = self::names(directory)?;
+    for name in names {
+        match read(directory, &name) {
+            Ok(Some(pin)) => drop(entries.pins.insert(name, pin)),
+            // Dropped meanwhile, where nothing is locked.
+            Ok(None) => {}
+            Err(damage) => drop(entries.damaged.insert(name, damage)),
+        }
+    }
+    Ok(entries)
+}
+
+/// The names of the pins in `directory`, and of files that are not finished. What else stands there is none of the log's.
+fn names(directory: &dyn Storage) -> Result<(Vec<String>, Vec<String>)> {
+    let mut names = Vec::new();
+    let mut temporaries = Vec::new();
+    let listed = directory.entries(&mut |name, kind| {
+        let Ok(name) = str::from_utf8(name) else { return };
+        match name.strip_suffix(name::TEMPORARY_SUFFIX) {
+            _ if kind != FileKind::Regular => {}
+            Some(stem) if pin::is_name(stem) => temporaries.push(name.to_owned()),
+            None if pin::is_name(name) => names.push(name.to_owned()),
+            _ => {}
+        }
+    });
+    listed.map_err(|source| Error::io("list", directory.path(), source))?;
+    Ok((names, temporaries))
+}
+
+/// `None` if there is no such pin any more.
+fn read(directory: &dyn Storage, name: &str) -> Result<Option<NamedPin>, Damage> {
+    let mut bytes = vec![0; pin::LEN + 1];
+    match directory.open(name, Access::Read).and_then(|file| file.read_at(&mut bytes, 0)) {
+        Ok(len) => NamedPin::parse(&bytes[..len]).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Damage::Unreadable(error.kind())),
+    }
+}

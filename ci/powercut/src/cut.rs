@@ -56,7 +56,7 @@ pub struct Cutter<'t> {
 impl<'t> Cutter<'t> {
     /// From what the disk held when the recording began. The bytes of `whole` are written together.
     pub fn new(trace: &'t Trace, start: &Image, whole: Range<usize>) -> Self {
-        Self { trace, durable: start.copy(), at: 0, whole }
+        Self { trace, durable: start.clone(), at: 0, whole }
     }
 
     /// What a cut leaves that comes before operation `end`, no earlier than the cuts before.
@@ -68,7 +68,7 @@ impl<'t> Cutter<'t> {
             }
             self.at += flush + 1;
         }
-        let mut left = self.durable.copy();
+        let mut left = self.durable.clone();
         let pending: Vec<_> = writes(self.trace, self.at..end).collect();
         self.keep(&mut left, &pending, Kept::random(rng), rng);
         left

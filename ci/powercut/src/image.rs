@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use anyhow::Result;
 use rustix::fs::SeekFrom;
@@ -13,24 +14,30 @@ use rustix::io::Errno;
 const PAGE_BYTES: usize = 4096;
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// The bytes of a disk. Pages that were never touched are zeros and take no memory.
+type Page = [u8; PAGE_BYTES];
+
+static ZEROS: Page = [0; PAGE_BYTES];
+
+/// The bytes of a disk, whose length is a multiple of a page. Copies share pages until they are written to; pages that were
+/// never written are zeros.
 #[derive(Debug, Clone)]
-pub struct Image {
-    bytes: Vec<u8>,
-    touched: Vec<bool>,
-}
+pub struct Image(Vec<Option<Arc<Page>>>);
 
 impl Image {
     pub fn new(len: usize) -> Self {
-        Self { bytes: vec![0; len], touched: vec![false; len.div_ceil(PAGE_BYTES)] }
+        assert_eq!(len % PAGE_BYTES, 0, "a disk has whole pages");
+        Self(vec![None; len / PAGE_BYTES])
     }
 
-    pub fn write(&mut self, offset: usize, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
+    pub fn write(&mut self, mut offset: usize, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let page = Arc::make_mut(self.0[offset / PAGE_BYTES].get_or_insert_with(|| Arc::new(ZEROS)));
+            let place = &mut page[offset % PAGE_BYTES..];
+            let (now, rest) = bytes.split_at(place.len().min(bytes.len()));
+            place[..now.len()].copy_from_slice(now);
+            offset += now.len();
+            bytes = rest;
         }
-        self.touched[offset / PAGE_BYTES..=(offset + bytes.len() - 1) / PAGE_BYTES].fill(true);
-        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
     /// What `file` holds.
@@ -45,23 +52,13 @@ impl Image {
         Ok(image)
     }
 
-    /// A copy that takes memory only for what was touched.
-    pub fn copy(&self) -> Self {
-        let mut copy = Self::new(self.bytes.len());
-        for page in (0..self.touched.len()).filter(|page| self.touched[*page]) {
-            copy.write(page * PAGE_BYTES, self.page(page));
-        }
-        copy
-    }
-
-    fn page(&self, page: usize) -> &[u8] {
-        let start = page * PAGE_BYTES;
-        &self.bytes[start..(start + PAGE_BYTES).min(self.bytes.len())]
+    fn page(&self, page: usize) -> &Page {
+        self.0[page].as_deref().unwrap_or(&ZEROS)
     }
 
     /// Changes `file`, which has this length, to these bytes. Only what differs is written.
     pub fn show(&self, file: &File) -> Result<()> {
-        let mut seen = vec![false; self.touched.len()];
+        let mut seen = vec![false; self.0.len()];
         let mut buffer = vec![0; CHUNK_BYTES];
         for chunk in chunks(file)? {
             let held = &mut buffer[..chunk.len()];
@@ -73,8 +70,8 @@ impl Image {
                 }
             }
         }
-        for page in (0..seen.len()).filter(|page| self.touched[*page] && !seen[*page]) {
-            if self.page(page).iter().any(|byte| *byte != 0) {
+        for page in (0..seen.len()).filter(|page| !seen[*page] && self.0[*page].is_some()) {
+            if *self.page(page) != ZEROS {
                 file.write_all_at(self.page(page), (page * PAGE_BYTES) as u64)?;
             }
         }

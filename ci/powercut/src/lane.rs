@@ -127,7 +127,7 @@ impl Lane {
     pub fn run(&mut self, seed: u64) -> Result<()> {
         self.seed = seed;
         let mut rng = Rng::with_seed(seed);
-        let pristine = self.pristine.copy();
+        let pristine = self.pristine.clone();
         self.session(&pristine, Model::new(), 0, &mut rng)
     }
 

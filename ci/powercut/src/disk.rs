@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use fuser::{
@@ -17,7 +17,10 @@ use fuser::{
     WriteFlags,
 };
 
+use parking_lot::Mutex;
+
 use crate::fault;
+use crate::filesystem::{MARK_BYTES, MARK_PLACE};
 use crate::places::Places;
 use crate::recording::{Recording, Word};
 use crate::teardown;
@@ -26,6 +29,8 @@ const ATTRIBUTES_LIVE: Duration = Duration::from_hours(1);
 const FILE: INodeNo = INodeNo(2);
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 const DELAY_MICROS_MAX: u64 = 400;
+/// How long a disk goes on to fail. A file system may try the same write for ever, and keep whoever waits for it from dying.
+const FAILING_MAX: Duration = Duration::from_secs(20);
 
 /// What is said once the disk is there.
 pub const READY: &str = "ready";
@@ -34,6 +39,8 @@ struct Disk {
     content: File,
     len: u64,
     recording: Recording,
+    /// Since when the recording has had a failure.
+    failing: Mutex<Option<Instant>>,
 }
 
 /// Serves the disk until standard input ends, then takes everything down.
@@ -41,13 +48,14 @@ pub fn serve(places: &Places) -> Result<()> {
     let content =
         OpenOptions::new().read(true).write(true).open(places.content()).context("cannot open the content")?;
     let len = content.metadata()?.len();
-    let disk = Disk { content, len, recording: Recording::open(&places.memory)? };
+    let disk = Disk { content, len, recording: Recording::open(&places.memory)?, failing: Mutex::default() };
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("powercut".to_owned())];
     let session = fuser::spawn_mount(disk, places.fuse(), &config).context("cannot mount the disk")?;
     println!("{READY}");
     // The end of the input, or an error: either way nobody is there any more.
     let _ = std::io::stdin().read(&mut [0]);
+    fault::end(&Recording::open(&places.memory)?);
     teardown::lane(places);
     session.umount_and_join().context("cannot unmount the disk")?;
     teardown::remove(places);
@@ -83,9 +91,31 @@ impl Disk {
         }
     }
 
+    /// Whether data has the mark of what must not fail.
+    fn is_marked(&self, data: &[u8]) -> Result<bool> {
+        let (mark, place) = (self.recording.get(Word::Mark), MARK_PLACE as usize);
+        if mark == 0 || data.len() < place + MARK_BYTES {
+            return Ok(false);
+        }
+        let mut bytes = [0; MARK_BYTES];
+        self.content.read_exact_at(&mut bytes, mark)?;
+        Ok(data[place..place + MARK_BYTES] == bytes)
+    }
+
+    /// Ends the faults once they have lasted long enough.
+    fn watch_failures(&self) {
+        let mut failing = self.failing.lock();
+        if self.recording.get(Word::FirstFailed) == 0 {
+            *failing = None;
+        } else if failing.get_or_insert_with(Instant::now).elapsed() > FAILING_MAX {
+            fault::end(&self.recording);
+        }
+    }
+
     /// Writes, unless the write is to fail. Whether it did not.
     fn try_write(&self, offset: u64, data: &[u8]) -> Result<bool> {
-        let fails = fault::write_fails(&self.recording, offset, data.len() as u64);
+        self.watch_failures();
+        let fails = !self.is_marked(data)? && fault::write_fails(&self.recording, offset, data.len() as u64);
         if !fails {
             self.content.write_all_at(data, offset)?;
         }
@@ -94,6 +124,7 @@ impl Disk {
     }
 
     fn try_flush(&self) -> Result<bool> {
+        self.watch_failures();
         let fails = fault::flush_fails(&self.recording);
         self.recording.add(None, fails)?;
         Ok(!fails)

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Entry, Observed};
 use crate::recording::Recording;
 
+const BRIEF_LEN: usize = 240;
+
 /// What a session does to a log, by the name of what is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
@@ -102,6 +104,15 @@ pub enum Event {
     /// Something was acknowledged after a failed sync.
     AcknowledgedAfterFailure,
     ShutDown,
+}
+
+impl Event {
+    /// In one line: of what a log holds the start.
+    pub fn brief(&self) -> String {
+        let mut text = format!("{self:?}");
+        text.truncate(text.floor_char_boundary(BRIEF_LEN));
+        text
+    }
 }
 
 /// An event, and how many operations the disk had been asked for by then.

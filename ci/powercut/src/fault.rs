@@ -29,7 +29,9 @@ pub struct Plan {
     /// How many writes, or flushes, come before.
     pub start: u64,
     pub count: u64,
-    /// One in so many operations takes a moment; 0 for none.
+    /// Writes that are the file system's own neither fail nor count, where they can be told by their mark.
+    pub spares_marked: bool,
+    /// One in this many operations takes a moment; 0 for none.
     pub delay_one_in: u64,
 }
 
@@ -39,9 +41,10 @@ impl Plan {
         Self { delay_one_in: if rng.u8(..) < 64 { rng.u64(2..40) } else { 0 }, ..Self::default() }
     }
 
-    /// An error within the first `writes`.
-    pub fn with_errors(writes: u64, rng: &mut Rng) -> Self {
-        let kind = match rng.u8(0..10) {
+    /// An error within the first `writes`. Where the file system's own writes can be told, most errors meet data.
+    pub fn with_errors(writes: u64, can_spare: bool, rng: &mut Rng) -> Self {
+        let spares_marked = can_spare && rng.u8(..) < 192;
+        let kind = match rng.u8(0..if spares_marked { 6 } else { 10 }) {
             0..4 => Kind::Writes,
             4..6 => Kind::Place,
             6..8 => Kind::Everything,
@@ -49,15 +52,25 @@ impl Plan {
         };
         let until = if kind == Kind::Flushes { writes / 4 } else { writes };
         let count = if rng.u8(..) < 160 { 1 } else { rng.u64(2..12) };
-        Self { kind, start: rng.u64(0..until), count, ..Self::without_errors(rng) }
+        let until = if spares_marked { until / 4 } else { until };
+        Self { kind, start: rng.u64(0..until), count, spares_marked, ..Self::without_errors(rng) }
     }
 
-    pub fn store(self, recording: &Recording) {
-        recording.set(Word::FaultKind, self.kind as u64);
+    /// Has the disk go wrong as planned from now on. What the file system writes of its own has a mark that is also at `mark`.
+    pub fn begin(self, recording: &Recording, mark: Option<u64>) {
+        recording.set(Word::Mark, mark.filter(|_| self.spares_marked).unwrap_or(0));
+        recording.set(Word::SeenWrites, 0);
+        recording.set(Word::SeenFlushes, 0);
         recording.set(Word::FaultStart, self.start);
         recording.set(Word::FaultCount, self.count);
         recording.set(Word::DelayOneIn, self.delay_one_in);
+        recording.set(Word::FaultKind, self.kind as u64);
     }
+}
+
+/// Has the disk do nothing wrong from now on.
+pub fn end(recording: &Recording) {
+    recording.set(Word::FaultKind, Kind::None as u64);
 }
 
 /// Whether the write of `len` bytes at `offset` fails. Asked once for each, by the disk.

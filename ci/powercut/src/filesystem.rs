@@ -10,6 +10,10 @@ use rustix::fs::IFlags;
 
 use crate::system;
 
+/// Where a mark is in what has one.
+pub const MARK_PLACE: u64 = 32;
+pub const MARK_BYTES: usize = 16;
+
 /// One way to make and mount a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Filesystem {
@@ -104,6 +108,12 @@ impl Filesystem {
             Self::Xfs => 0..512,
             Self::Btrfs | Self::BtrfsNocow => 64 << 10..68 << 10,
         }
+    }
+
+    /// Where its mark is: 16 bytes that all that is not data of files has as well, from [`MARK_PLACE`] on. btrfs writes so
+    /// much of its own, and stops at the first error of it, that errors would hardly ever meet data.
+    pub fn mark(self) -> Option<u64> {
+        (self.kind() == "btrfs").then(|| self.superblock().start as u64 + MARK_PLACE)
     }
 
     /// Does what has to be done with the file system on `device` after a crash, before it is mounted.

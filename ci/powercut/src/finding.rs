@@ -74,9 +74,8 @@ pub fn of_end(end: End, history: &History) -> Ending {
     }
 }
 
-/// Says what was found, and keeps the disk that shows it.
-pub fn keep_image(image: &Image, filesystem: Filesystem, seed: u64, text: &str) -> Result<()> {
-    eprintln!("fs={} {text}", filesystem.name());
+/// Keeps a disk that shows something.
+pub fn keep_image(image: &Image, filesystem: Filesystem, seed: u64) -> Result<()> {
     let number = KEPT.fetch_add(1, Ordering::Relaxed);
     if number >= KEPT_MAX {
         return Ok(());

@@ -31,6 +31,8 @@ const CUTS: [usize; 3] = [48, 10, 6];
 const FAILING: [u64; 3] = [160, 60, 40];
 /// In how many of 256 cuts what follows is recorded, to be cut as well.
 const DEEPER: [u8; 3] = [16, 48, 0];
+/// How many findings of a seed are told.
+const TOLD_MAX: usize = 2;
 /// Identities that a session may take.
 const IDS_OF_SESSION: u64 = 1 << 20;
 
@@ -39,6 +41,8 @@ const IDS_OF_SESSION: u64 = 1 << 20;
 pub struct Task {
     pub filesystem: Filesystem,
     pub errors: bool,
+    /// Whether to tell what happens.
+    pub tell: bool,
     pub setup: WorkerSetup,
 }
 
@@ -57,6 +61,8 @@ pub struct Lane {
     next_id: u64,
     limits: Arc<Limits>,
     seed: u64,
+    /// How many findings of this seed have been told.
+    told: usize,
     pub tally: Tally,
     /// Takes everything down; the last to be dropped.
     _disk: DiskProcess,
@@ -95,6 +101,7 @@ impl Lane {
             next_id: FOREIGN_ID + 1,
             limits,
             seed: 0,
+            told: 0,
             tally: Tally::default(),
             _disk: disk,
         };
@@ -125,7 +132,7 @@ impl Lane {
 
     /// Does what `seed` decides: a session from an empty log, with all cuts in it and after it.
     pub fn run(&mut self, seed: u64) -> Result<()> {
-        self.seed = seed;
+        (self.seed, self.told) = (seed, 0);
         let mut rng = Rng::with_seed(seed);
         let pristine = self.pristine.clone();
         self.session(&pristine, Model::new(), 0, &mut rng)
@@ -188,21 +195,29 @@ impl Lane {
         let mut job = self.job(rng.usize(STEPS[depth].clone()), rng);
         let plan = if self.task.errors {
             job.goes_down = self.task.filesystem.goes_down() && rng.u8(..) < 48;
-            if job.goes_down { Plan::without_errors(rng) } else { Plan::with_errors(FAILING[depth], rng) }
+            if job.goes_down {
+                Plan::without_errors(rng)
+            } else {
+                Plan::with_errors(FAILING[depth], self.task.filesystem.mark().is_some(), rng)
+            }
         } else {
             Plan::without_errors(rng)
         };
-        self.recording.begin(plan)?;
-        if self.mount(&self.recorded).is_err() {
-            let trace = self.recording.end()?;
-            self.tally.unmountable += u64::from(trace.first_failed.is_none());
-            return Ok(None);
+        self.recording.begin()?;
+        if let Err(error) = self.mount(&self.recorded) {
+            self.recording.end()?;
+            return self.unmountable(start, &error).map(|()| None);
         }
+        // Not before: XFS tries for ever to write what a mount must write.
+        plan.begin(&self.recording, self.task.filesystem.mark());
         let end = self.worker.run(&job)?;
         self.unmount(&self.recorded)?;
         let trace = self.recording.end()?;
         let events = event::told(&self.places.events())?;
         let history = History { start: model, events, first_failed: trace.first_failed };
+        if self.task.tell {
+            eprintln!("seed={} after {depth} cuts: {plan:?}, ends as {end:?}\n{history}", self.seed);
+        }
         let session = Session { trace, history };
         self.judge_end(end, &session.history, start, depth)?;
         Ok(Some(session))
@@ -226,8 +241,7 @@ impl Lane {
         let steps = if rng.u8(..) < 64 { rng.usize(1..6) } else { 0 };
         let job = self.job(steps, rng);
         if let Err(error) = self.mount(&self.plain) {
-            self.tally.unmountable += 1;
-            return finding::keep_image(left, self.task.filesystem, self.seed, &format!("cannot mount: {error:#}"));
+            return self.unmountable(left, &error);
         }
         let end = self.worker.run(&job)?;
         self.unmount(&self.plain)?;
@@ -239,11 +253,25 @@ impl Lane {
         }
     }
 
+    fn unmountable(&mut self, image: &Image, error: &anyhow::Error) -> Result<()> {
+        self.tally.unmountable += 1;
+        self.tell(&format!("cannot mount: {error:#}"), image)
+    }
+
     fn report(&mut self, found: &Found, image: &Image) -> Result<()> {
         self.tally.add(found.finding);
         self.limits.found();
-        let text = format!("seed={} {found}", self.seed);
-        finding::keep_image(image, self.task.filesystem, self.seed, &text)
+        self.tell(&found.to_string(), image)
+    }
+
+    /// Tells of the first findings of a seed, which often have one cause, and keeps the disks that show them.
+    fn tell(&mut self, text: &str, image: &Image) -> Result<()> {
+        self.told += 1;
+        if self.told > TOLD_MAX {
+            return Ok(());
+        }
+        eprintln!("fs={} seed={} {text}", self.task.filesystem.name(), self.seed);
+        finding::keep_image(image, self.task.filesystem, self.seed)
     }
 }
 

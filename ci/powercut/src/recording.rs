@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, Result, ensure};
 use memmap2::MmapRaw;
 
-use crate::fault::Plan;
-
 /// The most operations of one recording.
 const OPERATIONS_MAX: u64 = 1 << 17;
 /// Words of the head, and of each operation after it.
@@ -52,6 +50,8 @@ pub enum Word {
     FaultStart,
     FaultCount,
     DelayOneIn,
+    /// Where on the disk the mark is that writes have which never fail; 0 for none.
+    Mark,
     SeenWrites,
     SeenFlushes,
     PlaceStart,
@@ -115,13 +115,12 @@ impl Recording {
         self.get(Word::Operations)
     }
 
-    /// Begins anew: nothing is recorded so far. The disk must be idle.
-    pub fn begin(&self, plan: Plan) -> Result<()> {
+    /// Begins anew: nothing is recorded so far, and nothing fails. The disk must be idle.
+    pub fn begin(&self) -> Result<()> {
         for word in 0..HEAD_WORDS {
             self.at(word).store(0, Ordering::Release);
         }
         self.data.set_len(0)?;
-        plan.store(self);
         self.set(Word::Recording, 1);
         Ok(())
     }

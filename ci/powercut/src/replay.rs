@@ -1,6 +1,7 @@
 //! From what a workload has told to what the log must hold after a power cut at any place of the disk's recording.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use crate::event::{Action, Event, Failure, Stamped};
 use crate::model::{Entry, Model, Rule, Violation};
@@ -12,6 +13,16 @@ pub struct History {
     pub events: Vec<Stamped>,
     /// The first operation of the disk that failed.
     pub first_failed: Option<u64>,
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failed = self.first_failed.map(|failed| (failed, "the disk fails for the first time".to_owned()));
+        let mut lines: Vec<(u64, String)> = self.events.iter().map(|told| (told.index, told.event.brief())).collect();
+        lines.extend(failed);
+        lines.sort_by_key(|(index, _)| *index);
+        lines.iter().try_for_each(|(index, line)| writeln!(f, "{index:6} {line}"))
+    }
 }
 
 /// What is known at a place of a history.

@@ -41,6 +41,9 @@ pub struct Arguments {
     /// Ends with the first finding
     #[arg(long)]
     first: bool,
+    /// Tells what happens in each session
+    #[arg(long)]
+    tell: bool,
     /// The break of the protocol to make
     #[arg(long)]
     sabotage: Option<String>,
@@ -75,7 +78,7 @@ fn side_by_side(arguments: &Arguments, filesystem: Filesystem, errors: bool, cut
     let time = arguments.seconds.map(Duration::from_secs);
     let limits = Arc::new(Limits::new(arguments.seed, arguments.sessions, cuts, time, arguments.first));
     let lane = |number| {
-        let task = Task { filesystem, errors, setup: setup.clone() };
+        let task = Task { filesystem, errors, tell: arguments.tell, setup: setup.clone() };
         let done = lane_runs(task, number, &limits);
         if done.is_err() {
             limits.stop();

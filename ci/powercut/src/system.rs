@@ -15,6 +15,9 @@ use rustix::mount::{MountFlags, UnmountFlags};
 /// How often an unmount is tried that finds the file system busy, and the pause between.
 const UNMOUNT_TRIES: u32 = 200;
 const UNMOUNT_PAUSE: Duration = Duration::from_millis(10);
+/// The largest request of a block device: no more than one write of the disk takes. The loop driver takes one that fails in
+/// part for one that went well.
+const REQUEST_KIBIBYTES_MAX: u32 = 128;
 /// `XFS_IOC_GOINGDOWN`, which is `EXT4_IOC_SHUTDOWN` as well: `_IOR('X', 125, u32)`.
 const GOING_DOWN: libc::c_ulong = 0x8004_587d;
 /// `BTRFS_IOC_FORGET_DEV`: `_IOW(0x94, 5, struct btrfs_ioctl_vol_args)`.
@@ -30,7 +33,12 @@ impl LoopDevice {
     /// The loop device over `file`.
     pub fn attach(file: &Path) -> Result<Self> {
         let shown = run(Command::new("losetup").args(["--find", "--show"]).arg(file))?;
-        Ok(Self { path: PathBuf::from(shown.trim_end()) })
+        let path = PathBuf::from(shown.trim_end());
+        let name = path.file_name().context("a loop device without a name")?;
+        let limit = Path::new("/sys/block").join(name).join("queue/max_sectors_kb");
+        std::fs::write(limit, REQUEST_KIBIBYTES_MAX.to_string())
+            .context("cannot limit the requests of a loop device")?;
+        Ok(Self { path })
     }
 }
 

@@ -19,6 +19,9 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 /// A log of more bytes is trimmed, so that the disk does not fill.
 const LOG_BYTES_MAX: u64 = 1 << 20;
 
+/// How often a log is opened until it is given up.
+const OPENS_MAX: usize = 3;
+
 /// What is done, and how often.
 const WEIGHTS: [(Action, u32); 16] = [
     (Action::Append, 30),
@@ -109,8 +112,13 @@ impl Session<'_> {
         Arc::clone(self.log.as_ref().expect("the log is open between steps"))
     }
 
-    /// Opens the log and tells what is in it.
+    /// Opens the log, at the third try if need be: an error may be one that comes once.
     fn open(&mut self) -> Result<(), Ended> {
+        (1..OPENS_MAX).find_map(|_| self.try_open().ok()).map_or_else(|| self.try_open(), Ok)
+    }
+
+    /// Opens the log and tells what is in it.
+    fn try_open(&mut self) -> Result<(), Ended> {
         self.teller.tell(Event::Doing(Action::Open));
         let options = Options::new().segment_size_bytes(SEGMENT_BYTES);
         // SAFETY: the directory is on a file system of ours, which nobody else knows of.

@@ -229,6 +229,15 @@ fn a_truncation_of_everything_is_no_reset_for_pins() {
     assert_eq!((pin.lsn, pin.state), (Lsn(1), PinState::Reserved));
 }
 
+/// Ends the other threads of a test, also when it fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Of the library for those who do not have the log open.
 fn beside(dir: &std::path::Path) -> PinDirectory {
     PinDirectory::open(dir).unwrap()
@@ -285,6 +294,7 @@ fn a_pin_that_was_made_is_never_trimmed_past_whoever_makes_it() {
                 trimmed.fetch_add(log.trim_before(log.next_lsn()).unwrap(), Ordering::Relaxed);
             }
         });
+        let _ends = Ends(&is_over);
         let began = Instant::now();
         let is_enough = || made.load(Ordering::Relaxed) > 100 && trimmed.load(Ordering::Relaxed) > 100;
         while !is_enough() && began.elapsed() < Duration::from_secs(60) {
@@ -306,7 +316,6 @@ fn a_pin_that_was_made_is_never_trimmed_past_whoever_makes_it() {
                 std::thread::yield_now();
             }
         }
-        is_over.store(true, Ordering::Relaxed);
         assert!(is_enough(), "{made:?} pins were made, {trimmed:?} segments trimmed");
     });
 }

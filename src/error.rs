@@ -26,12 +26,14 @@ pub enum Error {
         source: io::Error,
     },
     /// The disk is full. Nothing was reserved or written; reads go on, and appends work again once there is room.
-    #[error("no space for {needed_bytes} bytes in {}", path.display())]
+    #[error("no space for {needed_bytes} bytes in {}{}", path.display(), Left(*left))]
     NoSpace {
         /// The directory of the log.
         path: PathBuf,
         /// What one more segment takes.
         needed_bytes: u64,
+        /// What the file system said then that it had left; `None` where it does not say so.
+        left: Option<SpaceLeft>,
     },
     /// The payload, or the batch, does not fit into one segment. Nothing was written.
     #[error("payload of {len} bytes exceeds the largest of {max}")]
@@ -370,13 +372,41 @@ pub enum Error {
 }
 
 impl Error {
-    /// An [`Error::Io`] of `operation` on `path`, or [`Error::NoSpace`] when the disk is full.
+    /// An [`Error::Io`] of `operation` on `path`.
     pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { operation, path: path.to_owned(), source }
     }
 
     pub(crate) fn corrupt(path: &Path, offset: u64, lsn: Option<Lsn>, damage: Damage) -> Self {
         Self::Corrupt(Box::new(Corruption { path: path.to_owned(), offset, lsn, damage, evidence: None }))
+    }
+}
+
+/// What a file system has left for who is not its administrator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SpaceLeft {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files that can still be made; `None` where their number has no limit.
+    pub inodes: Option<u64>,
+}
+
+impl SpaceLeft {
+    pub(crate) fn new(bytes: u64, inodes: Option<u64>) -> Self {
+        Self { bytes, inodes }
+    }
+}
+
+struct Left(Option<SpaceLeft>);
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => Ok(()),
+            Some(SpaceLeft { inodes: Some(0), .. }) => f.write_str(": no inodes left"),
+            Some(SpaceLeft { bytes, .. }) => write!(f, ": {bytes} bytes left"),
+        }
     }
 }
 

@@ -125,7 +125,8 @@ mod storage;
 mod wal;
 
 pub use error::{
-    ChainFault, Corruption, Damage, Error, Evidence, FileKind, HeaderFault, LayoutMismatch, Result, Unsupported,
+    ChainFault, Corruption, Damage, Error, Evidence, FileKind, HeaderFault, LayoutMismatch, Result, SpaceLeft,
+    Unsupported,
 };
 pub use ids::{PageId, TransactionId};
 pub use log::{
@@ -133,6 +134,7 @@ pub use log::{
     SegmentReport, SegmentState, Stats, VerifyOptions, VerifyReport, Witness,
 };
 pub use lsn::Lsn;
+pub use memory::guard_against_sigbus;
 pub use options::Options;
 #[cfg(feature = "async")]
 pub use read::FollowerStream;

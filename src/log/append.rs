@@ -40,7 +40,7 @@ impl Log {
         // Before there is a place: a processor that waits for the stores of the record before has this to do meanwhile.
         let sum = shared.summer.sum(payload);
         match shared.try_reserve_record(payload.len() as u64) {
-            Some(place) => Ok(shared.append_to(place, tag, payload, sum)),
+            Some(place) => shared.unless_lost(shared.append_to(place, tag, payload, sum)),
             None => shared.append_slowly(tag, payload, sum),
         }
     }
@@ -61,7 +61,7 @@ impl Log {
             at += part.len();
         }
         shared.publish_written(place, record(FrameKind::Data, tag, lsn), len, sum);
-        Ok(lsn)
+        shared.unless_lost(lsn)
     }
 
     /// Appends several records, of type number and payload each, with consecutive numbers, which are returned. Readers
@@ -93,7 +93,7 @@ impl Log {
         }
         let (tag, payload) = start;
         shared.publish(place, FrameHead { flags, ..record(FrameKind::Data, *tag, first) }, payload);
-        Ok(first..next)
+        shared.unless_lost(first..next)
     }
 
     /// Appends a record of `len` bytes that `fill` writes in place. It is given zeros.
@@ -119,7 +119,7 @@ impl Log {
         }
         filling.kind = FrameKind::Data;
         drop(filling);
-        Ok(lsn)
+        shared.unless_lost(lsn)
     }
 
     /// Uses up the next record's number without a record, as a closure that panics in [`Log::append_with`] does, and
@@ -131,7 +131,7 @@ impl Log {
         let place = self.shared.reserve_record(0)?;
         let lsn = lsn_of(&place);
         self.shared.publish(place, record(FrameKind::Void, 0, lsn), &[]);
-        Ok(lsn)
+        self.shared.unless_lost(lsn)
     }
 }
 
@@ -219,7 +219,7 @@ impl Shared {
     #[inline(never)]
     fn append_slowly(&self, tag: u16, payload: &[u8], sum: u32) -> Result<Lsn> {
         let place = self.reserve_record(payload.len() as u64)?;
-        Ok(self.append_to(place, tag, payload, sum))
+        self.unless_lost(self.append_to(place, tag, payload, sum))
     }
 
     /// A place for one record with so many bytes of payload.

@@ -21,20 +21,8 @@ impl Log {
         let _calling = calling();
         let shared = &*self.shared;
         shared.wait(shared.everything())?;
-        let (close, end) = {
-            let mut rotation = shared.lock_rotation();
-            let payload = shared.make_room_to_close(&mut rotation);
-            let (segment, _) = shared.reserved();
-            let closed = rotation.rotor.close(frame::padded(frame::HEADER_LEN + payload.len()));
-            let Some(Taken { offset, ordinal, trailer: Some(place) }) = closed else {
-                return shared.durability.check();
-            };
-            let end = segment.position(offset + place.len());
-            let next_lsn = Lsn(segment.base_lsn().0 + u64::from(ordinal));
-            shared.publish(place, FrameHead::note(FrameKind::Close, next_lsn, 0), &payload);
-            ((!payload.is_empty()).then(|| segment.position(offset)), end)
-        };
-        shared.wait(Goal { lsn: Lsn::ZERO, position: end })?;
+        // Without a segment of its own there is nothing to close: the next open finds what this one has found.
+        let close = if shared.is_pending() { None } else { shared.publish_close()? };
         shared.background.stop(&shared.durability);
         if let Some((_, file)) = shared.segments.last().and_then(|segment| segment.unsynced()) {
             // As when a segment is sealed.
@@ -56,6 +44,26 @@ impl Log {
 }
 
 impl Shared {
+    /// Ends the active segment with a close, which is durable on return; its position, if it tells all that the next open
+    /// must know.
+    fn publish_close(&self) -> Result<Option<Position>> {
+        let (close, end) = {
+            let mut rotation = self.lock_rotation();
+            let payload = self.make_room_to_close(&mut rotation);
+            let (segment, _) = self.reserved();
+            let closed = rotation.rotor.close(frame::padded(frame::HEADER_LEN + payload.len()));
+            let Some(Taken { offset, ordinal, trailer: Some(place) }) = closed else {
+                return self.durability.check().map(|()| None);
+            };
+            let end = segment.position(offset + place.len());
+            let next_lsn = Lsn(segment.base_lsn().0 + u64::from(ordinal));
+            self.publish(place, FrameHead::note(FrameKind::Close, next_lsn, 0), &payload);
+            ((!payload.is_empty()).then(|| segment.position(offset)), end)
+        };
+        self.wait(Goal { lsn: Lsn::ZERO, position: end })?;
+        Ok(close)
+    }
+
     /// What the close says, if the active segment has room for it, which is ready then; else it says nothing, in the place of
     /// a seal.
     fn make_room_to_close(&self, _rotation: &mut Rotation) -> Vec<u8> {

@@ -37,11 +37,12 @@ impl Shared {
     fn put_meta(&self, slot: usize, value: &[u8]) -> Result<()> {
         let payload = link::encode_meta(slot, value);
         // The rotation is locked so that values are written in the order in which they count.
-        let mut rotation = self.lock_rotation();
+        let mut rotation = self.lock_begun_rotation()?;
         let place = self.reserve_note(&mut rotation, frame::padded(frame::HEADER_LEN + payload.len()))?;
         let next_lsn = Lsn(place.context().base_lsn.0 + u64::from(place.ordinal()));
         self.publish(place, FrameHead::note(FrameKind::Meta, next_lsn, 0), &payload);
         self.meta.lock().set(slot, value);
-        Ok(())
+        drop(rotation);
+        self.unless_lost(())
     }
 }

@@ -14,6 +14,7 @@ use super::background::Background;
 use super::durability::Durability;
 use super::lookout::Lookout;
 use super::named_pins::NamedPins;
+use super::pending::{Pending, remove_all};
 use super::pin_files::PinFiles;
 use super::pins::Pins;
 use super::plan::{Plan, Resume};
@@ -25,7 +26,7 @@ use super::stats::Counters;
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::frame::Summer;
-use crate::format::link::SegmentEnd;
+use crate::format::link::{Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::{self, name};
 use crate::lsn::Lsn;
@@ -37,9 +38,9 @@ use crate::segment::chain::Chain;
 use crate::segment::control::{ControlPage, Known};
 use crate::segment::directory::{self, Found, Listing};
 use crate::segment::filling::{Filling, Pages};
-use crate::segment::prepare::{adopt, prepare};
+use crate::segment::prepare::{Prepared, adopt, prepare};
 use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList};
-use crate::storage::{Access, Disk, Lock, LockGuard, Storage, StorageFile};
+use crate::storage::{self, Access, Disk, Lock, LockGuard, Storage, StorageFile};
 
 /// Another process changes pins for as long as a few syncs take.
 const PIN_PATIENCE: Duration = Duration::from_secs(1);
@@ -88,8 +89,11 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options.first_lsn)?;
     check_lsn(plan.next_lsn)?;
     let opening = Opening { storage, options, log_id, listing, last_number, began };
-    let log = opening.carry_out(&plan, lock)?;
-    log.lock.sign().map_err(|source| Error::io("write", &log.directory().join(name::LOCK), source))?;
+    let log = opening.carry_out(plan, lock)?;
+    // The number is for whoever finds the lock taken. A full disk has no room for it.
+    if let Err(error) = log.lock.sign() {
+        report!(warn, error = &error as &dyn std::error::Error, file = name::LOCK, "cannot sign the lock");
+    }
     Ok(log)
 }
 
@@ -129,7 +133,7 @@ fn take_lock(storage: &dyn Storage) -> Result<Box<dyn LockGuard>> {
     match storage.lock(name::LOCK) {
         Ok(Lock::Held(guard)) => Ok(guard),
         Ok(Lock::Busy(pid)) => Err(Error::Locked { path, pid }),
-        Err(source) => Err(Error::io("lock", &path, source)),
+        Err(source) => Err(storage::failed(storage, "lock", &path, 0, source)),
     }
 }
 
@@ -144,49 +148,37 @@ struct Opening<'o> {
 }
 
 impl Opening<'_> {
-    fn carry_out(self, plan: &Plan, lock: Box<dyn LockGuard>) -> Result<Log> {
-        self.remove_all(&self.listing.temporaries);
+    fn carry_out(self, mut plan: Plan, lock: Box<dyn LockGuard>) -> Result<Log> {
+        remove_all(&*self.storage, &self.listing.temporaries);
         let cache = Arc::new(MapCache::default());
         let mut next_number = self.last_number + 1;
-        let size = self.options.segment_size_bytes;
-        let fresh = match plan.resume {
-            Resume::InPlace { .. } => None,
-            Resume::Fresh(previous) => {
-                // Taking over a spare needs no room on a disk that may be full.
-                let spare = plan.spare.as_ref().filter(|spare| spare.size == size);
-                let prepared = if let Some(spare) = spare {
-                    adopt(&*self.storage, spare)?
-                } else {
-                    next_number += 1;
-                    prepare(&*self.storage, self.log_id, next_number - 1, size)?
-                };
-                Some((prepared, previous))
+        let start = self.start(&mut plan, &mut next_number)?;
+        let adopted = if let Start::Fresh(prepared, _) = &start { Some(prepared.number) } else { None };
+        let remove = plan.remove.iter().filter(|&&number| Some(number) != adopted);
+        let leftovers: Vec<String> = remove.map(|&number| name::segment(number)).collect();
+        let (shared, mut rotation) = self.build(&plan, &cache, next_number, start.number())?;
+        let leftovers = match start {
+            Start::InPlace(info, earlier, opened) => {
+                self.resume(&shared, &mut rotation, info, earlier, opened);
+                leftovers
             }
-        };
-        let adopted = fresh.as_ref().map(|(prepared, _)| prepared.number);
-        let active = match &plan.resume {
-            Resume::InPlace { info, .. } => info.number,
-            Resume::Fresh(_) => adopted.expect("prepared above"),
-        };
-        let (shared, mut rotation) = self.build(plan, &cache, next_number, active)?;
-        match (fresh, &plan.resume) {
-            (Some((prepared, previous)), _) => {
+            Start::Fresh(prepared, previous) => {
                 shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn, None);
+                leftovers
             }
-            (None, Resume::InPlace { info, end, origin }) => {
-                self.resume(&shared, &mut rotation, *info, (*end, *origin))?;
+            Start::Pending(previous) => {
+                let last = shared.segments.last().expect("one that counts");
+                shared.wait_for_room(&mut rotation, &last, Pending { previous, next_lsn: plan.next_lsn, leftovers })?;
+                Vec::new()
             }
-            (None, Resume::Fresh(_)) => unreachable!("a fresh segment was prepared above"),
-        }
+        };
         let log = Log::assemble(shared, rotation, lock)?;
         // The new segment's link is what makes the outcome of recovery final: durable before what it replaces goes, and
         // before the caller sees a record.
         if !is(Break::RemoveBeforeLink) {
             log.shared.wait(log.shared.everything())?;
         }
-        let remove = plan.remove.iter().filter(|&&number| Some(number) != adopted);
-        let names: Vec<String> = remove.map(|&number| name::segment(number)).collect();
-        self.remove_all(&names);
+        remove_all(&*self.storage, &leftovers);
         log.shared.control.show();
         log.shared.control.wake_all(&*self.storage);
         // Until then a follower is woken in time all but always: whoever has gone to sleep meanwhile looks once more.
@@ -199,7 +191,37 @@ impl Opening<'_> {
         Ok(log)
     }
 
+    /// Makes ready what appends go to. Without room the log waits for it, if there is something to be trimmed.
+    fn start(&self, plan: &mut Plan, next_number: &mut u64) -> Result<Start> {
+        if let Resume::InPlace { info, end, origin } = plan.resume {
+            match self.open_in_place(info, end) {
+                Ok(Some(opened)) => return Ok(Start::InPlace(info, (end, origin), opened)),
+                Ok(None) | Err(Error::NoSpace { .. }) => plan.leave(info, end),
+                Err(error) => return Err(error),
+            }
+        }
+        let Resume::Fresh(previous) = plan.resume else { unreachable!("it was left") };
+        match (self.fresh(plan, next_number), previous.filter(|_| !plan.sealed.is_empty())) {
+            (Err(Error::NoSpace { .. }), Some(previous)) => Ok(Start::Pending(previous)),
+            (prepared, _) => Ok(Start::Fresh(prepared?, previous)),
+        }
+    }
+
+    /// A segment that holds nothing.
+    fn fresh(&self, plan: &Plan, next_number: &mut u64) -> Result<Prepared> {
+        let size = self.options.segment_size_bytes;
+        // Taking over a spare needs no room on a disk that may be full.
+        if let Some(spare) = plan.spare.as_ref().filter(|spare| spare.size == size)
+            && let Some(prepared) = adopt(&*self.storage, spare)?
+        {
+            return Ok(prepared);
+        }
+        *next_number += 1;
+        prepare(&*self.storage, self.log_id, *next_number - 1, size)
+    }
+
     fn build(&self, plan: &Plan, cache: &Arc<MapCache>, next_number: u64, active: u64) -> Result<(Shared, Rotation)> {
+        let is_begun = plan.sealed.last().is_none_or(|(last, _)| last.number != active);
         let path = self.storage.path();
         let at_rest = |&(info, end)| {
             let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(cache));
@@ -217,7 +239,7 @@ impl Opening<'_> {
             clean: plan.clean,
             first_lsn: segments.first().map_or(plan.first_lsn(), |segment| segment.base_lsn()),
             next_lsn: plan.next_lsn,
-            segments: segments.len() + 1,
+            segments: segments.len() + usize::from(is_begun),
             bytes_scanned: plan.bytes_scanned,
             torn_bytes: plan.torn_bytes,
             duration: self.began.elapsed(),
@@ -232,7 +254,7 @@ impl Opening<'_> {
         let preparer = Preparer::start(Arc::clone(&self.storage), self.log_id, size, next_number)
             .map_err(|source| Error::io("start the preparing thread for", path, source))?;
         let (ring, rotor) = Ring::new();
-        let rotation = Rotation { rotor, oldest, trimmed: VecDeque::new(), begin: Position::ZERO };
+        let rotation = Rotation { rotor, oldest, trimmed: VecDeque::new(), begin: Position::ZERO, pending: None };
         let shared = Shared {
             storage: Arc::clone(&self.storage),
             cache: Arc::clone(cache),
@@ -245,6 +267,7 @@ impl Opening<'_> {
             ahead: Arc::new(Ahead::new(&*self.storage)),
             background: Background::new(self.options.sync_interval, self.options.sync_bytes),
             control,
+            replaced_seen: AtomicU32::new(0),
             is_over: AtomicBool::new(false),
             pins: Pins::new(pin_files, named),
             lookout: Lookout::new(),
@@ -257,6 +280,27 @@ impl Opening<'_> {
         Ok((shared, rotation))
     }
 
+    /// Opens the segment `info`, which was closed at `end`, for what comes after; `None` if its file has no room of its
+    /// own for that.
+    fn open_in_place(&self, info: SegmentInfo, end: SegmentEnd) -> Result<Option<Opened>> {
+        let path = &*self.storage.path().join(name::segment(info.number));
+        let failed = |operation| move |source| Error::io(operation, path, source);
+        let offset = usize::try_from(end.offset).expect("within a segment that was mapped");
+        let file = self.storage.open(&name::segment(info.number), Access::Write).map_err(failed("open"))?;
+        let file: Arc<dyn StorageFile> = file.into();
+        if !file.is_reserved(end.offset..info.size).map_err(failed("look at"))? {
+            return Ok(None);
+        }
+        let mapping = file.map(info.size, Access::Write).map_err(failed("map"))?;
+        // Recovery has seen that the rest of the page in which this begins are zeros.
+        let mut filling = Filling::going_on(Arc::clone(&file), info.size, offset);
+        let first_end = filling.first_end(offset);
+        let filled = filling.fill_to(first_end, &*self.storage, &mapping, Pages::Single);
+        let needed = info.size - end.offset;
+        filled.map_err(|source| storage::failed(&*self.storage, "write", path, needed, source))?;
+        Ok(Some(Opened { file, region: Arc::new(Region::live(mapping, offset)), filling }))
+    }
+
     /// Goes on in a segment that was closed.
     fn resume(
         &self,
@@ -264,49 +308,57 @@ impl Opening<'_> {
         rotation: &mut Rotation,
         info: SegmentInfo,
         earlier: (SegmentEnd, Origin),
-    ) -> Result<()> {
-        let name = name::segment(info.number);
-        let failed = |operation| {
-            let path = self.storage.path().join(&name);
-            move |source| Error::io(operation, &path, source)
-        };
+        opened: Opened,
+    ) {
         let (end, _) = earlier;
-        let offset = usize::try_from(end.offset).expect("within a segment that was mapped");
-        let file: Arc<dyn StorageFile> = self.storage.open(&name, Access::Write).map_err(failed("open"))?.into();
-        let mapping = file.map(info.size, Access::Write).map_err(failed("map"))?;
-        // Recovery has seen that the rest of the page in which this begins are zeros.
-        let mut filling = Filling::going_on(Arc::clone(&file), info.size, offset);
-        let first_end = filling.first_end(offset);
-        filling.fill_to(first_end, &*self.storage, &mapping, Pages::Single).map_err(failed("write"))?;
-        let region = Arc::new(Region::live(mapping, offset));
+        let Opened { file, region, filling } = opened;
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&shared.cache));
         let segment = Segment::live(info, Some(earlier), Arc::clone(&region), file, storage, cache);
         shared.segments.change(|segments| segments.push(Arc::new(segment)));
         let ordinal = u32::try_from(end.next_lsn.0 - info.base_lsn.0).expect("a segment has fewer records");
         let room = shared.preparer.begin(info.number, filling, Arc::clone(&region));
+        let offset = region.published();
         rotation.open(info, region, room, ordinal);
         shared.counters.segment_opened(ordinal, offset);
         shared.control.set_active_segment(info.number);
-        Ok(())
     }
+}
 
-    /// Removes files that do not count. What stays is removed at the next open.
-    fn remove_all(&self, names: &[String]) {
-        for name in names {
-            if let Err(error) = self.storage.remove(name) {
-                let file = name.clone();
-                report!(warn, error = &error as &dyn std::error::Error, file, "cannot remove a file");
-            }
-        }
-        if !names.is_empty()
-            && let Err(error) = self.storage.sync_directory()
-        {
-            report!(warn, error = &error as &dyn std::error::Error, "cannot sync the directory");
+/// What appends go to.
+enum Start {
+    /// The newest segment, after its close.
+    InPlace(SegmentInfo, (SegmentEnd, Origin), Opened),
+    /// A new segment.
+    Fresh(Prepared, Option<Predecessor>),
+    /// Nothing yet, since there is no room for a segment.
+    Pending(Predecessor),
+}
+
+/// A segment that was closed, opened again.
+struct Opened {
+    file: Arc<dyn StorageFile>,
+    region: Arc<Region>,
+    filling: Filling,
+}
+
+impl Start {
+    /// The number of the last segment.
+    fn number(&self) -> u64 {
+        match self {
+            Self::InPlace(info, ..) => info.number,
+            Self::Fresh(prepared, _) => prepared.number,
+            Self::Pending(previous) => previous.number,
         }
     }
 }
 
 impl Plan {
+    /// Goes on in a new segment after `info`, which was closed at `end`.
+    fn leave(&mut self, info: SegmentInfo, end: SegmentEnd) {
+        self.sealed.push((info, end));
+        self.resume = Resume::behind(&info, end);
+    }
+
     /// The number of the first record kept.
     fn first_lsn(&self) -> Lsn {
         match (self.sealed.first(), &self.resume) {

@@ -16,7 +16,7 @@ use crate::error::{Damage, Error, FileKind, Result};
 use crate::events::report;
 use crate::format::name;
 use crate::format::pin::{self, NamedPin};
-use crate::storage::{Access, Storage};
+use crate::storage::{self, Access, Storage};
 
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -108,12 +108,7 @@ impl PinLock<'_> {
     /// Durable on return: a new file takes the place of the old one.
     pub(super) fn write(&self, name: &str, pin: &NamedPin) -> Result<()> {
         let path = self.log.path().join(name::PINS).join(name);
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Error::NoSpace { path: self.log.path().to_owned(), needed_bytes: pin::LEN as u64 }
-            }
-            _ => Error::io("write", &path, source),
-        };
+        let failed = |source| storage::failed(&**self.log, "write", &path, pin::LEN as u64, source);
         let directory = match &self.directory {
             Some(directory) => Arc::clone(directory),
             None => self.log.subdirectory(name::PINS, true).map_err(failed)?,

@@ -188,11 +188,17 @@ impl Recovery<'_> {
             found.place = if whole || is(Break::IncompleteBatchAccepted) { walk.place() } else { walk.boundary() };
             (found.last_kind, found.last_start) = (frame.kind(), offset);
         }
+        region.check_read().map_err(|lost| self.lost(link.info.number, lost))?;
         if found.place != walk.place() && found.damage == Damage::MissingFrame {
             found.damage = Damage::IncompleteBatch;
         }
         self.bytes_scanned += (walk.place().offset - start.offset) as u64;
         Ok(found)
+    }
+
+    /// The guard shows zeros where a page was lost, which say nothing.
+    fn lost(&self, number: u64, lost: std::io::Error) -> Error {
+        Error::io("read", &self.storage.path().join(name::segment(number)), lost)
     }
 
     fn load(&self, link: &ChainLink, region: &Region, offset: usize) -> Result<usize> {
@@ -261,6 +267,7 @@ impl Recovery<'_> {
             }
             if start < end {
                 decidable &= evidence::search(&mut self.claim, &region, number, salt, (start, end), suspect);
+                region.check_read().map_err(|lost| self.lost(number, lost))?;
             }
         }
         if decidable && self.claim.durable <= suspect {

@@ -131,7 +131,7 @@ impl Shared {
             place = front;
         }
         self.publish(place, head_of(start, count == 1), start.payload());
-        Ok(())
+        self.unless_lost(())
     }
 
     /// A place for `count` records of which the first will have number `first`.

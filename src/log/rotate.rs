@@ -39,7 +39,7 @@ impl Shared {
     pub(super) fn make_room(&self, len: usize) -> Result<()> {
         let _calling = calling();
         self.look_around()?;
-        let mut rotation = self.lock_rotation();
+        let mut rotation = self.lock_begun_rotation()?;
         self.make_room_locked(&mut rotation, len)
     }
 

@@ -10,6 +10,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use super::background::Background;
 use super::durability::{Durability, Goal};
 use super::lookout::Lookout;
+use super::pending::Pending;
 use super::pins::Pins;
 use super::preparer::Preparer;
 use super::report::RecoveryReport;
@@ -61,6 +62,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// Syncs in a row, up to the last, that were small and wrote large pages. Relaxed: of the leader.
     pub(crate) small_syncs: AtomicU32,
+    /// How many pages had been replaced in this process when it was last seen that none of this log's was among them.
+    /// Relaxed: whoever has stored to such a page knows of it.
+    pub(crate) replaced_seen: AtomicU32,
     /// Set when the log is closed or dropped, before its followers are woken.
     pub(crate) is_over: AtomicBool,
     pub(crate) payload_len_max: u64,
@@ -77,6 +81,8 @@ pub(crate) struct Rotation {
     pub(crate) trimmed: VecDeque<Arc<Segment>>,
     /// Behind the frames that the active segment was opened with.
     pub(crate) begin: Position,
+    /// Set as long as there has been no room for a segment since the log was opened.
+    pub(crate) pending: Option<Pending>,
 }
 
 impl Rotation {

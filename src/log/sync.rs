@@ -131,6 +131,8 @@ impl Shared {
             if frontier.offset >= goal {
                 break frontier;
             }
+            // Frames that were there may be gone.
+            self.check_not_lost(&region)?;
             // Somebody is copying: it takes them as long as a memcpy takes.
             looks += 1;
             if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
@@ -146,6 +148,7 @@ impl Shared {
             let synced = if is(Break::AcknowledgeWithoutSync) { Ok(()) } else { sync() };
             let synced = if is(Break::ErrorRetried) { synced.or_else(|_| sync()) } else { synced };
             synced.map_err(|source| self.poison(source))?;
+            self.check_not_lost(&region)?;
             let frontier = if is(Break::EndAfterSync) { segment.advance(&region, |_| false)? } else { frontier };
             let lsn = segment.lsn_at(frontier).previous();
             let before = self.durability.lsn().max(segment.base_lsn().previous());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::shared::{Rotation, Shared, check_lsn};
-use super::{Log, append};
+use super::{Log, append, pending};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::link::{Predecessor, SegmentEnd};
@@ -109,6 +109,7 @@ impl Shared {
         }
         let dropped = self.replace_locked(&mut rotation, kept, spare);
         rotation.rotor.retire();
+        let pending = rotation.pending.take();
         drop(rotation);
         drop(pin_files);
         if !is(Break::TruncateWithoutSync) {
@@ -117,6 +118,7 @@ impl Shared {
             })?;
         }
         drop(leading);
+        pending::remove_all(&*self.storage, &pending.map_or_else(Vec::new, |pending| pending.leftovers));
         for segment in dropped {
             // The truncation is done. A file that stays does not count, and is removed at the next open.
             if let Err(error) = self.unlink(&segment) {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 #[cfg(any(test, feature = "testing"))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::MmapRaw;
+use memmap2::{MmapOptions, MmapRaw};
+
+use super::{Slot, replaced_pages};
 
 /// Bytes that stay where they are for as long as this value lives.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct Mapping {
     base: NonNull<u8>,
     len: usize,
     backing: Backing,
+    /// Where the guard finds a mapped file; given back before that is unmapped.
+    slot: Option<&'static Slot>,
 }
 
 #[derive(Debug)]
@@ -32,7 +36,13 @@ impl Mapping {
     /// The mapping of a file.
     pub(crate) fn from_file(raw: MmapRaw) -> Self {
         let base = NonNull::new(raw.as_mut_ptr()).unwrap_or(NonNull::dangling());
-        Self { base, len: raw.len(), backing: Backing::File(raw) }
+        let slot = Some(Slot::take(base.addr().get(), raw.len()));
+        Self { base, len: raw.len(), backing: Backing::File(raw), slot }
+    }
+
+    /// Zeros that no other process sees.
+    pub(crate) fn in_memory(len: usize) -> std::io::Result<Self> {
+        Ok(Self::from_file(MmapOptions::new().len(len).map_anon()?.into()))
     }
 
     /// A view of `memory`, which other views and its owner share.
@@ -40,7 +50,7 @@ impl Mapping {
     #[must_use]
     pub fn from_heap(memory: Arc<HeapMemory>) -> Self {
         let base = NonNull::new(memory.words.as_ptr().cast_mut().cast()).unwrap_or(NonNull::dangling());
-        Self { base, len: memory.len_bytes(), backing: Backing::Heap(memory) }
+        Self { base, len: memory.len_bytes(), backing: Backing::Heap(memory), slot: None }
     }
 
     /// Bytes mapped.
@@ -63,8 +73,23 @@ impl Mapping {
         }
     }
 
+    /// Whether a page has been lost, and replaced by the guard.
+    #[inline]
+    pub(super) fn has_failed(&self) -> bool {
+        replaced_pages() > 0 && self.slot.is_some_and(Slot::has_failed)
+    }
+
     pub(super) fn base(&self) -> NonNull<u8> {
         self.base
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // The file is unmapped after this.
+        if let Some(slot) = self.slot.take() {
+            slot.give_back();
+        }
     }
 }
 

@@ -10,20 +10,44 @@
 //! library writes to its files or shortens them, and one writer at a time (the process lock). For the mapping of a file
 //! that another process writes, that writer obeys the same rule, and its release stores pair with the acquire loads
 //! here because both map the same page cache.
+//!
+//! Where the system cannot provide a page, touching it is a `SIGBUS`, and the end of the process, unless the application has
+//! asked for the guard (`guard.rs`): it replaces the page, by what it held or, if that is gone, by zeros. That is the one
+//! way in which bytes below `published` change, and whoever asks for it accepts it by the contract of that function.
 
 #![expect(unsafe_code, reason = "the crate's one home of unsafe")]
 
+#[cfg(target_os = "linux")]
+mod extents;
+#[cfg(target_os = "linux")]
+mod guard;
 mod mapping;
 #[cfg(all(test, loom))]
 mod model;
 mod region;
 mod ring;
 mod sync;
+#[cfg(not(target_os = "linux"))]
+mod unguarded;
 mod words;
 
+#[cfg(target_os = "linux")]
+pub(crate) use extents::{Extent, extents};
+#[cfg(target_os = "linux")]
+use guard::Slot;
+#[cfg(target_os = "linux")]
+pub use guard::guard_against_sigbus;
+#[cfg(target_os = "linux")]
+pub(crate) use guard::replaced_pages;
 #[cfg(any(test, feature = "testing"))]
 pub use mapping::HeapMemory;
 pub use mapping::Mapping;
 pub(crate) use region::{Region, Stop};
 pub(crate) use ring::{Reservation, Reserved, Ring, Rotor, Taken};
+#[cfg(not(target_os = "linux"))]
+use unguarded::Slot;
+#[cfg(not(target_os = "linux"))]
+pub use unguarded::guard_against_sigbus;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use unguarded::replaced_pages;
 pub(crate) use words::SharedWords;

@@ -1,5 +1,6 @@
 //! A mapping that is written once, from front to back.
 
+use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -57,6 +58,17 @@ impl Region {
 
     pub(crate) fn mapping(&self) -> &Mapping {
         &self.mapping
+    }
+
+    /// Whether a page of it has been lost, so that what is there may be zeros, and nothing stored there counts.
+    #[inline]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.mapping.has_failed()
+    }
+
+    /// An error if a page of it has been lost.
+    pub(crate) fn check_read(&self) -> io::Result<()> {
+        if self.has_failed() { Err(io::Error::other("a page of a mapped file was lost: SIGBUS")) } else { Ok(()) }
     }
 
     pub(super) fn shadow(&self) -> &Shadow {

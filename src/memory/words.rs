@@ -22,6 +22,11 @@ impl SharedWords {
         &self.mapping
     }
 
+    /// Whether the page has been lost, so that nobody else sees what is stored.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.mapping.has_failed()
+    }
+
     /// Acquire: pairs with [`Self::store`], in this process or another.
     #[inline]
     pub(crate) fn load(&self, index: usize) -> u64 {

@@ -191,7 +191,7 @@ impl Follower {
     fn record(&self, start: usize, end: usize) -> Result<Record<'_>> {
         let at = self.at.as_ref().expect("a frame was found in it");
         let bytes = at.region.bytes(0..end).expect("checked frames are published");
-        Ok(Record::new(at.segment.frame_at(bytes, start)?))
+        Ok(Record::new(at.segment.frame_at(&at.region, bytes, start)?))
     }
 
     /// As [`Self::find_by`]; waits up to `timeout`, or for a while without one.

@@ -71,7 +71,7 @@ impl FollowerPlace {
                 }
             }
             let bytes = self.region.bytes(0..self.checked).expect("checked frames are published");
-            let frame = self.segment.frame_at(bytes, self.offset)?;
+            let frame = self.segment.frame_at(&self.region, bytes, self.offset)?;
             if frame.kind().takes_lsn() && frame.lsn() > limit {
                 return Ok(None);
             }
@@ -112,7 +112,7 @@ impl FollowerPlace {
         let mut run = Run { start: self.offset, end: self.offset, first, next: first };
         let (mut offset, mut next) = (run.end, run.next);
         while offset < self.checked {
-            let frame = self.segment.frame_at(bytes, offset)?;
+            let frame = self.segment.frame_at(&self.region, bytes, offset)?;
             offset += frame.padded_len();
             if frame.kind().takes_lsn() {
                 if frame.lsn() > limit {

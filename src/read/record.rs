@@ -96,7 +96,7 @@ impl RecordRef {
     #[must_use]
     pub fn record(&self) -> Record<'_> {
         let bytes = self.region.bytes(self.start..self.end).expect("checked when it was made, and stable since");
-        Record(Frame::parse(bytes).expect("checked when it was made, and stable since"))
+        Record(Frame::parse(bytes).expect("checked when it was made, and stable since, unless its page was lost"))
     }
 
     /// Its number.

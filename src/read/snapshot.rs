@@ -11,7 +11,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::frame::{Frame, FrameKind};
 use crate::format::segment_header;
 use crate::lsn::Lsn;
-use crate::memory::Region;
+use crate::memory::{Region, replaced_pages};
 use crate::segment::{Segment, Segments};
 
 /// The records of a log as they stood at one moment. It pins the segments that it sees: their bytes stay readable
@@ -62,7 +62,7 @@ impl Snapshot {
     #[inline]
     fn known(&self, lsn: Lsn) -> Option<Record<'_>> {
         let at = self.segments.find(lsn).filter(|_| lsn < self.next)?;
-        let region = self.regions.get(at)?.get()?;
+        let region = self.regions.get(at)?.get().filter(|region| !region.has_failed())?;
         let offset = self.segments.as_slice().get(at)?.known(lsn)?;
         let bytes = region.bytes(0..region.published())?;
         // Where there is none, that is looked into elsewhere.
@@ -150,7 +150,7 @@ pub(crate) fn get_ref(segments: &Segments, next: Lsn, lsn: Lsn) -> Result<Option
 pub(crate) fn get_known_ref(segments: &Segments, lsn: Lsn) -> Option<RecordRef> {
     let segment = segments.as_slice().get(segments.find(lsn)?)?;
     let offset = segment.known(lsn)?;
-    let region = segment.mapped()?;
+    let region = segment.mapped().filter(|region| !region.has_failed())?;
     let len = Frame::parse_record(region.bytes(0..region.published())?.get(offset..)?)?.padded_len();
     Some(RecordRef::new(region, offset, len))
 }
@@ -173,7 +173,7 @@ fn record_in<'r>(
     let missing = || Error::corrupt(&segment.path(), 0, Some(lsn), Damage::MissingFrame);
     let offset = locate(segment, region, lsn)?.ok_or_else(missing)?;
     let bytes = region.bytes(0..region.published()).ok_or_else(missing)?;
-    let frame = segment.frame_at(bytes, offset)?;
+    let frame = segment.frame_at(region, bytes, offset)?;
     Ok((frame.kind() == FrameKind::Data).then(|| (Record::new(frame), offset)))
 }
 
@@ -213,6 +213,9 @@ impl<'s> Iter<'s> {
                 self.refill()?;
                 continue;
             };
+            if replaced_pages() > 0 {
+                self.check_again()?;
+            }
             self.rest = &self.rest[frame.padded_len()..];
             match frame.kind() {
                 FrameKind::Data => {
@@ -235,7 +238,7 @@ impl<'s> Iter<'s> {
             // Checked frames parse; should the file have been changed under the log, that is an error all the same.
             Some(at) if !self.rest.is_empty() => {
                 let bytes = at.region.bytes(0..at.checked).unwrap_or_default();
-                at.segment.frame_at(bytes, at.checked - self.rest.len())?;
+                at.segment.frame_at(at.region, bytes, at.checked - self.rest.len())?;
                 at
             }
             Some(at) if at.segment.ends_by(at.checked) => self.enter(at.index + 1)?,
@@ -256,6 +259,14 @@ impl<'s> Iter<'s> {
         }
         self.at = Some(at);
         Ok(())
+    }
+
+    /// Checks the next frame once more if it may have been lost since.
+    #[cold]
+    fn check_again(&self) -> Result<()> {
+        let Some(at) = &self.at else { return Ok(()) };
+        let bytes = at.region.bytes(0..at.checked).unwrap_or_default();
+        at.segment.frame_at(at.region, bytes, at.checked - self.rest.len()).map(drop)
     }
 
     fn read_ahead(&self, index: usize) {

@@ -137,14 +137,17 @@ impl Filling {
             self.file.write_at(&ZEROS[..len], offset as u64)?;
             offset += len;
         }
+        // Not populated, the pages come one by one; but not those for which there is no room.
+        match storage.populate(mapping, page_start(range.start)..range.end) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
+            _ => {}
+        }
         self.end = range.end;
         if is_large {
             self.large = if self.large.end == range.start { self.large.start..range.end } else { range.clone() };
             // Large pages are for what will be synced together.
             self.settled = range.end;
         }
-        // Not populated, the pages come one by one.
-        let _ = storage.populate(mapping, page_start(range.start)..range.end);
         Ok(())
     }
 

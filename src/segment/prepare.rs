@@ -15,7 +15,7 @@ use crate::memory::Region;
 use crate::sabotage::{Break, is};
 use crate::segment::directory::Found;
 use crate::segment::filling::{Filling, Pages};
-use crate::storage::{Access, Storage, StorageFile};
+use crate::storage::{self, Access, Storage, StorageFile};
 
 /// A segment that holds nothing yet.
 #[derive(Debug)]
@@ -72,12 +72,7 @@ fn abandon(storage: &dyn Storage, number: u64) {
 
 /// The error for what kept segment `number`, of `size` bytes, from being prepared.
 pub(crate) fn failed(storage: &dyn Storage, number: u64, size: u64, source: io::Error) -> Error {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::NoSpace { path: storage.path().to_owned(), needed_bytes: size }
-        }
-        _ => Error::io("prepare", &storage.path().join(name::segment(number)), source),
-    }
+    storage::failed(storage, "prepare", &storage.path().join(name::segment(number)), size, source)
 }
 
 fn make(
@@ -101,8 +96,9 @@ fn make(
     Ok((header.layout(), file))
 }
 
-/// Takes over segment `found`, in which nothing has ever been written, and which an earlier run has prepared.
-pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Prepared> {
+/// Takes over segment `found`, in which nothing has ever been written, and which an earlier run has prepared; `None` if its
+/// file has no room of its own for what comes, as after a copy that left out zeros or shares them.
+pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Option<Prepared>> {
     let &Found { number, size, layout, .. } = found;
     let name = name::segment(number);
     let failed = |operation| {
@@ -114,12 +110,15 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Prepared> {
         storage.sync_directory().map_err(failed("sync the directory of"))?;
     }
     let file: Arc<dyn StorageFile> = storage.open(&name, Access::Write).map_err(failed("open"))?.into();
+    if !file.is_reserved(0..size).map_err(failed("look at"))? {
+        return Ok(None);
+    }
     let mapping = file.map(size, Access::Write).map_err(failed("map"))?;
     let region = Region::live(mapping, segment_header::LEN);
     let filling = Filling::going_on(file, size, segment_header::LEN);
     let mut prepared = Prepared { number, size, layout, region, filling };
     prepared.fill_first(storage)?;
-    Ok(prepared)
+    Ok(Some(prepared))
 }
 
 const _: () = assert!(segment_header::LEN.is_multiple_of(frame::ALIGN));

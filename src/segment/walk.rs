@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::index::Index;
 use super::{Frontier, Origin, Segment, Stretch};
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::Frame;
+use crate::format::frame::{Frame, Summer};
 use crate::format::link::SegmentEnd;
 use crate::format::walk::{Place, Walk, may_be_cut_off};
 use crate::lsn::Lsn;
@@ -68,6 +68,7 @@ impl Segment {
             let damage =
                 damage.filter(|_| frontier == start && !pending).or_else(|| Self::end_damage(&walk, start, end));
             if let Some(damage) = damage {
+                region.check_read().map_err(|lost| Error::io("read", &self.path(), lost))?;
                 let place = walk.place();
                 return Err(Error::corrupt(&self.path(), place.offset as u64, Some(place.next_lsn), damage));
             }
@@ -273,7 +274,7 @@ impl Segment {
         let bytes = region.bytes(0..region.published()).expect("up to the end of what is published");
         let (mut offset, base) = (start, self.index.nearest(ordinal).1);
         while at < u64::from(walked) {
-            let frame = self.frame_at(bytes, offset)?;
+            let frame = self.frame_at(region, bytes, offset)?;
             if frame.kind().takes_lsn() {
                 if !visit(at, offset, base) {
                     break;
@@ -294,7 +295,7 @@ impl Segment {
         let bytes = region.bytes(0..offset).expect("located, so published");
         let mut crc = 0;
         while at < offset {
-            let frame = self.frame_at(bytes, at)?;
+            let frame = self.frame_at(region, bytes, at)?;
             crc = frame.crc();
             at += frame.padded_len();
         }
@@ -303,10 +304,30 @@ impl Segment {
 
     /// The frame at `offset` of `bytes`, which reach from the start of the segment to some place behind the frame.
     #[inline]
-    pub(crate) fn frame_at<'a>(&self, bytes: &'a [u8], offset: usize) -> Result<Frame<'a>> {
+    pub(crate) fn frame_at<'a>(&self, region: &Region, bytes: &'a [u8], offset: usize) -> Result<Frame<'a>> {
         // Walked frames parse; should the file have been changed under the log, that is an error all the same.
         let rest = bytes.get(offset..).unwrap_or_default();
-        Frame::parse(rest).map_err(|damage| Error::corrupt(&self.path(), offset as u64, None, damage))
+        match Frame::parse(rest) {
+            Ok(frame) if !region.has_failed() => Ok(frame),
+            parsed => self.check_again(region, rest, offset, parsed),
+        }
+    }
+
+    /// The frame at `offset`, as it was `parsed`, if its page has not been lost.
+    #[cold]
+    fn check_again<'a>(
+        &self,
+        region: &Region,
+        rest: &'a [u8],
+        offset: usize,
+        parsed: Result<Frame<'a>, Damage>,
+    ) -> Result<Frame<'a>> {
+        let checked =
+            parsed.and_then(|frame| Frame::parse_checked(rest, self.info.layout.salt, &Summer::new(), frame.lsn()));
+        checked.map_err(|damage| match region.check_read() {
+            Ok(()) => Error::corrupt(&self.path(), offset as u64, None, damage),
+            Err(lost) => Error::io("read", &self.path(), lost),
+        })
     }
 }
 

@@ -24,7 +24,7 @@ use super::lock;
 use super::owner::{self, Pattern};
 use super::place::{self, FileIdentity, Place};
 use super::{Access, Lock, Storage, StorageFile};
-use crate::error::{FileKind, Unsupported};
+use crate::error::{FileKind, SpaceLeft, Unsupported};
 use crate::memory::Mapping;
 
 /// A directory, held open so that every file is reached through it.
@@ -237,7 +237,13 @@ impl Storage for Disk {
     fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
         let Some(raw) = mapping.as_file() else { return Ok(()) };
         #[cfg(target_os = "linux")]
-        raw.advise_range(Advice::PopulateWrite, range.start, range.len())?;
+        match raw.advise_range(Advice::PopulateWrite, range.start, range.len()) {
+            // What a store would have been killed for. That the file system takes no writes would have shown before.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::FAULT.raw_os_error()) => {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            other => other?,
+        }
         Ok(())
     }
 
@@ -274,6 +280,13 @@ impl Storage for Disk {
     fn barrier(&self) {
         // Without it a wake-up may come as late as the wait's time-out.
         let _ = rustix::thread::membarrier(MembarrierCommand::GlobalExpedited);
+    }
+
+    fn space_left(&self) -> Option<SpaceLeft> {
+        let stat = rustix::fs::fstatvfs(&*self.directory).ok()?;
+        // Where they are made as they are needed, their number is 0 in all.
+        let inodes = (stat.f_files > 0).then_some(stat.f_favail);
+        Some(SpaceLeft::new(stat.f_bavail.saturating_mul(stat.f_frsize), inodes))
     }
 
     fn random(&self) -> u64 {

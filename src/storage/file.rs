@@ -10,6 +10,8 @@ use std::sync::{Arc, OnceLock};
 use memmap2::{Advice, MmapOptions};
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
+#[cfg(target_os = "linux")]
+use super::reserved;
 use super::{Access, DeviceBuffer, StorageFile};
 use crate::memory::Mapping;
 
@@ -56,7 +58,14 @@ impl StorageFile for DiskFile {
         Some(&self.file)
     }
 
+    #[cfg(target_os = "linux")]
+    fn is_reserved(&self, range: Range<u64>) -> io::Result<bool> {
+        reserved::is_reserved(&self.file, range)
+    }
+
     fn allocate(&self, len: u64) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        reserved::overwrite_in_place(&self.file);
         #[cfg(target_os = "linux")]
         match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len) {
             // No such call on this file system: writing zeros finds out whether there is room.

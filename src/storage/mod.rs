@@ -9,6 +9,8 @@ mod file_system;
 mod lock;
 mod owner;
 mod place;
+#[cfg(target_os = "linux")]
+mod reserved;
 mod thread;
 
 use std::fmt::Debug;
@@ -26,7 +28,7 @@ pub(crate) use place::Displaced;
 pub use place::FileIdentity;
 pub(crate) use thread::spawn;
 
-use crate::error::{FileKind, Unsupported};
+use crate::error::{Error, FileKind, SpaceLeft, Unsupported};
 use crate::memory::Mapping;
 
 /// Whether a file is opened or mapped for writing.
@@ -184,10 +186,10 @@ pub trait Storage: Debug + Send + Sync {
     /// When the device cannot read it.
     fn load(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()>;
 
-    /// Makes `range` of a file's writable mapping ready for stores, so that they do not fault one by one: a hint.
+    /// Makes `range` of a file's writable mapping ready for stores, so that they do not fault one by one.
     ///
     /// # Errors
-    /// What the system reports.
+    /// [`io::ErrorKind::StorageFull`] when a store there would be a signal; any other is one of a hint.
     fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()>;
 
     /// Waits until somebody calls [`Self::wake`] on `word`, for no longer than `timeout`, and not at all if it does not
@@ -216,6 +218,11 @@ pub trait Storage: Debug + Send + Sync {
     /// A full memory barrier on every thread that runs, of this process and the others that have registered.
     fn barrier(&self) {}
 
+    /// What the file system says that it has left.
+    fn space_left(&self) -> Option<SpaceLeft> {
+        None
+    }
+
     /// A number that nobody can predict.
     fn random(&self) -> u64;
 
@@ -223,6 +230,22 @@ pub trait Storage: Debug + Send + Sync {
     #[cfg(feature = "testing")]
     fn preparation(&self) -> Preparation {
         Preparation::Background
+    }
+}
+
+/// The error for an `operation` on `path` that would have taken `needed_bytes`, and met `source`.
+pub(crate) fn failed(
+    storage: &dyn Storage,
+    operation: &'static str,
+    path: &Path,
+    needed_bytes: u64,
+    source: io::Error,
+) -> Error {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::NoSpace { path: storage.path().to_owned(), needed_bytes, left: storage.space_left() }
+        }
+        _ => Error::io(operation, path, source),
     }
 }
 
@@ -242,6 +265,16 @@ pub trait StorageFile: Debug + Send + Sync {
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] when there is no room, or what the system reports.
     fn allocate(&self, len: u64) -> io::Result<()>;
+
+    /// Whether bytes can be stored in `range` of the file without room that the file system may not have: nothing there is
+    /// left out or shared with another file.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn is_reserved(&self, range: Range<u64>) -> io::Result<bool> {
+        let _ = range;
+        Ok(true)
+    }
 
     /// Writes all of `bytes` at `offset`.
     ///

@@ -15,4 +15,5 @@ mod program;
 mod salvaged;
 mod states;
 mod tailed;
+mod trimmed;
 mod verified;

@@ -9,9 +9,11 @@ use rustix::io::Errno;
 
 use crate::scratch::{open_small, scratch};
 use crate::support::faulty::{Call, Faulty};
-use crate::support::files::{names, unchanged};
+use crate::support::files::names;
 use crate::support::mounted::Mounted;
-use crate::support::{SMALL, append, assert_records, open_on, payload, read_only, small, try_open};
+use crate::support::{
+    SMALL, append, assert_records, drain_from, followers, open_on, payload, read_only, small, try_open,
+};
 
 /// How long a segment may take to be prepared in vain.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,7 +29,7 @@ fn fill(log: &Log) -> u64 {
         last += 1;
     };
     match error {
-        Error::NoSpace { path, needed_bytes: SMALL } => assert_eq!(path, log.directory()),
+        Error::NoSpace { path, needed_bytes: SMALL, .. } => assert_eq!(path, log.directory()),
         other => panic!("{other}"),
     }
     last
@@ -70,20 +72,130 @@ fn a_log_on_a_full_disk_goes_on_once_there_is_room() {
     check_full(&log, last);
 }
 
+/// What must hold of a log with records up to `last` that found no room when it was opened.
+fn check_pending(log: &Log, last: u64) {
+    assert_eq!(
+        (log.next_lsn(), log.durable_lsn(), log.published_lsn().unwrap()),
+        (Lsn(last + 1), Lsn(last), Lsn(last))
+    );
+    assert_records(&log.snapshot().unwrap(), 1, last);
+    let refused = |result: mapwal::Result<()>| assert!(matches!(result, Err(Error::NoSpace { .. })), "{result:?}");
+    refused(log.append(0, b"refused").map(drop));
+    refused(log.append_batch(&[(0, b"refused")]).map(drop));
+    refused(log.append_with(0, 10, |_| unreachable!("there is no room")).map(drop));
+    refused(log.put_meta(0, b"refused"));
+    refused(log.truncate_after(Lsn(last - 1)));
+    refused(log.reset_to(Lsn(5)));
+    log.rotate().unwrap();
+    assert_eq!(log.sync().unwrap(), Lsn(last));
+    assert_eq!((log.next_lsn(), log.meta(0)), (Lsn(last + 1), None), "nothing was used up");
+}
+
 #[test]
-fn a_log_that_was_dropped_on_a_full_disk_is_there_when_it_is_opened() {
+fn a_log_that_was_dropped_on_a_full_disk_opens_there_and_goes_on_once_there_is_room() {
     let Some(disk) = small_disk() else { return };
     let path = disk.path().join("log");
     let log = open_small(&path);
     let last = fill(&log);
     drop(log);
-    let opened = unchanged(&path, || try_open(&path, &small()));
-    assert!(matches!(opened, Err(Error::NoSpace { .. })), "{opened:?}");
-    assert_records(&read_only(&path).unwrap().snapshot().unwrap(), 1, last);
-    make_room(&disk);
+    // However often, and however it ends.
+    for is_closed in [false, true, false] {
+        let log = unchanged_segments(&path, || {
+            let log = open_small(&path);
+            check_pending(&log, last);
+            log
+        });
+        let mut follower = log.follow(Lsn(1), mapwal::Visibility::Durable).unwrap();
+        assert_eq!(drain_from(&mut follower, 1), last + 1);
+        assert!(follower.next_timeout(Duration::from_millis(5)).unwrap().is_none());
+        assert_records(&read_only(&path).unwrap().snapshot().unwrap(), 1, last);
+        if is_closed { log.close().unwrap() } else { drop(log) }
+    }
     let log = open_small(&path);
-    assert_records(&log.snapshot().unwrap(), 1, last);
+    let mut followers: Vec<_> = followers(&log, 1, mapwal::Visibility::Published).collect();
+    followers.iter_mut().for_each(|follower| assert_eq!(drain_from(follower, 1), last + 1));
+    make_room(&disk);
     append(&log, last + 1..=last + 400);
+    log.sync().unwrap();
+    followers.iter_mut().for_each(|follower| assert_eq!(drain_from(follower, last + 1), last + 401));
+    assert_records(&log.snapshot().unwrap(), 1, last + 400);
+    drop(log);
+    assert_records(&open_small(&path).snapshot().unwrap(), 1, last + 400);
+}
+
+/// Runs `act`, which must leave the files of segments as they are.
+fn unchanged_segments<T>(directory: &Path, act: impl FnOnce() -> T) -> T {
+    let segments = || {
+        let names = names(directory).into_iter().filter(|name| name.ends_with(".seg"));
+        names.map(|name| (fs::read(directory.join(&name)).unwrap(), name)).collect::<Vec<_>>()
+    };
+    let before = segments();
+    let done = act();
+    assert!(segments() == before, "a segment has changed");
+    done
+}
+
+#[test]
+fn a_log_that_crashed_on_a_full_disk_is_trimmed_there_and_then_has_room() {
+    let Some(disk) = small_disk() else { return };
+    let path = disk.path().join("log");
+    let log = open_small(&path);
+    log.create_pin("replica", "test", Lsn(1), None).unwrap();
+    let last = fill(&log);
+    drop(log);
+    let log = open_small(&path);
+    check_pending(&log, last);
+    assert_eq!(log.trim_before(Lsn(last + 1)).unwrap(), 0, "a pin keeps all");
+    log.drop_pin("replica").unwrap();
+    let segments = log.stats().sealed_segments;
+    let pin = log.pin(Lsn(last)).unwrap();
+    assert_eq!(log.trim_before(Lsn(last + 1)).unwrap(), segments, "all but the one that holds the last record");
+    drop(pin);
+    let first = log.first_lsn().0;
+    assert!(first > 1);
+    assert_records(&log.snapshot().unwrap(), first, last);
+    // Also after another crash.
+    drop(log);
+    let log = open_small(&path);
+    assert_records(&log.snapshot().unwrap(), first, last);
+    append(&log, last + 1..=last + 300);
+    log.sync().unwrap();
+    drop(log);
+    assert_records(&open_small(&path).snapshot().unwrap(), first, last + 300);
+}
+
+#[test]
+fn what_a_crash_has_left_stays_until_the_log_has_room_and_goes_then() {
+    let Some(disk) = small_disk() else { return };
+    let path = disk.path().join("log");
+    let log = open_small(&path);
+    let last = fill(&log);
+    drop(log);
+    // The link of the newest segment is damaged, so that it does not count, and its records are a torn end.
+    let newest = names(&path).into_iter().filter(|name| name.ends_with(".seg")).max().unwrap();
+    let cut = open_and_cut(&path, &newest);
+    assert!(cut < last);
+    for _ in 0..2 {
+        let log = open_small(&path);
+        check_pending(&log, cut);
+        assert!(path.join(&newest).exists());
+    }
+    let log = open_small(&path);
+    make_room(&disk);
+    append(&log, cut + 1..=cut + 10);
+    assert!(!path.join(&newest).exists(), "what does not count is gone");
+    assert_records(&log.snapshot().unwrap(), 1, cut + 10);
+}
+
+/// Spoils the first frame of the file `name`; returns the last record before it.
+fn open_and_cut(directory: &Path, name: &str) -> u64 {
+    use std::os::unix::fs::FileExt;
+    const LINK: u64 = 4096;
+    let inspection = mapwal::Inspection::open(directory).unwrap();
+    let first = inspection.segments().iter().find(|file| file.path.ends_with(name)).and_then(|file| file.first_lsn);
+    let file = fs::File::options().write(true).open(directory.join(name)).unwrap();
+    file.write_all_at(&[0xff; 8], LINK).unwrap();
+    first.unwrap().0 - 1
 }
 
 #[test]
@@ -105,6 +217,36 @@ fn no_log_is_made_on_a_full_disk() {
     let opened = try_open(disk.path(), &small());
     assert!(matches!(opened, Err(Error::NoSpace { .. })), "{opened:?}");
     assert_eq!(names(disk.path()), ["LOCK"]);
+}
+
+#[test]
+fn a_disk_without_inodes_says_that_it_is_those_which_are_missing() {
+    // The root, the directory of the log, its lock and control page, and two segments; and none for a lock.
+    for (inodes, has_log) in [(6, true), (2, false)] {
+        let Some(disk) = Mounted::of_inodes(16 << 20, inodes) else { return };
+        let directory = disk.path().join("log");
+        fs::create_dir(&directory).unwrap();
+        let error = if has_log {
+            let log = open_small(&directory);
+            (1..).find_map(|number| log.append(0, &payload(number)).err()).unwrap()
+        } else {
+            try_open(&directory, &small()).unwrap_err()
+        };
+        let Error::NoSpace { left: Some(left), .. } = &error else { panic!("{error:?}") };
+        assert_eq!(left.inodes, Some(0));
+        assert!(left.bytes > 2 * SMALL, "there is room for bytes");
+        assert!(error.to_string().ends_with(": no inodes left"), "{error}");
+    }
+}
+
+#[test]
+fn a_full_disk_says_how_little_is_left() {
+    let Some(disk) = small_disk() else { return };
+    let log = open_small(&disk.path().join("log"));
+    let error = (1..).find_map(|number| log.append(0, &payload(number)).err()).unwrap();
+    let Error::NoSpace { left: Some(left), .. } = &error else { panic!("{error:?}") };
+    assert!(left.bytes < SMALL && left.inodes != Some(0), "{left:?}");
+    assert!(error.to_string().ends_with(&format!(": {} bytes left", left.bytes)), "{error}");
 }
 
 #[test]

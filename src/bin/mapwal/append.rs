@@ -1,12 +1,11 @@
 //! `mapwal append`: a record for each line, each number printed once its record is as durable as was asked for.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use mapwal::{Inspection, Log, Lsn, Options};
+use mapwal::{Log, Lsn, Options};
 
 use crate::arguments::{Append, Sync};
 use crate::failure::{Explain, Outcome, Result, Written};
@@ -18,7 +17,7 @@ const PENDING_MAX: usize = 1 << 16;
 
 pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
     let directory = &*arguments.directory;
-    let options = match arguments.segment_size.or_else(|| newest_segment_size(directory)) {
+    let options = match arguments.segment_size.or_else(|| open::newest_segment_size(directory)) {
         Some(size) => Options::new().segment_size_bytes(size),
         None => Options::new(),
     };
@@ -28,12 +27,6 @@ pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
     // Closed in any case, so that the next open need not look for the end.
     let closed = log.close().about(directory);
     appended.and(closed).map(|()| Outcome::Done)
-}
-
-/// What an existing log goes on with.
-fn newest_segment_size(directory: &Path) -> Option<u64> {
-    let inspection = Inspection::open(directory).ok()?;
-    inspection.segments().iter().rev().map(|file| file.file_len_bytes).find(|&len| len > 0)
 }
 
 struct Appender<'a> {

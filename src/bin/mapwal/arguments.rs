@@ -10,8 +10,8 @@ use crate::failure::EXIT_CODES;
 
 /// Look at a mapwal log, append to it, check it, and save what is left of a damaged one.
 ///
-/// All commands may be used on a log that a process is writing. Only `append` takes part in writing: it is refused while another
-/// process has the log open.
+/// All commands may be used on a log that a process is writing. Only `append` and `trim` take part in writing: they are refused while
+/// another process has the log open.
 #[derive(Debug, Parser)]
 #[command(name = "mapwal", version, after_help = EXIT_CODES, propagate_version = true)]
 pub(crate) struct Arguments {
@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Stat(Stat),
     Pins(Pins),
     Backup(Backup),
+    Trim(Trim),
     Salvage(Salvage),
     Bench(Bench),
     Completions(Completions),
@@ -251,6 +252,38 @@ pub(crate) struct Backup {
     /// Set no pin, for a log that cannot be written: the command fails if records are trimmed before they are copied
     #[arg(long)]
     pub(crate) no_pin: bool,
+}
+
+/// Drop old segments of a log that no process has open
+///
+/// Needs no room: it is the way out for a log that has filled its disk and crashed. Only whole segments go, and never the
+/// last one with a record. What has gone, and what that has freed, is printed.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal trim /var/lib/app/log --keep-bytes 10GiB")]
+pub(crate) struct Trim {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) keep: Keep,
+    /// Drop the named pins that keep what is to go; without it nothing goes then
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// What of a log stays.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Keep {
+    /// Drop segments all of whose records are below this one
+    #[arg(long, value_name = "LSN")]
+    pub(crate) before: Option<u64>,
+    /// Keep so many records at least, the newest ones
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_records: Option<u64>,
+    /// Keep the newest segments that take no more than this together, such as 10GiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) keep_bytes: Option<u64>,
 }
 
 /// Copy every record that passes its checks out of a damaged log into a new one

@@ -92,8 +92,12 @@ impl Failure {
             Error::UnsupportedFileSystem { path, file_system, reason } => {
                 told("no place for a log", format!("{file_system}, {reason}"), path)
             }
-            Error::NoSpace { path, needed_bytes } => {
-                told("disk full", format!("{needed_bytes} bytes are needed"), path)
+            Error::NoSpace { path, needed_bytes, left } => {
+                let left = left.as_ref().map_or(String::new(), |left| match left.inodes {
+                    Some(0) => ", and no inodes are left".to_owned(),
+                    _ => format!(", and {} are left", left.bytes),
+                });
+                told("disk full", format!("{needed_bytes} bytes are needed{left}"), path)
             }
             Error::Poisoned { source, .. } => told("cannot sync", describe(source), place),
             other => told("refused", other.to_string(), place),

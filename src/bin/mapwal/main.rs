@@ -17,6 +17,7 @@ mod stat;
 mod stop;
 mod tail;
 mod transaction;
+mod trim;
 mod verify;
 mod writer;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Stat(stat) => stat::run(stat),
         Command::Pins(pins) => pins::run(pins),
         Command::Backup(backup) => backup::run(backup),
+        Command::Trim(trim) => trim::run(trim),
         Command::Salvage(salvage) => salvage::run(salvage),
         Command::Bench(bench) => bench::run(bench),
         Command::Completions(completions) => generate::completions(completions.shell),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mapwal::{Log, LogReader, Options};
+use mapwal::{Inspection, Log, LogReader, Options};
 
 use crate::failure::{Explain, Result};
 
@@ -17,4 +17,10 @@ pub(crate) fn reader(directory: &Path) -> Result<LogReader> {
 pub(crate) fn writer(directory: &Path, options: &Options) -> Result<Log> {
     // SAFETY: as for `reader`.
     unsafe { Log::open(directory, options) }.about(directory)
+}
+
+/// The size of the segments that an existing log goes on with.
+pub(crate) fn newest_segment_size(directory: &Path) -> Option<u64> {
+    let inspection = Inspection::open(directory).ok()?;
+    inspection.segments().iter().rev().map(|file| file.file_len_bytes).find(|&len| len > 0)
 }

@@ -22,9 +22,9 @@ use crate::events::report;
 use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
-use crate::memory::SharedWords;
+use crate::memory::{Mapping, SharedWords};
 use crate::sabotage::{Break, is};
-use crate::storage::{Access, DeviceBuffer, Storage, StorageFile};
+use crate::storage::{self, Access, DeviceBuffer, Storage, StorageFile};
 
 /// What followers wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,8 @@ pub(crate) struct Known {
 #[derive(Debug)]
 pub(crate) struct ControlPage {
     words: SharedWords,
-    file: Box<dyn StorageFile>,
+    /// `None` if there was no room for one: then the page is in this process's memory, and nobody else sees it.
+    file: Option<Box<dyn StorageFile>>,
     writable: bool,
     log_id: u128,
 }
@@ -75,15 +76,14 @@ impl ControlPage {
     /// The writer's page of the log `log_id`, in the file that followers may have mapped already.
     pub(crate) fn create(storage: &dyn Storage, log_id: u128, oldest: u64) -> Result<Self> {
         let path = storage.path().join(name::CONTROL);
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Error::NoSpace { path: storage.path().to_owned(), needed_bytes: LEN }
-            }
-            _ => Error::io("prepare", &path, source),
-        };
+        let failed = |source| storage::failed(storage, "prepare", &path, LEN, source);
         let page = match open_existing(storage, log_id).map_err(failed)? {
             Some(page) if page.take_back_close(storage).map_err(failed)? => page,
-            _ => make(storage, log_id).map_err(failed)?,
+            _ => match make(storage, log_id).map_err(failed) {
+                // Trimming is what makes room, and does without it.
+                Err(Error::NoSpace { .. }) => in_memory(storage, log_id).map_err(failed)?,
+                made => made?,
+            },
         };
         page.set(Word::Magic, 0);
         page.set(Word::LogIdLow, log_id as u64);
@@ -130,7 +130,7 @@ impl ControlPage {
             return None;
         }
         let words = SharedWords::new(file.map(LEN, access).ok()?);
-        Some(Self { words, file, writable: access == Access::Write, log_id })
+        Some(Self { words, file: Some(file), writable: access == Access::Write, log_id })
     }
 
     /// The log that the page says it is of.
@@ -195,9 +195,10 @@ impl ControlPage {
     /// So the device is asked, and a page that it does not hold loses its name: without one nothing is missed.
     fn set_durably(&self, storage: &dyn Storage, word: Word, value: u64) -> io::Result<bool> {
         self.set(word, value);
-        let _ = self.file.touch();
-        let synced = self.file.sync_mapping(self.words.mapping(), 0..LEN as usize);
-        if synced.is_ok() && self.is_on_device(word, value)? {
+        let Some(file) = &self.file else { return Ok(false) };
+        let _ = file.touch();
+        let synced = file.sync_mapping(self.words.mapping(), 0..LEN as usize);
+        if synced.is_ok() && is_on_device(&**file, word, value)? {
             return Ok(true);
         }
         let path = storage.path().to_owned();
@@ -208,10 +209,9 @@ impl ControlPage {
         }
     }
 
-    fn is_on_device(&self, word: Word, value: u64) -> io::Result<bool> {
-        let mut buffer = DeviceBuffer::new(LEN as usize);
-        let read = self.file.read_device_at(&mut buffer, 0)?;
-        Ok(read == LEN as usize && buffer.bytes().as_chunks().0[word as usize] == value.to_le_bytes())
+    /// Whether the page has been lost, so that nobody else sees what is written to it.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.words.has_failed()
     }
 
     pub(crate) fn set_poisoned(&self) {
@@ -225,9 +225,10 @@ impl ControlPage {
         if let Some(close) = close {
             self.set(Word::ClosedChecksum, checksum(self.log_id, &[close.0]).into());
             self.set(Word::Closed, close.0);
+            let Some(file) = &self.file else { return };
             // For those who go by the time of the last change.
-            let _ = self.file.touch();
-            if let Err(error) = self.file.sync_mapping(self.words.mapping(), 0..LEN as usize) {
+            let _ = file.touch();
+            if let Err(error) = file.sync_mapping(self.words.mapping(), 0..LEN as usize) {
                 report!(warn, error = &error as &dyn std::error::Error, "control page cannot be synced");
             }
         }
@@ -302,13 +303,21 @@ impl ControlPage {
     }
 }
 
-/// The page that is there, if it is that of the log `log_id`. Any other is removed, durably.
+fn is_on_device(file: &dyn StorageFile, word: Word, value: u64) -> io::Result<bool> {
+    let mut buffer = DeviceBuffer::new(LEN as usize);
+    let read = file.read_device_at(&mut buffer, 0)?;
+    Ok(read == LEN as usize && buffer.bytes().as_chunks().0[word as usize] == value.to_le_bytes())
+}
+
+/// The page that is there, if it is that of the log `log_id`, and can be stored to without more room, which a copy of it may
+/// lack. Any other is removed, durably.
 fn open_existing(storage: &dyn Storage, log_id: u128) -> io::Result<Option<ControlPage>> {
     match storage.open(name::CONTROL, Access::Write) {
-        Ok(file) if file.len_bytes()? == LEN => {
-            let page = map_for_writing(file, log_id)?;
-            if page.found_log_id() == log_id {
-                return Ok(Some(page));
+        Ok(file) if file.len_bytes()? == LEN && file.is_reserved(0..LEN)? => {
+            match map_for_writing(storage, file, log_id) {
+                Ok(page) if page.found_log_id() == log_id => return Ok(Some(page)),
+                Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(error),
+                _ => {}
             }
         }
         Ok(_) => {}
@@ -336,10 +345,23 @@ fn make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
         let _ = storage.remove(&temporary);
     }
     made?;
-    map_for_writing(file, log_id)
+    map_for_writing(storage, file, log_id)
 }
 
-fn map_for_writing(file: Box<dyn StorageFile>, log_id: u128) -> io::Result<ControlPage> {
-    let words = SharedWords::new(file.map(LEN, Access::Write)?);
-    Ok(ControlPage { words, file, writable: true, log_id })
+fn map_for_writing(storage: &dyn Storage, file: Box<dyn StorageFile>, log_id: u128) -> io::Result<ControlPage> {
+    let mapping = file.map(LEN, Access::Write)?;
+    match storage.populate(&mapping, 0..LEN as usize) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
+        _ => {}
+    }
+    let words = SharedWords::new(mapping);
+    Ok(ControlPage { words, file: Some(file), writable: true, log_id })
+}
+
+/// A page that only this process has.
+fn in_memory(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
+    let path = storage.path().to_owned();
+    report!(warn, path = %path.display(), "no room for the control page: who follows the log is not woken");
+    let words = SharedWords::new(Mapping::in_memory(LEN as usize)?);
+    Ok(ControlPage { words, file: None, writable: true, log_id })
 }

@@ -8,13 +8,13 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 
 use mapwal::Log;
 use parking_lot::{RwLock, RwLockReadGuard};
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::{append, small, try_open};
+use super::{append, payload, small, tag, try_open};
 
 /// Where a child finds the directory of its log.
 const DIRECTORY: &str = "MAPWAL_TEST_DIRECTORY";
@@ -79,13 +79,23 @@ impl Child {
 
     /// Sends a line and returns the answer.
     pub(crate) fn ask(&mut self, request: &str) -> String {
+        self.say(request);
+        self.hear()
+    }
+
+    /// Sends a line.
+    pub(crate) fn say(&mut self, request: &str) {
         let input = self.input.as_mut().expect("open until the child is ended");
         writeln!(input, "{request}").expect("the child listens");
+    }
+
+    /// The next answer.
+    pub(crate) fn hear(&mut self) -> String {
         let mut line = String::new();
         loop {
             line.clear();
             let read = self.output.read_line(&mut line).expect("the child speaks plainly");
-            assert!(read > 0, "the child ended instead of answering {request:?}");
+            assert!(read > 0, "the child ended instead of answering");
             if let Some((_, answer)) = line.split_once(ANSWER) {
                 return answer.trim_end().to_owned();
             }
@@ -93,14 +103,19 @@ impl Child {
     }
 
     /// Waits until the process has ended by itself; the signal that ended it, if one did.
-    pub(crate) fn ended_by(mut self) -> Option<i32> {
+    pub(crate) fn ended_by(self) -> Option<i32> {
         use std::os::unix::process::ExitStatusExt;
-        self.process.wait().expect("a process of this one").signal()
+        self.ended().signal()
+    }
+
+    /// Waits until the process has ended by itself, and tells how.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        self.process.wait().expect("a process of this one")
     }
 
     /// Stops the process, and waits until it stands still.
     pub(crate) fn stop(&self) {
-        self.signal(Signal::STOP);
+        self.send(Signal::STOP);
         let options = WaitOptions::UNTRACED;
         let waited = rustix::process::waitpid(Some(self.pid()), options).expect("a process of this one");
         assert!(waited.is_some_and(|(_, status)| status.stopped()), "it ended instead");
@@ -108,10 +123,10 @@ impl Child {
 
     /// Lets the process go on.
     pub(crate) fn go_on(&self) {
-        self.signal(Signal::CONT);
+        self.send(Signal::CONT);
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn send(&self, signal: Signal) {
         rustix::process::kill_process(self.pid(), signal).expect("a process of this one");
     }
 
@@ -150,7 +165,8 @@ pub(crate) fn answer(answer: &str) {
     writeln!(out, "{ANSWER}{answer}").and_then(|()| out.flush()).expect("the parent listens");
 }
 
-/// Opens, appends to, syncs, closes and drops a log on request, and answers with the next record's number.
+/// Opens, appends to, fills, trims, syncs, closes and drops a log on request, and answers with the next record's number or
+/// with what came of it.
 #[test]
 #[ignore = "other tests run it as a process of its own"]
 fn serves() {
@@ -173,6 +189,15 @@ fn serve(log: &mut Option<Log>, directory: &Path, request: &str) -> String {
             let log = log.as_ref().expect("open");
             let next = log.next_lsn().0;
             append(log, next..=next + count.parse::<u64>().expect("a number") - 1);
+        }
+        "fill" => {
+            let log = log.as_ref().expect("open");
+            let error = (log.next_lsn().0..).find_map(|number| log.append(tag(number), &payload(number)).err());
+            return error.expect("it ends").to_string();
+        }
+        "trim" => {
+            let log = log.as_ref().expect("open");
+            return log.trim_before(log.next_lsn()).map_or_else(|error| error.to_string(), |count| count.to_string());
         }
         "sync" => match log.as_ref().expect("open").sync() {
             Ok(durable) => return durable.to_string(),

@@ -13,8 +13,17 @@ pub(crate) struct Mounted(TempDir, #[expect(dead_code, reason = "held, not looke
 impl Mounted {
     /// A file system of `size` bytes; `None`, said on standard error, where this process may not mount one.
     pub(crate) fn of_size(size: u64) -> Option<Self> {
+        Self::in_memory(&format!("size={size}"))
+    }
+
+    /// As [`Self::of_size`], for so many files and directories, the root included.
+    pub(crate) fn of_inodes(size: u64, inodes: u64) -> Option<Self> {
+        Self::in_memory(&format!("size={size},nr_inodes={inodes}"))
+    }
+
+    fn in_memory(options: &str) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let data = CString::new(format!("size={size}")).expect("no zero byte");
+        let data = CString::new(options).expect("no zero byte");
         match mount("tmpfs", directory.path(), "tmpfs", MountFlags::empty(), data.as_c_str()) {
             Ok(()) => Some(Self(directory, None)),
             Err(error) => skip(error),

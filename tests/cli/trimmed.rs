@@ -1,0 +1,79 @@
+//! `mapwal trim`: what goes, what stays, and when nothing does.
+
+use std::path::Path;
+
+use crate::logs::{closed, live, scratch, segments};
+use crate::program::run;
+
+const RECORDS: u64 = 2000;
+const SEGMENT: u64 = 64 << 10;
+
+/// The first record that is left.
+fn first(directory: &Path) -> u64 {
+    let ran = run(directory, "dump DIR --format text").done();
+    ran.lines()[0].split('\t').next().unwrap().parse().unwrap()
+}
+
+fn check_rest(directory: &Path, first: u64) {
+    let ran = run(directory, "dump DIR --format text").done();
+    assert_eq!(ran.lines().len() as u64, RECORDS + 1 - first, "nothing else went");
+    run(directory, "verify DIR").done();
+}
+
+#[test]
+fn whole_segments_below_a_record_go_and_that_is_said() {
+    let log = closed(RECORDS);
+    let before = segments(log.path()).len();
+    let ran = run(log.path(), "trim DIR --before 1000").done();
+    let first = first(log.path());
+    assert!((2..=1000).contains(&first), "{first}");
+    let gone = before - segments(log.path()).len();
+    assert!(gone > 0);
+    let freed = gone as u64 * 64;
+    let size = if freed == 64 { "64.00 KiB".to_owned() } else { format!("{freed}.00 KiB") };
+    let segments = if gone == 1 { "1 segment".to_owned() } else { format!("{gone} segments") };
+    assert_eq!(ran.text(), format!("{segments} dropped, {size} freed; the log starts at record {first}\n"));
+    check_rest(log.path(), first);
+}
+
+#[test]
+fn as_much_stays_as_is_asked_for() {
+    let log = closed(RECORDS);
+    run(log.path(), "trim DIR --keep-records 1000").done();
+    let kept_by_records = first(log.path());
+    assert!((2..=RECORDS - 999).contains(&kept_by_records), "{kept_by_records}");
+    run(log.path(), "trim DIR --keep-bytes 128KiB").done();
+    assert!(first(log.path()) > kept_by_records);
+    assert_eq!(segments(log.path()).len() as u64 * SEGMENT, 128 << 10);
+    check_rest(log.path(), first(log.path()));
+}
+
+#[test]
+fn a_pin_is_not_passed_unless_that_is_forced() {
+    let log = closed(RECORDS);
+    run(log.path(), "pins DIR add replica 300").done();
+    let before = first(log.path());
+    let ran = run(log.path(), "trim DIR --before 1000");
+    assert_eq!(ran.code, 4);
+    assert!(ran.err.contains("pin replica keeps record 300 and all after it; --force drops the pin"), "{}", ran.err);
+    assert_eq!(first(log.path()), before);
+    run(log.path(), "trim DIR --before 300").done();
+    assert!(first(log.path()) <= 300);
+    run(log.path(), "trim DIR --before 1000 --force").done();
+    assert!(first(log.path()) > 300);
+    assert_eq!(run(log.path(), "pins DIR").done().text(), "");
+}
+
+#[test]
+fn nothing_is_trimmed_under_a_writer_nor_without_a_word_what_stays() {
+    let directory = scratch();
+    let writer = live(directory.path(), 800);
+    let ran = run(directory.path(), "trim DIR --before 500");
+    assert_eq!(ran.code, 4);
+    assert!(ran.err.contains(&format!("process {} has the log open", writer.child.id())), "{}", ran.err);
+    drop(writer);
+    assert_eq!(first(directory.path()), 1);
+    assert_eq!(run(directory.path(), "trim DIR").code, 64);
+    assert_eq!(run(directory.path(), "trim DIR --before 5 --keep-records 3").code, 64);
+    assert_eq!(run(scratch().path(), "trim DIR --before 5").code, 4, "there is no log");
+}

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -13,13 +14,16 @@ pub(crate) struct Scale {
     rounds: usize,
     /// Amounts of data and numbers of operations are divided by it.
     divisor: usize,
+    /// How long it is measured what is measured by the second.
+    time: Duration,
 }
 
 impl Scale {
-    pub(crate) const FULL: Self = Self { rounds: 3, divisor: 1 };
-    pub(crate) const QUICK: Self = Self { rounds: 3, divisor: 8 };
+    pub(crate) const FULL: Self = Self { rounds: 3, divisor: 1, time: Duration::from_millis(2500) };
+    pub(crate) const LONG: Self = Self { time: Duration::from_secs(10), ..Self::FULL };
+    pub(crate) const QUICK: Self = Self { rounds: 3, divisor: 8, time: Duration::from_millis(500) };
     /// Shows that everything still runs; the figures mean nothing.
-    pub(crate) const SMOKE: Self = Self { rounds: 1, divisor: 500 };
+    pub(crate) const SMOKE: Self = Self { rounds: 1, divisor: 500, time: Duration::from_millis(20) };
 }
 
 #[derive(Debug)]
@@ -55,6 +59,16 @@ impl Bench {
     /// More rounds for what takes little time and varies much.
     pub(crate) fn many_rounds(&self) -> usize {
         self.scale.rounds * 3
+    }
+
+    /// As many as targets for durable streams ask for.
+    pub(crate) fn five_rounds(&self) -> usize {
+        self.scale.rounds * 2 - 1
+    }
+
+    /// How long what is measured by the second is measured.
+    pub(crate) fn time(&self) -> Duration {
+        self.scale.time
     }
 
     /// `full` at full scale; never zero.

@@ -10,12 +10,15 @@
 //! - **L5**: map a file in the page cache, walk its records, check each one's checksum;
 //! - **L5s**: the same with the segments of the log;
 //! - **L5c**: as L5, over the files of a log, whose frames are found by their lengths;
-//! - **L6**: look at a random record of a mapped file, unchecked.
+//! - **L6**: look at a random record of a mapped file, unchecked;
+//! - **grow**: writes and an `fdatasync` now and then, at the end of a file that grows;
+//! - **reuse**: the same over a file that was written before.
 //!
 //! ```text
 //! cargo bench                      everything, in a few minutes
 //! cargo bench -- append            the cases with "append" in their names
 //! cargo bench -- --quick scan get  fewer rounds, less data
+//! cargo bench -- --long durable    ten seconds for what is measured by the second
 //! cargo bench -- --docs            nothing: the last run's figures go to README.md and docs/performance.md
 //! ```
 //!
@@ -35,6 +38,7 @@ mod calls;
 mod commit;
 mod directory;
 mod docs;
+mod durable;
 mod follow;
 mod get;
 mod limit;
@@ -62,8 +66,9 @@ fn main() -> std::io::Result<()> {
             "--bench" => measured = true,
             "--docs" => return docs::write(&bench::report_path()),
             "--quick" => scale = Scale::QUICK,
+            "--long" => scale = Scale::LONG,
             option if option.starts_with('-') => {
-                eprintln!("unknown option {option}; there are --quick, --docs and the names of cases");
+                eprintln!("unknown option {option}; there are --quick, --long, --docs and the names of cases");
                 std::process::exit(2);
             }
             _ => filters.push(argument),
@@ -76,6 +81,7 @@ fn main() -> std::io::Result<()> {
     let mut bench = Bench::new(scale, filters)?;
     append::run(&mut bench);
     commit::run(&mut bench);
+    durable::run(&mut bench);
     scan::run(&mut bench);
     follow::run(&mut bench);
     get::run(&mut bench);

@@ -5,6 +5,7 @@ mod background;
 mod close;
 mod durability;
 mod evidence;
+mod housekeeping;
 mod inspect;
 mod lookout;
 mod lost;
@@ -204,6 +205,7 @@ impl Drop for Log {
         self.shared.background.stop(&self.shared.durability);
         self.shared.preparer.stop();
         self.shared.end_followers();
+        self.shared.housekeeper.stop();
     }
 }
 

@@ -1,6 +1,5 @@
 //! Opening a log: recovery, and what makes its outcome durable before anyone sees it.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use parking_lot::Mutex;
 use super::Log;
 use super::background::Background;
 use super::durability::Durability;
+use super::housekeeping::Housekeeper;
 use super::lookout::Lookout;
 use super::named_pins::NamedPins;
 use super::pending::{Pending, remove_all};
@@ -88,7 +88,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let last_number = last_number(&found, known);
     let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options.first_lsn)?;
     check_lsn(plan.next_lsn)?;
-    let opening = Opening { storage, options, log_id, listing, last_number, began };
+    let opening = Opening { storage, options, log_id, listing, last_number, known, began };
     let log = opening.carry_out(plan, lock)?;
     // The number is for whoever finds the lock taken. A full disk has no room for it.
     if let Err(error) = log.lock.sign() {
@@ -144,6 +144,7 @@ struct Opening<'o> {
     listing: Listing,
     /// The largest number that a segment may have had.
     last_number: u64,
+    known: Option<Known>,
     began: Instant,
 }
 
@@ -179,6 +180,9 @@ impl Opening<'_> {
             log.shared.wait(log.shared.everything())?;
         }
         remove_all(&*self.storage, &leftovers);
+        if !log.shared.is_pending() {
+            log.shared.control.set_oldest_segment(log.shared.lock_rotation().oldest);
+        }
         log.shared.control.show();
         log.shared.control.wake_all(&*self.storage);
         // Until then a follower is woken in time all but always: whoever has gone to sleep meanwhile looks once more.
@@ -247,14 +251,18 @@ impl Opening<'_> {
         report_recovery(path, &report);
         let pin_files = PinFiles::new(Arc::clone(&self.storage), PIN_PATIENCE);
         let named = NamedPins::load(&pin_files, &*self.storage)?;
-        let control = ControlPage::create(&*self.storage, self.log_id, oldest)?;
+        // As long as the link is not durable that leaves others out, what was retained before is.
+        let retained = self.known.map(|known| known.oldest).or(self.listing.segments.first().copied());
+        let control = ControlPage::create(&*self.storage, self.log_id, retained.unwrap_or(oldest))?;
         let durable_lsn = plan.next_lsn.previous();
         control.set_durable(durable_lsn, durable);
         let size = self.options.segment_size_bytes;
         let preparer = Preparer::start(Arc::clone(&self.storage), self.log_id, size, next_number)
             .map_err(|source| Error::io("start the preparing thread for", path, source))?;
         let (ring, rotor) = Ring::new();
-        let rotation = Rotation { rotor, oldest, trimmed: VecDeque::new(), begin: Position::ZERO, pending: None };
+        let rotation = Rotation { rotor, oldest, begin: Position::ZERO, pending: None };
+        let counters = Arc::new(Counters::default());
+        let housekeeper = Housekeeper::new(Arc::clone(&self.storage), Arc::clone(&counters));
         let shared = Shared {
             storage: Arc::clone(&self.storage),
             cache: Arc::clone(cache),
@@ -264,6 +272,7 @@ impl Opening<'_> {
             rotation: Mutex::new(None),
             meta: Mutex::new(plan.meta.clone()),
             preparer,
+            housekeeper,
             ahead: Arc::new(Ahead::new(&*self.storage)),
             background: Background::new(self.options.sync_interval, self.options.sync_bytes),
             control,
@@ -271,7 +280,7 @@ impl Opening<'_> {
             is_over: AtomicBool::new(false),
             pins: Pins::new(pin_files, named),
             lookout: Lookout::new(),
-            counters: Counters::default(),
+            counters,
             small_syncs: AtomicU32::new(0),
             payload_len_max: format::payload_len_max(size),
             summer: Summer::new(),

@@ -43,9 +43,10 @@ struct Walked {
 
 /// Decides what counts. `known` is what the log's control page says, if it is there; `first_lsn` is for a log that holds
 /// nothing yet.
-pub(super) fn recover(storage: &dyn Storage, chain: Chain, known: Option<Known>, first_lsn: Lsn) -> Result<Plan> {
+pub(super) fn recover(storage: &dyn Storage, mut chain: Chain, known: Option<Known>, first_lsn: Lsn) -> Result<Plan> {
     let mut recovery =
         Recovery { storage, known, claim: Claim::default(), empty: Vec::new(), bytes_scanned: 0, torn_bytes: 0 };
+    chain.forget_trimmed(known.map(|known| known.oldest));
     chain.check_start(storage.path(), known.map(|known| known.oldest))?;
     if let Some(close) = known.and_then(|known| known.closed)
         && let Some(plan) = shut::plan(storage, &chain, close)?

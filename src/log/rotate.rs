@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
 use super::{Log, append};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::frame::{FrameHead, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
@@ -77,11 +77,19 @@ impl Shared {
         }
     }
 
+    /// The next segment. Without room for one, once more when the files are gone of segments that were dropped.
+    pub(crate) fn take_spare(&self) -> Result<Prepared> {
+        match self.preparer.take() {
+            Err(Error::NoSpace { .. }) if self.housekeeper.finish_some() => self.preparer.take(),
+            taken => taken,
+        }
+    }
+
     /// Seals the active segment and opens the spare.
     pub(crate) fn rotate(&self, rotation: &mut Rotation) -> Result<()> {
         let active = self.segments.last().expect("an open log has a segment");
         check_lsn(active.base_lsn())?;
-        let spare = self.preparer.take()?;
+        let spare = self.take_spare()?;
         self.durability.check()?;
         let closed = rotation.rotor.close(link::SEAL_FRAME_LEN).expect("a log takes appends");
         let Taken { offset, ordinal, trailer: seal } = closed;

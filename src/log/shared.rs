@@ -1,6 +1,5 @@
 //! The state of an open log.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::background::Background;
 use super::durability::{Durability, Goal};
+use super::housekeeping::Housekeeper;
 use super::lookout::Lookout;
 use super::pending::Pending;
 use super::pins::Pins;
@@ -54,12 +54,13 @@ pub(crate) struct Shared {
     /// The metadata slots. Changed with the rotation locked, so that each link carries what was put before it.
     pub(crate) meta: Mutex<MetaSlots>,
     pub(crate) preparer: Preparer,
+    pub(crate) housekeeper: Housekeeper,
     pub(crate) ahead: Arc<Ahead>,
     pub(crate) background: Background,
     pub(crate) control: ControlPage,
     pub(crate) pins: Pins,
     pub(crate) lookout: Lookout,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     /// Syncs in a row, up to the last, that were small and wrote large pages. Relaxed: of the leader.
     pub(crate) small_syncs: AtomicU32,
     /// How many pages had been replaced in this process when it was last seen that none of this log's was among them.
@@ -77,8 +78,6 @@ pub(crate) struct Rotation {
     pub(crate) rotor: Rotor<Active>,
     /// The oldest segment retained, as the next link will say.
     pub(crate) oldest: u64,
-    /// Segments that are out of the log and whose files are to be removed, oldest first.
-    pub(crate) trimmed: VecDeque<Arc<Segment>>,
     /// Behind the frames that the active segment was opened with.
     pub(crate) begin: Position,
     /// Set as long as there has been no room for a segment since the log was opened.

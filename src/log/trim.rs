@@ -1,6 +1,5 @@
 //! Retention: dropping whole segments from the front.
 
-use std::io;
 use std::sync::Arc;
 
 use super::shared::Shared;
@@ -13,14 +12,22 @@ use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 use crate::segment::Segment;
 
+/// Segments that are out of the list, oldest first.
+struct Trimmed {
+    segments: Vec<Arc<Segment>>,
+    /// The control page says so, durably.
+    is_noted: bool,
+}
+
 impl Log {
     /// Drops the segments all of whose records are below `lsn`, oldest first, and returns how many went. Never the one
     /// that takes appends, and none that a [`Pin`](super::Pin) keeps. What is dropped stays readable for the views that
-    /// have it. Durable on return; after a crash in the middle, some of the segments may still be there.
+    /// have it. Durable on return: no crash brings it back. The files go later, by a thread of the log's; what it has not come
+    /// to when the log is dropped goes at the next open.
     ///
     /// # Errors
-    /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file cannot be removed: its segment
-    /// and those behind are out of the log all the same, and the next call begins with their files;
+    /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file of a segment that was dropped
+    /// before could not be removed: what is asked for now has been done all the same, and that file is tried once more;
     /// [`Error::Poisoned`], [`Error::InsideAppend`].
     pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
         append::check_outside()?;
@@ -44,26 +51,25 @@ impl Log {
         shared.look_around()?;
         let mut rotation = shared.lock_rotation();
         rotation.rotor.retire();
-        let mut dropped = shared.take_below(lsn)?;
+        let Trimmed { segments: dropped, is_noted } = shared.take_below(lsn)?;
         drop(pins);
         let count = dropped.len();
         if let Some(last) = dropped.last() {
             rotation.oldest = last.number() + 1;
         }
-        if is(Break::TrimNewestFirst) {
-            dropped.reverse();
-        }
-        // Oldest first, over all calls: without a control page, a segment that is missing behind one that is there is lost.
-        rotation.trimmed.extend(dropped);
-        while let Some(segment) = rotation.trimmed.front() {
-            shared.unlink(segment)?;
-            rotation.trimmed.pop_front();
-        }
+        let failure = shared.housekeeper.take_failure();
+        // With the rotation locked, so that the oldest come first over all calls.
+        shared.housekeeper.drop_segments(dropped);
+        drop(rotation);
         if count > 0 {
             let first_lsn = self.first_lsn().0;
             report!(info, segments = count, first_lsn, "log trimmed");
         }
-        Ok(count)
+        if !is_noted {
+            // Nothing says that they are gone but that they are.
+            shared.housekeeper.finish()?;
+        }
+        failure.map_or(Ok(count), Err)
     }
 }
 
@@ -80,7 +86,7 @@ impl Shared {
     }
 
     /// Takes the segments that may go out of the list; the files of pins and the rotation are locked. That they may be gone is durable then.
-    fn take_below(&self, lsn: Lsn) -> Result<Vec<Arc<Segment>>> {
+    fn take_below(&self, lsn: Lsn) -> Result<Trimmed> {
         let pins = self.pins.lock();
         let segments = self.segments.load();
         let pinned = [pins.oldest_guarded(), pins.named.oldest(&segments)];
@@ -88,33 +94,15 @@ impl Shared {
         let segments = segments.as_slice();
         let goes = |pair: &[Arc<Segment>]| ends_below(&pair[0], bound) && self.is_linked_durably(&pair[1]);
         let count = segments.windows(2).take_while(|pair| goes(pair)).count();
+        let mut is_noted = true;
         if count > 0 && !is(Break::TrimWithoutRetain) {
             pins.named.report_lost(segments[0].base_lsn(), segments[count].base_lsn());
             let oldest = segments[count].number();
             let path = self.storage.path().join(name::CONTROL);
-            self.control.retain_from(&*self.storage, oldest).map_err(|source| Error::io("sync", &path, source))?;
+            is_noted =
+                self.control.retain_from(&*self.storage, oldest).map_err(|source| Error::io("sync", &path, source))?;
         }
-        Ok(self.segments.change(|segments| segments.drain(..count).collect()))
-    }
-
-    /// Removes the file of a segment that is in the list no more. Nobody new can reach it; those who can keep it.
-    pub(super) fn unlink(&self, segment: &Arc<Segment>) -> Result<()> {
-        if segment.is_shared() {
-            segment.keep()?;
-        } else {
-            segment.forget();
-        }
-        match self.storage.remove(&name::segment(segment.number())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ if is(Break::UnlinkWithoutDirectorySync) => Ok(()),
-            // Synced each time, so that no later one is gone while an earlier one is still there.
-            _ => self.storage.sync_directory(),
-        }
-        .map_err(|source| Error::io("remove", &segment.path(), source))?;
-        if let Some(region) = segment.mapped() {
-            self.counters.unlinked(Arc::downgrade(&region), segment.info().size);
-        }
-        Ok(())
+        Ok(Trimmed { segments: self.segments.change(|segments| segments.drain(..count).collect()), is_noted })
     }
 }
 

@@ -7,7 +7,6 @@ use super::{Log, append, pending};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::link::{Predecessor, SegmentEnd};
-use crate::format::name;
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 use crate::segment::Segment;
@@ -99,7 +98,7 @@ impl Shared {
         self.durability.check()?;
         let mut rotation = self.lock_rotation();
         let Some(kept) = decide(self.segments.load().as_slice())? else { return Ok(()) };
-        let spare = self.preparer.take()?;
+        let spare = self.take_spare()?;
         if kept.is_reset {
             // What named pins kept goes; those who own them must find out.
             self.pins.lock().named.lose_all(&pin_files)?;
@@ -119,13 +118,8 @@ impl Shared {
         }
         drop(leading);
         pending::remove_all(&*self.storage, &pending.map_or_else(Vec::new, |pending| pending.leftovers));
-        for segment in dropped {
-            // The truncation is done. A file that stays does not count, and is removed at the next open.
-            if let Err(error) = self.unlink(&segment) {
-                let file = name::segment(segment.number());
-                report!(warn, error = &error as &dyn std::error::Error, file, "cannot remove a file");
-            }
-        }
+        // The truncation is done. A file that stays does not count, and is removed at the next open.
+        self.housekeeper.drop_segments(dropped);
         Ok(())
     }
 

@@ -52,6 +52,21 @@ impl Chain {
         Ok(Self { beyond, ..Self::default() })
     }
 
+    /// Leaves out what was trimmed, however far the removing of its files has come: the newest link says durably which segment
+    /// is the oldest retained, and the control page may know of a later one, `known_oldest`.
+    pub(crate) fn forget_trimmed(&mut self, known_oldest: Option<u64>) {
+        let Some(tip) = self.links.last() else { return };
+        let oldest = tip.frame.link.oldest.max(known_oldest.unwrap_or(0));
+        let trimmed = self.links.partition_point(|link| link.info.number < oldest);
+        // A page that knows of later segments only is not of these.
+        if trimmed == 0 || trimmed == self.links.len() {
+            return;
+        }
+        self.superseded.extend(self.links.drain(..trimmed).map(|link| link.info.number));
+        self.superseded.sort_unstable();
+        self.missing = self.links[0].frame.link.previous.map(|previous| previous.number);
+    }
+
     /// An error if the segment that the oldest one's link names has not been trimmed but lost. `known_oldest` is the oldest
     /// segment retained that the log's control page names, if it is there.
     pub(crate) fn check_start(&self, directory: &Path, known_oldest: Option<u64>) -> Result<()> {

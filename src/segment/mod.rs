@@ -9,6 +9,7 @@ pub(crate) mod filling;
 mod index;
 mod list;
 pub(crate) mod prepare;
+pub(crate) mod retire;
 mod verify;
 mod walk;
 

@@ -17,6 +17,7 @@ use crate::support::small;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Allocate,
+    Rename,
     Remove,
     SyncDirectory,
     SyncMapping,
@@ -35,7 +36,7 @@ struct State {
     held: bool,
     /// Calls that wait until they are let go.
     waiting: usize,
-    removed: Vec<String>,
+    lost_names: Vec<String>,
 }
 
 impl Faults {
@@ -67,9 +68,9 @@ impl Faults {
         self.changed.notify_all();
     }
 
-    /// The names of the files removed, in order.
-    pub(crate) fn removed(&self) -> Vec<String> {
-        self.state.lock().removed.clone()
+    /// The names that files have lost, in order.
+    pub(crate) fn lost_names(&self) -> Vec<String> {
+        self.state.lock().lost_names.clone()
     }
 
     fn check(&self, call: Call) -> io::Result<()> {
@@ -138,12 +139,13 @@ impl Storage for Failing {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.faults.check(Call::Rename)?;
+        self.faults.state.lock().lost_names.push(from.to_owned());
         self.disk.rename(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.faults.check(Call::Remove)?;
-        self.faults.state.lock().removed.push(name.to_owned());
         self.disk.remove(name)
     }
 

@@ -244,10 +244,10 @@ fn the_control_page_is_as_specified() {
     assert!((0..512).all(|index| named.contains(&index) || word(index) == 0), "the other words");
     log.trim_before(Lsn(900)).unwrap();
     let page = fs::read(dir.path().join("control")).unwrap();
+    log.close().unwrap();
     let first = &self::segments(dir.path())[0];
     assert!(first.header.number > 1, "something was trimmed");
     assert_eq!(spec::u64_at(&page, 8 * 9), signed(&page, first.header.number), "oldest segment");
-    log.close().unwrap();
     let page = fs::read(dir.path().join("control")).unwrap();
     assert_eq!(spec::u64_at(&page, 8 * 4), 0, "writer gone");
 }

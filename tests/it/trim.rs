@@ -1,14 +1,17 @@
 //! Dropping segments from the front.
 
 use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use mapwal::{Damage, Error, Lsn};
+use mapwal::{Damage, Error, Inspection, Lsn};
 use rustix::io::Errno;
 
 use crate::failing::{Call, open_failing};
 use crate::scratch::{append_stamped, await_spare, contents, open_small, scratch, segment_names, stamped};
+use crate::support::faulty::{self, Faulty};
 use crate::support::files::{self, segment_numbers};
-use crate::support::{small, try_open};
+use crate::support::{open_on, small, try_open};
 
 /// Five segments of ten records each: 1, 11, 21, 31 and 41 are their first.
 fn fill(log: &mapwal::Log) {
@@ -35,7 +38,7 @@ fn whole_segments_below_the_record_go_and_the_active_one_never() {
     assert_eq!(log.trim_before(Lsn(51)).unwrap(), 3);
     assert_eq!((log.first_lsn(), contents(&log)), (Lsn(41), records(41..=50)));
     assert!(matches!(log.trim_before(Lsn(52)), Err(Error::NotAppended { lsn: Lsn(52), next: Lsn(51) })));
-    assert_eq!(segment_names(dir.path()), ["00000000000000000005.seg"]);
+    await_first(dir.path(), 5);
     drop(log);
     let log = open_small(dir.path());
     assert_eq!((log.first_lsn(), contents(&log)), (Lsn(41), records(41..=50)));
@@ -110,12 +113,16 @@ fn files_go_oldest_first_each_durably() {
     let (log, faults) = open_failing(dir.path());
     fill(&log);
     log.sync().unwrap();
+    let before = faults.lost_names().len();
     assert_eq!(log.trim_before(Lsn(51)).unwrap(), 4);
-    assert_eq!(faults.removed(), (1..=4).map(|number| format!("{number:020}.seg")).collect::<Vec<_>>());
+    drop(log);
+    let trimmed: Vec<_> = (1..=4).map(|number| format!("{number:020}.seg")).collect();
+    let lost = faults.lost_names()[before..].to_vec();
+    assert_eq!(lost.into_iter().filter(|name| name.ends_with(".seg")).collect::<Vec<_>>(), trimmed);
 }
 
 #[test]
-fn an_interrupted_trim_leaves_a_log_that_opens() {
+fn a_trim_is_durable_however_far_the_removing_of_its_files_has_come() {
     for removed in 0..=4 {
         let dir = scratch();
         let log = open_small(dir.path());
@@ -129,8 +136,14 @@ fn an_interrupted_trim_leaves_a_log_that_opens() {
         for at in removed..4 {
             fs::write(&files[at], &kept[at]).unwrap();
         }
-        let log = open_small(dir.path());
-        assert_eq!(contents(&log), records(removed as u64 * 10 + 1..=50), "{removed} removed");
+        // Without the page nothing says that it was trimmed.
+        let copy = scratch();
+        files::copy(dir.path(), copy.path());
+        fs::remove_file(copy.path().join("control")).unwrap();
+        assert_eq!(contents(&open_small(copy.path())), records(removed as u64 * 10 + 1..=50), "{removed} removed");
+        assert_eq!(Inspection::open(dir.path()).unwrap().segments().iter().filter(|file| file.counts).count(), 1);
+        assert_eq!(contents(&open_small(dir.path())), records(41..=50), "{removed} removed");
+        assert_eq!(segment_numbers(dir.path()).first(), Some(&5), "what was left is gone");
     }
 }
 
@@ -155,22 +168,46 @@ fn a_first_segment_that_was_not_trimmed_is_missed() {
     assert_eq!(contents(&open_small(dir.path())), records(11..=50));
 }
 
+/// Returns once the files of the segments below `number` are gone.
+fn await_first(dir: &Path, number: u64) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while segment_numbers(dir)[0] < number && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    assert_eq!(segment_numbers(dir)[0], number);
+}
+
+/// Trims until the failure of the removing that a trim began has been told by a later one.
+fn await_failure(log: &mapwal::Log, lsn: Lsn, operation: &str) {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        match log.trim_before(lsn) {
+            Ok(_) => assert!(Instant::now() < until, "no failure is told"),
+            Err(Error::Io { operation: failed, .. }) => break assert_eq!(failed, operation),
+            Err(error) => panic!("{error:?}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_file_that_cannot_be_removed_does_not_make_a_hole() {
     let dir = scratch();
     let (log, faults) = open_failing(dir.path());
     fill(&log);
     log.sync().unwrap();
+    await_spare(&log);
     let before = segment_numbers(dir.path());
-    faults.fail(Call::Remove, Errno::IO);
-    assert!(matches!(log.trim_before(Lsn(31)), Err(Error::Io { operation: "remove", .. })));
-    assert_eq!(log.first_lsn(), Lsn(31), "they are out of the log all the same");
-    assert!(matches!(log.trim_before(Lsn(41)), Err(Error::Io { operation: "remove", .. })));
-    assert_eq!(log.first_lsn(), Lsn(41));
+    faults.fail(Call::Rename, Errno::IO);
+    assert_eq!(log.trim_before(Lsn(31)).unwrap(), 3, "nobody waits for files to go");
+    await_failure(&log, Lsn(31), "remove");
+    assert_eq!(log.first_lsn(), Lsn(31));
+    await_failure(&log, Lsn(41), "remove");
+    assert_eq!(log.first_lsn(), Lsn(41), "they are out of the log all the same");
     assert_eq!(segment_numbers(dir.path()), before, "no later one before an earlier one");
     faults.heal();
-    assert_eq!(log.trim_before(Lsn(41)).unwrap(), 0);
-    assert_eq!(segment_numbers(dir.path())[0], 5, "what was left is gone");
+    let _ = log.trim_before(Lsn(41));
+    await_first(dir.path(), 5);
     drop(log);
     // By what the control page says nothing is missing, and by what the segments say neither.
     let copy = scratch();
@@ -187,12 +224,34 @@ fn a_file_that_is_gone_already_does_not_stop_the_next_trim() {
     let (log, faults) = open_failing(dir.path());
     fill(&log);
     log.sync().unwrap();
+    await_spare(&log);
     faults.fail(Call::SyncDirectory, Errno::IO);
-    assert!(matches!(log.trim_before(Lsn(31)), Err(Error::Io { .. })));
+    assert_eq!(log.trim_before(Lsn(31)).unwrap(), 3);
+    await_failure(&log, Lsn(31), "remove");
     assert_eq!(segment_numbers(dir.path())[0], 2, "the first is removed, and nobody knows for how long");
     faults.heal();
-    assert_eq!(log.trim_before(Lsn(31)).unwrap(), 0);
+    let _ = log.trim_before(Lsn(31));
+    await_first(dir.path(), 4);
+}
+
+#[test]
+fn without_a_control_page_a_trim_waits_until_the_files_are_gone() {
+    let dir = scratch();
+    let disk = Faulty::new(dir.path());
+    let log = open_on(&disk);
+    fill(&log);
+    log.sync().unwrap();
+    await_spare(&log);
+    // The name under which it was made.
+    disk.fail_on("control.tmp", faulty::Call::SyncMapping, Errno::IO);
+    assert_eq!(log.trim_before(Lsn(31)).unwrap(), 3);
+    assert!(!dir.path().join("control").exists());
     assert_eq!(segment_numbers(dir.path())[0], 4);
+    assert_eq!(log.trim_before(Lsn(41)).unwrap(), 1, "also the next time");
+    assert_eq!(segment_numbers(dir.path())[0], 5);
+    disk.heal();
+    drop(log);
+    assert_eq!(contents(&open_small(dir.path())), records(41..=50));
 }
 
 #[test]

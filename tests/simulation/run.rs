@@ -161,6 +161,8 @@ struct Run<'t> {
     cuts: u8,
     /// The step under way has an operation fail.
     is_faulty: bool,
+    /// An operation has failed before: what that kept from being removed may be told later.
+    had_fault: bool,
     tally: &'t mut Tally,
 }
 
@@ -211,7 +213,17 @@ impl<'t> Run<'t> {
         disk.observe(Arc::clone(&watch) as Arc<dyn Observer>);
         disk.reseed(seed);
         let cuts = depth.checked_sub(1).map_or(0, |at| CUTS[at]);
-        Self { disk, watch, log: None, rng: Rng::with_seed(seed), depth, cuts, is_faulty: false, tally }
+        Self {
+            disk,
+            watch,
+            log: None,
+            rng: Rng::with_seed(seed),
+            depth,
+            cuts,
+            is_faulty: false,
+            had_fault: false,
+            tally,
+        }
     }
 
     fn log(&self) -> Arc<Log> {
@@ -292,6 +304,7 @@ impl<'t> Run<'t> {
         }
         if step.fault.is_some() && !self.disk.has_fault() {
             self.tally.faults += 1;
+            self.had_fault = true;
         }
         if step.fault.is_some() {
             self.is_faulty = false;
@@ -512,8 +525,13 @@ impl<'t> Run<'t> {
             let lsn = rng.u64(log.first_lsn().0..=model.next_lsn());
             (lsn, model.begin_trim(lsn))
         };
-        let dropped = log.trim_before(Lsn(lsn)).map_err(|error| Failed::new(Action::Trim, error))?;
-        if dropped == 0 {
+        let first_before = log.first_lsn();
+        let trimmed = match log.trim_before(Lsn(lsn)) {
+            Err(Error::Io { operation: "remove", .. }) if self.had_fault => log.trim_before(Lsn(lsn)),
+            trimmed => trimmed,
+        };
+        trimmed.map_err(|error| Failed::new(Action::Trim, error))?;
+        if log.first_lsn() == first_before {
             self.watch.model.lock().undo_trim(before);
             return Ok(());
         }

@@ -61,6 +61,11 @@ pub(super) fn sort_out(numbers: &[u64], found: &[Found], directory: &Path, contr
     let mut ties = Ties::default();
     let mut named = Named::Unknown;
     for &number in numbers.iter().rev().skip_while(|&&number| number > tip_number) {
+        if number < bound && number != tip_number {
+            // What a trim has not removed yet.
+            ties.superseded.push(number);
+            continue;
+        }
         let end = match named {
             Named::Unknown => None,
             Named::Segment { number: wanted, end, .. } if wanted == number => Some(end),

@@ -10,7 +10,7 @@
 mod words;
 
 use std::io;
-use std::sync::atomic::{Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
 use std::time::Duration;
 
 use words::{LEN, MAGIC, Said, Watermark, Word, checksum, log_id, signed};
@@ -70,6 +70,8 @@ pub(crate) struct ControlPage {
     file: Option<Box<dyn StorageFile>>,
     writable: bool,
     log_id: u128,
+    /// It has been removed: what it says does not survive. Changed by one thread at a time.
+    is_removed: AtomicBool,
 }
 
 impl ControlPage {
@@ -130,7 +132,13 @@ impl ControlPage {
             return None;
         }
         let words = SharedWords::new(file.map(LEN, access).ok()?);
-        Some(Self { words, file: Some(file), writable: access == Access::Write, log_id })
+        Some(Self {
+            words,
+            file: Some(file),
+            writable: access == Access::Write,
+            log_id,
+            is_removed: AtomicBool::new(false),
+        })
     }
 
     /// The log that the page says it is of.
@@ -163,6 +171,11 @@ impl ControlPage {
         self.set(Word::ActiveSegment, signed(self.log_id, number));
     }
 
+    /// Older segments do not count. Durable with the next [`Self::retain_from`].
+    pub(crate) fn set_oldest_segment(&self, number: u64) {
+        self.set(Word::OldestSegment, signed(self.log_id, number));
+    }
+
     /// What changes when the list of segments may have changed: the writer's run, the oldest segment, and the one that
     /// takes appends.
     pub(crate) fn generation(&self) -> [u64; 3] {
@@ -174,9 +187,10 @@ impl ControlPage {
         self.said().segment_number(Word::OldestSegment)
     }
 
-    /// On return it is durable that older segments may be gone: the page says so, or there is none.
-    pub(crate) fn retain_from(&self, storage: &dyn Storage, number: u64) -> io::Result<()> {
-        self.set_durably(storage, Word::OldestSegment, signed(self.log_id, number)).map(drop)
+    /// On return it is durable that older segments are gone: the page says so. If this is false, there is none, and nothing is
+    /// missed that is gone.
+    pub(crate) fn retain_from(&self, storage: &dyn Storage, number: u64) -> io::Result<bool> {
+        self.set_durably(storage, Word::OldestSegment, signed(self.log_id, number))
     }
 
     /// On return it is durable that frames may follow the close: the page does not speak of it, or, if this is false, there is
@@ -196,6 +210,9 @@ impl ControlPage {
     fn set_durably(&self, storage: &dyn Storage, word: Word, value: u64) -> io::Result<bool> {
         self.set(word, value);
         let Some(file) = &self.file else { return Ok(false) };
+        if self.is_removed.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         let _ = file.touch();
         let synced = file.sync_mapping(self.words.mapping(), 0..LEN as usize);
         if synced.is_ok() && is_on_device(&**file, word, value)? {
@@ -205,7 +222,10 @@ impl ControlPage {
         report!(warn, path = %path.display(), "control page cannot be written, and is removed");
         match storage.remove(name::CONTROL) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => storage.sync_directory().map(|()| false),
+            _ => storage.sync_directory().map(|()| {
+                self.is_removed.store(true, Ordering::Relaxed);
+                false
+            }),
         }
     }
 
@@ -339,7 +359,9 @@ fn make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
         .allocate(LEN)
         .and_then(|()| file.write_at(&[0; LEN as usize], 0))
         .and_then(|()| file.sync())
-        .and_then(|()| storage.rename(&temporary, name::CONTROL));
+        .and_then(|()| storage.rename(&temporary, name::CONTROL))
+        // What it says durably counts only as long as it has its name.
+        .and_then(|()| storage.sync_directory());
     if made.is_err() {
         // What is left of it is removed at the next open at the latest.
         let _ = storage.remove(&temporary);
@@ -355,7 +377,7 @@ fn map_for_writing(storage: &dyn Storage, file: Box<dyn StorageFile>, log_id: u1
         _ => {}
     }
     let words = SharedWords::new(mapping);
-    Ok(ControlPage { words, file: Some(file), writable: true, log_id })
+    Ok(ControlPage { words, file: Some(file), writable: true, log_id, is_removed: AtomicBool::new(false) })
 }
 
 /// A page that only this process has.
@@ -363,5 +385,5 @@ fn in_memory(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
     let path = storage.path().to_owned();
     report!(warn, path = %path.display(), "no room for the control page: who follows the log is not woken");
     let words = SharedWords::new(Mapping::in_memory(LEN as usize)?);
-    Ok(ControlPage { words, file: None, writable: true, log_id })
+    Ok(ControlPage { words, file: None, writable: true, log_id, is_removed: AtomicBool::new(false) })
 }

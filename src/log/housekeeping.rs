@@ -1,0 +1,220 @@
+//! What becomes of the files of segments that are out of the log: nobody waits for it, since a file system may take a tenth of
+//! a second to free the blocks of one.
+//!
+//! Files lose their names oldest first, each durably before the next: without a control page, a segment that is missing after
+//! one that is there is lost. What is not done when the log is dropped is done at the next open.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::stats::Counters;
+use crate::error::{Error, Result};
+use crate::events::report;
+use crate::format::name;
+use crate::sabotage::{Break, is};
+use crate::segment::{Segment, retire};
+#[cfg(feature = "testing")]
+use crate::storage::Preparation;
+use crate::storage::Storage;
+
+/// A log that is dropped waits no longer than this for files to be removed.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Takes the files of dropped segments away.
+#[derive(Debug)]
+pub(crate) struct Housekeeper {
+    shared: Arc<Shared>,
+    /// Started when there is something to do for the first time.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    storage: Arc<dyn Storage>,
+    counters: Arc<Counters>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Oldest first.
+    dropped: VecDeque<Arc<Segment>>,
+    /// The file of one more is being taken away.
+    is_busy: bool,
+    /// The first could not be taken away. It is tried again when somebody asks.
+    is_stuck: bool,
+    /// Why, until somebody has been told.
+    failure: Option<Error>,
+    stopping: bool,
+    /// There is a thread, and it has not ended.
+    is_running: bool,
+}
+
+impl Housekeeper {
+    pub(crate) fn new(storage: Arc<dyn Storage>, counters: Arc<Counters>) -> Self {
+        let shared = Shared { storage, counters, state: Mutex::default(), changed: Condvar::new() };
+        Self { shared: Arc::new(shared), thread: Mutex::new(None) }
+    }
+
+    /// Has the files of `segments`, oldest first, taken away, after those that are still to be. They are in no list any more,
+    /// and that is durable, or [`Self::finish`] is called next.
+    pub(crate) fn drop_segments(&self, segments: Vec<Arc<Segment>>) {
+        let mut state = self.shared.state.lock();
+        state.dropped.extend(segments);
+        state.is_stuck = false;
+        if state.dropped.is_empty() {
+            return;
+        }
+        if self.is_in_background(&mut state) {
+            self.shared.changed.notify_all();
+            return;
+        }
+        #[cfg(feature = "testing")]
+        if self.shared.storage.preparation() == Preparation::OnDemand {
+            return;
+        }
+        drop(self.shared.work_off(state));
+    }
+
+    /// Returns once all is done that was to be done before the call.
+    ///
+    /// # Errors
+    /// What has kept a file from being removed.
+    pub(crate) fn finish(&self) -> Result<()> {
+        let mut state = self.shared.state.lock();
+        state.is_stuck = false;
+        if state.is_running {
+            self.shared.changed.notify_all();
+            while state.is_busy || (!state.dropped.is_empty() && !state.is_stuck) {
+                self.shared.changed.wait(&mut state);
+            }
+        } else {
+            state = self.shared.work_off(state);
+        }
+        state.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// As [`Self::finish`]; false if there was nothing to do.
+    pub(crate) fn finish_some(&self) -> bool {
+        let state = self.shared.state.lock();
+        let is_idle = state.dropped.is_empty() && !state.is_busy;
+        drop(state);
+        // What it fails with is told by the next trim.
+        !is_idle && self.finish().map_err(|failure| self.shared.state.lock().failure = Some(failure)).is_ok()
+    }
+
+    /// What has kept a file from being removed, if that has not been told yet.
+    pub(crate) fn take_failure(&self) -> Option<Error> {
+        self.shared.state.lock().failure.take()
+    }
+
+    /// Ends the thread once all is done, or leaves it to itself if that takes long: then it ends with the file that it is at.
+    pub(crate) fn stop(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.shared.state.lock();
+        while state.is_running && !state.is_stuck && (state.is_busy || !state.dropped.is_empty()) {
+            if self.shared.changed.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        state.stopping = true;
+        self.shared.changed.notify_all();
+        while state.is_running {
+            if self.shared.changed.wait_until(&mut state, deadline).timed_out() {
+                return;
+            }
+        }
+        drop(state);
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic in it has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+
+    /// Starts the thread if it does not run; false if all is to be done in line, or has to be.
+    fn is_in_background(&self, state: &mut State) -> bool {
+        #[cfg(feature = "testing")]
+        if self.shared.storage.preparation() != Preparation::Background {
+            return false;
+        }
+        if !state.is_running && !state.stopping {
+            let worker = Arc::clone(&self.shared);
+            let spawned = std::thread::Builder::new().name("mapwal-remove".into()).spawn(move || worker.run());
+            state.is_running = spawned.is_ok();
+            *self.thread.lock() = spawned.ok();
+        }
+        state.is_running
+    }
+}
+
+impl Drop for Housekeeper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut state = self.state.lock();
+        while !state.stopping {
+            if state.dropped.is_empty() || state.is_stuck {
+                self.changed.wait(&mut state);
+            } else {
+                state = self.step(state);
+            }
+        }
+        state.is_running = false;
+        self.changed.notify_all();
+    }
+
+    fn work_off<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        while !state.dropped.is_empty() && !state.is_stuck {
+            state = self.step(state);
+        }
+        state
+    }
+
+    /// Takes the file of the oldest dropped segment away.
+    fn step<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        let newest_first = is(Break::TrimNewestFirst);
+        let next = if newest_first { state.dropped.pop_back() } else { state.dropped.pop_front() };
+        let Some(segment) = next else { return state };
+        state.is_busy = true;
+        drop(state);
+        let removed = self.remove(&segment);
+        if let Err(error) = &removed {
+            let (error, file) = (error.to_string(), name::segment(segment.number()));
+            report!(warn, error, file, "cannot remove a segment");
+        }
+        let mut state = self.state.lock();
+        state.is_busy = false;
+        if let Err(error) = removed {
+            state.dropped.push_front(segment);
+            state.is_stuck = true;
+            state.failure = Some(error);
+        }
+        self.changed.notify_all();
+        state
+    }
+
+    /// Nobody new can reach it; those who can keep it.
+    fn remove(&self, segment: &Arc<Segment>) -> Result<()> {
+        if segment.is_shared() {
+            segment.keep()?;
+        } else {
+            segment.forget();
+        }
+        let failed = |source| Error::io("remove", &segment.path(), source);
+        let retired = retire::retire(&*self.storage, segment.number()).map_err(failed)?;
+        if let Some(region) = segment.mapped() {
+            self.counters.unlinked(Arc::downgrade(&region), segment.info().size);
+        }
+        retired.remove(&*self.storage);
+        Ok(())
+    }
+}

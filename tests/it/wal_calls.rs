@@ -141,7 +141,7 @@ fn calls_out_of_order_are_refused_and_log_nothing() {
         let refused = wal.log_compensation(A, None, PAGE, undo_next, b"");
         assert!(matches!(refused, Err(Error::UndoNextOutside { first: Lsn(1), last: Lsn(2), .. })), "{refused:?}");
     }
-    for record_type in [RecordType::Checkpoint, RecordType::Compensation] {
+    for record_type in [RecordType::Commit, RecordType::Checkpoint, RecordType::Compensation] {
         let refused = wal.append(record_type, A, None, None, b"");
         assert!(matches!(refused, Err(Error::RecordTypeNotAllowed { .. })), "{refused:?}");
     }

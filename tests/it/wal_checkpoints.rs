@@ -1,8 +1,9 @@
 //! Checkpoints: where recovery starts, what a crash in the middle leaves, and what may be trimmed.
 
+use std::collections::HashMap;
 use std::thread::ScopedJoinHandle;
 
-use mapwal::{ActiveTransaction, DirtyPage, Error, Lsn, PageId, RecordType, RecoverFrom, TransactionId};
+use mapwal::{ActiveTransaction, DirtyPage, Error, Lsn, PageId, RecordType, RecoverFrom, TransactionId, WalRecord};
 
 use crate::wal_support::{A, B, C, PAGE, below, bulk, incomplete, list, lsns, open, recover, small, try_recover};
 
@@ -272,6 +273,7 @@ fn a_checkpoint_that_does_not_fit_or_makes_no_sense_is_refused() {
 fn checkpoints_while_transactions_go_on_miss_none_of_them() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
+    let mut checkpoints = Vec::new();
     let committed = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..4)
             .map(|worker| {
@@ -290,25 +292,39 @@ fn checkpoints_while_transactions_go_on_miss_none_of_them() {
             })
             .collect();
         while !workers.iter().all(ScopedJoinHandle::is_finished) {
-            wal.log_checkpoint(&[], &[]).unwrap();
+            let begun = wal.begin_checkpoint().unwrap();
+            let begin = begun.begin_lsn();
+            checkpoints.push((begin, begun.log(&[], &[]).unwrap()));
         }
         workers.into_iter().map(|worker| worker.join().unwrap()).sum::<u64>()
     });
     assert_eq!(committed, 1200);
     wal.flush().unwrap();
+    let (mut inserts, mut commits) = (HashMap::new(), Vec::new());
+    for record in &wal.log().snapshot().unwrap() {
+        let record = WalRecord::parse(&record.unwrap()).unwrap();
+        match record.record_type() {
+            RecordType::Insert => *inserts.entry(record.transaction()).or_insert(0) += 1,
+            RecordType::Commit => commits.push((record.lsn(), record.transaction())),
+            _ => {}
+        }
+    }
     drop(wal);
-    // Every checkpoint of the log is one that recovery can start at.
-    let log = below(dir.path());
-    let is_checkpoint = |record: &mapwal::Record<'_>| record.tag() == RecordType::Checkpoint.code();
-    let checkpoints: Vec<_> =
-        log.snapshot().unwrap().iter().map(|r| r.unwrap()).filter(is_checkpoint).map(|r| r.lsn()).collect();
-    drop(log);
-    for lsn in checkpoints.iter().step_by(checkpoints.len().div_ceil(8)) {
+    // Recovery can start at each of them, and redoes as a whole what was not over when it began.
+    for (begin, lsn) in checkpoints.iter().step_by(checkpoints.len().div_ceil(8)) {
         let log = below(dir.path());
         log.put_meta(15, &lsn.0.to_le_bytes()).unwrap();
         log.sync().unwrap();
         drop(log);
         let (_wal, recovery) = recover(dir.path(), &small());
-        assert_eq!((incomplete(&recovery), recovery.redo_lsn()), (vec![], *lsn));
+        assert_eq!(incomplete(&recovery), []);
+        let mut redone = HashMap::new();
+        for record in recovery.redo() {
+            *redone.entry(record.unwrap().transaction()).or_insert(0) += 1;
+        }
+        for (_, transaction) in commits.iter().filter(|(commit, _)| commit >= begin) {
+            let count = |counts: &HashMap<_, i32>| counts.get(transaction).copied();
+            assert_eq!(count(&redone), count(&inserts), "transaction {transaction} at checkpoint {lsn}");
+        }
     }
 }

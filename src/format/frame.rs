@@ -282,7 +282,13 @@ impl<'a> Frame<'a> {
 
     #[inline]
     pub(crate) fn computed_crc(&self, salt: u32, summer: &Summer) -> u32 {
-        checksum(salt, self.header.len.get(), self.header.tail(), summer.sum(self.payload()))
+        self.checksum_with(salt, summer.sum(self.payload()))
+    }
+
+    /// The checksum that it is to have if its payload has this sum.
+    #[inline]
+    pub(crate) fn checksum_with(&self, salt: u32, payload_sum: u32) -> u32 {
+        checksum(salt, self.header.len.get(), self.header.tail(), payload_sum)
     }
 
     #[inline]

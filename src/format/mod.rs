@@ -5,6 +5,8 @@ pub(crate) mod link;
 pub(crate) mod name;
 pub(crate) mod pin;
 pub(crate) mod position;
+pub(crate) mod range_sum;
+pub(crate) mod search;
 pub(crate) mod segment_header;
 pub(crate) mod shipment;
 pub(crate) mod walk;

@@ -4,11 +4,14 @@
 //! says "durable beyond it" proves that the bad one had been acknowledged. The idea is that of protocol-aware recovery
 //! (Alagappan et al., FAST '18), with the proof in every header instead of in a separate commit.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::{Damage, Error, Evidence, Result};
-use crate::format::frame::{ALIGN, Frame, HEADER_LEN, Summer};
+use crate::format::frame::Frame;
 use crate::format::position::Position;
+use crate::format::search;
+use crate::format::segment_header::Layout;
 use crate::memory::Region;
 use crate::storage::{DeviceBuffer, StorageFile};
 
@@ -100,42 +103,28 @@ fn each_chunk(
     Ok(())
 }
 
-/// Hears every valid frame in `start..end` of a segment, at whatever 8-byte step it begins, whose claim goes beyond
-/// `suspect`. Linear in the bytes for anything but crafted contents; those are refused as undecidable.
+/// Hears every intact frame of segment `number` that begins in `range`, at whatever 8-byte step, and whose claim would matter.
+/// Returns the end of the last one, or where the search began.
+///
+/// In a recycled segment each intact frame matters: what is not intact there may be older than the segment, and proves nothing.
 pub(super) fn search(
     claim: &mut Claim,
     region: &Region,
-    number: u64,
-    salt: u32,
-    (start, end): (usize, usize),
+    (number, layout): (u64, Layout),
+    range: Range<usize>,
     suspect: Position,
-) -> bool {
+) -> usize {
     let bytes = region.bytes(0..region.len()).unwrap_or_default();
-    // Frames that look right and fail their checksum cost their length each.
-    let mut budget = 8 * (end - start) + (1 << 20);
-    let mut offset = start.next_multiple_of(ALIGN);
-    let summer = Summer::new();
-    while offset < end && offset + HEADER_LEN <= bytes.len() {
-        offset += match plausible(&bytes[offset..], number, offset, suspect) {
-            None => ALIGN,
-            Some(frame) => {
-                let Some(left) = budget.checked_sub(frame.padded_len()) else { return false };
-                budget = left;
-                if frame.computed_crc(salt, &summer) == frame.crc() {
-                    claim.hear(number, offset, &frame);
-                    frame.padded_len()
-                } else {
-                    ALIGN
-                }
-            }
-        };
-    }
-    true
-}
-
-/// What looks like a frame whose claim would matter.
-fn plausible(rest: &[u8], number: u64, offset: usize, suspect: Position) -> Option<Frame<'_>> {
-    let frame = Frame::parse(rest).ok()?;
-    let durable = frame.durable_then(Position::new(number, offset as u64))?;
-    (durable > suspect).then_some(frame)
+    let is_claim = |frame: &Frame<'_>, offset: usize| {
+        frame.durable_then(Position::new(number, offset as u64)).is_some_and(|durable| durable > suspect)
+    };
+    let mut end = range.start;
+    let matters = |frame: &Frame<'_>, offset: usize| layout.is_recycled || is_claim(frame, offset);
+    search::search(bytes, layout.salt, range, matters, |frame, offset| {
+        if is_claim(frame, offset) {
+            claim.hear(number, offset, frame);
+        }
+        end = offset + frame.padded_len();
+    });
+    end
 }

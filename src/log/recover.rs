@@ -9,6 +9,7 @@ use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::frame::{Frame, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, SegmentEnd};
 use crate::format::position::Position;
+use crate::format::segment_header::Layout;
 use crate::format::walk::{Check, Place, Walk, may_be_cut_off};
 use crate::format::{Version, name, segment_header};
 use crate::lsn::Lsn;
@@ -22,6 +23,9 @@ use crate::storage::{Access, Storage, StorageFile};
 
 /// How much of a segment is read ahead of the walk, in one call that turns a bad sector into an error.
 const LOAD_WINDOW_BYTES: usize = 1 << 20;
+
+/// Zeros follow up to the end of this before appends go on in a page.
+const PAGE_LEN: usize = 4096;
 
 /// What walking one segment found.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ struct Walked {
     /// The segment that a seal names.
     sealed_into: Option<u64>,
     only_link: bool,
+    /// Zeros follow up to the end of the page in which it ends.
+    ends_clear: bool,
 }
 
 /// Decides what counts. `known` is what the log's control page says, if it is there; `first_lsn` is for a log that holds
@@ -159,6 +165,7 @@ impl Recovery<'_> {
             meta: link.frame.link.meta.clone(),
             sealed_into: None,
             only_link: true,
+            ends_clear: false,
         };
         let mut loaded = 0;
         while walk.place().offset < limit {
@@ -193,7 +200,10 @@ impl Recovery<'_> {
         if found.place != walk.place() && found.damage == Damage::MissingFrame {
             found.damage = Damage::IncompleteBatch;
         }
-        self.bytes_scanned += (walk.place().offset - start.offset) as u64;
+        let end = walk.place().offset;
+        found.ends_clear =
+            region.bytes(end..end.next_multiple_of(PAGE_LEN)).is_some_and(|rest| rest.iter().all(|&b| b == 0));
+        self.bytes_scanned += (end - start.offset) as u64;
         Ok(found)
     }
 
@@ -220,13 +230,13 @@ impl Recovery<'_> {
         }
         let Place { offset, next_lsn, .. } = cut.walked.place;
         let path = self.storage.path().join(name::segment(info.number));
-        let mut suspects = vec![(info.number, info.size, info.layout.salt, offset)];
+        let mut suspects = vec![(info.number, info.size, info.layout, offset)];
         suspects.extend(
             chain.links[cut.index + 1..]
                 .iter()
-                .map(|l| (l.info.number, l.info.size, l.info.layout.salt, segment_header::LEN)),
+                .map(|l| (l.info.number, l.info.size, l.info.layout, segment_header::LEN)),
         );
-        suspects.extend(chain.beyond.iter().map(|s| (s.number, s.size, s.layout.salt, segment_header::LEN)));
+        suspects.extend(chain.beyond.iter().map(|s| (s.number, s.size, s.layout, segment_header::LEN)));
         self.search(&suspects, Position::new(info.number, cut.walked.good_end as u64), || {
             let successor = cut.walked.sealed_into.and_then(|next| chain.beyond.iter().find(|s| s.number == next));
             match successor.filter(|_| cut.walked.last_kind == FrameKind::Seal) {
@@ -249,29 +259,27 @@ impl Recovery<'_> {
         }
     }
 
-    /// Looks for claims beyond `suspect` in segments of (number, size, salt), each from an offset on.
+    /// Looks for claims beyond `suspect` in segments of (number, size, layout), each from an offset on.
     fn search(
         &mut self,
-        segments: &[(u64, u64, u32, usize)],
+        segments: &[(u64, u64, Layout, usize)],
         suspect: Position,
         at: impl FnOnce() -> (std::path::PathBuf, u64, Option<Lsn>, Damage),
     ) -> Result<()> {
-        let mut decidable = true;
-        for &(number, size, salt, start) in segments {
+        for &(number, size, layout, start) in segments {
             let (file, region) = self.open(number, size)?;
             let path = self.storage.path().join(name::segment(number));
             let end = evidence::nonzero_end(&*file, &path, start, size)?;
             self.bytes_scanned += size - start as u64;
-            self.torn_bytes += (end - start) as u64;
             if start == end && start == segment_header::LEN {
                 self.empty.push(number);
             }
-            if start < end {
-                decidable &= evidence::search(&mut self.claim, &region, number, salt, (start, end), suspect);
-                region.check_read().map_err(|lost| self.lost(number, lost))?;
-            }
+            let intact_end = evidence::search(&mut self.claim, &region, (number, layout), start..end, suspect);
+            region.check_read().map_err(|lost| self.lost(number, lost))?;
+            let torn_end = if layout.is_recycled { intact_end } else { end };
+            self.torn_bytes += (torn_end - start) as u64;
         }
-        if decidable && self.claim.durable <= suspect {
+        if self.claim.durable <= suspect {
             return Ok(());
         }
         let (path, offset, lsn, damage) = at();
@@ -288,7 +296,8 @@ impl Recovery<'_> {
         let last = links.pop().expect("the cut is in the chain");
         let clean = closed && self.torn_bytes == 0;
         let room = super::shared::append_limit(last.info.size);
-        let in_place = (clean || is(Break::ResumeAfterCrash)) && walked.place.offset <= room;
+        // The pages after that are written anew; in this one are frames.
+        let in_place = (clean && walked.ends_clear || is(Break::ResumeAfterCrash)) && walked.place.offset <= room;
         let resume = if in_place && Resume::may_go_on_in(&last.info) {
             Resume::InPlace { info: last.info, end: walked.end(), origin: Origin::Own }
         } else if walked.only_link {
@@ -327,8 +336,7 @@ impl Recovery<'_> {
 
     /// No segment has a link: a log that crashed before anything in it was durable, or one that is damaged.
     fn without_chain(mut self, chain: &Chain, first_lsn: Lsn) -> Result<Plan> {
-        let suspects: Vec<_> =
-            chain.beyond.iter().map(|s| (s.number, s.size, s.layout.salt, segment_header::LEN)).collect();
+        let suspects: Vec<_> = chain.beyond.iter().map(|s| (s.number, s.size, s.layout, segment_header::LEN)).collect();
         if let Some(&(number, .., start)) = suspects.first() {
             let path = self.storage.path().join(name::segment(number));
             let at = || (path, start as u64, None, chain.beyond[0].damage());

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::directory::{self, FirstFrame};
 use crate::error::{Corruption, Damage, Result};
-use crate::format::frame::FrameKind;
-use crate::format::segment_header::{self, SegmentHeader};
+use crate::format::frame::{ALIGN, FrameKind};
+use crate::format::search;
+use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Walk};
 use crate::lsn::Lsn;
 
@@ -32,7 +33,8 @@ pub struct SegmentSummary {
 }
 
 /// Checks a segment from its bytes alone: the whole file, or as many bytes as a
-/// [`SealedSegment`](crate::SealedSegment) has. Behind the last frame there may be nothing but zeros.
+/// [`SealedSegment`](crate::SealedSegment) has. Behind the last frame there may be nothing but zeros, or, in a file that was another
+/// segment before, nothing of this one.
 ///
 /// # Errors
 /// [`Error::Version`](crate::Error::Version), [`Error::UnknownFeatures`](crate::Error::UnknownFeatures), or [`Error::Corrupt`](crate::Error::Corrupt) with the offset of what is wrong, and an empty path.
@@ -58,7 +60,7 @@ pub fn verify_segment(bytes: &[u8]) -> Result<SegmentSummary> {
                 records += u64::from(frame.kind() == FrameKind::Data);
                 sealed = frame.kind() == FrameKind::Seal;
             }
-            Err(Damage::MissingFrame) if bytes[offset..].iter().all(|&b| b == 0) => break,
+            Err(_) if ends_at(bytes, header.layout(), offset, sealed) => break,
             Err(damage) => return Err(corrupt(offset, Some(walk.place().next_lsn), damage)),
         }
     }
@@ -72,4 +74,16 @@ pub fn verify_segment(bytes: &[u8]) -> Result<SegmentSummary> {
         len_bytes: walk.place().offset as u64,
         sealed,
     })
+}
+
+/// Whether the frames of a segment may end at `offset`, where no good one is: nothing of the segment follows.
+fn ends_at(bytes: &[u8], layout: Layout, offset: usize, is_sealed: bool) -> bool {
+    if !layout.is_recycled {
+        return bytes[offset..].iter().all(|&b| b == 0);
+    }
+    let mut is_last = true;
+    if !is_sealed {
+        search::search(bytes, layout.salt, offset + ALIGN..bytes.len(), |_, _| true, |_, _| is_last = false);
+    }
+    is_last
 }

@@ -49,6 +49,7 @@ mod ownership;
 mod poisoned;
 mod reader;
 mod records;
+mod recycled;
 mod refused;
 mod reopening;
 mod replica;

@@ -63,16 +63,15 @@ impl Judge<'_, '_> {
         if is_cut {
             let report = &mut walked.report;
             report.state = SegmentState::Torn;
-            report.torn_bytes = self.walker.nonzero_bytes(report.number, segment_header::LEN as u64)?;
+            report.torn_bytes = self.walker.torn_bytes(report.number, segment_header::LEN as u64)?;
             report.counts_nothing();
             return Ok(true);
         }
-        let gave_up = walked.gave_up;
         for gap in std::mem::take(&mut walked.gaps) {
             let report = &mut walked.report;
             let witness = self.witness(Position::new(report.number, gap.bad));
             let sure = witness.or_else(|| (gap.damage == Damage::DeviceMismatch).then_some(Witness::Structure));
-            match sure.or(gave_up.then_some(Witness::Undecided)) {
+            match sure {
                 Some(witness) => {
                     report.state = SegmentState::Damaged;
                     let found = corruption(report.path.clone(), gap.start, gap.lsn, gap.damage);
@@ -94,7 +93,7 @@ impl Judge<'_, '_> {
             report.state = if report.state == SegmentState::Damaged { report.state } else { SegmentState::Active };
             return Ok(false);
         }
-        report.torn_bytes = self.walker.nonzero_bytes(report.number, gap.start)?;
+        report.torn_bytes = self.walker.torn_bytes(report.number, gap.start)?;
         if report.state != SegmentState::Damaged {
             report.state = SegmentState::Torn;
         }

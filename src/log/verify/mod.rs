@@ -53,8 +53,6 @@ pub enum Witness {
     ControlPage(Lsn),
     /// The place: a header, or a tie between segments, is durable before it is used.
     Structure,
-    /// None was found, but not all could be searched: there is too much that looks like frames and is none.
-    Undecided,
 }
 
 /// Damage, and what shows that it is no torn end.

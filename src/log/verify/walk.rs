@@ -48,8 +48,6 @@ pub(super) struct Walked {
     pub(super) sealed_into: Option<u64>,
     /// Whether its last frame is a close.
     pub(super) is_closed: bool,
-    /// Whether not all of it could be searched for frames.
-    pub(super) gave_up: bool,
     /// Whether the walk ended without a frame behind the last gap.
     ends_in_gap: bool,
     /// Records of a batch that goes on.
@@ -104,7 +102,7 @@ impl<'i> Walker<'i> {
             let Some(mut scan) = self.open(file.number)? else { return Ok(None) };
             self.walk(&mut scan, &mut walked)?;
             walked.finish(scan.places(), None);
-            walked.report.torn_bytes = self.nonzero_bytes(file.number, segment_header::LEN as u64)?;
+            walked.report.torn_bytes = self.torn_bytes(file.number, segment_header::LEN as u64)?;
             if walked.report.torn_bytes > 0 {
                 walked.report.state = SegmentState::Torn;
             }
@@ -112,10 +110,10 @@ impl<'i> Walker<'i> {
         Ok(Some(walked))
     }
 
-    /// Bytes of a segment from `start` up to the last that is not zero.
-    pub(super) fn nonzero_bytes(&self, number: u64, start: u64) -> Result<u64> {
+    /// Bytes of a segment from `start` on that a torn end has left.
+    pub(super) fn torn_bytes(&self, number: u64, start: u64) -> Result<u64> {
         let Some(mut scan) = self.open(number)? else { return Ok(0) };
-        Ok(scan.nonzero_end(start)? - start)
+        Ok(scan.torn_end(start)? - start)
     }
 
     fn open(&self, number: u64) -> Result<Option<SegmentScan>> {
@@ -150,7 +148,6 @@ impl<'i> Walker<'i> {
             }
         }
         (self.progress)(scan.offset() - told);
-        walked.gave_up = scan.gave_up();
         Ok(())
     }
 
@@ -174,15 +171,7 @@ impl Walked {
             len_bytes: 0,
             torn_bytes: 0,
         };
-        Self {
-            report,
-            gaps: Vec::new(),
-            sealed_into: None,
-            is_closed: false,
-            gave_up: false,
-            ends_in_gap: false,
-            pending: 0,
-        }
+        Self { report, gaps: Vec::new(), sealed_into: None, is_closed: false, ends_in_gap: false, pending: 0 }
     }
 
     fn pass_frame(&mut self, frame: &ScannedFrame<'_>) {

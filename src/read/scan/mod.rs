@@ -11,13 +11,17 @@ use std::path::{Path, PathBuf};
 pub use frame::{FrameRole, ScannedFrame};
 
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::{ALIGN, Frame, FrameHeader, HEADER_LEN, Summer, padded};
+use crate::format::frame::{ALIGN, Frame, FrameHeader, HEADER_LEN, Summer, checksum, padded};
+use crate::format::range_sum::RangeSums;
 use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Place, Walk};
 use crate::lsn::Lsn;
 use crate::storage::{Access, DeviceBuffer, Disk, Storage, StorageFile};
 use frame::check_contents;
-use window::{WINDOW_BYTES, Window, checksum_of, nonzero_len, usize_of};
+use window::{WINDOW_BYTES, Window, checksum_of, nonzero_len, read_all, usize_of};
+
+/// Frames of fewer bytes are checked at once.
+const SHORT_LEN: usize = 1 << 10;
 
 /// A walk over the file of one segment, which need not be sound, nor belong to a directory of a log: each frame that
 /// passes its checks, and each stretch between them that holds none.
@@ -41,8 +45,8 @@ pub struct SegmentScan {
     /// Where the walk ends at the latest.
     limit: u64,
     is_done: bool,
-    /// Whether a search for frames was given up.
-    gave_up: bool,
+    /// Made when a long payload is looked for where no frame need be.
+    sums: Option<RangeSums>,
 }
 
 /// What comes next in a segment.
@@ -102,7 +106,7 @@ impl SegmentScan {
             walk: Walk::new(header.layout(), Check::Full, start, Lsn::ZERO),
             limit: len.min(header.segment_size()),
             is_done: false,
-            gave_up: false,
+            sums: None,
         };
         // A link says itself which record follows.
         let available = scan.prepare(start as u64)?.unwrap_or(0);
@@ -137,19 +141,13 @@ impl SegmentScan {
         self.walk.place().offset as u64
     }
 
-    /// Whether stretches without a frame were not searched to their end, since they hold too much that looks like frames
-    /// and is none. Nothing but crafted contents does that.
-    #[must_use]
-    pub fn gave_up(&self) -> bool {
-        self.gave_up
-    }
-
     /// Ends the walk at byte `offset` at the latest: what stands behind does not count.
     pub fn stop_at(&mut self, offset: u64) {
         self.limit = self.limit.min(offset);
     }
 
-    /// The next frame or gap; `None` at the end, behind which there is nothing but zeros.
+    /// The next frame or gap; `None` at the end, behind which there is nothing but zeros, or, in a file that was another segment
+    /// before, no frame of this one.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read. The walk may go on with [`Self::skip`].
@@ -168,7 +166,9 @@ impl SegmentScan {
         let offset = start.offset as u64;
         let lsn = (start.next_lsn != Lsn::ZERO).then_some(start.next_lsn);
         let nonzero_end = self.nonzero_end(offset)?;
-        let end = self.go_on_at(offset + ALIGN as u64, nonzero_end)?.unwrap_or(nonzero_end);
+        let found = self.go_on_at(offset + ALIGN as u64, nonzero_end)?;
+        // What follows the last frame of a recycled segment is no part of it, whatever it is.
+        let end = found.unwrap_or(if self.layout.is_recycled { offset } else { nonzero_end });
         Ok((end > offset).then_some(Piece::Gap { range: offset..end, lsn, damage }))
     }
 
@@ -282,25 +282,38 @@ impl SegmentScan {
 
     /// Offset and number of the first good frame that begins in `from..end`.
     fn find_frame(&mut self, from: u64, end: u64) -> Result<Option<(u64, Lsn)>> {
-        // Frames that look right and are not cost their length each.
-        let mut budget = 8 * self.limit.saturating_sub(from) + (1 << 20);
         let mut offset = from;
         while offset < end && offset + HEADER_LEN as u64 <= self.limit {
             let left = self.limit - offset;
-            let stated = FrameHeader::stated(self.peek(offset)?).map(|header| header.len() as usize);
-            if let Some(len) = stated.filter(|&len| padded(len) as u64 <= left) {
-                let Some(rest) = budget.checked_sub(len as u64) else {
-                    self.gave_up = true;
-                    return Ok(None);
-                };
-                budget = rest;
-                if let Some(lsn) = self.lsn_at(offset)? {
-                    return Ok(Some((offset, lsn)));
-                }
+            let stated = FrameHeader::stated(self.peek(offset)?);
+            let fits = stated.filter(|header| padded(header.len() as usize) as u64 <= left);
+            if let Some(header) = fits
+                && self.may_be_intact(offset, &header)?
+                && let Some(lsn) = self.lsn_at(offset)?
+            {
+                return Ok(Some((offset, lsn)));
             }
             offset += ALIGN as u64;
         }
         Ok(None)
+    }
+
+    /// Whether the checksum of a long frame is right, for the price of a short one's: there may be one at every step that looks
+    /// like a frame and is none. A short one is checked later.
+    fn may_be_intact(&mut self, offset: u64, header: &FrameHeader) -> Result<bool> {
+        if (header.len() as usize) < SHORT_LEN {
+            return Ok(true);
+        }
+        let Self { file, path, sums, layout, limit, .. } = self;
+        let failed = |source| Error::io("read", path, source);
+        let mut read = |at: u64, into: &mut [u8]| read_all(&**file, at, into);
+        let sums = match sums {
+            Some(sums) => sums,
+            None => sums.insert(RangeSums::new(segment_header::LEN as u64..*limit, &mut read).map_err(failed)?),
+        };
+        let payload = offset + HEADER_LEN as u64..offset + u64::from(header.len());
+        let sum = sums.sum(payload, &mut read).map_err(failed)?;
+        Ok(checksum(layout.salt, header.len(), header.tail(), sum) == header.crc())
     }
 
     /// The header at `offset`.
@@ -311,7 +324,7 @@ impl SegmentScan {
     }
 
     /// Behind the last byte from `from` on that is not zero; `from` if there is none.
-    pub(crate) fn nonzero_end(&mut self, from: u64) -> Result<u64> {
+    fn nonzero_end(&mut self, from: u64) -> Result<u64> {
         let (mut end, mut offset) = (from, from);
         while offset < self.limit {
             let len = WINDOW_BYTES.min(usize_of(self.limit - offset));
@@ -320,6 +333,22 @@ impl SegmentScan {
                 end = offset + nonzero as u64;
             }
             offset += len as u64;
+        }
+        Ok(end)
+    }
+
+    /// Behind the last byte from `from` on that a torn end has left: the last that is not zero, or, where that may be older than the
+    /// segment, the last of an intact frame.
+    pub(crate) fn torn_end(&mut self, from: u64) -> Result<u64> {
+        if !self.layout.is_recycled {
+            return self.nonzero_end(from);
+        }
+        let (mut end, mut offset) = (from, from);
+        while let Some((found, _)) = self.find_frame(offset, self.limit)? {
+            let left = usize_of(self.limit - found).min(HEADER_LEN);
+            let len = FrameHeader::stated(self.peek(found)?).map_or(left, |header| padded(header.len() as usize));
+            end = found + len as u64;
+            offset = end;
         }
         Ok(end)
     }

@@ -66,14 +66,16 @@ pub(super) fn checksum_of(file: &dyn StorageFile, salt: u32, offset: u64, header
     let mut done = HEADER_LEN as u64;
     while done < u64::from(len) {
         let wanted = usize_of(u64::from(len) - done).min(buffer.len());
-        let read = file.read_at(&mut buffer[..wanted], offset + done)?;
-        if read < wanted {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        sum.update(&buffer[..read]);
-        done += read as u64;
+        read_all(file, offset + done, &mut buffer[..wanted])?;
+        sum.update(&buffer[..wanted]);
+        done += wanted as u64;
     }
     Ok(frame::checksum(salt, len, header.tail(), sum.finalize()))
+}
+
+/// Fills `into` with the bytes at `offset`.
+pub(super) fn read_all(file: &dyn StorageFile, offset: u64, into: &mut [u8]) -> io::Result<()> {
+    if file.read_at(into, offset)? < into.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 /// How many bytes there are up to the last that is not zero, if there is one.

@@ -154,11 +154,13 @@ impl Frame {
         (self.durable_lag != u32::MAX).then(|| position - 8 * u64::from(self.durable_lag))
     }
 
-    fn parse(bytes: &[u8], offset: usize, salt: u32) -> Self {
+    /// The frame at `offset` of a segment, if a valid one stands there; its `lsn` is compared by the caller.
+    fn parse(bytes: &[u8], offset: usize, salt: u32) -> Result<Self, &'static str> {
         let at = &bytes[offset..];
-        let len = u32_at(at, 0) as usize;
-        assert!(len >= FRAME_HEADER_LEN && len.next_multiple_of(8) <= at.len(), "frame length at {offset}");
-        assert!(at[len..len.next_multiple_of(8)].iter().all(|&b| b == 0), "padding at {offset}");
+        let len = if at.len() < FRAME_HEADER_LEN { 0 } else { u32_at(at, 0) as usize };
+        if len < FRAME_HEADER_LEN || len.next_multiple_of(8) > at.len() {
+            return Err("frame length");
+        }
         let frame = Self {
             offset: offset_of(offset),
             len: u32_at(at, 0),
@@ -170,11 +172,20 @@ impl Frame {
             tag: u16::from_le_bytes([at[22], at[23]]),
             payload: at[FRAME_HEADER_LEN..len].to_vec(),
         };
-        assert_eq!(frame.crc, frame.checksum(salt), "frame checksum at {offset}");
-        assert!((DATA..=META).contains(&frame.kind), "frame kind at {offset}");
-        assert!(frame.flags == 0 || frame.flags == 1 && frame.takes_lsn(), "flags at {offset}");
-        assert!(frame.takes_lsn() || frame.tag == 0, "tag at {offset}");
-        frame
+        if frame.crc != frame.checksum(salt) {
+            return Err("frame checksum");
+        }
+        if !(DATA..=META).contains(&frame.kind) {
+            return Err("frame kind");
+        }
+        let flags_are_good = frame.flags == 0 || frame.flags == 1 && frame.takes_lsn();
+        if !flags_are_good || !frame.takes_lsn() && frame.tag != 0 {
+            return Err("flags or tag");
+        }
+        if at[len..len.next_multiple_of(8)].iter().any(|&b| b != 0) {
+            return Err("padding");
+        }
+        Ok(frame)
     }
 }
 
@@ -298,7 +309,11 @@ impl Segment {
         let mut offset = SEGMENT_HEADER_LEN;
         let mut next_lsn = None;
         while offset < bytes.len() && u64_at(bytes, offset) != 0 {
-            let frame = Frame::parse(bytes, offset, segment.header.salt);
+            let frame = match Frame::parse(bytes, offset, segment.header.salt) {
+                Ok(frame) => frame,
+                Err(_) if segment.header.is_recycled() => break,
+                Err(why) => panic!("{why} at {offset}"),
+            };
             assert_eq!(frame.lsn, *next_lsn.get_or_insert(frame.lsn), "number of the frame at {offset}");
             assert_eq!(frame.kind == LINK, segment.frames.is_empty(), "a link is first, and only first");
             assert!(segment.frames.last().is_none_or(|last| last.kind != SEAL), "nothing follows a seal");

@@ -97,6 +97,12 @@ pub(crate) fn seal_header(bytes: &mut [u8]) {
     bytes[HEADER_CRC].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// Says of a segment that its file was another one before.
+pub(crate) fn recycle(bytes: &mut [u8]) {
+    bytes[INCOMPATIBLE].copy_from_slice(&spec::RECYCLED.to_le_bytes());
+    seal_header(bytes);
+}
+
 /// Makes the checksum of the frame at `offset` right again.
 pub(crate) fn seal_frame(bytes: &mut [u8], offset: usize) {
     let crc = spec::checksum_of(u32_in(bytes, SALT), &bytes[offset..]);

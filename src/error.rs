@@ -171,6 +171,10 @@ pub enum Error {
         /// The most bytes in one.
         len_max: usize,
     },
+    /// The log, or what reads it, was opened by the process that this one was forked from: it belongs to that one. This process
+    /// can drop it, and open it anew once the other has closed it.
+    #[error("opened before this process was forked")]
+    Forked,
     /// A call from inside an `append_with` closure of the same thread, that would wait for that closure.
     #[error("called from inside an append_with closure")]
     InsideAppend,

@@ -13,6 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use parking_lot::{Condvar, Mutex};
 use tracing::level_filters::LevelFilter;
 
+use crate::memory::Process;
+use crate::storage;
+
 /// Events that wait for the thread at most; beyond, a subscriber that does not come to an end loses the newest.
 const WAITING_MAX: usize = 1024;
 
@@ -89,25 +92,25 @@ fn send(event: Event) {
 static SENDER: Sender = Sender { waiting: Mutex::new(None), changed: Condvar::new() };
 
 struct Sender {
-    /// `None` before the thread runs.
-    waiting: Mutex<Option<VecDeque<Event>>>,
+    /// With the process that the thread runs in, since a forked child has none. `None` before it runs.
+    waiting: Mutex<Option<(Process, VecDeque<Event>)>>,
     changed: Condvar,
 }
 
 impl Sender {
     fn hand_over(&'static self, event: Event) {
         let mut waiting = self.waiting.lock();
-        if waiting.is_none() {
-            let thread = std::thread::Builder::new().name("mapwal-events".into());
-            if thread.spawn(|| self.run()).is_err() {
+        if waiting.as_ref().is_none_or(|(process, _)| !process.is_current()) {
+            if storage::spawn("mapwal-events", || self.run()).is_err() {
                 // Nobody is there to tell.
                 return;
             }
+            *waiting = Some((Process::current(), VecDeque::new()));
         }
-        let waiting = waiting.get_or_insert_default();
-        if waiting.len() < WAITING_MAX {
+        if let Some((_, waiting)) = waiting.as_mut().filter(|(_, waiting)| waiting.len() < WAITING_MAX) {
             waiting.push_back(event);
-            self.changed.notify_one();
+            // All: in a forked child the parent's thread counts as one that waits.
+            self.changed.notify_all();
         }
     }
 
@@ -120,7 +123,7 @@ impl Sender {
     fn next(&self) -> Event {
         let mut waiting = self.waiting.lock();
         loop {
-            if let Some(event) = waiting.as_mut().and_then(VecDeque::pop_front) {
+            if let Some(event) = waiting.as_mut().and_then(|(_, waiting)| waiting.pop_front()) {
                 return event;
             }
             self.changed.wait(&mut waiting);

@@ -149,6 +149,8 @@ impl Drop for Filling<'_> {
     fn drop(&mut self) {
         INSIDE.set(INSIDE.get() - 1);
         let place = self.place.take().filter(|_| self.kind == FrameKind::Data || !is(Break::VoidUnpublished));
+        // A child that a closure has forked has a copy of it, and publishes nothing.
+        let place = place.filter(|_| self.shared.process.is_current());
         if let Some(mut place) = place {
             let sum = frame::payload_sum(place.bytes_mut(frame::HEADER_LEN..frame::HEADER_LEN + self.len));
             self.shared.publish_written(place, record(self.kind, self.tag, self.lsn), self.len, sum);
@@ -197,7 +199,7 @@ impl Shared {
     /// As [`Self::reserve_record`], if nothing keeps it from it.
     #[inline]
     fn try_reserve_record(&self, payload_len: u64) -> Option<Reservation<'_, Active>> {
-        if INSIDE.get() > 0 || payload_len > self.payload_len_max {
+        if INSIDE.get() > 0 || payload_len > self.payload_len_max || !self.process.is_current() {
             return None;
         }
         let place = self.ring.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1)?;
@@ -225,7 +227,7 @@ impl Shared {
     /// A place for one record with so many bytes of payload.
     #[inline]
     fn reserve_record(&self, payload_len: u64) -> Result<Reservation<'_, Active>> {
-        check_outside()?;
+        self.check_call()?;
         let max = self.payload_len_max;
         if payload_len > max {
             return Err(Error::RecordTooLarge { len: payload_len, max });
@@ -236,7 +238,7 @@ impl Shared {
 
     /// A place for all of `records`.
     fn reserve_batch(&self, records: &[(u16, &[u8])]) -> Result<Reservation<'_, Active>> {
-        check_outside()?;
+        self.check_call()?;
         let max = self.payload_len_max;
         let lens = records.iter().map(|(_, payload)| frame_len(payload) as u64);
         let len = lens.fold(0_u64, u64::saturating_add);

@@ -226,8 +226,7 @@ fn ensure_thread(state: &mut State, shared: &Arc<Shared>) -> Result<()> {
 fn ensure_teller(state: &mut State, shared: &Arc<Shared>) -> Result<()> {
     if state.teller.is_none() {
         let worker = Arc::clone(shared);
-        let builder = std::thread::Builder::new().name("mapwal-callbacks".into());
-        let spawned = builder.spawn(move || worker.background.tell());
+        let spawned = storage::spawn("mapwal-callbacks", move || worker.background.tell());
         let path = shared.storage.path();
         state.teller = Some(spawned.map_err(|e| Error::io("start the calling thread for", path, e))?);
     }

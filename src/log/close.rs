@@ -20,6 +20,7 @@ impl Log {
     pub fn close(self) -> Result<()> {
         let _calling = calling();
         let shared = &*self.shared;
+        shared.check_process()?;
         shared.wait(shared.everything())?;
         // Without a segment of its own there is nothing to close: the next open finds what this one has found.
         let close = if shared.is_pending() { None } else { shared.publish_close()? };

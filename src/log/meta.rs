@@ -1,7 +1,7 @@
 //! Metadata slots: a few small values in the stream of records.
 
+use super::Log;
 use super::shared::Shared;
-use super::{Log, append};
 use crate::error::{Error, Result};
 use crate::events::calling;
 use crate::format::frame::{self, FrameHead, FrameKind};
@@ -17,7 +17,7 @@ impl Log {
     /// # Errors
     /// [`Error::MetaTooLarge`]; otherwise as [`Log::append`].
     pub fn put_meta(&self, slot: usize, value: &[u8]) -> Result<()> {
-        append::check_outside()?;
+        self.shared.check_call()?;
         let _calling = calling();
         if slot >= META_SLOTS || value.len() > META_LEN_MAX {
             let len = value.len();

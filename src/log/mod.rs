@@ -58,6 +58,12 @@ use shared::{Rotation, Shared};
 /// A log that is dropped is left as a crash of the process would leave it: what was published stays published, what was
 /// durable stays durable, and the next open has to look for the end. [`Log::close`] writes that down instead.
 ///
+/// # Forks
+///
+/// A log belongs to the process that has opened it. In a child that was forked from it every call that can fail returns
+/// [`Error::Forked`], and so do snapshots, followers and readers that were made before; a drop there does nothing. Records
+/// borrowed before the fork must not be looked at there. Children that become another program are no concern.
+///
 /// # Events
 ///
 /// Reported through `tracing`: *error* when a failed sync poisons the log; *warn* when a torn end is dropped, a
@@ -141,6 +147,7 @@ impl Log {
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Io`] when a segment cannot be read.
     pub fn published_lsn(&self) -> Result<Lsn> {
+        self.shared.check_process()?;
         Ok(self.shared.next_published()?.previous())
     }
 
@@ -155,6 +162,7 @@ impl Log {
     /// # Errors
     /// [`Error::Trimmed`], [`Error::NotAppended`] when it is not published, [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
+        self.shared.check_process()?;
         // What has been looked up before has been walked, and a segment is walked when those before it are complete: so it
         // is published.
         if let Some(record) = self.shared.segments.with(|segments| get_known_ref(segments, lsn)) {
@@ -177,6 +185,7 @@ impl Log {
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Io`] when a segment cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot> {
+        self.shared.check_process()?;
         // In front of the list, as in `get`.
         let durable = self.shared.durability.reached();
         let segments = self.shared.segments.load();
@@ -189,6 +198,7 @@ impl Log {
     /// # Errors
     /// [`Error::Trimmed`] or [`Error::NotAppended`] when `from` is not in the log nor next.
     pub fn follow(&self, from: Lsn, visibility: Visibility) -> Result<Follower> {
+        self.shared.check_process()?;
         let (first, next) = (self.first_lsn(), self.next_lsn());
         if from > next {
             return Err(Error::NotAppended { lsn: from, next });
@@ -202,6 +212,10 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
+        if !self.shared.process.is_current() {
+            // Its threads are not here, and what it says to others is not this process's to say.
+            return;
+        }
         self.shared.background.stop(&self.shared.durability);
         self.shared.preparer.stop();
         self.shared.end_followers();

@@ -286,6 +286,7 @@ impl Log {
     /// the log nor next; [`Error::NoSpace`], [`Error::Io`].
     pub fn create_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
         check_name(name)?;
+        self.shared.check_process()?;
         let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
         self.check_pinnable(lsn)?;
@@ -300,6 +301,7 @@ impl Log {
     /// [`Error::NotAppended`];
     /// [`Error::NoSpace`], [`Error::Io`], with the pin as it was.
     pub fn advance_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
+        self.shared.check_process()?;
         let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
         pins.named.advance(&lock, name, lsn, self.first_lsn(), || self.check_pinnable(lsn))
@@ -310,6 +312,7 @@ impl Log {
     /// # Errors
     /// [`Error::NoPin`]; [`Error::Io`].
     pub fn drop_pin(&self, name: &str) -> Result<()> {
+        self.shared.check_process()?;
         let lock = self.shared.pins.lock_files()?;
         self.shared.pins.lock().named.remove(&lock, name)
     }

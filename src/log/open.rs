@@ -30,7 +30,7 @@ use crate::format::link::{Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::{self, name};
 use crate::lsn::Lsn;
-use crate::memory::{Region, Ring};
+use crate::memory::{Process, Region, Ring};
 use crate::options::Options;
 use crate::read::Ahead;
 use crate::sabotage::{Break, is};
@@ -278,6 +278,7 @@ impl Opening<'_> {
             control,
             replaced_seen: AtomicU32::new(0),
             is_over: AtomicBool::new(false),
+            process: Process::current(),
             pins: Pins::new(pin_files, named),
             lookout: Lookout::new(),
             counters,

@@ -91,7 +91,7 @@ impl Pin {
 
     /// Moves the pin forward to record `lsn`: what lies before may be trimmed. A number below its own is ignored.
     pub fn advance(&mut self, lsn: Lsn) {
-        if lsn > self.lsn {
+        if lsn > self.lsn && self.shared.process.is_current() {
             let mut pins = self.shared.pins.lock();
             pins.add(lsn);
             pins.remove(self.lsn);
@@ -102,7 +102,9 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.shared.pins.lock().remove(self.lsn);
+        if self.shared.process.is_current() {
+            self.shared.pins.lock().remove(self.lsn);
+        }
     }
 }
 
@@ -112,6 +114,7 @@ impl Log {
     /// # Errors
     /// [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in the log nor next.
     pub fn pin(&self, lsn: Lsn) -> Result<Pin> {
+        self.shared.check_process()?;
         let mut pins = self.shared.pins.lock();
         self.check_pinnable(lsn)?;
         pins.add(lsn);

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::Log;
 use super::shared::{Active, Shared};
-use super::{Log, append};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{self, Frame, FrameHead, FrameKind};
 use crate::format::shipment::ShipmentHeader;
@@ -25,7 +25,7 @@ impl Log {
     /// has appended; with the records before appended, as each batch is by itself, [`Error::NoSpace`],
     /// [`Error::RecordTooLarge`], [`Error::Poisoned`], [`Error::Io`].
     pub fn append_frames(&self, shipped: &[u8]) -> Result<Range<Lsn>> {
-        append::check_outside()?;
+        self.shared.check_call()?;
         let invalid = Error::InvalidFrames { offset: 0, lsn: None, damage: Damage::FrameContents };
         let (header, frames) = ShipmentHeader::split(shipped).ok_or(invalid)?;
         let first = header.first_lsn();

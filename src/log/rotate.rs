@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Log;
 use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
-use super::{Log, append};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::frame::{FrameHead, FrameKind};
@@ -23,7 +23,7 @@ impl Log {
     /// [`Error::NoSpace`](crate::Error::NoSpace), with nothing changed; [`Error::Poisoned`](crate::Error::Poisoned),
     /// [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
     pub fn rotate(&self) -> Result<()> {
-        append::check_outside()?;
+        self.shared.check_call()?;
         let _calling = calling();
         self.shared.look_around()?;
         let mut rotation = self.shared.lock_rotation();

@@ -90,6 +90,7 @@ impl Log {
     /// [`Error::Io`] when a file cannot be opened.
     pub fn sealed(&self, after: u64) -> Result<Vec<SealedSegment>> {
         let shared = &*self.shared;
+        shared.check_process()?;
         let durable = shared.durability.position();
         let segments = shared.segments.load();
         let wanted = segments.as_slice().iter().filter(|segment| segment.number() > after);

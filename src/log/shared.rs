@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
+use super::append;
 use super::background::Background;
 use super::durability::{Durability, Goal};
 use super::housekeeping::Housekeeper;
@@ -20,7 +21,7 @@ use crate::format::frame::Summer;
 use crate::format::link::{self, MetaSlots};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
-use crate::memory::{Region, Reserved, Ring, Rotor};
+use crate::memory::{Process, Region, Reserved, Ring, Rotor};
 use crate::read::{Ahead, Source};
 use crate::segment::control::{Channel, ControlPage};
 use crate::segment::{MapCache, Segment, SegmentInfo, SegmentList, Segments};
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) replaced_seen: AtomicU32,
     /// Set when the log is closed or dropped, before its followers are woken.
     pub(crate) is_over: AtomicBool,
+    /// That which opened the log.
+    pub(crate) process: Process,
     pub(crate) payload_len_max: u64,
     pub(crate) summer: Summer,
     pub(crate) report: RecoveryReport,
@@ -132,6 +135,19 @@ impl Shared {
         MutexGuard::map(self.rotation.lock(), |rotation| rotation.as_mut().expect("set when the log was opened"))
     }
 
+    /// An error unless this process may use the log: it has opened it itself.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
+    }
+
+    /// As [`Self::check_process`]; also an error inside of an `append_with` closure, for a call that would wait for it.
+    #[inline]
+    pub(crate) fn check_call(&self) -> Result<()> {
+        self.check_process()?;
+        append::check_outside()
+    }
+
     /// The active segment and what has been reserved in it, read together.
     pub(crate) fn reserved(&self) -> (Arc<Segment>, Reserved) {
         loop {
@@ -141,6 +157,10 @@ impl Shared {
             if Position(reserved.position).segment() == segment.number()
                 && self.segments.with(|segments| segments.last().is_some_and(|last| Arc::ptr_eq(last, &segment)))
             {
+                return (segment, reserved);
+            }
+            if !self.process.is_current() {
+                // Whoever was about to change the two is not there.
                 return (segment, reserved);
             }
             std::thread::yield_now();

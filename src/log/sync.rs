@@ -4,9 +4,9 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::Log;
 use super::durability::Goal;
 use super::shared::Shared;
-use super::{Log, append};
 use crate::error::{Error, Result};
 use crate::events::{calling, in_words, report};
 use crate::format::position::Position;
@@ -30,7 +30,7 @@ impl Log {
     /// dropping the log and opening it again finds out what is durable. [`Error::Truncated`] when some of the records were
     /// truncated meanwhile; [`Error::InsideAppend`].
     pub fn sync(&self) -> Result<Lsn> {
-        append::check_outside()?;
+        self.shared.check_call()?;
         let _calling = calling();
         self.shared.wait(self.shared.everything())?;
         Ok(self.durable_lsn())
@@ -41,7 +41,7 @@ impl Log {
     /// # Errors
     /// [`Error::NotAppended`]; [`Error::Truncated`] when it is truncated meanwhile; and as [`Log::sync`].
     pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
-        append::check_outside()?;
+        self.shared.check_call()?;
         let _calling = calling();
         self.check_appended(lsn)?;
         self.shared.wait(Goal { lsn, position: Position::ZERO })
@@ -56,6 +56,7 @@ impl Log {
     /// # Errors
     /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.
     pub fn on_durable(&self, lsn: Lsn, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
+        self.shared.check_process()?;
         self.shared.background.add(&self.shared, lsn, Box::new(callback))
     }
 

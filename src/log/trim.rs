@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::Log;
 use super::shared::Shared;
-use super::{Log, append};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::name;
@@ -30,7 +30,7 @@ impl Log {
     /// before could not be removed: what is asked for now has been done all the same, and that file is tried once more;
     /// [`Error::Poisoned`], [`Error::InsideAppend`].
     pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
-        append::check_outside()?;
+        self.shared.check_call()?;
         let _calling = calling();
         let shared = &*self.shared;
         let next = shared.next_lsn();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::shared::{Rotation, Shared, check_lsn};
-use super::{Log, append, pending};
+use super::{Log, pending};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::link::{Predecessor, SegmentEnd};
@@ -24,7 +24,7 @@ impl Log {
     /// [`Error::Trimmed`] when `lsn` is more than one below the first record kept; [`Error::NoSpace`], with nothing
     /// changed; [`Error::Poisoned`], [`Error::Corrupt`], [`Error::Io`], [`Error::InsideAppend`].
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
-        append::check_outside()?;
+        self.shared.check_call()?;
         let _calling = calling();
         self.shared.replace_suffix(|segments| {
             let first = segments.first().map_or(Lsn::FIRST, |segment| segment.base_lsn());
@@ -44,7 +44,7 @@ impl Log {
     /// [`Error::InvalidOption`] when `lsn` is 0, [`Error::Exhausted`] when it is near 2^64; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
     /// [`Error::Io`], [`Error::InsideAppend`].
     pub fn reset_to(&self, lsn: Lsn) -> Result<()> {
-        append::check_outside()?;
+        self.shared.check_call()?;
         let _calling = calling();
         if lsn == Lsn::ZERO {
             return Err(Error::InvalidOption { option: "lsn", value: 0, expected: "at least 1" });

@@ -24,6 +24,7 @@ mod guard;
 mod mapping;
 #[cfg(all(test, loom))]
 mod model;
+mod process;
 mod region;
 mod ring;
 mod sync;
@@ -42,6 +43,7 @@ pub(crate) use guard::replaced_pages;
 #[cfg(any(test, feature = "testing"))]
 pub use mapping::HeapMemory;
 pub use mapping::Mapping;
+pub(crate) use process::Process;
 pub(crate) use region::{Region, Stop};
 pub(crate) use ring::{Reservation, Reserved, Ring, Rotor, Taken};
 #[cfg(not(target_os = "linux"))]

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
+use crate::memory::Process;
 use crate::segment::{Segment, Segments};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
@@ -20,6 +21,8 @@ pub(crate) struct Ahead {
     /// Started when it may have something to do.
     thread: OnceLock<Option<JoinHandle<()>>>,
     is_allowed: bool,
+    /// That which has started the thread.
+    process: Process,
 }
 
 /// The thread is parked while nothing is wanted: waking a thread up that is takes no memory, unlike the first notice through a
@@ -43,7 +46,7 @@ impl Ahead {
         let is_allowed = storage.preparation() == Preparation::Background;
         #[cfg(not(feature = "testing"))]
         let is_allowed = true;
-        Self { shared: Arc::default(), thread: OnceLock::new(), is_allowed }
+        Self { shared: Arc::default(), thread: OnceLock::new(), is_allowed, process: Process::current() }
     }
 
     /// Somebody begins to read `segments`, which may have to be read ahead: where there is only one, they never are.
@@ -70,6 +73,11 @@ impl Ahead {
 
 impl Drop for Ahead {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            // The thread is not here to be waited for.
+            std::mem::forget(self.thread.take());
+            return;
+        }
         self.shared.state.lock().stopping = true;
         if let Some(thread) = self.thread.take().flatten() {
             thread.thread().unpark();

@@ -8,9 +8,11 @@ use super::ahead::Ahead;
 use super::place::{FollowerPlace, Run};
 use super::record::{Record, RecordRef};
 use super::ship::Frames;
+use super::visibility::Visibility;
 use crate::error::{Damage, Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
+use crate::memory::Process;
 use crate::segment::Segments;
 use crate::segment::control::Channel;
 
@@ -18,15 +20,6 @@ use crate::segment::control::Channel;
 const SPINS: u32 = 50;
 /// The longest wait before it looks at the log again, in case that whoever should wake it is gone.
 const WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// Which records a [`Follower`] hands out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Visibility {
-    /// All that readers can see. A power failure may still take them back.
-    Published,
-    /// Those known to be durable: no crash takes them back.
-    Durable,
-}
 
 /// Where a follower gets its segments: the log of this process, or the directory of another's.
 pub(crate) trait Source: Debug + Send + Sync {
@@ -73,6 +66,8 @@ pub struct Follower {
     truncations: u64,
     /// The last record that may be handed out: known to be durable, in the log as it was after `truncations`.
     limit: Lsn,
+    /// That which has made it.
+    process: Process,
 }
 
 /// What came of one look for the next record.
@@ -89,7 +84,7 @@ impl Follower {
         let truncations = source.truncations();
         let limit = limit_unknown(visibility);
         source.ahead().expect(&source.segments());
-        Self { source, visibility, next: from, at: None, truncations, limit }
+        Self { source, visibility, next: from, at: None, truncations, limit, process: Process::current() }
     }
 
     /// The number of the next record that it will hand out, or pass over if it was given up.
@@ -240,6 +235,9 @@ impl Follower {
 
     /// What `look` finds in the segment that holds the next record.
     fn find_by<T>(&mut self, look: impl Fn(&mut Self) -> Result<Option<T>>) -> Result<Option<T>> {
+        if !self.process.is_current() {
+            return Err(Error::Forked);
+        }
         let mut durable_before = None;
         let mut listed_anew = false;
         loop {

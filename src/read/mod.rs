@@ -11,11 +11,12 @@ mod ship;
 mod snapshot;
 #[cfg(feature = "async")]
 mod stream;
+mod visibility;
 
 use crate::segment::Segment;
 pub(crate) use ahead::Ahead;
+pub use follower::Follower;
 pub(crate) use follower::Source;
-pub use follower::{Follower, Visibility};
 pub use reader::LogReader;
 #[cfg(feature = "testing")]
 pub(crate) use reader::testing;
@@ -26,6 +27,7 @@ pub use snapshot::{Iter, Snapshot};
 pub(crate) use snapshot::{get_known_ref, get_ref};
 #[cfg(feature = "async")]
 pub use stream::FollowerStream;
+pub use visibility::Visibility;
 
 /// How many bytes a reader has checked at a time: few enough to be still in the nearest cache when they are handed out.
 const CHUNK_BYTES: usize = 16 << 10;

@@ -10,13 +10,15 @@ use parking_lot::Mutex;
 
 use super::ahead::Ahead;
 use super::displaced;
-use super::follower::{Follower, Source, Visibility};
+use super::follower::{Follower, Source};
 use super::record::RecordRef;
 use super::snapshot::{self, Snapshot};
+use super::visibility::Visibility;
 use crate::error::{Damage, Error, Result};
 use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
+use crate::memory::Process;
 use crate::segment::chain::{Chain, ChainLink};
 use crate::segment::control::{Channel, ControlPage};
 use crate::segment::directory::{self, Found};
@@ -79,6 +81,7 @@ impl LogReader {
     /// As [`Self::open`], on any storage whose files obey the contract.
     pub(crate) fn open_storage(storage: Arc<dyn Storage>) -> Result<Self> {
         let source = DirectorySource {
+            process: Process::current(),
             ahead: Arc::new(Ahead::new(&*storage)),
             storage,
             cache: Arc::default(),
@@ -172,6 +175,8 @@ impl LogReader {
 /// What is known of a directory that somebody else writes.
 #[derive(Debug)]
 struct DirectorySource {
+    /// That which has opened it.
+    process: Process,
     storage: Arc<dyn Storage>,
     cache: Arc<MapCache>,
     segments: SegmentList,
@@ -211,6 +216,9 @@ impl Source for DirectorySource {
     }
 
     fn refresh(&self, is_stale: bool) -> Result<()> {
+        if !self.process.is_current() {
+            return Err(Error::Forked);
+        }
         // Held while the directory is read: refreshes are rare, and two at once would do the same.
         let mut state = self.state.lock();
         let generation = state.control.as_deref().map(ControlPage::generation);

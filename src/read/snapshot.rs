@@ -11,7 +11,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::frame::{Frame, FrameKind};
 use crate::format::segment_header;
 use crate::lsn::Lsn;
-use crate::memory::{Region, replaced_pages};
+use crate::memory::{Process, Region, replaced_pages};
 use crate::segment::{Segment, Segments};
 
 /// The records of a log as they stood at one moment. It pins the segments that it sees: their bytes stay readable
@@ -23,6 +23,8 @@ pub struct Snapshot {
     regions: Box<[OnceLock<Arc<Region>>]>,
     next: Lsn,
     ahead: Arc<Ahead>,
+    /// That which has made it.
+    process: Process,
 }
 
 impl Snapshot {
@@ -30,7 +32,7 @@ impl Snapshot {
     pub(crate) fn new(segments: Arc<Segments>, next: Lsn, ahead: Arc<Ahead>) -> Self {
         let regions = segments.as_slice().iter().map(|_| OnceLock::new()).collect();
         ahead.expect(&segments);
-        Self { segments, regions, next, ahead }
+        Self { segments, regions, next, ahead, process: Process::current() }
     }
 
     /// The first record in view, or [`Self::next_lsn`] if there is none.
@@ -61,7 +63,7 @@ impl Snapshot {
     /// Record `lsn`, if it or one of its neighbours has been looked up before.
     #[inline]
     fn known(&self, lsn: Lsn) -> Option<Record<'_>> {
-        let at = self.segments.find(lsn).filter(|_| lsn < self.next)?;
+        let at = self.segments.find(lsn).filter(|_| lsn < self.next && self.process.is_current())?;
         let region = self.regions.get(at)?.get().filter(|region| !region.has_failed())?;
         let offset = self.segments.as_slice().get(at)?.known(lsn)?;
         let bytes = region.bytes(0..region.published())?;
@@ -88,6 +90,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Self::get`].
     pub fn get_ref(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
+        self.check_process()?;
         get_ref(&self.segments, self.next, lsn)
     }
 
@@ -114,11 +117,17 @@ impl Snapshot {
         Iter::new(self, start.max(self.first_lsn()), end.min(self.next))
     }
 
+    fn check_process(&self) -> Result<()> {
+        if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
+    }
+
     fn index_of(&self, lsn: Lsn) -> Result<usize> {
+        self.check_process()?;
         index_of(&self.segments, self.next, lsn)
     }
 
     fn region(&self, at: usize) -> Result<&Arc<Region>> {
+        self.check_process()?;
         let cell = &self.regions[at];
         if let Some(region) = cell.get() {
             return Ok(region);

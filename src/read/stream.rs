@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use super::follower::Follower;
 use super::record::RecordRef;
 use crate::error::{Error, Result};
+use crate::memory::Process;
 
 /// The longest wait for one stream when no other waits; one that comes meanwhile is looked after only then.
 const WAIT_MAX: Duration = Duration::from_millis(20);
@@ -133,10 +134,12 @@ fn is_served(stream: &Weak<Waiting>, timeout: Duration) -> bool {
 
 /// The thread that waits for all streams of the process.
 static THREAD: WaitingThread = WaitingThread { streams: Mutex::new(None), changed: Condvar::new() };
+/// The streams that wait, and the process that the thread runs in: a forked child has none.
+type Streams = (Process, Vec<Weak<Waiting>>);
 
 struct WaitingThread {
     /// The streams that wait; `None` before the thread runs.
-    streams: Mutex<Option<Vec<Weak<Waiting>>>>,
+    streams: Mutex<Option<Streams>>,
     changed: Condvar,
 }
 
@@ -144,11 +147,13 @@ impl WaitingThread {
     /// Puts a stream on the list; an error if the thread cannot be started.
     fn wait_for(&'static self, waiting: &Arc<Waiting>) -> std::io::Result<()> {
         let mut streams = self.streams.lock();
-        if streams.is_none() {
+        if streams.as_ref().is_none_or(|(process, _)| !process.is_current()) {
             crate::storage::spawn("mapwal-streams", || self.run())?;
+            *streams = Some((Process::current(), Vec::new()));
         }
-        streams.get_or_insert_default().push(Arc::downgrade(waiting));
-        self.changed.notify_one();
+        streams.iter_mut().for_each(|(_, streams)| streams.push(Arc::downgrade(waiting)));
+        // All: in a forked child the parent's thread counts as one that waits.
+        self.changed.notify_all();
         Ok(())
     }
 
@@ -165,8 +170,9 @@ impl WaitingThread {
     fn take_in(&self, waiting: &mut Vec<Weak<Waiting>>) {
         let mut streams = self.streams.lock();
         if waiting.is_empty() {
-            self.changed.wait_while(&mut streams, |streams| streams.as_ref().is_none_or(Vec::is_empty));
+            self.changed
+                .wait_while(&mut streams, |streams| streams.as_ref().is_none_or(|(_, streams)| streams.is_empty()));
         }
-        waiting.append(streams.get_or_insert_default());
+        streams.iter_mut().for_each(|(_, streams)| waiting.append(streams));
     }
 }

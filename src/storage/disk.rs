@@ -140,6 +140,14 @@ impl Storage for Disk {
         }
     }
 
+    fn is_locked(&self, name: &str) -> io::Result<Option<bool>> {
+        match self.open_at(name, OFlags::RDONLY) {
+            Ok(file) => lock::is_held(&file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(false)),
+            Err(error) => Err(error),
+        }
+    }
+
     fn check_place(&self) -> io::Result<()> {
         self.place.check(&self.directory)
     }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
-use memmap2::{Advice, MmapOptions};
+use memmap2::MmapOptions;
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 #[cfg(target_os = "linux")]
@@ -130,11 +130,6 @@ impl StorageFile for DiskFile {
             Access::Read => options.map_raw_read_only(&self.file)?,
             Access::Write => options.map_raw(&self.file)?,
         };
-        #[cfg(target_os = "linux")]
-        if access == Access::Write {
-            // A forked child that appended would break the rule that one process writes.
-            raw.advise(Advice::DontFork)?;
-        }
         Ok(Mapping::from_file(raw))
     }
 

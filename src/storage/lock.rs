@@ -10,13 +10,27 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::LockGuard;
+use crate::memory::Process;
 
-/// An open lock file, and the directory. They are only ever closed: an explicit unlock in a forked child would release the
-/// parent's lock.
+/// An open lock file, and the directory.
 #[derive(Debug)]
 pub(super) struct LockFile {
     file: File,
-    _directory: OwnedFd,
+    directory: OwnedFd,
+    process: Process,
+}
+
+/// Lets go of the locks, rather than leaving that to the closing: children of this process have copies of both files until they
+/// become another program, or for good. Those that drop theirs only close them.
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        if self.process.is_current() {
+            presence::end(&self.file);
+            // What fails here is undone by the closing, at the latest when the children are gone.
+            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+            let _ = rustix::fs::flock(&self.directory, FlockOperation::Unlock);
+        }
+    }
 }
 
 impl LockFile {
@@ -37,7 +51,10 @@ pub(super) fn take(directory: &OwnedFd, open: impl FnOnce() -> io::Result<File>)
     let Some(directory) = flock(directory)? else { return Ok(None) };
     let file = open()?;
     match fs2::FileExt::try_lock_exclusive(&file) {
-        Ok(()) => Ok(Some(LockFile { file, _directory: directory })),
+        Ok(()) => {
+            presence::begin(&file)?;
+            Ok(Some(LockFile { file, directory, process: Process::current() }))
+        }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
     }
@@ -75,4 +92,73 @@ pub(super) fn signature(file: File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+/// Whether a writer holds the lock on `file`; `None` where only trying could tell, and that would keep a writer out.
+pub(super) fn is_held(file: &File) -> io::Result<Option<bool>> {
+    presence::is_shown(file)
+}
+
+/// How a writer shows to those who only look that it holds the lock. There is no question about a `flock` but to take it. So a
+/// writer also has a lock on one byte of the file, far beyond its end, that belongs to the open file as the other one does: whether
+/// it is held can be asked, on every local file system, and across the borders of containers.
+#[cfg(target_os = "linux")]
+mod presence {
+    use std::fs::File;
+    use std::io;
+
+    use nix::errno::Errno;
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::libc::{self, c_int, flock};
+
+    /// The byte.
+    const OFFSET: libc::off_t = 1 << 62;
+
+    fn lock(kind: c_int) -> flock {
+        flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: OFFSET,
+            l_len: 1,
+            l_pid: 0,
+        }
+    }
+
+    pub(super) fn begin(file: &File) -> io::Result<()> {
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&lock(libc::F_WRLCK))) {
+            // Nobody can ask for it either.
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::ENOLCK) => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    pub(super) fn end(file: &File) {
+        // As for the other locks: the closing does it, later.
+        let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&lock(libc::F_UNLCK)));
+    }
+
+    pub(super) fn is_shown(file: &File) -> io::Result<Option<bool>> {
+        let mut lock = lock(libc::F_RDLCK);
+        match fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)) {
+            Ok(_) => Ok(Some(c_int::from(lock.l_type) != libc::F_UNLCK)),
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::ENOLCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod presence {
+    use std::fs::File;
+    use std::io;
+
+    pub(super) fn begin(_: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn end(_: &File) {}
+
+    pub(super) fn is_shown(_: &File) -> io::Result<Option<bool>> {
+        Ok(None)
+    }
 }

@@ -122,6 +122,15 @@ pub trait Storage: Debug + Send + Sync {
     /// When the file cannot be opened.
     fn lock(&self, name: &str) -> io::Result<Lock>;
 
+    /// Whether somebody holds the lock on file `name`, without taking it; `None` where that cannot be asked.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    fn is_locked(&self, name: &str) -> io::Result<Option<bool>> {
+        let _ = name;
+        Ok(None)
+    }
+
     /// Creates file `name`, which must not exist.
     ///
     /// # Errors

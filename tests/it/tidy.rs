@@ -23,7 +23,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("lsn", &[]),
     ("ids", &[]),
     (SABOTAGE, &[]),
-    (EVENTS, &[]),
+    (EVENTS, &["memory", "storage"]),
 ];
 /// The only home of `unsafe` in the library.
 const UNSAFE_HOME: &str = "src/memory/";

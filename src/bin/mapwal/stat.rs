@@ -122,7 +122,7 @@ impl State {
         Ok(Self {
             directory: directory.display().to_string(),
             log_id: inspection.log_id(),
-            writer: Writer::find(directory, &inspection),
+            writer: Writer::find(&inspection),
             poisoned: inspection.is_poisoned(),
             first: reader.first_lsn().about(directory)?,
             next: reader.published_lsn().about(directory)?.next(),
@@ -177,18 +177,15 @@ impl State {
     fn writer_text(&self) -> String {
         let poisoned = if self.poisoned { "; a sync has failed" } else { "" };
         match self.writer {
-            Writer::Alive(pid) => format!("process {pid}{poisoned}"),
+            Writer::Alive(Some(pid)) => format!("process {pid}{poisoned}"),
+            Writer::Alive(None) => format!("a process of an unknown number{poisoned}"),
             Writer::Crashed(pid) => format!("none; process {pid} has not closed the log{poisoned}"),
             Writer::Closed => format!("none{poisoned}"),
         }
     }
 
     fn json(&self, sizes: &Histogram, rate: Option<Rate>) -> Value {
-        let (alive, pid) = match self.writer {
-            Writer::Alive(pid) => (true, Some(pid)),
-            Writer::Crashed(pid) => (false, Some(pid)),
-            Writer::Closed => (false, None),
-        };
+        let (alive, pid) = (self.writer.is_alive(), self.writer.pid());
         let pin = |pin: &PinStatus| {
             json!({
                 "name": pin.name, "owner": pin.owner, "lsn": pin.lsn.0, "state": pins::state_name(pin.state),

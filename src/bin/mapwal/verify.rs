@@ -1,6 +1,7 @@
 //! `mapwal verify`: every header, link, seal and frame, and what it means where one is not as it should be.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{BinaryBytes, HumanCount};
@@ -11,15 +12,23 @@ use crate::failure::{Explain, Outcome, Result, Written, counted};
 use crate::progress;
 use crate::writer::Writer;
 
+/// How often a log that somebody writes is looked at before it is called damaged.
+const LOOKS_MAX: u32 = 4;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+
 pub(crate) fn run(arguments: &Verify) -> Result<Outcome> {
-    let directory = &*arguments.directory;
-    let inspection = Inspection::open(directory).about(directory)?;
-    let writer = Writer::find(directory, &inspection);
-    let bar = progress::of_bytes("verify", inspection.bytes_to_verify());
-    let options = VerifyOptions { live: writer.is_alive(), device: arguments.deep };
-    let verified = inspection.verify(options, &mut |bytes| bar.inc(bytes));
-    bar.finish_and_clear();
-    let report = verified.about(directory)?;
+    let (mut report, mut writer) = look(arguments)?;
+    for _ in 1..LOOKS_MAX {
+        if report.damage.is_empty() || !writer.is_alive() {
+            break;
+        }
+        // What changes meanwhile may look like damage. What is damaged stays so.
+        std::thread::sleep(PAUSE);
+        let before = std::mem::take(&mut report.damage);
+        (report, writer) = look(arguments)?;
+        report.damage.retain(|damage| before.contains(damage));
+    }
     let mut out = anstream::stdout().lock();
     print(&mut out, &report, writer).and_then(|()| out.flush()).written()?;
     Ok(if !report.damage.is_empty() {
@@ -29,6 +38,20 @@ pub(crate) fn run(arguments: &Verify) -> Result<Outcome> {
     } else {
         Outcome::Done
     })
+}
+
+/// Looks at all of the log, and at who writes to it meanwhile.
+fn look(arguments: &Verify) -> Result<(VerifyReport, Writer)> {
+    let directory = &*arguments.directory;
+    let inspection = Inspection::open(directory).about(directory)?;
+    let before = Writer::find(&inspection);
+    let bar = progress::of_bytes("verify", inspection.bytes_to_verify());
+    let options = VerifyOptions { live: before.is_alive(), device: arguments.deep };
+    let verified = inspection.verify(options, &mut |bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    let after = Writer::find(&Inspection::open(directory).about(directory)?);
+    // One that came or went meanwhile has changed something.
+    Ok((verified.about(directory)?, if before.is_alive() { before } else { after }))
 }
 
 fn print(out: &mut impl Write, report: &VerifyReport, writer: Writer) -> std::io::Result<()> {
@@ -43,7 +66,8 @@ fn print(out: &mut impl Write, report: &VerifyReport, writer: Writer) -> std::io
     let segments = counted(report.segments.len() as u64, "segment", "segments");
     let style = style_of(if report.damage.is_empty() { SegmentState::Sealed } else { SegmentState::Damaged });
     let ending = match writer {
-        Writer::Alive(pid) => format!("process {pid} is writing"),
+        Writer::Alive(Some(pid)) => format!("process {pid} is writing"),
+        Writer::Alive(None) => "a process of an unknown number is writing".to_owned(),
         Writer::Crashed(pid) => format!("process {pid} has not closed it"),
         Writer::Closed if report.closed => "closed".to_owned(),
         Writer::Closed => "not closed".to_owned(),

@@ -110,6 +110,13 @@ impl Inspection {
         self.control.and_then(|control| control.writer_pid)
     }
 
+    /// Whether a process, whichever and wherever, has the log open for writing at this moment; `None` where the system cannot
+    /// be asked, or the caller may not ask.
+    #[must_use]
+    pub fn is_being_written(&self) -> Option<bool> {
+        self.storage.is_locked(name::LOCK).ok().flatten()
+    }
+
     /// Whether the last writer had a failed sync.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {

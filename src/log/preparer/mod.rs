@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::format::position::Position;
-use crate::memory::Region;
+use crate::memory::{Process, Region};
 use crate::segment::Segment;
 use crate::segment::filling::{Filling, LARGE_PAGE_LEN, Pages};
 use crate::segment::prepare::{Prepared, failed};
@@ -36,6 +36,8 @@ pub(crate) struct Preparer {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// More room has been asked for in the segment that takes appends. Relaxed: it only saves asking again.
     asked: AtomicBool,
+    /// That which has started the thread.
+    process: Process,
 }
 
 impl Preparer {
@@ -48,7 +50,7 @@ impl Preparer {
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(storage, log_id, segment_size, next_number));
         let thread = Mutex::new(shared.start_thread()?);
-        Ok(Self { shared, thread, asked: AtomicBool::new(false) })
+        Ok(Self { shared, thread, asked: AtomicBool::new(false), process: Process::current() })
     }
 
     /// The spare; waits for one if there is none. A failure of an earlier attempt is not reported but tried again, so
@@ -185,6 +187,11 @@ impl Preparer {
 
 impl Drop for Preparer {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            // The thread is not here to be waited for.
+            std::mem::forget(self.thread.get_mut().take());
+            return;
+        }
         self.stop();
     }
 }

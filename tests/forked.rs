@@ -1,0 +1,258 @@
+//! Children of a process that has a log open: those that become another program, and those that go on.
+//!
+//! A program of its own, since it forks: what a child does before it ends, no other test may be in the middle of.
+
+#![cfg(target_os = "linux")]
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mapwal::{Error, Log, LogReader, Lsn, Options, Result, Visibility};
+use nix::libc;
+
+/// A child that hangs is ended after so many seconds.
+const PATIENCE: u32 = 20;
+
+fn try_open(directory: &Path) -> Result<Log> {
+    // SAFETY: the directory is a temporary one that only this test touches.
+    unsafe { Log::open(directory, &Options::new().segment_size_bytes(64 << 10)) }
+}
+
+fn open(directory: &Path) -> Log {
+    try_open(directory).expect("the log opens")
+}
+
+fn reader(directory: &Path) -> LogReader {
+    // SAFETY: as above.
+    unsafe { LogReader::open(directory) }.expect("the log can be read")
+}
+
+fn append(log: &Log, count: u64) {
+    for _ in 0..count {
+        log.append(1, &[7; 400]).unwrap();
+    }
+}
+
+/// Held by each test: a fork copies the locks that other threads hold just then.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A forked child, which does `act` and ends with the number that it returns.
+struct Child(libc::pid_t);
+
+impl Child {
+    fn fork(act: impl FnOnce() -> i32) -> Self {
+        // SAFETY: the child runs nothing but `act`, and ends without a look at what belongs to the threads that it lacks.
+        let pid = unsafe { libc::fork() };
+        assert!(pid >= 0, "no process");
+        if pid > 0 {
+            return Self(pid);
+        }
+        // SAFETY: no memory is touched.
+        unsafe { libc::alarm(PATIENCE) };
+        let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).unwrap_or(101);
+        // SAFETY: it ends here.
+        unsafe { libc::_exit(code) }
+    }
+
+    /// The number that it ends with; of the signal that has ended it, the negative.
+    fn end(self) -> i32 {
+        let mut status = 0;
+        // SAFETY: a valid place for the status, and a child of this process.
+        let waited = unsafe { libc::waitpid(self.0, &raw mut status, 0) };
+        assert_eq!(waited, self.0);
+        if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -libc::WTERMSIG(status) }
+    }
+
+    fn kill(self) {
+        // SAFETY: a child of this process.
+        unsafe { libc::kill(self.0, libc::SIGKILL) };
+        self.end();
+    }
+}
+
+/// The place of the first of `outcomes` that is no refusal, counted from 1; 0 if all are.
+fn first_allowed(outcomes: &[bool]) -> i32 {
+    outcomes.iter().position(|is_refused| !is_refused).map_or(0, |at| i32::try_from(at).unwrap() + 1)
+}
+
+fn is_refused<T>(outcome: Result<T>) -> bool {
+    matches!(outcome, Err(Error::Forked))
+}
+
+fn changes(log: &Log) -> Vec<bool> {
+    vec![
+        is_refused(log.append(1, b"child")),
+        is_refused(log.append_vectored(1, &[b"child"])),
+        is_refused(log.append_batch(&[(1, b"child")])),
+        is_refused(log.append_with(1, 5, |bytes| bytes.fill(0))),
+        is_refused(log.append_void()),
+        is_refused(log.append_frames(b"none")),
+        is_refused(log.put_meta(1, b"child")),
+        is_refused(log.sync()),
+        is_refused(log.wait_durable(Lsn(1))),
+        is_refused(log.on_durable(Lsn(1), |_| ())),
+        is_refused(log.rotate()),
+        is_refused(log.trim_before(Lsn(1))),
+        is_refused(log.truncate_after(Lsn(1))),
+        is_refused(log.reset_to(Lsn(9))),
+        is_refused(log.pin(Lsn(1))),
+        is_refused(log.create_pin("child", "", Lsn(1), None)),
+        is_refused(log.advance_pin("parent", Lsn(2))),
+        is_refused(log.drop_pin("parent")),
+    ]
+}
+
+#[test]
+fn a_child_is_refused_every_change_of_the_log_of_its_parent() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    log.append(1, b"parent").unwrap();
+    log.create_pin("parent", "", Lsn(1), None).unwrap();
+    assert_eq!(Child::fork(|| first_allowed(&changes(&log))).end(), 0);
+    let mut closing = Some(log);
+    let close = || i32::from(!is_refused(closing.take().unwrap().close()));
+    assert_eq!(Child::fork(close).end(), 0);
+    let log = closing.expect("the parent has it still");
+    assert_eq!(log.append(1, b"parent").unwrap(), Lsn(2));
+    log.sync().unwrap();
+    log.close().unwrap();
+    assert_eq!(open(directory.path()).next_lsn(), Lsn(3));
+}
+
+#[test]
+fn a_child_is_refused_what_reads_the_log_of_its_parent() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    append(&log, 500);
+    log.sync().unwrap();
+    let outside = reader(directory.path());
+    let snapshots = [log.snapshot().unwrap(), outside.snapshot().unwrap()];
+    let records = snapshots.each_ref().map(|snapshot| snapshot.iter().count());
+    let mut followers = [
+        log.follow(Lsn(1), Visibility::Published).unwrap(),
+        outside.follow(Lsn(1), Visibility::Published).unwrap(),
+        outside.follow(Lsn(1), Visibility::Durable).unwrap(),
+    ];
+    let child = Child::fork(|| {
+        let mut outcomes = vec![
+            is_refused(log.get(Lsn(1))),
+            is_refused(log.snapshot()),
+            is_refused(log.follow(Lsn(1), Visibility::Published)),
+            is_refused(log.published_lsn()),
+            is_refused(log.sealed(0)),
+            is_refused(outside.first_lsn()),
+            is_refused(outside.snapshot()),
+            is_refused(outside.get(Lsn(1))),
+        ];
+        for snapshot in &snapshots {
+            outcomes.push(is_refused(snapshot.get(Lsn(1))));
+            outcomes.push(is_refused(snapshot.get_ref(Lsn(1))));
+            outcomes.push(snapshot.iter().next().is_some_and(is_refused));
+        }
+        outcomes.extend(followers.iter_mut().map(|follower| is_refused(follower.next_blocking())));
+        first_allowed(&outcomes)
+    });
+    assert_eq!(child.end(), 0);
+    assert_eq!(records, [500, 500]);
+}
+
+#[test]
+fn what_a_child_drops_its_parent_keeps() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    append(&log, 500);
+    log.on_durable(Lsn(500), |_| ()).unwrap();
+    log.sync().unwrap();
+    let outside = reader(directory.path());
+    let views = (outside.snapshot().unwrap(), log.snapshot().unwrap(), log.pin(Lsn(1)).unwrap());
+    assert_eq!(views.0.iter().count() + views.1.iter().count(), 1000);
+    let mut all = Some((log, outside, views));
+    let dropping = || {
+        drop(all.take());
+        // The parent has it locked still.
+        i32::from(!matches!(try_open(directory.path()), Err(Error::Locked { .. })))
+    };
+    assert_eq!(Child::fork(dropping).end(), 0);
+    let (log, outside, views) = all.expect("the parent has it still");
+    assert!(matches!(try_open(directory.path()), Err(Error::Locked { .. })));
+    assert_eq!(log.trim_before(Lsn(400)).unwrap(), 0, "the pin holds");
+    log.append(1, b"parent").unwrap();
+    log.sync().unwrap();
+    assert_eq!(outside.snapshot().unwrap().iter().count(), 501);
+    drop(views);
+    log.close().unwrap();
+}
+
+#[test]
+fn a_child_can_have_logs_of_its_own() {
+    let _alone = alone();
+    let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = open(directory.path());
+    log.append(1, b"parent").unwrap();
+    let own = || {
+        let log = open(other.path());
+        log.append(1, b"child").unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        log.on_durable(Lsn(1), move |outcome| tell.send(outcome.is_ok()).unwrap()).unwrap();
+        let is_durable = told.recv().unwrap();
+        i32::from(!is_durable || log.close().is_err())
+    };
+    assert_eq!(Child::fork(own).end(), 0);
+    assert_eq!(open(other.path()).next_lsn(), Lsn(2));
+}
+
+#[test]
+fn a_child_that_lives_on_keeps_no_log_locked() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    for is_closed in [true, false] {
+        let log = open(directory.path());
+        let child = Child::fork(|| {
+            std::thread::sleep(std::time::Duration::from_secs(u64::from(PATIENCE)));
+            0
+        });
+        if is_closed {
+            log.close().unwrap()
+        } else {
+            drop(log)
+        }
+        let log = open(directory.path());
+        child.kill();
+        assert!(matches!(try_open(directory.path()), Err(Error::Locked { .. })));
+        drop(log);
+    }
+}
+
+#[test]
+fn a_log_that_was_closed_opens_while_children_are_started() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    // With something to do between fork and exec.
+                    Command::new("true").env("A", "b").current_dir("/").status().unwrap();
+                }
+            });
+        }
+        let refused = (0..200).filter(|round| match try_open(directory.path()) {
+            Ok(log) if round % 2 == 0 => log.close().is_err(),
+            Ok(_) => false,
+            Err(error) => matches!(error, Error::Locked { .. }),
+        });
+        let refused = refused.count();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(refused, 0, "of 200");
+    });
+}

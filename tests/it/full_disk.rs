@@ -187,6 +187,35 @@ fn what_a_crash_has_left_stays_until_the_log_has_room_and_goes_then() {
     assert_records(&log.snapshot().unwrap(), 1, cut + 10);
 }
 
+#[test]
+fn what_a_crash_has_left_stays_if_the_link_that_replaces_it_is_not_durable() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=1500);
+    drop(log);
+    let is_begun = |name: &String| {
+        let inspection = mapwal::Inspection::open(dir.path()).unwrap();
+        inspection.segments().iter().any(|file| file.path.ends_with(name) && file.first_lsn.is_some())
+    };
+    let segments: Vec<String> = names(dir.path()).into_iter().filter(|name| name.ends_with(".seg")).collect();
+    segments.iter().filter(|name| !is_begun(name)).for_each(|spare| fs::remove_file(dir.path().join(spare)).unwrap());
+    let newest = segments.into_iter().filter(|name| dir.path().join(name).exists()).max().unwrap();
+    let cut = open_and_cut(dir.path(), &newest);
+    let storage = Faulty::new(dir.path());
+    storage.fail(Call::Allocate, Errno::NOSPC);
+    let log = open_on(&storage);
+    check_pending(&log, cut);
+    storage.heal();
+    storage.fail(Call::SyncMapping, Errno::IO);
+    let refused = log.append(0, &payload(cut + 1));
+    assert!(matches!(refused, Err(Error::Poisoned { .. })), "{refused:?}");
+    assert!(dir.path().join(&newest).exists());
+    drop(log);
+    storage.heal();
+    assert_records(&open_on(&storage).snapshot().unwrap(), 1, cut);
+    assert!(!dir.path().join(&newest).exists());
+}
+
 /// Spoils the first frame of the file `name`; returns the last record before it.
 fn open_and_cut(directory: &Path, name: &str) -> u64 {
     use std::os::unix::fs::FileExt;

@@ -110,6 +110,7 @@ impl Child {
 
     /// Waits until the process has ended by itself, and tells how.
     pub(crate) fn ended(mut self) -> ExitStatus {
+        drop(self.input.take());
         self.process.wait().expect("a process of this one")
     }
 

@@ -4,18 +4,20 @@
 //! says "durable beyond it" proves that the bad one had been acknowledged. The idea is that of protocol-aware recovery
 //! (Alagappan et al., FAST '18), with the proof in every header instead of in a separate commit.
 
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
 use crate::error::{Damage, Error, Evidence, Result};
 use crate::format::frame::Frame;
+use crate::format::name;
 use crate::format::position::Position;
 use crate::format::search;
 use crate::format::segment_header::Layout;
 use crate::memory::Region;
-use crate::storage::{DeviceBuffer, StorageFile};
+use crate::storage::{Access, DeviceBuffer, Storage, StorageFile};
 
-/// Bytes read from the device at a time.
+/// Bytes read from the device, or written to it, at a time.
 const READ_LEN: usize = 1 << 20;
 
 /// The strongest claim found: everything before `durable` had been durable.
@@ -75,6 +77,20 @@ pub(super) fn first_difference(
         difference.is_none()
     })?;
     Ok(difference)
+}
+
+/// On return the device has what `region` shows in `range`: where it cannot be asked, it is given that once more. Nothing
+/// changes by it, nor by a part of it. Where there is no room for that, what was dropped from the cache has to do.
+pub(super) fn write_again(storage: &dyn Storage, number: u64, region: &Region, range: Range<usize>) -> io::Result<()> {
+    let file = storage.open(&name::segment(number), Access::Write)?;
+    let bytes = region.bytes(range.clone()).unwrap_or_default();
+    for (chunk, index) in bytes.chunks(READ_LEN).zip(0..) {
+        match file.write_at(chunk, (range.start + index * READ_LEN) as u64) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => break,
+            written => written?,
+        }
+    }
+    file.sync()
 }
 
 /// Shows the device's bytes from `start` to `end` to `look`, with their offset, until it says stop.

@@ -3,6 +3,7 @@
 mod append;
 mod background;
 mod close;
+mod copying;
 mod durability;
 mod evidence;
 mod housekeeping;
@@ -34,6 +35,7 @@ mod verify;
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use copying::CopyWait;
 pub use inspect::{Inspection, SegmentFile};
 pub use named_pins::{PinState, PinStatus};
 pub use pin_directory::PinDirectory;

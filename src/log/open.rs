@@ -35,7 +35,7 @@ use crate::options::Options;
 use crate::read::Ahead;
 use crate::sabotage::{Break, is};
 use crate::segment::chain::Chain;
-use crate::segment::control::{ControlPage, Known};
+use crate::segment::control::{self, ControlPage, Known};
 use crate::segment::directory::{self, Found, Listing};
 use crate::segment::filling::{Filling, Pages};
 use crate::segment::prepare::{Prepared, adopt, prepare};
@@ -180,18 +180,16 @@ impl Opening<'_> {
             log.shared.wait(log.shared.everything())?;
         }
         remove_all(&*self.storage, &leftovers);
+        let failed = |source| control::write_error(&*self.storage, source);
         if !log.shared.is_pending() {
-            log.shared.control.set_oldest_segment(log.shared.lock_rotation().oldest);
+            let oldest = log.shared.lock_rotation().oldest;
+            log.shared.control.set_oldest_segment(oldest).map_err(failed)?;
         }
-        log.shared.control.show();
+        log.shared.control.show().map_err(failed)?;
         log.shared.control.wake_all(&*self.storage);
         // Until then a follower is woken in time all but always: whoever has gone to sleep meanwhile looks once more.
-        let (storage, log_id) = (Arc::clone(&self.storage), self.log_id);
-        self.storage.register_for_barriers(Box::new(move || {
-            if let Some(control) = ControlPage::open(&*storage, log_id) {
-                control.wake_all(&*storage);
-            }
-        }));
+        let (storage, control) = (Arc::clone(&self.storage), Arc::clone(&log.shared.control));
+        self.storage.register_for_barriers(Box::new(move || control.wake_all(&*storage)));
         Ok(log)
     }
 
@@ -253,9 +251,9 @@ impl Opening<'_> {
         let named = NamedPins::load(&pin_files, &*self.storage)?;
         // As long as the link is not durable that leaves others out, what was retained before is.
         let retained = self.known.map(|known| known.oldest).or(self.listing.segments.first().copied());
-        let control = ControlPage::create(&*self.storage, self.log_id, retained.unwrap_or(oldest))?;
+        let control = Arc::new(ControlPage::create(&*self.storage, self.log_id, retained.unwrap_or(oldest))?);
         let durable_lsn = plan.next_lsn.previous();
-        control.set_durable(durable_lsn, durable);
+        control.set_durable(durable_lsn, durable).map_err(|source| control::write_error(&*self.storage, source))?;
         let size = self.options.segment_size_bytes;
         let preparer = Preparer::start(Arc::clone(&self.storage), self.log_id, size, next_number)
             .map_err(|source| Error::io("start the preparing thread for", path, source))?;

@@ -120,6 +120,10 @@ impl Recovery<'_> {
             // What a writer stored that died has changed no time.
             let _ = file.touch();
         }
+        if !file.reads_device() {
+            // What is read anew comes from the device.
+            file.drop_cache(0..link.info.size).map_err(|source| Error::io("read", &path, source))?;
+        }
         let walked = self.walk(link, &region, limit.min(region.len()))?;
         // The device is believed, not the cache: an earlier sync may have failed and left pages that only look clean. A
         // close stands behind what has been synced without an error, so only the close itself is in doubt.
@@ -130,6 +134,10 @@ impl Recovery<'_> {
         }
         let start = if closed { walked.last_start } else { segment_header::LEN };
         self.bytes_scanned += (end - start) as u64;
+        if !file.reads_device() {
+            evidence::write_again(self.storage, link.info.number, &region, start..end)
+                .map_err(|source| Error::io("write", &path, source))?;
+        }
         match evidence::first_difference(&*file, &path, &region, start, end)? {
             None => Ok(walked),
             Some(difference) => {

@@ -53,6 +53,7 @@ impl Shared {
         if offset + len > append_limit(active.info().size) {
             return self.rotate(rotation);
         }
+        self.wait_for_slot(rotation)?;
         self.preparer.ask(offset, || self.unsynced_bytes());
         let room = self.preparer.room_to(active.number(), offset + len)?;
         rotation.extend(active.info(), offset, room);
@@ -89,6 +90,7 @@ impl Shared {
     pub(crate) fn rotate(&self, rotation: &mut Rotation) -> Result<()> {
         let active = self.segments.last().expect("an open log has a segment");
         check_lsn(active.base_lsn())?;
+        self.wait_for_slot(rotation)?;
         let spare = self.take_spare()?;
         self.durability.check()?;
         let closed = rotation.rotor.close(link::SEAL_FRAME_LEN).expect("a log takes appends");

@@ -58,7 +58,7 @@ pub(crate) struct Shared {
     pub(crate) housekeeper: Housekeeper,
     pub(crate) ahead: Arc<Ahead>,
     pub(crate) background: Background,
-    pub(crate) control: ControlPage,
+    pub(crate) control: Arc<ControlPage>,
     pub(crate) pins: Pins,
     pub(crate) lookout: Lookout,
     pub(crate) counters: Arc<Counters>,

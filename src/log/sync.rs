@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Log;
+use super::copying::CopyWait;
 use super::durability::Goal;
 use super::shared::Shared;
 use crate::error::{Error, Result};
@@ -15,8 +16,6 @@ use crate::sabotage::{Break, is};
 use crate::segment::Segment;
 use crate::segment::filling::LARGE_PAGE_LEN;
 
-/// How often a leader looks again for a frame that is still being copied before it gives the processor away.
-const SPINS: u32 = 100;
 /// Small syncs in a row that write large pages, until the segment is left.
 const SMALL_SYNCS: u32 = 32;
 
@@ -126,7 +125,7 @@ impl Shared {
         } else {
             usize::try_from(segment.end().map_or(0, |end| end.offset)).unwrap_or(usize::MAX)
         };
-        let mut looks = 0;
+        let mut wait = CopyWait::new();
         let frontier = loop {
             let frontier = segment.advance(&region, |_| false).map_err(|e| self.poison(io::Error::other(e)))?;
             if frontier.offset >= goal {
@@ -134,9 +133,7 @@ impl Shared {
             }
             // Frames that were there may be gone.
             self.check_not_lost(&region)?;
-            // Somebody is copying: it takes them as long as a memcpy takes.
-            looks += 1;
-            if looks < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            self.wait_for_copy(&mut wait)?;
         };
         let durable = self.durability.position();
         let begin = if durable.segment() == segment.number() { durable.offset() as usize } else { 0 };
@@ -155,8 +152,9 @@ impl Shared {
             let before = self.durability.lsn().max(segment.base_lsn().previous());
             self.counters.synced(lsn.0.saturating_sub(before.0), clock.elapsed());
             let position = segment.position(frontier.offset);
-            // The page first: should this process die in between, it does not say less than somebody was told.
-            self.control.set_durable(lsn, position);
+            // The page first: should this process die in between, it does not say less than somebody was told, unless it
+            // cannot be written: on a file system that copies what is written, it may take room that is not there.
+            let _ = self.control.set_durable(lsn, position);
             self.durability.advance(lsn, position);
             self.control.wake_durable(&*self.storage);
             self.note_synced(segment.number(), frontier.offset, frontier.offset - begin);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::copying::CopyWait;
 use super::shared::{Rotation, Shared, check_lsn};
 use super::{Log, pending};
 use crate::error::{Error, Result};
@@ -10,6 +11,7 @@ use crate::format::link::{Predecessor, SegmentEnd};
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 use crate::segment::Segment;
+use crate::segment::control;
 use crate::segment::prepare::Prepared;
 
 impl Log {
@@ -32,7 +34,11 @@ impl Log {
                 return Err(Error::Trimmed { lsn, first });
             }
             // Appends go on meanwhile, so this only grows.
-            if lsn.next() >= self.shared.next_lsn() { Ok(None) } else { kept_up_to(segments, lsn).map(Some) }
+            if lsn.next() >= self.shared.next_lsn() {
+                Ok(None)
+            } else {
+                self.shared.kept_up_to(segments, lsn).map(Some)
+            }
         })
     }
 
@@ -65,30 +71,30 @@ struct Kept {
     is_reset: bool,
 }
 
-/// The segments up to record `lsn`, the last of them cut. Record `lsn + 1` has been reserved.
-fn kept_up_to(segments: &[Arc<Segment>], lsn: Lsn) -> Result<Kept> {
-    let next_lsn = lsn.next();
-    // Segments without a record share their base with the one behind: the first of them goes, if all its records do.
-    let at = segments.partition_point(|segment| segment.base_lsn() < next_lsn);
-    let mut kept = segments[..at].to_vec();
-    let goes_on = segments.get(at).is_some_and(|segment| segment.base_lsn() == next_lsn);
-    if let Some(segment) = kept.last().filter(|_| !goes_on) {
-        let region = segment.region()?;
-        let end = loop {
-            if let Some(end) = segment.end_before(&region, next_lsn)? {
-                break end;
-            }
-            // Still being copied: for as long as a memcpy takes.
-            std::thread::yield_now();
-        };
-        let cut = Arc::new(segment.cut(end));
-        kept.pop();
-        kept.push(cut);
-    }
-    Ok(Kept { segments: kept, next_lsn, last: lsn, is_reset: false })
-}
-
 impl Shared {
+    /// The segments up to record `lsn`, the last of them cut. Record `lsn + 1` has been reserved.
+    fn kept_up_to(&self, segments: &[Arc<Segment>], lsn: Lsn) -> Result<Kept> {
+        let next_lsn = lsn.next();
+        // Segments without a record share their base with the one behind: the first of them goes, if all its records do.
+        let at = segments.partition_point(|segment| segment.base_lsn() < next_lsn);
+        let mut kept = segments[..at].to_vec();
+        let goes_on = segments.get(at).is_some_and(|segment| segment.base_lsn() == next_lsn);
+        if let Some(segment) = kept.last().filter(|_| !goes_on) {
+            let region = segment.region()?;
+            let mut wait = CopyWait::new();
+            let end = loop {
+                if let Some(end) = segment.end_before(&region, next_lsn)? {
+                    break end;
+                }
+                self.wait_for_copy(&mut wait)?;
+            };
+            let cut = Arc::new(segment.cut(end));
+            kept.pop();
+            kept.push(cut);
+        }
+        Ok(Kept { segments: kept, next_lsn, last: lsn, is_reset: false })
+    }
+
     /// Lets `decide` say what is kept of the segments, and goes on behind that in a fresh one.
     fn replace_suffix(&self, decide: impl FnOnce(&[Arc<Segment>]) -> Result<Option<Kept>>) -> Result<()> {
         // Until the suffix is gone: a pin that is made meanwhile would have to be taken back as well.
@@ -97,7 +103,13 @@ impl Shared {
         let leading = self.durability.lead();
         self.durability.check()?;
         let mut rotation = self.lock_rotation();
-        let Some(kept) = decide(self.segments.load().as_slice())? else { return Ok(()) };
+        let decided = decide(self.segments.load().as_slice());
+        let Some(kept) = decided.inspect_err(|_| self.close_if_poisoned(&mut rotation))? else { return Ok(()) };
+        self.wait_for_slot(&mut rotation)?;
+        // While nothing has changed: from here on nobody elsewhere takes for durable what is dropped.
+        let durable = if is(Break::TruncateWithoutCut) { Lsn(u64::MAX) } else { kept.last };
+        let noted = self.control.set_durable(self.durability.lsn().min(durable), self.durability.position());
+        noted.map_err(|source| control::write_error(&*self.storage, source))?;
         let spare = self.take_spare()?;
         if kept.is_reset {
             // What named pins kept goes; those who own them must find out.
@@ -123,17 +135,22 @@ impl Shared {
         Ok(())
     }
 
+    /// Appenders who find the segment closed look why.
+    fn close_if_poisoned(&self, rotation: &mut Rotation) {
+        if self.durability.check().is_err() {
+            rotation.rotor.close(0);
+        }
+    }
+
     /// Puts `spare` behind what is kept; returns the segments that are dropped.
     fn replace_locked(&self, rotation: &mut Rotation, kept: Kept, spare: Prepared) -> Vec<Arc<Segment>> {
         if let Some(taken) = rotation.rotor.close(0) {
             self.counters.segment_full(taken.ordinal, taken.offset);
         }
-        // Before the list changes, so that nobody takes a number for durable that means another record now; and before
-        // the control page names the new segment, so that no other process does.
+        // Before the list changes, so that nobody takes a number for durable that means another record now.
         if !is(Break::TruncateWithoutCut) {
             self.durability.cut(kept.last);
         }
-        self.control.set_durable(self.durability.lsn(), self.durability.position());
         // Until the new segment is there, nobody begins to wait for a record of the old one.
         let callbacks = self.background.cut(kept.last);
         let previous = kept.segments.last().and_then(|segment| {

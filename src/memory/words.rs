@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU32;
 use super::mapping::Mapping;
 use super::sync::{AtomicU64, Ordering, Shadow};
 
-/// Mapped memory that is only ever accessed as atomic 64-bit words.
+/// Mapped memory that is only ever accessed as atomic words. That of a file is only read.
 #[derive(Debug)]
 pub(crate) struct SharedWords {
     mapping: Mapping,
@@ -27,13 +27,13 @@ impl SharedWords {
         self.mapping.has_failed()
     }
 
-    /// Acquire: pairs with [`Self::store`], in this process or another.
+    /// Acquire: what its writer has written before, to this mapping or the file, is seen as well.
     #[inline]
     pub(crate) fn load(&self, index: usize) -> u64 {
         u64::from_le(self.word(index).load(Ordering::Acquire))
     }
 
-    /// Release: pairs with [`Self::load`].
+    /// Release: pairs with [`Self::load`]. For memory of this process: a page of a file is written by system calls.
     pub(crate) fn store(&self, index: usize, value: u64) {
         self.word(index).store(value.to_le(), Ordering::Release);
     }

@@ -23,6 +23,7 @@ use super::file_system;
 use super::lock;
 use super::owner::{self, Pattern};
 use super::place::{self, FileIdentity, Place};
+use super::trust::Trust;
 use super::{Access, Lock, Storage, StorageFile};
 use crate::error::{FileKind, SpaceLeft, Unsupported};
 use crate::memory::Mapping;
@@ -33,6 +34,7 @@ pub struct Disk {
     directory: Arc<OwnedFd>,
     path: PathBuf,
     place: Place,
+    trust: Trust,
     /// How new files are made.
     pattern: OnceLock<Pattern>,
 }
@@ -49,10 +51,12 @@ impl Disk {
 
     fn of(directory: OwnedFd, path: PathBuf, pattern: Option<Pattern>) -> io::Result<Self> {
         let place = Place::of(&path, &directory)?;
+        let trust = Trust::of(&directory)?;
         Ok(Self {
             directory: Arc::new(directory),
             path,
             place,
+            trust,
             pattern: pattern.map_or_else(OnceLock::new, OnceLock::from),
         })
     }
@@ -94,7 +98,7 @@ impl Disk {
     }
 
     fn file(&self, name: &str, file: File) -> Box<dyn StorageFile> {
-        Box::new(DiskFile::new(file, Arc::clone(&self.directory), name))
+        Box::new(DiskFile::new(file, Arc::clone(&self.directory), name, self.trust))
     }
 }
 
@@ -227,7 +231,8 @@ impl Storage for Disk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        Ok(rustix::fs::fsync(&*self.directory)?)
+        rustix::fs::fsync(&*self.directory)?;
+        self.trust.check_after_sync(&*self.directory)
     }
 
     fn load(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 #[cfg(target_os = "linux")]
 use super::reserved;
+use super::trust::Trust;
 use super::{Access, DeviceBuffer, StorageFile};
 use crate::memory::Mapping;
 
@@ -24,14 +25,15 @@ pub(super) struct DiskFile {
     file: File,
     directory: Arc<OwnedFd>,
     name: String,
+    trust: Trust,
     /// The file once more, for reads that bypass the page cache; `None` where the file system has no such reads.
     direct: OnceLock<Option<File>>,
 }
 
 impl DiskFile {
     /// `file`, which has been opened under `name` in `directory`.
-    pub(super) fn new(file: File, directory: Arc<OwnedFd>, name: &str) -> Self {
-        Self { file, directory, name: name.to_owned(), direct: OnceLock::new() }
+    pub(super) fn new(file: File, directory: Arc<OwnedFd>, name: &str, trust: Trust) -> Self {
+        Self { file, directory, name: name.to_owned(), trust, direct: OnceLock::new() }
     }
 
     #[cfg(target_os = "linux")]
@@ -93,6 +95,7 @@ impl StorageFile for DiskFile {
     }
 
     fn read_device_at(&self, buffer: &mut DeviceBuffer, offset: u64) -> io::Result<usize> {
+        buffer.touch();
         if let Some(direct) = self.direct() {
             match read_full(direct, buffer.bytes_mut(), offset) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
@@ -103,9 +106,15 @@ impl StorageFile for DiskFile {
         read_full(&self.file, buffer.bytes_mut(), offset)
     }
 
+    fn reads_device(&self) -> bool {
+        let is_direct = self.trust == Trust::Tmpfs || self.direct().is_some();
+        is_direct && self.trust.reads_device(&self.file)
+    }
+
     fn sync(&self) -> io::Result<()> {
         // `sync_all` is F_FULLFSYNC on macOS, where fsync alone does not reach the device.
-        self.file.sync_all()
+        self.file.sync_all()?;
+        self.trust.check_after_sync(&self.file)
     }
 
     fn drop_cache(&self, range: Range<u64>) -> io::Result<()> {
@@ -137,7 +146,10 @@ impl StorageFile for DiskFile {
         let raw = mapping.as_file().expect("a file of the disk maps as a file");
         raw.flush_range(range.start, range.len())?;
         // msync does not reach the device on macOS.
-        if cfg!(target_os = "macos") { self.file.sync_all() } else { Ok(()) }
+        if cfg!(target_os = "macos") {
+            self.file.sync_all()?;
+        }
+        self.trust.check_after_sync(&self.file)
     }
 }
 

@@ -12,6 +12,7 @@ mod place;
 #[cfg(target_os = "linux")]
 mod reserved;
 mod thread;
+mod trust;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -297,12 +298,18 @@ pub trait StorageFile: Debug + Send + Sync {
     /// What the system reports.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// As [`Self::read_at`], but what the device holds, not the page cache, where the file system can tell them apart.
+    /// As [`Self::read_at`], but what the device holds, not the page cache, as far as [`Self::reads_device`] says so.
     /// `offset` is a multiple of 4096.
     ///
     /// # Errors
     /// What the system reports.
     fn read_device_at(&self, buffer: &mut DeviceBuffer, offset: u64) -> io::Result<usize>;
+
+    /// Whether what [`Self::read_device_at`] shows is known to be the device's. If not, it may be the page cache's, which
+    /// after a failed sync may hold bytes that the device never got; what is written once more and synced is on it.
+    fn reads_device(&self) -> bool {
+        true
+    }
 
     /// Makes the file's bytes and length durable.
     ///

@@ -10,7 +10,7 @@ use super::undo::{Cursor, Undo};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::ids::{PageId, TransactionId};
-use crate::log::Log;
+use crate::log::{CopyWait, Log};
 use crate::lsn::Lsn;
 use crate::read::Snapshot;
 
@@ -214,13 +214,13 @@ impl Compensated<'_> {
 
 /// A view of the log that has record `lsn`, which has been appended.
 fn published(log: &Log, lsn: Lsn) -> Result<Snapshot> {
+    let mut wait = CopyWait::new();
     loop {
         let snapshot = log.snapshot()?;
         if snapshot.next_lsn() > lsn {
             return Ok(snapshot);
         }
-        // An append that began before is still being copied.
-        std::thread::yield_now();
+        log.wait_for_copy(&mut wait)?;
     }
 }
 

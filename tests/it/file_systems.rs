@@ -1,9 +1,21 @@
 //! The promises on each kind of file system: see `docs/design/file-systems.md`.
 
-use mapwal::Lsn;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
 
+use mapwal::testing::{Access, DeviceBuffer, Disk, Storage, StorageFile};
+use mapwal::{Error, Lsn};
+use rustix::fs::IFlags;
+
+use crate::support::child::Child;
 use crate::support::file_system::{FileSystem, Kind};
 use crate::support::{append, assert_records, read_only, small, try_open};
+
+const PAGE_LEN: usize = 4096;
+const FIRST_SEGMENT: &str = "00000000000000000001.seg";
 
 /// What was acknowledged is there after a cut, also of a log that goes on in a segment of before.
 fn check_cuts(kind: Kind) {
@@ -40,5 +52,182 @@ fn a_log_in_memory_or_on_an_overlay_is_there_when_it_is_opened_again() {
         drop(log);
         let log = try_open(&directory, &small()).unwrap();
         assert_records(&log.snapshot().unwrap(), 1, 300);
+    }
+}
+
+/// A commit of ext4's journal that fails is reported to those who wait for it: here that is not the log.
+#[test]
+fn a_sync_after_ext4_could_not_write_its_journal_for_somebody_else_fails() {
+    let Some(disk) = FileSystem::ext4_with_journal_apart(64) else { return };
+    let log = try_open(&disk.path().join("log"), &small()).unwrap();
+    append(&log, 1..=10);
+    assert_eq!(log.sync().unwrap(), Lsn(10));
+    while log.stats().spare_segments == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut other = File::create(disk.path().join("other")).unwrap();
+    other.sync_all().unwrap();
+    // To blocks that have been allocated and never written; what says that they have been is for the journal.
+    append(&log, 11..=150);
+    write_back(&log.directory().join(FIRST_SEGMENT));
+    disk.fail_journal();
+    other.write_all(b"anything").unwrap();
+    other.sync_all().unwrap_err();
+    assert!(matches!(log.sync(), Err(Error::Poisoned { durable: Lsn(10), .. })));
+}
+
+/// Has the kernel write a file that is mapped, and waits until that is done, but not for any journal.
+fn write_back(path: &Path) {
+    let file = File::open(path).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+}
+
+/// Bytes of one page, the same in all pages of a file.
+fn page(fill: u8) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(fill.into());
+    std::iter::repeat_with(|| random.u8(..)).take(PAGE_LEN).collect()
+}
+
+/// Whether a read of the device shows other bytes than the page cache when the device has other bytes, or fails since they
+/// do not have their checksum.
+fn sees_device(disk: &FileSystem, file: &dyn StorageFile, storage: &Disk) -> bool {
+    const PAGES: usize = 256;
+    let len = (PAGES * PAGE_LEN) as u64;
+    file.allocate(len).unwrap();
+    file.write_at(&page(1).repeat(PAGES), 0).unwrap();
+    file.sync().unwrap();
+    let mapping = file.map(len, Access::Read).unwrap();
+    storage.load(&mapping, 0..len as usize).unwrap();
+    assert!(disk.replace_on_device(&page(1), &page(2)) >= PAGES, "{:?}", disk.kind());
+    let mut buffer = DeviceBuffer::new(len as usize);
+    match file.read_device_at(&mut buffer, 0) {
+        Ok(read) => {
+            assert_eq!(read as u64, len);
+            buffer.bytes() == page(2).repeat(PAGES)
+        }
+        Err(_) => true,
+    }
+}
+
+#[test]
+fn a_read_of_the_device_shows_what_the_device_holds() {
+    for kind in Kind::ON_DEVICES.into_iter().filter(|kind| *kind != Kind::BtrfsCompressed) {
+        let Some(disk) = FileSystem::mount(kind, 64) else { continue };
+        let storage = Disk::open(&disk.path()).unwrap();
+        // As the log makes its files, and as a copy of them is made.
+        let own = storage.create("own").unwrap();
+        assert!(sees_device(&disk, &*own, &storage), "{kind:?}: the page cache was read");
+        assert!(own.reads_device(), "{kind:?}");
+        drop(own);
+        storage.remove("own").unwrap();
+        fs::write(disk.path().join("copy"), "").unwrap();
+        let copy = storage.open("copy", Access::Write).unwrap();
+        assert_eq!(copy.reads_device(), kind != Kind::Btrfs, "{kind:?}");
+    }
+}
+
+#[test]
+fn where_a_read_of_the_device_may_come_from_the_page_cache_files_say_so() {
+    for kind in [Kind::BtrfsCompressed, Kind::Overlayfs] {
+        let Some(disk) = FileSystem::mount(kind, 64) else { continue };
+        let storage = Disk::open(&disk.path()).unwrap();
+        fs::write(disk.path().join("copy"), "").unwrap();
+        assert!(!storage.open("copy", Access::Read).unwrap().reads_device(), "{kind:?}");
+    }
+}
+
+/// A log whose records 101 to 150 were never acknowledged, and look written: a page of them has not reached the device.
+fn log_that_lost_a_page(disk: &FileSystem) {
+    let log = try_open(&disk.path().join("log"), &small()).unwrap();
+    append(&log, 1..=100);
+    assert_eq!(log.sync().unwrap(), Lsn(100));
+    append(&log, 101..=150);
+    let segment = log.directory().join(FIRST_SEGMENT);
+    drop(log);
+    File::open(&segment).unwrap().sync_all().unwrap();
+    let mut lost = vec![0; PAGE_LEN];
+    File::open(&segment).unwrap().read_exact_at(&mut lost, 6 * PAGE_LEN as u64).unwrap();
+    let replaced = disk.replace_on_device(&lost, &vec![0; PAGE_LEN]);
+    assert!(replaced == 1 || disk.kind() == Kind::BtrfsCompressed, "{replaced} places");
+}
+
+#[test]
+fn what_an_open_shows_after_pages_were_lost_is_on_the_device() {
+    for kind in Kind::ON_DEVICES {
+        let Some(disk) = FileSystem::mount(kind, 32) else { continue };
+        log_that_lost_a_page(&disk);
+        let log = match try_open(&disk.path().join("log"), &small()) {
+            Ok(log) => log,
+            // btrfs finds that the bytes do not have their checksum.
+            Err(Error::Io { .. }) if kind == Kind::Btrfs => continue,
+            Err(error) => panic!("{kind:?}: {error}"),
+        };
+        let last = log.durable_lsn().0;
+        assert!((100..=150).contains(&last), "{kind:?}: {last}");
+        assert_records(&log.snapshot().unwrap(), 1, last);
+        let cut = disk.after_a_cut();
+        let log = try_open(&cut.path().join("log"), &small()).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        assert_records(&log.snapshot().unwrap(), 1, last);
+    }
+}
+
+/// Has the file system of a process's log shut down by `shut_down`; the process must be told of it by errors, and live on.
+fn check_shut_down(disk: &FileSystem, shut_down: impl FnOnce()) {
+    let mut child = Child::serving(&disk.path().join("log"));
+    for request in ["open", "append 300", "sync"] {
+        let answer = child.ask(request);
+        assert!(matches!(&*answer, "1" | "301" | "300"), "{request}: {answer}");
+    }
+    // Whatever has been stored to is written, so that the next store to it asks the file system.
+    rustix::fs::syncfs(File::open(disk.path()).unwrap()).unwrap();
+    assert_eq!(child.ask("append 10"), "311");
+    shut_down();
+    let kind = disk.kind();
+    let answer = child.ask("truncate 200");
+    assert!(answer.parse::<u64>().is_err(), "{kind:?}: {answer}");
+    let answer = child.ask("sync");
+    assert!(answer.contains("poisoned"), "{kind:?}: {answer}");
+    let answer = child.ask("truncate 200");
+    assert!(answer.parse::<u64>().is_err(), "{kind:?}: {answer}");
+    assert_eq!(child.ask("drop"), "none", "{kind:?}");
+}
+
+#[test]
+fn a_file_system_that_shuts_itself_down_fails_syncs_and_truncations_and_kills_nobody() {
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let Some(disk) = FileSystem::mount(kind, 64) else { continue };
+        check_shut_down(&disk, || disk.shut_down());
+    }
+    for kind in Kind::ON_DEVICES {
+        let Some(disk) = FileSystem::mount(kind, 64) else { continue };
+        check_shut_down(&disk, || {
+            disk.fail_writes();
+            // Until the file system has noticed.
+            let mut other = File::create(disk.path().join("other")).unwrap();
+            let _ = other.write_all(b"anything");
+            let _ = other.sync_all();
+        });
+    }
+}
+
+/// What is done once the system has registered the process comes some milliseconds after the open.
+#[test]
+fn a_control_page_that_cannot_be_written_any_more_right_after_the_open_kills_nobody() {
+    for _ in 0..5 {
+        let Some(disk) = FileSystem::mount(Kind::Ext4, 16) else { return };
+        let directory = disk.path().join("log");
+        let mut child = Child::serving(&directory);
+        assert_eq!(child.ask("open"), "1");
+        let control = File::open(directory.join("control")).unwrap();
+        let flags = rustix::fs::ioctl_getflags(&control).unwrap();
+        rustix::fs::ioctl_setflags(&control, flags | IFlags::IMMUTABLE).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(child.ask("append 10"), "11");
+        child.kill();
+        let error = try_open(&directory, &small()).unwrap_err();
+        assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("control")), "{error}");
+        assert_records(&read_only(&directory).unwrap().snapshot().unwrap(), 1, 10);
+        fs::metadata(directory.join(FIRST_SEGMENT)).unwrap();
     }
 }

@@ -39,6 +39,7 @@ mod in_place;
 mod killed;
 mod limits;
 mod locked;
+mod lost_pages;
 mod meta;
 mod model;
 mod named_pins;

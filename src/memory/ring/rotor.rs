@@ -82,14 +82,26 @@ impl<C> Rotor<C> {
         self.current = Some(Current { slot, region, start, limit });
     }
 
+    /// Whether the slot that [`Self::install`] and [`Self::extend`] will fill next is empty. It will be once the frames of the
+    /// generation that had it last are all published; those two wait for that.
+    pub(crate) fn has_slot(&mut self) -> bool {
+        let is_taken = |rotor: &Self| rotor.closed.iter().any(|closed| closed.slot == rotor.next_slot);
+        if !is_taken(self) {
+            return true;
+        }
+        if let Some(closed) = self.closed.front() {
+            closed.region.extend(closed.region.published(), |_| true);
+        }
+        self.retire();
+        !is_taken(self)
+    }
+
     /// Fills the next slot, as soon as it is empty.
     fn fill_slot(&mut self, region: Arc<Region>, start: u64, limit: usize, context: C) -> usize {
-        let slot = self.next_slot;
-        while let Some(closed) = self.closed.iter().find(|closed| closed.slot == slot) {
-            closed.region.extend(closed.region.published(), |_| true);
-            self.retire();
+        while !self.has_slot() {
             yield_now();
         }
+        let slot = self.next_slot;
         let entry = Entry::new(region, limit, context);
         let place = self.ring.slots[slot].0.write();
         // SAFETY: only this handle writes slots. This one is empty, and the word is not of its generation, so that

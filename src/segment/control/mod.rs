@@ -6,13 +6,20 @@
 //! segment that was lost is told from one that was trimmed. It needs no room in the log, so that a log that has filled
 //! the disk can be trimmed; and without the page, as in a restored copy, nothing but that distinction is lost. And the place of
 //! the close, which is taken back durably before anything may follow: by it a log that was shut down opens without being walked.
+//!
+//! **Nothing is stored to the mapping, which is for reading**: words are written by system calls. A store to a page of a file
+//! system that has shut itself down, is full, or lets nobody write is a signal; a write there is an error. Appends only look.
 
+mod making;
 mod words;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, compiler_fence, fence};
 use std::time::Duration;
 
+use zerocopy::IntoBytes;
+
+use making::{in_memory, is_on_device, make, open_existing, remove};
 use words::{LEN, MAGIC, Said, Watermark, Word, checksum, log_id, signed};
 
 pub(crate) use words::ControlState;
@@ -22,16 +29,19 @@ use crate::events::report;
 use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
-use crate::memory::{Mapping, SharedWords};
+use crate::memory::SharedWords;
 use crate::sabotage::{Break, is};
-use crate::storage::{self, Access, DeviceBuffer, Storage, StorageFile};
+use crate::storage::{self, Access, Storage, StorageFile};
 
 /// What followers wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Channel {
-    Published,
-    Durable,
+    Published = 0,
+    Durable = 1,
 }
+
+/// Between the counts of one writer's wake-ups and the next one's: those of a thread that comes late do not meet.
+const WAKES_APART: u32 = 1 << 16;
 
 impl Channel {
     fn wanted(self) -> Word {
@@ -72,6 +82,9 @@ pub(crate) struct ControlPage {
     log_id: u128,
     /// It has been removed: what it says does not survive. Changed by one thread at a time.
     is_removed: AtomicBool,
+    /// The last count of wake-ups that this writer has taken for each channel. Relaxed: each is taken once, so that every
+    /// one that is written differs from what a follower has seen before, whatever order they are written in.
+    wakes: [AtomicU32; 2],
 }
 
 impl ControlPage {
@@ -87,19 +100,32 @@ impl ControlPage {
                 made => made?,
             },
         };
-        page.set(Word::Magic, 0);
-        page.set(Word::LogIdLow, log_id as u64);
-        page.set(Word::LogIdHigh, (log_id >> 64) as u64);
-        page.set(Word::WriterPid, u64::from(std::process::id()));
-        page.set(Word::Epoch, storage.random());
-        page.set(Word::Poisoned, 0);
-        page.set(Word::OldestSegment, signed(log_id, oldest));
-        Ok(page)
+        match page.begin(storage.random(), oldest).map_err(failed) {
+            // Where what is written is copied, it takes room to change a page.
+            Err(Error::NoSpace { .. }) => {
+                remove(storage).map_err(failed)?;
+                let page = in_memory(storage, log_id).map_err(failed)?;
+                page.begin(storage.random(), oldest).map_err(failed)?;
+                Ok(page)
+            }
+            begun => begun.map(|()| page),
+        }
+    }
+
+    /// Sets it up for a run of the writer, not yet to be seen.
+    fn begin(&self, epoch: u64, oldest: u64) -> io::Result<()> {
+        self.set(Word::Magic, 0)?;
+        self.set(Word::LogIdLow, self.log_id as u64)?;
+        self.set(Word::LogIdHigh, (self.log_id >> 64) as u64)?;
+        self.set(Word::WriterPid, u64::from(std::process::id()))?;
+        self.set(Word::Epoch, epoch)?;
+        self.set(Word::Poisoned, 0)?;
+        self.set(Word::OldestSegment, signed(self.log_id, oldest))
     }
 
     /// Shows the page, with its first watermarks in place, to followers.
-    pub(crate) fn show(&self) {
-        self.set(Word::Magic, MAGIC);
+    pub(crate) fn show(&self) -> io::Result<()> {
+        self.set(Word::Magic, MAGIC)
     }
 
     /// What recovery may believe of the page of the log `log_id`; `None` if there is none.
@@ -131,13 +157,22 @@ impl ControlPage {
         if file.len_bytes().ok()? != LEN {
             return None;
         }
-        let words = SharedWords::new(file.map(LEN, access).ok()?);
-        Some(Self {
+        Self::on(file, access, log_id).ok()
+    }
+
+    fn on(file: Box<dyn StorageFile>, access: Access, log_id: u128) -> io::Result<Self> {
+        let words = SharedWords::new(file.map(LEN, Access::Read)?);
+        let wakes = [Channel::Published, Channel::Durable].map(|channel| {
+            let count = words.half(channel.wakes() as usize).load(Ordering::Acquire);
+            AtomicU32::new(count.wrapping_add(WAKES_APART))
+        });
+        Ok(Self {
             words,
             file: Some(file),
             writable: access == Access::Write,
             log_id,
             is_removed: AtomicBool::new(false),
+            wakes,
         })
     }
 
@@ -146,15 +181,12 @@ impl ControlPage {
         log_id(|index| self.words.load(index))
     }
 
-    /// Called by one thread at a time.
-    pub(crate) fn set_durable(&self, lsn: Lsn, position: Position) {
+    /// Called by one thread at a time. Should it fail, the page says what it said before.
+    pub(crate) fn set_durable(&self, lsn: Lsn, position: Position) -> io::Result<()> {
         let number = self.said().watermark().map_or(0, |watermark| watermark.number).wrapping_add(1);
-        let place = if number.is_multiple_of(2) { Word::DurableEven } else { Word::DurableOdd } as usize;
+        let place = if number.is_multiple_of(2) { Word::DurableEven } else { Word::DurableOdd };
         let words = [number, position.0, lsn.0];
-        for (index, word) in (place..).zip(words) {
-            self.words.store(index, word);
-        }
-        self.words.store(place + words.len(), u64::from(checksum(self.log_id, &words)));
+        self.write(place, [number, position.0, lsn.0, checksum(self.log_id, &words).into()])
     }
 
     /// The last record that the writer has called durable, and the position up to which it has; nothing if the page does
@@ -167,13 +199,19 @@ impl ControlPage {
         Said { log_id: self.log_id, word: |index| self.words.load(index) }
     }
 
+    /// Should it fail, followers find the segment later.
     pub(crate) fn set_active_segment(&self, number: u64) {
-        self.set(Word::ActiveSegment, signed(self.log_id, number));
+        let _ = self.set(Word::ActiveSegment, signed(self.log_id, number));
+    }
+
+    /// An error if the file system takes no writes any more.
+    pub(crate) fn check_writable(&self) -> io::Result<()> {
+        self.set(Word::WriterPid, u64::from(std::process::id()))
     }
 
     /// Older segments do not count. Durable with the next [`Self::retain_from`].
-    pub(crate) fn set_oldest_segment(&self, number: u64) {
-        self.set(Word::OldestSegment, signed(self.log_id, number));
+    pub(crate) fn set_oldest_segment(&self, number: u64) -> io::Result<()> {
+        self.set(Word::OldestSegment, signed(self.log_id, number))
     }
 
     /// What changes when the list of segments may have changed: the writer's run, the oldest segment, and the one that
@@ -208,13 +246,13 @@ impl ControlPage {
     /// What a failed write-back leaves may never reach the device, however well later syncs go, also those of a later run.
     /// So the device is asked, and a page that it does not hold loses its name: without one nothing is missed.
     fn set_durably(&self, storage: &dyn Storage, word: Word, value: u64) -> io::Result<bool> {
-        self.set(word, value);
-        let Some(file) = &self.file else { return Ok(false) };
+        let written = self.set(word, value);
+        let Some(file) = &self.file else { return written.map(|()| false) };
         if self.is_removed.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let _ = file.touch();
-        let synced = file.sync_mapping(self.words.mapping(), 0..LEN as usize);
+        let synced = written.and_then(|()| file.sync_mapping(self.words.mapping(), 0..LEN as usize));
         if synced.is_ok() && is_on_device(&**file, word, value)? {
             return Ok(true);
         }
@@ -234,24 +272,27 @@ impl ControlPage {
         self.words.has_failed()
     }
 
+    /// Where the file system takes no writes any more, readers elsewhere do not learn of it.
     pub(crate) fn set_poisoned(&self) {
-        self.set(Word::Poisoned, 1);
+        let _ = self.set(Word::Poisoned, 1);
     }
 
     /// The writer ends. If `close` is the position of the close, which is durable and tells all that the next one must know,
     /// the page says so from now on. Should it not become durable, the next one has to look.
     pub(crate) fn set_closed(&self, close: Option<Position>) {
-        self.set(Word::WriterPid, 0);
-        if let Some(close) = close {
-            self.set(Word::ClosedChecksum, checksum(self.log_id, &[close.0]).into());
-            self.set(Word::Closed, close.0);
-            let Some(file) = &self.file else { return };
-            // For those who go by the time of the last change.
-            let _ = file.touch();
-            if let Err(error) = file.sync_mapping(self.words.mapping(), 0..LEN as usize) {
-                report!(warn, error = &error as &dyn std::error::Error, "control page cannot be synced");
-            }
+        if let Err(error) = self.note_close(close) {
+            report!(warn, error = &error as &dyn std::error::Error, "control page cannot be synced");
         }
+    }
+
+    fn note_close(&self, close: Option<Position>) -> io::Result<()> {
+        self.set(Word::WriterPid, 0)?;
+        let (Some(close), Some(file)) = (close, &self.file) else { return Ok(()) };
+        self.set(Word::ClosedChecksum, checksum(self.log_id, &[close.0]).into())?;
+        self.set(Word::Closed, close.0)?;
+        // For those who go by the time of the last change.
+        let _ = file.touch();
+        file.sync_mapping(self.words.mapping(), 0..LEN as usize)
     }
 
     /// Wakes those who wait for a record to be published, if anyone does. The record's commit word was stored before.
@@ -283,10 +324,15 @@ impl ControlPage {
 
     #[cold]
     fn wake(&self, storage: &dyn Storage, channel: Channel) {
-        // Reset first: whoever sets it again has read the count before, and finds it changed.
-        self.set(channel.wanted(), 0);
+        // Reset first: whoever sets it again has read the count before, and finds it changed. What cannot be written leaves
+        // followers to their time-outs.
+        let _ = self.set(channel.wanted(), 0);
+        let count = self.wakes[channel as usize].fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let wakes = self.words.half(channel.wakes() as usize);
-        wakes.fetch_add(1, Ordering::AcqRel);
+        match &self.file {
+            Some(file) => drop(file.write_at(&count.to_ne_bytes(), offset_of(channel.wakes()))),
+            None => wakes.store(count, Ordering::Release),
+        }
         storage.wake(wakes);
     }
 
@@ -299,12 +345,11 @@ impl ControlPage {
         timeout: Duration,
         ready: impl FnOnce() -> Result<bool>,
     ) -> Result<bool> {
-        if !self.writable {
-            return Ok(false);
-        }
         let wakes = self.words.half(channel.wakes() as usize);
         let seen = wakes.load(Ordering::Acquire);
-        self.set(channel.wanted(), 1);
+        if !self.writable || self.set(channel.wanted(), 1).is_err() {
+            return Ok(false);
+        }
         fence(Ordering::SeqCst);
         storage.barrier();
         if !ready()? {
@@ -318,72 +363,25 @@ impl ControlPage {
         self.words.load(word as usize)
     }
 
-    fn set(&self, word: Word, value: u64) {
-        self.words.store(word as usize, value);
+    fn set(&self, word: Word, value: u64) -> io::Result<()> {
+        self.write(word, [value])
     }
-}
 
-fn is_on_device(file: &dyn StorageFile, word: Word, value: u64) -> io::Result<bool> {
-    let mut buffer = DeviceBuffer::new(LEN as usize);
-    let read = file.read_device_at(&mut buffer, 0)?;
-    Ok(read == LEN as usize && buffer.bytes().as_chunks().0[word as usize] == value.to_le_bytes())
-}
-
-/// The page that is there, if it is that of the log `log_id`, and can be stored to without more room, which a copy of it may
-/// lack. Any other is removed, durably.
-fn open_existing(storage: &dyn Storage, log_id: u128) -> io::Result<Option<ControlPage>> {
-    match storage.open(name::CONTROL, Access::Write) {
-        Ok(file) if file.len_bytes()? == LEN && file.is_reserved(0..LEN)? => {
-            match map_for_writing(storage, file, log_id) {
-                Ok(page) if page.found_log_id() == log_id => return Ok(Some(page)),
-                Err(error) if error.kind() != io::ErrorKind::StorageFull => return Err(error),
-                _ => {}
-            }
+    /// Writes `words` from `first` on, to the page cache, of which all have mapped the same page.
+    fn write<const N: usize>(&self, first: Word, words: [u64; N]) -> io::Result<()> {
+        match &self.file {
+            Some(file) => return file.write_at(words.map(u64::to_le).as_bytes(), offset_of(first)),
+            None => (first as usize..).zip(words).for_each(|(index, word)| self.words.store(index, word)),
         }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+        Ok(())
     }
-    // A crash while it is changed in place would leave what it says of another log under the name of this one. And it must
-    // not come back: what it says of a close may be of this log, and is not taken back.
-    storage.remove(name::CONTROL)?;
-    storage.sync_directory()?;
-    Ok(None)
 }
 
-/// A new page, of which nothing has to be taken back.
-fn make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
-    let temporary = format!("{}{}", name::CONTROL, name::TEMPORARY_SUFFIX);
-    let file = storage.create(&temporary)?;
-    let made = file
-        .allocate(LEN)
-        .and_then(|()| file.write_at(&[0; LEN as usize], 0))
-        .and_then(|()| file.sync())
-        .and_then(|()| storage.rename(&temporary, name::CONTROL))
-        // What it says durably counts only as long as it has its name.
-        .and_then(|()| storage.sync_directory());
-    if made.is_err() {
-        // What is left of it is removed at the next open at the latest.
-        let _ = storage.remove(&temporary);
-    }
-    made?;
-    map_for_writing(storage, file, log_id)
+fn offset_of(word: Word) -> u64 {
+    word as u64 * 8
 }
 
-fn map_for_writing(storage: &dyn Storage, file: Box<dyn StorageFile>, log_id: u128) -> io::Result<ControlPage> {
-    let mapping = file.map(LEN, Access::Write)?;
-    match storage.populate(&mapping, 0..LEN as usize) {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
-        _ => {}
-    }
-    let words = SharedWords::new(mapping);
-    Ok(ControlPage { words, file: Some(file), writable: true, log_id, is_removed: AtomicBool::new(false) })
-}
-
-/// A page that only this process has.
-fn in_memory(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
-    let path = storage.path().to_owned();
-    report!(warn, path = %path.display(), "no room for the control page: who follows the log is not woken");
-    let words = SharedWords::new(Mapping::in_memory(LEN as usize)?);
-    Ok(ControlPage { words, file: None, writable: true, log_id, is_removed: AtomicBool::new(false) })
+/// The error for a page that cannot be written.
+pub(crate) fn write_error(storage: &dyn Storage, source: io::Error) -> Error {
+    storage::failed(storage, "write", &storage.path().join(name::CONTROL), LEN, source)
 }

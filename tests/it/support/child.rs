@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 
-use mapwal::Log;
+use mapwal::{Log, Lsn};
 use parking_lot::{RwLock, RwLockReadGuard};
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -166,7 +166,7 @@ pub(crate) fn answer(answer: &str) {
     writeln!(out, "{ANSWER}{answer}").and_then(|()| out.flush()).expect("the parent listens");
 }
 
-/// Opens, appends to, fills, trims, syncs, closes and drops a log on request, and answers with the next record's number or
+/// Opens, appends to, fills, trims, truncates, syncs, closes and drops a log on request, and answers with the next record's number or
 /// with what came of it.
 #[test]
 #[ignore = "other tests run it as a process of its own"]
@@ -204,6 +204,11 @@ fn serve(log: &mut Option<Log>, directory: &Path, request: &str) -> String {
             Ok(durable) => return durable.to_string(),
             Err(error) => return error.to_string(),
         },
+        "truncate" => {
+            if let Err(error) = log.as_ref().expect("open").truncate_after(Lsn(count.parse().expect("a number"))) {
+                return error.to_string();
+            }
+        }
         "close" => log.take().expect("open").close().expect("closed"),
         "drop" => drop(log.take()),
         _ => panic!("no such request: {request}"),

@@ -65,6 +65,8 @@ struct State {
     synced: Vec<String>,
     /// A file, and the offset of a byte of it that the device holds differently from the page cache.
     differing: Option<(String, u64)>,
+    /// A read of the device shows the page cache.
+    is_device_hidden: bool,
 }
 
 /// Which calls fail, and how.
@@ -154,6 +156,11 @@ impl Faulty {
     /// From now on, the device holds another byte at `offset` of `file` than the page cache does.
     pub(crate) fn let_device_differ(&self, file: &str, offset: u64) {
         self.plan.state.lock().differing = Some((file.into(), offset));
+    }
+
+    /// From now on, a read of the device shows what the page cache holds, and the files say so.
+    pub(crate) fn hide_device(&self) {
+        self.plan.state.lock().is_device_hidden = true;
     }
 
     fn add(&self, fault: Fault) {
@@ -364,6 +371,10 @@ impl StorageFile for FaultyFile {
             *byte ^= 0xff;
         }
         Ok(read)
+    }
+
+    fn reads_device(&self) -> bool {
+        !self.plan.state.lock().is_device_hidden && self.file.reads_device()
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -14,8 +14,10 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
-/// What the images are read and copied by.
-const BLOCK_LEN: usize = 4096;
+/// The smallest block of any of the file systems.
+const BLOCK_LEN_MIN: usize = 1024;
+/// What images are copied by.
+const COPY_LEN: usize = 64 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -25,6 +27,7 @@ pub(crate) enum Kind {
     Btrfs,
     /// With `chattr +C` on its root, which every file in it inherits.
     BtrfsNocow,
+    BtrfsCompressed,
     Tmpfs,
     /// Its layers are directories beside it.
     Overlayfs,
@@ -32,14 +35,14 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Those on a device.
-    pub(crate) const ON_DEVICES: [Self; 5] =
-        [Self::Ext4, Self::Ext4WithoutJournal, Self::Xfs, Self::Btrfs, Self::BtrfsNocow];
+    pub(crate) const ON_DEVICES: [Self; 6] =
+        [Self::Ext4, Self::Ext4WithoutJournal, Self::Xfs, Self::Btrfs, Self::BtrfsNocow, Self::BtrfsCompressed];
 
     fn name(self) -> &'static str {
         match self {
             Self::Ext4 | Self::Ext4WithoutJournal => "ext4",
             Self::Xfs => "xfs",
-            Self::Btrfs | Self::BtrfsNocow => "btrfs",
+            Self::Btrfs | Self::BtrfsNocow | Self::BtrfsCompressed => "btrfs",
             Self::Tmpfs => "tmpfs",
             Self::Overlayfs => "overlay",
         }
@@ -48,7 +51,7 @@ impl Kind {
     fn size_min(self) -> u64 {
         match self {
             Self::Xfs => 20 * MIB,
-            Self::Btrfs | Self::BtrfsNocow => 114 * MIB,
+            Self::Btrfs | Self::BtrfsNocow | Self::BtrfsCompressed => 114 * MIB,
             _ => 0,
         }
     }
@@ -59,7 +62,7 @@ impl Kind {
             Self::Ext4WithoutJournal => ("mkfs.ext4", &["-q", "-F", "-O", "^has_journal"]),
             // The option is needed for small ones.
             Self::Xfs => ("mkfs.xfs", &["-q", "-f", "--unsupported"]),
-            Self::Btrfs | Self::BtrfsNocow => ("mkfs.btrfs", &["-q", "-f"]),
+            Self::Btrfs | Self::BtrfsNocow | Self::BtrfsCompressed => ("mkfs.btrfs", &["-q", "-f"]),
             Self::Tmpfs | Self::Overlayfs => return Ok(()),
         };
         run(Command::new(program).args(arguments).arg(image))
@@ -72,6 +75,8 @@ pub(crate) struct FileSystem {
     /// Holds the place that it is mounted on, and the layers of an overlay.
     directory: TempDir,
     device: Option<Device>,
+    /// Of an ext4 whose journal is on a device of its own.
+    journal: Option<Device>,
 }
 
 /// A loop device over memory.
@@ -81,6 +86,27 @@ struct Device {
     name: String,
 }
 
+impl Device {
+    fn over(memory: File) -> Result<Self, String> {
+        let shown = output(Command::new("losetup").args(["--find", "--show"]).arg(path_of(&memory)))?;
+        Ok(Self { memory, name: shown.trim().trim_start_matches("/dev/").to_owned() })
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new("/dev").join(&self.name)
+    }
+
+    /// Has it go as soon as it is not mounted any more.
+    fn detach(&self) -> Result<(), String> {
+        run(Command::new("losetup").arg("--detach").arg(self.path()))
+    }
+
+    /// From now on it fails every write, and no read.
+    fn fail_writes(&self) {
+        rustix::fs::fcntl_add_seals(&self.memory, SealFlags::WRITE).expect("nobody has mapped it");
+    }
+}
+
 impl FileSystem {
     /// A new one of `mib` MiB, or of a few more where its kind cannot be so small; `None`, said on standard error, where
     /// none can be made and mounted.
@@ -88,9 +114,31 @@ impl FileSystem {
         Self::try_mount(kind, (mib * MIB).max(kind.size_min())).map_err(|error| skip(&error)).ok()
     }
 
+    /// An ext4 of `mib` MiB whose journal is on a device of its own.
+    pub(crate) fn ext4_with_journal_apart(mib: u64) -> Option<Self> {
+        Self::try_mount_with_journal_apart(mib * MIB).map_err(|error| skip(&error)).ok()
+    }
+
+    fn try_mount_with_journal_apart(size: u64) -> Result<Self, String> {
+        const JOURNAL_LEN: u64 = 16 * MIB;
+        let memory = |size| memory(size).map_err(|error| error.to_string());
+        let (journal, image) = (Device::over(memory(JOURNAL_LEN)?)?, memory(size)?);
+        let made =
+            run(Command::new("mkfs.ext4").args(["-q", "-F", "-b", "4096", "-O", "journal_dev"]).arg(journal.path()))
+                .and_then(|()| {
+                    let journal = format!("device={}", journal.path().display());
+                    run(Command::new("mkfs.ext4").args(["-q", "-F", "-b", "4096", "-J", &journal]).arg(path_of(&image)))
+                })
+                .and_then(|()| Self::on(Kind::Ext4, image));
+        journal.detach()?;
+        let mut made = made?;
+        made.journal = Some(journal);
+        Ok(made)
+    }
+
     fn try_mount(kind: Kind, size: u64) -> Result<Self, String> {
         if matches!(kind, Kind::Tmpfs | Kind::Overlayfs) {
-            let made = Self { kind, directory: directory()?, device: None };
+            let made = Self { kind, directory: directory()?, device: None, journal: None };
             made.mount_without_device(size)?;
             return Ok(made);
         }
@@ -106,15 +154,17 @@ impl FileSystem {
     /// Mounts what `memory` holds.
     fn on(kind: Kind, memory: File) -> Result<Self, String> {
         let directory = directory()?;
-        let shown = output(Command::new("losetup").args(["--find", "--show"]).arg(path_of(&memory)))?;
-        let name = shown.trim().trim_start_matches("/dev/").to_owned();
-        let path = format!("/dev/{name}");
-        let made = Self { kind, directory, device: Some(Device { memory, name }) };
-        // A copy of a file system that is mounted has its identity.
-        let options = if kind == Kind::Xfs { "nouuid" } else { "defaults" };
-        let mounted = run(Command::new("mount").args(["-t", kind.name(), "-o", options, &path]).arg(made.path()));
-        // Detached, the device goes as soon as it is not mounted any more.
-        run(Command::new("losetup").args(["--detach", &path]))?;
+        let made = Self { kind, directory, device: Some(Device::over(memory)?), journal: None };
+        let options = match kind {
+            // A copy of a file system that is mounted has its identity.
+            Kind::Xfs => "nouuid",
+            Kind::BtrfsCompressed => "compress-force=zstd",
+            _ => "defaults",
+        };
+        let mut mount = Command::new("mount");
+        mount.args(["-t", kind.name(), "-o", options]).args([made.device().path(), made.path()]);
+        let mounted = run(&mut mount);
+        made.device().detach()?;
         mounted.map(|()| made)
     }
 
@@ -169,15 +219,24 @@ impl FileSystem {
 
     /// From now on the device fails every write, and no read.
     pub(crate) fn fail_writes(&self) {
-        let sealed = rustix::fs::fcntl_add_seals(&self.device().memory, SealFlags::WRITE);
-        sealed.expect("nobody has mapped it");
+        self.device().fail_writes();
     }
 
-    /// What the device holds now, as a file system of its own: as after a power cut that loses nothing the device has.
+    /// As [`Self::fail_writes`], of the journal's device alone.
+    pub(crate) fn fail_journal(&self) {
+        self.journal.as_ref().expect("the journal is on a device of its own").fail_writes();
+    }
+
+    /// What the device holds now, as a file system of its own: as after a power cut that loses nothing the device has. One
+    /// without a journal has been checked and repaired first, as it must be after a cut.
     pub(crate) fn after_a_cut(&self) -> Self {
         let from = &self.device().memory;
         let size = from.metadata().expect("a length").len();
         let copy = memory(size).and_then(|to| copy(from, &to, size).map(|()| to)).expect("there is memory");
+        if self.kind == Kind::Ext4WithoutJournal {
+            // Its status says that something was repaired.
+            let _ = run(Command::new("e2fsck").args(["-f", "-y"]).arg(path_of(&copy)));
+        }
         Self::on(self.kind, copy).expect("it mounts again")
     }
 
@@ -185,15 +244,10 @@ impl FileSystem {
     /// that it keeps in memory; returns in how many places.
     pub(crate) fn replace_on_device(&self, old: &[u8], new: &[u8]) -> usize {
         let image = &self.device().memory;
-        let size = image.metadata().expect("a length").len();
-        let mut block = [0; BLOCK_LEN];
-        let found = |at: &u64| {
-            image.read_exact_at(&mut block, *at).expect("the image can be read");
-            block.starts_with(old)
-        };
-        let places: Vec<u64> = (0..size).step_by(BLOCK_LEN).filter(found).collect();
-        places.iter().for_each(|&at| image.write_all_at(new, at).expect("the image can be written"));
-        places.len()
+        let mut bytes = vec![0; image.metadata().expect("a length").len() as usize];
+        image.read_exact_at(&mut bytes, 0).expect("the image can be read");
+        let places = (0..bytes.len()).step_by(BLOCK_LEN_MIN).filter(|&at| bytes[at..].starts_with(old));
+        places.map(|at| image.write_all_at(new, at as u64).expect("the image can be written")).count()
     }
 }
 
@@ -221,15 +275,24 @@ fn path_of(memory: &File) -> PathBuf {
     PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd()))
 }
 
+/// Makes `to` what `from` is at one moment: when a pass finds nothing to change, nothing has changed since the one before.
 fn copy(from: &File, to: &File, size: u64) -> io::Result<()> {
-    let mut block = [0; BLOCK_LEN];
-    for at in (0..size).step_by(BLOCK_LEN) {
-        from.read_exact_at(&mut block, at)?;
-        if block != [0; BLOCK_LEN] {
-            to.write_all_at(&block, at)?;
+    let (mut theirs, mut ours) = (vec![0; COPY_LEN], vec![0; COPY_LEN]);
+    loop {
+        let mut is_same = true;
+        for at in (0..size).step_by(COPY_LEN) {
+            let len = COPY_LEN.min((size - at) as usize);
+            from.read_exact_at(&mut theirs[..len], at)?;
+            to.read_exact_at(&mut ours[..len], at)?;
+            if theirs[..len] != ours[..len] {
+                to.write_all_at(&theirs[..len], at)?;
+                is_same = false;
+            }
+        }
+        if is_same {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 fn run(command: &mut Command) -> Result<(), String> {

@@ -1,0 +1,81 @@
+//! The file of the control page: found, made anew, or done without.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+
+use super::ControlPage;
+use super::words::{LEN, Word};
+use crate::events::report;
+use crate::format::name;
+use crate::memory::{Mapping, SharedWords};
+use crate::storage::{Access, DeviceBuffer, Storage, StorageFile};
+
+/// Whether the device has `value` for `word`, as far as it can be asked.
+pub(super) fn is_on_device(file: &dyn StorageFile, word: Word, value: u64) -> io::Result<bool> {
+    if !file.reads_device() {
+        // What has just been written and synced is there: what a failed write-back has left is written anew with it.
+        return Ok(true);
+    }
+    let mut buffer = DeviceBuffer::new(LEN as usize);
+    let read = file.read_device_at(&mut buffer, 0)?;
+    Ok(read == LEN as usize && buffer.bytes().as_chunks().0[word as usize] == value.to_le_bytes())
+}
+
+/// The page that is there, if it is that of the log `log_id`, and can be stored to without more room, which a copy of it may
+/// lack. Any other is removed, durably.
+pub(super) fn open_existing(storage: &dyn Storage, log_id: u128) -> io::Result<Option<ControlPage>> {
+    match storage.open(name::CONTROL, Access::Write) {
+        Ok(file) if file.len_bytes()? == LEN && file.is_reserved(0..LEN)? => {
+            let page = ControlPage::on(file, Access::Write, log_id)?;
+            if page.found_log_id() == log_id {
+                return Ok(Some(page));
+            }
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    // A crash while it is changed in place would leave what it says of another log under the name of this one. And it must
+    // not come back: what it says of a close may be of this log, and is not taken back.
+    remove(storage)?;
+    Ok(None)
+}
+
+pub(super) fn remove(storage: &dyn Storage) -> io::Result<()> {
+    storage.remove(name::CONTROL)?;
+    storage.sync_directory()
+}
+
+/// A new page, of which nothing has to be taken back.
+pub(super) fn make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
+    let temporary = format!("{}{}", name::CONTROL, name::TEMPORARY_SUFFIX);
+    let file = storage.create(&temporary)?;
+    let made = file
+        .allocate(LEN)
+        .and_then(|()| file.write_at(&[0; LEN as usize], 0))
+        .and_then(|()| file.sync())
+        .and_then(|()| storage.rename(&temporary, name::CONTROL))
+        // What it says durably counts only as long as it has its name.
+        .and_then(|()| storage.sync_directory());
+    if made.is_err() {
+        // What is left of it is removed at the next open at the latest.
+        let _ = storage.remove(&temporary);
+    }
+    made?;
+    ControlPage::on(file, Access::Write, log_id)
+}
+
+/// A page that only this process has.
+pub(super) fn in_memory(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
+    let path = storage.path().to_owned();
+    report!(warn, path = %path.display(), "no room for the control page: who follows the log is not woken");
+    let words = SharedWords::new(Mapping::in_memory(LEN as usize)?);
+    Ok(ControlPage {
+        words,
+        file: None,
+        writable: true,
+        log_id,
+        is_removed: AtomicBool::new(false),
+        wakes: [0, 0].map(AtomicU32::new),
+    })
+}

@@ -120,7 +120,7 @@ impl Engine {
     pub(crate) fn checkpoint(&self) -> Result<(), Failure> {
         let mut last = self.last_checkpoint.lock();
         let begun = self.wal.begin_checkpoint()?;
-        let begin = begun.begin_lsn();
+        let started_at = begun.begin_lsn();
         // Not while the pool is locked, as far as possible.
         self.wal.flush()?;
         {
@@ -137,7 +137,7 @@ impl Engine {
         // It knows the transactions that were open.
         begun.log(&[], &dirty)?;
         self.wal.truncate_before_checkpoint()?;
-        *last = begin;
+        *last = started_at;
         Ok(())
     }
 }

@@ -230,11 +230,11 @@ impl<'w> Engine<'w> {
 
     /// The value of a key, all changes made that are logged.
     fn value(&self, key: u64) -> u64 {
-        let running = self.running.iter().flat_map(|running| &running.changes);
-        let applying = self.applying.iter().flat_map(|applying| &applying.changes);
+        let mut running = self.running.iter().flat_map(|running| &running.changes);
+        let mut applying = self.applying.iter().flat_map(|applying| &applying.changes);
         let newest = |change: Option<&Change>| change.map(|change| change.value);
-        newest(running.filter(|change| change.key == key).last())
-            .or_else(|| newest(applying.filter(|change| change.key == key).last()))
+        newest(running.rfind(|change| change.key == key))
+            .or_else(|| newest(applying.rfind(|change| change.key == key)))
             .unwrap_or_else(|| self.memory.get(&key).map_or(0, |page| page.value))
     }
 

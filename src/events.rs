@@ -31,11 +31,10 @@ thread_local! {
 /// Reports an event: `report!(info, field = value, "message")`, with values that can be sent to another thread.
 macro_rules! report {
     ($level:ident, $($event:tt)*) => {
-        $crate::events::put_aside($crate::events::level::$level, move || $crate::events::tracing::$level!($($event)*))
+        $crate::events::put_aside($crate::events::level::$level, move || ::tracing::$level!($($event)*))
     };
 }
 pub(crate) use report;
-pub(crate) use tracing;
 
 /// The levels by the names of the macros.
 #[expect(non_upper_case_globals, reason = "named as the macros are")]

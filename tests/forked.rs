@@ -2,6 +2,7 @@
 //!
 //! A program of its own, since it forks: what a child does before it ends, no other test may be in the middle of.
 
+#![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
 #![cfg(target_os = "linux")]
 
 use std::path::Path;

@@ -12,6 +12,9 @@ const POLYNOMIAL: u32 = 0xedb8_8320;
 /// x to the power of 2^k modulo the polynomial, for each k.
 const SQUARES: [u32; 32] = squares();
 
+/// Brings the bytes at an offset.
+type Read<'a, E> = &'a mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>;
+
 /// The CRC-32s of the starts of a run, at every step.
 #[derive(Debug)]
 pub(crate) struct RangeSums {
@@ -21,7 +24,7 @@ pub(crate) struct RangeSums {
 
 impl RangeSums {
     /// Of the bytes in `range`, which `read` brings piece by piece.
-    pub(crate) fn new<E>(range: Range<u64>, read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+    pub(crate) fn new<E>(range: Range<u64>, read: Read<'_, E>) -> Result<Self, E> {
         let mut checkpoints = vec![0];
         let mut sum = crc32fast::Hasher::new();
         let mut buffer = vec![0; 128 * STEP];
@@ -39,17 +42,13 @@ impl RangeSums {
     }
 
     /// The CRC-32 of the bytes in `range`, which is within what was given, and not changed since.
-    pub(crate) fn sum<E>(
-        &self,
-        range: Range<u64>,
-        read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>,
-    ) -> Result<u32, E> {
+    pub(crate) fn sum<E>(&self, range: Range<u64>, read: Read<'_, E>) -> Result<u32, E> {
         let before = self.sum_up_to(range.start, read)?;
         let all = self.sum_up_to(range.end, read)?;
         Ok(all ^ multiply(before, power_of_bytes(range.end - range.start)))
     }
 
-    fn sum_up_to<E>(&self, end: u64, read: &mut dyn FnMut(u64, &mut [u8]) -> Result<(), E>) -> Result<u32, E> {
+    fn sum_up_to<E>(&self, end: u64, read: Read<'_, E>) -> Result<u32, E> {
         let len = usize::try_from(end - self.base).unwrap_or(usize::MAX);
         let mut sum = crc32fast::Hasher::new_with_initial(self.checkpoints[len / STEP]);
         let mut rest = [0; STEP];

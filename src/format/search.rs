@@ -56,12 +56,11 @@ impl PayloadSums<'_> {
             Ok::<(), Infallible>(())
         };
         let start = (offset + frame::HEADER_LEN) as u64;
-        let ranges = match &self.ranges {
-            Some(ranges) => ranges,
-            None => {
-                let Ok(ranges) = RangeSums::new(self.start as u64..bytes.len() as u64, &mut read);
-                self.ranges.insert(ranges)
-            }
+        let ranges = if let Some(ranges) = &self.ranges {
+            ranges
+        } else {
+            let Ok(ranges) = RangeSums::new(self.start as u64..bytes.len() as u64, &mut read);
+            self.ranges.insert(ranges)
         };
         let Ok(sum) = ranges.sum(start..start + payload.len() as u64, &mut read);
         sum

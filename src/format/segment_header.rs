@@ -104,13 +104,6 @@ impl SegmentHeader {
         header
     }
 
-    /// The same for a file that was another segment before.
-    pub(crate) fn recycled(mut self) -> Self {
-        self.incompatible = FEATURE_RECYCLED.into();
-        self.seal();
-        self
-    }
-
     fn seal(&mut self) {
         self.crc = self.computed_crc().into();
     }

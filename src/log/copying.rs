@@ -73,7 +73,7 @@ impl Shared {
     pub(super) fn wait_for_slot(&self, rotation: &mut Rotation) -> Result<()> {
         let mut wait = CopyWait::new();
         while !rotation.rotor.has_slot() {
-            self.wait_for_copy(&mut wait).inspect_err(|_| drop(rotation.rotor.close(0)))?;
+            self.wait_for_copy(&mut wait).inspect_err(|_| _ = rotation.rotor.close(0))?;
         }
         Ok(())
     }

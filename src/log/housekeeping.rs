@@ -41,6 +41,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
 struct State {
     /// Oldest first.
     dropped: VecDeque<Arc<Segment>>,

@@ -207,9 +207,10 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     // SAFETY: as above.
     let before = unsafe { *errno };
     // SAFETY: the system passes a valid one to a handler that was installed with `SA_SIGINFO`.
-    let code = unsafe { (*info).si_code };
-    // SAFETY: as above; a `SIGBUS` that the system raises for an access has the address.
-    let address = unsafe { (*info).si_addr() }.addr();
+    let told = unsafe { &*info };
+    let code = told.si_code;
+    // SAFETY: a `SIGBUS` that the system raises for an access has the address; another one has bytes in its place.
+    let address = unsafe { told.si_addr() }.addr();
     let is_of_access = matches!(code, libc::BUS_ADRERR | libc::BUS_OBJERR | libc::BUS_MCEERR_AR);
     if !is_of_access || !replace_page(address) {
         pass_on(signal, code, info, context);

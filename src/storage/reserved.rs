@@ -18,7 +18,7 @@ const BLOCK_LEN: u64 = 512;
 /// Has the blocks of `file`, which is empty, be written over where they are. Otherwise btrfs writes each change to new
 /// ones, and allocated is not reserved.
 pub(super) fn overwrite_in_place(file: &File) {
-    let is_btrfs = rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type as u64 == BTRFS_MAGIC);
+    let is_btrfs = rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type.cast_unsigned() == BTRFS_MAGIC);
     if is_btrfs {
         // Without it the log is as good as a log can be there.
         let _ =
@@ -31,7 +31,7 @@ pub(super) fn is_reserved(file: &File, range: Range<u64>) -> io::Result<bool> {
     if range.is_empty() {
         return Ok(true);
     }
-    let is_btrfs = rustix::fs::fstatfs(file)?.f_type as u64 == BTRFS_MAGIC;
+    let is_btrfs = rustix::fs::fstatfs(file)?.f_type.cast_unsigned() == BTRFS_MAGIC;
     if is_btrfs && !rustix::fs::ioctl_getflags(file)?.contains(IFlags::NOCOW) {
         return Ok(false);
     }

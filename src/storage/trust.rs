@@ -18,7 +18,7 @@ impl Trust {
     #[cfg(target_os = "linux")]
     pub(super) fn of(file: impl AsFd) -> io::Result<Self> {
         // Of another width and sign on some architectures; magic numbers have 32 bits.
-        Ok(match rustix::fs::fstatfs(file)?.f_type as u64 & u64::from(u32::MAX) {
+        Ok(match rustix::fs::fstatfs(file)?.f_type.cast_unsigned() & u64::from(u32::MAX) {
             0xef53 => Self::Ext,
             0x5846_5342 => Self::Xfs,
             0x9123_683e => Self::Btrfs,
@@ -64,10 +64,9 @@ impl Trust {
         #[cfg(target_os = "linux")]
         if self == Self::Ext {
             use rustix::io::Errno;
-            match rustix::fs::fremovexattr(file, "user.mapwal") {
-                Err(error @ (Errno::ROFS | Errno::IO)) => return Err(error.into()),
-                // There is none, or this process may not.
-                _ => {}
+            // Otherwise there is none, or this process may not.
+            if let Err(error @ (Errno::ROFS | Errno::IO)) = rustix::fs::fremovexattr(file, "user.mapwal") {
+                return Err(error.into());
             }
         }
         #[cfg(not(target_os = "linux"))]

@@ -265,7 +265,7 @@ pub(crate) struct Trim {
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
     #[command(flatten)]
-    pub(crate) keep: Keep,
+    pub(crate) extent: Extent,
     /// Drop the named pins that keep what is to go; without it nothing goes then
     #[arg(long)]
     pub(crate) force: bool,
@@ -274,7 +274,7 @@ pub(crate) struct Trim {
 /// What of a log stays.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub(crate) struct Keep {
+pub(crate) struct Extent {
     /// Drop segments all of whose records are below this one
     #[arg(long, value_name = "LSN")]
     pub(crate) before: Option<u64>,

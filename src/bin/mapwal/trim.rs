@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use indicatif::BinaryBytes;
-use mapwal::{Log, Lsn, Options, PinState};
+use mapwal::{Log, Lsn, Options, PinState, SealedSegment};
 
 use crate::arguments::Trim;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
@@ -39,7 +39,7 @@ fn trim(log: &Log, arguments: &Trim, directory: &Path) -> Result<()> {
 /// The first record that is asked to stay.
 fn first_to_keep(log: &Log, arguments: &Trim, directory: &Path) -> Result<Lsn> {
     let next = log.next_lsn();
-    Ok(match (arguments.keep.before, arguments.keep.keep_records, arguments.keep.keep_bytes) {
+    Ok(match (arguments.extent.before, arguments.extent.keep_records, arguments.extent.keep_bytes) {
         (Some(before), ..) => Lsn(before),
         (_, Some(records), _) => Lsn(next.0.saturating_sub(records)),
         (.., bytes) => first_within(log, bytes.unwrap_or(u64::MAX)).about(directory)?,
@@ -49,7 +49,7 @@ fn first_to_keep(log: &Log, arguments: &Trim, directory: &Path) -> Result<Lsn> {
 /// The first record of the newest segments that take no more than `bytes` together, the one that takes appends included.
 fn first_within(log: &Log, bytes: u64) -> mapwal::Result<Lsn> {
     let sealed = log.sealed(0)?;
-    let of_sealed: u64 = sealed.iter().map(|segment| segment.file_len_bytes()).sum();
+    let of_sealed: u64 = sealed.iter().map(SealedSegment::file_len_bytes).sum();
     let mut kept = log.stats().disk_bytes.saturating_sub(of_sealed);
     for segment in sealed.iter().rev() {
         kept += segment.file_len_bytes();

@@ -51,6 +51,7 @@ pub(super) struct Shared {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
 pub(super) struct State {
     /// Somebody has begun to append: until then nothing is made ready that may not be needed.
     pub(super) in_use: bool,

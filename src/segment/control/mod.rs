@@ -323,6 +323,7 @@ impl ControlPage {
     }
 
     #[cold]
+    #[expect(clippy::host_endian_bytes, reason = "a futex is a number of the machine")]
     fn wake(&self, storage: &dyn Storage, channel: Channel) {
         // Reset first: whoever sets it again has read the count before, and finds it changed. What cannot be written leaves
         // followers to their time-outs.

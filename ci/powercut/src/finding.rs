@@ -74,8 +74,8 @@ pub fn of_end(end: End, history: &History) -> Ending {
     }
 }
 
-/// Keeps a disk that shows something.
-pub fn keep_image(image: &Image, filesystem: Filesystem, seed: u64) -> Result<()> {
+/// Keeps a disk that shows something, and the story that led to it.
+pub fn keep(image: &Image, filesystem: Filesystem, seed: u64, story: &str) -> Result<()> {
     let number = KEPT.fetch_add(1, Ordering::Relaxed);
     if number >= KEPT_MAX {
         return Ok(());
@@ -86,6 +86,7 @@ pub fn keep_image(image: &Image, filesystem: Filesystem, seed: u64) -> Result<()
     let file = File::options().read(true).write(true).create_new(true).open(&path)?;
     file.set_len(filesystem.len_bytes())?;
     image.show(&file)?;
+    std::fs::write(path.with_extension("txt"), story)?;
     eprintln!("its disk is kept in {}", path.display());
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! One lane: a disk, a file system on it, and sessions with a log whose disk loses power everywhere.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::process;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -63,6 +65,8 @@ pub struct Lane {
     seed: u64,
     /// How many findings of this seed have been told.
     told: usize,
+    /// The sessions whose cuts led to what is looked at, each with the place of its cut.
+    led_here: Vec<(Rc<Session>, usize)>,
     pub tally: Tally,
     /// Takes everything down; the last to be dropped.
     _disk: DiskProcess,
@@ -70,8 +74,15 @@ pub struct Lane {
 
 /// What a session began with, and what it left.
 struct Session {
+    plan: Plan,
     trace: Trace,
     history: History,
+}
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}\n{}\n{}", self.plan, self.history, self.trace)
+    }
 }
 
 impl Lane {
@@ -102,6 +113,7 @@ impl Lane {
             limits,
             seed: 0,
             told: 0,
+            led_here: Vec::new(),
             tally: Tally::default(),
             _disk: disk,
         };
@@ -146,6 +158,7 @@ impl Lane {
         }
         let mut places: Vec<usize> = (0..CUTS[depth]).map(|_| place(&session, rng)).collect();
         places.sort_unstable();
+        let session = Rc::new(session);
         let mut cutter = Cutter::new(&session.trace, start, self.task.filesystem.superblock());
         for place in places {
             if self.limits.is_over() {
@@ -154,11 +167,13 @@ impl Lane {
             let left = cutter.cut(place, rng);
             let Some(model) = session.history.model_at(place as u64) else { continue };
             self.count(&session, &model, place, depth);
+            self.led_here.push((Rc::clone(&session), place));
             if rng.u8(..) < DEEPER[depth] {
                 self.session(&left, model, depth + 1, rng)?;
             } else {
                 self.look(&left, model, depth + 1, rng)?;
             }
+            self.led_here.pop();
         }
         Ok(())
     }
@@ -218,7 +233,7 @@ impl Lane {
         if self.task.tell {
             eprintln!("seed={} after {depth} cuts: {plan:?}, ends as {end:?}\n{history}", self.seed);
         }
-        let session = Session { trace, history };
+        let session = Session { plan, trace, history };
         self.judge_end(end, &session.history, start, depth)?;
         Ok(Some(session))
     }
@@ -271,7 +286,8 @@ impl Lane {
             return Ok(());
         }
         eprintln!("fs={} seed={} {text}", self.task.filesystem.name(), self.seed);
-        finding::keep_image(image, self.task.filesystem, self.seed)
+        let sessions = self.led_here.iter().map(|(session, place)| format!("{session}\ncut before {place}\n\n"));
+        finding::keep(image, self.task.filesystem, self.seed, &(sessions.collect::<String>() + text))
     }
 }
 

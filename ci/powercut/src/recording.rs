@@ -4,6 +4,7 @@
 //! The disk adds an operation before it answers the kernel. So whoever reads the length of the recording and then knows of
 //! something that a flush has made durable knows which operations had been asked for by then.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -29,8 +30,8 @@ pub enum Operation {
     Write { offset: usize, len: usize, data: usize },
     /// All writes that were answered before are durable.
     Flush,
-    /// Was answered with an error, and left no bytes.
-    Failed,
+    /// Was answered with an error, and left no bytes. A flush has none.
+    Failed { offset: usize, len: usize },
 }
 
 /// The words of the head. Each is stored with release and read with acquire: the disk's stores before an operation is
@@ -72,6 +73,16 @@ pub struct Trace {
     pub data: Vec<u8>,
     /// The number of the first operation that failed.
     pub first_failed: Option<u64>,
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.operations.iter().enumerate().try_for_each(|(number, operation)| match operation {
+            Operation::Write { offset, len, .. } => writeln!(f, "{number:6} write {len} at {offset}"),
+            Operation::Flush => writeln!(f, "{number:6} flush"),
+            Operation::Failed { offset, len } => writeln!(f, "{number:6} fails: {len} at {offset}"),
+        })
+    }
 }
 
 impl Recording {
@@ -166,7 +177,7 @@ impl Recording {
         match word(0) {
             WRITE => Operation::Write { offset: word(1) as usize, len: word(2) as usize, data: word(3) as usize },
             FLUSH => Operation::Flush,
-            _ => Operation::Failed,
+            _ => Operation::Failed { offset: word(1) as usize, len: word(2) as usize },
         }
     }
 }

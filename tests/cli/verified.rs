@@ -133,3 +133,22 @@ fn nothing_is_drawn_where_nobody_sees_it() {
     let ran = run(closed(600).path(), "verify DIR").done();
     assert!(!ran.out.contains(&0x1b), "no colours in a pipe");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_writer_in_another_container_is_seen() {
+    use crate::program::{PROGRAM, Ran};
+    use std::process::Command;
+
+    let directory = scratch();
+    let writer = live(directory.path(), 600);
+    let inside =
+        |words: &[&str]| Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "--"]).args(words).output();
+    if !inside(&["true"]).is_ok_and(|ran| ran.status.success()) {
+        eprintln!("SKIPPED: no process namespaces here");
+        return;
+    }
+    let ran = Ran::new(inside(&[PROGRAM, "verify", directory.path().to_str().unwrap()]).unwrap()).done();
+    let ending = format!("process {} is writing", writer.child.id());
+    assert!(ran.lines().last().unwrap().ends_with(&ending), "{}", ran.text());
+}

@@ -90,8 +90,10 @@ fn damage_is_told_by_all_that_come_across_it() {
 #[test]
 fn an_unknown_version_is_refused_and_named() {
     let log = closed(10);
+    // With a checksum that no known version has.
     write_at(&segments(log.path())[0], 8, &[9]);
-    let told = "unknown version: written in format 9; this mapwal reads 2: ";
+    write_at(&segments(log.path())[0], 60, &[1]);
+    let told = "unknown version: written in format 9; this mapwal reads 3: ";
     check_copies(log.path(), [4; 9], told);
 }
 

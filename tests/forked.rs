@@ -2,7 +2,6 @@
 //!
 //! A program of its own, since it forks: what a child does before it ends, no other test may be in the middle of.
 
-#![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
 #![cfg(target_os = "linux")]
 #![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
 

@@ -1,7 +1,4 @@
 //! Segments whose files were others before: whatever stands after their last frame proves nothing, and is no torn end.
-//!
-//! Planted, and noticed: bytes that are not zero after a close taken for a torn end, stale frames believed to be of this segment,
-//! a search that gives up, and a damaged frame passed over because stale ones follow.
 
 use std::fs;
 use std::path::Path;

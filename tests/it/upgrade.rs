@@ -1,7 +1,4 @@
 //! Logs of an older version are read as they are, and go on in segments of the version that is written.
-//!
-//! Planted, and noticed: frames appended to an old segment, an old spare taken over, and the next number taken from the files
-//! alone.
 
 use std::fs;
 use std::path::Path;

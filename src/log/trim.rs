@@ -94,7 +94,8 @@ impl Shared {
         let segments = segments.as_slice();
         let goes = |pair: &[Arc<Segment>]| ends_below(&pair[0], bound) && self.is_linked_durably(&pair[1]);
         let count = segments.windows(2).take_while(|pair| goes(pair)).count();
-        let mut is_noted = true;
+        // Without a page, what an earlier call has let go is to be gone as well.
+        let mut is_noted = self.control.has_name();
         if count > 0 && !is(Break::TrimWithoutRetain) {
             pins.named.report_lost(segments[0].base_lsn(), segments[count].base_lsn());
             let oldest = segments[count].number();

@@ -255,6 +255,24 @@ fn without_a_control_page_a_trim_waits_until_the_files_are_gone() {
 }
 
 #[test]
+fn without_a_control_page_the_next_trim_waits_for_what_one_could_not_remove() {
+    let dir = scratch();
+    let disk = Faulty::new(dir.path());
+    let log = open_on(&disk);
+    fill(&log);
+    log.sync().unwrap();
+    await_spare(&log);
+    // The name under which it was made.
+    disk.fail_on("control.tmp", faulty::Call::SyncMapping, Errno::IO);
+    disk.fail(faulty::Call::Rename, Errno::IO);
+    assert!(matches!(log.trim_before(Lsn(31)), Err(Error::Io { operation: "remove", .. })));
+    assert_eq!(log.first_lsn(), Lsn(31));
+    disk.heal();
+    assert_eq!(log.trim_before(Lsn(31)).unwrap(), 0);
+    assert_eq!(segment_numbers(dir.path())[0], 4, "nothing else says that they were trimmed");
+}
+
+#[test]
 fn a_trim_needs_no_room_and_makes_some() {
     let dir = scratch();
     let (log, faults) = open_failing(dir.path());

@@ -225,6 +225,11 @@ impl ControlPage {
         self.said().segment_number(Word::OldestSegment)
     }
 
+    /// Whether what the page says durably counts: it has its name.
+    pub(crate) fn has_name(&self) -> bool {
+        self.file.is_some() && !self.is_removed.load(Ordering::Relaxed)
+    }
+
     /// On return it is durable that older segments are gone: the page says so. If this is false, there is none, and nothing is
     /// missed that is gone.
     pub(crate) fn retain_from(&self, storage: &dyn Storage, number: u64) -> io::Result<bool> {

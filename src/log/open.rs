@@ -151,6 +151,7 @@ struct Opening<'o> {
 impl Opening<'_> {
     fn carry_out(self, mut plan: Plan, lock: Box<dyn LockGuard>) -> Result<Log> {
         remove_all(&*self.storage, &self.listing.temporaries);
+        self.remove_trimmed(&plan);
         let cache = Arc::new(MapCache::default());
         let mut next_number = self.last_number + 1;
         let start = self.start(&mut plan, &mut next_number)?;
@@ -191,6 +192,17 @@ impl Opening<'_> {
         let (storage, control) = (Arc::clone(&self.storage), Arc::clone(&log.shared.control));
         self.storage.register_for_barriers(Box::new(move || control.wake_all(&*storage)));
         Ok(log)
+    }
+
+    /// Removes what was trimmed, before the control page, which says so, could lose its name.
+    fn remove_trimmed(&self, plan: &Plan) {
+        let Some(known) = self.known else { return };
+        let mut trimmed: Vec<u64> = plan.remove.iter().copied().filter(|&number| number < known.oldest).collect();
+        trimmed.sort_unstable();
+        if !trimmed.is_empty() && ControlPage::is_retained_durably(&*self.storage, self.log_id, known.oldest) {
+            let names: Vec<String> = trimmed.into_iter().map(name::segment).collect();
+            remove_all(&*self.storage, &names);
+        }
     }
 
     /// Makes ready what appends go to. Without room the log waits for it, if there is something to be trimmed.

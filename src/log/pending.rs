@@ -97,7 +97,9 @@ impl Shared {
 /// Removes files that do not count. What stays is removed at the next open.
 pub(super) fn remove_all(storage: &dyn Storage, names: &[String]) {
     for name in names {
-        if let Err(error) = storage.remove(name) {
+        if let Err(error) = storage.remove(name)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             let file = name.clone();
             report!(warn, error = &error as &dyn std::error::Error, file, "cannot remove a file");
         }

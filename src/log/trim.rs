@@ -22,8 +22,8 @@ struct Trimmed {
 impl Log {
     /// Drops the segments all of whose records are below `lsn`, oldest first, and returns how many went. Never the one
     /// that takes appends, and none that a [`Pin`](super::Pin) keeps. What is dropped stays readable for the views that
-    /// have it. Durable on return: no crash brings it back. The files go later, by a thread of the log's; what it has not come
-    /// to when the log is dropped goes at the next open.
+    /// have it. Durable on return: no crash brings it back. A thread of the log removes the files, and the call waits for it; what
+    /// could not be removed goes at the next call or open.
     ///
     /// # Errors
     /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file of a segment that was dropped
@@ -65,8 +65,12 @@ impl Log {
             let first_lsn = self.first_lsn().0;
             report!(info, segments = count, first_lsn, "log trimmed");
         }
-        if !is_noted {
-            // Nothing says that they are gone but that they are.
+        // The page may lose its name when it cannot be written, here or at the next open. Then nothing says that they are gone
+        // but that they are.
+        if is_noted {
+            // What fails is told by the next call.
+            shared.housekeeper.finish_some();
+        } else {
             shared.housekeeper.finish()?;
         }
         failure.map_or(Ok(count), Err)

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use super::ControlPage;
-use super::words::{LEN, Word};
+use super::words::{LEN, Word, signed};
 use crate::events::report;
 use crate::format::name;
 use crate::memory::{Mapping, SharedWords};
@@ -19,6 +19,17 @@ pub(super) fn is_on_device(file: &dyn StorageFile, word: Word, value: u64) -> io
     let mut buffer = DeviceBuffer::new(LEN as usize);
     let read = file.read_device_at(&mut buffer, 0)?;
     Ok(read == LEN as usize && buffer.bytes().as_chunks().0[word as usize] == value.to_le_bytes())
+}
+
+impl ControlPage {
+    /// Whether it is durable that the segments below `oldest` have been trimmed.
+    pub(crate) fn is_retained_durably(storage: &dyn Storage, log_id: u128, oldest: u64) -> bool {
+        let value = signed(log_id, oldest);
+        let file = Self::map(storage, log_id).and_then(|page| page.file);
+        file.is_some_and(|file| {
+            file.sync().is_ok() && is_on_device(&*file, Word::OldestSegment, value).unwrap_or(false)
+        })
+    }
 }
 
 /// The page that is there, if it is that of the log `log_id`, and can be stored to without more room, which a copy of it may

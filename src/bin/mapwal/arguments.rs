@@ -211,7 +211,7 @@ pub(crate) enum PinChange {
         /// Have it keep records until the disk is full
         #[arg(long)]
         no_limit: bool,
-        /// Whose it is, for whoever lists the pins
+        /// Whose it is, for those listing the pins
         #[arg(long, value_name = "TEXT", default_value = "mapwal pins")]
         owner: String,
     },

@@ -39,8 +39,9 @@ pub(super) struct OpenTransactions([Mutex<Shard>; SHARDS]);
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     open: HashMap<TransactionId, Open>,
-    /// For each commit that the engine has not said to have applied, the transaction's oldest unapplied record.
-    committed: HashMap<Lsn, Lsn>,
+    /// For each transaction and commit that the engine has not said to have applied, the oldest unapplied record. A number
+    /// alone may be another commit's: that of an earlier log whose end was lost.
+    committed: HashMap<(TransactionId, Lsn), Lsn>,
 }
 
 /// All transactions: none logs anything, ends or counts as applied until this is dropped.
@@ -80,7 +81,7 @@ impl OpenTransactions {
 
     /// The engine has applied what `transaction` has changed, whose commit is record `commit`.
     pub(super) fn commit_applied(&self, transaction: TransactionId, commit: Lsn) {
-        self.lock(transaction).committed.remove(&commit);
+        self.lock(transaction).committed.remove(&(transaction, commit));
     }
 
     /// The first record of the oldest.
@@ -125,7 +126,7 @@ impl Shard {
         if let Some(unapplied) = ended.and_then(|open| open.unapplied)
             && !is(Break::CommitCountsAsApplied)
         {
-            self.committed.insert(lsn, unapplied);
+            self.committed.insert((transaction, lsn), unapplied);
         }
     }
 }

@@ -94,7 +94,9 @@ impl From<TransactionId> for ActiveTransaction {
 }
 
 impl DirtyPage {
-    /// A page, and the oldest record whose change to it is not on disk, if the engine knows that record.
+    /// A page, and the oldest record whose change to it is not on disk, if the engine knows that record. Where changes come to
+    /// a page in another order than their records do, as with an engine that makes them after the commit, this is the least of
+    /// them, not the one that made the page dirty.
     #[must_use]
     pub fn new(page: PageId, recovery_lsn: Option<Lsn>) -> Self {
         Self { page: page.0.into(), recovery_lsn: number(recovery_lsn) }

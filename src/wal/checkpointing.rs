@@ -5,7 +5,6 @@ use zerocopy::IntoBytes;
 use super::Wal;
 use super::checkpoint::{ActiveTransaction, Checkpoint, DirtyPage, Encoded};
 use super::record::{HEADER_LEN, RecordType, TransactionHeader};
-use super::recovery;
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::log::Log;
@@ -26,10 +25,11 @@ pub(super) struct LastCheckpoint {
 }
 
 impl LastCheckpoint {
-    /// That of an earlier run, in a log whose oldest record is `first`.
-    pub(super) fn found(checkpoint: Checkpoint<'_>, first: Lsn) -> Result<Self> {
-        let (lsn, redo_lsn) = (checkpoint.lsn(), recovery::redo_point(checkpoint, first)?);
-        Ok(Self { lsn, begin: lsn, redo_lsn, oldest_active: checkpoint.oldest_active() })
+    /// That of an earlier run, from which recovery has read from `redo_lsn` on. That is what counts, whatever the record says:
+    /// pages that were lost may need more.
+    pub(super) fn found(checkpoint: Checkpoint<'_>, redo_lsn: Lsn) -> Self {
+        let lsn = checkpoint.lsn();
+        Self { lsn, begin: lsn, redo_lsn, oldest_active: checkpoint.oldest_active() }
     }
 }
 

@@ -3,7 +3,7 @@
 use zerocopy::IntoBytes;
 
 use super::Wal;
-use super::active::Open;
+use super::active::{Open, Shard};
 use super::committed::Committed;
 use super::record::{PLAIN_TAG_MIN, RecordType, TransactionHeader};
 use crate::error::{Error, Result};
@@ -100,8 +100,9 @@ impl Wal {
     }
 
     /// Logs that `transaction` has been rolled back: its compensations have been logged, and what they undo is undone in
-    /// the engine's pages, which count as dirty. It is over then: neither redone nor undone. Not durable on return; after a crash that takes it back, undo goes on where the
-    /// compensations that are left say.
+    /// the engine's pages, which count as dirty. It is over then: neither redone nor undone. Not durable on return; after a
+    /// crash that takes it back, undo goes on where the compensations that are left say. One that has no record yet, since only
+    /// a checkpoint's list names it, is begun first.
     ///
     /// # Errors
     /// [`Error::UnknownTransaction`]; [`Error::NotLastRecord`]; as [`Log::append`].
@@ -178,7 +179,7 @@ impl Wal {
     ///
     /// Recovery passes over it: [`Recovery::plain_records`] has those from the redo point on. Where such a record tells
     /// of a change to a page, the page counts as dirty *before* the call, with what [`Wal::current_lsn`] said then as its
-    /// recovery LSN: no transaction holds the redo point back for it.
+    /// recovery LSN, and is not written before the change is in it: no transaction holds the redo point back for it.
     ///
     /// # Errors
     /// [`Error::RecordTypeNotAllowed`] for a smaller tag; as [`Log::append`].
@@ -195,7 +196,7 @@ impl Wal {
     /// Logs a record, if it is its transaction's turn to.
     pub(super) fn log_entry(&self, entry: Entry<'_>) -> Result<Lsn> {
         let _calling = calling();
-        let Entry { record_type, transaction, prev, page, undo_next, data } = entry;
+        let Entry { record_type, transaction, prev, undo_next, .. } = entry;
         let mut shard = self.open.lock(transaction);
         let known = shard.get(transaction);
         check_order(record_type, transaction, known)?;
@@ -203,8 +204,21 @@ impl Wal {
         if open.last.is_none() {
             self.numbers.reserve(transaction, &self.log)?;
         }
-        let prev = open.prev(transaction, prev)?;
+        let mut prev = open.prev(transaction, prev)?;
         open.check_undo_next(transaction, undo_next)?;
+        if prev.is_none() && matches!(record_type, RecordType::Abort | RecordType::Compensation) {
+            // Only a checkpoint's list names it: recovery from a later one knows it by its chain.
+            prev =
+                Some(self.append_entry(
+                    &mut shard,
+                    Entry { record_type: RecordType::Begin, page: None, data: &[], ..entry },
+                )?);
+        }
+        self.append_entry(&mut shard, Entry { prev, ..entry })
+    }
+
+    fn append_entry(&self, shard: &mut Shard, entry: Entry<'_>) -> Result<Lsn> {
+        let Entry { record_type, transaction, prev, page, undo_next, data } = entry;
         let header = TransactionHeader::new(transaction, prev, page, undo_next);
         let lsn = self.log.append_vectored(record_type.code(), &[header.as_bytes(), data])?;
         shard.note(transaction, record_type, lsn);

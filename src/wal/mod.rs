@@ -167,8 +167,7 @@ impl Wal {
         let _calling = calling();
         let named = checkpointing::named_by(&log)?;
         let recovery = Recovery::analyse(&log, named, options.recover_from)?;
-        let found = |checkpoint| LastCheckpoint::found(checkpoint, log.first_lsn());
-        let checkpoint = recovery.checkpoint()?.map(found).transpose()?;
+        let checkpoint = recovery.checkpoint()?.map(|found| LastCheckpoint::found(found, recovery.redo_lsn()));
         let incomplete = recovery.incomplete_transactions().len();
         let records = recovery.records_processed();
         report!(info, records, incomplete, "log analysed");

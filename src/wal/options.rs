@@ -18,7 +18,7 @@ pub enum RecoverFrom {
     #[default]
     Checkpoint,
     /// At the oldest record kept, whatever checkpoints there are: for an engine whose pages are lost or were never
-    /// written.
+    /// written. Nothing is trimmed then before the next checkpoint.
     OldestRecord,
 }
 

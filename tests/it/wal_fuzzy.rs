@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mapwal::{DirtyPage, Error, Lsn, RecordType, Recovery, TransactionId, Wal, WalRecord};
+use mapwal::{DirtyPage, Error, Lsn, RecordType, RecoverFrom, Recovery, TransactionId, Wal, WalRecord};
 use tempfile::TempDir;
 
 use crate::wal_support::{A, B, PAGE, Raw, below, bulk, incomplete, list, lsns, open, recover, small};
@@ -318,4 +318,71 @@ fn a_checkpoint_that_lists_the_transactions_of_its_own_place_is_not_believed() {
     wal.log_checkpoint(&[], &[]).unwrap();
     wal.truncate_before_checkpoint().unwrap();
     assert_eq!(wal.log().first_lsn(), Lsn(3));
+}
+
+#[test]
+fn pages_that_were_lost_are_redone_from_the_oldest_record_on_until_a_checkpoint_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path());
+    wal.log_begin(A).unwrap();
+    change(&wal, A, b"row");
+    wal.log_commit(A, None).unwrap().applied();
+    fill(&wal);
+    // All pages are on disk, and then lost.
+    wal.log_checkpoint(&[], &[]).unwrap();
+    drop(wal);
+    let (wal, recovery) = recover(dir.path(), &small().recover_from(RecoverFrom::OldestRecord));
+    assert_eq!(redone(&recovery), [(2, "row".into())]);
+    assert_eq!(wal.truncate_before_checkpoint().unwrap(), 0, "what that checkpoint says of the pages is over");
+    recovery.redone();
+    assert_eq!(wal.truncate_before_checkpoint().unwrap(), 0, "the pages are in memory only");
+    wal.log_checkpoint(&[], &[PAGE.into()]).unwrap();
+    let (wal, recovery) = again(&dir, wal);
+    assert_eq!(redone(&recovery), [(2, "row".into())]);
+    recovery.redone();
+    wal.log_checkpoint(&[], &[]).unwrap();
+    assert!(wal.truncate_before_checkpoint().unwrap() > 0);
+}
+
+#[test]
+fn a_transaction_without_records_that_ends_keeps_no_log_from_opening() {
+    let end = |wal: &Wal| wal.log_abort(B, None).map(drop);
+    let end_by_handle = |wal: &Wal| wal.resume(B)?.abort(|_| -> Result<_, Error> { unreachable!("none") }).map(drop);
+    let undo = |wal: &Wal| wal.log_compensation(B, None, PAGE, None, b"").map(drop);
+    for end in [&end as &dyn Fn(&Wal) -> Result<(), Error>, &end_by_handle, &undo] {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = open(dir.path());
+        // The engine knows of it, or does not know that it is over.
+        wal.log_checkpoint(&[B.into()], &[]).unwrap();
+        let (wal, recovery) = again(&dir, wal);
+        assert_eq!(incomplete(&recovery), [B]);
+        wal.log_begin(A).unwrap();
+        change(&wal, A, b"row");
+        end(&wal).unwrap();
+        // Its redo point is between the two checkpoints.
+        wal.log_checkpoint(&[], &[]).unwrap();
+        let (_wal, recovery) = again(&dir, wal);
+        assert!(incomplete(&recovery).contains(&A));
+    }
+}
+
+#[test]
+fn a_commit_is_applied_only_if_that_is_said_of_its_own_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path());
+    wal.log_begin(A).unwrap();
+    let row = change(&wal, A, b"row");
+    let (transaction, commit) = wal.log_commit(A, None).unwrap().defer();
+    // As who has kept the end of an earlier log, which a power cut took back, says of a commit with that number.
+    for other in (0..1000).map(TransactionId).filter(|&other| other != transaction) {
+        wal.commit_applied(other, commit);
+    }
+    let redo_lsn = || {
+        let lsn = wal.log_checkpoint(&[], &[]).unwrap();
+        let record = wal.log().get(lsn).unwrap().unwrap();
+        WalRecord::parse(&record.record()).unwrap().checkpoint().unwrap().redo_lsn()
+    };
+    assert_eq!(redo_lsn(), row);
+    wal.commit_applied(transaction, commit);
+    assert!(redo_lsn() > row);
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mapwal::{Error, Log, LogReader, Lsn, Options, Result, Visibility};
+use mapwal::{Error, Log, LogReader, Lsn, Options, Result, TransactionId, Visibility, Wal, WalOptions};
 use nix::libc;
 
 /// A child that hangs is ended after so many seconds.
@@ -163,6 +163,75 @@ fn a_child_is_refused_what_reads_the_log_of_its_parent() {
     });
     assert_eq!(child.end(), 0);
     assert_eq!(records, [500, 500]);
+}
+
+#[test]
+fn a_child_is_refused_the_transactions_of_its_parent() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let options = WalOptions::new().log(Options::new().segment_size_bytes(64 << 10));
+    // SAFETY: the directory is a temporary one that only this test touches.
+    let (wal, recovery) = unsafe { Wal::open_and_recover(directory.path(), &options) }.unwrap();
+    let (mut first, mut second, third) = (wal.begin().unwrap(), wal.begin().unwrap(), wal.begin().unwrap());
+    first.insert(None, b"parent").unwrap();
+    let id = first.id();
+    let early = wal.begin_checkpoint().unwrap();
+    let mut moved = Some((first, third, early));
+    let child = Child::fork(|| {
+        let (first, third, early) = moved.take().unwrap();
+        first_allowed(&[
+            is_refused(wal.begin()),
+            is_refused(wal.resume(id)),
+            is_refused(wal.resume(TransactionId(77))),
+            is_refused(second.insert(None, b"child")),
+            is_refused(wal.log_begin(TransactionId(77))),
+            is_refused(wal.log_commit(TransactionId(77), None)),
+            is_refused(wal.append_plain(0x8000, b"child")),
+            is_refused(first.commit()),
+            is_refused(third.abort(|undoing| undoing.compensate(b""))),
+            is_refused(wal.begin_checkpoint()),
+            is_refused(early.log(&[], &[])),
+            is_refused(wal.truncate_before_checkpoint()),
+            is_refused(wal.flush()),
+            recovery.history().next().is_none_or(is_refused),
+        ])
+    });
+    assert_eq!(child.end(), 0);
+    let (first, ..) = moved.expect("the parent has it still");
+    assert_eq!(first.commit().unwrap().applied(), Lsn(5));
+}
+
+/// A thread of the parent may hold any lock when the child is made, and nobody lets go of it there.
+#[test]
+fn a_child_waits_for_no_lock_that_a_thread_of_its_parent_held() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let options = WalOptions::new().log(Options::new().segment_size_bytes(64 << 10));
+    // SAFETY: as above.
+    let wal = unsafe { Wal::open(directory.path(), &options) }.unwrap();
+    wal.begin().unwrap().commit().unwrap().applied();
+    let outside = reader(directory.path());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                drop(wal.begin_checkpoint().unwrap());
+            }
+        });
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                outside.durable_lsn();
+            }
+        });
+        let ends = (0..100).map(|_| {
+            let outcomes =
+                || first_allowed(&[is_refused(wal.log_begin(TransactionId(77))), is_refused(outside.snapshot())]);
+            Child::fork(outcomes).end()
+        });
+        let worst = ends.into_iter().find(|end| *end != 0);
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(worst, None);
+    });
 }
 
 #[test]

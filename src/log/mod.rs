@@ -105,6 +105,11 @@ impl Log {
         open::open_directory(path.as_ref(), options)
     }
 
+    /// As [`Shared::check_process`], for what stands on this log.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.shared.check_process()
+    }
+
     fn assemble(shared: Shared, rotation: Rotation, lock: Box<dyn LockGuard>) -> Result<Self> {
         *shared.rotation.lock() = Some(rotation);
         let log = Self { shared: Arc::new(shared), lock };

@@ -156,6 +156,7 @@ impl LogReader {
     }
 
     fn view(&self) -> Result<(Arc<Segments>, Lsn)> {
+        self.0.check_process()?;
         let mut is_stale = false;
         loop {
             // Before the segments: a writer may open one, and make what is in it durable, at any moment.
@@ -216,9 +217,7 @@ impl Source for DirectorySource {
     }
 
     fn refresh(&self, is_stale: bool) -> Result<()> {
-        if !self.process.is_current() {
-            return Err(Error::Forked);
-        }
+        self.check_process()?;
         // Held while the directory is read: refreshes are rare, and two at once would do the same.
         let mut state = self.state.lock();
         let generation = state.control.as_deref().map(ControlPage::generation);
@@ -260,6 +259,10 @@ impl Source for DirectorySource {
 }
 
 impl DirectorySource {
+    fn check_process(&self) -> Result<()> {
+        if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
+    }
+
     fn relist(&self, state: &mut State) -> Result<()> {
         // Both are read before the directory: a change in between is seen the next time, and what was durable is found.
         state.generation = state.control.as_deref().map(ControlPage::generation);

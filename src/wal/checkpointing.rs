@@ -75,6 +75,7 @@ impl Wal {
     /// [`Error::NotRedone`] when recovery found records to be redone, and the engine has not said that they are, by
     /// [`Recovery::redone`](super::Recovery::redone).
     pub fn begin_checkpoint(&self) -> Result<BegunCheckpoint<'_>> {
+        self.log.check_process()?;
         self.redone.check()?;
         Ok(BegunCheckpoint { wal: self, view: self.view() })
     }
@@ -123,6 +124,7 @@ impl Wal {
     /// # Errors
     /// As [`Log::trim_before`].
     pub fn truncate_before_checkpoint(&self) -> Result<usize> {
+        self.log.check_process()?;
         let _calling = calling();
         // Locked meanwhile, so that no checkpoint finds records gone that it has just decided to need.
         let _turn = self.checkpointing.lock();
@@ -167,6 +169,7 @@ impl BegunCheckpoint<'_> {
     pub fn log(self, active: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
         let _calling = calling();
         let Self { wal, mut view } = self;
+        wal.log.check_process()?;
         let _turn = wal.checkpointing.lock();
         let last = *wal.checkpoint.lock();
         if let Some(last) = last.filter(|last| last.begin >= view.next && !is(Break::OlderCheckpointLogged)) {

@@ -48,7 +48,7 @@ impl<'w> Committed<'w> {
     /// counts as dirty. Returns the commit's record.
     #[expect(clippy::must_use_candidate, reason = "it is called for what it says")]
     pub fn applied(mut self) -> Lsn {
-        self.wal.open.commit_applied(self.transaction, self.lsn);
+        self.wal.commit_applied(self.transaction, self.lsn);
         self.is_settled = true;
         self.lsn
     }
@@ -57,13 +57,16 @@ impl<'w> Committed<'w> {
 impl Wal {
     /// Says of what [`Committed::defer`] has returned what [`Committed::applied`] says.
     pub fn commit_applied(&self, transaction: TransactionId, commit: Lsn) {
-        self.open.commit_applied(transaction, commit);
+        // In a forked child nobody wants to know, and a thread that is not there may hold the lock.
+        if self.log.check_process().is_ok() {
+            self.open.commit_applied(transaction, commit);
+        }
     }
 }
 
 impl Drop for Committed<'_> {
     fn drop(&mut self) {
-        if !self.is_settled {
+        if !self.is_settled && self.wal.log.check_process().is_ok() {
             let _calling = calling();
             let (transaction, lsn) = (self.transaction.0, self.lsn.0);
             report!(warn, transaction, lsn, "a commit was dropped before it was said to be applied: the log grows");

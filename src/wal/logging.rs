@@ -195,6 +195,7 @@ impl Wal {
 
     /// Logs a record, if it is its transaction's turn to.
     pub(super) fn log_entry(&self, entry: Entry<'_>) -> Result<Lsn> {
+        self.log.check_process()?;
         let _calling = calling();
         let Entry { record_type, transaction, prev, undo_next, .. } = entry;
         let mut shard = self.open.lock(transaction);

@@ -221,6 +221,7 @@ impl Wal {
     /// # Errors
     /// As [`Log::append`]; [`Error::Exhausted`].
     pub fn begin(&self) -> Result<Transaction<'_>> {
+        self.log.check_process()?;
         let id = self.numbers.take(&self.log)?;
         let begin = self.log_begin(id)?;
         Ok(Transaction::new(self, id, Some(begin)))
@@ -232,6 +233,7 @@ impl Wal {
     /// # Errors
     /// [`Error::UnknownTransaction`] when it is not open.
     pub fn resume(&self, transaction: TransactionId) -> Result<Transaction<'_>> {
+        self.log.check_process()?;
         match self.open.get(transaction) {
             Some(open) => Ok(Transaction::new(self, transaction, open.last)),
             None => Err(Error::UnknownTransaction { transaction, lsn: None }),

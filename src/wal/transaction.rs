@@ -127,7 +127,9 @@ impl<'w> Transaction<'w> {
     /// or the transaction is over, checkpoints keep their redo points before its first change, as they cannot know
     /// whether it has arrived in a page. A transaction that goes on for long makes recovery longer by that.
     pub fn applied(&mut self) {
-        self.wal.open.applied(self.id);
+        if self.wal.log.check_process().is_ok() {
+            self.wal.open.applied(self.id);
+        }
     }
 
     /// Commits. Durable on return, unless [`WalOptions::sync_on_commit`](super::WalOptions::sync_on_commit) says
@@ -226,7 +228,7 @@ fn published(log: &Log, lsn: Lsn) -> Result<Snapshot> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        if !self.is_over {
+        if !self.is_over && self.wal.log.check_process().is_ok() {
             let _calling = calling();
             let transaction = self.id.0;
             report!(warn, transaction, "a transaction was dropped in progress: recovery would undo it");

@@ -15,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A system call failed. The log is as it was before the call.
+    /// A system call failed. The log is as it was before the call, unless that says otherwise.
     #[error("cannot {operation} {}", path.display())]
     Io {
         /// What was being done, as a verb.
@@ -46,8 +46,9 @@ pub enum Error {
     /// Bytes that were acknowledged as durable, or a file's identity, are damaged. Nothing was changed.
     #[error(transparent)]
     Corrupt(Box<Corruption>),
-    /// An earlier sync failed: the log refuses all writes until it is dropped and opened again.
-    #[error("log is poisoned by a failed sync; durable up to {durable}")]
+    /// A sync failed, or a file of the log was removed, replaced or lost: the log refuses all writes until it is dropped and opened
+    /// again.
+    #[error("log is poisoned; durable up to {durable}")]
     Poisoned {
         /// The last record known to be durable.
         durable: Lsn,

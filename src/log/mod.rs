@@ -68,9 +68,9 @@ use shared::{Rotation, Shared};
 ///
 /// # Events
 ///
-/// Reported through `tracing`: *error* when a failed sync poisons the log; *warn* when a torn end is dropped, a
-/// segment cannot be prepared or a leftover not be removed; *info* when a log or a segment is opened and when a log is
-/// closed; *debug* when a spare is ready. Nothing for each record or sync. What changes is told once: a full disk is
+/// Reported through `tracing`: *error* when the log is poisoned; *warn* when a torn end is dropped, a segment cannot be prepared,
+/// a file not be removed, the control page not be written, or a pin is damaged or lost; *info* when a log or a segment is opened,
+/// a log is trimmed, truncated or closed, and segments can be prepared again; *debug* when a spare is ready. Nothing for each record or sync. What changes is told once: a full disk is
 /// one warning, however many appends it refuses.
 ///
 /// A subscriber may use the log. It is called with nothing locked, by the thread whose call it is about when that call is over,

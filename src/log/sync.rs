@@ -174,7 +174,7 @@ impl Shared {
         let poisoned = self.durability.poison(source);
         if is_first {
             let (error, directory) = (in_words(&poisoned), self.storage.path().to_owned());
-            report!(error, error, directory = %directory.display(), "sync failed: the log is poisoned");
+            report!(error, error, directory = %directory.display(), "log poisoned");
         }
         poisoned
     }

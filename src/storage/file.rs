@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, OnceLock};
 
 use memmap2::MmapOptions;
-use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 
 #[cfg(target_os = "linux")]
 use super::reserved;
@@ -126,8 +126,9 @@ impl StorageFile for DiskFile {
     }
 
     fn touch(&self) -> io::Result<()> {
-        let [now, unchanged] = [UTIME_NOW, UTIME_OMIT].map(|tv_nsec| Timespec { tv_sec: 0, tv_nsec });
-        let times = Timestamps { last_access: unchanged, last_modification: now };
+        // Both: that takes the right to write only, where one of them takes the owner.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
         Ok(rustix::fs::futimens(&self.file, &times)?)
     }
 

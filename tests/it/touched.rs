@@ -1,13 +1,15 @@
 //! Files of a log say when they were changed last, for those who copy what is newer than their last copy.
 
-use std::fs::{self, File, FileTimes};
+use std::fs::{self, File, FileTimes, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::scratch::{open_small, scratch};
-use crate::support::append;
 use crate::support::child::Child;
 use crate::support::files::segment;
+use crate::support::rights::without_rights;
+use crate::support::{append, open, small};
 
 /// Has `path` say that it was changed long ago.
 fn make_old(path: &Path) {
@@ -68,5 +70,23 @@ fn a_segment_is_touched_when_it_is_recovered() {
     let path = segment(dir.path(), 1);
     make_old(&path);
     drop(open_small(dir.path()));
+    assert!(!is_old(&path));
+}
+
+#[test]
+fn a_segment_of_another_member_of_the_group_is_touched_as_well() {
+    let dir = scratch();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let log = open(dir.path(), &small().file_mode(0o666));
+    append(&log, 1..=10);
+    log.close().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+    let Some(log) = without_rights(|| open_small(dir.path())) else { return };
+    let path = segment(dir.path(), 1);
+    make_old_at_rest(&path);
+    append(&log, 11..=20);
+    without_rights(|| log.close().unwrap()).unwrap();
     assert!(!is_old(&path));
 }

@@ -118,7 +118,7 @@ pub(crate) struct Verify {
     /// The directory of the log
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// Compare what the device holds with the page cache as well
+    /// Compare what the device holds with the page cache as well, where the file system lets the device be read
     #[arg(long)]
     pub(crate) deep: bool,
 }

@@ -21,7 +21,8 @@ pub struct VerifyOptions {
     /// A process may be writing it: what is missing at its end may still come, and spares may be taken at any moment.
     pub live: bool,
     /// Compare what the page cache holds with what the device does. In a live log that is done for segments that are full
-    /// and durable.
+    /// and durable. It finds nothing where the file system gives no more than its page cache: overlayfs, files of btrfs that are
+    /// compressed.
     pub device: bool,
 }
 

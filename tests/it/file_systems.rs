@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use mapwal::testing::{Access, DeviceBuffer, Disk, Storage, StorageFile};
-use mapwal::{Error, Lsn};
+use mapwal::{Error, Lsn, Visibility};
 use rustix::fs::IFlags;
 
 use crate::support::child::Child;
 use crate::support::file_system::{FileSystem, Kind};
-use crate::support::{append, assert_records, read_only, small, try_open};
+use crate::support::{append, assert_records, drain_from, read_only, small, try_open};
 
 const PAGE_LEN: usize = 4096;
 const FIRST_SEGMENT: &str = "00000000000000000001.seg";
@@ -52,6 +52,27 @@ fn a_log_in_memory_or_on_an_overlay_is_there_when_it_is_opened_again() {
         drop(log);
         let log = try_open(&directory, &small()).unwrap();
         assert_records(&log.snapshot().unwrap(), 1, 300);
+    }
+}
+
+/// Of a process of its own. On the overlay, it has opened the log before: `overlay::` has the rest.
+#[test]
+fn a_reader_beside_its_writer_sees_what_that_appends() {
+    for kind in Kind::ON_DEVICES.into_iter().chain([Kind::Tmpfs, Kind::Overlayfs]) {
+        let Some(disk) = FileSystem::mount(kind, 32) else { continue };
+        let directory = disk.path().join("log");
+        let mut writer = Child::serving(&directory);
+        assert_eq!(writer.ask("open"), "1");
+        assert_eq!(writer.ask("append 10"), "11");
+        let reader = read_only(&directory).unwrap();
+        let follow = |visibility| reader.follow(Lsn(1), visibility).unwrap();
+        let (mut published, mut durable) = (follow(Visibility::Published), follow(Visibility::Durable));
+        assert_eq!((drain_from(&mut published, 1), drain_from(&mut durable, 1)), (11, 1), "{kind:?}");
+        // Over some rotations.
+        assert_eq!(writer.ask("append 990"), "1001");
+        assert_eq!((drain_from(&mut published, 11), drain_from(&mut durable, 1)), (1001, 1), "{kind:?}");
+        assert_eq!(writer.ask("sync"), "1000");
+        assert_eq!(drain_from(&mut durable, 1), 1001, "{kind:?}");
     }
 }
 
@@ -112,7 +133,7 @@ fn sees_device(disk: &FileSystem, file: &dyn StorageFile, storage: &Disk) -> boo
 
 #[test]
 fn a_read_of_the_device_shows_what_the_device_holds() {
-    for kind in Kind::ON_DEVICES.into_iter().filter(|kind| *kind != Kind::BtrfsCompressed) {
+    for kind in Kind::ON_DEVICES {
         let Some(disk) = FileSystem::mount(kind, 64) else { continue };
         let storage = Disk::open(&disk.path()).unwrap();
         // As the log makes its files, and as a copy of them is made.
@@ -123,7 +144,7 @@ fn a_read_of_the_device_shows_what_the_device_holds() {
         storage.remove("own").unwrap();
         fs::write(disk.path().join("copy"), "").unwrap();
         let copy = storage.open("copy", Access::Write).unwrap();
-        assert_eq!(copy.reads_device(), kind != Kind::Btrfs, "{kind:?}");
+        assert_eq!(copy.reads_device(), !matches!(kind, Kind::Btrfs | Kind::BtrfsCompressed), "{kind:?}");
     }
 }
 

@@ -65,20 +65,22 @@ fn check_full(directory: &Path) {
 
 #[test]
 fn a_log_fills_a_btrfs_alone_and_gets_an_error_and_no_signal() {
-    let Some(disk) = FileSystem::mount(Kind::Btrfs, 128) else { return };
-    let directory = disk.path().join("log");
-    let mut child = Child::serving(&directory);
-    assert_eq!(child.ask("open"), "1");
-    let error = child.ask("fill");
-    assert!(error.starts_with("no space for "), "{error}");
-    child.ask("sync").parse::<u64>().unwrap();
-    let error = child.ask("fill");
-    assert!(error.starts_with("no space for "), "{error}");
+    for kind in [Kind::Btrfs, Kind::BtrfsNocow, Kind::BtrfsCompressed] {
+        let Some(disk) = FileSystem::mount(kind, 128) else { continue };
+        let directory = disk.path().join("log");
+        let mut child = Child::serving(&directory);
+        assert_eq!(child.ask("open"), "1");
+        let error = child.ask("fill");
+        assert!(error.starts_with("no space for "), "{kind:?}: {error}");
+        child.ask("sync").parse::<u64>().unwrap();
+        let error = child.ask("fill");
+        assert!(error.starts_with("no space for "), "{kind:?}: {error}");
+    }
 }
 
 #[test]
 fn a_copy_that_shares_its_blocks_opens_on_a_full_disk_and_gets_an_error_and_no_signal() {
-    for kind in [Kind::Xfs, Kind::Btrfs] {
+    for kind in [Kind::Xfs, Kind::Btrfs, Kind::BtrfsNocow] {
         for is_closed in [true, false] {
             let Some(disk) = FileSystem::mount(kind, 64) else { continue };
             // Without it btrfs shares nothing with a file that is written over in place.

@@ -161,7 +161,9 @@ pub enum Error {
     #[error("log was closed")]
     Closed,
     /// A metadata slot's number or the length of its value is out of range. Nothing was written.
-    #[error("metadata of {len} bytes in slot {slot}; a log has {slots} slots of at most {len_max} bytes")]
+    #[error(
+        "metadata of {len} bytes in slot {slot}; a log has {slots} slots, and room for {len_max} bytes in this one"
+    )]
     MetaTooLarge {
         /// The slot asked for.
         slot: usize,
@@ -169,7 +171,7 @@ pub enum Error {
         len: usize,
         /// Slots of a log.
         slots: usize,
-        /// The most bytes in one.
+        /// The most bytes in this one, beside what the others hold.
         len_max: usize,
     },
     /// The log, or what reads it, was opened by the process that this one was forked from: it belongs to that one. This process
@@ -630,6 +632,9 @@ pub enum Damage {
     /// A segment's header states another version than the one by which its checksum is right.
     #[error("version {0} contradicts the checksum")]
     HeaderVersion(u32),
+    /// A named pin is of a version of the format that this library does not know; its last magic byte.
+    #[error("version {0} is not known")]
+    UnknownVersion(u32),
     /// A checksum does not match.
     #[error("checksum is {found:#010x}, expected {expected:#010x}")]
     Checksum {
@@ -691,6 +696,9 @@ pub enum Damage {
         /// From its header.
         found: Lsn,
     },
+    /// The frames of a segment are not those that its seal or its close has counted and summed.
+    #[error("frames before it are not those that it counts")]
+    SegmentSum,
     /// The contents of a link, seal or metadata frame make no sense.
     #[error("contents of the frame are invalid")]
     FrameContents,

@@ -13,6 +13,7 @@ pub struct Options {
     pub(crate) segment_size_bytes: u64,
     pub(crate) first_lsn: Lsn,
     pub(crate) create: bool,
+    pub(crate) archive: bool,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) sync_bytes: Option<u64>,
     pub(crate) file_mode: u32,
@@ -25,6 +26,7 @@ impl Default for Options {
             segment_size_bytes: 64 << 20,
             first_lsn: Lsn::FIRST,
             create: true,
+            archive: false,
             sync_interval: None,
             sync_bytes: None,
             file_mode: 0o600,
@@ -55,6 +57,13 @@ impl Options {
     /// Whether to create the directory and the log if there is none.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
+        self
+    }
+
+    /// Whether the directory holds copies of [sealed segments](crate::Log::sealed), made one by one. The last of them names the segment that
+    /// came next, and without this a log that lacks it is refused as damaged: its newest segments have been lost.
+    pub fn archive(mut self, archive: bool) -> Self {
+        self.archive = archive;
         self
     }
 

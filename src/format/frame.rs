@@ -306,6 +306,12 @@ impl<'a> Frame<'a> {
         self.header.tag.get()
     }
 
+    /// Header and payload, without padding.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.header.len.get()
+    }
+
     #[inline]
     pub(crate) fn crc(&self) -> u32 {
         self.header.crc.get()

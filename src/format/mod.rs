@@ -9,6 +9,7 @@ pub(crate) mod range_sum;
 pub(crate) mod search;
 pub(crate) mod segment_header;
 pub(crate) mod shipment;
+pub(crate) mod tally;
 pub(crate) mod walk;
 
 /// The version that this library writes.
@@ -29,18 +30,27 @@ pub(crate) const SEGMENT_SIZE_MIN: u64 = 64 << 10;
 pub(crate) const SEGMENT_SIZE_MAX: u64 = 4 << 30;
 /// Metadata slots of a log.
 pub(crate) const META_SLOTS: usize = 16;
-/// The most bytes that a metadata slot holds.
-pub(crate) const META_LEN_MAX: usize = 256;
+/// The most bytes that the metadata slots of a log take, heads included, whatever its segments have room for.
+const META_LEN_LIMIT: u64 = 16 << 20;
 
 /// Whether `size` is one that a segment may have.
 pub(crate) const fn segment_size_is_valid(size: u64) -> bool {
     size.is_power_of_two() && size >= SEGMENT_SIZE_MIN && size <= SEGMENT_SIZE_MAX
 }
 
-/// The payload that still fits into a segment of `size` bytes, whatever its link frame carries.
-pub(crate) const fn payload_len_max(size: u64) -> u64 {
-    size - segment_header::LEN as u64
-        - frame::padded(link::FRAME_LEN_MAX) as u64
-        - link::SEAL_FRAME_LEN as u64
-        - frame::HEADER_LEN as u64
+/// The most bytes that the metadata slots of a log take, heads included, whose segments have `size` bytes: a quarter, since each
+/// segment begins with them.
+pub(crate) const fn meta_len_max(size: u64) -> u64 {
+    if size / 4 < META_LEN_LIMIT { size / 4 } else { META_LEN_LIMIT }
+}
+
+/// Kept free of each segment of version 2 for its link, with all slots full, and its seal. A log with no more metadata than that takes
+/// the same payloads in later versions.
+const EDGES_LEN: u64 = 4216 + 32;
+
+/// The payload that still fits into a new segment of `size` bytes if the metadata slots take `meta_len`, heads included.
+pub(crate) const fn payload_len_max(size: u64, meta_len: usize) -> u64 {
+    let edges = (link::frame_len(meta_len) + link::SEAL_FRAME_LEN) as u64;
+    let edges = if edges > EDGES_LEN { edges } else { EDGES_LEN };
+    size - segment_header::LEN as u64 - edges - frame::HEADER_LEN as u64
 }

@@ -14,6 +14,7 @@ pub(crate) const LEN: usize = size_of::<PinFile>();
 pub(crate) const OWNER_LEN_MAX: usize = 64;
 /// The longest name, in bytes.
 pub(crate) const NAME_LEN_MAX: usize = 64;
+/// The last byte is the version.
 const MAGIC: [u8; 8] = *b"mapwpin1";
 const FLAG_LOST: u8 = 1;
 const NO_LIMIT: u64 = u64::MAX;
@@ -66,10 +67,12 @@ impl NamedPin {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Damage> {
         let file = PinFile::ref_from_bytes(bytes)
             .map_err(|_| Damage::FileLength { expected: LEN as u64, found: bytes.len() as u64 })?;
-        if file.magic != MAGIC {
-            return Err(Damage::Magic);
-        }
         let expected = crc32fast::hash(&bytes[..offset_of!(PinFile, crc)]);
+        let [prefix @ .., version] = file.magic;
+        if file.magic != MAGIC {
+            let is_other_version = MAGIC.starts_with(&prefix) && file.crc.get() == expected;
+            return Err(if is_other_version { Damage::UnknownVersion(version.into()) } else { Damage::Magic });
+        }
         if file.crc.get() != expected {
             return Err(Damage::Checksum { expected, found: file.crc.get() });
         }
@@ -115,6 +118,16 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(NamedPin::parse(&bytes).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_pin_of_another_version_is_told_apart_from_damage() {
+        let mut other = NamedPin { owner: "me".into(), lsn: Lsn(7), limit_bytes: None, lost: false }.encode();
+        other[7] = b'2';
+        assert_eq!(NamedPin::parse(&other), Err(Damage::Magic));
+        let crc = crc32fast::hash(&other[..92]);
+        other[92..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(NamedPin::parse(&other), Err(Damage::UnknownVersion(b'2'.into())));
     }
 
     #[test]

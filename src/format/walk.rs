@@ -1,15 +1,19 @@
 //! Walking the frames of one segment in order.
 
 use super::frame::{self, Frame, FrameKind, Summer};
-use super::segment_header::Layout;
+use super::link::{self, Close, Link, Seal};
+use super::segment_header::{self, Layout};
+use super::tally::Tally;
 use crate::error::Damage;
 use crate::lsn::Lsn;
 
 /// Whether frames are checked as they are passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Check {
-    /// Everything that can be checked.
+    /// Everything that can be checked: each frame, and which may follow which.
     Full,
+    /// Each frame by itself.
+    Frames,
     /// Nothing: this process wrote the frames, or has checked them before.
     None,
 }
@@ -43,23 +47,36 @@ pub(crate) struct Walk {
     place: Place,
     /// The last place that no batch straddles.
     boundary: Place,
+    /// The frame before, if it is one of the log's own and not metadata.
+    before: Option<FrameKind>,
+    /// What the frames come to, if the walk checks all of them from the first on.
+    tally: Option<Tally>,
 }
 
 impl Walk {
     /// From `offset`, where the record `next_lsn` or a frame in front of it starts.
     pub(crate) fn new(layout: Layout, check: Check, offset: usize, next_lsn: Lsn) -> Self {
         let place = Place { offset, next_lsn, last_crc: 0 };
-        Self { layout, summer: Summer::new(), check, place, boundary: place }
+        let tally = (check == Check::Full && offset == segment_header::LEN).then_some(Tally::START);
+        Self { layout, summer: Summer::new(), check, place, boundary: place, before: None, tally }
     }
 
     /// Passes over the frame at the start of `rest`, the bytes from the current offset on.
     #[inline]
     pub(crate) fn step<'a>(&mut self, rest: &'a [u8]) -> Result<Frame<'a>, Damage> {
         let frame = match self.check {
-            Check::Full => Frame::parse_checked(rest, self.layout.salt, &self.summer, self.place.next_lsn)?,
+            Check::Full | Check::Frames => {
+                Frame::parse_checked(rest, self.layout.salt, &self.summer, self.place.next_lsn)?
+            }
             Check::None => Frame::parse(rest)?,
         };
         let kind = frame.kind();
+        if self.check == Check::Full {
+            self.check_place(&frame)?;
+            if let Some(tally) = &mut self.tally {
+                tally.pass(&frame);
+            }
+        }
         self.place.offset += frame.padded_len();
         self.place.last_crc = frame.crc();
         if kind.takes_lsn() {
@@ -70,6 +87,59 @@ impl Walk {
             self.boundary = self.place;
         }
         Ok(frame)
+    }
+
+    /// Whether `frame` may stand here, and holds what one of its kind does.
+    #[inline]
+    fn check_place(&mut self, frame: &Frame<'_>) -> Result<(), Damage> {
+        let kind = frame.kind();
+        let is_first = self.place.offset == segment_header::LEN;
+        if is_first != (kind == FrameKind::Link) || self.before == Some(FrameKind::Seal) {
+            return Err(Damage::FrameKind(kind as u8));
+        }
+        if !kind.takes_lsn() {
+            return self.check_note(frame);
+        }
+        self.before = None;
+        Ok(())
+    }
+
+    /// As [`Self::check_place`], for one of the log's own frames.
+    fn check_note(&mut self, frame: &Frame<'_>) -> Result<(), Damage> {
+        let (kind, payload, version) = (frame.kind(), frame.payload(), self.layout.version);
+        if self.boundary != self.place {
+            // Frames of a batch follow each other.
+            return Err(Damage::FrameKind(kind as u8));
+        }
+        let stated = match kind {
+            FrameKind::Link => Link::parse(payload, version).map(|_| None)?,
+            FrameKind::Truncate => self.check_truncation(frame).map(|()| None)?,
+            FrameKind::Meta => link::parse_meta(payload, version).map(|_| None)?,
+            FrameKind::Seal => Seal::parse(payload, version)?.tally,
+            FrameKind::Close => Close::parse(payload, version)?.tally,
+            FrameKind::Data | FrameKind::Void => None,
+        };
+        self.before = Some(kind);
+        match (stated, self.tally) {
+            (Some(stated), Some(found)) if stated != found => Err(Damage::SegmentSum),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a truncation may stand here: after the link, which a walk that began later cannot tell, and of the records up to the
+    /// one before the segment's first.
+    fn check_truncation(&self, frame: &Frame<'_>) -> Result<(), Damage> {
+        let follows_link = self.before == Some(FrameKind::Link) || (self.before.is_none() && self.tally.is_none());
+        if !follows_link {
+            return Err(Damage::FrameKind(FrameKind::Truncate as u8));
+        }
+        let last_kept = link::parse_number(frame.payload())?;
+        if last_kept == frame.lsn().previous().0 { Ok(()) } else { Err(Damage::FrameContents) }
+    }
+
+    /// What the frames passed come to; `None` if they have not all been checked from the first on.
+    pub(crate) fn tally(&self) -> Option<Tally> {
+        self.tally
     }
 
     /// Behind the last frame passed.

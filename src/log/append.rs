@@ -199,7 +199,7 @@ impl Shared {
     /// As [`Self::reserve_record`], if nothing keeps it from it.
     #[inline]
     fn try_reserve_record(&self, payload_len: u64) -> Option<Reservation<'_, Active>> {
-        if INSIDE.get() > 0 || payload_len > self.payload_len_max || !self.process.is_current() {
+        if INSIDE.get() > 0 || payload_len > self.payload_len_max() || !self.process.is_current() {
             return None;
         }
         let place = self.ring.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1)?;
@@ -228,7 +228,7 @@ impl Shared {
     #[inline]
     fn reserve_record(&self, payload_len: u64) -> Result<Reservation<'_, Active>> {
         self.check_call()?;
-        let max = self.payload_len_max;
+        let max = self.payload_len_max();
         if payload_len > max {
             return Err(Error::RecordTooLarge { len: payload_len, max });
         }
@@ -239,7 +239,7 @@ impl Shared {
     /// A place for all of `records`.
     fn reserve_batch(&self, records: &[(u16, &[u8])]) -> Result<Reservation<'_, Active>> {
         self.check_call()?;
-        let max = self.payload_len_max;
+        let max = self.payload_len_max();
         let lens = records.iter().map(|(_, payload)| frame_len(payload) as u64);
         let len = lens.fold(0_u64, u64::saturating_add);
         let padded_max = frame::padded(frame::HEADER_LEN + max as usize) as u64;

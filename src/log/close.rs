@@ -6,11 +6,13 @@ use super::shared::{Rotation, Shared, append_limit};
 use crate::error::Result;
 use crate::events::{calling, report};
 use crate::format::frame::{self, FrameHead, FrameKind};
-use crate::format::link;
+use crate::format::link::Close;
 use crate::format::name;
 use crate::format::position::Position;
+use crate::format::tally::Tally;
 use crate::lsn::Lsn;
 use crate::memory::Taken;
+use crate::segment::Segment;
 
 impl Log {
     /// Makes everything durable and shuts the log down cleanly: the next open goes on where this one ended.
@@ -50,28 +52,43 @@ impl Shared {
     fn publish_close(&self) -> Result<Option<Position>> {
         let (close, end) = {
             let mut rotation = self.lock_rotation();
-            let payload = self.make_room_to_close(&mut rotation);
+            let mut note = self.make_room_to_close(&mut rotation);
             let (segment, _) = self.reserved();
-            let closed = rotation.rotor.close(frame::padded(frame::HEADER_LEN + payload.len()));
+            let closed = rotation.rotor.close(frame::padded(frame::HEADER_LEN + note.encode().len()));
             let Some(Taken { offset, ordinal, trailer: Some(place) }) = closed else {
                 return self.durability.check().map(|()| None);
             };
             let end = segment.position(offset + place.len());
             let next_lsn = Lsn(segment.base_lsn().0 + u64::from(ordinal));
-            self.publish(place, FrameHead::note(FrameKind::Close, next_lsn, 0), &payload);
-            ((!payload.is_empty()).then(|| segment.position(offset)), end)
+            note.tally = self.count_all(&segment, offset);
+            self.publish(place, FrameHead::note(FrameKind::Close, next_lsn, 0), &note.encode());
+            (note.meta.is_some().then(|| segment.position(offset)), end)
         };
         self.wait(Goal { lsn: Lsn::ZERO, position: end })?;
         Ok(close)
     }
 
-    /// What the close says, if the active segment has room for it, which is ready then; else it says nothing, in the place of
-    /// a seal.
-    fn make_room_to_close(&self, _rotation: &mut Rotation) -> Vec<u8> {
-        let payload = link::encode_close(&self.meta.lock());
+    /// What the close says but for the tally, if the active segment has room for it, which is ready then; else it says nothing of
+    /// the metadata, in the place of a seal.
+    fn make_room_to_close(&self, _rotation: &mut Rotation) -> Close {
+        let note = Close { tally: None, meta: Some(self.meta.lock().clone()) };
         let (segment, reserved) = self.reserved();
-        let end = Position(reserved.position).offset() as usize + frame::padded(frame::HEADER_LEN + payload.len());
+        let len = frame::padded(frame::HEADER_LEN + note.encode().len());
+        let end = Position(reserved.position).offset() as usize + len;
         let is_ready = end <= append_limit(segment.info().size) && self.preparer.room_to(segment.number(), end).is_ok();
-        if is_ready { payload } else { Vec::new() }
+        if is_ready { note } else { Close::default() }
+    }
+
+    /// What the frames of `segment` in front of byte `end` come to, all of which are durable or being written.
+    fn count_all(&self, segment: &Segment, end: usize) -> Option<Tally> {
+        let (region, _) = segment.unsynced()?;
+        loop {
+            let tally = segment.count(&region, usize::MAX)?;
+            if tally.end == end as u64 {
+                return Some(tally);
+            }
+            self.durability.check().ok()?;
+            std::thread::yield_now();
+        }
     }
 }

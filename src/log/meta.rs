@@ -1,15 +1,18 @@
 //! Metadata slots: a few small values in the stream of records.
 
+use std::sync::atomic::Ordering;
+
 use super::Log;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::events::calling;
 use crate::format::frame::{self, FrameHead, FrameKind};
-use crate::format::{META_LEN_MAX, META_SLOTS, link};
+use crate::format::{self, META_SLOTS, link};
 use crate::lsn::Lsn;
 
 impl Log {
-    /// Sets metadata slot `slot`, one of 16, to `value`, of at most 256 bytes. The last value wins.
+    /// Sets metadata slot `slot`, one of 16, to `value`. The last value wins. Each segment begins with all of them, so together they take
+    /// at most a quarter of a segment, and 16 MiB, less eight bytes for each.
     ///
     /// It is appended behind the records that were appended before, and a sync makes both durable in this order; until
     /// then a crash may take it back. Trimming, truncation and reset leave it as it is.
@@ -19,10 +22,6 @@ impl Log {
     pub fn put_meta(&self, slot: usize, value: &[u8]) -> Result<()> {
         self.shared.check_call()?;
         let _calling = calling();
-        if slot >= META_SLOTS || value.len() > META_LEN_MAX {
-            let len = value.len();
-            return Err(Error::MetaTooLarge { slot, len, slots: META_SLOTS, len_max: META_LEN_MAX });
-        }
         self.shared.put_meta(slot, value)
     }
 
@@ -35,14 +34,29 @@ impl Log {
 
 impl Shared {
     fn put_meta(&self, slot: usize, value: &[u8]) -> Result<()> {
-        let payload = link::encode_meta(slot, value);
         // The rotation is locked so that values are written in the order in which they count.
         let mut rotation = self.lock_begun_rotation()?;
+        let meta_len = self.check_meta(slot, value.len())?;
+        let payload = link::encode_meta(slot, value);
         let place = self.reserve_note(&mut rotation, frame::padded(frame::HEADER_LEN + payload.len()))?;
         let next_lsn = Lsn(place.context().base_lsn.0 + u64::from(place.ordinal()));
         self.publish(place, FrameHead::note(FrameKind::Meta, next_lsn, 0), &payload);
         self.meta.lock().set(slot, value);
+        let payload_len_max = format::payload_len_max(self.preparer.segment_size(), meta_len);
+        self.payload_len_max.store(payload_len_max, Ordering::Relaxed);
         drop(rotation);
         self.unless_lost(())
+    }
+
+    /// What metadata takes once `slot` has a value of `len` bytes, if there is room for it.
+    fn check_meta(&self, slot: usize, len: usize) -> Result<usize> {
+        let meta = self.meta.lock();
+        let now = meta.get(slot).map_or(0, |value| link::META_HEAD_LEN + value.len());
+        let others = meta.encoded_len() - now + link::META_HEAD_LEN;
+        let len_max = usize::try_from(self.meta_len_max).unwrap_or(usize::MAX).saturating_sub(others);
+        if slot < META_SLOTS && len <= len_max {
+            return Ok(others + len);
+        }
+        Err(Error::MetaTooLarge { slot, len, slots: META_SLOTS, len_max })
     }
 }

@@ -31,6 +31,7 @@ mod sync;
 mod trim;
 mod truncate;
 mod verify;
+mod walked;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -131,10 +132,10 @@ impl Log {
         &self.shared.report
     }
 
-    /// The largest payload, in bytes.
+    /// The largest payload, in bytes. Metadata of more than about 4 KiB makes it smaller, since each segment begins with it.
     #[must_use]
     pub fn payload_len_max(&self) -> u64 {
-        self.shared.payload_len_max
+        self.shared.payload_len_max()
     }
 
     /// The first record kept, or [`Log::next_lsn`] if there is none.

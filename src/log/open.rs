@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -28,8 +28,8 @@ use crate::events::{calling, report};
 use crate::format::frame::Summer;
 use crate::format::link::{Predecessor, SegmentEnd};
 use crate::format::position::Position;
+use crate::format::tally::Tally;
 use crate::format::{self, name};
-use crate::lsn::Lsn;
 use crate::memory::{Process, Region, Ring};
 use crate::options::Options;
 use crate::read::Ahead;
@@ -85,9 +85,10 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     // Segments copied from elsewhere come without the page; then a first or last one that is missing cannot be told from
     // one that was not copied.
     let known = ControlPage::known(&*storage, log_id);
-    let last_number = last_number(&found, known);
-    let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options.first_lsn)?;
+    let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options)?;
     check_lsn(plan.next_lsn)?;
+    check_metadata(&plan, options)?;
+    let last_number = plan.last_number;
     let opening = Opening { storage, options, log_id, listing, last_number, known, began };
     let log = opening.carry_out(plan, lock)?;
     // The number is for whoever finds the lock taken. A full disk has no room for it.
@@ -97,11 +98,12 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     Ok(log)
 }
 
-/// The largest number that a segment of the log may have had, as far as anything tells: frames may have been stored under
-/// it, and it does not come back.
-fn last_number(found: &[Found], known: Option<Known>) -> u64 {
-    let by_page = known.map_or(0, |known| known.oldest.max(known.active).max(known.durable.segment()));
-    found.last().map_or(0, |segment| segment.number).max(by_page)
+/// An error if segments of this size have no room for the metadata that the log holds.
+fn check_metadata(plan: &Plan, options: &Options) -> Result<()> {
+    let (value, len) = (options.segment_size_bytes, plan.meta.encoded_len() as u64);
+    let expected = "at least four times the length of the log's metadata";
+    let fits = len <= format::meta_len_max(value);
+    if fits { Ok(()) } else { Err(Error::InvalidOption { option: "segment_size_bytes", value, expected }) }
 }
 
 /// An error if what a later version has written may be read, and not written on.
@@ -160,11 +162,12 @@ impl Opening<'_> {
         let leftovers: Vec<String> = remove.map(|&number| name::segment(number)).collect();
         let (shared, mut rotation) = self.build(&plan, &cache, next_number, start.number())?;
         let leftovers = match start {
-            Start::InPlace(info, earlier, opened) => {
-                self.resume(&shared, &mut rotation, info, earlier, opened);
+            Start::InPlace(info, earlier, tally, opened) => {
+                self.resume(&shared, &mut rotation, info, earlier, tally, opened);
                 leftovers
             }
             Start::Fresh(prepared, previous) => {
+                let prepared = shared.ready_for_link(prepared)?;
                 shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn, None);
                 leftovers
             }
@@ -207,9 +210,9 @@ impl Opening<'_> {
 
     /// Makes ready what appends go to. Without room the log waits for it, if there is something to be trimmed.
     fn start(&self, plan: &mut Plan, next_number: &mut u64) -> Result<Start> {
-        if let Resume::InPlace { info, end, origin } = plan.resume {
+        if let Resume::InPlace { info, end, origin, tally } = plan.resume {
             match self.open_in_place(info, end) {
-                Ok(Some(opened)) => return Ok(Start::InPlace(info, (end, origin), opened)),
+                Ok(Some(opened)) => return Ok(Start::InPlace(info, (end, origin), tally, opened)),
                 Ok(None) | Err(Error::NoSpace { .. }) => plan.leave(info, end),
                 Err(error) => return Err(error),
             }
@@ -293,7 +296,8 @@ impl Opening<'_> {
             lookout: Lookout::new(),
             counters,
             small_syncs: AtomicU32::new(0),
-            payload_len_max: format::payload_len_max(size),
+            payload_len_max: AtomicU64::new(format::payload_len_max(size, plan.meta.encoded_len())),
+            meta_len_max: format::meta_len_max(size),
             summer: Summer::new(),
             report,
         };
@@ -328,15 +332,16 @@ impl Opening<'_> {
         rotation: &mut Rotation,
         info: SegmentInfo,
         earlier: (SegmentEnd, Origin),
+        tally: Option<Tally>,
         opened: Opened,
     ) {
         let (end, _) = earlier;
         let Opened { file, region, filling } = opened;
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&shared.cache));
-        let segment = Segment::live(info, Some(earlier), Arc::clone(&region), file, storage, cache);
-        shared.segments.change(|segments| segments.push(Arc::new(segment)));
+        let segment = Arc::new(Segment::live(info, Some(earlier), tally, Arc::clone(&region), file, storage, cache));
+        shared.segments.change(|segments| segments.push(Arc::clone(&segment)));
         let ordinal = u32::try_from(end.next_lsn.0 - info.base_lsn.0).expect("a segment has fewer records");
-        let room = shared.preparer.begin(info.number, filling, Arc::clone(&region));
+        let room = shared.preparer.begin(&segment, filling, Arc::clone(&region));
         let offset = region.published();
         rotation.open(info, region, room, ordinal);
         shared.counters.segment_opened(ordinal, offset);
@@ -347,7 +352,7 @@ impl Opening<'_> {
 /// What appends go to.
 enum Start {
     /// The newest segment, after its close.
-    InPlace(SegmentInfo, (SegmentEnd, Origin), Opened),
+    InPlace(SegmentInfo, (SegmentEnd, Origin), Option<Tally>, Opened),
     /// A new segment.
     Fresh(Prepared, Option<Predecessor>),
     /// Nothing yet, since there is no room for a segment.
@@ -368,22 +373,6 @@ impl Start {
             Self::InPlace(info, ..) => info.number,
             Self::Fresh(prepared, _) => prepared.number,
             Self::Pending(previous) => previous.number,
-        }
-    }
-}
-
-impl Plan {
-    /// Goes on in a new segment after `info`, which was closed at `end`.
-    fn leave(&mut self, info: SegmentInfo, end: SegmentEnd) {
-        self.sealed.push((info, end));
-        self.resume = Resume::behind(&info, end);
-    }
-
-    /// The number of the first record kept.
-    fn first_lsn(&self) -> Lsn {
-        match (self.sealed.first(), &self.resume) {
-            (Some((info, _)), _) | (None, Resume::InPlace { info, .. }) => info.base_lsn,
-            (None, Resume::Fresh(_)) => self.next_lsn,
         }
     }
 }

@@ -77,7 +77,7 @@ impl Shared {
         if rotation.pending.is_none() {
             return Ok(());
         }
-        let spare = self.take_spare()?;
+        let spare = self.ready_for_link(self.take_spare()?)?;
         let Some(Pending { previous, next_lsn, leftovers }) = rotation.pending.take() else { return Ok(()) };
         if let Some(taken) = rotation.rotor.close(0) {
             self.counters.segment_full(taken.ordinal, taken.offset);

@@ -2,6 +2,7 @@
 
 use crate::format::Version;
 use crate::format::link::{MetaSlots, Predecessor, SegmentEnd};
+use crate::format::tally::Tally;
 use crate::lsn::Lsn;
 use crate::segment::directory::Found;
 use crate::segment::{Origin, SegmentInfo};
@@ -21,15 +22,34 @@ pub(super) struct Plan {
     pub(super) clean: bool,
     pub(super) bytes_scanned: u64,
     pub(super) torn_bytes: u64,
+    /// The largest number that a segment of the log may have had, as far as anything tells: frames may have been stored under
+    /// it, and it does not come back.
+    pub(super) last_number: u64,
 }
 
 /// Where appends go on.
 #[derive(Debug)]
 pub(super) enum Resume {
     /// In the newest segment, behind its close; what it holds has been checked, or has not.
-    InPlace { info: SegmentInfo, end: SegmentEnd, origin: Origin },
+    InPlace { info: SegmentInfo, end: SegmentEnd, origin: Origin, tally: Option<Tally> },
     /// In a new segment.
     Fresh(Option<Predecessor>),
+}
+
+impl Plan {
+    /// Goes on in a new segment after `info`, which was closed at `end`.
+    pub(super) fn leave(&mut self, info: SegmentInfo, end: SegmentEnd) {
+        self.sealed.push((info, end));
+        self.resume = Resume::behind(&info, end);
+    }
+
+    /// The number of the first record kept.
+    pub(super) fn first_lsn(&self) -> Lsn {
+        match (self.sealed.first(), &self.resume) {
+            (Some((info, _)), _) | (None, Resume::InPlace { info, .. }) => info.base_lsn,
+            (None, Resume::Fresh(_)) => self.next_lsn,
+        }
+    }
 }
 
 impl Resume {

@@ -5,15 +5,17 @@
 use super::evidence::{self, Claim};
 use super::plan::{Plan, Resume};
 use super::shut;
+use super::walked::Walked;
 use crate::error::{Corruption, Damage, Error, Result};
-use crate::format::frame::{Frame, FrameKind};
-use crate::format::link::{self, Link, MetaSlots, SegmentEnd};
+use crate::format::frame::FrameKind;
+use crate::format::link::{MetaSlots, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::segment_header::Layout;
 use crate::format::walk::{Check, Place, Walk, may_be_cut_off};
 use crate::format::{Version, name, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::Region;
+use crate::options::Options;
 use crate::sabotage::{Break, is};
 use crate::segment::Origin;
 use crate::segment::chain::{Chain, ChainLink};
@@ -27,31 +29,17 @@ const LOAD_WINDOW_BYTES: usize = 1 << 20;
 /// Zeros follow up to the end of this before appends go on in a page.
 const PAGE_LEN: usize = 4096;
 
-/// What walking one segment found.
-#[derive(Debug)]
-struct Walked {
-    /// Behind the last frame that counts, as far as this segment knows.
-    place: Place,
-    /// Byte offset behind the last good frame: behind `place` are those of a batch that is not all there.
-    good_end: usize,
-    /// What is wrong there.
-    damage: Damage,
-    last_kind: FrameKind,
-    /// Byte offset of the last good frame.
-    last_start: usize,
-    meta: MetaSlots,
-    /// The segment that a seal names.
-    sealed_into: Option<u64>,
-    only_link: bool,
-    /// Zeros follow up to the end of the page in which it ends.
-    ends_clear: bool,
+/// Decides what counts. `known` is what the log's control page says, if it is there.
+pub(super) fn recover(storage: &dyn Storage, chain: Chain, known: Option<Known>, options: &Options) -> Result<Plan> {
+    let by_page = known.map_or(0, |known| known.oldest.max(known.active).max(known.durable.segment()));
+    let last_number = chain.last_number().max(by_page);
+    let mut plan = plan(storage, chain, known, options)?;
+    plan.last_number = plan.last_number.max(last_number);
+    Ok(plan)
 }
 
-/// Decides what counts. `known` is what the log's control page says, if it is there; `first_lsn` is for a log that holds
-/// nothing yet.
-pub(super) fn recover(storage: &dyn Storage, mut chain: Chain, known: Option<Known>, first_lsn: Lsn) -> Result<Plan> {
-    let mut recovery =
-        Recovery { storage, known, claim: Claim::default(), empty: Vec::new(), bytes_scanned: 0, torn_bytes: 0 };
+fn plan(storage: &dyn Storage, mut chain: Chain, known: Option<Known>, options: &Options) -> Result<Plan> {
+    let mut recovery = Recovery::new(storage, known, options.archive);
     chain.forget_trimmed(known.map(|known| known.oldest));
     chain.check_start(storage.path(), known.map(|known| known.oldest))?;
     if let Some(close) = known.and_then(|known| known.closed)
@@ -59,7 +47,7 @@ pub(super) fn recover(storage: &dyn Storage, mut chain: Chain, known: Option<Kno
     {
         return Ok(plan);
     }
-    let Some(cut) = recovery.find_cut(&chain)? else { return recovery.without_chain(&chain, first_lsn) };
+    let Some(cut) = recovery.find_cut(&chain)? else { return recovery.without_chain(&chain, options.first_lsn) };
     recovery.judge(&chain, &cut)?;
     Ok(recovery.plan(chain, cut))
 }
@@ -67,6 +55,8 @@ pub(super) fn recover(storage: &dyn Storage, mut chain: Chain, known: Option<Kno
 struct Recovery<'s> {
     storage: &'s dyn Storage,
     known: Option<Known>,
+    /// The newest segments may not have been copied.
+    is_archive: bool,
     claim: Claim,
     /// Segments found to hold nothing but their headers.
     empty: Vec<u64>,
@@ -83,7 +73,12 @@ struct Cut {
     closed: bool,
 }
 
-impl Recovery<'_> {
+impl<'s> Recovery<'s> {
+    fn new(storage: &'s dyn Storage, known: Option<Known>, is_archive: bool) -> Self {
+        let claim = Claim::default();
+        Self { storage, known, is_archive, claim, empty: Vec::new(), bytes_scanned: 0, torn_bytes: 0 }
+    }
+
     /// Walks the segments that are not proven durable, newest first, and finds the oldest that does not reach as far as
     /// its successor says; else the end of the newest.
     fn find_cut(&mut self, chain: &Chain) -> Result<Option<Cut>> {
@@ -174,6 +169,7 @@ impl Recovery<'_> {
             sealed_into: None,
             only_link: true,
             ends_clear: false,
+            tally: None,
         };
         let mut loaded = 0;
         while walk.place().offset < limit {
@@ -188,12 +184,17 @@ impl Recovery<'_> {
                     loaded = self.load(link, region, loaded)?;
                     continue;
                 }
+                // All frames before are good, and are not those that were counted: no crash does that.
+                Err(damage @ Damage::SegmentSum) => {
+                    let path = self.storage.path().join(name::segment(link.info.number));
+                    return Err(Error::corrupt(&path, offset as u64, Some(walk.place().next_lsn), damage));
+                }
                 Err(damage) => {
                     found.damage = damage;
                     break;
                 }
             };
-            if let Err(damage) = found.note(&frame, offset) {
+            if let Err(damage) = found.note(&frame, link.info.layout.version) {
                 found.damage = damage;
                 break;
             }
@@ -209,6 +210,7 @@ impl Recovery<'_> {
             found.damage = Damage::IncompleteBatch;
         }
         let end = walk.place().offset;
+        found.tally = walk.tally();
         found.ends_clear =
             region.bytes(end..end.next_multiple_of(PAGE_LEN)).is_some_and(|rest| rest.iter().all(|&b| b == 0));
         self.bytes_scanned += (end - start.offset) as u64;
@@ -257,7 +259,9 @@ impl Recovery<'_> {
             }
         })?;
         let active = self.known.map_or(0, |known| known.active);
-        let named = cut.walked.sealed_into.filter(|&named| cut.index + 1 == chain.links.len() && named <= active);
+        // It was there, durably, before the seal was written; in version 2 only the page tells that it was used.
+        let is_told = |named: u64| named <= active || (info.layout.version >= Version::V3 && !self.is_archive);
+        let named = cut.walked.sealed_into.filter(|&named| cut.index + 1 == chain.links.len() && is_told(named));
         match named.filter(|named| !chain.beyond.iter().any(|s| s.number == *named)) {
             None => Ok(()),
             Some(missing) => {
@@ -307,7 +311,7 @@ impl Recovery<'_> {
         // The pages after that are written anew; in this one are frames.
         let in_place = (clean && walked.ends_clear || is(Break::ResumeAfterCrash)) && walked.place.offset <= room;
         let resume = if in_place && Resume::may_go_on_in(&last.info) {
-            Resume::InPlace { info: last.info, end: walked.end(), origin: Origin::Own }
+            Resume::InPlace { info: last.info, end: walked.end(), origin: Origin::Own, tally: walked.tally }
         } else if walked.only_link {
             // Nothing happened in it: its place in the chain is taken by the new one, so that crashes in a row do not
             // fill the disk.
@@ -330,6 +334,7 @@ impl Recovery<'_> {
             clean,
             bytes_scanned: self.bytes_scanned,
             torn_bytes: self.torn_bytes,
+            last_number: walked.sealed_into.unwrap_or(0),
         }
     }
 
@@ -360,34 +365,7 @@ impl Recovery<'_> {
             clean: self.torn_bytes == 0,
             bytes_scanned: self.bytes_scanned,
             torn_bytes: self.torn_bytes,
+            last_number: 0,
         })
-    }
-}
-
-impl Walked {
-    fn end(&self) -> SegmentEnd {
-        let Place { offset, next_lsn, last_crc } = self.place;
-        SegmentEnd { offset: offset as u64, next_lsn, crc: last_crc }
-    }
-
-    /// Takes account of one of the log's own frames.
-    fn note(&mut self, frame: &Frame<'_>, offset: usize) -> Result<(), Damage> {
-        match frame.kind() {
-            FrameKind::Link if offset == segment_header::LEN => drop(Link::parse(frame.payload())?),
-            FrameKind::Link => return Err(Damage::FrameKind(FrameKind::Link as u8)),
-            FrameKind::Meta => {
-                let (slot, value) = link::parse_meta(frame.payload())?;
-                self.meta.set(slot, value);
-            }
-            FrameKind::Seal => self.sealed_into = Some(link::parse_number(frame.payload())?),
-            FrameKind::Close => {
-                if let Some(meta) = link::parse_close(frame.payload())? {
-                    self.meta = meta;
-                }
-            }
-            FrameKind::Data | FrameKind::Void | FrameKind::Truncate => {}
-        }
-        self.only_link &= frame.kind() == FrameKind::Link;
-        Ok(())
     }
 }

@@ -69,7 +69,7 @@ impl Log {
 
 /// Checks all frames, without a look at the log.
 fn check(header: &ShipmentHeader, frames: &[u8]) -> Result<()> {
-    let mut walk = Walk::new(header.layout(), Check::Full, 0, header.first_lsn());
+    let mut walk = Walk::new(header.layout(), Check::Frames, 0, header.first_lsn());
     while walk.place().offset < frames.len() {
         let place = walk.place();
         walk.step(&frames[place.offset..]).map_err(|damage| Error::InvalidFrames {
@@ -116,10 +116,10 @@ impl Shared {
     fn append_frames_at(&self, batch: &[u8], first: Lsn) -> Result<()> {
         let frames: Vec<Frame<'_>> = records(batch).collect();
         let len: usize = frames.iter().map(Frame::padded_len).sum();
-        let max = frame::padded(frame::HEADER_LEN + self.payload_len_max as usize);
+        let max = frame::padded(frame::HEADER_LEN + self.payload_len_max() as usize);
         let count = match u32::try_from(frames.len()) {
             Ok(count) if len <= max => count,
-            _ => return Err(Error::RecordTooLarge { len: len as u64, max: self.payload_len_max }),
+            _ => return Err(Error::RecordTooLarge { len: len as u64, max: self.payload_len_max() }),
         };
         let mut place = self.reserve_at(len, count, first)?;
         // Last first, as in a batch that is appended here.

@@ -6,14 +6,22 @@ use super::Log;
 use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
-use crate::format::frame::{FrameHead, FrameKind};
-use crate::format::link::{self, Link, MetaSlots, Predecessor, SegmentEnd};
+use crate::format::frame::{self, FrameHead, FrameKind};
+use crate::format::link::{self, Link, MetaSlots, Predecessor, Seal, SegmentEnd};
 use crate::format::position::Position;
+use crate::format::tally::Tally;
+use crate::format::{name, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::{Reservation, Taken};
 use crate::sabotage::{Break, is};
+use crate::segment::filling::Pages;
 use crate::segment::prepare::Prepared;
 use crate::segment::{Segment, SegmentInfo};
+
+/// How many bytes of frames a thread that rotates counts at once: that takes less than a millisecond.
+const COUNT_LEN: usize = 1 << 20;
+/// How often it looks for a record that is being written.
+const COUNTS: u32 = 64;
 
 impl Log {
     /// Seals the segment that takes appends, and goes on in the next one. Does nothing if nothing has been appended to
@@ -51,6 +59,7 @@ impl Shared {
         }
         let offset = Position(reserved.position).offset() as usize;
         if offset + len > append_limit(active.info().size) {
+            self.check_fits(len)?;
             return self.rotate(rotation);
         }
         self.wait_for_slot(rotation)?;
@@ -59,6 +68,16 @@ impl Shared {
         rotation.extend(active.info(), offset, room);
         self.retire(rotation, &active, offset);
         Ok(())
+    }
+
+    /// An error if `len` bytes do not fit into a new segment: metadata may have grown since that was asked first.
+    fn check_fits(&self, len: usize) -> Result<()> {
+        let max = self.payload_len_max();
+        let len = len as u64;
+        if len <= frame::padded(frame::HEADER_LEN) as u64 + max.next_multiple_of(frame::ALIGN as u64) {
+            return Ok(());
+        }
+        Err(Error::RecordTooLarge { len: len - frame::HEADER_LEN as u64, max })
     }
 
     /// Lets go of what appenders do not use any more, now that those of `segment` have passed byte `end`.
@@ -91,16 +110,15 @@ impl Shared {
         let active = self.segments.last().expect("an open log has a segment");
         check_lsn(active.base_lsn())?;
         self.wait_for_slot(rotation)?;
-        let spare = self.take_spare()?;
+        let spare = self.ready_for_link(self.take_spare()?)?;
         self.durability.check()?;
+        // While appends go on: so there is little left to be counted behind.
+        count_some(&active);
         let closed = rotation.rotor.close(link::SEAL_FRAME_LEN).expect("a log takes appends");
         let Taken { offset, ordinal, trailer: seal } = closed;
         let next_lsn = Lsn(active.base_lsn().0 + u64::from(ordinal));
-        let crc = self.publish(
-            seal.expect("asked for"),
-            FrameHead::note(FrameKind::Seal, next_lsn, 0),
-            &link::encode_number(spare.number),
-        );
+        let payload = Seal { next: spare.number, tally: count_to(&active, offset) }.encode();
+        let crc = self.publish(seal.expect("asked for"), FrameHead::note(FrameKind::Seal, next_lsn, 0), &payload);
         let end = (offset + link::SEAL_FRAME_LEN) as u64;
         active.set_end(SegmentEnd { offset: end, next_lsn, crc });
         let previous = Predecessor { number: active.number(), end, crc };
@@ -108,6 +126,18 @@ impl Shared {
         self.open_segment(rotation, spare, Some(previous), next_lsn, None);
         self.retire(rotation, &active, offset);
         Ok(())
+    }
+
+    /// `spare`, ready as far as its first frames reach: metadata may need more than the first part of a segment.
+    pub(crate) fn ready_for_link(&self, mut spare: Prepared) -> Result<Prepared> {
+        let link = link::frame_len(self.meta.lock().encoded_len());
+        let end = segment_header::LEN + link + link::TRUNCATE_FRAME_LEN + link::SEAL_FRAME_LEN;
+        if let Err(error) = spare.fill_to(end, &*self.storage, Pages::Single) {
+            // Another one is made when there is room again. If the file stays, the next open removes it.
+            let _ = self.storage.remove(&name::segment(spare.number));
+            return Err(error);
+        }
+        Ok(spare)
     }
 
     /// Lets appenders write to `prepared`, whose link says what came before. If it stands in the place of a suffix,
@@ -131,12 +161,14 @@ impl Shared {
             region.fill(&head.encode(layout.salt, payload));
         }
         let begin = region.published();
+        let tally = Some(Tally::START);
         rotation.begin = Position::new(number, begin as u64);
         let region = Arc::new(region);
         let info = SegmentInfo { number, size, layout, base_lsn };
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
         let file = Arc::clone(filling.file());
-        let segment = Arc::new(Segment::live(info, None, Arc::clone(&region), file, storage, cache));
+        let segment = Arc::new(Segment::live(info, None, tally, Arc::clone(&region), file, storage, cache));
+        let counted = Arc::clone(&segment);
         // In the list before anyone can append to it: a record is found as soon as its number is known.
         let old = match kept {
             None => self.segments.change(|segments| {
@@ -149,7 +181,7 @@ impl Shared {
             }
         };
         self.counters.segment_opened(0, begin);
-        let room = self.preparer.begin(number, filling, Arc::clone(&region));
+        let room = self.preparer.begin(&counted, filling, Arc::clone(&region));
         rotation.open(info, region, room, 0);
         self.control.set_active_segment(number);
         if !old.is_empty() {
@@ -158,4 +190,22 @@ impl Shared {
         report!(info, segment = number, first_lsn = base_lsn.0, "segment opened");
         old
     }
+}
+
+/// Counts frames of the segment that takes appends, for as long as a rotation may take.
+fn count_some(segment: &Segment) {
+    if let Some((region, _)) = segment.unsynced() {
+        segment.count(&region, COUNT_LEN);
+    }
+}
+
+/// What the frames of `segment` up to byte `end` come to, unless there is too much left to be counted, or a record that is
+/// being written by a closure that takes its time: nobody waits for that.
+fn count_to(segment: &Segment, end: usize) -> Option<Tally> {
+    let (region, _) = segment.unsynced()?;
+    (0..COUNTS).find_map(|_| {
+        let tally = segment.count(&region, COUNT_LEN)?;
+        std::hint::spin_loop();
+        (tally.end == end as u64).then_some(tally)
+    })
 }

@@ -18,7 +18,8 @@ use crate::storage::{Access, StorageFile};
 
 /// A segment that is complete, durable, and will never change. Its bytes stay readable for as long as this value lives.
 ///
-/// A directory of copies of such segments, each as long as its original and under its original name, opens as a log.
+/// A directory of copies of such segments, each as long as its original and under its original name, opens as a log with
+/// [`Options::archive`](crate::Options::archive).
 #[derive(Debug)]
 pub struct SealedSegment {
     path: PathBuf,

@@ -1,7 +1,7 @@
 //! The state of an open log.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
@@ -71,7 +71,11 @@ pub(crate) struct Shared {
     pub(crate) is_over: AtomicBool,
     /// That which opened the log.
     pub(crate) process: Process,
-    pub(crate) payload_len_max: u64,
+    /// The largest payload. Changed with the rotation locked, since metadata takes room in each segment. Relaxed: who finds an
+    /// older one is told when it comes to a new segment.
+    pub(crate) payload_len_max: AtomicU64,
+    /// The most bytes that metadata takes.
+    pub(crate) meta_len_max: u64,
     pub(crate) summer: Summer,
     pub(crate) report: RecoveryReport,
 }
@@ -109,10 +113,18 @@ impl Rotation {
     }
 }
 
-/// Halfway through the room that appenders have from `offset` on, unless no more can be had.
+/// Halfway through the room that appenders have from `offset` on. Where no more can be had, a little before its end: what has been
+/// appended is counted then.
 fn ask_at(info: &SegmentInfo, offset: usize, room: usize) -> usize {
-    if room == append_limit(info.size) { usize::MAX } else { offset.midpoint(room) }
+    if room == append_limit(info.size) {
+        offset.midpoint(room).max(room.saturating_sub(COUNT_LEN))
+    } else {
+        offset.midpoint(room)
+    }
 }
+
+/// Counted by the thread that seals a segment, if it must.
+const COUNT_LEN: usize = 1 << 20;
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -133,6 +145,12 @@ pub(crate) fn check_lsn(lsn: Lsn) -> Result<()> {
 impl Shared {
     pub(crate) fn lock_rotation(&self) -> MappedMutexGuard<'_, Rotation> {
         MutexGuard::map(self.rotation.lock(), |rotation| rotation.as_mut().expect("set when the log was opened"))
+    }
+
+    /// The largest payload, in bytes.
+    #[inline]
+    pub(crate) fn payload_len_max(&self) -> u64 {
+        self.payload_len_max.load(Ordering::Relaxed)
     }
 
     /// An error unless this process may use the log: it has opened it itself.

@@ -110,7 +110,7 @@ impl Shared {
         let durable = if is(Break::TruncateWithoutCut) { Lsn(u64::MAX) } else { kept.last };
         let noted = self.control.set_durable(self.durability.lsn().min(durable), self.durability.position());
         noted.map_err(|source| control::write_error(&*self.storage, source))?;
-        let spare = self.take_spare()?;
+        let spare = self.ready_for_link(self.take_spare()?)?;
         if kept.is_reset {
             // What named pins kept goes; those who own them must find out.
             self.pins.lock().named.lose_all(&pin_files)?;

@@ -52,6 +52,12 @@ impl Chain {
         Ok(Self { beyond, ..Self::default() })
     }
 
+    /// The largest number of any segment found.
+    pub(crate) fn last_number(&self) -> u64 {
+        let beyond = self.beyond.last().map(|segment| segment.number);
+        beyond.or_else(|| self.links.last().map(|link| link.info.number)).unwrap_or(0)
+    }
+
     /// Leaves out what was trimmed, however far the removing of its files has come: the newest link says durably which segment
     /// is the oldest retained, and the control page may know of a later one, `known_oldest`.
     pub(crate) fn forget_trimmed(&mut self, known_oldest: Option<u64>) {

@@ -3,15 +3,17 @@
 use std::io;
 
 use crate::error::{Damage, Error, FileKind, Result};
-use crate::format::frame::{Frame, FrameKind, Summer, padded};
+use crate::format::frame::{Frame, FrameHeader, padded};
 use crate::format::link::{self, Link};
+use crate::format::meta_len_max;
 use crate::format::name::{self, Name};
 use crate::format::segment_header::{self, Layout, SegmentHeader};
+use crate::format::walk::{Check, Walk};
 use crate::lsn::Lsn;
 use crate::storage::{Access, Storage};
 
-/// Bytes at the start of a segment that hold its header and its link, whatever that carries.
-const PREFIX_LEN: usize = segment_header::LEN + padded(link::FRAME_LEN_MAX);
+/// Bytes read at the start of a segment: its header, and its link unless that carries much metadata.
+const PREFIX_LEN: usize = 2 * segment_header::LEN;
 
 /// The names found, before any file is opened.
 #[derive(Debug, Default)]
@@ -114,7 +116,11 @@ pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found
         Err(error) => return Err(failed("open")(error)),
     };
     let mut prefix = vec![0; PREFIX_LEN];
-    let read = file.read_at(&mut prefix, 0).map_err(failed("read"))?;
+    let mut read = file.read_at(&mut prefix, 0).map_err(failed("read"))?;
+    if let Some(len) = prefix_len(&prefix[..read]).filter(|&len| len > read) {
+        prefix.resize(len, 0);
+        read = file.read_at(&mut prefix, 0).map_err(failed("read"))?;
+    }
     let corrupt = |offset: usize, damage| Err(Error::corrupt(&path, offset as u64, None, damage));
     let Some((header, rest)) = prefix[..read].split_first_chunk::<{ segment_header::LEN }>() else {
         return corrupt(0, Damage::FileLength { expected: segment_header::LEN as u64, found: read as u64 });
@@ -137,14 +143,20 @@ pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found
     }))
 }
 
+/// How long header and link are by what they say, if that can be true.
+fn prefix_len(prefix: &[u8]) -> Option<usize> {
+    let (header, frames) = prefix.split_first_chunk()?;
+    let size = SegmentHeader::parse(header).ok()?.segment_size();
+    let link = FrameHeader::stated(frames)?;
+    let len_max = link::frame_len(usize::try_from(meta_len_max(size)).ok()?);
+    (link.len() as usize <= len_max).then(|| segment_header::LEN + padded(link.len() as usize))
+}
+
 pub(super) fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
     let parsed = Frame::parse(rest).and_then(|frame| {
         // The link's own number is the segment's first; the walk compares it with the predecessor's.
-        let frame = Frame::parse_checked(rest, header.layout().salt, &Summer::new(), frame.lsn())?;
-        if frame.kind() != FrameKind::Link {
-            return Err(Damage::FrameKind(frame.kind() as u8));
-        }
-        Ok(LinkFrame { link: Link::parse(frame.payload())?, base_lsn: frame.lsn() })
+        let frame = Walk::new(header.layout(), Check::Full, segment_header::LEN, frame.lsn()).step(rest)?;
+        Ok(LinkFrame { link: Link::parse(frame.payload(), header.layout().version)?, base_lsn: frame.lsn() })
     });
     match parsed {
         Ok(link) => FirstFrame::Link(Box::new(link)),

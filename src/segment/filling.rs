@@ -37,9 +37,8 @@ const PAGE_LEN: usize = 4096;
 pub(crate) const LARGE_PAGE_LEN: usize = 512 << 10;
 /// Filled or settled at a time: who cannot wait for more is kept waiting for no longer than that takes.
 const STEP_LEN: usize = 256 << 10;
-/// More than a header, the longest link, a truncation and a seal take.
+/// More than a header, a link without much metadata, a truncation and a seal take.
 const FIRST_LEN_MIN: usize = 16 << 10;
-const _: () = assert!(FIRST_LEN_MIN > segment_header::LEN + link::FRAME_LEN_MAX + 4 * link::SEAL_FRAME_LEN);
 static ZEROS: [u8; LARGE_PAGE_LEN] = [0; LARGE_PAGE_LEN];
 
 /// A segment as far as it is ready.

@@ -93,7 +93,8 @@ impl Segments {
 
     /// The number of the first record kept, or of the next one if there is none.
     pub(crate) fn first_lsn(&self) -> Lsn {
-        self.0.first().map_or(Lsn::ZERO, |segment| segment.base_lsn())
+        // What has not been begun has no record; its first will be this one, as far as can be told.
+        self.0.first().map_or(Lsn::FIRST, |segment| segment.base_lsn())
     }
 
     /// The number of the record behind the last one published: up to it, all are. What lies before `durable` is taken

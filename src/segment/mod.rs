@@ -25,6 +25,7 @@ pub use verify::{SegmentSummary, verify_segment};
 
 use crate::format::link::SegmentEnd;
 use crate::format::segment_header::{self, Layout};
+use crate::format::tally::Tally;
 use crate::format::walk::Check;
 use crate::format::{name, position::Position};
 use crate::lsn::Lsn;
@@ -125,6 +126,9 @@ pub(crate) struct Segment {
     /// Held while the end of a foreign segment is set, and while its frontier is moved: the end may be where a truncation
     /// has cut, and no walk that does not know it yet passes it.
     ending: Mutex<()>,
+    /// What the frames of a segment that this process writes to come to, as far as they have been counted; `None` if nobody knows what
+    /// earlier ones come to. Taken for as long as it takes to pass over frames that have been walked.
+    tally: Mutex<Option<Tally>>,
     /// Byte offset up to which pages have been asked for.
     loaded: AtomicUsize,
     index: Index,
@@ -150,16 +154,19 @@ impl Segment {
     }
 
     /// The segment that this process writes to. `earlier` says where, and of which origin, the frames are behind which it goes
-    /// on, if it has not begun it.
+    /// on, if it has not begun it, and `tally` what they come to.
     pub(crate) fn live(
         info: SegmentInfo,
         earlier: Option<(SegmentEnd, Origin)>,
+        tally: Option<Tally>,
         region: Arc<Region>,
         file: Arc<dyn StorageFile>,
         storage: Arc<dyn Storage>,
         cache: Arc<MapCache>,
     ) -> Self {
-        Self::new(info, None, (earlier, Origin::Own), Bytes::Live { region, file }, storage, cache)
+        let live = Self::new(info, None, (earlier, Origin::Own), Bytes::Live { region, file }, storage, cache);
+        *live.tally.lock() = tally;
+        live
     }
 
     fn new(
@@ -183,6 +190,7 @@ impl Segment {
             latest: Stretch::new(origin, start, None),
             end: end.map_or_else(OnceLock::new, OnceLock::from),
             ending: Mutex::new(()),
+            tally: Mutex::new(None),
             loaded: AtomicUsize::new(0),
             index: Index::new(info.size),
             bytes: Arc::new(Mutex::new(bytes)),

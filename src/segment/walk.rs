@@ -7,6 +7,7 @@ use super::{Frontier, Origin, Segment, Stretch};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{Frame, Summer};
 use crate::format::link::SegmentEnd;
+use crate::format::tally::Tally;
 use crate::format::walk::{Place, Walk, may_be_cut_off};
 use crate::lsn::Lsn;
 use crate::memory::{Region, Stop};
@@ -97,6 +98,24 @@ impl Segment {
         // An earlier walk may have come to damage that lies further on.
         let advanced = advanced.map(|frontier| frontier.offset);
         advanced.or_else(|error| Some(stretch.frontier().offset).filter(|&walked| walked > offset).ok_or(error))
+    }
+
+    /// Counts up to `len` bytes more of the frames that this process has written; returns what the frames come to so far.
+    pub(crate) fn count(&self, region: &Region, len: usize) -> Option<Tally> {
+        let mut tally = self.tally.lock();
+        let counted = tally.as_mut()?;
+        let start = usize::try_from(counted.end).unwrap_or(usize::MAX);
+        let target = start.saturating_add(len);
+        // What is wrong shows when the segment is synced.
+        let _ = self.advance(region, |frontier| frontier.offset >= target);
+        let published = region.published().min(target);
+        let bytes = region.bytes(0..published).unwrap_or_default();
+        let mut local = *counted;
+        while let Some(Ok(frame)) = bytes.get(usize::try_from(local.end).unwrap_or(usize::MAX)..).map(Frame::parse) {
+            local.pass(&frame);
+        }
+        *counted = local;
+        *tally
     }
 
     /// Walks a little more of the segment, whoever has written it; false if there is no more.

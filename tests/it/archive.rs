@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mapwal::{Corruption, Damage, Error, Log, Lsn, Result, SealedSegment, verify_segment};
+use mapwal::{
+    Corruption, Damage, Error, Inspection, Log, Lsn, Options, Result, SealedSegment, VerifyOptions, verify_segment,
+};
 use tempfile::TempDir;
 
 use crate::scratch::{append_stamped, contents, open_small, scratch, stamped};
-use crate::support::{read_only, small, try_open};
+use crate::support::stored;
+use crate::support::{corruption, open, read_only, small, try_open};
 
 /// Copies of the sealed segments of a log of `count` full ones with ten records each, under their names.
 fn archive(count: u64) -> TempDir {
@@ -26,6 +29,10 @@ fn archive(count: u64) -> TempDir {
     copy
 }
 
+fn archived() -> Options {
+    small().archive(true)
+}
+
 fn segment(dir: &TempDir, number: u64) -> PathBuf {
     dir.path().join(format!("{number:020}.seg"))
 }
@@ -40,7 +47,7 @@ fn refused(path: &Path) -> Corruption {
         Error::Corrupt(corruption) => *corruption,
         error => panic!("{error:?}"),
     };
-    let by_writer = damage(try_open(path, &small()).map(|_: Log| ()).unwrap_err());
+    let by_writer = damage(try_open(path, &archived()).map(|_: Log| ()).unwrap_err());
     let by_reader: Result<_> = read_only(path).map(|_| ());
     if let Err(error) = by_reader {
         assert_eq!(damage(error).path, by_writer.path);
@@ -84,7 +91,7 @@ fn a_restored_copy_holds_the_same_records_and_metadata() {
         .collect();
     assert_eq!(seen, records(40));
     drop(reader);
-    let log = open_small(copy.path());
+    let log = open(copy.path(), &archived());
     assert_eq!(contents(&log), records(40));
     assert_eq!(log.meta(0).unwrap(), 3_u64.to_le_bytes());
     assert_eq!(append_stamped(&log, 41, 100, 1), Lsn(41));
@@ -97,7 +104,7 @@ fn a_copy_of_the_last_segments_only_begins_with_the_first_of_them() {
     let copy = archive(4);
     fs::remove_file(segment(&copy, 1)).unwrap();
     fs::remove_file(segment(&copy, 2)).unwrap();
-    let log = open_small(copy.path());
+    let log = open(copy.path(), &archived());
     assert_eq!((log.first_lsn(), contents(&log)), (Lsn(21), records(40)[20..].to_vec()));
 }
 
@@ -207,4 +214,50 @@ fn every_changed_byte_of_a_segment_is_refused() {
         assert!(verify_segment(&whole).is_err(), "byte {at} behind the end");
         whole[at] = 0;
     }
+}
+
+/// How many places of the log in `path` are damaged.
+fn damaged_places(path: &Path, archive: bool) -> usize {
+    let options = VerifyOptions { archive, ..VerifyOptions::default() };
+    Inspection::open(path).unwrap().verify(options, &mut |_| {}).unwrap().damage.len()
+}
+
+#[test]
+fn newest_segments_that_are_gone_are_missed_without_a_control_page() {
+    let copy = archive(4);
+    for last in [4, 3, 2] {
+        let missing = segment(&copy, last + 1);
+        let found = corruption(try_open(copy.path(), &small()));
+        assert_eq!((found.path, found.damage), (missing, Damage::MissingSegment { referrer: last }));
+        assert_eq!((damaged_places(copy.path(), false), damaged_places(copy.path(), true)), (1, 0));
+        fs::remove_file(segment(&copy, last)).unwrap();
+    }
+    assert_eq!(contents(&open(copy.path(), &archived())), records(10));
+    assert_eq!(damaged_places(copy.path(), false), 0, "it goes on in another segment");
+}
+
+#[test]
+fn the_number_of_a_segment_that_was_not_copied_does_not_come_back() {
+    let copy = archive(2);
+    drop(open(copy.path(), &archived()));
+    assert!(!segment(&copy, 3).exists() && segment(&copy, 4).exists());
+}
+
+#[test]
+fn a_sealed_copy_proves_itself_without_the_next_one() {
+    let copy = archive(1);
+    let good = fs::read(segment(&copy, 1)).unwrap();
+    assert_eq!(verify_segment(&good).unwrap().records, 10);
+    // A good frame in the place of another one: what two copies of a log leave that went on apart, and were mixed.
+    let frame = stored::frame_of(copy.path(), 5);
+    let mut mixed = good.clone();
+    mixed[frame.offset + stored::FRAME_HEADER_LEN] ^= 1;
+    stored::seal_frame(&mut mixed, frame.offset);
+    let Err(Error::Corrupt(found)) = verify_segment(&mixed) else { panic!("not noticed") };
+    let seal = stored::frames(copy.path(), 1).pop().unwrap();
+    assert_eq!((found.offset, &found.damage), (seal.offset as u64, &Damage::SegmentSum));
+    fs::write(segment(&copy, 1), &mixed).unwrap();
+    let by_writer = corruption(try_open(copy.path(), &archived()));
+    assert_eq!((by_writer.offset, by_writer.damage), (found.offset, Damage::SegmentSum));
+    assert_eq!(damaged_places(copy.path(), true), 1);
 }

@@ -1,6 +1,7 @@
 //! The bytes on disk are those that `docs/design/format.md` specifies, and stay readable: `tests/golden/v3` and
 //! `tests/golden/v2` are logs of these versions. One of version 1, which no release wrote, is refused.
 
+mod chain;
 pub(crate) mod golden;
 pub(crate) mod spec;
 
@@ -81,7 +82,7 @@ fn what_is_written_is_as_specified() {
     open(dir.path(), &small()).close().unwrap();
 
     let segments = segments(dir.path());
-    spec::check_chain(&segments);
+    chain::check_chain(&segments);
     let [first, .., full, cut, last] = &segments[..] else { panic!("{} segments", segments.len()) };
     assert_eq!(kinds(first), [LINK, DATA, SEAL]);
     assert_eq!(kinds(full), [LINK, DATA, VOID, META, SEAL]);
@@ -119,7 +120,7 @@ fn a_segment_that_follows_a_crash_is_tied_to_the_end_of_the_one_before() {
     append(&log, 11..=20);
     log.close().unwrap();
     let segments = segments(dir.path());
-    spec::check_chain(&segments);
+    chain::check_chain(&segments);
     let kinds: Vec<_> = segments.iter().map(kinds).collect();
     assert_eq!(kinds, [vec![LINK, DATA], vec![LINK, DATA, CLOSE]]);
 }
@@ -144,7 +145,8 @@ fn what_is_specified_opens() {
     second.push(103, TRUNCATE, 0, 0, durable, &102_u64.to_le_bytes());
     second.push(103, META, 0, 0, durable, &spec::encode_meta(2, b"new"));
     second.push(103, DATA, 0, 7, durable, &payload(103));
-    second.push(104, CLOSE, 0, 0, 5 << 32 | second.end(), &[]);
+    let tally = second.tally();
+    second.push(104, CLOSE, 0, 0, 5 << 32 | second.end(), &tally);
 
     let dir = tempfile::tempdir().unwrap();
     for segment in [&first, &second] {
@@ -240,7 +242,8 @@ fn the_control_page_is_as_specified() {
     assert_eq!(word(place + 3), u64::from(page_checksum(&page, &[word(place), word(place + 1), word(place + 2)])));
     assert_eq!(word(7), signed(&page, last.header.number), "active segment");
     assert_eq!(word(8), 0, "not poisoned");
-    let named = [0, 1, 2, 3, 4, 7, 8, 9, 16, 32, 48, 64, 80, 81, 82, 83, 88, 89, 90, 91];
+    assert_eq!(word(5), 1, "version");
+    let named = [0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 32, 48, 64, 80, 81, 82, 83, 88, 89, 90, 91];
     assert!((0..512).all(|index| named.contains(&index) || word(index) == 0), "the other words");
     log.trim_before(Lsn(900)).unwrap();
     let page = fs::read(dir.path().join("control")).unwrap();
@@ -296,7 +299,7 @@ fn a_shipment_is_as_specified() {
 #[test]
 fn the_golden_log_is_as_specified() {
     let segments: Vec<_> = golden::files(CURRENT).iter().map(|(_, bytes)| Segment::parse(bytes)).collect();
-    spec::check_chain(&segments);
+    chain::check_chain(&segments);
     let kinds: Vec<_> = segments.iter().map(kinds).collect();
     assert_eq!(kinds, golden::KINDS);
 }
@@ -305,7 +308,7 @@ fn the_golden_log_is_as_specified() {
 fn the_golden_logs_of_older_versions_are_as_specified() {
     for version in OLDER {
         let segments: Vec<_> = golden::files(version).iter().map(|(_, bytes)| Segment::parse(bytes)).collect();
-        spec::check_chain(&segments);
+        chain::check_chain(&segments);
         let kinds: Vec<_> = segments.iter().map(kinds).collect();
         assert_eq!(kinds, golden::KINDS);
     }

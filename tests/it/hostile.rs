@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Corruption, Damage, Error, Lsn, verify_segment};
+use mapwal::{Corruption, Damage, Error, Inspection, Lsn, VerifyOptions, verify_segment};
 use tempfile::TempDir;
 
-use crate::format::spec::{CLOSE, LINK, Link, META, SEAL, TRUNCATE, encode_meta};
+use crate::format::spec::{self, CLOSE, LINK, Link, META, SEAL, TRUNCATE, encode_meta};
 use crate::scratch::{open_small, scratch};
 use crate::support::files::{edit, segment};
 use crate::support::stored::{self, FLAGS, FRAME_HEADER_LEN, KIND, LEN, LSN, StoredFrame, TAG};
@@ -136,7 +136,7 @@ fn read_with_link(change: impl FnOnce(&mut Link)) -> (TempDir, [Result<(), Error
     let frame = stored::frames(dir.path(), 2).remove(0);
     forge(dir.path(), &frame, |bytes| {
         let payload = &mut bytes[FRAME_HEADER_LEN..frame.len];
-        let mut link = Link::parse(payload);
+        let mut link = Link::parse(payload, spec::VERSION);
         change(&mut link);
         payload.copy_from_slice(&link.encode());
     });
@@ -179,7 +179,7 @@ fn metadata_that_is_not_in_the_order_of_its_slots_is_damage() {
         forge(dir.path(), &frame, |bytes| {
             let payload = &mut bytes[FRAME_HEADER_LEN..frame.len];
             let meta = order.map(|slot| (slot, b"vote".to_vec())).to_vec();
-            let link = Link { meta, ..Link::parse(payload) };
+            let link = Link { meta, ..Link::parse(payload, spec::VERSION) };
             payload.copy_from_slice(&link.encode());
         });
         for read in read_all(dir.path()) {
@@ -244,4 +244,44 @@ fn metadata_for_a_slot_that_there_is_not_is_damage() {
     // Without the page, which says where the log was closed, all of its last segment is walked.
     fs::remove_file(dir.path().join("control")).unwrap();
     assert!(matches!(try_open(dir.path(), &small()), Err(Error::Corrupt(_))));
+}
+
+/// What an inspection finds to be damaged first: where, and how.
+fn inspected(directory: &Path) -> Option<(u64, Damage)> {
+    let report = Inspection::open(directory).unwrap().verify(VerifyOptions::default(), &mut |_| {}).unwrap();
+    report.damage.first().map(|found| (found.corruption.offset, found.corruption.damage.clone()))
+}
+
+#[test]
+fn a_truncation_stands_after_the_link_only_and_says_which_record_was_the_last() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=6);
+    log.truncate_after(Lsn(4)).unwrap();
+    append(&log, 5..=5);
+    log.close().unwrap();
+    fs::remove_file(dir.path().join("control")).unwrap();
+    let frames = stored::frames(dir.path(), 2);
+    let (truncation, close) = (&frames[1], frames.last().unwrap());
+    assert_eq!((truncation.kind, inspected(dir.path())), (TRUNCATE, None));
+    let good = fs::read(segment(dir.path(), 2)).unwrap();
+    for last_kept in [0, 3, 5, u64::MAX] {
+        forge(dir.path(), truncation, |bytes| bytes[FRAME_HEADER_LEN..][..8].copy_from_slice(&last_kept.to_le_bytes()));
+        let Err(Error::Corrupt(found)) = try_open(dir.path(), &small()) else { panic!("{last_kept}") };
+        assert_eq!((found.offset, found.damage), (truncation.offset as u64, Damage::FrameContents), "{last_kept}");
+        assert_eq!(inspected(dir.path()), Some((truncation.offset as u64, Damage::FrameContents)), "{last_kept}");
+        fs::write(segment(dir.path(), 2), &good).unwrap();
+    }
+    // A close turned into one.
+    let last_kept = close.lsn - 1;
+    edit(&segment(dir.path(), 2), |bytes| {
+        bytes[close.offset..][LEN].copy_from_slice(&32_u32.to_le_bytes());
+        bytes[close.offset + KIND] = TRUNCATE;
+        bytes[close.offset + FRAME_HEADER_LEN..close.end].fill(0);
+        bytes[close.offset + FRAME_HEADER_LEN..][..8].copy_from_slice(&last_kept.to_le_bytes());
+        stored::seal_frame(bytes, close.offset);
+    });
+    let error = verify_segment(&fs::read(segment(dir.path(), 2)).unwrap()).unwrap_err();
+    assert!(matches!(error, Error::Corrupt(found) if found.damage == Damage::FrameKind(TRUNCATE)));
+    assert_ne!(open_small(dir.path()).recovery().torn_bytes, 0, "it is the last, so nothing shows that it was durable");
 }

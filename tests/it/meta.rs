@@ -3,6 +3,7 @@
 use mapwal::{Error, Lsn};
 
 use crate::scratch::{append_stamped, open_small, scratch};
+use crate::support::{open, small, try_open};
 
 #[test]
 fn a_slot_holds_what_was_put_last_and_no_more_than_fits() {
@@ -14,7 +15,10 @@ fn a_slot_holds_what_was_put_last_and_no_more_than_fits() {
     log.put_meta(15, &[7; 256]).unwrap();
     let before = log.stats().bytes_appended;
     assert!(matches!(log.put_meta(16, b"x"), Err(Error::MetaTooLarge { slot: 16, slots: 16, .. })));
-    assert!(matches!(log.put_meta(1, &[0; 257]), Err(Error::MetaTooLarge { len: 257, len_max: 256, .. })));
+    // A quarter of a segment, less what the others take, and eight bytes for each.
+    let room = 16_384 - 8 - 8 - 256 - 8;
+    let too_long = log.put_meta(1, &vec![0; room + 1]).unwrap_err();
+    assert!(matches!(too_long, Error::MetaTooLarge { len_max, .. } if len_max == room), "{too_long}");
     assert_eq!(log.stats().bytes_appended, before);
     assert_eq!((log.meta(0).as_deref(), log.meta(1), log.meta(15)), (Some(&[][..]), None, Some(vec![7; 256])));
     assert_eq!(log.meta(99), None);
@@ -59,6 +63,53 @@ fn full_slots_leave_room_for_the_largest_record() {
     let log = open_small(dir.path());
     assert_eq!((log.next_lsn(), log.get(Lsn(3)).unwrap().unwrap().payload()), (Lsn(4), &vec![4; max][..]));
     (0..16).for_each(|slot| assert_eq!(log.meta(slot), Some(vec![slot as u8; 256])));
+}
+
+#[test]
+fn a_value_may_be_as_long_as_a_quarter_of_a_segment() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    let without = log.payload_len_max();
+    let long: Vec<u8> = (0..16_376_u32).map(|at| at as u8).collect();
+    for round in 0..3_u8 {
+        log.put_meta(4, &vec![round; long.len()]).unwrap();
+    }
+    log.put_meta(4, &long).unwrap();
+    let max = usize::try_from(log.payload_len_max()).unwrap();
+    assert!((max as u64) < without && max > 40_000, "{max}, {without}");
+    assert!(matches!(log.append(1, &vec![0; max + 1]), Err(Error::RecordTooLarge { .. })));
+    for lsn in 1..=4 {
+        assert_eq!(log.append(1, &vec![3; max]).unwrap(), Lsn(lsn));
+    }
+    log.truncate_after(Lsn(2)).unwrap();
+    log.append(1, &vec![4; max]).unwrap();
+    log.close().unwrap();
+    for _ in 0..3 {
+        let log = open_small(dir.path());
+        assert!(log.recovery().clean);
+        assert_eq!(
+            (log.meta(4).as_ref(), log.get(Lsn(3)).unwrap().unwrap().payload()),
+            (Some(&long), &vec![4; max][..])
+        );
+        log.close().unwrap();
+    }
+    let log = open_small(dir.path());
+    log.rotate().unwrap();
+    log.put_meta(4, b"").unwrap();
+    assert_eq!(log.payload_len_max(), without, "it takes its room no more");
+    drop(log);
+    assert_eq!(open_small(dir.path()).meta(4).as_deref(), Some(&b""[..]));
+}
+
+#[test]
+fn segments_too_small_for_the_metadata_are_refused() {
+    let dir = scratch();
+    let log = open(dir.path(), &small().segment_size_bytes(1 << 20));
+    log.put_meta(0, &[1; 100_000]).unwrap();
+    log.close().unwrap();
+    let refused = try_open(dir.path(), &small()).unwrap_err();
+    assert!(matches!(refused, Error::InvalidOption { option: "segment_size_bytes", value: 65_536, .. }), "{refused}");
+    assert_eq!(open(dir.path(), &small().segment_size_bytes(1 << 20)).meta(0), Some(vec![1; 100_000]));
 }
 
 #[test]

@@ -249,3 +249,16 @@ fn a_reader_that_may_not_look_is_told_so() {
         }
     }
 }
+
+#[test]
+fn a_log_whose_writer_died_before_its_first_link_is_empty() {
+    let dir = scratch();
+    drop(open_small(dir.path()));
+    edit(&segment(dir.path(), 1), |bytes| bytes[4096..].fill(0));
+    let _ = fs::remove_file(segment(dir.path(), 2));
+    fs::remove_file(dir.path().join("control")).unwrap();
+    let reader = read_only(dir.path()).unwrap();
+    assert_eq!((reader.first_lsn().unwrap(), reader.published_lsn().unwrap()), (Lsn(1), Lsn(0)));
+    assert_eq!(reader.snapshot().unwrap().iter().count(), 0);
+    assert!(reader.follow(reader.first_lsn().unwrap(), Visibility::Published).unwrap().next().unwrap().is_none());
+}

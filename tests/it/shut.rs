@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Error, Lsn};
+use mapwal::{Error, Inspection, Lsn, VerifyOptions, Witness};
 
 use crate::format::spec::{self, CLOSE};
 use crate::scratch::{contents, open_small, scratch};
@@ -194,7 +194,7 @@ fn a_segment_without_room_for_all_that_a_close_says_is_walked() {
     let mut last = 0;
     // Up to a segment with room for a seal, and for nothing else.
     while log.stats().sealed_segments == 0 {
-        let left = (64 << 10) - 4096 - 56 - log.stats().bytes_appended as usize - 32;
+        let left = (64 << 10) - 4096 - 56 - log.stats().bytes_appended as usize - 56;
         let len = if left >= 4096 + 64 { 4096 - 24 } else { left - 24 };
         last += 1;
         assert_eq!(log.append(0, &vec![7; len]).unwrap(), Lsn(last));
@@ -208,4 +208,24 @@ fn a_segment_without_room_for_all_that_a_close_says_is_walked() {
     assert!(log.recovery().clean);
     assert_eq!((log.next_lsn(), log.meta(2).unwrap()), (Lsn(last + 1), b"value".to_vec()));
     append(&log, last + 1..=last + 10);
+}
+
+#[test]
+fn bytes_after_the_close_of_a_log_that_was_shut_down_are_damage() {
+    for distance in [0, 5000] {
+        let dir = scratch();
+        let log = open_small(dir.path());
+        append(&log, 1..=10);
+        log.close().unwrap();
+        let end = stored::frames(dir.path(), 1).pop().unwrap().end + distance;
+        files::edit(&files::segment(dir.path(), 1), |bytes| bytes[end] = 1);
+        let report = || Inspection::open(dir.path()).unwrap().verify(VerifyOptions::default(), &mut |_| {}).unwrap();
+        let proven = report();
+        assert_eq!((proven.damage.len(), proven.records()), (1, 10), "{proven:?}");
+        assert!(matches!(proven.damage[0].witness, Witness::ControlPage(Lsn(10))));
+        // Without the page they may be what a crash of a later run has left.
+        fs::remove_file(dir.path().join("control")).unwrap();
+        let torn = report();
+        assert!(torn.damage.is_empty() && torn.torn_bytes() > 0, "{torn:?}");
+    }
 }

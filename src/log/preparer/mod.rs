@@ -5,8 +5,8 @@
 mod thread;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -82,15 +82,20 @@ impl Preparer {
         }
     }
 
-    /// Segment `number`, which is ready as `filling` says, takes appends from now on. Returns the room in it.
-    pub(crate) fn begin(&self, number: u64, filling: Filling, region: Arc<Region>) -> usize {
-        let room = filling.room();
+    /// The size of new segments, in bytes.
+    pub(crate) fn segment_size(&self) -> u64 {
+        self.shared.segment_size
+    }
+
+    /// `segment`, which is ready as `filling` says, takes appends from now on. Returns the room in it.
+    pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, region: Arc<Region>) -> usize {
+        let (number, room) = (segment.number(), filling.room());
         let mut state = self.shared.state.lock();
         self.shared.wanted_end.store(0, Ordering::Relaxed);
         self.shared.note_large(number, &filling);
         state.active_number = number;
         state.room = room;
-        state.active = Some(Active { number, filling, region });
+        state.active = Some(Active { number, filling, region, segment: Arc::downgrade(segment) });
         state.announced = false;
         drop(state);
         self.asked.store(false, Ordering::Relaxed);
@@ -141,7 +146,13 @@ impl Preparer {
         let ahead = if is_bulk { AHEAD_LEN_IN_BULK } else { AHEAD_LEN };
         self.shared.is_bulk.store(is_bulk, Ordering::Relaxed);
         self.shared.wanted_end.store(offset + ahead, Ordering::Relaxed);
-        self.shared.state.lock().in_use = true;
+        let mut state = self.shared.state.lock();
+        state.in_use = true;
+        // Counted along, so that little is left when the segment is sealed.
+        if let Some(active) = &state.active {
+            self.shared.unwalked.lock().push_back((Weak::clone(&active.segment), offset));
+        }
+        drop(state);
         self.shared.changed.notify_all();
     }
 

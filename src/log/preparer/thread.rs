@@ -134,6 +134,7 @@ pub(super) struct Active {
     pub(super) number: u64,
     pub(super) filling: Filling,
     pub(super) region: Arc<Region>,
+    pub(super) segment: Weak<Segment>,
 }
 
 impl Active {
@@ -282,7 +283,7 @@ impl Shared {
     }
 
     fn idle(&self, mut active: Active) -> MutexGuard<'_, State> {
-        let Active { number, filling, region } = &mut active;
+        let Active { number, filling, region, .. } = &mut active;
         let number = *number;
         if !filling.settle(&*self.storage, region.mapping())
             && let Err(error) = filling.step(&*self.storage, region.mapping(), self.pages())
@@ -359,7 +360,10 @@ impl Shared {
             let (offset, (region, _)) = (segment.frontier().offset, segment.unsynced()?);
             let target = end.min(offset + WALK_LEN);
             let frontier = segment.advance(&region, |frontier| frontier.offset >= target).ok()?;
-            Some(frontier.offset > offset && frontier.offset < end)
+            let counted = segment.count(&region, 0).map_or(u64::MAX, |tally| tally.end);
+            let is_counted =
+                segment.count(&region, WALK_LEN).is_none_or(|tally| tally.end >= end as u64 || tally.end == counted);
+            Some((frontier.offset > offset && frontier.offset < end) || !is_counted)
         });
         if walked != Some(true) {
             self.unwalked.lock().pop_front();

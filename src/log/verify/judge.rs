@@ -7,7 +7,7 @@ use super::walk::{Gap, Walked, Walker};
 use super::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
 use crate::error::{Corruption, Damage, Result};
 use crate::format::position::Position;
-use crate::format::{name, segment_header};
+use crate::format::{Version, name, segment_header};
 use crate::lsn::Lsn;
 
 /// `counting` are the segments that count, oldest first; `others` those that do not.
@@ -18,7 +18,7 @@ pub(super) fn judge<'i>(
     mut counting: Vec<Walked>,
     mut others: Vec<Walked>,
 ) -> Result<VerifyReport> {
-    let mut judge = Judge { inspection, walker, is_live: options.live, damage: Vec::new() };
+    let mut judge = Judge { inspection, walker, options, damage: Vec::new() };
     judge.structure(&inspection.faults);
     let mut is_cut = false;
     for walked in &mut counting {
@@ -41,7 +41,7 @@ pub(super) fn judge<'i>(
 struct Judge<'i, 'w> {
     inspection: &'i Inspection,
     walker: &'i Walker<'w>,
-    is_live: bool,
+    options: VerifyOptions,
     damage: Vec<ProvenDamage>,
 }
 
@@ -70,7 +70,10 @@ impl Judge<'_, '_> {
         for gap in std::mem::take(&mut walked.gaps) {
             let report = &mut walked.report;
             let witness = self.witness(Position::new(report.number, gap.bad));
-            let sure = witness.or_else(|| (gap.damage == Damage::DeviceMismatch).then_some(Witness::Structure));
+            let witness = witness.or_else(|| self.after_close(report.number, gap.start));
+            let sure = witness.or_else(|| {
+                matches!(gap.damage, Damage::DeviceMismatch | Damage::SegmentSum).then_some(Witness::Structure)
+            });
             match sure {
                 Some(witness) => {
                     report.state = SegmentState::Damaged;
@@ -84,11 +87,18 @@ impl Judge<'_, '_> {
         Ok(false)
     }
 
+    /// What shows that bytes after a close are none that a crash has left: the control page says that the log was shut down there.
+    fn after_close(&self, number: u64, offset: u64) -> Option<Witness> {
+        let control = self.inspection.control?;
+        let close = control.closed?;
+        (close.segment() == number && close.offset() < offset).then_some(Witness::ControlPage(control.durable_lsn))
+    }
+
     /// Nothing from `gap` on counts.
     fn cut(&self, report: &mut SegmentReport, gap: &Gap) -> Result<bool> {
         (report.records, report.len_bytes) = (gap.records, gap.start);
         report.next_lsn = gap.lsn.or(report.next_lsn);
-        if self.is_live {
+        if self.options.live {
             // It is being written.
             report.state = if report.state == SegmentState::Damaged { report.state } else { SegmentState::Active };
             return Ok(false);
@@ -133,12 +143,16 @@ impl Judge<'_, '_> {
         }
     }
 
-    /// Damage if the newest segment ends with a seal, and the one that it names had been begun and is not there.
+    /// Damage if the newest segment ends with a seal, and the one that it names is not there.
     fn sealed_into_nothing(&mut self, tip: Option<&Walked>, lsn: Option<Lsn>) {
         let active = self.inspection.control.map_or(0, |control| control.active_segment);
         let is_there = |number| self.inspection.files.iter().any(|file| file.number == number);
         let Some((tip, named)) = tip.and_then(|tip| Some((tip, tip.sealed_into?))) else { return };
-        if named <= active && !is_there(named) {
+        // It was there, durably, before the seal was written; in version 2 only the page tells that it was used. What is written just
+        // now may have been made after the directory was read.
+        let version = self.inspection.ties.counting.last().and_then(|tie| tie.info).map(|info| info.layout.version);
+        let is_told = version >= Some(Version::V3) && !self.options.archive && !self.options.live;
+        if (named <= active || is_told) && !is_there(named) {
             let path = self.inspection.storage.path().join(name::segment(named));
             let damage = Damage::MissingSegment { referrer: tip.report.number };
             self.damage.push(proven(corruption(path, 0, lsn, damage), Witness::Structure));

@@ -24,6 +24,8 @@ pub struct VerifyOptions {
     /// and durable. It finds nothing where the file system gives no more than its page cache: overlayfs, files of btrfs that are
     /// compressed.
     pub device: bool,
+    /// The directory holds copies of sealed segments, and the one that the last of them names need not be there.
+    pub archive: bool,
 }
 
 /// What a segment is, once all of it has been looked at.

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use crate::error::Damage;
+use crate::format::Version;
 use crate::format::frame::{Frame, FrameKind};
-use crate::format::link::{self, Link};
-use crate::format::segment_header;
+use crate::format::link::{self, Link, Seal};
 use crate::lsn::Lsn;
 use crate::read::Record;
 
@@ -26,11 +25,12 @@ pub enum FrameRole {
 pub struct ScannedFrame<'a> {
     frame: Frame<'a>,
     offset: u64,
+    version: Version,
 }
 
 impl<'a> ScannedFrame<'a> {
-    pub(super) fn new(frame: Frame<'a>, offset: u64) -> Self {
-        Self { frame, offset }
+    pub(super) fn new(frame: Frame<'a>, offset: u64, version: Version) -> Self {
+        Self { frame, offset, version }
     }
 
     /// Where it stands: a byte offset in the file.
@@ -78,8 +78,10 @@ impl<'a> ScannedFrame<'a> {
     pub fn meta(&self) -> Vec<(usize, Vec<u8>)> {
         let payload = self.frame.payload();
         match self.frame.kind() {
-            FrameKind::Meta => link::parse_meta(payload).map(|(slot, value)| vec![(slot, value.to_vec())]).ok(),
-            FrameKind::Link => Link::parse(payload)
+            FrameKind::Meta => {
+                link::parse_meta(payload, self.version).map(|(slot, value)| vec![(slot, value.to_vec())]).ok()
+            }
+            FrameKind::Link => Link::parse(payload, self.version)
                 .map(|link| link.meta.iter().map(|(slot, value)| (slot, value.to_vec())).collect())
                 .ok(),
             _ => None,
@@ -97,7 +99,9 @@ impl<'a> ScannedFrame<'a> {
 
     /// The segment that a seal says comes next.
     pub(crate) fn sealed_into(&self) -> Option<u64> {
-        (self.kind() == FrameKind::Seal).then(|| link::parse_number(self.frame.payload()).ok()).flatten()
+        let seal =
+            (self.kind() == FrameKind::Seal).then(|| Seal::parse(self.frame.payload(), self.version).ok()).flatten();
+        seal.map(|seal| seal.next)
     }
 }
 
@@ -105,17 +109,5 @@ impl fmt::Debug for ScannedFrame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("ScannedFrame");
         out.field("offset", &self.offset).field("kind", &self.kind()).field("lsn", &self.lsn()).finish()
-    }
-}
-
-/// Whether the payload has the form that the kind asks for, and the kind may stand at `offset`.
-pub(super) fn check_contents(frame: &Frame<'_>, offset: u64) -> Result<(), Damage> {
-    match frame.kind() {
-        FrameKind::Link if offset == segment_header::LEN as u64 => Link::parse(frame.payload()).map(drop),
-        FrameKind::Link => Err(Damage::FrameKind(FrameKind::Link as u8)),
-        FrameKind::Meta => link::parse_meta(frame.payload()).map(drop),
-        FrameKind::Seal => link::parse_number(frame.payload()).map(drop),
-        FrameKind::Close => link::parse_close(frame.payload()).map(drop),
-        FrameKind::Data | FrameKind::Void | FrameKind::Truncate => Ok(()),
     }
 }

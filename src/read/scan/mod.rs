@@ -11,13 +11,12 @@ use std::path::{Path, PathBuf};
 pub use frame::{FrameRole, ScannedFrame};
 
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::{ALIGN, Frame, FrameHeader, HEADER_LEN, Summer, checksum, padded};
+use crate::format::frame::{ALIGN, Frame, FrameHeader, HEADER_LEN, checksum, padded};
 use crate::format::range_sum::RangeSums;
 use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Place, Walk};
 use crate::lsn::Lsn;
 use crate::storage::{Access, DeviceBuffer, Disk, Storage, StorageFile};
-use frame::check_contents;
 use window::{WINDOW_BYTES, Window, checksum_of, nonzero_len, read_all, usize_of};
 
 /// Frames of fewer bytes are checked at once.
@@ -229,21 +228,21 @@ impl SegmentScan {
     fn step(&mut self) -> Result<Result<(), Damage>> {
         let offset = self.offset();
         // Most frames are whole in the window.
-        if pass(&mut self.walk, self.window.rest(offset, self.limit), offset).is_ok() {
+        if pass(&mut self.walk, self.window.rest(offset, self.limit)).is_ok() {
             return Ok(Ok(()));
         }
         let available = match self.prepare(offset)? {
             Ok(available) => available,
             Err(damage) => return Ok(Err(damage)),
         };
-        Ok(pass(&mut self.walk, self.window.bytes(offset, available), offset))
+        Ok(pass(&mut self.walk, self.window.bytes(offset, available)))
     }
 
     /// The frame just passed, which began at `start`.
     fn passed(&self, start: Place) -> Piece<'_> {
         let (offset, len) = (start.offset as u64, self.walk.place().offset - start.offset);
         let frame = Frame::parse(self.window.bytes(offset, len)).expect("just passed");
-        Piece::Frame(ScannedFrame::new(frame, offset))
+        Piece::Frame(ScannedFrame::new(frame, offset, self.layout.version))
     }
 
     /// The number of the frame at `offset`, if a good one stands there; it is not compared with anything.
@@ -251,8 +250,9 @@ impl SegmentScan {
         let available = self.prepare(offset)?;
         let rest = self.window.bytes(offset, available.unwrap_or(0));
         let lsn = Frame::parse(rest).and_then(|frame| {
-            let frame = Frame::parse_checked(rest, self.layout.salt, &Summer::new(), frame.lsn())?;
-            check_contents(&frame, offset).map(|()| frame.lsn())
+            // By itself, as the first of a walk: which one it follows is not known here.
+            let mut walk = Walk::new(self.layout, Check::Full, usize_of(offset), frame.lsn());
+            walk.step(rest).map(|frame| frame.lsn())
         });
         Ok(lsn.ok())
     }
@@ -358,12 +358,11 @@ impl SegmentScan {
     }
 }
 
-/// Passes over the frame at the start of `rest`, the bytes at `offset`, if it is good.
+/// Passes over the frame at the start of `rest`, if it is good.
 #[inline]
-fn pass(walk: &mut Walk, rest: &[u8], offset: u64) -> Result<(), Damage> {
+fn pass(walk: &mut Walk, rest: &[u8]) -> Result<(), Damage> {
     let mut passed = walk.clone();
-    let frame = passed.step(rest)?;
-    check_contents(&frame, offset)?;
+    passed.step(rest)?;
     *walk = passed;
     Ok(())
 }

@@ -32,13 +32,13 @@ impl ControlPage {
     }
 }
 
-/// The page that is there, if it is that of the log `log_id`, and can be stored to without more room, which a copy of it may
+/// The page that is there, if it is that of the log `log_id`, of a version that is known, and can be stored to without more room, which a copy of it may
 /// lack. Any other is removed, durably.
 pub(super) fn open_existing(storage: &dyn Storage, log_id: u128) -> io::Result<Option<ControlPage>> {
     match storage.open(name::CONTROL, Access::Write) {
         Ok(file) if file.len_bytes()? == LEN && file.is_reserved(0..LEN)? => {
             let page = ControlPage::on(file, Access::Write, log_id)?;
-            if page.found_log_id() == log_id {
+            if page.found_log_id() == log_id && page.is_understood() {
                 return Ok(Some(page));
             }
         }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use zerocopy::IntoBytes;
 
 use making::{in_memory, is_on_device, make, open_existing, remove};
-use words::{LEN, MAGIC, Said, Watermark, Word, checksum, log_id, signed};
+use words::{LEN, MAGIC, Said, VERSION, Watermark, Word, checksum, log_id, signed};
 
 pub(crate) use words::ControlState;
 
@@ -115,6 +115,7 @@ impl ControlPage {
     /// Sets it up for a run of the writer, not yet to be seen.
     fn begin(&self, epoch: u64, oldest: u64) -> io::Result<()> {
         self.set(Word::Magic, 0)?;
+        self.set(Word::Version, VERSION)?;
         self.set(Word::LogIdLow, self.log_id as u64)?;
         self.set(Word::LogIdHigh, (self.log_id >> 64) as u64)?;
         self.set(Word::WriterPid, u64::from(std::process::id()))?;
@@ -157,7 +158,12 @@ impl ControlPage {
         if file.len_bytes().ok()? != LEN {
             return None;
         }
-        Self::on(file, access, log_id).ok()
+        Self::on(file, access, log_id).ok().filter(Self::is_understood)
+    }
+
+    /// Whether the page is of a version that is known; another one says nothing.
+    fn is_understood(&self) -> bool {
+        self.get(Word::Version) <= VERSION
     }
 
     fn on(file: Box<dyn StorageFile>, access: Access, log_id: u128) -> io::Result<Self> {

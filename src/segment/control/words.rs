@@ -20,6 +20,8 @@ pub(super) enum Word {
     Epoch = 3,
     /// The writer's process, 0 after a clean shutdown.
     WriterPid = 4,
+    /// The version of the page: what it says otherwise is for those who know it. 0 in a page of a log of version 2.
+    Version = 5,
     /// The number of the segment that takes appends in its low half, a checksum of it in its high half.
     ActiveSegment = 7,
     /// 1 once a sync has failed.
@@ -42,6 +44,9 @@ pub(super) enum Word {
     ClosedChecksum = 97,
 }
 
+/// The version of the page.
+pub(super) const VERSION: u64 = 1;
+
 /// How often a follower looks for a watermark that the writer is not just writing.
 const LOOKS_MAX: u32 = 64;
 
@@ -56,6 +61,8 @@ pub(crate) struct ControlState {
     /// 0 if the page does not say so.
     pub(crate) active_segment: u64,
     pub(crate) oldest_segment: Option<u64>,
+    /// The position of the close with which the log was shut down.
+    pub(crate) closed: Option<Position>,
     pub(crate) poisoned: bool,
 }
 
@@ -72,7 +79,7 @@ impl ControlState {
         let log_id = log_id(|index| words[index]);
         let said = Said { log_id, word: |index| words[index] };
         let watermark = said.watermark();
-        (word(Word::Magic) == MAGIC).then(|| Self {
+        (word(Word::Magic) == MAGIC && word(Word::Version) <= VERSION).then(|| Self {
             log_id,
             writer_pid: u32::try_from(word(Word::WriterPid)).ok().filter(|&pid| pid != 0),
             // Positions are bounded where they are looked up.
@@ -80,6 +87,7 @@ impl ControlState {
             durable_lsn: watermark.map_or(Lsn::ZERO, |watermark| watermark.lsn),
             active_segment: said.segment_number(Word::ActiveSegment).unwrap_or(0),
             oldest_segment: said.segment_number(Word::OldestSegment),
+            closed: said.closed(),
             poisoned: word(Word::Poisoned) != 0,
         })
     }

@@ -144,7 +144,7 @@ impl Frame {
     }
 
     /// The number of the record behind it.
-    fn next_lsn(&self) -> u64 {
+    pub(crate) fn next_lsn(&self) -> u64 {
         self.lsn + u64::from(self.takes_lsn())
     }
 
@@ -209,15 +209,21 @@ impl Link {
         bytes
     }
 
-    pub(crate) fn parse(payload: &[u8]) -> Self {
+    pub(crate) fn parse(payload: &[u8], version: u32) -> Self {
         let previous = (u64_at(payload, 0), u64_at(payload, 8), u32_at(payload, 16));
         let mut rest = &payload[32..];
         let mut meta = Vec::new();
         for _ in 0..u32_at(payload, 20) {
-            let (slot, len) = (rest[0], usize::from(u16::from_le_bytes([rest[2], rest[3]])));
-            assert!(slot < 16 && rest[1] == 0 && len <= 256, "metadata");
-            meta.push((slot, rest[4..4 + len].to_vec()));
-            rest = &rest[4 + len..];
+            let (slot, head, len) = if version == VERSION_2 {
+                assert!(rest[1] == 0 && u16::from_le_bytes([rest[2], rest[3]]) <= 256, "metadata");
+                (rest[0], 4, usize::from(u16::from_le_bytes([rest[2], rest[3]])))
+            } else {
+                assert_eq!(rest[1..4], [0; 3], "metadata");
+                (rest[0], 8, u32_at(rest, 4) as usize)
+            };
+            assert!(slot < 16, "metadata");
+            meta.push((slot, rest[head..head + len].to_vec()));
+            rest = &rest[head + len..];
         }
         assert!(rest.is_empty() && meta.is_sorted(), "link");
         Self { previous, oldest: u64_at(payload, 24), meta }
@@ -226,8 +232,8 @@ impl Link {
 
 /// A metadata slot and its value, in a metadata frame as in a link.
 pub(crate) fn encode_meta(slot: u8, value: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![slot, 0];
-    bytes.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
+    let mut bytes = vec![slot, 0, 0, 0];
+    bytes.extend(u32::try_from(value.len()).unwrap().to_le_bytes());
     bytes.extend(value);
     bytes
 }
@@ -274,7 +280,32 @@ impl Segment {
     }
 
     pub(crate) fn link(&self) -> Link {
-        Link::parse(&self.frames[0].payload)
+        Link::parse(&self.frames[0].payload, self.header.version)
+    }
+
+    /// What the frames come to, as a seal or a close says it.
+    pub(crate) fn tally(&self) -> Vec<u8> {
+        let word = |frame: &Frame| u64::from(frame.len) | u64::from(frame.crc) << 32;
+        let sum = self
+            .frames
+            .iter()
+            .fold(0, |sum, frame| ((sum + u128::from(word(frame))) % (1 << 64)) * 0x9e37_79b9_7f4a_7c15 % (1 << 64));
+        let records = self.frames.iter().filter(|frame| frame.kind == DATA).count();
+        let mut bytes = self.end().to_le_bytes().to_vec();
+        bytes.extend(u64::try_from(sum).unwrap().to_le_bytes());
+        bytes.extend(u64::try_from(records).unwrap().to_le_bytes());
+        bytes
+    }
+
+    /// Checks what `frame`, a seal or a close after the frames so far, says of them.
+    fn check_tally(&self, frame: &Frame) {
+        let at = match frame.kind {
+            SEAL => 8,
+            CLOSE => 0,
+            _ => return,
+        };
+        let stated = &frame.payload[at..at + 24];
+        assert!(*stated == [0; 24] || *stated == self.tally(), "tally at {}", frame.offset);
     }
 
     /// Adds a frame that says that everything before position `durable` was durable.
@@ -317,6 +348,9 @@ impl Segment {
             assert_eq!(frame.lsn, *next_lsn.get_or_insert(frame.lsn), "number of the frame at {offset}");
             assert_eq!(frame.kind == LINK, segment.frames.is_empty(), "a link is first, and only first");
             assert!(segment.frames.last().is_none_or(|last| last.kind != SEAL), "nothing follows a seal");
+            if segment.header.version != VERSION_2 {
+                segment.check_tally(&frame);
+            }
             next_lsn = Some(frame.next_lsn());
             offset = usize::try_from(frame.end()).unwrap();
             segment.frames.push(frame);
@@ -351,40 +385,4 @@ fn checksum(salt: u32, len: u32, header_words: [u64; 2], payload: &[u8]) -> u32 
 pub(crate) fn checksum_of(salt: u32, bytes: &[u8]) -> u32 {
     let len = u32_at(bytes, 0);
     checksum(salt, len, [u64_at(bytes, 8), u64_at(bytes, 16)], &bytes[FRAME_HEADER_LEN..len as usize])
-}
-
-/// Checks what ties `segments`, in order, together.
-pub(crate) fn check_chain(segments: &[Segment]) {
-    assert_eq!(segments[0].link().previous, (0, 0, 0), "the first segment has none before it");
-    for pair in segments.windows(2) {
-        check_tie(&pair[0], &pair[1]);
-    }
-    let mut durable = 0;
-    for segment in segments {
-        let number = segment.header.number;
-        for frame in &segment.frames {
-            let claim = frame.durable_then(number).unwrap_or(durable);
-            assert!(claim >= durable, "what is durable only grows: segment {number}, offset {}", frame.offset);
-            assert!(claim <= number << 32 | frame.offset, "no frame is durable before it is written");
-            durable = claim;
-        }
-    }
-}
-
-/// Checks that `segment` follows `before`, perhaps in the place of its last frames.
-fn check_tie(before: &Segment, segment: &Segment) {
-    let number = segment.header.number;
-    assert_eq!(segment.header.log_id, before.header.log_id);
-    let (previous, end, crc) = segment.link().previous;
-    assert_eq!(previous, before.header.number, "the segment before {number}");
-    let last = before.frames.iter().find(|frame| frame.end() == end).expect("a frame ends there");
-    assert_eq!((last.crc, last.next_lsn()), (crc, segment.frames[0].lsn), "the end before segment {number}");
-    let truncated = end < before.end();
-    assert_eq!(segment.frames[1].kind == TRUNCATE, truncated, "segment {number}");
-    if truncated {
-        assert_eq!(segment.frames[1].payload, (segment.frames[0].lsn - 1).to_le_bytes(), "the last record kept");
-    }
-    if last.kind == SEAL {
-        assert_eq!(last.payload, number.to_le_bytes(), "seal of segment {previous}");
-    }
 }

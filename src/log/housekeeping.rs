@@ -19,7 +19,7 @@ use crate::sabotage::{Break, is};
 use crate::segment::{Segment, retire};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
-use crate::storage::Storage;
+use crate::storage::{self, Storage};
 
 /// A log that is dropped waits no longer than this for files to be removed.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -145,7 +145,7 @@ impl Housekeeper {
         }
         if !state.is_running && !state.stopping {
             let worker = Arc::clone(&self.shared);
-            let spawned = std::thread::Builder::new().name("mapwal-remove".into()).spawn(move || worker.run());
+            let spawned = storage::spawn("mapwal-remove", move || worker.run());
             state.is_running = spawned.is_ok();
             *self.thread.lock() = spawned.ok();
         }

@@ -44,6 +44,8 @@ const PROGRAM: &str = "src/bin/";
 const PROGRAM_OPENS: &str = "src/bin/mapwal/open.rs";
 /// The only home of `tracing` in the library.
 const EVENTS_HOME: &str = "src/events.rs";
+/// Where the library starts threads; and where models of a checker do.
+const THREADS_HOME: [&str; 2] = ["src/storage/thread.rs", "src/memory/model.rs"];
 const LINES_BEFORE_TESTS_MAX: usize = 400;
 /// Files that may be longer, and why.
 const LONG_FILES: [(&str, &str); 5] = [
@@ -114,6 +116,18 @@ fn events(source: &Source) -> Vec<String> {
     let found = lines.filter(|(line, _)| line.contains("tracing::") || line.contains("use tracing"));
     found
         .map(|(_, number)| format!("{}:{number}: an event that is not reported by {EVENTS_HOME}", source.path))
+        .collect()
+}
+
+/// Threads that are started without a look at how many mappings are left: one that cannot go on ends the process.
+fn threads(source: &Source) -> Vec<String> {
+    if !source.is_of_library() || THREADS_HOME.contains(&&*source.path) {
+        return Vec::new();
+    }
+    let lines = source.text.lines().zip(1..).filter(|(line, _)| !line.trim_start().starts_with("//"));
+    let found = lines.filter(|(line, _)| line.contains("thread::Builder") || line.contains("thread::spawn"));
+    found
+        .map(|(_, number)| format!("{}:{number}: a thread that is not started by {}", source.path, THREADS_HOME[0]))
         .collect()
 }
 
@@ -255,6 +269,19 @@ fn no_event_is_sent_where_it_happens() {
     }
     assert_none(&events(&sample("src/log/rotate.rs", "/// By `tracing::info`.\nfn f() { report!(info, \"now\"); }")));
     assert_none(&events(&sample("src/bin/mapwal/main.rs", "tracing::info!(\"now\");")));
+}
+
+#[test]
+fn no_thread_is_started_that_may_end_the_process() {
+    check_rust(threads);
+    for text in ["fn f() { std::thread::spawn(|| ()); }", "use std::thread::Builder;"] {
+        assert_eq!(threads(&sample("src/log/trim.rs", text)).len(), 1, "{text}");
+    }
+    assert_none(&threads(&sample(
+        "src/log/trim.rs",
+        "// By `thread::spawn`.\nfn f() { storage::spawn(\"it\", run); }",
+    )));
+    assert_none(&threads(&sample("tests/it/trim.rs", "std::thread::spawn(|| ());")));
 }
 
 #[test]

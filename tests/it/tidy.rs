@@ -125,7 +125,7 @@ fn threads(source: &Source) -> Vec<String> {
         return Vec::new();
     }
     let lines = source.text.lines().zip(1..).filter(|(line, _)| !line.trim_start().starts_with("//"));
-    let found = lines.filter(|(line, _)| line.contains("thread::Builder") || line.contains("thread::spawn"));
+    let found = lines.filter(|(line, _)| line.contains("thread::Builder") || line.contains("std::thread::spawn"));
     found
         .map(|(_, number)| format!("{}:{number}: a thread that is not started by {}", source.path, THREADS_HOME[0]))
         .collect()

@@ -71,7 +71,7 @@
 //!
 //! [`Follower::next_batch`] hands out runs of [`Frames`] in place, to be sent uncopied; [`Log::append_frames`] appends
 //! them to another log under the same numbers. [`Log::sealed`] lists the segments that will not change any more, and
-//! [`verify_segment`] checks a copy of one.
+//! [`verify_segment`] checks a copy of one. A directory of such copies is opened with [`Options::archive`].
 //!
 //! # Looking at a log in trouble
 //!

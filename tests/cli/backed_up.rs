@@ -224,10 +224,17 @@ fn copied_by_hand(order: &[u64]) -> Ran {
             copied => drop(copied.unwrap()),
         }
     }
-    let verified = run(out.path(), "verify DIR");
+    assert_eq!(run(out.path(), "verify DIR").code, 2, "the segment that comes next is not there");
+    let verified = run(out.path(), "verify DIR --archive");
     if verified.code == 0 {
         assert_eq!(numbers(out.path()), (41..=60).collect::<Vec<_>>());
-        assert_eq!(open(out.path(), &small()).next_lsn(), Lsn(61));
+        let made = scratch();
+        let log = made.path().join("log");
+        run(out.path(), &format!("backup --no-pin DIR {}", log.display())).done();
+        assert_eq!(run(&log, "verify DIR").code, 0);
+        assert_eq!(open(&log, &small()).next_lsn(), Lsn(61));
+        assert_eq!(open(out.path(), &small().archive(true)).next_lsn(), Lsn(61));
+        assert_eq!(run(out.path(), "verify DIR").code, 0, "it goes on in a segment of its own");
     }
     verified
 }

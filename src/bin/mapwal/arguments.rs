@@ -121,6 +121,9 @@ pub(crate) struct Verify {
     /// Compare what the device holds with the page cache as well, where the file system lets the device be read
     #[arg(long)]
     pub(crate) deep: bool,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
 }
 
 /// Print records as they come

@@ -1,6 +1,7 @@
 //! Reading: records that borrow the mapping, fixed views, and readers that go on as the log grows.
 
 mod ahead;
+mod claims;
 mod displaced;
 mod follower;
 mod place;

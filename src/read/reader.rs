@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::ahead::Ahead;
+use super::claims::Claims;
 use super::displaced;
 use super::follower::{Follower, Source};
 use super::record::RecordRef;
@@ -90,6 +91,7 @@ impl LogReader {
                 log_id: None,
                 found: BTreeMap::new(),
                 control: None,
+                claims: Claims::default(),
                 generation: None,
                 newest: None,
                 listed: Instant::now(),
@@ -192,11 +194,20 @@ struct State {
     /// Every segment seen, by number. Those with a link do not change any more.
     found: BTreeMap<u64, Found>,
     control: Option<Arc<ControlPage>>,
+    /// For a log whose control page does not say what is durable.
+    claims: Claims,
     /// The control page's generation when the directory was read last.
     generation: Option<[u64; 3]>,
     /// The newest segment that counts, by its number, and which file it was.
     newest: Option<(u64, FileIdentity)>,
     listed: Instant,
+}
+
+impl State {
+    /// What the control page says is durable, if it says so.
+    fn stated(&self) -> Option<(Lsn, Position)> {
+        self.control.as_deref().map(ControlPage::durable).filter(|&(_, position)| position > Position::ZERO)
+    }
 }
 
 impl Source for DirectorySource {
@@ -254,7 +265,11 @@ impl Source for DirectorySource {
     }
 
     fn durable(&self) -> (Lsn, Position) {
-        self.state.lock().control.as_deref().map_or((Lsn::ZERO, Position::ZERO), ControlPage::durable)
+        let state = self.state.lock();
+        match state.stated() {
+            Some(stated) => stated,
+            None => (Lsn::ZERO, state.claims.largest()),
+        }
     }
 }
 
@@ -266,10 +281,15 @@ impl DirectorySource {
     fn relist(&self, state: &mut State) -> Result<()> {
         // Both are read before the directory: a change in between is seen the next time, and what was durable is found.
         state.generation = state.control.as_deref().map(ControlPage::generation);
-        let durable = state.control.as_deref().map_or(Position::ZERO, |control| control.durable().1);
+        let stated = state.stated().map_or(Position::ZERO, |(_, position)| position);
         state.listed = Instant::now();
         displaced::check_place(&*self.storage)?;
         let mut chain = self.list(state)?;
+        // Without it, records that are damaged would look like ones that have not come yet.
+        let durable = match state.stated() {
+            Some(_) => stated,
+            None => state.claims.hear(&*self.storage, &chain)?,
+        };
         if self.check_whole(state, &chain, durable).is_err() {
             // Read while files got their names, a directory may lack one that was there before another that it has.
             chain = self.list(state)?;
@@ -283,7 +303,7 @@ impl DirectorySource {
             displaced::check_newest(&*self.storage, &mut state.newest, newest.info.number)?;
         }
         let segments = self.follow_chain(&known, &chain.links[trimmed..]);
-        match replaced_from(known.as_slice(), &segments) {
+        match Segments::replaced_from(known.as_slice(), &segments) {
             None => self.segments.change(|current| *current = segments),
             Some(lsn) => drop(self.segments.truncate(lsn, segments)),
         }
@@ -351,24 +371,6 @@ impl DirectorySource {
             }
         };
         links.iter().map(follow).collect()
-    }
-}
-
-/// The first record that `new` has others in place of; `None` if it only adds segments to `old` or drops some from the
-/// front.
-fn replaced_from(old: &[Arc<Segment>], new: &[Arc<Segment>]) -> Option<Lsn> {
-    let first = new.first()?;
-    let kept = &old[old.partition_point(|segment| segment.number() < first.number())..];
-    if kept.is_empty() {
-        // Nothing is left of what was known. Whether it was trimmed or replaced, nobody goes on in it.
-        return old.last().map(|_| first.base_lsn());
-    }
-    match kept.iter().zip(new).find(|(old, new)| !Arc::ptr_eq(old, new)) {
-        Some((old, new)) => {
-            let cut = new.end().filter(|_| old.number() == new.number());
-            Some(cut.map_or(new.base_lsn(), |end| end.next_lsn))
-        }
-        None => kept.get(new.len()).map(|vanished| vanished.base_lsn()),
     }
 }
 

@@ -120,6 +120,24 @@ impl Segments {
         Ok(self.0.last().and_then(|segment| segment.end()).map_or(next, |end| end.next_lsn))
     }
 
+    /// The first record that `new` has others in place of; `None` if it only adds segments to `old` or drops some from the
+    /// front.
+    pub(crate) fn replaced_from(old: &[Arc<Segment>], new: &[Arc<Segment>]) -> Option<Lsn> {
+        let first = new.first()?;
+        let kept = &old[old.partition_point(|segment| segment.number() < first.number())..];
+        if kept.is_empty() {
+            // Nothing is left of what was known. Whether it was trimmed or replaced, nobody goes on in it.
+            return old.last().map(|_| first.base_lsn());
+        }
+        match kept.iter().zip(new).find(|(old, new)| !Arc::ptr_eq(old, new)) {
+            Some((old, new)) => {
+                let cut = new.end().filter(|_| old.number() == new.number());
+                Some(cut.map_or(new.base_lsn(), |end| end.next_lsn))
+            }
+            None => kept.get(new.len()).map(|vanished| vanished.base_lsn()),
+        }
+    }
+
     /// The index of the segment that holds record `lsn`, if it is not below the first.
     pub(crate) fn find(&self, lsn: Lsn) -> Option<usize> {
         self.0.partition_point(|segment| segment.base_lsn() <= lsn).checked_sub(1)

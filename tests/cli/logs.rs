@@ -31,6 +31,22 @@ pub(crate) fn closed(count: u64) -> TempDir {
     directory
 }
 
+/// A closed log of the smallest segments with so many records, each of which was made durable before the next: the same
+/// each time, but for its identity.
+pub(crate) fn synced(count: u64) -> TempDir {
+    let directory = scratch();
+    let command = "append DIR --segment-size 64KiB --tag 7 --sync each";
+    run_with_input(directory.path(), command, lines(count).as_bytes()).done();
+    directory
+}
+
+/// A log whose writer was killed when all of so many records were durable.
+pub(crate) fn killed(count: u64) -> TempDir {
+    let directory = scratch();
+    drop(live(directory.path(), count));
+    directory
+}
+
 /// A log that a process is writing, with so many records.
 pub(crate) fn live(directory: &Path, count: u64) -> Running {
     let mut writer = Running::start(directory, "append DIR --segment-size 64KiB --tag 7 --sync each");
@@ -82,6 +98,24 @@ pub(crate) fn write_at(path: &Path, at: usize, bytes: &[u8]) {
     fs::File::options().write(true).open(path).unwrap().write_all_at(bytes, at as u64).unwrap();
 }
 
+/// The offsets of the frames of a segment.
+pub(crate) fn frames(path: &Path) -> Vec<usize> {
+    let bytes = fs::read(path).unwrap();
+    let len_at = |at: &usize| bytes.get(*at..at + 4).map_or(0, |len| u32::from_le_bytes(len.try_into().unwrap()));
+    let next = |at: &usize| Some(at + (len_at(at) as usize).next_multiple_of(8));
+    std::iter::successors(Some(4096), next).take_while(|at| len_at(at) > 0).collect()
+}
+
+/// Changes a segment's header, and has its checksum be right.
+pub(crate) fn rewrite_header(path: &Path, change: impl Fn(&mut [u8])) {
+    let mut header = fs::read(path).unwrap();
+    header.truncate(4096);
+    change(&mut header);
+    let crc = crc32fast::hash(&header[..4092]);
+    header[4092..].copy_from_slice(&crc.to_le_bytes());
+    write_at(path, 0, &header);
+}
+
 /// The files of segments, in order.
 pub(crate) fn segments(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -93,9 +127,19 @@ pub(crate) fn segments(directory: &Path) -> Vec<PathBuf> {
 /// Copies the files of a log.
 pub(crate) fn copy(from: &Path) -> TempDir {
     let to = scratch();
+    copy_files(from, to.path());
+    to
+}
+
+fn copy_files(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
-        fs::copy(entry.path(), to.path().join(entry.file_name())).unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir(&to).unwrap();
+            copy_files(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
     }
-    to
 }

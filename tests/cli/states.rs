@@ -1,143 +1,189 @@
-//! Every command on a log in every state: exit code, and what is told.
+//! A log in every state, and what is there in it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::Command;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
-use crate::logs::{closed, copy, damaged, live, scratch, segments, torn, write_at};
-use crate::program::{PROGRAM, Ran, run_with_input};
+use tempfile::TempDir;
 
-/// The commands, by the words around the directory.
-const COMMANDS: [&str; 9] = [
-    "append DIR",
-    "dump DIR",
-    "verify DIR",
-    "tail DIR --no-follow",
-    "stat DIR",
-    "pins DIR",
-    "pins DIR add p 1",
-    "pins DIR drop p",
-    "salvage DIR OUT",
-];
+use crate::logs::{copy, frames, killed, live, rewrite_header, scratch, segments, synced, torn, write_at};
+use crate::program::Running;
 
-/// Runs each command on a directory that `prepare` gives it, and checks the exit codes. With a code of 4, or of 2 from
-/// anything but `verify`, `told` must be told.
-fn check(codes: [i32; 9], told: &str, run: impl Fn(&str) -> Ran) {
-    for (command, code) in COMMANDS.into_iter().zip(codes) {
-        let out = scratch();
-        let ran = run(&command.replace("OUT", out.path().to_str().unwrap()));
-        assert_eq!(ran.code, code, "{command}: {} {}", ran.err, String::from_utf8_lossy(&ran.out));
-        match code {
-            0 | 1 => assert_eq!(ran.err, "", "{command}"),
-            2 if command.starts_with("verify") => assert_eq!(ran.err, "", "{command}"),
-            2 | 4 => assert!(ran.err.contains(told) || ran.err.contains("no pin p"), "{command}: {}", ran.err),
-            _ => {}
-        }
+/// Records of the logs that most states are made from, in four segments.
+pub(crate) const RECORDS: u64 = 1200;
+/// The length to which a segment is cut short.
+const CUT: usize = 32 << 10;
+
+/// A state of a log.
+pub(crate) struct State {
+    pub(crate) name: String,
+    pub(crate) log: Log,
+    /// The numbers of the records in the files that are sound.
+    pub(crate) there: Vec<u64>,
+    pub(crate) health: Health,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// No log that can be read.
+    None,
+    /// As its writer, or a crash, has left it.
+    Well,
+    /// Something that had been durable is damaged or missing.
+    Damaged,
+    /// So are whole segments, and nothing that is left says so.
+    Unnoticed,
+}
+
+/// A log on which commands are tried.
+pub(crate) enum Log {
+    /// Each command has a copy of it.
+    Copied(TempDir),
+    /// All have the same one, which a process is writing.
+    Live(TempDir, Running),
+    /// There is no directory.
+    Missing,
+    /// A file.
+    File(TempDir),
+}
+
+/// All states, those that are well first.
+pub(crate) fn all() -> Vec<State> {
+    let sound = synced(RECORDS);
+    let mut states = well(sound.path());
+    states.extend(no_logs());
+    for has_control in [true, false] {
+        states.extend(spoiled(sound.path(), has_control));
     }
+    states
 }
 
-fn check_copies(log: &Path, codes: [i32; 9], told: &str) {
-    check(codes, told, |command| run_with_input(copy(log).path(), command, b"more\n"));
-}
-
-#[test]
-fn an_empty_directory_is_no_log_and_can_become_one() {
-    let empty = scratch();
-    check_copies(empty.path(), [0, 4, 4, 4, 4, 4, 4, 4, 4], "no log: there are no segments: ");
-}
-
-#[test]
-fn a_directory_that_is_not_there_is_no_log_and_can_become_one() {
-    let parent = scratch();
-    let missing = parent.path().join("log");
-    check([0, 4, 4, 4, 4, 4, 4, 4, 4], "no log: there are no segments: ", |command| {
-        let _ = fs::remove_dir_all(&missing);
-        run_with_input(&missing, command, b"more\n")
-    });
-}
-
-#[test]
-fn a_sound_log_is_served_by_all() {
-    let log = closed(600);
-    check_copies(log.path(), [0, 0, 0, 0, 0, 0, 0, 4, 0], "no pin p");
-}
-
-#[test]
-fn a_live_log_is_read_and_refused_to_other_writers() {
-    let directory = scratch();
-    let mut writer = live(directory.path(), 600);
-    let told = format!("cannot open for writing: process {} has the log open: ", writer.child.id());
-    check([4, 0, 0, 0, 0, 0, 0, 0, 0], &told, |command| run_with_input(directory.path(), command, b"more\n"));
-    writer.say("still there");
-    assert_eq!(writer.line().as_deref(), Some("601"), "the writer has not been disturbed");
-}
-
-#[test]
-fn a_torn_end_is_told_by_verify_and_dropped_by_writers() {
-    let log = torn(100);
-    check_copies(log.path(), [0, 0, 1, 0, 0, 0, 0, 4, 0], "no pin p");
-}
-
-#[test]
-fn damage_is_told_by_all_that_come_across_it() {
-    let log = damaged(100);
-    // A log that was closed is opened without a look at its records.
-    check_copies(log.path(), [0, 2, 2, 2, 2, 0, 0, 4, 3], "mapwal: damaged: ");
-}
-
-#[test]
-fn an_unknown_version_is_refused_and_named() {
-    let log = closed(10);
-    // With a checksum that no known version has.
-    write_at(&segments(log.path())[0], 8, &[9]);
-    write_at(&segments(log.path())[0], 60, &[1]);
-    let told = "unknown version: written in format 9; this mapwal reads 3: ";
-    check_copies(log.path(), [4; 9], told);
-}
-
-#[test]
-fn a_directory_of_somebody_else_is_no_log() {
-    let directory = scratch();
-    fs::write(directory.path().join("notes.txt"), "not a log").unwrap();
-    check([4; 9], "not a log: this is no file of mapwal, and a log needs a directory of its own: ", |command| {
-        run_with_input(directory.path(), command, b"more\n")
-    });
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was made there");
-}
-
-#[test]
-fn a_file_is_no_log() {
-    let directory = scratch();
-    let file = directory.path().join("notes.txt");
-    fs::write(&file, "not a log".repeat(1000)).unwrap();
-    check([4; 9], "", |command| run_with_input(&file, command, b"more\n"));
-}
-
-#[test]
-fn a_directory_without_permission_is_refused() {
-    let log = closed(10);
-    fs::set_permissions(log.path(), fs::Permissions::from_mode(0o000)).unwrap();
-    // Root may read everything, so the program is run as somebody else, who must be able to find it.
-    let is_root = rustix::process::geteuid().is_root();
-    let home = tempfile::tempdir().unwrap();
-    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = home.path().join("mapwal");
-    fs::copy(PROGRAM, &program).unwrap();
-    let command = |words: &str| {
-        let mut command = Command::new(&program);
-        command
-            .args(words.split_whitespace().map(|word| if word == "DIR" { log.path().to_str().unwrap() } else { word }));
-        if is_root {
-            command.uid(65534).gid(65534);
+/// A sound log with one thing spoiled in it, with its control page or without.
+fn spoiled(sound: &Path, has_control: bool) -> Vec<State> {
+    let mut states = Vec::new();
+    let mut add = |name: String, lost: Range<u64>, health, spoil: &dyn Fn(&[PathBuf])| {
+        let log = copy(sound);
+        spoil(&segments(log.path()));
+        if !has_control {
+            fs::remove_file(log.path().join("control")).unwrap();
         }
-        command
+        let name = if has_control { name } else { format!("{name}, no control page") };
+        let there = (1..=RECORDS).filter(|number| !lost.contains(number)).collect();
+        states.push(State { name, log: Log::Copied(log), there, health });
     };
-    if let Err(error) = command("--version").output() {
-        eprintln!("SKIPPED: nobody else can run the program here: {error}");
-        return;
+    let flip_payload = |path: &Path, frame: usize| flip(path, frame + 24);
+    for (place, at) in [("first", 0), ("middle", 1), ("last", 3)] {
+        let held = records(&segments(sound)[at]);
+        let missing = if has_control || place == "middle" { Health::Damaged } else { Health::Unnoticed };
+        let tenth = held.start + 9;
+        add(format!("record damaged in the {place} segment"), tenth..tenth + 1, Health::Damaged, &|files| {
+            flip_payload(&files[at], frames(&files[at])[10]);
+        });
+        add(format!("{place} header damaged"), held.clone(), Health::Damaged, &|files| flip(&files[at], 20));
+        add(format!("{place} link damaged"), 0..0, Health::Damaged, &|files| flip_payload(&files[at], 4096));
+        add(format!("{place} segment missing"), held, missing, &|files| fs::remove_file(&files[at]).unwrap());
     }
-    check([4; 9], "permission denied: ", |words| Ran::new(command(words).output().unwrap()));
-    fs::set_permissions(log.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    add("pin damaged".into(), 0..0, Health::Damaged, &|files| {
+        let pins = files[0].parent().unwrap().join("pins");
+        fs::create_dir_all(&pins).unwrap();
+        fs::write(pins.join("q"), "no pin").unwrap();
+    });
+    let flip_last = |path: &Path| flip_payload(path, *frames(path).last().unwrap());
+    add("seal damaged".into(), 0..0, Health::Damaged, &|files| flip_last(&files[1]));
+    let close = if has_control { Health::Damaged } else { Health::Well };
+    add("close damaged".into(), 0..0, close, &|files| flip_last(&files[3]));
+    let last = &segments(sound)[3];
+    // All that begin before the cut but the link, and the record that the cut goes through.
+    let kept = frames(last).into_iter().filter(|&at| at < CUT).count() as u64 - 2;
+    let lost = records(last).start + kept..RECORDS + 1;
+    add("last segment cut short".into(), lost, Health::Damaged, &|files| {
+        fs::File::options().write(true).open(&files[3]).unwrap().set_len(CUT as u64).unwrap();
+    });
+    states
+}
+
+/// Those without a fault, and those that a crash leaves.
+fn well(sound: &Path) -> Vec<State> {
+    let mut states = Vec::new();
+    let mut add = |name: &str, log, there| {
+        states.push(State { name: name.to_owned(), log, there: (1..=there).collect(), health: Health::Well });
+    };
+    let with = |change: &dyn Fn(&Path)| {
+        let log = copy(sound);
+        change(log.path());
+        Log::Copied(log)
+    };
+    add("empty", Log::Copied(synced(0)), 0);
+    add("closed", Log::Copied(copy(sound)), RECORDS);
+    let directory = scratch();
+    let writer = live(directory.path(), RECORDS);
+    add("live", Log::Live(directory, writer), RECORDS);
+    add("killed", Log::Copied(killed(RECORDS)), RECORDS);
+    add("killed, no control page", Log::Copied(without_control(killed(RECORDS))), RECORDS);
+    add("torn end", Log::Copied(torn(100)), 99);
+    add("torn end, no control page", Log::Copied(without_control(torn(100))), 99);
+    add("killed before its first link", Log::Copied(unlinked(1)), 0);
+    add("a spare and nothing else", Log::Copied(unlinked(5)), 0);
+    add("no control page", Log::Copied(without_control(copy(sound))), RECORDS);
+    add("control page damaged", with(&|log| (0..512).for_each(|word| flip(&log.join("control"), word * 8))), RECORDS);
+    add("control page empty", with(&|log| fs::write(log.join("control"), "").unwrap()), RECORDS);
+    add("lock file missing", with(&|log| fs::remove_file(log.join("LOCK")).unwrap()), RECORDS);
+    add("files of others beside", with(&|log| fs::write(log.join("notes.txt"), "mine").unwrap()), RECORDS);
+    states
+}
+
+/// What is no log, or none that this program reads.
+fn no_logs() -> Vec<State> {
+    let mut states = Vec::new();
+    let mut add = |name: &str, log| {
+        states.push(State { name: name.to_owned(), log, there: Vec::new(), health: Health::None });
+    };
+    add("empty directory", Log::Copied(scratch()));
+    add("no directory", Log::Missing);
+    let file = scratch();
+    fs::write(file.path().join("log"), "not a log".repeat(1000)).unwrap();
+    add("a file", Log::File(file));
+    let others = scratch();
+    fs::write(others.path().join("notes.txt"), "not a log").unwrap();
+    add("files of others only", Log::Copied(others));
+    let unknown = synced(10);
+    rewrite_header(&segments(unknown.path())[0], |header| header[8] = 9);
+    add("unknown version", Log::Copied(unknown));
+    let two = synced(10);
+    let second = two.path().join("00000000000000000002.seg");
+    fs::copy(&segments(synced(10).path())[0], &second).unwrap();
+    rewrite_header(&second, |header| header[24] = 2);
+    add("segment of another log", Log::Copied(two));
+    states
+}
+
+/// The numbers of the records in a segment.
+fn records(path: &Path) -> Range<u64> {
+    let bytes = fs::read(path).unwrap();
+    let data: Vec<usize> = frames(path).into_iter().filter(|at| bytes[at + 20] == 1).collect();
+    let first = u64::from_le_bytes(bytes[data[0] + 8..data[0] + 16].try_into().unwrap());
+    first..first + data.len() as u64
+}
+
+fn without_control(log: TempDir) -> TempDir {
+    fs::remove_file(log.path().join("control")).unwrap();
+    log
+}
+
+/// A log that has come to nothing but a segment with a header, as when its writer dies before the first link.
+fn unlinked(number: u64) -> TempDir {
+    let log = scratch();
+    let made = synced(0);
+    let path = log.path().join(format!("{number:020}.seg"));
+    fs::copy(&segments(made.path())[0], &path).unwrap();
+    write_at(&path, 4096, &vec![0; (64 << 10) - 4096]);
+    rewrite_header(&path, |header| header[24..32].copy_from_slice(&number.to_le_bytes()));
+    log
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut byte = [0];
+    fs::File::open(path).unwrap().read_exact_at(&mut byte, at as u64).unwrap();
+    write_at(path, at, &[byte[0] ^ 1]);
 }

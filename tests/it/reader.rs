@@ -11,7 +11,7 @@ use crate::scratch::{open_small, scratch};
 use crate::support::child::Child;
 use crate::support::files::{edit, names, segment};
 use crate::support::rights::without_rights;
-use crate::support::{append, assert_record, assert_records, read_only};
+use crate::support::{append, assert_record, assert_records, closed_log, corruption, payload, read_only};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -69,6 +69,56 @@ fn a_follower_that_comes_before_the_first_link_waits() {
 }
 
 /// Follows records `first..=last`.
+/// Reads a log of which no control page says what is durable, in both ways; the record that is found damaged.
+fn found_damaged(directory: &std::path::Path) -> Option<Lsn> {
+    let reader = read_only(directory).unwrap();
+    let followed = reader.follow(Lsn(1), Visibility::Published).and_then(|mut follower| {
+        while follower.next()?.is_some() {}
+        Ok(())
+    });
+    let seen = reader.snapshot().and_then(|snapshot| snapshot.iter().try_for_each(|record| record.map(drop)));
+    let (followed, seen) = (corruption(followed), corruption(seen));
+    assert_eq!((&followed.path, followed.offset, followed.lsn), (&seen.path, seen.offset, seen.lsn));
+    seen.lsn
+}
+
+#[test]
+fn a_damaged_record_is_no_end_of_the_log_without_a_control_page() {
+    for (name, damaged) in [("first", 5), ("last", 15)] {
+        let dir = closed_log();
+        fs::remove_file(dir.path().join("control")).unwrap();
+        let number = if damaged < 11 { 1 } else { 2 };
+        edit(&segment(dir.path(), number), |bytes| {
+            let text = payload(damaged);
+            let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+            bytes[at] ^= 1;
+        });
+        assert_eq!(found_damaged(dir.path()), Some(Lsn(damaged)), "in the {name} segment");
+    }
+}
+
+#[test]
+fn a_control_page_that_says_nothing_of_what_is_durable_hides_no_damage() {
+    let dir = closed_log();
+    edit(&dir.path().join("control"), |bytes| bytes[80 * 8..96 * 8].fill(0));
+    edit(&segment(dir.path(), 2), |bytes| bytes[4096 + 24] ^= 1);
+    let found = corruption(read_only(dir.path()).and_then(|reader| reader.snapshot()));
+    assert_eq!(found.path, segment(dir.path(), 2));
+}
+
+#[test]
+fn a_log_that_has_come_to_no_link_yet_begins_with_record_1() {
+    let dir = tempfile::tempdir().unwrap();
+    open_small(dir.path()).close().unwrap();
+    fs::remove_file(dir.path().join("control")).unwrap();
+    edit(&segment(dir.path(), 1), |bytes| bytes[4096..].fill(0));
+    let reader = read_only(dir.path()).unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    assert_eq!((reader.first_lsn().unwrap(), reader.published_lsn().unwrap()), (Lsn(1), Lsn(0)));
+    assert_eq!((snapshot.first_lsn(), snapshot.iter().count()), (Lsn(1), 0));
+    assert!(reader.follow(Lsn(1), Visibility::Published).unwrap().next().unwrap().is_none());
+}
+
 fn expect_records(follower: &mut Follower, first: u64, last: u64) {
     for number in first..=last {
         let record =

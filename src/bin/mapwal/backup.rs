@@ -91,8 +91,8 @@ struct Copy<'a> {
     arguments: &'a Backup,
     stop: &'a Stop,
     files: Vec<SegmentFile>,
-    /// The last record that the writer had called durable before, as far as is known.
-    durable: Option<Lsn>,
+    /// The last record that there was before.
+    published: Lsn,
     /// The first record, and the one after the last that has been copied.
     first: Lsn,
     next: Lsn,
@@ -102,13 +102,14 @@ struct Copy<'a> {
 impl<'a> Copy<'a> {
     fn new(arguments: &'a Backup, stop: &'a Stop) -> Result<Self> {
         let directory = &*arguments.directory;
-        // Finds out whether a segment is missing.
-        let first = open::reader(directory)?.first_lsn().about(directory)?;
+        // Finds out whether a segment is missing, or the newest one damaged at its end.
+        let reader = open::reader(directory)?;
+        let first = reader.first_lsn().about(directory)?;
+        let published = reader.published_lsn().about(directory)?;
         let inspection = Inspection::open(directory).about(directory)?;
         let files: Vec<_> = inspection.segments().iter().filter(|file| file.counts).cloned().collect();
         let bar = progress::of_bytes("backup", inspection.bytes_to_verify());
-        let durable = inspection.durable_lsn();
-        Ok(Self { arguments, stop, files, durable, first, next: first, bar })
+        Ok(Self { arguments, stop, files, published, first, next: first, bar })
     }
 
     /// Returns what to say of it.
@@ -134,11 +135,9 @@ impl<'a> Copy<'a> {
         for file in self.files.clone() {
             self.copy_segment(&file)?;
         }
-        // Of the newest segment nothing but that tells a torn end from damage.
-        if let (Some(durable), Some(newest)) = (self.durable, self.files.last())
-            && durable >= self.next
-        {
-            let why = format!("it ends before record {durable}, which was durable");
+        // What the newest segment lacks at its end is found by that alone.
+        if let Some(newest) = self.files.last().filter(|_| self.published >= self.next) {
+            let why = format!("it ends before record {}, which was there", self.published);
             return Err(Failure::Told {
                 what: "damaged".into(),
                 why,

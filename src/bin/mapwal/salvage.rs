@@ -8,7 +8,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use mapwal::{Error, FrameRole, Inspection, Log, Lsn, Options, Piece, ScannedFrame, SegmentFile, SegmentScan};
+use mapwal::{
+    Corruption, Damage, Error, FrameRole, Inspection, Log, Lsn, Options, Piece, ScannedFrame, SegmentFile, SegmentScan,
+};
 
 use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
@@ -41,6 +43,7 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
         has_gaps: false,
         bar,
     };
+    copy.note_missing(inspection.faults());
     for file in files {
         copy.segment(file)?;
     }
@@ -95,6 +98,16 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
+    /// Tells of what no walk over the files that are left comes across: whole segments, and the ends of some.
+    fn note_missing<'f>(&mut self, faults: impl Iterator<Item = &'f Corruption>) {
+        for fault in faults {
+            if matches!(fault.damage, Damage::MissingSegment { .. } | Damage::FileLength { .. }) {
+                Failure::of_log(&Error::Corrupt(Box::new(fault.clone())), &fault.path).tell();
+                self.has_gaps = true;
+            }
+        }
+    }
+
     /// Copies what is sound in one segment.
     fn segment(&mut self, file: &SegmentFile) -> Result<()> {
         let path = &*file.path;

@@ -1,8 +1,9 @@
 //! `mapwal tail`: records as they come.
 
+use std::path::Path;
 use std::time::Duration;
 
-use mapwal::{Error, Visibility};
+use mapwal::{Error, Inspection, Visibility};
 
 use crate::arguments::{From, Tail};
 use crate::failure::{Explain, Failure, Outcome, Result, Written};
@@ -22,6 +23,9 @@ pub(crate) fn run(arguments: &Tail) -> Result<Outcome> {
         From::End => reader.published_lsn().about(directory)?.next(),
         From::Record(lsn) => lsn,
     };
+    if arguments.durable && arguments.no_follow {
+        check_is_told(directory)?;
+    }
     let mut follower = reader.follow(from, visibility).about(directory)?;
     let mut printer = Printer::new(arguments.format, false);
     let stop = if arguments.no_follow { None } else { Some(Stop::listen()?) };
@@ -49,4 +53,12 @@ pub(crate) fn run(arguments: &Tail) -> Result<Outcome> {
     }
     printer.flush().written()?;
     Ok(Outcome::Done)
+}
+
+/// An error if nothing says which records are durable: none would be printed, as if there were none.
+fn check_is_told(directory: &Path) -> Result<()> {
+    match Inspection::open(directory).about(directory)?.durable_lsn() {
+        Some(_) => Ok(()),
+        None => Err(Failure::new("cannot tell what is durable", "there is no control page", directory)),
+    }
 }

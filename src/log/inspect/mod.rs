@@ -103,6 +103,12 @@ impl Inspection {
         &self.files
     }
 
+    /// What is wrong with headers, and with the ties between segments: the faults that can be told without reading records.
+    /// [`Self::verify`] finds all.
+    pub fn faults(&self) -> impl Iterator<Item = &Corruption> {
+        self.faults.iter().chain(&self.ties.faults)
+    }
+
     /// The process that has the log open for writing, by what it says itself: one that crashed is named still. `None` after
     /// a clean shutdown, and in a copy that came without the log's control page.
     #[must_use]

@@ -1,0 +1,252 @@
+//! Every command on a log in every state: exit code, and what is told, in `docs/states.md`.
+//!
+//! What the page says is what the program does; a change is written with `SNAPSHOTS=overwrite`, and is to be read then. The
+//! promises are checked beside it, so that no page that breaks them is accepted.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use snapbox::{assert_data_eq, file};
+
+use crate::logs::{copy, scratch};
+use crate::program::{Ran, run, run_with_input};
+use crate::states::{self, Health, Log, State};
+
+/// By name, and by the words around the directory. One that changes a log is the last that a live one is given to.
+const COMMANDS: [(&str, &str); 13] = [
+    ("dump", "dump DIR"),
+    ("dump --from", "dump DIR --from 1190"),
+    ("verify", "verify DIR"),
+    ("tail", "tail DIR --no-follow"),
+    ("tail --durable", "tail DIR --no-follow --durable"),
+    ("stat", "stat DIR"),
+    ("pins", "pins DIR"),
+    ("pins add", "pins DIR add p 1000"),
+    ("pins drop", "pins DIR drop p"),
+    ("backup", "backup DIR OUT"),
+    ("salvage", "salvage DIR OUT"),
+    ("append", "append DIR"),
+    ("trim", "trim DIR --keep-records 100"),
+];
+
+/// The first record that `dump --from` is asked for.
+const FROM: u64 = 1190;
+
+/// What is above the table.
+const HEAD: &str = "\
+# Every command on every state of a log
+
+Written by `tests/cli/matrix.rs`, which runs them. The logs have 1200 records in four segments of 64 KiB, but for those with a
+torn end, which have 99. The codes are those of `mapwal --help`: 0 done, 1 torn, 2 damaged, 3 a copy with gaps, 4 not carried
+out. Where a command has printed or copied records, their number follows the code.
+
+No command ends with 0 and less than what is there. `append`, `pins` and `trim` are about the ends of a log: they do not look at
+all records, and open a log that is damaged in the middle of a segment. Where nothing that is left of a log says that records are
+missing, no command can; the states are marked with a star.
+
+";
+
+/// One command on one state.
+struct Cell {
+    command: &'static str,
+    code: i32,
+    /// Records printed or copied.
+    records: Option<u64>,
+    told: Vec<String>,
+}
+
+#[test]
+fn every_command_does_what_the_page_says_on_every_state() {
+    let states = states::all();
+    let rows = rows(&states);
+    let broken: Vec<String> =
+        states.iter().zip(&rows).flat_map(|(state, row)| row.iter().filter_map(|cell| broken(state, cell))).collect();
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+    assert_data_eq!(page(&states, &rows), file!["../../docs/states.md"].raw());
+    for (name, log) in states.into_iter().map(|state| (state.name, state.log)) {
+        if let Log::Live(_, mut writer) = log {
+            writer.say("still there");
+            assert_eq!(writer.line().as_deref(), Some("1201"), "{name}: the writer has not been disturbed");
+        }
+    }
+}
+
+/// A promise that the command does not keep: none ends with 0 and less than what is there, or of a log that has lost something.
+fn broken(state: &State, cell: &Cell) -> Option<String> {
+    let (command, code, records, health) = (cell.command, cell.code, cell.records, state.health);
+    let from = if command == "dump --from" { FROM } else { 0 };
+    let there = state.there.iter().filter(|&&number| number >= from).count() as u64;
+    let wanted = (FROM..=states::RECORDS).count() as u64;
+    // Nothing was durable of what a torn end leaves.
+    let there = if command == "tail --durable" && there == 99 { 0 } else { there };
+    let reads =
+        ["dump", "dump --from", "tail", "tail --durable", "stat", "verify", "backup", "salvage"].contains(&command);
+    let has_all = health != Health::Damaged || records == Some(if from > 0 { wanted } else { states::RECORDS });
+    let is_served = match command {
+        "verify" => code <= 1,
+        // Without a control page nobody says what is durable.
+        "tail --durable" => [0, 4].contains(&code),
+        // There is nothing to copy.
+        "backup" | "salvage" => code == 0 || there == 0,
+        _ => code == 0,
+    };
+    let why = if reads && code == 0 && health != Health::None && records != Some(there) {
+        format!("{records:?} records of {there}")
+    } else if reads && code == 0 && !has_all {
+        "nothing is said of what is lost".to_owned()
+    } else if reads && health == Health::Well && !is_served {
+        "refused".to_owned()
+    } else if command == "verify" && health == Health::Damaged && ![2, 4].contains(&code) {
+        "what is lost is no damage".to_owned()
+    } else if command == "salvage" && there > 0 && records != Some(there) {
+        format!("{records:?} records saved of {there}")
+    } else if ![0, 1].contains(&code) && cell.told.is_empty() {
+        "nothing is told".to_owned()
+    } else {
+        return None;
+    };
+    Some(format!("{command} of {}: {code}: {why}: {}", state.name, cell.told.join("; ")))
+}
+
+/// Several states at a time: most of each command is waiting.
+fn rows(states: &[State]) -> Vec<Vec<Cell>> {
+    let next = AtomicUsize::new(0);
+    let rows: Vec<OnceLock<Vec<Cell>>> = states.iter().map(|_| OnceLock::new()).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((state, cells)) = claim(&next, states, &rows) {
+                    assert!(cells.set(row(state)).is_ok(), "each is taken once");
+                }
+            });
+        }
+    });
+    rows.into_iter().map(|row| row.into_inner().unwrap()).collect()
+}
+
+/// The next state, and the place for what comes of it.
+fn claim<'a, C>(next: &AtomicUsize, states: &'a [State], rows: &'a [C]) -> Option<(&'a State, &'a C)> {
+    let at = next.fetch_add(1, Relaxed);
+    states.get(at).zip(rows.get(at))
+}
+
+fn row(state: &State) -> Vec<Cell> {
+    COMMANDS.iter().map(|&(command, words)| cell(&state.log, command, words)).collect()
+}
+
+fn cell(log: &Log, command: &'static str, words: &str) -> Cell {
+    let out = scratch();
+    let words = words.replace("OUT", out.path().to_str().unwrap());
+    let on = |directory: &Path| {
+        if command == "pins drop" {
+            // Whether that works is shown beside.
+            run(directory, "pins DIR add p 1");
+        }
+        let ran = run_with_input(directory, &words, b"more\n");
+        let records = match (command, ran.code) {
+            ("dump" | "dump --from" | "tail" | "tail --durable", _) => Some(ran.lines().len() as u64),
+            ("verify", 0 | 1) => told_records(ran.text().lines().last()),
+            ("stat", 0) => told_records(ran.text().lines().nth(3)),
+            ("backup" | "salvage", 0 | 3) => Some(run(out.path(), "dump DIR").done().lines().len() as u64),
+            _ => None,
+        };
+        let told = told(command, &ran, directory, out.path());
+        Cell { command, code: ran.code, records, told }
+    };
+    match log {
+        Log::Copied(log) => on(copy(log.path()).path()),
+        Log::Live(log, _) => on(log.path()),
+        Log::Missing => on(&scratch().path().join("log")),
+        Log::File(parent) => on(&copy(parent.path()).path().join("log")),
+    }
+}
+
+/// The number of records that a line for people speaks of.
+fn told_records(line: Option<&str>) -> Option<u64> {
+    let words: Vec<&str> = line?.split_whitespace().collect();
+    let at = words.iter().position(|word| word.starts_with("record"))?;
+    let number = if at == 0 { words[1] } else { words[at - 1] };
+    number.replace(',', "").parse().ok()
+}
+
+/// What people are told, without what differs each time.
+fn told(command: &str, ran: &Ran, log: &Path, out: &Path) -> Vec<String> {
+    let printed = match command {
+        "dump" | "dump --from" | "tail" | "tail --durable" | "append" | "pins" => Vec::new(),
+        "verify" => ran.lines().into_iter().filter(|line| !line.starts_with(' ')).collect(),
+        "stat" => {
+            ran.lines().into_iter().filter(|line| line.starts_with("records") || line.starts_with("durable")).collect()
+        }
+        "pins add" => Vec::new(),
+        _ => ran.lines(),
+    };
+    let lines = ran.err.lines().chain(printed);
+    lines
+        .map(|line| stable(&line.replace(out.to_str().unwrap(), "OUT").replace(log.to_str().unwrap(), "LOG")))
+        .collect()
+}
+
+/// Without identities, checksums and numbers of processes.
+fn stable(line: &str) -> String {
+    let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    for at in 0..words.len() {
+        let word = &words[at];
+        let digits = word.trim_start_matches("0x").trim_end_matches([',', ';', ':']);
+        let is_hex = word.starts_with("0x") || digits.len() == 32 && digits.chars().all(|c| c.is_ascii_hexdigit());
+        // Spares are prepared when their thread comes to it.
+        let is_count =
+            words.get(at + 1).is_some_and(|next| next.starts_with("segment")) && at > 0 && words[at - 1] == "in";
+        let is_process = at > 0 && words[at - 1] == "process" && digits.chars().all(|c| c.is_ascii_digit());
+        if is_hex || is_process || is_count {
+            words[at] = word.replace(digits, "…").replace("0x", "");
+        }
+        if is_count {
+            words[at + 1] = words[at + 1].replace("segments", "segment").replace("segment", "segments");
+        }
+    }
+    words.join(" ").trim_end().to_owned()
+}
+
+fn page(states: &[State], rows: &[Vec<Cell>]) -> String {
+    let mut page = HEAD.to_owned();
+    let names: Vec<&str> = COMMANDS.iter().map(|&(name, _)| name).collect();
+    writeln!(page, "| | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len())).unwrap();
+    for (state, row) in states.iter().zip(rows) {
+        let star = if state.health == Health::Unnoticed { " \\*" } else { "" };
+        let cells: Vec<String> = row.iter().map(Cell::to_string).collect();
+        writeln!(page, "| {}{star} | {} |", state.name, cells.join(" | ")).unwrap();
+    }
+    page.push_str("\n## What is told\n");
+    for (state, row) in states.iter().zip(rows) {
+        writeln!(page, "\n### {}\n\n```text", state.name).unwrap();
+        for (commands, told) in grouped(row) {
+            writeln!(page, "{}:\n    {}", commands.join(", "), told.join("\n    ")).unwrap();
+        }
+        page.push_str("```\n");
+    }
+    page
+}
+
+/// What is told, and the commands that tell it.
+fn grouped(row: &[Cell]) -> Vec<(Vec<&str>, &[String])> {
+    let mut groups: Vec<(Vec<&str>, &[String])> = Vec::new();
+    for cell in row.iter().filter(|cell| !cell.told.is_empty()) {
+        match groups.iter_mut().find(|(_, told)| *told == cell.told) {
+            Some((commands, _)) => commands.push(cell.command),
+            None => groups.push((vec![cell.command], &cell.told)),
+        }
+    }
+    groups
+}
+
+impl std::fmt::Display for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.records {
+            Some(records) => write!(f, "{}: {records}", self.code),
+            None => write!(f, "{}", self.code),
+        }
+    }
+}

@@ -54,7 +54,10 @@ enum Command {
 
 fn main() -> Result<ExitCode> {
     match Command::parse() {
-        Command::Run(arguments) => return run::run(&arguments),
+        Command::Run(arguments) => {
+            system::keep_mounts_apart()?;
+            return run::run(&arguments);
+        }
         Command::Clean => teardown::leftovers(),
         #[cfg(feature = "sabotage")]
         Command::Breaks => mapwal::testing::sabotage::OF_LOGS.iter().for_each(|name| println!("{name:?}")),

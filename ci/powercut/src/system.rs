@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 /// How often an unmount is tried that finds the file system busy, and the pause between.
 const UNMOUNT_TRIES: u32 = 200;
@@ -51,6 +51,18 @@ pub fn detach_loops(directory: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Gives this process, which must have one thread, and its children mounts of their own.
+///
+/// A program that makes itself a copy of all mounts keeps each file system in use that it found; the next mount of its device
+/// would then show that one again, with what it has cached of a disk that has other bytes by now.
+pub fn keep_mounts_apart() -> Result<()> {
+    // SAFETY: the call takes no memory.
+    let done = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+    ensure!(done == 0, "cannot have mounts of its own: {}", std::io::Error::last_os_error());
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).context("cannot keep mounts apart")
 }
 
 /// Runs a command to its end; returns what it says.

@@ -12,6 +12,9 @@ mod generated;
 mod killed;
 mod logs;
 mod matrix;
+#[allow(dead_code, reason = "a kit: each test uses what it needs")]
+#[path = "../it/support/mounted.rs"]
+mod mounted;
 mod program;
 mod refused;
 mod salvaged;

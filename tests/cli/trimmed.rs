@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use mapwal::{Error, Log, Options};
+
 use crate::logs::{closed, live, scratch, segments};
-use crate::program::run;
+use crate::mounted::Mounted;
+use crate::program::{run, run_with_input};
 
 const RECORDS: u64 = 2000;
 const SEGMENT: u64 = 64 << 10;
@@ -76,4 +79,24 @@ fn nothing_is_trimmed_under_a_writer_nor_without_a_word_what_stays() {
     assert_eq!(run(directory.path(), "trim DIR").code, 64);
     assert_eq!(run(directory.path(), "trim DIR --before 5 --keep-records 3").code, 64);
     assert_eq!(run(scratch().path(), "trim DIR --before 5").code, 4, "there is no log");
+}
+
+#[test]
+fn a_log_that_has_filled_its_disk_and_crashed_is_trimmed_there() {
+    let Some(disk) = Mounted::of_size(1 << 20) else { return };
+    let directory = disk.path().join("log");
+    // SAFETY: the file system is one of this test, which opens the log once at a time.
+    let log = unsafe { Log::open(&directory, &Options::new().segment_size_bytes(SEGMENT)) }.unwrap();
+    let refused = (0..20_000).find_map(|_| log.append(7, &[7; 200]).err());
+    assert!(matches!(refused, Some(Error::NoSpace { .. })), "{refused:?}");
+    // As a crash of the process leaves it.
+    drop(log);
+    std::fs::write(disk.path().join("ballast"), vec![1; 1 << 20]).unwrap_err();
+    let ran = run_with_input(&directory, "append DIR", b"refused");
+    assert!(ran.err.contains("disk full"), "{}", ran.err);
+    run(&directory, "trim DIR --keep-records 100").done();
+    let left = first(&directory);
+    assert!(left > 1000, "{left}");
+    run(&directory, "verify DIR").done();
+    assert_eq!(run_with_input(&directory, "append DIR", b"goes on").done().lines().len(), 1);
 }

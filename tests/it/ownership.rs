@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use mapwal::{Error, Log, Lsn, Options};
+use mapwal::{Error, Log, Lsn, Options, PinDirectory};
 
 use crate::scratch::{open_small, scratch};
 use crate::support::child::Child;
@@ -70,6 +70,9 @@ fn files_that_root_makes_belong_to_the_owner_of_the_log() {
     use_all_of(&open_small(dir.path()));
     assert_owner(dir.path(), NOBODY);
     without_rights(|| use_all_of(&open_small(dir.path())));
+    // Pins made by an operator, beside the log that a service has.
+    PinDirectory::open(dir.path()).unwrap().create("operator", "", Lsn(1), None).unwrap();
+    assert_owner(dir.path(), NOBODY);
     // A log that is there, by its owner, in a directory that is somebody else's.
     chown(dir.path(), Some(1), Some(1)).unwrap();
     use_all_of(&open_small(dir.path()));

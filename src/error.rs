@@ -713,6 +713,9 @@ pub enum Damage {
     /// A batch has no last frame, and more follows.
     #[error("batch is incomplete")]
     IncompleteBatch,
+    /// Bytes that are not zero follow the close with which the log was shut down, and no writer has come after it.
+    #[error("bytes follow the close with which the log was shut down")]
+    AfterClose,
     /// The device holds other bytes than were read through the page cache.
     #[error("device and page cache differ")]
     DeviceMismatch,

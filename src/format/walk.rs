@@ -47,7 +47,7 @@ pub(crate) struct Walk {
     place: Place,
     /// The last place that no batch straddles.
     boundary: Place,
-    /// The frame before, if it is one of the log's own and not metadata.
+    /// The frame before, if the walk has passed one.
     before: Option<FrameKind>,
     /// What the frames come to, if the walk checks all of them from the first on.
     tally: Option<Tally>,
@@ -98,9 +98,9 @@ impl Walk {
             return Err(Damage::FrameKind(kind as u8));
         }
         if !kind.takes_lsn() {
-            return self.check_note(frame);
+            self.check_note(frame)?;
         }
-        self.before = None;
+        self.before = Some(kind);
         Ok(())
     }
 
@@ -119,18 +119,16 @@ impl Walk {
             FrameKind::Close => Close::parse(payload, version)?.tally,
             FrameKind::Data | FrameKind::Void => None,
         };
-        self.before = Some(kind);
         match (stated, self.tally) {
             (Some(stated), Some(found)) if stated != found => Err(Damage::SegmentSum),
             _ => Ok(()),
         }
     }
 
-    /// Whether a truncation may stand here: after the link, which a walk that began later cannot tell, and of the records up to the
+    /// Whether a truncation may stand here: after the link, which a walk that begins with it cannot tell, and of the records up to the
     /// one before the segment's first.
     fn check_truncation(&self, frame: &Frame<'_>) -> Result<(), Damage> {
-        let follows_link = self.before == Some(FrameKind::Link) || (self.before.is_none() && self.tally.is_none());
-        if !follows_link {
+        if self.before.is_some_and(|before| before != FrameKind::Link) {
             return Err(Damage::FrameKind(FrameKind::Truncate as u8));
         }
         let last_kept = link::parse_number(frame.payload())?;

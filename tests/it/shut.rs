@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Error, Inspection, Lsn, VerifyOptions, Witness};
+use mapwal::{Damage, Error, Inspection, Lsn, VerifyOptions, Witness};
 
 use crate::format::spec::{self, CLOSE};
 use crate::scratch::{contents, open_small, scratch};
@@ -223,9 +223,37 @@ fn bytes_after_the_close_of_a_log_that_was_shut_down_are_damage() {
         let proven = report();
         assert_eq!((proven.damage.len(), proven.records()), (1, 10), "{proven:?}");
         assert!(matches!(proven.damage[0].witness, Witness::ControlPage(Lsn(10))));
+        assert_eq!(proven.damage[0].corruption.damage, Damage::AfterClose);
         // Without the page they may be what a crash of a later run has left.
         fs::remove_file(dir.path().join("control")).unwrap();
         let torn = report();
         assert!(torn.damage.is_empty() && torn.torn_bytes() > 0, "{torn:?}");
     }
+}
+
+#[test]
+fn bytes_in_a_segment_that_was_prepared_before_the_log_was_shut_down_are_damage() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=10);
+    log.close().unwrap();
+    let mut spare = fs::read(files::segment(dir.path(), 1)).unwrap();
+    spare[4096..].fill(0);
+    spare[stored::NUMBER].copy_from_slice(&7_u64.to_le_bytes());
+    stored::seal_header(&mut spare);
+    let report = || Inspection::open(dir.path()).unwrap().verify(VerifyOptions::default(), &mut |_| {}).unwrap();
+    fs::write(files::segment(dir.path(), 7), &spare).unwrap();
+    let sound = report();
+    assert!(sound.damage.is_empty() && sound.torn_bytes() == 0, "{sound:?}");
+    files::edit(&files::segment(dir.path(), 7), |bytes| bytes[9000] = 1);
+    let proven = report();
+    let found = &proven.damage[0];
+    assert_eq!((proven.damage.len(), proven.records(), proven.torn_bytes()), (1, 10, 0), "{proven:?}");
+    assert_eq!(
+        (&found.corruption.path, &found.corruption.damage),
+        (&files::segment(dir.path(), 7), &Damage::AfterClose)
+    );
+    fs::remove_file(dir.path().join("control")).unwrap();
+    let torn = report();
+    assert!(torn.damage.is_empty() && torn.torn_bytes() > 0, "{torn:?}");
 }

@@ -9,6 +9,7 @@ use crate::error::{Corruption, Damage, Result};
 use crate::format::position::Position;
 use crate::format::{Version, name, segment_header};
 use crate::lsn::Lsn;
+use crate::segment::control::ControlState;
 
 /// `counting` are the segments that count, oldest first; `others` those that do not.
 pub(super) fn judge<'i>(
@@ -29,7 +30,7 @@ pub(super) fn judge<'i>(
         judge.end(counting.last_mut(), &mut others);
     }
     for left_over in others.iter_mut().filter(|other| other.report.state != SegmentState::Damaged) {
-        left_over.report.counts_nothing();
+        judge.left_over(&mut left_over.report);
     }
     judge.structure(&inspection.ties.faults);
     let closed = !is_cut && counting.last().is_some_and(|tip| tip.is_closed);
@@ -70,14 +71,19 @@ impl Judge<'_, '_> {
         for gap in std::mem::take(&mut walked.gaps) {
             let report = &mut walked.report;
             let witness = self.witness(Position::new(report.number, gap.bad));
-            let witness = witness.or_else(|| self.after_close(report.number, gap.start));
-            let sure = witness.or_else(|| {
-                matches!(gap.damage, Damage::DeviceMismatch | Damage::SegmentSum).then_some(Witness::Structure)
-            });
+            let after_close = self.after_close(Position::new(report.number, gap.start));
+            let sure = match (witness, after_close, gap.damage.clone()) {
+                (Some(witness), _, damage) => Some((damage, witness)),
+                (None, Some(witness), _) => Some((Damage::AfterClose, witness)),
+                (None, None, damage @ (Damage::DeviceMismatch | Damage::SegmentSum)) => {
+                    Some((damage, Witness::Structure))
+                }
+                (None, None, _) => None,
+            };
             match sure {
-                Some(witness) => {
+                Some((damage, witness)) => {
                     report.state = SegmentState::Damaged;
-                    let found = corruption(report.path.clone(), gap.start, gap.lsn, gap.damage);
+                    let found = corruption(report.path.clone(), gap.start, gap.lsn, damage);
                     self.damage.push(proven(found, witness));
                 }
                 // All behind is younger, so nothing says of that either that it was durable.
@@ -87,11 +93,23 @@ impl Judge<'_, '_> {
         Ok(false)
     }
 
-    /// What shows that bytes after a close are none that a crash has left: the control page says that the log was shut down there.
-    fn after_close(&self, number: u64, offset: u64) -> Option<Witness> {
-        let control = self.inspection.control?;
-        let close = control.closed?;
-        (close.segment() == number && close.offset() < offset).then_some(Witness::ControlPage(control.durable_lsn))
+    /// What shows that bytes at `position` are none that a crash has left: the control page says that the log was shut down before.
+    fn after_close(&self, position: Position) -> Option<Witness> {
+        let is_after = |control: &ControlState| control.closed.is_some_and(|close| close < position);
+        // A writer may have come since the page was read.
+        let control = self.inspection.control.filter(|control| !self.options.live && is_after(control))?;
+        Some(Witness::ControlPage(control.durable_lsn))
+    }
+
+    /// Judges a segment that does not count: what a spare holds is nothing, or what a crash has left.
+    fn left_over(&mut self, report: &mut SegmentReport) {
+        report.counts_nothing();
+        let start = segment_header::LEN as u64;
+        let Some(witness) = self.after_close(Position::new(report.number, start)) else { return };
+        if report.state == SegmentState::Torn {
+            (report.state, report.torn_bytes) = (SegmentState::Damaged, 0);
+            self.damage.push(proven(corruption(report.path.clone(), start, None, Damage::AfterClose), witness));
+        }
     }
 
     /// Nothing from `gap` on counts.

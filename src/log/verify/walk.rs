@@ -191,7 +191,7 @@ impl Walked {
         };
         let (start, bad) = (boundary.offset as u64, place.offset as u64);
         self.gaps.push(Gap { start, bad, lsn, damage, records: self.report.records });
-        (self.is_closed, self.sealed_into, self.ends_in_gap) = (false, None, true);
+        (self.is_closed, self.sealed_into, self.ends_in_gap, self.pending) = (false, None, true, 0);
     }
 
     /// Compares where the walk came to with where the segment should end.

@@ -1,9 +1,12 @@
 //! The bytes on disk are those that `docs/design/format.md` specifies, and stay readable: `tests/golden/v3` and
 //! `tests/golden/v2` are logs of these versions. One of version 1, which no release wrote, is refused.
 
+mod agreement;
 mod chain;
+mod frames;
 pub(crate) mod golden;
 pub(crate) mod spec;
+mod verdict;
 
 use std::fs;
 use std::ops::RangeInclusive;

@@ -30,7 +30,7 @@ pub(crate) fn crc32(initial: u32, bytes: &[u8]) -> u32 {
     !register
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
@@ -139,7 +139,7 @@ impl Frame {
         self.offset + u64::from(self.len).next_multiple_of(8)
     }
 
-    fn takes_lsn(&self) -> bool {
+    pub(super) fn takes_lsn(&self) -> bool {
         matches!(self.kind, DATA | VOID)
     }
 
@@ -155,7 +155,7 @@ impl Frame {
     }
 
     /// The frame at `offset` of a segment, if a valid one stands there; its `lsn` is compared by the caller.
-    fn parse(bytes: &[u8], offset: usize, salt: u32) -> Result<Self, &'static str> {
+    pub(super) fn parse(bytes: &[u8], offset: usize, salt: u32) -> Result<Self, &'static str> {
         let at = &bytes[offset..];
         let len = if at.len() < FRAME_HEADER_LEN { 0 } else { u32_at(at, 0) as usize };
         if len < FRAME_HEADER_LEN || len.next_multiple_of(8) > at.len() {
@@ -261,6 +261,11 @@ pub(crate) fn encode_shipment_header(salt: u32, first_lsn: u64, frames_len: u64)
     bytes
 }
 
+/// A tally of frames that end at `end`: their sum, and how many are records.
+pub(super) fn tally_of(end: u64, (sum, records): (u64, u64)) -> Vec<u8> {
+    [end, sum, records].iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
 /// A segment: header and frames, the rest zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Segment {
@@ -291,10 +296,7 @@ impl Segment {
             .iter()
             .fold(0, |sum, frame| ((sum + u128::from(word(frame))) % (1 << 64)) * 0x9e37_79b9_7f4a_7c15 % (1 << 64));
         let records = self.frames.iter().filter(|frame| frame.kind == DATA).count();
-        let mut bytes = self.end().to_le_bytes().to_vec();
-        bytes.extend(u64::try_from(sum).unwrap().to_le_bytes());
-        bytes.extend(u64::try_from(records).unwrap().to_le_bytes());
-        bytes
+        tally_of(self.end(), (u64::try_from(sum).unwrap(), u64::try_from(records).unwrap()))
     }
 
     /// Checks what `frame`, a seal or a close after the frames so far, says of them.
@@ -376,7 +378,7 @@ impl Frame {
 /// The checksum of a frame of a segment with this salt.
 fn checksum(salt: u32, len: u32, header_words: [u64; 2], payload: &[u8]) -> u32 {
     let [first, second] = header_words.map(u128::from);
-    let sum = first * 0x9e37_79b9_7f4a_7c15 + second * 0xc2b2_ae3d_27d4_eb4f;
+    let sum = (first * 0x9e37_79b9_7f4a_7c15).wrapping_add(second * 0xc2b2_ae3d_27d4_eb4f);
     let upper = u32::try_from(sum >> 32 & u128::from(u32::MAX)).unwrap();
     crc32(0, payload) ^ upper ^ salt ^ len
 }

@@ -58,6 +58,7 @@ impl Shared {
             let Some(Taken { offset, ordinal, trailer: Some(place) }) = closed else {
                 return self.durability.check().map(|()| None);
             };
+            self.ask_for_last(&place)?;
             let end = segment.position(offset + place.len());
             let next_lsn = Lsn(segment.base_lsn().0 + u64::from(ordinal));
             note.tally = self.count_all(&segment, offset);

@@ -1,11 +1,15 @@
-//! Pages of the log's files that were lost while somebody stored to them: the guard against `SIGBUS` has replaced them.
+//! Pages of the log's files that cannot be stored to: those that are asked for before a store, and those that were lost while
+//! somebody stored to them, which the guard against `SIGBUS` has replaced.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::shared::Shared;
+use super::shared::{Active, Shared};
 use crate::error::Result;
-use crate::memory::{Region, replaced_pages};
+use crate::memory::{Mapping, Region, Reservation, replaced_pages};
+
+const PAGE_LEN: usize = 4096;
 
 /// What a log is poisoned with.
 fn lost() -> io::Error {
@@ -39,6 +43,26 @@ impl Shared {
         }
         self.replaced_seen.store(seen, Ordering::Relaxed);
         self.durability.check()
+    }
+
+    /// Has the system provide `range` of `mapping` for the log's own frames, which no appender has asked for: an error where a
+    /// store there would be a signal.
+    pub(super) fn ask_for_pages(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
+        match self.storage.populate(mapping, range.start - range.start % PAGE_LEN..range.end) {
+            // A full disk, or a file system that takes no writes any more: then it takes none to the control page.
+            Err(full) if full.kind() == ErrorKind::StorageFull => {
+                Err(self.control.check_writable().err().unwrap_or(full))
+            }
+            // Whatever else there is, the pages come one by one.
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Self::ask_for_pages`], for the last frame of a segment that has been closed to appenders. Without it the log cannot
+    /// go on, so it is poisoned.
+    pub(super) fn ask_for_last(&self, place: &Reservation<'_, Active>) -> Result<()> {
+        let range = place.offset()..place.offset() + place.len();
+        self.ask_for_pages(place.mapping(), range).map_err(|source| self.poison(source))
     }
 
     /// Asked by the leader after each `msync`, which passes over pages that have been replaced.

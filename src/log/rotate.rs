@@ -9,13 +9,13 @@ use crate::events::{calling, report};
 use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::format::link::{self, Link, MetaSlots, Predecessor, Seal, SegmentEnd};
 use crate::format::position::Position;
+use crate::format::segment_header;
 use crate::format::tally::Tally;
-use crate::format::{name, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::{Reservation, Taken};
 use crate::sabotage::{Break, is};
 use crate::segment::filling::Pages;
-use crate::segment::prepare::Prepared;
+use crate::segment::prepare::{self, Prepared};
 use crate::segment::{Segment, SegmentInfo};
 
 /// How many bytes of frames a thread that rotates counts at once: that takes less than a millisecond.
@@ -118,7 +118,9 @@ impl Shared {
         let Taken { offset, ordinal, trailer: seal } = closed;
         let next_lsn = Lsn(active.base_lsn().0 + u64::from(ordinal));
         let payload = Seal { next: spare.number, tally: count_to(&active, offset) }.encode();
-        let crc = self.publish(seal.expect("asked for"), FrameHead::note(FrameKind::Seal, next_lsn, 0), &payload);
+        let seal = seal.expect("asked for");
+        self.ask_for_last(&seal)?;
+        let crc = self.publish(seal, FrameHead::note(FrameKind::Seal, next_lsn, 0), &payload);
         let end = (offset + link::SEAL_FRAME_LEN) as u64;
         active.set_end(SegmentEnd { offset: end, next_lsn, crc });
         let previous = Predecessor { number: active.number(), end, crc };
@@ -132,11 +134,13 @@ impl Shared {
     pub(crate) fn ready_for_link(&self, mut spare: Prepared) -> Result<Prepared> {
         let link = link::frame_len(self.meta.lock().encoded_len());
         let end = segment_header::LEN + link + link::TRUNCATE_FRAME_LEN + link::SEAL_FRAME_LEN;
-        if let Err(error) = spare.fill_to(end, &*self.storage, Pages::Single) {
-            // Another one is made when there is room again. If the file stays, the next open removes it.
-            let _ = self.storage.remove(&name::segment(spare.number));
-            return Err(error);
-        }
+        let ready = spare.fill_to(end, &*self.storage, Pages::Single).and_then(|()| {
+            // It may have been filled for long, and been written back since.
+            let asked = self.ask_for_pages(spare.region.mapping(), 0..end);
+            asked.map_err(|source| prepare::failed(&*self.storage, spare.number, spare.size, source))
+        });
+        // Another one is made when there is room again.
+        ready.inspect_err(|_| prepare::abandon(&*self.storage, spare.number))?;
         Ok(spare)
     }
 

@@ -66,7 +66,7 @@ pub(crate) fn prepare(storage: &dyn Storage, log_id: u128, number: u64, size: u6
 }
 
 /// Removes a segment that could not be prepared. If it stays, it is removed at the next open.
-fn abandon(storage: &dyn Storage, number: u64) {
+pub(crate) fn abandon(storage: &dyn Storage, number: u64) {
     let _ = storage.remove(&name::segment(number));
 }
 

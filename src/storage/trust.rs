@@ -35,17 +35,17 @@ impl Trust {
     /// Whether a direct read of `file` is known to show what the device holds, and never the page cache.
     ///
     /// ext4 and XFS say of each file whether it can be read directly: one whose data goes through ext4's journal cannot, and
-    /// is read from the page cache without a word. btrfs does the same with what is compressed, and with small files; what
-    /// is not copied on write is never compressed. A tmpfs has no device.
+    /// is read from the page cache without a word. btrfs does the same with what is compressed, with small files, and as long as
+    /// it is not done with a write to any byte of what is read, which may be a moment after the sync of it has returned. A
+    /// tmpfs has no device.
     #[cfg(target_os = "linux")]
     pub(super) fn reads_device(self, file: impl AsFd) -> bool {
-        use rustix::fs::{AtFlags, IFlags, StatxFlags};
+        use rustix::fs::{AtFlags, StatxFlags};
         match self {
             Self::Ext | Self::Xfs => rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)
                 .is_ok_and(|stat| stat.stx_dio_mem_align > 0),
-            Self::Btrfs => rustix::fs::ioctl_getflags(file).is_ok_and(|flags| flags.contains(IFlags::NOCOW)),
             Self::Tmpfs => true,
-            Self::Other => false,
+            Self::Btrfs | Self::Other => false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Frames that were there and are not: a file system that shuts itself down may drop pages that were stored to. Nobody waits
 //! for ever for a copy that nobody is making.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -103,6 +103,34 @@ fn a_copy_that_takes_long_is_waited_for() {
     has_begun.recv().unwrap();
     assert_eq!(log.sync().unwrap(), Lsn(1));
     assert_eq!(copying.join().unwrap().unwrap(), Lsn(1));
+}
+
+/// Where the device cannot be asked, the control page is believed to say durably what has been trimmed once it has been written
+/// again.
+#[test]
+fn what_was_trimmed_goes_once_the_page_that_says_so_was_written_again_where_the_device_cannot_be_asked() {
+    let dir = scratch();
+    let first = dir.path().join(FIRST_SEGMENT);
+    let log = open_on(&Faulty::new(dir.path()));
+    append(&log, 1..=10);
+    log.rotate().unwrap();
+    append(&log, 11..=20);
+    log.sync().unwrap();
+    let trimmed = fs::read(&first).unwrap();
+    assert_eq!(log.trim_before(Lsn(15)).unwrap(), 1);
+    drop(log);
+    fs::write(&first, trimmed).unwrap();
+    let storage = Faulty::new(dir.path());
+    storage.hide_device();
+    for call in [Call::Write, Call::Remove] {
+        storage.fail_on("control", call, Errno::IO);
+    }
+    let error = try_open_on(&storage).unwrap_err();
+    assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("control")), "{error}");
+    assert!(first.exists());
+    storage.heal();
+    assert_records(&try_open_on(&storage).unwrap().snapshot().unwrap(), 11, 20);
+    assert!(!first.exists());
 }
 
 /// Where the device cannot be asked what it holds, it is given once more what is shown.

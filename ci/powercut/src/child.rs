@@ -69,12 +69,14 @@ pub struct WorkerSetup {
 /// A worker, which is started anew after it has died.
 pub struct Worker {
     setup: WorkerSetup,
+    /// It has the guard against `SIGBUS`.
+    guarded: bool,
     process: Option<Piped>,
 }
 
 impl Worker {
-    pub fn new(setup: WorkerSetup) -> Self {
-        Self { setup, process: None }
+    pub fn new(setup: WorkerSetup, guarded: bool) -> Self {
+        Self { setup, guarded, process: None }
     }
 
     fn start(&self) -> Result<Piped> {
@@ -82,6 +84,9 @@ impl Worker {
         command.arg("worker");
         if let Some(name) = &self.setup.sabotage {
             command.args(["--sabotage", name]);
+        }
+        if self.guarded {
+            command.arg("--guarded");
         }
         if let Some(library) = &self.setup.preload {
             command.env("LD_PRELOAD", library);

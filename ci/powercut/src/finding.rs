@@ -53,18 +53,20 @@ pub enum Ending {
     Wrong(Found),
 }
 
-/// Judges how a process ended. Nothing but a store to a failed file system may kill one.
-pub fn of_end(end: End, history: &History) -> Ending {
+/// Judges how a process ended. Nothing but a store to a failed file system may kill one, and with the guard not even that.
+pub fn of_end(end: End, history: &History, guarded: bool) -> Ending {
     let action = history.last_action();
     let stores = matches!(
         action,
         Action::Append | Action::Batch | Action::InPlace | Action::Void | Action::Meta | Action::Committers
     );
+    let may_die = stores && history.is_failing() && !guarded;
     match end {
         End::Done => Ending::Fine,
-        End::Died(_) if end.signal() == Some(libc::SIGBUS) && stores && history.is_failing() => Ending::BusError,
+        End::Died(_) if end.signal() == Some(libc::SIGBUS) && may_die => Ending::BusError,
         End::Died(status) => {
-            let message = format!("the process died in {action:?}: {status}");
+            let with = if guarded { "with" } else { "without" };
+            let message = format!("the process died in {action:?}, {with} the guard: {status}");
             Ending::Wrong(Found { finding: Finding::Died, message, depth: 0 })
         }
         End::Hung => {

@@ -57,7 +57,8 @@ pub struct Lane {
     /// The disk as a block device, and what it holds as another one, without a recording.
     recorded: LoopDevice,
     plain: LoopDevice,
-    worker: Worker,
+    /// Without and with the guard against `SIGBUS`.
+    workers: [Worker; 2],
     /// The new file system, with an empty directory for the log.
     pristine: Image,
     next_id: u64,
@@ -99,7 +100,7 @@ impl Lane {
         let recorded = LoopDevice::attach(&places.fuse().join(Places::DISK))?;
         let plain = LoopDevice::attach(&places.content())?;
         let recording = Recording::open(&places.memory)?;
-        let worker = Worker::new(task.setup.clone());
+        let workers = [false, true].map(|guarded| Worker::new(task.setup.clone(), guarded));
         let mut lane = Self {
             pristine: Image::new(0),
             task,
@@ -108,7 +109,7 @@ impl Lane {
             recording,
             recorded,
             plain,
-            worker,
+            workers,
             next_id: FOREIGN_ID + 1,
             limits,
             seed: 0,
@@ -130,6 +131,7 @@ impl Lane {
 
     fn mount(&self, device: &LoopDevice) -> Result<()> {
         let filesystem = self.task.filesystem;
+        system::drop_cache(&device.path).context("cannot drop what is cached of a device")?;
         filesystem.repair(&device.path)?;
         Ok(system::mount(&device.path, &self.places.mount(), filesystem.kind(), filesystem.options())?)
     }
@@ -189,6 +191,16 @@ impl Lane {
         self.tally.acknowledged += model.acknowledged_lsn().saturating_sub(model.first_lsn());
     }
 
+    /// Every other seed has the guard.
+    fn is_guarded(&self) -> bool {
+        self.seed % 2 == 1
+    }
+
+    fn work(&mut self, job: &Job) -> Result<End> {
+        let guarded = self.is_guarded();
+        self.workers[usize::from(guarded)].run(job)
+    }
+
     fn job(&mut self, steps: usize, rng: &mut Rng) -> Job {
         let first_id = self.next_id;
         self.next_id += IDS_OF_SESSION;
@@ -225,7 +237,7 @@ impl Lane {
         }
         // Not before: XFS tries for ever to write what a mount must write.
         plan.begin(&self.recording, self.task.filesystem.mark());
-        let end = self.worker.run(&job)?;
+        let end = self.work(&job)?;
         self.unmount(&self.recorded)?;
         let trace = self.recording.end()?;
         let events = event::told(&self.places.events())?;
@@ -240,7 +252,7 @@ impl Lane {
 
     /// Whether a process may have ended as it did.
     fn judge_end(&mut self, end: End, history: &History, start: &Image, depth: usize) -> Result<()> {
-        match finding::of_end(end, history) {
+        match finding::of_end(end, history, self.is_guarded()) {
             finding::Ending::Fine => Ok(()),
             finding::Ending::BusError => {
                 self.tally.bus_errors += 1;
@@ -258,7 +270,7 @@ impl Lane {
         if let Err(error) = self.mount(&self.plain) {
             return self.unmountable(left, &error);
         }
-        let end = self.worker.run(&job)?;
+        let end = self.work(&job)?;
         self.unmount(&self.plain)?;
         let history = History { start: model, events: event::told(&self.places.events())?, first_failed: None };
         self.judge_end(end, &history, left, depth)?;

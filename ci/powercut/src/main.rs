@@ -49,6 +49,9 @@ enum Command {
         /// The break of the protocol that is made
         #[arg(long)]
         sabotage: Option<String>,
+        /// With the guard against `SIGBUS`
+        #[arg(long)]
+        guarded: bool,
     },
 }
 
@@ -62,8 +65,11 @@ fn main() -> Result<ExitCode> {
         #[cfg(feature = "sabotage")]
         Command::Breaks => mapwal::testing::sabotage::OF_LOGS.iter().for_each(|name| println!("{name:?}")),
         Command::Disk { pid, lane } => disk::serve(&Places::new(pid, lane))?,
-        Command::Worker { sabotage } => {
+        Command::Worker { sabotage, guarded } => {
             make_break(sabotage.as_deref())?;
+            if guarded {
+                worker::guard()?;
+            }
             worker::work()?;
         }
     }

@@ -20,6 +20,8 @@ const UNMOUNT_PAUSE: Duration = Duration::from_millis(10);
 const REQUEST_KIBIBYTES_MAX: u32 = 128;
 /// `XFS_IOC_GOINGDOWN`, which is `EXT4_IOC_SHUTDOWN` as well: `_IOR('X', 125, u32)`.
 const GOING_DOWN: libc::c_ulong = 0x8004_587d;
+/// `BLKFLSBUF`: `_IO(0x12, 97)`.
+const FLUSH_BUFFERS: libc::c_ulong = 0x1261;
 /// `BTRFS_IOC_FORGET_DEV`: `_IOW(0x94, 5, struct btrfs_ioctl_vol_args)`.
 const FORGET_DEVICE: libc::c_ulong = 0x5000_9405;
 
@@ -97,6 +99,15 @@ pub fn mounts_in(directory: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = places.filter(|place| place.starts_with(directory)).collect();
     found.reverse();
     found
+}
+
+/// Drops what the system has cached of `device`, whose bytes have been changed beneath. It does so by itself once nobody has the
+/// device open; but somebody else may, to look what it is.
+pub fn drop_cache(device: &Path) -> std::io::Result<()> {
+    let device = File::open(device)?;
+    // SAFETY: the request takes no memory; the descriptor is open.
+    let done = unsafe { libc::ioctl(device.as_raw_fd(), FLUSH_BUFFERS, 0) };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// How a file system stops.

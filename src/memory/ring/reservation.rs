@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 
 use zerocopy::IntoBytes;
 
+use super::super::mapping::Mapping;
 use super::super::region::ALIGN;
 use super::super::sync::Ordering;
 use super::word::Word;
@@ -58,6 +59,11 @@ impl<'r, C> Reservation<'r, C> {
     #[inline]
     pub(crate) fn context(&self) -> &C {
         &self.entry().context
+    }
+
+    /// What it is in.
+    pub(crate) fn mapping(&self) -> &Mapping {
+        self.entry().region.mapping()
     }
 
     /// Byte offset in the region.

@@ -25,9 +25,12 @@ impl ControlPage {
     /// Whether it is durable that the segments below `oldest` have been trimmed.
     pub(crate) fn is_retained_durably(storage: &dyn Storage, log_id: u128, oldest: u64) -> bool {
         let value = signed(log_id, oldest);
-        let file = Self::map(storage, log_id).and_then(|page| page.file);
-        file.is_some_and(|file| {
-            file.sync().is_ok() && is_on_device(&*file, Word::OldestSegment, value).unwrap_or(false)
+        let Some(page) = Self::map(storage, log_id) else { return false };
+        // What a failed write-back has left of it only looks written.
+        let written = page.set(Word::OldestSegment, value);
+        page.file.is_some_and(|file| {
+            let synced = written.and_then(|()| file.sync());
+            synced.and_then(|()| is_on_device(&*file, Word::OldestSegment, value)).unwrap_or(false)
         })
     }
 }

@@ -166,7 +166,7 @@ pub(crate) fn answer(answer: &str) {
     writeln!(out, "{ANSWER}{answer}").and_then(|()| out.flush()).expect("the parent listens");
 }
 
-/// Opens, appends to, fills, trims, truncates, syncs, closes and drops a log on request, and answers with the next record's number or
+/// Opens, appends to, fills, rotates, trims, truncates, syncs, closes and drops a log on request, and answers with the next record's number or
 /// with what came of it.
 #[test]
 #[ignore = "other tests run it as a process of its own"]
@@ -209,7 +209,16 @@ fn serve(log: &mut Option<Log>, directory: &Path, request: &str) -> String {
                 return error.to_string();
             }
         }
-        "close" => log.take().expect("open").close().expect("closed"),
+        "rotate" => {
+            if let Err(error) = log.as_ref().expect("open").rotate() {
+                return error.to_string();
+            }
+        }
+        "close" => {
+            if let Err(error) = log.take().expect("open").close() {
+                return error.to_string();
+            }
+        }
         "drop" => drop(log.take()),
         _ => panic!("no such request: {request}"),
     }

@@ -48,6 +48,10 @@ impl Kind {
         }
     }
 
+    pub(crate) fn is_btrfs(self) -> bool {
+        self.name() == "btrfs"
+    }
+
     fn size_min(self) -> u64 {
         match self {
             Self::Xfs => 20 * MIB,

@@ -44,6 +44,12 @@ pub fn encode(job: &Job) -> Result<Vec<u8>> {
     Ok([&len.to_le_bytes()[..], &bytes].concat())
 }
 
+/// Has lost pages be errors in this process.
+pub fn guard() -> Result<()> {
+    // SAFETY: records are compared as bytes, and no other handler comes after this one.
+    unsafe { mapwal::guard_against_sigbus() }.context("no guard")
+}
+
 /// Does jobs until there are no more.
 pub fn work() -> Result<()> {
     let mut input = std::io::stdin().lock();

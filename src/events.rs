@@ -8,7 +8,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use parking_lot::{Condvar, Mutex};
 use tracing::level_filters::LevelFilter;
@@ -83,8 +82,8 @@ pub(crate) fn put_aside(level: LevelFilter, event: impl FnOnce() + Send + 'stati
 }
 
 fn send(event: Event) {
-    // The event is gone in any case; the panic hook has reported the panic.
-    let _ = catch_unwind(AssertUnwindSafe(event));
+    // The event is gone in any case.
+    let _ = storage::survive(event);
 }
 
 /// The thread that sends what happens on the threads of all logs of the process.

@@ -12,6 +12,7 @@ pub enum Break {
     AdoptWithoutDirectorySync,
     BatchWithoutFlag,
     CacheBelieved,
+    CacheNotWrittenAgain,
     ClaimTooMuch,
     CloseBelieved,
     CloseNotTakenBack,
@@ -71,12 +72,13 @@ mod choice {
     static MADE: AtomicU8 = AtomicU8::new(0);
 
     /// Those that the laboratory of logs is to notice.
-    pub const OF_LOGS: [Break; 32] = [
+    pub const OF_LOGS: [Break; 33] = [
         Break::AcknowledgeBeforeSync,
         Break::AcknowledgeWithoutSync,
         Break::AdoptWithoutDirectorySync,
         Break::BatchWithoutFlag,
         Break::CacheBelieved,
+        Break::CacheNotWrittenAgain,
         Break::ClaimTooMuch,
         Break::CloseBelieved,
         Break::CloseNotTakenBack,

@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -125,8 +124,8 @@ impl Background {
     fn run(&self, shared: &Shared) {
         self.set_due(shared);
         while let Some(goal) = self.next_goal(shared) {
-            let waited = catch_unwind(AssertUnwindSafe(|| shared.wait(goal)));
-            let waited = waited.unwrap_or_else(|_| Err(shared.poison(io::Error::other("a sync has panicked"))));
+            let waited = storage::survive(|| shared.wait(goal));
+            let waited = waited.unwrap_or_else(|| Err(shared.poison(io::Error::other("a sync has panicked"))));
             self.set_due(shared);
             self.call_back(&shared.durability);
             if waited.is_err() && shared.durability.check().is_err() && !self.wait_for_callbacks() {
@@ -234,6 +233,6 @@ fn ensure_teller(state: &mut State, shared: &Arc<Shared>) -> Result<()> {
 }
 
 fn call(callback: Callback, outcome: Result<()>) {
-    // The callback is gone in any case; the panic hook has reported the panic.
-    let _ = catch_unwind(AssertUnwindSafe(|| callback(outcome)));
+    // The callback is gone in any case.
+    storage::survive(|| callback(outcome));
 }

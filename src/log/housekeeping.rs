@@ -5,6 +5,7 @@
 //! one that is there is lost. What is not done when the log is dropped is done at the next open.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::stats::Counters;
 use crate::error::{Error, Result};
-use crate::events::report;
+use crate::events::{in_words, report};
 use crate::format::name;
 use crate::sabotage::{Break, is};
 use crate::segment::{Segment, retire};
@@ -51,6 +52,8 @@ struct State {
     is_stuck: bool,
     /// Why, until somebody has been told.
     failure: Option<Error>,
+    /// The last attempt failed, and that has been reported.
+    is_failing: bool,
     stopping: bool,
     /// There is a thread, and it has not ended.
     is_running: bool,
@@ -187,17 +190,25 @@ impl Shared {
         let Some(segment) = next else { return state };
         state.is_busy = true;
         drop(state);
-        let removed = self.remove(&segment);
-        if let Err(error) = &removed {
-            let (error, file) = (error.to_string(), name::segment(segment.number()));
-            report!(warn, error, file, "cannot remove a segment");
-        }
+        // Those who wait for it are told, also of a panic.
+        let removed = storage::survive(|| self.remove(&segment)).unwrap_or_else(|| {
+            Err(Error::io("remove", &segment.path(), io::Error::other("the thread for it has panicked")))
+        });
         let mut state = self.state.lock();
         state.is_busy = false;
+        let was_failing = std::mem::replace(&mut state.is_failing, removed.is_err());
+        let file = name::segment(segment.number());
         if let Err(error) = removed {
+            // Once, however often it is tried.
+            if !was_failing {
+                let error = in_words(&error);
+                report!(warn, error, file, "cannot remove a segment");
+            }
             state.dropped.push_front(segment);
             state.is_stuck = true;
             state.failure = Some(error);
+        } else if was_failing {
+            report!(info, file, "segments can be removed again");
         }
         self.changed.notify_all();
         state

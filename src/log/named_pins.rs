@@ -95,33 +95,36 @@ impl NamedPins {
         reserved.map(|pin| pin.lsn).min()
     }
 
-    /// Reports the pins whose records a trim from `before` to `first` takes. That they are lost need not be written: it shows by the
-    /// first record that is left, and a full disk can be trimmed.
+    /// Reports the pins whose records a trim from `before` to `first` has taken. That they are lost need not be written: it shows by
+    /// the first record that is left, and a full disk can be trimmed.
     pub(crate) fn report_lost(&self, before: Lsn, first: Lsn) {
-        for (name, _) in self.pins.iter().filter(|(_, pin)| !pin.lost && pin.lsn >= before && pin.lsn < first) {
-            let pin = name.clone();
-            report!(warn, pin, first_lsn = first.0, "pin lost");
+        for (name, _) in self.pins.iter().filter(|(_, pin)| !is_lost(pin, before) && pin.lsn < first) {
+            report_lost(name, first);
         }
     }
 
-    /// Marks all pins as lost, durably, before the records go that they keep, and others get their numbers.
-    pub(crate) fn lose_all(&mut self, lock: &PinLock<'_>) -> Result<()> {
-        self.update_all(lock, |pin| !pin.lost, |pin| pin.lost = true)
+    /// Marks all pins of a log that begins with record `first` as lost, durably, before the records go that they keep, and others
+    /// get their numbers.
+    pub(crate) fn lose_all(&mut self, lock: &PinLock<'_>, first: Lsn) -> Result<()> {
+        let names: Vec<String> = self.names(|pin| !pin.lost);
+        names.iter().try_for_each(|name| {
+            let was_lost = is_lost(self.get(name)?, first);
+            self.update(lock, name, |pin| pin.lost = true)?;
+            if !was_lost {
+                report_lost(name, first);
+            }
+            Ok(())
+        })
     }
 
     /// Moves the pins beyond record `next` back to it, durably: it is the next that their owners will want.
     pub(crate) fn rewind_to(&mut self, lock: &PinLock<'_>, next: Lsn) -> Result<()> {
-        self.update_all(lock, |pin| !pin.lost && pin.lsn > next, |pin| pin.lsn = next)
+        let names = self.names(|pin| !pin.lost && pin.lsn > next);
+        names.iter().try_for_each(|name| self.update(lock, name, |pin| pin.lsn = next))
     }
 
-    fn update_all(
-        &mut self,
-        lock: &PinLock<'_>,
-        which: impl Fn(&NamedPin) -> bool,
-        change: impl Fn(&mut NamedPin),
-    ) -> Result<()> {
-        let names: Vec<String> = self.pins.iter().filter(|(_, pin)| which(pin)).map(|(name, _)| name.clone()).collect();
-        names.iter().try_for_each(|name| self.update(lock, name, &change))
+    fn names(&self, which: impl Fn(&NamedPin) -> bool) -> Vec<String> {
+        self.pins.iter().filter(|(_, pin)| which(pin)).map(|(name, _)| name.clone()).collect()
     }
 
     fn has(&self, name: &str) -> bool {
@@ -259,6 +262,12 @@ fn status(name: &str, pin: &NamedPin, segments: &Segments) -> PinStatus {
 fn retained_bytes(lsn: Lsn, segments: &Segments) -> u64 {
     let from = segments.find(lsn).unwrap_or(0);
     segments.as_slice()[from..].iter().map(|segment| segment.info().size).sum()
+}
+
+/// Called once for each pin.
+fn report_lost(name: &str, first: Lsn) {
+    let pin = name.to_owned();
+    report!(warn, pin, first_lsn = first.0, "pin lost");
 }
 
 /// Whether records that `pin` kept are gone from a log that starts at `first`.

@@ -129,7 +129,7 @@ impl<'s> Recovery<'s> {
         }
         let start = if closed { walked.last_start } else { segment_header::LEN };
         self.bytes_scanned += (end - start) as u64;
-        if !file.reads_device() {
+        if !file.reads_device() && !is(Break::CacheNotWrittenAgain) {
             evidence::write_again(self.storage, link.info.number, &region, start..end)
                 .map_err(|source| Error::io("write", &path, source))?;
         }

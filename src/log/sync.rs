@@ -65,6 +65,18 @@ impl Log {
     }
 }
 
+/// A sync that runs. One that panics has failed.
+struct Syncing<'s>(&'s Shared);
+
+impl Drop for Syncing<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison(io::Error::other("a sync has panicked"));
+            self.0.lock_rotation().rotor.close(0);
+        }
+    }
+}
+
 impl Shared {
     /// Returns once `goal` is durable.
     pub(crate) fn wait(&self, goal: Goal) -> Result<()> {
@@ -104,6 +116,7 @@ impl Shared {
     /// Makes everything durable that has been reserved so far. Called by the leader only, who after an error closes the
     /// active segment.
     pub(crate) fn sync_all(&self) -> Result<()> {
+        let _syncing = Syncing(self);
         let target = self.reserved_end();
         let segments = self.segments.load();
         let begin = segments.as_slice().partition_point(|s| s.number() < self.durability.position().segment());

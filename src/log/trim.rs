@@ -101,11 +101,11 @@ impl Shared {
         // Without a page, what an earlier call has let go is to be gone as well.
         let mut is_noted = self.control.has_name();
         if count > 0 && !is(Break::TrimWithoutRetain) {
-            pins.named.report_lost(segments[0].base_lsn(), segments[count].base_lsn());
             let oldest = segments[count].number();
             let path = self.storage.path().join(name::CONTROL);
             is_noted =
                 self.control.retain_from(&*self.storage, oldest).map_err(|source| Error::io("sync", &path, source))?;
+            pins.named.report_lost(segments[0].base_lsn(), segments[count].base_lsn());
         }
         Ok(Trimmed { segments: self.segments.change(|segments| segments.drain(..count).collect()), is_noted })
     }

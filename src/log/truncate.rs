@@ -113,7 +113,8 @@ impl Shared {
         let spare = self.ready_for_link(self.take_spare()?)?;
         if kept.is_reset {
             // What named pins kept goes; those who own them must find out.
-            self.pins.lock().named.lose_all(&pin_files)?;
+            let first = self.segments.load().first_lsn();
+            self.pins.lock().named.lose_all(&pin_files, first)?;
         } else {
             // Before the suffix goes: a crash in between leaves pins that keep more than they must.
             self.pins.lock().named.rewind_to(&pin_files, kept.next_lsn)?;

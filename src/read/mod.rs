@@ -13,6 +13,8 @@ mod snapshot;
 #[cfg(feature = "async")]
 mod stream;
 mod visibility;
+#[cfg(feature = "async")]
+mod wakers;
 
 use crate::segment::Segment;
 pub(crate) use ahead::Ahead;

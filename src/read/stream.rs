@@ -1,6 +1,5 @@
 //! A follower as a stream, for any executor.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -11,8 +10,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::follower::Follower;
 use super::record::RecordRef;
+use super::wakers::Wakers;
 use crate::error::{Error, Result};
 use crate::memory::Process;
+use crate::storage::{spawn, survive};
 
 /// The longest wait for one stream when no other waits; one that comes meanwhile is looked after only then.
 const WAIT_MAX: Duration = Duration::from_millis(20);
@@ -26,8 +27,9 @@ const WAIT_MIN: Duration = Duration::from_micros(100);
 /// of them, and sleeps while none does. A stream that waits alone is woken by the writer, as the follower would be; of
 /// several each is looked at every 20 ms, or every 100 µs times their number if that is longer.
 ///
-/// A waker is called by that thread, with nothing locked; one that panics harms no other stream. One that does not come to an
-/// end does: it must not wait for another stream.
+/// A waker is called by a thread for that, with nothing locked, and dropped by whoever polls or drops the stream. One that panics
+/// harms no other stream, nor does one that does not return: after 10 ms another thread calls the next ones. No
+/// thread is left for that once 64 of them are stuck at the same time.
 ///
 /// An error is an item, and the stream goes on behind it: after [`Error::Rewound`](crate::Error::Rewound) with the records
 /// that are new. Others come again for as long as their cause stays: the caller decides when to stop.
@@ -57,6 +59,13 @@ impl Follower {
     #[must_use]
     pub fn into_stream(self) -> FollowerStream {
         FollowerStream(Arc::new(Waiting { follower: Mutex::new(self), slot: Mutex::default() }))
+    }
+}
+
+impl Drop for FollowerStream {
+    fn drop(&mut self) {
+        // By this thread, since that runs code of the application.
+        let _waker = self.0.slot.lock().waker.take();
     }
 }
 
@@ -110,8 +119,8 @@ impl Waiting {
         }
     }
 
-    /// Waits up to `timeout`; whether the stream has been woken. Panics only if its waker does.
-    fn serve(&self, timeout: Duration) -> bool {
+    /// Waits up to `timeout`; whether the stream waits no more.
+    fn serve(&self, timeout: Duration, wakers: &Wakers) -> bool {
         let Some(found) = self.follower.lock().next_ref_timeout(timeout).transpose() else { return false };
         let waker = {
             let mut slot = self.slot.lock();
@@ -119,17 +128,24 @@ impl Waiting {
             slot.waker.take()
         };
         if let Some(waker) = waker {
-            waker.wake();
+            wakers.call(waker);
         }
         true
     }
 }
 
 /// Waits up to `timeout`; whether the stream waits no more.
-fn is_served(stream: &Weak<Waiting>, timeout: Duration) -> bool {
-    // A waker that panics has been called, which is all that the stream can ask for; the panic hook has reported the panic.
+fn is_served(stream: &Weak<Waiting>, timeout: Duration, wakers: &Wakers) -> bool {
     // A stream that was dropped waits for nothing, and what it leaves may be dropped here.
-    catch_unwind(AssertUnwindSafe(|| stream.upgrade().is_none_or(|stream| stream.serve(timeout)))).unwrap_or(true)
+    let Some(stream) = stream.upgrade() else { return true };
+    survive(|| stream.serve(timeout, wakers)).unwrap_or_else(|| {
+        // It finds out by itself, when it is polled.
+        let waker = stream.slot.lock().waker.take();
+        if let Some(waker) = waker {
+            wakers.call(waker);
+        }
+        true
+    })
 }
 
 /// The thread that waits for all streams of the process.
@@ -137,6 +153,7 @@ static THREAD: WaitingThread = WaitingThread { streams: Mutex::new(None), change
 /// The streams that wait, and the process that the thread runs in: a forked child has none.
 type Streams = (Process, Vec<Weak<Waiting>>);
 
+/// It runs no code of the application, so that no stream waits for what another one's task does.
 struct WaitingThread {
     /// The streams that wait; `None` before the thread runs.
     streams: Mutex<Option<Streams>>,
@@ -148,7 +165,9 @@ impl WaitingThread {
     fn wait_for(&'static self, waiting: &Arc<Waiting>) -> std::io::Result<()> {
         let mut streams = self.streams.lock();
         if streams.as_ref().is_none_or(|(process, _)| !process.is_current()) {
-            crate::storage::spawn("mapwal-streams", || self.run())?;
+            let wakers = Wakers::start()?;
+            let for_thread = Arc::clone(&wakers);
+            spawn("mapwal-streams", move || self.run(&for_thread)).inspect_err(|_| wakers.stop())?;
             *streams = Some((Process::current(), Vec::new()));
         }
         streams.iter_mut().for_each(|(_, streams)| streams.push(Arc::downgrade(waiting)));
@@ -157,21 +176,24 @@ impl WaitingThread {
         Ok(())
     }
 
-    fn run(&self) {
+    fn run(&self, wakers: &Arc<Wakers>) {
         let mut waiting: Vec<Weak<Waiting>> = Vec::new();
         loop {
-            self.take_in(&mut waiting);
+            self.take_in(&mut waiting, wakers.look_after());
             let share = WAIT_MAX / u32::try_from(waiting.len().max(1)).unwrap_or(u32::MAX);
-            waiting.retain(|stream| !is_served(stream, share.max(WAIT_MIN)));
+            waiting.retain(|stream| !is_served(stream, share.max(WAIT_MIN), wakers));
         }
     }
 
-    /// Adds those who have come since; waits for one if nobody is there.
-    fn take_in(&self, waiting: &mut Vec<Weak<Waiting>>) {
+    /// Adds those who have come since; waits for one if nobody is there, at most for `patience`.
+    fn take_in(&self, waiting: &mut Vec<Weak<Waiting>>, patience: Option<Duration>) {
         let mut streams = self.streams.lock();
-        if waiting.is_empty() {
-            self.changed
-                .wait_while(&mut streams, |streams| streams.as_ref().is_none_or(|(_, streams)| streams.is_empty()));
+        let mut is_idle =
+            |streams: &mut Option<Streams>| streams.as_ref().is_none_or(|(_, streams)| streams.is_empty());
+        match patience {
+            _ if !waiting.is_empty() => {}
+            None => self.changed.wait_while(&mut streams, is_idle),
+            Some(patience) => drop(self.changed.wait_while_for(&mut streams, &mut is_idle, patience)),
         }
         streams.iter_mut().for_each(|(_, streams)| waiting.append(streams));
     }

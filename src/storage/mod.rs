@@ -27,7 +27,7 @@ pub use buffer::DeviceBuffer;
 pub use disk::Disk;
 pub(crate) use place::Displaced;
 pub use place::FileIdentity;
-pub(crate) use thread::spawn;
+pub(crate) use thread::{spawn, survive};
 
 use crate::error::{Error, FileKind, SpaceLeft, Unsupported};
 use crate::memory::Mapping;

@@ -1,6 +1,7 @@
-//! Starting threads.
+//! Starting threads, and keeping them from being ended by what they call.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, JoinHandle};
 
 use memmap2::{Mmap, MmapMut};
@@ -22,6 +23,20 @@ pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
     let room = (0..MAPPINGS).map(probe).collect::<io::Result<Vec<Probe>>>()?;
     drop(room);
     Builder::new().name(name.into()).spawn(run)
+}
+
+/// What `run` returns, or `None` if it panics, which the panic hook has reported. Whatever it has in hand then is gone.
+pub(crate) fn survive<T>(run: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(done) => Some(done),
+        Err(panic) => {
+            // What was thrown may be of the application, and panic when it is dropped.
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+                std::mem::forget(again);
+            }
+            None
+        }
+    }
 }
 
 fn probe(number: usize) -> io::Result<Probe> {

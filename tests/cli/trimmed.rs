@@ -1,5 +1,6 @@
 //! `mapwal trim`: what goes, what stays, and when nothing does.
 
+use std::fs;
 use std::path::Path;
 
 use mapwal::{Error, Log, Options};
@@ -78,7 +79,9 @@ fn nothing_is_trimmed_under_a_writer_nor_without_a_word_what_stays() {
     assert_eq!(first(directory.path()), 1);
     assert_eq!(run(directory.path(), "trim DIR").code, 64);
     assert_eq!(run(directory.path(), "trim DIR --before 5 --keep-records 3").code, 64);
-    assert_eq!(run(scratch().path(), "trim DIR --before 5").code, 4, "there is no log");
+    let empty = scratch();
+    assert_eq!(run(empty.path(), "trim DIR --before 5").code, 4, "there is no log");
+    assert!(fs::read_dir(empty.path()).unwrap().next().is_none(), "and none is made");
 }
 
 #[test]

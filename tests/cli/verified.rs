@@ -1,10 +1,12 @@
 //! `verify`: what it says of each segment, and of each damage.
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::logs::{closed, copy, damaged, line, live, scratch, segments, spoil, torn, write_at};
-use crate::program::{run, run_with_input, start};
+use crate::program::{Ran, run, run_with_input, start};
 
 /// Number, state and records of each segment, as printed.
 fn table(text: &str) -> Vec<(u64, String, String)> {
@@ -52,6 +54,73 @@ fn a_log_that_is_written_without_a_pause_is_never_found_damaged() {
     writer.kill().unwrap();
     writer.wait().unwrap();
     assert!(verified > 3, "{verified}");
+}
+
+/// Whether the program `pid` waits between two looks at the log in `directory`, which has `len` bytes: it has read all of it, and
+/// has nothing of it open.
+fn is_between_looks(pid: u32, directory: &Path, len: u64) -> bool {
+    let Ok(io) = fs::read_to_string(format!("/proc/{pid}/io")) else { return false };
+    let read: u64 = io.lines().find_map(|line| line.strip_prefix("rchar: ")?.parse().ok()).unwrap_or(0);
+    let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let mut open = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+    read > len && !open.any(|path| path.starts_with(directory))
+}
+
+/// Runs `verify` on a log that a process has open and does not write to. `between` is called between each two looks, with their
+/// number.
+fn verify_with(directory: &Path, mut between: impl FnMut(usize)) -> Ran {
+    let len = segments(directory).iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>() / 2;
+    let mut child = start(directory, "verify DIR").spawn().unwrap();
+    let (mut looks, mut is_between) = (0, false);
+    while child.try_wait().unwrap().is_none() {
+        let was_between = std::mem::replace(&mut is_between, is_between_looks(child.id(), directory, len));
+        if is_between && !was_between {
+            looks += 1;
+            between(looks);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ran::new(child.wait_with_output().unwrap())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_looks_damaged_beside_a_writer_is_looked_at_again() {
+    let directory = scratch();
+    let _writer = live(directory.path(), 900);
+    let (path, frame) = spoil(directory.path(), &line(5));
+    let at = frame + 24;
+    let mended = fs::read(&path).unwrap()[at] ^ 1;
+    let ran = verify_with(directory.path(), |looks| {
+        if looks == 1 {
+            write_at(&path, at, &[mended]);
+        }
+    });
+    assert_eq!(ran.code, 0, "{}", ran.text());
+    assert!(ran.lines().last().unwrap().starts_with("sound: 900 records"), "{}", ran.text());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_moves_from_look_to_look_beside_a_writer_is_no_damage_and_what_stays_is() {
+    let directory = scratch();
+    let _writer = live(directory.path(), 900);
+    let (path, frame) = spoil(directory.path(), &line(5));
+    let mut spoilt = frame + 24;
+    let flip = |at: usize| write_at(&path, at, &[fs::read(&path).unwrap()[at] ^ 1]);
+    let mut moves = 0;
+    let ran = verify_with(directory.path(), |_| {
+        flip(spoilt);
+        // The payload of the record after it, or of this one again.
+        spoilt = if spoilt == frame + 24 { frame + 24 + line(5).len().next_multiple_of(8) + 24 } else { frame + 24 };
+        flip(spoilt);
+        moves += 1;
+    });
+    assert!(moves > 0);
+    assert_eq!(ran.code, 0, "{}", ran.text());
+    let ran = run(directory.path(), "verify DIR");
+    assert_eq!(ran.code, 2, "{}", ran.text());
+    assert!(ran.text().contains("damaged in 1 place"), "{}", ran.text());
 }
 
 #[test]

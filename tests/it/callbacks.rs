@@ -108,6 +108,15 @@ fn a_close_makes_everything_durable_and_says_so() {
     }
 }
 
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::resume_unwind(Box::new("what a callback has thrown"));
+    }
+}
+
 #[test]
 fn a_panic_in_one_does_not_stop_the_others() {
     let dir = scratch();
@@ -118,8 +127,10 @@ fn a_panic_in_one_does_not_stop_the_others() {
         let tell = tell.clone();
         log.on_durable(Lsn(number), move |_| {
             tell.send(number).unwrap();
-            if number < 3 {
-                std::panic::resume_unwind(Box::new("a callback's"));
+            match number {
+                1 => std::panic::resume_unwind(Box::new("a callback's")),
+                2 => std::panic::resume_unwind(Box::new(Bomb)),
+                _ => {}
             }
         })
         .unwrap();

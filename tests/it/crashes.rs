@@ -184,7 +184,7 @@ fn what_a_trim_dropped_is_not_missed_after_a_crash_in_the_next_open() {
 #[test]
 fn a_crash_in_the_recovery_from_lost_links_is_recovered_from() {
     for seed in 0..40 {
-        let disk = SimDisk::new(seed);
+        let disk = SimDisk::of_either_kind(seed);
         let log = open_simulated(&disk);
         let kept = log.append(1, b"durable").unwrap();
         log.sync().unwrap();
@@ -222,7 +222,7 @@ fn a_close_that_could_not_be_synced_does_not_count() {
     for (seed, effect, slots) in
         (0..20).flat_map(|seed| AFTER_EFFECTS.map(|effect| [(seed, effect, 0), (seed, effect, 3)])).flatten()
     {
-        let disk = SimDisk::new(seed);
+        let disk = SimDisk::of_either_kind(seed);
         let log = open_simulated(&disk);
         log.append(1, b"first").unwrap();
         (0..slots).for_each(|slot| log.put_meta(slot, &[9; 250]).unwrap());
@@ -241,7 +241,7 @@ fn a_close_that_could_not_be_synced_does_not_count() {
 #[test]
 fn nothing_more_is_written_to_a_segment_that_could_not_be_synced() {
     for (seed, effect) in (0..20).flat_map(|seed| AFTER_EFFECTS.map(|effect| (seed, effect))) {
-        let disk = SimDisk::new(seed);
+        let disk = SimDisk::of_either_kind(seed);
         open_simulated(&disk).close().unwrap();
         let log = open_simulated(&disk);
         log.append(1, b"right behind the close").unwrap();
@@ -261,7 +261,7 @@ fn nothing_more_is_written_to_a_segment_that_could_not_be_synced() {
 #[test]
 fn what_a_trim_dropped_is_not_missed_when_the_control_page_cannot_be_written() {
     for (seed, effect) in (0..20).flat_map(|seed| AFTER_EFFECTS.map(|effect| (seed, effect))) {
-        let disk = SimDisk::new(seed);
+        let disk = SimDisk::of_either_kind(seed);
         let mut log = open_simulated(&disk);
         for n in 1..=4 {
             log.append(1, b"trimmed").unwrap();
@@ -319,10 +319,11 @@ fn each_action_by_itself_survives_a_crash_at_every_operation() {
 
 #[test]
 fn a_failure_of_any_operation_is_never_taken_for_success() {
-    let history = History::of_all_actions(1);
+    // On the second disk no read shows the device.
+    let histories = [1, 4].map(History::of_all_actions);
     std::thread::scope(|scope| {
-        for failure in [Failure::Io, Failure::DiskFull] {
-            let history = &history;
+        for (failure, history) in [(Failure::Io, 0), (Failure::DiskFull, 0), (Failure::Io, 1)] {
+            let history = &histories[history];
             scope.spawn(move || {
                 for effect in AFTER_EFFECTS {
                     let failed = fail_each_operation(history, failure, effect);

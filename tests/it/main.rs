@@ -47,6 +47,7 @@ mod numbers;
 #[cfg(target_os = "linux")]
 mod overlay;
 mod ownership;
+mod panics;
 mod poisoned;
 mod reader;
 mod records;

@@ -79,6 +79,7 @@ fn a_log_that_was_shut_down_is_believed_and_goes_on_behind_its_close() {
     fs::remove_file(segment(dir.path(), 4)).unwrap();
     fs::remove_file(dir.path().join("control")).unwrap();
     let log = open(dir.path(), &small());
+    assert!(log.recovery().clean);
     golden::assert_contents(&log);
     drop(log);
     assert_eq!(versions(dir.path())[..4], [OLD_VERSION, OLD_VERSION, OLD_VERSION, spec::VERSION]);

@@ -46,6 +46,8 @@ struct State {
     fault: Option<Fault>,
     /// A page could not be written: the page cache may lose it.
     is_failing: bool,
+    /// A direct read shows the page cache, and the files say so.
+    hides_device: bool,
     operations: u64,
 }
 
@@ -61,9 +63,16 @@ impl SimDisk {
         Self::with(Rng::with_seed(seed), Vec::new(), Directory::default())
     }
 
+    /// As [`Self::new`]; on one in four, as the seed says, no read shows the device.
+    pub fn of_either_kind(seed: u64) -> Self {
+        let disk = Self::new(seed);
+        disk.hide_device(seed.is_multiple_of(4));
+        disk
+    }
+
     fn with(rng: Rng, files: Vec<Image>, directory: Directory) -> Self {
-        let state =
-            State { rng, files, directory, locked: false, cuts: 0, fault: None, is_failing: false, operations: 0 };
+        let (locked, cuts, fault, is_failing, hides_device, operations) = (false, 0, None, false, false, 0);
+        let state = State { rng, files, directory, locked, cuts, fault, is_failing, hides_device, operations };
         Self(Arc::new(Inner { state: Mutex::new(state), observer: Mutex::new(None) }))
     }
 
@@ -80,13 +89,24 @@ impl SimDisk {
         self.0.state.lock().rng = Rng::with_seed(seed);
     }
 
+    /// Whether a direct read shows the page cache from now on, as the files say then.
+    pub fn hide_device(&self, hides_device: bool) {
+        self.0.state.lock().hides_device = hides_device;
+    }
+
     /// In how many of 256 operations a crash is shown to the observer.
     pub fn show_cuts(&self, cuts: u8) {
         self.0.state.lock().cuts = cuts;
     }
 
     pub fn plan_fault(&self, fault: Option<Fault>) {
-        self.0.state.lock().fault = fault;
+        let mut state = self.0.state.lock();
+        // A page that is never written again, however often, could not be told there from one that has been.
+        let hides_device = state.hides_device;
+        state.fault = fault.map(|fault| match fault.effect {
+            AfterEffect::Lost if hides_device => Fault { effect: AfterEffect::Clean, ..fault },
+            _ => fault,
+        });
     }
 
     /// Whether the planned fault has not happened yet.
@@ -112,6 +132,7 @@ impl SimDisk {
             let files = state.files.iter().map(|file| leave(file, &mut rng)).collect();
             let left = Self::with(rng, files, directory);
             left.0.state.lock().is_failing = state.is_failing;
+            left.hide_device(state.hides_device);
             return left;
         }
         let mut names = Names::new();
@@ -120,7 +141,9 @@ impl SimDisk {
             names.insert(name.clone(), files.len());
             files.push(leave(&state.files[file], &mut rng));
         }
-        Self::with(rng, files, Directory::settled(names))
+        let left = Self::with(rng, files, Directory::settled(names));
+        left.hide_device(state.hides_device);
+        left
     }
 
     /// Whether a page could not be written since the last open.
@@ -415,7 +438,14 @@ impl StorageFile for SimFile {
 
     fn read_device_at(&self, buffer: &mut DeviceBuffer, offset: u64) -> io::Result<usize> {
         self.disk.enter(Operation::ReadDevice)?;
+        if !self.reads_device() {
+            return Ok(self.with(|file| file.read(buffer.bytes_mut(), offset as usize)));
+        }
         Ok(self.with(|file| file.read_device(buffer.bytes_mut(), offset as usize)))
+    }
+
+    fn reads_device(&self) -> bool {
+        !self.disk.0.state.lock().hides_device
     }
 
     fn sync(&self) -> io::Result<()> {

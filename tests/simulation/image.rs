@@ -85,10 +85,15 @@ impl Image {
     pub fn write(&mut self, bytes: &[u8], offset: usize) {
         self.allocate((offset + bytes.len()) as u64);
         let pages = offset / PAGE_BYTES..(offset + bytes.len()).div_ceil(PAGE_BYTES);
-        if self.cache.is_none() && bytes.iter().all(|&b| b == 0) && self.device[pages].iter().all(Option::is_none) {
+        if self.cache.is_none()
+            && bytes.iter().all(|&b| b == 0)
+            && self.device[pages.clone()].iter().all(Option::is_none)
+        {
             return;
         }
         let cache = self.cache();
+        // Dirty again, whatever it was.
+        self.failed.retain(|page, failed| failed.effect == AfterEffect::Lost || !pages.contains(page));
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
             let start = at % WORD_BYTES;

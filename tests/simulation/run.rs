@@ -173,7 +173,7 @@ pub fn run(history: &History, tally: &mut Tally) -> Result<(), (usize, Violation
 
 /// As [`run`], and has one operation of all fail. Whether the history has so many operations.
 pub fn run_failing(history: &History, fault: Option<Fault>, tally: &mut Tally) -> Result<bool, (usize, Violation)> {
-    let disk = SimDisk::new(history.seed);
+    let disk = SimDisk::of_either_kind(history.seed);
     let mut run = Run::new(disk.clone(), Model::new(), history.seed, 0, tally);
     run.cuts = history.cuts;
     run.is_faulty = fault.is_some();

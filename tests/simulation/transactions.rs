@@ -102,7 +102,7 @@ struct Run<'t> {
 pub fn run_transactions(seed: u64, tally: &mut Tally) -> Result<(), Violation> {
     let kind = if seed.is_multiple_of(2) { Kind::Steal } else { Kind::NoSteal };
     let world = World { kind, ..World::default() };
-    let mut run = Run::new(SimDisk::new(seed), world, seed, 0, tally);
+    let mut run = Run::new(SimDisk::of_either_kind(seed), world, seed, 0, tally);
     let mut crash = Crash::Power;
     for _ in 0..run.rng.usize(2..6) {
         let opened = run.recover(crash)?;

@@ -67,6 +67,10 @@ struct State {
     differing: Option<(String, u64)>,
     /// A read of the device shows the page cache.
     is_device_hidden: bool,
+    /// A thread, and the call that panics there.
+    panicking: Option<(String, Call)>,
+    /// How many calls have panicked.
+    panics: usize,
 }
 
 /// Which calls fail, and how.
@@ -108,9 +112,21 @@ impl Faulty {
         self.add(Fault { call: None, file: None, skip: number, once: true, error });
     }
 
+    /// From now on, `call` panics in the thread of this name.
+    pub(crate) fn panic_in(&self, thread: &str, call: Call) {
+        self.plan.state.lock().panicking = Some((thread.into(), call));
+    }
+
+    /// How many calls have panicked.
+    pub(crate) fn panics(&self) -> usize {
+        self.plan.state.lock().panics
+    }
+
     /// From now on, everything goes well.
     pub(crate) fn heal(&self) {
-        self.plan.state.lock().faults.clear();
+        let mut state = self.plan.state.lock();
+        state.faults.clear();
+        state.panicking = None;
     }
 
     /// How often `call` has been called.
@@ -178,6 +194,13 @@ impl Plan {
             self.changed.notify_all();
             self.changed.wait(&mut state);
             state.waiting -= 1;
+        }
+        let is_here = |(thread, panicking): &(String, Call)| {
+            *panicking == call && std::thread::current().name().is_some_and(|name| name == thread)
+        };
+        if state.panicking.as_ref().is_some_and(is_here) {
+            state.panics += 1;
+            panic!("{call:?} panics, as planned");
         }
         let concerns = |fault: &Fault| {
             fault.call.is_none_or(|failing| failing == call) && fault.file.as_deref().is_none_or(|name| name == file)

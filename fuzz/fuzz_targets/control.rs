@@ -29,6 +29,7 @@ struct Page {
     oldest: u32,
     /// Number, segment and offset of a position, and record: what is durable, twice.
     durable: [(u64, u32, u16, u64); 2],
+    version: bool,
     /// Other words than these, for any word.
     words: Vec<(u16, u64)>,
 }
@@ -41,6 +42,7 @@ impl Page {
             *word = u64::from_le_bytes(*half);
         }
         words[4] = self.pid.into();
+        words[5] = self.version.into();
         words[7] = signed(id, self.active);
         words[8] = self.poisoned.into();
         words[9] = signed(id, self.oldest);

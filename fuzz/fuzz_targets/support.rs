@@ -21,6 +21,7 @@ const FRAME_HEADER_LEN: usize = 24;
 const HEADER_CRC_AT: usize = 4092;
 pub const SALT_AT: usize = 12;
 const KIND_AT: usize = 20;
+const TALLY_LEN: usize = 24;
 /// Records looked at one by one, by number.
 const LOOKED_UP_MAX: u64 = 100;
 
@@ -38,7 +39,7 @@ pub enum Change {
     Add { segment: u8, frame: u8, at: u8, value: i8 },
     /// Other bytes in a segment's header.
     Header { segment: u8, at: u8, bytes: Vec<u8> },
-    /// Makes the checksums of headers and frames, and those that links repeat, what they should be.
+    /// Makes the checksums of headers and frames, those that links repeat, and what seals and closes count, what they should be.
     Mend,
     /// No file at all.
     Remove { segment: u8 },
@@ -152,8 +153,21 @@ fn mend(segments: &mut Segments) {
         if let Some(&(start, end)) = frames.first() {
             tie(&mut stored[start..end], &before);
         }
-        before =
-            frames.into_iter().map(|(start, end)| (end.next_multiple_of(8) as u64, sum(stored, start, end))).collect();
+        let mut counted = (0_u64, 0_u64);
+        before = frames
+            .into_iter()
+            .map(|(start, end)| {
+                tally(&mut stored[start..end], start as u64, counted);
+                let crc = sum(stored, start, end);
+                let word = spec::u64_at(stored, start);
+                let is_record = stored[start + KIND_AT] == spec::DATA;
+                counted = (
+                    counted.0.wrapping_add(word).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                    counted.1 + u64::from(is_record),
+                );
+                (end.next_multiple_of(8) as u64, crc)
+            })
+            .collect();
     }
 }
 
@@ -166,6 +180,19 @@ fn tie(frame: &mut [u8], before: &[(u64, [u8; 4])]) {
     let previous_end = spec::u64_at(payload, 8);
     if let Some((_, crc)) = before.iter().find(|(end, _)| *end == previous_end) {
         payload[16..20].copy_from_slice(crc);
+    }
+}
+
+/// Gives a seal or a close what the frames up to it, at `offset`, come to: sum and records.
+fn tally(frame: &mut [u8], offset: u64, (sum, records): (u64, u64)) {
+    let at = match frame[KIND_AT] {
+        spec::SEAL => FRAME_HEADER_LEN + 8,
+        spec::CLOSE => FRAME_HEADER_LEN,
+        _ => return,
+    };
+    if let Some(stored) = frame.get_mut(at..at + TALLY_LEN) {
+        let words = [offset, sum, records].map(u64::to_le_bytes);
+        stored.copy_from_slice(words.as_flattened());
     }
 }
 
@@ -182,6 +209,12 @@ fn sum(stored: &mut [u8], start: usize, end: usize) -> [u8; 4] {
 
 pub fn options() -> Options {
     Options::new().segment_size_bytes(SEGMENT_BYTES)
+}
+
+/// The segments may be copies of sealed ones, of which the newest are not there.
+fn open_any(path: &Path) -> Result<Log> {
+    // SAFETY: as in `open`.
+    open(path).or_else(|_| unsafe { Log::open(path, &options().archive(true)) })
 }
 
 /// A directory in memory, where there is a file system for that.
@@ -218,7 +251,7 @@ pub fn read_all(path: &Path) {
             }
         }
     }
-    let Ok(log) = open(path) else { return };
+    let Ok(log) = open_any(path) else { return };
     let meta = |log: &Log| (0..16).map(|slot| log.meta(slot)).collect::<Vec<_>>();
     let Ok(found) = log.snapshot().map(|snapshot| contents(&snapshot)) else { return };
     let found_meta = meta(&log);

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mapwal::{Error, Lsn, Visibility};
+use mapwal::{Error, Inspection, Lsn, Visibility};
 use tempfile::TempDir;
 
 use crate::scratch::{open_small, scratch};
+use crate::support::files::edit;
 use crate::support::{append, assert_record, drain_from, read_only};
 
 /// A log of 1000 durable records that nobody writes, its page, and what is in it.
@@ -77,6 +78,26 @@ fn every_word_of_the_page_may_be_wrong() {
             }
         }
     }
+}
+
+#[test]
+fn a_page_of_a_later_version_says_nothing_and_is_made_anew() {
+    const VERSION: std::ops::Range<usize> = 40..48;
+    let (dir, control, good) = quiet_log();
+    let known = || Inspection::open(dir.path()).unwrap().durable_lsn();
+    let all = follow(dir.path(), Visibility::Published).unwrap();
+    // What version 2 of the log has written has a zero there.
+    for (version, expected) in [(0, Some(Lsn(1000))), (1, Some(Lsn(1000))), (2, None), (u64::MAX, None)] {
+        edit(&control, |page| page[VERSION].copy_from_slice(&version.to_le_bytes()));
+        assert_eq!(known(), expected, "version {version}");
+        let durable = follow(dir.path(), Visibility::Durable).unwrap();
+        assert_eq!(durable, if expected.is_some() { all } else { 0 }, "version {version}");
+    }
+    let log = open_small(dir.path());
+    assert_eq!(log.next_lsn(), Lsn(1001));
+    log.close().unwrap();
+    assert_eq!(fs::read(&control).unwrap()[VERSION], good[VERSION]);
+    assert_eq!(known(), Some(Lsn(1000)));
 }
 
 #[test]

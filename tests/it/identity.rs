@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::scratch::{open_small, scratch};
 use crate::support::files::{edit, segment, unchanged};
-use crate::support::stored::{self, INCOMPATIBLE, LOG_ID, NUMBER, READ_ONLY, SEGMENT_SIZE, VERSION};
+use crate::support::stored::{self, COMPATIBLE, INCOMPATIBLE, LOG_ID, NUMBER, READ_ONLY, SEGMENT_SIZE, VERSION};
 use crate::support::{append, assert_records, corruption, read_only, small, try_open};
 
 /// A closed log with ten records in each of four segments.
@@ -102,6 +102,7 @@ fn features_that_are_not_known_are_refused_by_those_who_must_know_them() {
     };
     assert_eq!(with_feature(INCOMPATIBLE), [true, true]);
     assert_eq!(with_feature(READ_ONLY), [true, false], "it may be read");
+    assert_eq!(with_feature(COMPATIBLE), [false, false], "it may be written");
 }
 
 #[test]

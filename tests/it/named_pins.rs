@@ -10,6 +10,7 @@ use mapwal::{Damage, Error, Inspection, Log, Lsn, PinDirectory, PinState, Verify
 use rustix::io::Errno;
 use tempfile::TempDir;
 
+use crate::format::spec::crc32;
 use crate::scratch::{open_small, scratch};
 use crate::support::faulty::{Call, Faulty};
 use crate::support::rights::without_rights;
@@ -135,7 +136,7 @@ fn a_damaged_pin_keeps_all_records_and_no_log_from_opening_until_it_is_dropped()
     let good = fs::read(&file).unwrap();
     let mut flipped = good.clone();
     flipped[8] ^= 1;
-    for bytes in [&flipped[..], &good[1..], &[&good[..], b"more"].concat(), b""] {
+    for bytes in [&flipped[..], &later(&good), &good[1..], &[&good[..], b"more"].concat(), b""] {
         fs::write(&file, bytes).unwrap();
         let log = open_small(dir.path());
         let pin = &log.pins()[0];
@@ -151,16 +152,29 @@ fn a_damaged_pin_keeps_all_records_and_no_log_from_opening_until_it_is_dropped()
     assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
 }
 
+/// The same pin in a later version of the format.
+fn later(good: &[u8]) -> Vec<u8> {
+    let mut bytes = good.to_vec();
+    bytes[7] = b'2';
+    let crc = crc32(0, &bytes[..92]);
+    bytes[92..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
 #[test]
 fn a_damaged_pin_is_reported_by_its_path() {
     let (dir, file) = pinned();
-    fs::write(&file, "").unwrap();
-    let inspection = Inspection::open(dir.path()).unwrap();
-    assert_eq!(inspection.pins().unwrap()[0].state, PinState::Damaged);
-    let report = inspection.verify(VerifyOptions::default(), &mut |_| ()).unwrap();
-    let [found] = &report.damage[..] else { panic!("{:?}", report.damage) };
-    assert_eq!((&found.corruption.path, &found.witness), (&file, &Witness::Structure));
-    assert_eq!(found.corruption.damage, Damage::FileLength { expected: 96, found: 0 });
+    let later = later(&fs::read(&file).unwrap());
+    let length = Damage::FileLength { expected: 96, found: 0 };
+    for (bytes, damage) in [(vec![], length), (later, Damage::UnknownVersion(b'2'.into()))] {
+        fs::write(&file, bytes).unwrap();
+        let inspection = Inspection::open(dir.path()).unwrap();
+        assert_eq!(inspection.pins().unwrap()[0].state, PinState::Damaged);
+        let report = inspection.verify(VerifyOptions::default(), &mut |_| ()).unwrap();
+        let [found] = &report.damage[..] else { panic!("{:?}", report.damage) };
+        assert_eq!((&found.corruption.path, &found.witness), (&file, &Witness::Structure));
+        assert_eq!(found.corruption.damage, damage);
+    }
 }
 
 #[test]

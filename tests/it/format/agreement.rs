@@ -3,7 +3,8 @@
 //!
 //! Logs are made from a seed: records of many lengths, batches, voids, metadata, syncs, rotations and truncations, in small segments; then
 //! they are closed, or dropped as a process that is killed leaves them. To a copy of each, one of these is done: nothing; a bit is flipped; a
-//! sector, or all from some place on, is zero, or noise; a segment is removed, or the control page; files become recycled ones.
+//! sector, or all from some place on, is zero, or noise; a segment is removed, or the control page; files become recycled ones; a frame
+//! becomes one of another kind, flags or contents, with the checksum that is right for it.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,6 +16,7 @@ use mapwal::{Error, Inspection, Lsn, SegmentState, VerifyOptions};
 use super::verdict::{self, Verdict};
 use crate::scratch::{open_small, scratch};
 use crate::support::files::{self, segment, segment_numbers};
+use crate::support::stored::{FLAGS, KIND};
 use crate::support::{open, small, stored};
 
 const LOGS: u64 = 16;
@@ -68,7 +70,7 @@ fn change(directory: &Path, random: &mut Rng) -> String {
     };
     let sector = at - at % SECTOR..at - at % SECTOR + SECTOR;
     let mut noise = Rng::with_seed(random.u64(..));
-    let what = random.u32(..16);
+    let what = random.u32(..19);
     match what {
         0 => {}
         1 => fs::remove_file(&path).unwrap(),
@@ -83,6 +85,19 @@ fn change(directory: &Path, random: &mut Rng) -> String {
             stored::recycle(bytes);
             bytes[at] ^= 1;
         }),
+        10..=12 => {
+            let frames = stored::frames(directory, number);
+            let frame = (!frames.is_empty()).then(|| &frames[noise.usize(..frames.len())]);
+            files::edit(&path, |bytes| {
+                let Some(frame) = frame else { return };
+                match what {
+                    10 => bytes[frame.offset + KIND] = noise.u8(1..8),
+                    11 => bytes[frame.offset + FLAGS] ^= 1,
+                    _ => bytes[frame.offset + 24.min(frame.len - 1)] ^= 1,
+                }
+                stored::seal_frame(bytes, frame.offset);
+            });
+        }
         _ => files::edit(&path, |bytes| bytes[at] ^= 1 << noise.u8(..8)),
     }
     format!("{what} to segment {number} at {at} of {used}")

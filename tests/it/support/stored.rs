@@ -20,6 +20,7 @@ pub(crate) const NUMBER: Range<usize> = 24..32;
 pub(crate) const LOG_ID: Range<usize> = 32..48;
 pub(crate) const INCOMPATIBLE: Range<usize> = 56..60;
 pub(crate) const READ_ONLY: Range<usize> = 60..64;
+pub(crate) const COMPATIBLE: Range<usize> = 64..68;
 /// Behind the last field but the checksum.
 pub(crate) const FIELDS_END: usize = 68;
 pub(crate) const HEADER_CRC: Range<usize> = HEADER_LEN - 4..HEADER_LEN;

@@ -88,3 +88,4 @@ mod wal_engine;
 mod wal_fuzzy;
 mod wal_handles;
 mod wal_support;
+mod warned;

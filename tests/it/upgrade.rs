@@ -16,7 +16,7 @@ const OLD: &str = "v2";
 const OLD_VERSION: u32 = 2;
 
 /// The old log: closed, or as a crash leaves it.
-fn old(is_closed: bool) -> TempDir {
+pub(crate) fn old(is_closed: bool) -> TempDir {
     let dir = scratch();
     golden::unpack(OLD, dir.path());
     if !is_closed {

@@ -1,7 +1,7 @@
 //! The page on the format, read by `verdict.rs`, and the library come to the same of logs in every state: how many records, whether the
 //! log is sound, torn or damaged, and whether it was closed.
 //!
-//! Logs are made from a seed: records of many lengths, batches, voids, metadata, syncs, rotations and truncations, in small segments; then
+//! Logs are the one of version 2 that is kept, or made from a seed: records of many lengths, batches, voids, metadata, syncs, rotations and truncations, in small segments; then
 //! they are closed, or dropped as a process that is killed leaves them. To a copy of each, one of these is done: nothing; a bit is flipped; a
 //! sector, or all from some place on, is zero, or noise; a segment is removed, or the control page; files become recycled ones; a frame
 //! becomes one of another kind, flags or contents, with the checksum that is right for it.
@@ -12,16 +12,29 @@ use std::path::Path;
 
 use fastrand::Rng;
 use mapwal::{Error, Inspection, Lsn, SegmentState, VerifyOptions};
+use tempfile::TempDir;
 
 use super::verdict::{self, Verdict};
 use crate::scratch::{open_small, scratch};
 use crate::support::files::{self, segment, segment_numbers};
 use crate::support::stored::{FLAGS, KIND};
 use crate::support::{open, small, stored};
+use crate::upgrade;
 
-const LOGS: u64 = 16;
+const LOGS: u64 = 20;
 const CHANGES: usize = 60;
 const SECTOR: usize = 512;
+
+/// A log, and whether it was closed. Some are of version 2.
+fn original(seed: u64, random: &mut Rng) -> (TempDir, bool) {
+    if seed % 5 == 4 {
+        let is_closed = random.bool();
+        return (upgrade::old(is_closed), is_closed);
+    }
+    let dir = scratch();
+    let is_closed = make(dir.path(), random);
+    (dir, is_closed)
+}
 
 /// Makes a log in `directory`. Returns whether it was closed.
 fn make(directory: &Path, random: &mut Rng) -> bool {
@@ -125,8 +138,7 @@ fn the_page_and_the_library_come_to_the_same_verdict() {
     let mut counts = [0; 4];
     for seed in 0..LOGS {
         let mut random = Rng::with_seed(seed);
-        let original = scratch();
-        let was_closed = make(original.path(), &mut random);
+        let (original, was_closed) = original(seed, &mut random);
         for round in 0..CHANGES {
             let dir = scratch();
             files::copy(original.path(), dir.path());

@@ -89,22 +89,27 @@ fn main() -> ExitCode {
         listed => listed.cloned().map(Work::Log),
     };
     let finish = || finish(&findings.lock(), &arguments, next.load(Ordering::Relaxed) - 1, began.elapsed());
-    let running: Vec<AtomicU64> = (0..arguments.threads).map(|_| AtomicU64::new(WAITING)).collect();
+    let running: Vec<Running> = (0..arguments.threads).map(|_| Running::default()).collect();
     std::thread::scope(|scope| {
         let (next, stop, findings, history) = (&next, &stop, &findings, &history);
         for running in &running {
             let mark = move |busy| {
                 let since = if busy { began.elapsed().as_millis() as u64 } else { WAITING };
-                running.store(since, Ordering::Relaxed);
+                running.since.store(since, Ordering::Relaxed);
+            };
+            let next = move || {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                running.seed.store(number, Ordering::Relaxed);
+                history(number)
             };
             scope.spawn(move || {
-                work(|| history(next.fetch_add(1, Ordering::Relaxed)), stop, cuts, findings, mark);
-                running.store(DONE, Ordering::Relaxed);
+                work(next, stop, cuts, findings, mark);
+                running.since.store(DONE, Ordering::Relaxed);
             });
         }
         scope.spawn(|| {
-            if let Some(thread) = await_hang(&running, began) {
-                println!("thread {thread} hangs in its history");
+            if let Some(seed) = await_hang(&running, began) {
+                println!("history {seed} hangs");
                 finish();
                 std::process::exit(3);
             }
@@ -164,17 +169,31 @@ fn sabotage(_: &str, _: bool) -> Option<ExitCode> {
     Some(ExitCode::from(2))
 }
 
-/// Returns the number of a thread whose history takes so long that it must hang, or `None` once all have come to an end.
-fn await_hang(running: &[AtomicU64], began: Instant) -> Option<usize> {
-    while running.iter().any(|since| since.load(Ordering::Relaxed) != DONE) {
+/// What a thread is at.
+struct Running {
+    /// The history.
+    seed: AtomicU64,
+    /// When it began, in milliseconds.
+    since: AtomicU64,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self { seed: AtomicU64::new(0), since: AtomicU64::new(WAITING) }
+    }
+}
+
+/// Returns the number of a history that takes so long that it must hang, or `None` once all threads have come to an end.
+fn await_hang(running: &[Running], began: Instant) -> Option<u64> {
+    while running.iter().any(|running| running.since.load(Ordering::Relaxed) != DONE) {
         std::thread::sleep(Duration::from_millis(50));
         let now = began.elapsed().as_millis() as u64;
-        let hangs = |since: &AtomicU64| {
-            let since = since.load(Ordering::Relaxed);
+        let hangs = |running: &&Running| {
+            let since = running.since.load(Ordering::Relaxed);
             since < WAITING && now.saturating_sub(since) > HANG_TIME.as_millis() as u64
         };
-        if let Some(thread) = running.iter().position(hangs) {
-            return Some(thread);
+        if let Some(hanging) = running.iter().find(hangs) {
+            return Some(hanging.seed.load(Ordering::Relaxed));
         }
     }
     None

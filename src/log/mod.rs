@@ -6,6 +6,7 @@ mod close;
 mod copying;
 mod durability;
 mod evidence;
+mod histogram;
 mod housekeeping;
 mod inspect;
 mod lookout;

@@ -7,12 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Log;
+use super::histogram::Histogram;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Region;
-
-/// Sync times are counted by powers of two of a microsecond; the last class holds all that is longer.
-const CLASSES: usize = 24;
 
 /// What is counted as it happens. Relaxed throughout: each is a number by itself.
 #[derive(Debug, Default)]
@@ -22,7 +20,7 @@ pub(crate) struct Counters {
     bytes: AtomicU64,
     syncs: AtomicU64,
     records_synced: AtomicU64,
-    sync_classes: [AtomicU64; CLASSES],
+    sync_times: Histogram,
     /// Mappings of files that have lost their names, and their sizes.
     unlinked: Mutex<Vec<(Weak<Region>, u64)>>,
 }
@@ -41,9 +39,7 @@ impl Counters {
     }
 
     pub(crate) fn synced(&self, records: u64, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let class = (u64::BITS - micros.leading_zeros()) as usize;
-        self.sync_classes[class.min(CLASSES - 1)].fetch_add(1, Ordering::Relaxed);
+        self.sync_times.record(took);
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.records_synced.fetch_add(records, Ordering::Relaxed);
     }
@@ -59,18 +55,6 @@ impl Counters {
         let mut unlinked = self.unlinked.lock();
         unlinked.retain(|(region, _)| region.strong_count() > 0);
         unlinked.iter().map(|(_, size)| size).sum()
-    }
-
-    /// An upper bound for the time of the fastest `part` in a hundred syncs.
-    fn percentile(&self, part: u64) -> Duration {
-        let counts: [u64; CLASSES] = std::array::from_fn(|class| self.sync_classes[class].load(Ordering::Relaxed));
-        let wanted = (counts.iter().sum::<u64>() * part).div_ceil(100);
-        let mut seen = 0;
-        let class = counts.iter().position(|count| {
-            seen += count;
-            seen >= wanted && seen > 0
-        });
-        class.map_or(Duration::ZERO, |class| Duration::from_micros(1 << class))
     }
 }
 
@@ -96,7 +80,7 @@ pub struct Stats {
     pub syncs: u64,
     /// Records that they made durable.
     pub records_synced: u64,
-    /// Half of the syncs took no longer than this, a power of two of a microsecond.
+    /// Half of the syncs took no longer than this, which is at most a thirty-second too long.
     pub sync_time_p50: Duration,
     /// 99 in a hundred syncs took no longer than this.
     pub sync_time_p99: Duration,
@@ -148,8 +132,8 @@ impl Log {
             bytes_appended: bytes.wrapping_add(Position(reserved.position).offset()),
             syncs: load(&counters.syncs),
             records_synced: load(&counters.records_synced),
-            sync_time_p50: counters.percentile(50),
-            sync_time_p99: counters.percentile(99),
+            sync_time_p50: counters.sync_times.percentile(50),
+            sync_time_p99: counters.sync_times.percentile(99),
             torn_bytes: shared.report.torn_bytes,
             first_lsn: segments.first_lsn(),
             durable_lsn: shared.durability.lsn(),

@@ -36,6 +36,7 @@ mod guarded;
 mod hostile;
 mod identity;
 mod in_place;
+mod independent;
 mod killed;
 mod limits;
 mod locked;

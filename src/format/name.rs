@@ -8,6 +8,8 @@ pub(crate) const CONTROL: &str = "control";
 pub(crate) const PINS: &str = "pins";
 /// What ends the name of a file that is not finished.
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
+/// The name under which that is made.
+const PINS_TEMPORARY: &str = "pins.tmp";
 const SEGMENT_SUFFIX: &str = ".seg";
 const DIGITS: usize = 20;
 /// Made by file systems and desktops, not by people: in the root of a volume, or in any directory that is looked at.
@@ -46,6 +48,8 @@ pub(crate) enum Name {
     Lock,
     Control,
     Pins,
+    /// Left where it is: the next one who makes the directory of pins takes it, whatever it is.
+    UnfinishedPins,
     Temporary,
     Segment(u64),
     /// Ends like a segment, but its number is none.
@@ -60,6 +64,9 @@ impl Name {
         let Ok(name) = std::str::from_utf8(name) else { return Self::Foreign };
         if let Some(stem) = name.strip_suffix(SEGMENT_SUFFIX) {
             return parse_number(stem).map_or(Self::BadSegment, Self::Segment);
+        }
+        if name == PINS_TEMPORARY {
+            return Self::UnfinishedPins;
         }
         if let Some(stem) = name.strip_suffix(TEMPORARY_SUFFIX) {
             let ours = stem == CONTROL || parse_number(stem).is_some();

@@ -34,7 +34,7 @@ pub(crate) fn list(storage: &dyn Storage) -> Result<Listing> {
         let regular = kind == FileKind::Regular;
         match parsed {
             Name::Pins if kind == FileKind::Directory => {}
-            Name::OfSystem => {}
+            Name::OfSystem | Name::UnfinishedPins => {}
             Name::Foreign => drop(foreign.get_or_insert_with(|| name.to_owned())),
             _ if !regular => drop(bad.get_or_insert_with(|| (name.to_owned(), kind))),
             Name::BadSegment | Name::Pins => drop(bad.get_or_insert_with(|| (name.to_owned(), FileKind::Regular))),

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use memmap2::Advice;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
 #[cfg(target_os = "linux")]
 use rustix::thread::{MembarrierCommand, futex};
 
@@ -23,10 +24,14 @@ use super::file_system;
 use super::lock;
 use super::owner::{self, Pattern};
 use super::place::{self, FileIdentity, Place};
+use super::removals::Removals;
 use super::trust::Trust;
 use super::{Access, Lock, Storage, StorageFile};
 use crate::error::{FileKind, SpaceLeft, Unsupported};
 use crate::memory::Mapping;
+
+/// What ends the name of a directory that is not finished.
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// A directory, held open so that every file is reached through it.
 #[derive(Debug)]
@@ -35,6 +40,7 @@ pub struct Disk {
     path: PathBuf,
     place: Place,
     trust: Trust,
+    removals: Arc<Removals>,
     /// How new files are made.
     pattern: OnceLock<Pattern>,
 }
@@ -52,11 +58,14 @@ impl Disk {
     fn of(directory: OwnedFd, path: PathBuf, pattern: Option<Pattern>) -> io::Result<Self> {
         let place = Place::of(&path, &directory)?;
         let trust = Trust::of(&directory)?;
+        let directory = Arc::new(directory);
+        let removals = Arc::new(Removals::new(Arc::clone(&directory), trust));
         Ok(Self {
-            directory: Arc::new(directory),
+            directory,
             path,
             place,
             trust,
+            removals,
             pattern: pattern.map_or_else(OnceLock::new, OnceLock::from),
         })
     }
@@ -98,7 +107,42 @@ impl Disk {
     }
 
     fn file(&self, name: &str, file: File) -> Box<dyn StorageFile> {
-        Box::new(DiskFile::new(file, Arc::clone(&self.directory), name, self.trust))
+        Box::new(DiskFile::new(file, Arc::clone(&self.directory), name, self.trust, Arc::clone(&self.removals)))
+    }
+
+    /// Makes the directory `name`, or finds that somebody else just has. Until it is durable it has another name: without a journal
+    /// a name may be on the device before what it is a name of, and be one of something else after a power cut.
+    fn make_directory(&self, name: &str) -> io::Result<()> {
+        let (pattern, temporary) = (self.pattern(), format!("{name}{TEMPORARY_SUFFIX}"));
+        let (at, temporary) = (&*self.directory, &*temporary);
+        match rustix::fs::mkdirat(at, temporary, pattern.directory_mode()) {
+            Ok(()) => {}
+            // Of one who makes it just now, or did not come to the end; or what a power cut has made of that.
+            Err(Errno::EXIST) if open_directory(at, temporary).is_ok() => {}
+            Err(Errno::EXIST) => {
+                self.remove(temporary)?;
+                rustix::fs::mkdirat(at, temporary, pattern.directory_mode())?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let made = rustix::fs::chmodat(at, temporary, pattern.directory_mode(), AtFlags::empty())
+            .and_then(|()| open_directory(at, temporary))
+            .map_err(io::Error::from)
+            .and_then(|made| {
+                pattern.give(&made, pattern.directory_mode())?;
+                rustix::fs::fsync(&made)?;
+                self.rename(temporary, name)
+            });
+        match made {
+            Err(_) if open_directory(at, name).is_ok() => {}
+            Err(error) => {
+                // As for a file.
+                let _ = rustix::fs::unlinkat(at, temporary, AtFlags::REMOVEDIR);
+                return Err(error);
+            }
+            Ok(()) => {}
+        }
+        self.sync_directory()
     }
 }
 
@@ -182,43 +226,29 @@ impl Storage for Disk {
             let flags = rustix::fs::RenameFlags::NOREPLACE;
             match rustix::fs::renameat_with(&*self.directory, from, &*self.directory, to, flags) {
                 // A file system without the flag: the process lock keeps other writers out, so looking first will do.
-                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
+                Err(Errno::INVAL | Errno::NOSYS) => {}
                 other => return Ok(other?),
             }
         }
         match rustix::fs::statat(&*self.directory, to, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(rustix::io::Errno::NOENT) => Ok(rustix::fs::renameat(&*self.directory, from, &*self.directory, to)?),
+            Err(Errno::NOENT) => Ok(rustix::fs::renameat(&*self.directory, from, &*self.directory, to)?),
             Err(error) => Err(error.into()),
         }
     }
 
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&*self.directory, from, &*self.directory, to)?)
+        Ok(self.removals.note(|| rustix::fs::renameat(&*self.directory, from, &*self.directory, to))?)
     }
 
     fn subdirectory(&self, name: &str, create: bool) -> io::Result<Arc<dyn Storage>> {
-        let (pattern, mut is_new) = (self.pattern(), false);
-        if create {
-            match rustix::fs::mkdirat(&*self.directory, name, pattern.directory_mode()) {
-                Ok(()) => {
-                    is_new = true;
-                    rustix::fs::chmodat(&*self.directory, name, pattern.directory_mode(), AtFlags::empty())?;
-                }
-                Err(rustix::io::Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
+        let directory = match open_directory(&self.directory, name) {
+            Err(Errno::NOENT) if create => {
+                self.make_directory(name)?;
+                open_directory(&self.directory, name)
             }
-        }
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(&*self.directory, name, flags, Mode::empty())?;
-        if is_new {
-            let given = pattern.give(&directory, pattern.directory_mode());
-            if given.is_err() {
-                // As for a file.
-                let _ = rustix::fs::unlinkat(&*self.directory, name, AtFlags::REMOVEDIR);
-            }
-            given.and_then(|()| self.sync_directory())?;
-        }
+            opened => opened,
+        }?;
         Ok(Arc::new(Self::of(directory, self.path.join(name), self.pattern.get().copied())?))
     }
 
@@ -227,12 +257,11 @@ impl Storage for Disk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&*self.directory, name, AtFlags::empty())?)
+        Ok(self.removals.note(|| rustix::fs::unlinkat(&*self.directory, name, AtFlags::empty()))?)
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        rustix::fs::fsync(&*self.directory)?;
-        self.trust.check_after_sync(&*self.directory)
+        self.removals.sync()
     }
 
     fn load(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
@@ -240,7 +269,7 @@ impl Storage for Disk {
         #[cfg(target_os = "linux")]
         match raw.advise_range(Advice::PopulateRead, range.start, range.len()) {
             // A kernel before 5.14: the pages come in one by one as they are read.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
             other => other,
         }
         #[cfg(not(target_os = "linux"))]
@@ -251,8 +280,8 @@ impl Storage for Disk {
         let Some(raw) = mapping.as_file() else { return Ok(()) };
         #[cfg(target_os = "linux")]
         match raw.advise_range(Advice::PopulateWrite, range.start, range.len()) {
-            // What a store would have been killed for. That the file system takes no writes would have shown before.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::FAULT.raw_os_error()) => {
+            // What a store would have been killed for: a full disk, or a file system that takes no writes any more.
+            Err(error) if error.raw_os_error() == Some(Errno::FAULT.raw_os_error()) => {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             other => other?,
@@ -306,6 +335,11 @@ impl Storage for Disk {
         // Each `RandomState` has keys of its own from the system's random numbers.
         RandomState::new().build_hasher().finish()
     }
+}
+
+fn open_directory(at: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, name, flags, Mode::empty())
 }
 
 fn file_kind(file_type: FileType) -> FileKind {

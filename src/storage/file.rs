@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use memmap2::MmapOptions;
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 
+use super::removals::Removals;
 #[cfg(target_os = "linux")]
 use super::reserved;
 use super::trust::Trust;
@@ -26,14 +27,16 @@ pub(super) struct DiskFile {
     directory: Arc<OwnedFd>,
     name: String,
     trust: Trust,
+    /// Of its directory.
+    removals: Arc<Removals>,
     /// The file once more, for reads that bypass the page cache; `None` where the file system has no such reads.
     direct: OnceLock<Option<File>>,
 }
 
 impl DiskFile {
     /// `file`, which has been opened under `name` in `directory`.
-    pub(super) fn new(file: File, directory: Arc<OwnedFd>, name: &str, trust: Trust) -> Self {
-        Self { file, directory, name: name.to_owned(), trust, direct: OnceLock::new() }
+    pub(super) fn new(file: File, directory: Arc<OwnedFd>, name: &str, trust: Trust, removals: Arc<Removals>) -> Self {
+        Self { file, directory, name: name.to_owned(), trust, removals, direct: OnceLock::new() }
     }
 
     #[cfg(target_os = "linux")]
@@ -69,7 +72,10 @@ impl StorageFile for DiskFile {
         #[cfg(target_os = "linux")]
         reserved::overwrite_in_place(&self.file);
         #[cfg(target_os = "linux")]
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len) {
+        match self
+            .removals
+            .before(|| Ok(rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len)))?
+        {
             // No such call on this file system: writing zeros finds out whether there is room.
             Err(rustix::io::Errno::OPNOTSUPP) => {}
             other => return Ok(other?),

@@ -9,6 +9,7 @@ mod file_system;
 mod lock;
 mod owner;
 mod place;
+mod removals;
 #[cfg(target_os = "linux")]
 mod reserved;
 mod thread;

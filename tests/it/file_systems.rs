@@ -201,6 +201,32 @@ fn where_a_read_of_the_device_may_come_from_the_page_cache_files_say_so() {
     }
 }
 
+/// Without a journal a removed name may come back after a power cut: with what it had, and not with what was written since to the
+/// same blocks.
+#[test]
+fn what_was_removed_does_not_come_back_with_the_bytes_of_another_file() {
+    for kind in [Kind::Ext4, Kind::Ext4WithoutJournal] {
+        let Some(disk) = FileSystem::mount(kind, 16) else { continue };
+        let storage = Disk::open(&disk.path()).unwrap();
+        // More than half of what is free, so that the second gets blocks of the first.
+        let len = storage.space_left().unwrap().bytes / 4 * 3 / PAGE_LEN as u64 * PAGE_LEN as u64;
+        let first = storage.create("first").unwrap();
+        first.allocate(len).unwrap();
+        first.write_at(&page(1).repeat((len / PAGE_LEN as u64) as usize), 0).unwrap();
+        first.sync().unwrap();
+        storage.sync_directory().unwrap();
+        drop(first);
+        storage.remove("first").unwrap();
+        let second = storage.create("second").unwrap();
+        second.allocate(len).unwrap();
+        second.write_at(&page(2).repeat((len / PAGE_LEN as u64) as usize), 0).unwrap();
+        write_back(&disk.path().join("second"));
+        let cut = disk.after_a_cut();
+        let first = fs::read(cut.path().join("first")).unwrap_or_default();
+        assert!(first.chunks(PAGE_LEN).all(|found| *found == page(1)), "{kind:?}: bytes of another file");
+    }
+}
+
 /// A log whose records 101 to 150 were never acknowledged, and look written: a page of them has not reached the device.
 fn log_that_lost_a_page(disk: &FileSystem) {
     let log = try_open(&disk.path().join("log"), &small()).unwrap();

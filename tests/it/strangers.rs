@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mapwal::{Error, FileKind};
+use mapwal::{Error, FileKind, Lsn};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 use crate::scratch::{open_small, scratch};
@@ -42,6 +42,27 @@ fn a_directory_of_somebody_elses_is_not_taken_for_a_log() {
     fs::create_dir(dir.path().join("src")).unwrap();
     let error = refusal(dir.path());
     assert!(matches!(&error, Error::NotALog { path } if *path == dir.path().join("src")), "{error}");
+}
+
+/// After a power cut on a file system without a journal a name may be that of something else.
+#[test]
+fn whatever_is_left_of_an_unfinished_directory_of_pins_is_in_nobodys_way() {
+    let leave: [fn(&Path); 2] = [|path| fs::create_dir(path).unwrap(), |path| fs::write(path, "old bytes").unwrap()];
+    for leave in leave {
+        let dir = scratch();
+        let left = dir.path().join("pins.tmp");
+        leave(&left);
+        assert!(matches!(read_only(dir.path()), Err(Error::NoLog { .. })));
+        let log = open_small(dir.path());
+        append(&log, 1..=9);
+        log.create_pin("backup", "me", Lsn(5), None).unwrap();
+        assert!(!left.exists() && dir.path().join("pins/backup").is_file());
+        drop(log);
+        leave(&left);
+        let log = open_small(dir.path());
+        assert_records(&log.snapshot().unwrap(), 1, 9);
+        assert_eq!(log.pins().len(), 1);
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn written_once_quiet(device: &FileSystem) -> u64 {
     const QUIET: Duration = Duration::from_millis(500);
     let mut before = 0;
     loop {
-        rustix::fs::sync();
+        device.sync();
         match written_bytes(device) {
             now if now == before => return now,
             now => before = now,
@@ -107,19 +107,19 @@ fn a_full_ext4_is_an_error_and_takes_appends_again_once_there_is_room() {
     let log = try_open(&directory, &small()).unwrap();
     let last = fill(&log);
     assert_records(&log.snapshot().unwrap(), 1, last);
-    make_room(&ballast[0]);
+    make_room(&device, &ballast[0]);
     let more = fill(&log);
     assert!(more > last, "there was room");
     drop(log);
-    make_room(&ballast[1]);
+    make_room(&device, &ballast[1]);
     let log = try_open(&directory, &small()).unwrap();
     assert_records(&log.snapshot().unwrap(), 1, more);
 }
 
-fn make_room(ballast: &Path) {
+fn make_room(device: &FileSystem, ballast: &Path) {
     fs::remove_file(ballast).unwrap();
     // ext4 gives freed blocks away again only when its journal has been written.
-    rustix::fs::sync();
+    device.sync();
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn fill_up(disk: &FileSystem) {
             Err(_) => len /= 2,
         }
     }
-    rustix::fs::sync();
+    disk.sync();
 }
 
 /// Copies the log in `from` as `cp` does with `how`.

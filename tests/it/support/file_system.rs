@@ -188,6 +188,11 @@ impl FileSystem {
         self.kind
     }
 
+    /// Has it write all that it has to write: this file system alone, since others of the machine may take long.
+    pub(crate) fn sync(&self) {
+        rustix::fs::syncfs(File::open(self.path()).unwrap()).unwrap();
+    }
+
     /// The root of the file system.
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("mounted")

@@ -165,8 +165,8 @@ fn the_slot_follows_its_checkpoint_in_the_log() {
     let bytes = sealed[0].bytes();
     let record = wal.log().get(checkpoint).unwrap().unwrap();
     let find = |needle: &[u8]| bytes.windows(needle.len()).position(|window| window == needle).unwrap();
-    // As a metadata frame holds it: slot, a zero, the value's length, the value.
-    let slot = [&[15, 0, 8, 0], &checkpoint.0.to_le_bytes()[..]].concat();
+    // As a metadata frame holds it: slot, three zeros, the value's length, the value.
+    let slot = [&[15, 0, 0, 0, 8, 0, 0, 0], &checkpoint.0.to_le_bytes()[..]].concat();
     assert!(find(record.payload()) < find(&slot));
 }
 

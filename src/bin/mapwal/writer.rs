@@ -1,6 +1,7 @@
 //! Whether a process has the log open for writing.
 
 use mapwal::Inspection;
+use rustix::io::Errno;
 
 /// Who writes to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,5 +42,22 @@ impl Writer {
 /// Whether there is a process of this number.
 fn is_running(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+    pid.is_some_and(|pid| has_met_a_process(rustix::process::test_kill_process(pid)))
+}
+
+/// Whether a signal would have met a process. One of another user refuses it.
+fn has_met_a_process(outcome: Result<(), Errno>) -> bool {
+    matches!(outcome, Ok(()) | Err(Errno::PERM))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_refuses_signals_runs() {
+        assert!(is_running(std::process::id()));
+        assert!(has_met_a_process(Err(Errno::PERM)));
+        assert!(!has_met_a_process(Err(Errno::SRCH)));
+    }
 }

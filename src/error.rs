@@ -175,7 +175,8 @@ pub enum Error {
         len_max: usize,
     },
     /// The log, or what reads it, was opened by the process that this one was forked from: it belongs to that one. This process
-    /// can drop it, and open it anew once the other has closed it.
+    /// can drop it. It may use logs of its own, this one included once the other has closed it, if no other thread existed
+    /// at the fork, as POSIX has it: otherwise only after it has become another program.
     #[error("opened before this process was forked")]
     Forked,
     /// A call from inside an `append_with` closure of the same thread, that would wait for that closure.

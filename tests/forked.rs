@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mapwal::{Error, Log, LogReader, Lsn, Options, Result, TransactionId, Visibility, Wal, WalOptions};
+use mapwal::{Error, Log, LogReader, Lsn, Options, PinDirectory, Result, TransactionId, Visibility, Wal, WalOptions};
 use nix::libc;
 
 /// A child that hangs is ended after so many seconds.
@@ -117,6 +117,16 @@ fn a_child_is_refused_every_change_of_the_log_of_its_parent() {
     log.append(1, b"parent").unwrap();
     log.create_pin("parent", "", Lsn(1), None).unwrap();
     assert_eq!(Child::fork(|| first_allowed(&changes(&log))).end(), 0);
+    let pins = PinDirectory::open(directory.path()).unwrap();
+    let changed = || {
+        first_allowed(&[
+            is_refused(pins.list()),
+            is_refused(pins.create("child", "", Lsn(1), None)),
+            is_refused(pins.advance("parent", Lsn(2))),
+            is_refused(pins.remove("parent")),
+        ])
+    };
+    assert_eq!(Child::fork(changed).end(), 0);
     let mut closing = Some(log);
     let close = || i32::from(!is_refused(closing.take().unwrap().close()));
     assert_eq!(Child::fork(close).end(), 0);
@@ -267,24 +277,6 @@ fn drop_in_a_child(has_callbacks: bool) {
     assert_eq!(outside.snapshot().unwrap().iter().count(), 501);
     drop(views);
     log.close().unwrap();
-}
-
-#[test]
-fn a_child_can_have_logs_of_its_own() {
-    let _alone = alone();
-    let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let log = open(directory.path());
-    log.append(1, b"parent").unwrap();
-    let own = || {
-        let log = open(other.path());
-        log.append(1, b"child").unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
-        log.on_durable(Lsn(1), move |outcome| tell.send(outcome.is_ok()).unwrap()).unwrap();
-        let is_durable = told.recv().unwrap();
-        i32::from(!is_durable || log.close().is_err())
-    };
-    assert_eq!(Child::fork(own).end(), 0);
-    assert_eq!(open(other.path()).next_lsn(), Lsn(2));
 }
 
 #[test]

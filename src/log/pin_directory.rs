@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::name;
 use crate::format::pin::NamedPin;
 use crate::lsn::Lsn;
+use crate::memory::Process;
 use crate::read::{FrameRole, Piece, SegmentScan};
 use crate::segment::{Segment, Segments};
 use crate::storage::Storage;
@@ -21,11 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The named pins of a log, to be changed without opening it: also while a process writes to it, which heeds them from its next
 /// trim on. It needs no room but that of a pin, and no segment.
 ///
-/// Each call waits up to ten seconds for others who change pins, and is an [`Error::Io`] then.
+/// Each call waits up to ten seconds for others who change pins, and is an [`Error::Io`] then. In a forked child each is
+/// [`Error::Forked`].
 #[derive(Debug)]
 pub struct PinDirectory {
     storage: Arc<dyn Storage>,
     files: PinFiles,
+    process: Process,
 }
 
 impl PinDirectory {
@@ -41,7 +44,7 @@ impl PinDirectory {
         let pattern = storage.create_like(&like, 0o600);
         pattern.map_err(|source| Error::io("read the owner of", storage.path(), source))?;
         let files = PinFiles::new(Arc::clone(&storage), PATIENCE);
-        Ok(Self { storage, files })
+        Ok(Self { storage, files, process: Process::current() })
     }
 
     /// The pins, by name.
@@ -49,6 +52,7 @@ impl PinDirectory {
     /// # Errors
     /// As [`Inspection::pins`].
     pub fn list(&self) -> Result<Vec<PinStatus>> {
+        self.check_process()?;
         Inspection::look(&self.storage)?.pins()
     }
 
@@ -81,12 +85,19 @@ impl PinDirectory {
     /// # Errors
     /// As there.
     pub fn remove(&self, name: &str) -> Result<()> {
+        self.check_process()?;
         let lock = self.files.lock()?;
         NamedPins::read(&lock)?.remove(&lock, name)
     }
 
+    /// An error in a child that was forked after this was opened, where a lock of its parent's threads is never let go of.
+    fn check_process(&self) -> Result<()> {
+        if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
+    }
+
     /// The log as it is while no trim decides.
     fn lock(&self) -> Result<(PinLock<'_>, NamedPins, Arc<Segments>)> {
+        self.check_process()?;
         let lock = self.files.lock()?;
         let pins = NamedPins::read(&lock)?;
         let segments = Inspection::look(&self.storage)?.counting();

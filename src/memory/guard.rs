@@ -99,9 +99,13 @@ impl Slot {
         slot
     }
 
-    /// Notes that they are so no more. The mapping is still there.
-    pub(super) fn give_back(&'static self) {
+    /// Notes that they are so no more. The mapping is still there. Only in the process of `take` can the slot be used again:
+    /// in a child, a thread that is not there may have the lock.
+    pub(super) fn give_back(&'static self, is_child: bool) {
         self.set(0, 0);
+        if is_child {
+            return;
+        }
         FREE.lock().slots.push(self);
     }
 
@@ -305,9 +309,9 @@ mod tests {
             assert!(is_of(start, slot) && is_of(start + 4095, slot));
             assert!(find(start + 4096).is_none() && find(start + 8191).is_none());
         }
-        slots[5].give_back();
+        slots[5].give_back(false);
         assert!(find(START + 5 * 8192).is_none());
-        slots.iter().enumerate().filter(|(at, _)| *at != 5).for_each(|(_, slot)| slot.give_back());
+        slots.iter().enumerate().filter(|(at, _)| *at != 5).for_each(|(_, slot)| slot.give_back(false));
         assert!(find(START).is_none());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::{Slot, replaced_pages};
+use super::{Process, Slot, replaced_pages};
 
 /// Bytes that stay where they are for as long as this value lives.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct Mapping {
     backing: Backing,
     /// Where the guard finds a mapped file; given back before that is unmapped.
     slot: Option<&'static Slot>,
+    process: Process,
 }
 
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Mapping {
     pub(crate) fn from_file(raw: MmapRaw) -> Self {
         let base = NonNull::new(raw.as_mut_ptr()).unwrap_or(NonNull::dangling());
         let slot = Some(Slot::take(base.addr().get(), raw.len()));
-        Self { base, len: raw.len(), backing: Backing::File(raw), slot }
+        Self { base, len: raw.len(), backing: Backing::File(raw), slot, process: Process::current() }
     }
 
     /// Zeros that no other process sees.
@@ -50,7 +51,7 @@ impl Mapping {
     #[must_use]
     pub fn from_heap(memory: Arc<HeapMemory>) -> Self {
         let base = NonNull::new(memory.words.as_ptr().cast_mut().cast()).unwrap_or(NonNull::dangling());
-        Self { base, len: memory.len_bytes(), backing: Backing::Heap(memory), slot: None }
+        Self { base, len: memory.len_bytes(), backing: Backing::Heap(memory), slot: None, process: Process::current() }
     }
 
     /// Bytes mapped.
@@ -88,7 +89,7 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // The file is unmapped after this.
         if let Some(slot) = self.slot.take() {
-            slot.give_back();
+            slot.give_back(!self.process.is_current());
         }
     }
 }

@@ -11,7 +11,7 @@ impl Slot {
         &Self
     }
 
-    pub(super) fn give_back(&'static self) {}
+    pub(super) fn give_back(&'static self, _is_child: bool) {}
 
     pub(super) fn has_failed(&self) -> bool {
         false

@@ -308,8 +308,13 @@ pub enum Error {
         /// Bytes that belong there.
         expected: usize,
     },
-    /// The record that the log names as its last checkpoint is not there, or is no checkpoint.
-    #[error("record {lsn} is named as the last checkpoint and is none")]
+    /// The record that the log names as its last checkpoint is not there, or is no checkpoint: the log was trimmed, truncated or
+    /// reset past it by another way than those of [`Wal`](crate::Wal).
+    /// [`RecoverFrom::OldestRecord`](crate::RecoverFrom::OldestRecord) opens what is kept, and the next checkpoint puts an end to
+    /// this. Changes whose records are gone, and that are in no page on disk, are lost.
+    #[error(
+        "record {lsn} is named as the last checkpoint and is none: recover what is kept with `RecoverFrom::OldestRecord`"
+    )]
     NoCheckpoint {
         /// The record named.
         lsn: Lsn,

@@ -119,7 +119,8 @@ impl Wal {
 
     /// Drops the segments that no recovery can need, and returns how many went: those that lie wholly before the last
     /// checkpoint's redo point, before the first record of every transaction that was open when it began or is open now,
-    /// and before every [`Pin`](crate::Pin). Without a checkpoint nothing goes. Durable on return.
+    /// and before every [`Pin`](crate::Pin). Without a checkpoint nothing goes, nor after a recovery from
+    /// [`RecoverFrom::OldestRecord`](super::RecoverFrom::OldestRecord) before the next one. Durable on return.
     ///
     /// # Errors
     /// As [`Log::trim_before`].

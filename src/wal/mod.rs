@@ -105,8 +105,9 @@ use redone::Redone;
 /// Metadata slots 14 and 15 of the log are the wal's. Other slots are free, and so are type numbers from 0x8000 on:
 /// records that the application appends with them ([`Wal::append_plain`]) belong to no transaction, and are neither
 /// redone nor undone, nor an error. Every other type number that is none of [`RecordType`]'s is one.
-/// Truncating the log below by hand may take away records of transactions that this value believes to be open: open the
-/// wal again afterwards.
+/// Truncating, resetting or trimming the log below by hand ([`Log::truncate_after`], [`Log::reset_to`], [`Log::trim_before`],
+/// `mapwal trim --force`) may take away records of transactions that this value believes to be open, and what the last
+/// checkpoint needs: open the wal again afterwards, with [`RecoverFrom::OldestRecord`], and take a checkpoint.
 #[derive(Debug)]
 pub struct Wal {
     log: Log,
@@ -132,7 +133,8 @@ impl Wal {
     /// [`Error::RecordTooShort`], [`Error::RecordHeader`], [`Error::CheckpointLayout`], [`Error::BrokenChain`],
     /// [`Error::UnknownTransaction`], [`Error::AlreadyBegun`], each with the record; [`Error::NoCheckpoint`] and
     /// [`Error::WalMetadata`] when the metadata slots do not lead to the last checkpoint; [`Error::Trimmed`] when
-    /// records that recovery needs have been trimmed by another way than [`Wal::truncate_before_checkpoint`].
+    /// records that recovery needs have been trimmed by another way than [`Wal::truncate_before_checkpoint`]. After the last
+    /// and after `NoCheckpoint`, [`RecoverFrom::OldestRecord`] opens what is kept.
     ///
     /// # Safety
     /// As for [`Log::open`]. For as long as the wal, or anything read from it, lives:
@@ -146,7 +148,8 @@ impl Wal {
         Self::over(log, options)
     }
 
-    /// As [`Wal::open_and_recover`], for a caller who needs nothing redone or undone.
+    /// As [`Wal::open_and_recover`], for a caller who needs nothing redone or undone: everything counts as redone, as after
+    /// [`Recovery::redone`], and the next checkpoint leaves it out.
     ///
     /// # Errors
     /// As [`Wal::open_and_recover`].

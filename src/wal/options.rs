@@ -17,8 +17,11 @@ pub enum RecoverFrom {
     /// At the redo point of the last checkpoint, or at the oldest record kept if there is none.
     #[default]
     Checkpoint,
-    /// At the oldest record kept, whatever checkpoints there are: for an engine whose pages are lost or were never
-    /// written. Nothing is trimmed then before the next checkpoint.
+    /// At the oldest record kept, whatever checkpoints there are, also if the one that the log names is gone
+    /// ([`Error::NoCheckpoint`](crate::Error::NoCheckpoint)): for an engine whose pages are lost or were never written, and for a
+    /// log that was trimmed or truncated by hand. Nothing is trimmed then before the next checkpoint, whether
+    /// [`Recovery::redone`](crate::Recovery::redone) has been called or not; and a run that ends without one, after pages were
+    /// lost, is followed by another that recovers like this, since the log still names the checkpoint of before.
     OldestRecord,
 }
 

@@ -59,7 +59,12 @@ impl Recovery {
     /// Analyses `log`, whose last checkpoint is record `checkpoint`.
     pub(super) fn analyse(log: &Log, checkpoint: Option<Lsn>, from: RecoverFrom) -> Result<Self> {
         let snapshot = log.snapshot()?;
-        let contents = checkpoint.map(|lsn| read_checkpoint(&snapshot, lsn)).transpose()?;
+        let contents = match checkpoint.map(|lsn| read_checkpoint(&snapshot, lsn)).transpose() {
+            // Gone by hand, with the log below it or above it. What is kept is read as a whole, and needs none.
+            Err(Error::NoCheckpoint { .. }) if from == RecoverFrom::OldestRecord => None,
+            contents => contents?,
+        };
+        let checkpoint = contents.map(|contents| contents.lsn());
         let first = snapshot.first_lsn();
         let window = match (contents, from) {
             (Some(contents), RecoverFrom::Checkpoint) => redo_point(contents, first)?,
@@ -69,7 +74,10 @@ impl Recovery {
         let findings = analysis::analyse(&snapshot, window, contents)?;
         let redone_early = |seen: &&Seen| seen.carried && seen.fate == Fate::Committed;
         let carried = findings.transactions.iter().filter(redone_early).map(|seen| seen.first);
-        let redo_start = carried.fold(window, Lsn::min);
+        let redo_start = match from {
+            RecoverFrom::Checkpoint => carried.fold(window, Lsn::min),
+            RecoverFrom::OldestRecord => first,
+        };
         check_kept(redo_start, first)?;
         let open = findings.transactions.iter().filter(|seen| seen.fate == Fate::Incomplete);
         let incomplete = open.map(IncompleteTransaction::from).collect();

@@ -83,6 +83,7 @@ mod views;
 #[cfg(target_os = "linux")]
 mod waking;
 mod wal_bad_input;
+mod wal_by_hand;
 mod wal_calls;
 mod wal_checkpoints;
 mod wal_engine;

@@ -219,10 +219,11 @@ impl Wal {
     /// Begins a transaction with a number that no transaction of this log has had, and logs that.
     ///
     /// Numbers are handed out in blocks of 1024, whose end stands in a metadata slot of the log; after reopening, the
-    /// next block is begun.
+    /// next block is begun. A log made by [`Log::append_frames`] lacks that slot, since slots are not shipped: there, numbers start at 1
+    /// again, unless [`Wal::log_begin`] is given one above all that were used.
     ///
     /// # Errors
-    /// As [`Log::append`]; [`Error::Exhausted`].
+    /// As [`Log::append`]; [`Error::Exhausted`], for good once a caller has chosen a number within 1024 of 2^64.
     pub fn begin(&self) -> Result<Transaction<'_>> {
         self.log.check_process()?;
         let id = self.numbers.take(&self.log)?;

@@ -292,10 +292,10 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::InvalidPinName`], [`Error::PinExists`]; [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in
-    /// the log nor next; [`Error::NoSpace`], [`Error::Io`].
+    /// the log nor next; [`Error::NoSpace`], [`Error::Io`], [`Error::InsideAppend`].
     pub fn create_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
         check_name(name)?;
-        self.shared.check_process()?;
+        self.shared.check_call()?;
         let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
         self.check_pinnable(lsn)?;
@@ -307,10 +307,10 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::NoPin`]; [`Error::PinLost`] when records that it kept are gone; [`Error::PinDamaged`];
-    /// [`Error::NotAppended`];
+    /// [`Error::NotAppended`], [`Error::InsideAppend`];
     /// [`Error::NoSpace`], [`Error::Io`], with the pin as it was.
     pub fn advance_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
-        self.shared.check_process()?;
+        self.shared.check_call()?;
         let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
         pins.named.advance(&lock, name, lsn, self.first_lsn(), || self.check_pinnable(lsn))
@@ -319,9 +319,9 @@ impl Log {
     /// Removes pin `name`, also a damaged one. Durable on return.
     ///
     /// # Errors
-    /// [`Error::NoPin`]; [`Error::Io`].
+    /// [`Error::NoPin`]; [`Error::Io`], [`Error::InsideAppend`].
     pub fn drop_pin(&self, name: &str) -> Result<()> {
-        self.shared.check_process()?;
+        self.shared.check_call()?;
         let lock = self.shared.pins.lock_files()?;
         self.shared.pins.lock().named.remove(&lock, name)
     }

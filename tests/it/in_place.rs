@@ -129,6 +129,10 @@ fn a_call_that_would_wait_for_its_own_closure_is_refused() {
         assert!(matches!(log.append(0, b"inside"), Err(Error::InsideAppend)));
         assert!(matches!(log.append_with(0, 1, |_| ()), Err(Error::InsideAppend)));
         assert!(matches!(log.rotate(), Err(Error::InsideAppend)));
+        // A truncation that waits for this append has the pins locked.
+        assert!(matches!(log.create_pin("pin", "", Lsn(1), None), Err(Error::InsideAppend)));
+        assert!(matches!(log.advance_pin("pin", Lsn(1)), Err(Error::InsideAppend)));
+        assert!(matches!(log.drop_pin("pin"), Err(Error::InsideAppend)));
     })
     .unwrap();
     assert_eq!(log.sync().unwrap(), Lsn(6), "and allowed again behind it");

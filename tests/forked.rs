@@ -245,6 +245,50 @@ fn a_child_waits_for_no_lock_that_a_thread_of_its_parent_held() {
 }
 
 #[test]
+fn a_call_that_cannot_fail_waits_in_a_child_for_no_lock_of_its_parent() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let options = WalOptions::new().log(Options::new().segment_size_bytes(64 << 10));
+    // SAFETY: as above.
+    let wal = unsafe { Wal::open(directory.path(), &options) }.unwrap();
+    wal.log().put_meta(1, b"parent").unwrap();
+    let outside = reader(directory.path());
+    let calls: [(&str, &(dyn Fn() + Sync)); 6] = [
+        ("pins", &|| drop(wal.log().pin(wal.log().first_lsn()))),
+        ("meta", &|| drop(wal.log().meta(1))),
+        ("checkpoint", &|| assert_eq!(wal.checkpoint_lsn(), None)),
+        ("durable", &|| assert!(outside.durable_lsn() < Lsn(9))),
+        ("stats", &|| drop(wal.log().stats())),
+        ("mappings", &|| drop(reader(directory.path()).snapshot().unwrap())),
+    ];
+    for (name, held) in calls {
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        held();
+                    }
+                });
+            }
+            let ends = (0..40).map(|_| {
+                let mut view = outside.snapshot().ok();
+                let ask = || {
+                    drop(view.take());
+                    let stats = wal.log().stats();
+                    let told = (wal.log().meta(1), wal.checkpoint_lsn(), outside.durable_lsn(), stats.pins);
+                    i32::from(told != (None, None, Lsn(0), 0))
+                };
+                Child::fork(ask).end()
+            });
+            let worst = ends.into_iter().find(|end| *end != 0);
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(worst, None, "{name}");
+        });
+    }
+}
+
+#[test]
 fn what_a_child_drops_its_parent_keeps() {
     let _alone = alone();
     // With the threads that a log starts for callbacks, and without.

@@ -25,9 +25,11 @@ impl Log {
         self.shared.put_meta(slot, value)
     }
 
-    /// The value of metadata slot `slot`, whether durable or not; `None` if it was never set.
+    /// The value of metadata slot `slot`, whether durable or not; `None` if it was never set, and in a forked child.
     #[must_use]
     pub fn meta(&self, slot: usize) -> Option<Vec<u8>> {
+        // A thread that is not there may hold the lock.
+        self.shared.check_process().ok()?;
         self.shared.meta.lock().get(slot).map(<[u8]>::to_vec)
     }
 }

@@ -65,8 +65,10 @@ use shared::{Rotation, Shared};
 /// # Forks
 ///
 /// A log belongs to the process that has opened it. In a child that was forked from it every call that can fail returns
-/// [`Error::Forked`], and so do snapshots, followers and readers that were made before; a drop there does nothing. Records
-/// borrowed before the fork must not be looked at there. Children that become another program are no concern.
+/// [`Error::Forked`], and so do snapshots, followers, streams, readers and directories of pins that were made before; a drop
+/// there does nothing. A call that cannot fail tells there what it knows without a lock, which a thread of the parent may have
+/// held, and otherwise nothing: `None`, or 0. Records borrowed before the fork must not be looked at there. Children that become
+/// another program are no concern.
 ///
 /// # Events
 ///

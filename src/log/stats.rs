@@ -104,17 +104,19 @@ impl Stats {
 }
 
 impl Log {
-    /// The state of the log in numbers. Cheap, and takes no lock that an append takes.
+    /// The state of the log in numbers. Cheap, and takes no lock that an append takes. In a forked child pins, spares and unlinked bytes are 0.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &*self.shared;
         let counters = &shared.counters;
+        // In a forked child a thread that is not there may hold any lock.
+        let is_own = shared.process.is_current();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (records, bytes, (segment, reserved)) = loop {
             let before = (load(&counters.records), load(&counters.bytes));
             let reserved = shared.reserved();
             // Between two segments, the full one is counted already or not yet.
-            let is_between = reserved.1.is_closed() && shared.durability.check().is_ok() && shared.process.is_current();
+            let is_between = is_own && reserved.1.is_closed() && shared.durability.check().is_ok();
             if !is_between && before == (load(&counters.records), load(&counters.bytes)) {
                 break (before.0, before.1, reserved);
             }
@@ -123,10 +125,10 @@ impl Log {
         let segments = shared.segments.load();
         Stats {
             sealed_segments: segments.as_slice().len() - 1,
-            spare_segments: usize::from(shared.preparer.has_spare()),
-            pins: shared.pins.lock().len(),
+            spare_segments: usize::from(is_own && shared.preparer.has_spare()),
+            pins: if is_own { shared.pins.lock().len() } else { 0 },
             disk_bytes: segments.as_slice().iter().map(|segment| segment.info().size).sum(),
-            unlinked_bytes: counters.unlinked_bytes(),
+            unlinked_bytes: if is_own { counters.unlinked_bytes() } else { 0 },
             // Subtracted before they were added, the sums wrap around and come back.
             records_appended: records.wrapping_add(u64::from(reserved.ordinal())),
             bytes_appended: bytes.wrapping_add(Position(reserved.position).offset()),

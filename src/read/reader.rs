@@ -118,7 +118,7 @@ impl LogReader {
         Ok(self.view()?.1.previous())
     }
 
-    /// The last record that the writer has called durable, as far as it has said so.
+    /// The last record that the writer has called durable, as far as it has said so; 0 in a forked child.
     #[must_use]
     pub fn durable_lsn(&self) -> Lsn {
         self.0.durable().0
@@ -265,7 +265,9 @@ impl Source for DirectorySource {
     }
 
     fn durable(&self) -> (Lsn, Position) {
-        let state = self.state.lock();
+        let Some(state) = self.process.is_current().then(|| self.state.lock()) else {
+            return (Lsn::ZERO, Position::ZERO);
+        };
         match state.stated() {
             Some(stated) => stated,
             None => (Lsn::ZERO, state.claims.largest()),

@@ -39,6 +39,8 @@ pub struct FollowerStream(Arc<Waiting>);
 /// What a stream shares with the thread that waits.
 #[derive(Debug)]
 struct Waiting {
+    /// In a forked child the thread may hold both locks for ever, since it is not there.
+    process: Process,
     /// Locked by the stream while it looks, and by the thread while it waits: never at the same time, since the thread
     /// has the stream on its list only when a waker is set.
     follower: Mutex<Follower>,
@@ -58,14 +60,19 @@ impl Follower {
     /// Its records as a [`Stream`].
     #[must_use]
     pub fn into_stream(self) -> FollowerStream {
-        FollowerStream(Arc::new(Waiting { follower: Mutex::new(self), slot: Mutex::default() }))
+        FollowerStream(Arc::new(Waiting {
+            process: Process::current(),
+            follower: Mutex::new(self),
+            slot: Mutex::default(),
+        }))
     }
 }
 
 impl Drop for FollowerStream {
     fn drop(&mut self) {
         // By this thread, since that runs code of the application.
-        let _waker = self.0.slot.lock().waker.take();
+        let is_own = self.0.process.is_current();
+        let _waker = is_own.then(|| self.0.slot.lock().waker.take());
     }
 }
 
@@ -74,6 +81,9 @@ impl Stream for FollowerStream {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let waiting = &self.0;
+        if !waiting.process.is_current() {
+            return Poll::Ready(Some(Err(Error::Forked)));
+        }
         // Made here, since making and dropping one runs code of the application.
         let waker = context.waker().clone();
         let waker = match waiting.look(waker) {

@@ -60,9 +60,11 @@ pub(super) fn named_by(log: &Log) -> Result<Option<Lsn>> {
 }
 
 impl Wal {
-    /// The last checkpoint, also of earlier runs; `None` if there is none. It is durable.
+    /// The last checkpoint, also of earlier runs; `None` if there is none, and in a forked
+    /// child. It is durable.
     #[must_use]
     pub fn checkpoint_lsn(&self) -> Option<Lsn> {
+        self.log.check_process().ok()?;
         self.checkpoint.lock().map(|checkpoint| checkpoint.lsn)
     }
 

@@ -20,8 +20,8 @@ use super::model::{Crash, Entry, Model, Observed, Rule, SLOTS, Violation, first_
 pub const SEGMENT_BYTES: u64 = 64 << 10;
 /// What stands in front of a payload, of what a close says, and of each value in it.
 const FRAME_HEADER_BYTES: usize = 24;
-const CLOSE_HEADER_BYTES: usize = 8;
-const META_HEADER_BYTES: usize = 4;
+const CLOSE_HEADER_BYTES: usize = 32;
+const META_HEADER_BYTES: usize = 8;
 /// In how many of 256 operations a crash is looked at in what follows a crash of the history, in what follows one of those,
 /// and so on.
 const CUTS: [u8; 3] = [14, 4, 0];

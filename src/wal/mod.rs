@@ -174,7 +174,7 @@ impl Wal {
         let incomplete = recovery.incomplete_transactions().len();
         let records = recovery.records_processed();
         report!(info, records, incomplete, "log analysed");
-        let numbers = Numbers::open(&log)?;
+        let numbers = Numbers::open(&log, recovery.largest_transaction())?;
         let open = OpenTransactions::new(recovery.open());
         let sync_on_commit = options.sync_on_commit;
         let (checkpoint, checkpointing) = (Mutex::new(checkpoint), Mutex::default());
@@ -219,8 +219,8 @@ impl Wal {
     /// Begins a transaction with a number that no transaction of this log has had, and logs that.
     ///
     /// Numbers are handed out in blocks of 1024, whose end stands in a metadata slot of the log; after reopening, the
-    /// next block is begun. A log made by [`Log::append_frames`] lacks that slot, since slots are not shipped: there, numbers start at 1
-    /// again, unless [`Wal::log_begin`] is given one above all that were used.
+    /// next block is begun. A log made by [`Log::append_frames`] lacks that slot, since slots are not shipped: there, numbers go on
+    /// above those of all records that are kept.
     ///
     /// # Errors
     /// As [`Log::append`]; [`Error::Exhausted`], for good once a caller has chosen a number within 1024 of 2^64.

@@ -25,8 +25,9 @@ struct Range {
 }
 
 impl Numbers {
-    pub(super) fn open(log: &Log) -> Result<Self> {
-        let bound = match log.meta(SLOT) {
+    /// For `log`, in which a record has number `seen`, and none that was read a larger one. A replica has records and no slot.
+    pub(super) fn open(log: &Log, seen: Option<TransactionId>) -> Result<Self> {
+        let slot = match log.meta(SLOT) {
             None => 1,
             Some(value) => {
                 let expected = size_of::<u64>();
@@ -34,6 +35,7 @@ impl Numbers {
                 u64::from_le_bytes(value.as_slice().try_into().map_err(invalid)?)
             }
         };
+        let bound = seen.map_or(slot, |seen| slot.max(seen.0.saturating_add(1)));
         Ok(Self(Mutex::new(Range { next: bound, bound })))
     }
 

@@ -127,6 +127,11 @@ impl Recovery {
         PlainRecords { records: self.snapshot.range(self.window..) }
     }
 
+    /// The largest number of a transaction that was read or listed.
+    pub(super) fn largest_transaction(&self) -> Option<TransactionId> {
+        self.findings.transactions.last().map(|seen| seen.transaction)
+    }
+
     /// The transactions that were open at the end of the log, by number. They are open still: the engine is to roll
     /// them back.
     #[must_use]

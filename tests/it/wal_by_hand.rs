@@ -1,8 +1,8 @@
 //! A log below a wal that was changed by hand: trimmed, truncated or started anew past what the last checkpoint names.
 
-use mapwal::{Error, Lsn, RecoverFrom, Wal, WalOptions};
+use mapwal::{Error, Lsn, RecoverFrom, Visibility, Wal, WalOptions};
 
-use crate::wal_support::{A, PAGE, bulk, incomplete, list, open, recover, small, try_recover};
+use crate::wal_support::{A, PAGE, below, bulk, incomplete, list, open, recover, small, try_recover};
 
 fn from_oldest() -> WalOptions {
     small().recover_from(RecoverFrom::OldestRecord)
@@ -17,6 +17,22 @@ fn fill(wal: &Wal) {
         }
         transaction.commit().unwrap().applied();
     }
+}
+
+#[test]
+fn a_wal_over_a_replica_hands_out_no_number_again() {
+    let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let leader = open(directories[0].path());
+    fill(&leader);
+    let replica = below(directories[1].path());
+    let mut frames = leader.log().follow(Lsn(1), Visibility::Published).unwrap();
+    while let Some(frames) = frames.next_batch(1 << 20).unwrap() {
+        replica.append_frames(&[&frames.header()[..], frames.bytes()].concat()).unwrap();
+    }
+    replica.close().unwrap();
+    let largest = leader.begin().unwrap().id();
+    let promoted = open(directories[1].path());
+    assert_eq!(promoted.begin().unwrap().id(), largest);
 }
 
 #[test]

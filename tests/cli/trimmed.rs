@@ -53,6 +53,19 @@ fn as_much_stays_as_is_asked_for() {
 }
 
 #[test]
+fn a_damaged_pin_is_named_and_goes_by_force() {
+    let log = closed(RECORDS);
+    run(log.path(), "pins DIR add replica 300").done();
+    fs::write(log.path().join("pins/replica"), b"").unwrap();
+    let ran = run(log.path(), "trim DIR --before 1000");
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("damaged pin replica keeps record 1 and all after it"), "{}", ran.err);
+    assert_eq!(first(log.path()), 1);
+    run(log.path(), "trim DIR --before 1000 --force").done();
+    assert!(first(log.path()) > 300);
+}
+
+#[test]
 fn a_pin_is_not_passed_unless_that_is_forced() {
     let log = closed(RECORDS);
     run(log.path(), "pins DIR add replica 300").done();

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use indicatif::BinaryBytes;
-use mapwal::{Log, Lsn, Options, PinState, SealedSegment};
+use mapwal::{Log, Lsn, Options, PinState, PinStatus, SealedSegment};
 
 use crate::arguments::Trim;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
@@ -62,9 +62,12 @@ fn first_within(log: &Log, bytes: u64) -> mapwal::Result<Lsn> {
 
 /// An error if a pin keeps what is to go; with `force`, such pins go first.
 fn pass_pins(log: &Log, before: Lsn, force: bool, directory: &Path) -> Result<()> {
-    for pin in log.pins().iter().filter(|pin| pin.state == PinState::Reserved && pin.lsn < before) {
+    let keeps = |pin: &&PinStatus| matches!(pin.state, PinState::Reserved | PinState::Damaged) && pin.lsn < before;
+    for pin in log.pins().iter().filter(keeps) {
         if !force {
-            let why = format!("pin {} keeps record {} and all after it; --force drops the pin", pin.name, pin.lsn);
+            let damaged = if pin.state == PinState::Damaged { "damaged " } else { "" };
+            let why =
+                format!("{damaged}pin {} keeps record {} and all after it; --force drops the pin", pin.name, pin.lsn);
             return Err(Failure::new("nothing trimmed", why, directory));
         }
         log.drop_pin(&pin.name).about(directory)?;

@@ -122,11 +122,13 @@ impl Background {
     }
 
     fn run(&self, shared: &Shared) {
-        self.set_due(shared);
+        self.set_due(shared, shared.reserved_end());
         while let Some(goal) = self.next_goal(shared) {
             let waited = storage::survive(|| shared.wait(goal));
             let waited = waited.unwrap_or_else(|| Err(shared.poison(io::Error::other("a sync has panicked"))));
-            self.set_due(shared);
+            if waited.is_ok() {
+                self.set_due(shared, shared.durability.position());
+            }
             self.call_back(&shared.durability);
             if waited.is_err() && shared.durability.check().is_err() && !self.wait_for_callbacks() {
                 return;
@@ -204,11 +206,15 @@ impl Background {
         self.to_tell.notify_all();
     }
 
-    fn set_due(&self, shared: &Shared) {
+    /// Has appends tell when they come `bytes` beyond `synced`; what was appended during the sync may have done so already.
+    fn set_due(&self, shared: &Shared, synced: Position) {
         let Some(bytes) = self.bytes else { return };
         // Behind the end of the segment any position of the next one is due, so a rotation syncs early, never late.
-        let position = Position(shared.reserved_end().0.saturating_add(bytes));
+        let position = Position(synced.0.saturating_add(bytes));
         shared.durability.set_due(position);
+        if shared.reserved_end() >= position {
+            self.state.lock().due = true;
+        }
     }
 }
 

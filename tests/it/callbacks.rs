@@ -9,7 +9,8 @@ use rustix::io::Errno;
 
 use crate::failing::{Call, open_failing};
 use crate::scratch::{append_stamped, open_small, scratch};
-use crate::support::{small, try_open};
+use crate::support::faulty::{self, Faulty};
+use crate::support::{small, try_open, try_open_on_with};
 
 /// Longer than anything takes that works.
 const LONG: Duration = Duration::from_mins(1);
@@ -241,6 +242,19 @@ fn await_durable(log: &Log, lsn: Lsn) {
         assert!(Instant::now() < deadline, "record {lsn} does not become durable");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+#[test]
+fn what_was_appended_during_a_sync_becomes_durable_after_so_many_bytes() {
+    let dir = scratch();
+    let storage = Faulty::new(dir.path());
+    let log = try_open_on_with(&storage, &small().sync_bytes(Some(16 << 10))).unwrap();
+    storage.hold(faulty::Call::SyncMapping);
+    append_stamped(&log, 1, 1_000, 20);
+    storage.wait_until_held();
+    append_stamped(&log, 1, 1_000, 20);
+    storage.release();
+    await_durable(&log, Lsn(40 - 17));
 }
 
 #[test]

@@ -93,7 +93,10 @@ fn library(directory: &Path) -> Answer {
         Err(_) => return refused,
         Ok(inspection) => inspection,
     };
-    let report = inspection.verify(VerifyOptions::default(), &mut |_| {}).unwrap();
+    let report = match inspection.verify(VerifyOptions::default(), &mut |_| {}) {
+        Err(error) => return Answer { verdict: format!("no verdict: {error}"), ..refused },
+        Ok(report) => report,
+    };
     let records = report.records();
     if !report.damage.is_empty() {
         return Answer { verdict: "damaged".to_owned(), records, digest: None };

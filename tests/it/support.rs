@@ -44,10 +44,14 @@ pub(crate) fn open_on(storage: &Arc<Faulty>) -> Log {
 }
 
 pub(crate) fn try_open_on(storage: &Arc<Faulty>) -> Result<Log> {
+    try_open_on_with(storage, &small())
+}
+
+pub(crate) fn try_open_on_with(storage: &Arc<Faulty>, options: &Options) -> Result<Log> {
     let _no_copies_of_the_lock = child::keep_from_spawning();
     let storage = Arc::clone(storage);
     // SAFETY: as in `try_open`; the storage passes every mapping on as the disk makes it.
-    unsafe { testing::open_log(storage, &small()) }
+    unsafe { testing::open_log(storage, options) }
 }
 
 pub(crate) fn read_only(path: &Path) -> Result<LogReader> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Inspection;
+use super::append::check_outside;
 use super::named_pins::{NamedPins, PinStatus, check_name};
 use super::pin_files::{PinFiles, PinLock};
 use crate::error::{Error, Result};
@@ -85,7 +86,7 @@ impl PinDirectory {
     /// # Errors
     /// As there.
     pub fn remove(&self, name: &str) -> Result<()> {
-        self.check_process()?;
+        self.check_call()?;
         let lock = self.files.lock()?;
         NamedPins::read(&lock)?.remove(&lock, name)
     }
@@ -95,9 +96,16 @@ impl PinDirectory {
         if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
     }
 
+    /// As [`Self::check_process`]; also an error inside of an `append_with` closure, for which a truncation that has the pins
+    /// locked may wait.
+    fn check_call(&self) -> Result<()> {
+        self.check_process()?;
+        check_outside()
+    }
+
     /// The log as it is while no trim decides.
     fn lock(&self) -> Result<(PinLock<'_>, NamedPins, Arc<Segments>)> {
-        self.check_process()?;
+        self.check_call()?;
         let lock = self.files.lock()?;
         let pins = NamedPins::read(&lock)?;
         let segments = Inspection::look(&self.storage)?.counting();

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use mapwal::{Error, Log, Lsn, Visibility};
+use mapwal::{Error, Log, Lsn, PinDirectory, Visibility};
 
 use crate::scratch::{open_small, scratch};
 use crate::support::{append, assert_record, payload, read_only};
@@ -133,6 +133,9 @@ fn a_call_that_would_wait_for_its_own_closure_is_refused() {
         assert!(matches!(log.create_pin("pin", "", Lsn(1), None), Err(Error::InsideAppend)));
         assert!(matches!(log.advance_pin("pin", Lsn(1)), Err(Error::InsideAppend)));
         assert!(matches!(log.drop_pin("pin"), Err(Error::InsideAppend)));
+        let pins = PinDirectory::open(log.directory()).unwrap();
+        assert!(matches!(pins.create("pin", "", Lsn(1), None), Err(Error::InsideAppend)));
+        assert!(matches!(pins.remove("pin"), Err(Error::InsideAppend)));
     })
     .unwrap();
     assert_eq!(log.sync().unwrap(), Lsn(6), "and allowed again behind it");

@@ -27,9 +27,11 @@ fn files(directory: &Path) -> Files {
     regular.map(|name| (name.clone(), fs::read(directory.join(name)).unwrap())).collect()
 }
 
+type MakeHistory = fn(&mut History);
+
 /// Every specimen with its control page, and without.
 pub(super) fn all() -> Vec<Specimen> {
-    let histories: [(&str, fn(&mut History)); 6] = [
+    let histories: [(&str, MakeHistory); 6] = [
         ("plain", plain),
         ("truncated", truncated),
         ("trimmed", trimmed),

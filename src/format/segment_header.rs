@@ -134,12 +134,16 @@ impl SegmentHeader {
             // A later version may have its checksum elsewhere.
             None => return Err(HeaderFault::Version(found)),
         }
+        // Before anything that a feature may give another meaning.
+        let unknown = if found == VERSION { header.incompatible.get() & !FEATURE_RECYCLED } else { 0 };
+        if unknown != 0 {
+            return Err(HeaderFault::Features(unknown));
+        }
         if !super::segment_size_is_valid(header.segment_size()) {
             return damaged(offset_of!(Self, segment_size), Damage::SegmentSize(header.segment_size()));
         }
         if found == VERSION {
-            let unknown = header.incompatible.get() & !FEATURE_RECYCLED;
-            return if unknown == 0 { Ok(header) } else { Err(HeaderFault::Features(unknown)) };
+            return Ok(header);
         }
         match bytes[FIELDS_LEN_V2..].iter().position(|&b| b != 0) {
             Some(at) => damaged(FIELDS_LEN_V2 + at, Damage::Reserved),

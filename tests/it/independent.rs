@@ -17,7 +17,7 @@ use crate::support::read_only;
 use python::{Answer, Python};
 use specimens::Files;
 
-const LOGS: usize = 10_000;
+const LOGS: usize = 2_000;
 const WORKERS: usize = 2;
 const SEED: u64 = 0x5eed;
 /// Disagreements shown.
@@ -65,7 +65,7 @@ fn another_reader_agrees_about_mutated_logs() {
     eprintln!("{logs} logs: {verdicts:?}");
     let shown: Vec<&String> = disagreements.iter().take(SHOWN).collect();
     assert!(disagreements.is_empty(), "{} of {logs} logs, among them {shown:#?}", disagreements.len());
-    assert!(logs < LOGS || verdicts.values().all(|&count| count > logs / 50) && verdicts.len() >= 4, "{verdicts:?}");
+    assert!(logs < LOGS || verdicts.values().all(|&count| count > logs / 100) && verdicts.len() >= 4, "{verdicts:?}");
 }
 
 /// Keeps the files of a log on which the two disagree.

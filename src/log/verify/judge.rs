@@ -33,7 +33,7 @@ pub(super) fn judge<'i>(
         judge.left_over(&mut left_over.report);
     }
     judge.structure(&inspection.ties.faults);
-    let is_torn = counting.iter().any(|walked| walked.report.torn_bytes > 0);
+    let is_torn = counting.iter().chain(&others).any(|walked| walked.report.torn_bytes > 0);
     let closed = !is_cut && !is_torn && counting.last().is_some_and(|tip| tip.is_closed);
     let mut segments: Vec<SegmentReport> = counting.into_iter().chain(others).map(|walked| walked.report).collect();
     segments.sort_by_key(|segment| segment.number);

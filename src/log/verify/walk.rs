@@ -121,8 +121,15 @@ impl<'i> Walker<'i> {
         match SegmentScan::open_in(storage, &name, &storage.path().join(&name)) {
             Ok(scan) => Ok(Some(scan)),
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Of a header that is wrong the inspection has told.
+            Err(Error::Corrupt(_)) if self.has_fault(number) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn has_fault(&self, number: u64) -> bool {
+        let path = self.inspection.storage.path().join(name::segment(number));
+        self.inspection.faults.iter().any(|fault| fault.path == path)
     }
 
     fn walk(&mut self, scan: &mut SegmentScan, walked: &mut Walked) -> Result<()> {

@@ -122,7 +122,7 @@ impl Background {
     }
 
     fn run(&self, shared: &Shared) {
-        self.set_due(shared, shared.reserved_end());
+        self.set_due(shared, shared.durability.position());
         while let Some(goal) = self.next_goal(shared) {
             let waited = storage::survive(|| shared.wait(goal));
             let waited = waited.unwrap_or_else(|| Err(shared.poison(io::Error::other("a sync has panicked"))));

@@ -15,7 +15,7 @@ use crate::lsn::Lsn;
 pub(crate) const SEAL_FRAME_LEN: usize = padded(HEADER_LEN + size_of::<U64>() + tally::LEN);
 /// The frame of a truncation.
 pub(crate) const TRUNCATE_FRAME_LEN: usize = padded(HEADER_LEN + size_of::<U64>());
-/// Bytes in front of the value of a metadata slot.
+/// Bytes before the value of a metadata slot.
 pub(crate) const META_HEAD_LEN: usize = size_of::<MetaHeader>();
 
 /// The length of a link frame whose metadata takes `meta_len` bytes, heads included.
@@ -203,12 +203,12 @@ impl MetaSlots {
         let mut meta = Self::default();
         let mut free = 0;
         for _ in 0..count {
-            let (slot, value, behind) = split_meta(bytes, version)?;
+            let (slot, value, rest) = split_meta(bytes, version)?;
             if slot < free {
                 return Err(Damage::FrameContents);
             }
             meta.set(slot, value);
-            (free, bytes) = (slot + 1, behind);
+            (free, bytes) = (slot + 1, rest);
         }
         if bytes.is_empty() { Ok(meta) } else { Err(Damage::FrameContents) }
     }

@@ -26,7 +26,7 @@ const _: () = assert!(LEN == 24);
 /// The frames of a segment up to some place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Byte offset behind them.
+    /// Byte offset after them.
     pub(crate) end: u64,
     /// Of their commit words, in order.
     sum: u64,

@@ -80,7 +80,7 @@ impl Shared {
         if is_ready { note } else { Close::default() }
     }
 
-    /// What the frames of `segment` in front of byte `end` come to, all of which are durable or being written.
+    /// What the frames of `segment` before byte `end` come to, all of which are durable or being written.
     fn count_all(&self, segment: &Segment, end: usize) -> Option<Tally> {
         let (region, _) = segment.unsynced()?;
         loop {

@@ -112,7 +112,7 @@ impl Shared {
         self.wait_for_slot(rotation)?;
         let spare = self.ready_for_link(self.take_spare()?)?;
         self.durability.check()?;
-        // While appends go on: so there is little left to be counted behind.
+        // While appends go on: so there is little left to be counted after them.
         count_some(&active);
         let closed = rotation.rotor.close(link::SEAL_FRAME_LEN).expect("a log takes appends");
         let Taken { offset, ordinal, trailer: seal } = closed;

@@ -12,7 +12,7 @@ use crate::format::walk::Place;
 pub(super) struct Walked {
     /// Behind the last frame that counts, as far as this segment knows.
     pub(super) place: Place,
-    /// Byte offset behind the last good frame: behind `place` are those of a batch that is not all there.
+    /// Byte offset after the last good frame: after `place` come those of a batch that is not all there.
     pub(super) good_end: usize,
     /// What is wrong there.
     pub(super) damage: Damage,

@@ -27,7 +27,7 @@ const WAIT_MIN: Duration = Duration::from_micros(100);
 /// of them, and sleeps while none does. A stream that waits alone is woken by the writer, as the follower would be; of
 /// several each is looked at every 20 ms, or every 100 µs times their number if that is longer.
 ///
-/// A waker is called by a thread for that, with nothing locked, and dropped by whoever polls or drops the stream. One that panics
+/// A waker is called by a thread for that, with nothing locked, and dropped by the thread that polls or drops the stream. One that panics
 /// harms no other stream, nor does one that does not return: after 10 ms another thread calls the next ones. No
 /// thread is left for that once 64 of them are stuck at the same time.
 ///

@@ -55,7 +55,7 @@ impl Wakers {
     }
 
     /// Has another thread take over if the one in charge does not come back. Returns when to look again, if there is anything
-    /// to look after: whoever has called [`Self::call`] does that.
+    /// to look after: the caller of [`Self::call`] does that.
     pub(super) fn look_after(self: &Arc<Self>) -> Option<Duration> {
         let mut state = self.state.lock();
         if state.waiting.is_empty() {

@@ -6,7 +6,7 @@
 //! How much is written at a time decides how the page cache holds it, and how much a sync writes:
 //!
 //! - **single pages**: a small commit dirties, and `msync` writes, one page;
-//! - **large ones**, of 512 KiB: a tenth of the work for each byte, here and for whoever reads the segment later, but a sync
+//! - **large ones**, of 512 KiB: a tenth of the work for each byte, here and for those that read the segment later, but a sync
 //!   writes all of a large page for the smallest record in it. They are for records that nobody syncs one by one.
 //!
 //! Settling writes zeros to the device before a sync has to: what has been written once costs that no metadata, as the first

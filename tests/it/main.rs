@@ -90,4 +90,3 @@ mod wal_engine;
 mod wal_fuzzy;
 mod wal_handles;
 mod wal_support;
-mod warned;

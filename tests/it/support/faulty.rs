@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "a kit: each test uses what it needs")]
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -9,12 +10,28 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mapwal::FileKind;
 use mapwal::testing::{Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Storage, StorageFile};
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
+
+thread_local! {
+    /// For how long this thread has slept in [`Call::Wait`].
+    static ASLEEP: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// For how long this thread has slept in [`Call::Wait`], without the time for which it was ready to run and had no processor.
+pub(crate) fn asleep_in_waits() -> Duration {
+    ASLEEP.get()
+}
+
+/// How long this thread has been running, or ready to run, where the system tells.
+fn awake() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(text.split(' ').take(2).filter_map(|number| number.parse::<u64>().ok()).sum())
+}
 
 /// A call of the storage that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,7 +313,10 @@ impl Storage for Faulty {
     fn wait(&self, word: &AtomicU32, seen: u32, timeout: Duration) {
         // It has no way to fail; it can be held.
         let _ = self.plan.pass(Call::Wait, "");
+        let (began, awake_before) = (Instant::now(), awake());
         self.disk.wait(word, seen, timeout);
+        let asleep = began.elapsed().saturating_sub(awake().saturating_sub(awake_before));
+        ASLEEP.set(ASLEEP.get() + asleep);
     }
 
     fn wake(&self, word: &AtomicU32) {

@@ -24,6 +24,8 @@ const ROUNDS: u64 = 6;
 
 /// The log that the subscriber uses, which is the one that sends the events.
 static LOG: Mutex<Option<Arc<Log>>> = Mutex::new(None);
+/// The one with transactions that it uses, which sends events as well.
+static WAL: Mutex<Option<Arc<Wal>>> = Mutex::new(None);
 static HEARD: AtomicU64 = AtomicU64::new(0);
 /// Threads of logs on which the subscriber was called.
 static CALLED_ON: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -88,6 +90,9 @@ fn use_transactions() {
     let opened = unsafe { Wal::open_and_recover(directory.path(), &WalOptions::new()) };
     let (wal, recovery) = opened.unwrap();
     drop(recovery);
+    let wal = Arc::new(wal);
+    *WAL.lock().unwrap() = Some(Arc::clone(&wal));
+    use_wal(&wal);
     wal.log_begin(TransactionId(7)).unwrap();
     let mut transaction = wal.begin().unwrap();
     transaction.insert(None, b"data").unwrap();
@@ -96,11 +101,25 @@ fn use_transactions() {
     transaction.insert(None, b"data").unwrap();
     let undone = transaction.abort(|undoing| {
         let _ = current().map(|log| log.sync());
+        use_wal(&wal);
         undoing.compensate(b"undone")
     });
     undone.unwrap();
     drop(wal.begin().unwrap().commit().unwrap());
     wal.flush().unwrap();
+}
+
+/// Calls methods of a log with transactions, of which any may fail.
+fn use_wal(wal: &Wal) {
+    let _ = wal.begin().map(|mut transaction| {
+        let _ = transaction.insert(None, b"data");
+        transaction.commit().map(|committed| committed.applied())
+    });
+    let _ = wal.begin().map(|transaction| transaction.abort(|undoing| undoing.compensate(b"undone")));
+    let _ = wal.begin().map(drop);
+    let _ = wal.log_commit(TransactionId(7), None);
+    let _ = wal.begin_checkpoint().map(|checkpoint| checkpoint.log(&[], &[]));
+    let _ = (wal.truncate_before_checkpoint(), wal.append_plain(0x8000, b"data"), wal.flush());
 }
 
 /// Calls every method of the log. Others change it meanwhile, so any of them may fail: what counts is that all return.
@@ -174,6 +193,10 @@ impl Subscriber for Curious {
             use_all(&log, turn);
             use_beside(&log, turn);
         }
+        let wal = WAL.lock().unwrap().clone();
+        if let Some(wal) = wal {
+            use_wal(&wal);
+        }
         let other = tempfile::tempdir().unwrap();
         let other_log = open(&other);
         // Refused inside of an append to the first.
@@ -213,6 +236,7 @@ fn work() {
             });
         }
     });
+    *WAL.lock().unwrap() = None;
     let mut shared = LOG.lock().unwrap().take().expect("set above");
     let log = loop {
         match Arc::try_unwrap(shared) {

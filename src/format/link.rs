@@ -164,6 +164,13 @@ impl Seal {
         let (tally, rest) = if version == Version::V2 { (None, rest) } else { Tally::split(rest)? };
         if rest.is_empty() { Ok(Self { next: u64::from_le_bytes(*next), tally }) } else { Err(Damage::FrameContents) }
     }
+
+    /// Whether the segment `next` that a seal of `version` names has a file, unless that was lost: in version 3 it was there, durably,
+    /// before the seal was written. In version 2, and where the seal `is_copied`, only the control page tells that it was used, by
+    /// `active`, the newest that was.
+    pub(crate) fn has_successor(version: Version, is_copied: bool, next: u64, active: Option<u64>) -> bool {
+        (version >= Version::V3 && !is_copied) || active.is_some_and(|active| next <= active)
+    }
 }
 
 /// The values of a log's metadata slots.

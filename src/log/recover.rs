@@ -8,7 +8,7 @@ use super::shut;
 use super::walked::Walked;
 use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::frame::FrameKind;
-use crate::format::link::{MetaSlots, SegmentEnd};
+use crate::format::link::{MetaSlots, Seal, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::segment_header::Layout;
 use crate::format::walk::{Check, Place, Walk, may_be_cut_off};
@@ -258,9 +258,8 @@ impl<'s> Recovery<'s> {
                 None => (path, offset as u64, Some(next_lsn), cut.walked.damage.clone()),
             }
         })?;
-        let active = self.known.map_or(0, |known| known.active);
-        // It was there, durably, before the seal was written; in version 2 only the page tells that it was used.
-        let is_told = |named: u64| named <= active || (info.layout.version >= Version::V3 && !self.is_archive);
+        let active = self.known.map(|known| known.active);
+        let is_told = |named: u64| Seal::has_successor(info.layout.version, self.is_archive, named, active);
         let named = cut.walked.sealed_into.filter(|&named| cut.index + 1 == chain.links.len() && is_told(named));
         match named.filter(|named| !chain.beyond.iter().any(|s| s.number == *named)) {
             None => Ok(()),

@@ -8,10 +8,13 @@ mod place;
 mod reader;
 mod record;
 mod scan;
+mod sealed;
 mod ship;
 mod snapshot;
 #[cfg(feature = "async")]
 mod stream;
+#[cfg(feature = "testing")]
+pub(crate) mod testing;
 mod visibility;
 #[cfg(feature = "async")]
 mod wakers;
@@ -21,8 +24,6 @@ pub(crate) use ahead::Ahead;
 pub use follower::Follower;
 pub(crate) use follower::Source;
 pub use reader::LogReader;
-#[cfg(feature = "testing")]
-pub(crate) use reader::testing;
 pub use record::{Record, RecordRef};
 pub use scan::{FrameRole, Piece, ScannedFrame, SegmentScan};
 pub use ship::Frames;

@@ -13,10 +13,10 @@ use super::claims::Claims;
 use super::displaced;
 use super::follower::{Follower, Source};
 use super::record::RecordRef;
+use super::sealed::SealedTip;
 use super::snapshot::{self, Snapshot};
 use super::visibility::Visibility;
-use crate::error::{Damage, Error, Result};
-use crate::format::name;
+use crate::error::{Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Process;
@@ -49,16 +49,29 @@ impl LogReader {
     /// - the directory is on a local file system, whose mappings and writes are coherent.
     #[expect(unsafe_code, reason = "what is borrowed from a mapping depends on what others do to the files")]
     pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_directory(path.as_ref())
+        Self::open_directory(path.as_ref(), false)
     }
 
-    fn open_directory(path: &Path) -> Result<Self> {
+    /// As [`Self::open`], of a directory that holds copies of [sealed segments](crate::Log::sealed), made one by one: the segment that
+    /// the last of them names need not be there, as with [`Options::archive`](crate::Options::archive).
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    ///
+    /// # Safety
+    /// As [`Self::open`].
+    #[expect(unsafe_code, reason = "as for `open`")]
+    pub unsafe fn open_archive(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_directory(path.as_ref(), true)
+    }
+
+    fn open_directory(path: &Path, is_archive: bool) -> Result<Self> {
         let disk = Disk::open(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => Error::NoLog { path: path.to_owned() },
             _ => Error::io("open", path, source),
         })?;
         displaced::report_file_system(&disk)?;
-        Self::open_storage(Arc::new(disk))
+        Self::open_storage(Arc::new(disk), is_archive)
     }
 
     /// As [`Self::open`]; waits up to `timeout` for the log to be created.
@@ -72,7 +85,7 @@ impl LogReader {
     pub unsafe fn open_timeout(path: impl AsRef<Path>, timeout: Duration) -> Result<Self> {
         let began = Instant::now();
         loop {
-            match Self::open_directory(path.as_ref()) {
+            match Self::open_directory(path.as_ref(), false) {
                 Err(Error::NoLog { .. }) if began.elapsed() < timeout => std::thread::sleep(POLL_INTERVAL),
                 opened => return opened,
             }
@@ -80,8 +93,9 @@ impl LogReader {
     }
 
     /// As [`Self::open`], on any storage whose files obey the contract.
-    pub(crate) fn open_storage(storage: Arc<dyn Storage>) -> Result<Self> {
+    pub(crate) fn open_storage(storage: Arc<dyn Storage>, is_archive: bool) -> Result<Self> {
         let source = DirectorySource {
+            is_archive,
             process: Process::current(),
             ahead: Arc::new(Ahead::new(&*storage)),
             storage,
@@ -169,6 +183,8 @@ impl LogReader {
                 // Trimmed, or truncated, since it was listed.
                 Err(Error::Trimmed { .. } | Error::Corrupt(_)) if !is_stale => is_stale = true,
                 Err(error) => return Err(self.0.explain(error)),
+                // Listed before it was made, or lost: the next look tells.
+                Ok(_) if !is_stale && self.0.lacks_successor(&segments) => is_stale = true,
                 Ok(next) => return Ok((segments, next)),
             }
         }
@@ -180,6 +196,8 @@ impl LogReader {
 struct DirectorySource {
     /// That which has opened it.
     process: Process,
+    /// Whether it is of copies of sealed segments.
+    is_archive: bool,
     storage: Arc<dyn Storage>,
     cache: Arc<MapCache>,
     segments: SegmentList,
@@ -280,11 +298,23 @@ impl DirectorySource {
         if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
     }
 
+    /// Whether the newest of `segments` ends with a seal that names a segment which has not been seen.
+    fn lacks_successor(&self, segments: &Segments) -> bool {
+        SealedTip::of(segments).is_some_and(|tip| self.check_successor(&self.state.lock(), &tip).is_err())
+    }
+
+    /// An error if the segment that the seal at the end of `tip` names has not been seen.
+    fn check_successor(&self, state: &State, tip: &SealedTip) -> Result<()> {
+        let active = state.control.as_deref().and_then(ControlPage::active_segment);
+        tip.check(self.is_archive, active, |named| state.found.contains_key(&named))
+    }
+
     fn relist(&self, state: &mut State) -> Result<()> {
         // Both are read before the directory: a change in between is seen the next time, and what was durable is found.
         state.generation = state.control.as_deref().map(ControlPage::generation);
         let stated = state.stated().map_or(Position::ZERO, |(_, position)| position);
         state.listed = Instant::now();
+        let sealed = SealedTip::of(&self.segments.load());
         displaced::check_place(&*self.storage)?;
         let mut chain = self.list(state)?;
         // Without it, records that are damaged would look like ones that have not come yet.
@@ -292,10 +322,10 @@ impl DirectorySource {
             Some(_) => stated,
             None => state.claims.hear(&*self.storage, &chain)?,
         };
-        if self.check_whole(state, &chain, durable).is_err() {
+        if self.check_whole(state, &chain, durable, sealed.as_ref()).is_err() {
             // Read while files got their names, a directory may lack one that was there before another that it has.
             chain = self.list(state)?;
-            self.check_whole(state, &chain, durable)?;
+            self.check_whole(state, &chain, durable, sealed.as_ref())?;
         }
         let known = self.segments.load();
         // A trim says so before it removes the files.
@@ -320,7 +350,10 @@ impl DirectorySource {
         let unknown: Vec<u64> =
             listing.segments.iter().copied().filter(|number| !state.found.contains_key(number)).collect();
         let inspected = directory::inspect_all(&*self.storage, &unknown)?;
-        self.check_identity(state, &inspected)?;
+        if let Some(first) = inspected.first() {
+            let log_id = *state.log_id.get_or_insert(first.log_id);
+            directory::check_identity(&inspected, log_id, self.storage.path())?;
+        }
         state.found.extend(inspected.into_iter().map(|segment| (segment.number, segment)));
         if state.found.is_empty() {
             return Err(Error::NoLog { path: self.storage.path().to_owned() });
@@ -339,25 +372,14 @@ impl DirectorySource {
         }
     }
 
-    /// An error if one of the segments `inspected` is not of the log that was opened.
-    fn check_identity(&self, state: &mut State, inspected: &[Found]) -> Result<()> {
-        let Some(first) = inspected.first() else { return Ok(()) };
-        let log_id = *state.log_id.get_or_insert(first.log_id);
-        match inspected.iter().find(|segment| segment.log_id != log_id) {
-            None => Ok(()),
-            Some(odd) => {
-                let path = self.storage.path().join(name::segment(odd.number));
-                Err(Error::corrupt(&path, 0, None, Damage::ForeignSegment { expected: log_id, found: odd.log_id }))
-            }
-        }
-    }
-
     /// An error if segments are missing, or damaged at their start, that hold what was durable.
-    fn check_whole(&self, state: &State, chain: &Chain, durable: Position) -> Result<()> {
+    fn check_whole(&self, state: &State, chain: &Chain, durable: Position, sealed: Option<&SealedTip>) -> Result<()> {
         let path = self.storage.path();
         // Read behind the directory: a trim says so before it removes the files.
         chain.check_start(path, state.control.as_deref().and_then(ControlPage::oldest_segment))?;
-        chain.check_end(path, durable)
+        chain.check_end(path, durable)?;
+        let is_tip = |sealed: &&SealedTip| chain.links.last().is_some_and(|tip| tip.info.number == sealed.number());
+        sealed.filter(is_tip).map_or(Ok(()), |sealed| self.check_successor(state, sealed))
     }
 
     /// The segments of `links`, with what is known of those that are `known` already.
@@ -374,27 +396,5 @@ impl DirectorySource {
             }
         };
         links.iter().map(follow).collect()
-    }
-}
-
-/// Reading a log on another storage than a directory.
-#[cfg(feature = "testing")]
-pub(crate) mod testing {
-    use std::sync::Arc;
-
-    use super::LogReader;
-    use crate::error::Result;
-    use crate::storage::Storage;
-
-    /// As [`LogReader::open`], on `storage`.
-    ///
-    /// # Errors
-    /// As [`LogReader::open`].
-    ///
-    /// # Safety
-    /// As [`LogReader::open`], for whatever the storage's mappings show.
-    #[expect(unsafe_code, reason = "as for `LogReader::open`")]
-    pub unsafe fn open_reader(storage: Arc<dyn Storage>) -> Result<LogReader> {
-        LogReader::open_storage(storage)
     }
 }

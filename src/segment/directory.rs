@@ -1,6 +1,7 @@
 //! What stands in the directory of a log.
 
 use std::io;
+use std::path::Path;
 
 use crate::error::{Damage, Error, FileKind, Result};
 use crate::format::frame::{Frame, FrameHeader, padded};
@@ -100,6 +101,13 @@ pub(crate) struct LinkFrame {
     pub(crate) link: Link,
     /// The number of the segment's first record.
     pub(crate) base_lsn: Lsn,
+}
+
+/// An error if one of the segments `found` in `directory` is not of log `log_id`.
+pub(crate) fn check_identity(found: &[Found], log_id: u128, directory: &Path) -> Result<()> {
+    let Some(odd) = found.iter().find(|segment| segment.log_id != log_id) else { return Ok(()) };
+    let path = directory.join(name::segment(odd.number));
+    Err(Error::corrupt(&path, 0, None, Damage::ForeignSegment { expected: log_id, found: odd.log_id }))
 }
 
 /// Reads header and link of segment `number`, and checks the header against name and length. `None` if the file is gone.

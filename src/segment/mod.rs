@@ -123,6 +123,8 @@ pub(crate) struct Segment {
     latest: Stretch,
     /// Set once the segment takes no more frames.
     end: OnceLock<SegmentEnd>,
+    /// The segment that its seal says comes next, once that has been walked over.
+    sealed_into: OnceLock<u64>,
     /// Held while the end of a foreign segment is set, and while its frontier is moved: the end may be where a truncation
     /// has cut, and no walk that does not know it yet passes it.
     ending: Mutex<()>,
@@ -189,6 +191,7 @@ impl Segment {
             earlier,
             latest: Stretch::new(origin, start, None),
             end: end.map_or_else(OnceLock::new, OnceLock::from),
+            sealed_into: OnceLock::new(),
             ending: Mutex::new(()),
             tally: Mutex::new(None),
             loaded: AtomicUsize::new(0),
@@ -220,6 +223,11 @@ impl Segment {
     /// Where its frames end, once it takes no more.
     pub(crate) fn end(&self) -> Option<SegmentEnd> {
         self.end.get().copied()
+    }
+
+    /// The segment that its seal says comes next, if a walk has come to it.
+    pub(crate) fn sealed_into(&self) -> Option<u64> {
+        self.sealed_into.get().copied()
     }
 
     /// States that no frame will follow `end`, which a successor says; false if that contradicts what is known.

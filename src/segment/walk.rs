@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::index::Index;
 use super::{Frontier, Origin, Segment, Stretch};
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::{Frame, Summer};
-use crate::format::link::SegmentEnd;
+use crate::format::frame::{Frame, FrameKind, Summer};
+use crate::format::link::{Seal, SegmentEnd};
 use crate::format::tally::Tally;
 use crate::format::walk::{Place, Walk, may_be_cut_off};
 use crate::lsn::Lsn;
@@ -173,12 +173,21 @@ impl Segment {
     #[inline]
     fn pass(&self, walk: &mut Walk, rest: &[u8]) -> Result<(), Damage> {
         let before = walk.place();
-        walk.step(rest)?;
+        let frame = walk.step(rest)?;
         if walk.place().next_lsn != before.next_lsn {
             let ordinal = before.next_lsn.0 - self.info.base_lsn.0;
             self.index.note(ordinal, before.offset);
+        } else if frame.kind() == FrameKind::Seal {
+            self.note_seal(&frame);
         }
         Ok(())
+    }
+
+    #[cold]
+    fn note_seal(&self, frame: &Frame<'_>) {
+        if let Ok(seal) = Seal::parse(frame.payload(), self.info.layout.version) {
+            self.sealed_into.get_or_init(|| seal.next);
+        }
     }
 
     #[inline]

@@ -18,7 +18,11 @@ fn backup(log: &Path, out: &Path, options: &str) -> Ran {
 
 /// The numbers of the records, each of which is checked; in a row.
 fn numbers(log: &Path) -> Vec<u64> {
-    let dumped = run(log, "dump DIR").done();
+    numbers_by(log, "dump DIR")
+}
+
+fn numbers_by(log: &Path, command: &str) -> Vec<u64> {
+    let dumped = run(log, command).done();
     let numbers: Vec<u64> =
         dumped.lines().iter().map(|line| line.split('\t').next().unwrap().parse().unwrap()).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a gap");
@@ -227,10 +231,19 @@ fn copied_by_hand(order: &[u64]) -> Ran {
     assert_eq!(run(out.path(), "verify DIR").code, 2, "the segment that comes next is not there");
     let verified = run(out.path(), "verify DIR --archive");
     if verified.code == 0 {
-        assert_eq!(numbers(out.path()), (41..=60).collect::<Vec<_>>());
+        assert_eq!(numbers_by(out.path(), "dump DIR --archive"), (41..=60).collect::<Vec<_>>());
+        for command in ["dump DIR", "tail DIR --no-follow", "stat DIR"] {
+            assert_eq!(run(out.path(), command).code, 2, "{command}: the segment that comes next is not there");
+            run(out.path(), &format!("{command} --archive")).done();
+        }
+        for (options, code) in [("", 3), ("--archive", 0)] {
+            let saved = scratch();
+            assert_eq!(run(out.path(), &format!("salvage DIR {} {options}", saved.path().display())).code, code);
+            assert_eq!(numbers(saved.path()), (41..=60).collect::<Vec<_>>());
+        }
         let made = scratch();
         let log = made.path().join("log");
-        run(out.path(), &format!("backup --no-pin DIR {}", log.display())).done();
+        run(out.path(), &format!("backup --no-pin --archive DIR {}", log.display())).done();
         assert_eq!(run(&log, "verify DIR").code, 0);
         assert_eq!(open(&log, &small()).next_lsn(), Lsn(61));
         assert_eq!(open(out.path(), &small().archive(true)).next_lsn(), Lsn(61));

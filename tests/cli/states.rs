@@ -75,7 +75,7 @@ fn spoiled(sound: &Path, has_control: bool) -> Vec<State> {
     let flip_payload = |path: &Path, frame: usize| flip(path, frame + 24);
     for (place, at) in [("first", 0), ("middle", 1), ("last", 3)] {
         let held = records(&segments(sound)[at]);
-        let missing = if has_control || place == "middle" { Health::Damaged } else { Health::Unnoticed };
+        let missing = if has_control || place != "first" { Health::Damaged } else { Health::Unnoticed };
         let tenth = held.start + 9;
         add(format!("record damaged in the {place} segment"), tenth..tenth + 1, Health::Damaged, &|files| {
             flip_payload(&files[at], frames(&files[at])[10]);

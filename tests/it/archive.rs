@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::scratch::{append_stamped, contents, open_small, scratch, stamped};
 use crate::support::stored;
-use crate::support::{corruption, open, read_only, small, try_open};
+use crate::support::{corruption, open, read_archive, small, try_open};
 
 /// Copies of the sealed segments of a log of `count` full ones with ten records each, under their names.
 fn archive(count: u64) -> TempDir {
@@ -48,7 +48,7 @@ fn refused(path: &Path) -> Corruption {
         error => panic!("{error:?}"),
     };
     let by_writer = damage(try_open(path, &archived()).map(|_: Log| ()).unwrap_err());
-    let by_reader: Result<_> = read_only(path).map(|_| ());
+    let by_reader: Result<_> = read_archive(path).map(|_| ());
     if let Err(error) = by_reader {
         assert_eq!(damage(error).path, by_writer.path);
     }
@@ -82,7 +82,7 @@ fn segments_are_listed_from_any_number_as_far_as_they_are_durable() {
 #[test]
 fn a_restored_copy_holds_the_same_records_and_metadata() {
     let copy = archive(4);
-    let reader = read_only(copy.path()).unwrap();
+    let reader = read_archive(copy.path()).unwrap();
     let seen: Vec<_> = reader
         .snapshot()
         .unwrap()

@@ -267,6 +267,17 @@ fn a_last_segment_that_is_missing_is_refused() {
 }
 
 #[test]
+fn a_last_segment_that_a_seal_names_is_missed_without_a_control_page() {
+    let dir = log();
+    fs::remove_file(segment(dir.path(), 4)).unwrap();
+    fs::remove_file(dir.path().join("control")).unwrap();
+    let by_log = corruption(try_open(dir.path(), &small()));
+    let by_reader = corruption(read_only(dir.path()).and_then(|reader| reader.snapshot()));
+    assert_eq!(by_reader.damage, Damage::MissingSegment { referrer: 3 });
+    assert_eq!(by_reader, by_log);
+}
+
+#[test]
 fn a_reader_misses_a_last_segment_behind_one_that_was_not_sealed() {
     let dir = scratch();
     append(&open_small(dir.path()), 1..=10);

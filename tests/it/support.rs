@@ -59,6 +59,12 @@ pub(crate) fn read_only(path: &Path) -> Result<LogReader> {
     unsafe { LogReader::open(path) }
 }
 
+/// As [`read_only`], of copies of sealed segments.
+pub(crate) fn read_archive(path: &Path) -> Result<LogReader> {
+    // SAFETY: as in `try_open`.
+    unsafe { LogReader::open_archive(path) }
+}
+
 /// A follower of this process, and one that sees the directory only; each is made when it is its turn.
 pub(crate) fn followers(log: &Log, from: u64, visibility: Visibility) -> impl Iterator<Item = Follower> {
     [true, false].into_iter().map(move |is_inside| {

@@ -98,6 +98,9 @@ pub(crate) struct Dump {
     /// Take them for records of transactions: type, transaction, record before, page
     #[arg(long)]
     pub(crate) wal: bool,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -148,6 +151,9 @@ pub(crate) struct Tail {
     /// How to print them, as for `dump`
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub(crate) format: Format,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -182,6 +188,9 @@ pub(crate) struct Stat {
     /// Go on every second, with the rate of appends, until `q` or Ctrl-C
     #[arg(long)]
     pub(crate) watch: bool,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
 }
 
 /// List named pins, or change them
@@ -255,6 +264,9 @@ pub(crate) struct Backup {
     /// Set no pin, for a log that cannot be written: the command fails if records are trimmed before they are copied
     #[arg(long)]
     pub(crate) no_pin: bool,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
 }
 
 /// Drop old segments of a log that no process has open
@@ -307,6 +319,9 @@ pub(crate) struct Salvage {
     /// which may name records by their numbers, is left out
     #[arg(long)]
     pub(crate) renumber: bool,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
 }
 
 /// Measure what a disk allows, and what a log on it reaches

@@ -103,7 +103,7 @@ impl<'a> Copy<'a> {
     fn new(arguments: &'a Backup, stop: &'a Stop) -> Result<Self> {
         let directory = &*arguments.directory;
         // Finds out whether a segment is missing, or the newest one damaged at its end.
-        let reader = open::reader(directory)?;
+        let reader = open::reader(directory, arguments.archive)?;
         let first = reader.first_lsn().about(directory)?;
         let published = reader.published_lsn().about(directory)?;
         let inspection = Inspection::open(directory).about(directory)?;

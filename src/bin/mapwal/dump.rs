@@ -12,7 +12,7 @@ pub(crate) fn run(arguments: &Dump) -> Result<Outcome> {
     let dumped = if arguments.path.is_file() {
         dump_file(arguments, &mut printer)
     } else {
-        dump_log(arguments, &open::reader(&arguments.path)?, &mut printer)
+        dump_log(arguments, &open::reader(&arguments.path, arguments.archive)?, &mut printer)
     };
     // What is good is printed, whatever follows.
     printer.flush().written()?;

@@ -6,11 +6,17 @@ use mapwal::{Inspection, Log, LogReader, Options};
 
 use crate::failure::{Explain, Result};
 
-/// Opens a log for reading, also one that is being written.
-pub(crate) fn reader(directory: &Path) -> Result<LogReader> {
-    // SAFETY: whoever names the directory of a log to this program says, as its manual asks for, that it is on a local file
-    // system, and that nothing but mapwal writes to its files meanwhile.
-    unsafe { LogReader::open(directory) }.about(directory)
+/// Opens a log for reading, also one that is being written; or copies of sealed segments.
+pub(crate) fn reader(directory: &Path, is_archive: bool) -> Result<LogReader> {
+    let opened = if is_archive {
+        // SAFETY: as below.
+        unsafe { LogReader::open_archive(directory) }
+    } else {
+        // SAFETY: whoever names the directory of a log to this program says, as its manual asks for, that it is on a local file
+        // system, and that nothing but mapwal writes to its files meanwhile.
+        unsafe { LogReader::open(directory) }
+    };
+    opened.about(directory)
 }
 
 /// Opens a log for writing.

@@ -62,7 +62,7 @@ fn list(directory: &Path) -> Result<()> {
 
 /// The number of the next record.
 fn next_lsn(directory: &Path) -> Result<Lsn> {
-    Ok(open::reader(directory)?.published_lsn().about(directory)?.next())
+    Ok(open::reader(directory, false)?.published_lsn().about(directory)?.next())
 }
 
 pub(crate) fn write_table(out: &mut impl Write, pins: &[PinStatus], next: Option<Lsn>) -> std::io::Result<()> {

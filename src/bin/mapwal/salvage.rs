@@ -40,12 +40,17 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
         copied: 0,
         run: None,
         meta: BTreeMap::new(),
+        sealed_into: None,
         has_gaps: false,
         bar,
     };
     copy.note_missing(inspection.faults());
+    let newest = inspection.segments().iter().rfind(|file| file.counts);
     for file in files {
         copy.segment(file)?;
+        if newest == Some(file) {
+            copy.note_missing_after(&inspection);
+        }
     }
     let outcome = copy.finish(inspection.durable_lsn())?;
     say_pins_left(&inspection)?;
@@ -93,6 +98,8 @@ struct Copy<'a> {
     /// Old numbers in a row, first and last, and the first new one.
     run: Option<(Lsn, Lsn, Lsn)>,
     meta: BTreeMap<usize, Vec<u8>>,
+    /// The segment that the last frame, a seal, names.
+    sealed_into: Option<u64>,
     has_gaps: bool,
     bar: ProgressBar,
 }
@@ -105,6 +112,14 @@ impl Copy<'_> {
                 Failure::of_log(&Error::Corrupt(Box::new(fault.clone())), &fault.path).tell();
                 self.has_gaps = true;
             }
+        }
+    }
+
+    /// Tells of a segment that a seal at the end of the newest one names, and that is not there, unless [`Self::note_missing`] has.
+    fn note_missing_after(&mut self, inspection: &Inspection) {
+        let missing = self.sealed_into.and_then(|named| inspection.missing_after(named, self.arguments.archive));
+        if let Some(missing) = missing.filter(|missing| inspection.faults().all(|fault| fault.path != missing.path)) {
+            self.note_missing(std::iter::once(&missing));
         }
     }
 
@@ -128,7 +143,7 @@ impl Copy<'_> {
             let offset = scan.offset();
             match scan.next() {
                 Ok(Some(Piece::Frame(frame))) => self.frame(&frame)?,
-                Ok(Some(_)) => {}
+                Ok(Some(_)) => self.sealed_into = None,
                 Ok(None) => break,
                 Err(error) => {
                     Failure::of_log(&error, path).tell();
@@ -143,6 +158,7 @@ impl Copy<'_> {
 
     fn frame(&mut self, frame: &ScannedFrame<'_>) -> Result<()> {
         self.meta.extend(frame.meta());
+        self.sealed_into = frame.sealed_into();
         let lsn = frame.lsn();
         let next = *self.next.get_or_insert(lsn);
         // Below stands what has been copied, or replaced.

@@ -24,7 +24,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
     let directory = &*arguments.directory;
-    let reader = open::reader(directory)?;
+    let reader = open::reader(directory, arguments.archive)?;
     let mut sizes = Sizes::new(&reader, directory)?;
     let bar = progress::of_bytes("stat", Inspection::open(directory).about(directory)?.bytes_to_verify());
     sizes.catch_up(directory, &bar)?;

@@ -16,7 +16,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(arguments: &Tail) -> Result<Outcome> {
     let directory = &*arguments.directory;
-    let reader = open::reader(directory)?;
+    let reader = open::reader(directory, arguments.archive)?;
     let visibility = if arguments.durable { Visibility::Durable } else { Visibility::Published };
     let from = match arguments.from.unwrap_or(if arguments.no_follow { From::Start } else { From::End }) {
         From::Start => reader.first_lsn().about(directory)?,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::named_pins::{self, PinStatus};
 use crate::error::{Corruption, Damage, Error, Result};
+use crate::format::link::Seal;
 use crate::format::name;
 use crate::lsn::Lsn;
 use crate::segment::control::ControlState;
@@ -147,6 +148,19 @@ impl Inspection {
     /// [`Error::Io`]. A damaged pin is none: it is in the list.
     pub fn pins(&self) -> Result<Vec<PinStatus>> {
         named_pins::list(&self.storage, &self.counting())
+    }
+
+    /// What is wrong if the newest segment that counts ends with a seal that names segment `named`, and that has no file. In copies of
+    /// sealed segments (`is_archive`) only the control page can tell, if there is one.
+    #[must_use]
+    pub fn missing_after(&self, named: u64, is_archive: bool) -> Option<Corruption> {
+        let tip = self.ties.counting.last()?;
+        let version = tip.info?.layout.version;
+        let active = self.control.map(|control| control.active_segment);
+        let is_there = self.files.iter().any(|file| file.number == named);
+        let is_missing = Seal::has_successor(version, is_archive, named, active) && !is_there;
+        let path = self.storage.path().join(name::segment(named));
+        is_missing.then(|| fault(&path, Damage::MissingSegment { referrer: tip.number }))
     }
 
     /// The segments that count, without those that a trim is just removing.

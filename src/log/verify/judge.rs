@@ -7,7 +7,7 @@ use super::walk::{Gap, Walked, Walker};
 use super::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
 use crate::error::{Corruption, Damage, Result};
 use crate::format::position::Position;
-use crate::format::{Version, name, segment_header};
+use crate::format::segment_header;
 use crate::lsn::Lsn;
 use crate::segment::control::ControlState;
 
@@ -164,17 +164,10 @@ impl Judge<'_, '_> {
 
     /// Damage if the newest segment ends with a seal, and the one that it names is not there.
     fn sealed_into_nothing(&mut self, tip: Option<&Walked>, lsn: Option<Lsn>) {
-        let active = self.inspection.control.map_or(0, |control| control.active_segment);
-        let is_there = |number| self.inspection.files.iter().any(|file| file.number == number);
-        let Some((tip, named)) = tip.and_then(|tip| Some((tip, tip.sealed_into?))) else { return };
-        // It was there, durably, before the seal was written; in version 2 only the page tells that it was used. What is written just
-        // now may have been made after the directory was read.
-        let version = self.inspection.ties.counting.last().and_then(|tie| tie.info).map(|info| info.layout.version);
-        let is_told = version >= Some(Version::V3) && !self.options.archive && !self.options.live;
-        if (named <= active || is_told) && !is_there(named) {
-            let path = self.inspection.storage.path().join(name::segment(named));
-            let damage = Damage::MissingSegment { referrer: tip.report.number };
-            self.damage.push(proven(corruption(path, 0, lsn, damage), Witness::Structure));
+        // What is written just now may have been made after the directory was read.
+        let is_copied = self.options.archive || self.options.live;
+        if let Some(missing) = tip.and_then(|tip| self.inspection.missing_after(tip.sealed_into?, is_copied)) {
+            self.damage.push(proven(Corruption { lsn, ..missing }, Witness::Structure));
         }
     }
 

@@ -97,8 +97,9 @@ impl<'a> ScannedFrame<'a> {
         self.frame.kind()
     }
 
-    /// The segment that a seal says comes next.
-    pub(crate) fn sealed_into(&self) -> Option<u64> {
+    /// The segment that a seal says comes next, whose file was there before.
+    #[must_use]
+    pub fn sealed_into(&self) -> Option<u64> {
         let seal =
             (self.kind() == FrameKind::Seal).then(|| Seal::parse(self.frame.payload(), self.version).ok()).flatten();
         seal.map(|seal| seal.next)

@@ -10,6 +10,7 @@
 //! **Nothing is stored to the mapping, which is for reading**: words are written by system calls. A store to a page of a file
 //! system that has shut itself down, is full, or lets nobody write is a signal; a write there is an error. Appends only look.
 
+mod channel;
 mod making;
 mod words;
 
@@ -22,6 +23,7 @@ use zerocopy::IntoBytes;
 use making::{in_memory, is_on_device, make, open_existing, remove};
 use words::{LEN, MAGIC, Said, VERSION, Watermark, Word, checksum, log_id, signed};
 
+pub(crate) use channel::Channel;
 pub(crate) use words::ControlState;
 
 use crate::error::{Error, Result};
@@ -33,31 +35,8 @@ use crate::memory::SharedWords;
 use crate::sabotage::{Break, is};
 use crate::storage::{self, Access, Storage, StorageFile};
 
-/// What followers wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Channel {
-    Published = 0,
-    Durable = 1,
-}
-
 /// Between the counts of one writer's wake-ups and the next one's: those of a thread that comes late do not meet.
 const WAKES_APART: u32 = 1 << 16;
-
-impl Channel {
-    fn wanted(self) -> Word {
-        match self {
-            Self::Published => Word::PublishedWanted,
-            Self::Durable => Word::DurableWanted,
-        }
-    }
-
-    fn wakes(self) -> Word {
-        match self {
-            Self::Published => Word::PublishedWakes,
-            Self::Durable => Word::DurableWakes,
-        }
-    }
-}
 
 /// What recovery may believe of a page.
 #[derive(Debug, Clone, Copy)]
@@ -229,6 +208,11 @@ impl ControlPage {
     /// The number of the oldest segment retained; `None` if the page does not say so.
     pub(crate) fn oldest_segment(&self) -> Option<u64> {
         self.said().segment_number(Word::OldestSegment)
+    }
+
+    /// The number of the segment that takes appends, or took them last; `None` if the page does not say so.
+    pub(crate) fn active_segment(&self) -> Option<u64> {
+        self.said().segment_number(Word::ActiveSegment)
     }
 
     /// Whether what the page says durably counts: it has its name.

@@ -329,9 +329,7 @@ impl DirectorySource {
         }
         let known = self.segments.load();
         // A trim says so before it removes the files.
-        let oldest = state.control.as_deref().and_then(ControlPage::oldest_segment).unwrap_or(0);
-        let trimmed = chain.links.partition_point(|link| link.info.number < oldest);
-        let trimmed = trimmed.min(chain.links.len().saturating_sub(1));
+        let trimmed = chain.trimmed(state.control.as_deref().and_then(ControlPage::oldest_segment));
         if let Some(newest) = chain.links.last() {
             displaced::check_newest(&*self.storage, &mut state.newest, newest.info.number)?;
         }

@@ -58,14 +58,18 @@ impl Chain {
         beyond.or_else(|| self.links.last().map(|link| link.info.number)).unwrap_or(0)
     }
 
-    /// Leaves out what was trimmed, however far the removing of its files has come: the newest link says durably which segment
-    /// is the oldest retained, and the control page may know of a later one, `known_oldest`.
-    pub(crate) fn forget_trimmed(&mut self, known_oldest: Option<u64>) {
-        let Some(tip) = self.links.last() else { return };
+    /// How many of [`Self::links`] were trimmed, however far the removing of their files has come: the newest link says durably which
+    /// segment is the oldest retained, and the control page may know of a later one, `known_oldest`. The newest counts in any case.
+    pub(crate) fn trimmed(&self, known_oldest: Option<u64>) -> usize {
+        let Some((tip, older)) = self.links.split_last() else { return 0 };
         let oldest = tip.frame.link.oldest.max(known_oldest.unwrap_or(0));
-        let trimmed = self.links.partition_point(|link| link.info.number < oldest);
-        // A page that knows of later segments only is not of these.
-        if trimmed == 0 || trimmed == self.links.len() {
+        older.partition_point(|link| link.info.number < oldest)
+    }
+
+    /// Leaves out what was [trimmed](Self::trimmed).
+    pub(crate) fn forget_trimmed(&mut self, known_oldest: Option<u64>) {
+        let trimmed = self.trimmed(known_oldest);
+        if trimmed == 0 {
             return;
         }
         self.superseded.extend(self.links.drain(..trimmed).map(|link| link.info.number));

@@ -188,12 +188,8 @@ impl Storage for Disk {
         }
     }
 
-    fn is_locked(&self, name: &str) -> io::Result<Option<bool>> {
-        match self.open_at(name, OFlags::RDONLY) {
-            Ok(file) => lock::is_held(&file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(false)),
-            Err(error) => Err(error),
-        }
+    fn is_locked(&self) -> io::Result<Option<bool>> {
+        lock::is_held(&self.directory)
     }
 
     fn check_place(&self) -> io::Result<()> {

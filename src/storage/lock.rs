@@ -25,7 +25,7 @@ pub(super) struct LockFile {
 impl Drop for LockFile {
     fn drop(&mut self) {
         if self.process.is_current() {
-            presence::end(&self.file);
+            presence::end(&self.directory);
             // What fails here is undone by the closing, at the latest when the children are gone.
             let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
             let _ = rustix::fs::flock(&self.directory, FlockOperation::Unlock);
@@ -52,7 +52,7 @@ pub(super) fn take(directory: &OwnedFd, open: impl FnOnce() -> io::Result<File>)
     let file = open()?;
     match fs2::FileExt::try_lock_exclusive(&file) {
         Ok(()) => {
-            presence::begin(&file)?;
+            presence::begin(&directory)?;
             Ok(Some(LockFile { file, directory, process: Process::current() }))
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -94,18 +94,19 @@ pub(super) fn signature(file: File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Whether a writer holds the lock on `file`; `None` where only trying could tell, and that would keep a writer out.
-pub(super) fn is_held(file: &File) -> io::Result<Option<bool>> {
-    presence::is_shown(file)
+/// Whether a writer holds the lock in `directory`; `None` where only trying could tell, and that would keep a writer out.
+pub(super) fn is_held(directory: &OwnedFd) -> io::Result<Option<bool>> {
+    presence::is_shown(directory)
 }
 
 /// How a writer shows to those who only look that it holds the lock. There is no question about a `flock` but to take it. So a
-/// writer also has a lock on one byte of the file, far beyond its end, that belongs to the open file as the other one does: whether
-/// it is held can be asked, on every local file system, and across the borders of containers.
+/// writer also has a lock on one byte of the directory, where nothing else is, that belongs to the open directory as the other one
+/// does: whether it is held can be asked, on every local file system, across the borders of containers, and when `LOCK` is gone.
+/// A directory cannot be opened for writing, so it is a read lock; the one lock that keeps others out is the `flock`.
 #[cfg(target_os = "linux")]
 mod presence {
-    use std::fs::File;
     use std::io;
+    use std::os::fd::OwnedFd;
 
     use nix::errno::Errno;
     use nix::fcntl::{FcntlArg, fcntl};
@@ -124,22 +125,22 @@ mod presence {
         }
     }
 
-    pub(super) fn begin(file: &File) -> io::Result<()> {
-        match fcntl(file, FcntlArg::F_OFD_SETLK(&lock(libc::F_WRLCK))) {
+    pub(super) fn begin(directory: &OwnedFd) -> io::Result<()> {
+        match fcntl(directory, FcntlArg::F_OFD_SETLK(&lock(libc::F_RDLCK))) {
             // Nobody can ask for it either.
             Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::ENOLCK) => Ok(()),
             other => Ok(other.map(drop)?),
         }
     }
 
-    pub(super) fn end(file: &File) {
+    pub(super) fn end(directory: &OwnedFd) {
         // As for the other locks: the closing does it, later.
-        let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&lock(libc::F_UNLCK)));
+        let _ = fcntl(directory, FcntlArg::F_OFD_SETLK(&lock(libc::F_UNLCK)));
     }
 
-    pub(super) fn is_shown(file: &File) -> io::Result<Option<bool>> {
-        let mut lock = lock(libc::F_RDLCK);
-        match fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)) {
+    pub(super) fn is_shown(directory: &OwnedFd) -> io::Result<Option<bool>> {
+        let mut lock = lock(libc::F_WRLCK);
+        match fcntl(directory, FcntlArg::F_OFD_GETLK(&mut lock)) {
             Ok(_) => Ok(Some(c_int::from(lock.l_type) != libc::F_UNLCK)),
             Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::ENOLCK) => Ok(None),
             Err(error) => Err(error.into()),
@@ -149,16 +150,16 @@ mod presence {
 
 #[cfg(not(target_os = "linux"))]
 mod presence {
-    use std::fs::File;
     use std::io;
+    use std::os::fd::OwnedFd;
 
-    pub(super) fn begin(_: &File) -> io::Result<()> {
+    pub(super) fn begin(_: &OwnedFd) -> io::Result<()> {
         Ok(())
     }
 
-    pub(super) fn end(_: &File) {}
+    pub(super) fn end(_: &OwnedFd) {}
 
-    pub(super) fn is_shown(_: &File) -> io::Result<Option<bool>> {
+    pub(super) fn is_shown(_: &OwnedFd) -> io::Result<Option<bool>> {
         Ok(None)
     }
 }

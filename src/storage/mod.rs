@@ -124,12 +124,11 @@ pub trait Storage: Debug + Send + Sync {
     /// When the file cannot be opened.
     fn lock(&self, name: &str) -> io::Result<Lock>;
 
-    /// Whether somebody holds the lock on file `name`, without taking it; `None` where that cannot be asked.
+    /// Whether somebody holds a lock that [`Self::lock`] gives, without taking it; `None` where that cannot be asked.
     ///
     /// # Errors
-    /// When the file cannot be opened.
-    fn is_locked(&self, name: &str) -> io::Result<Option<bool>> {
-        let _ = name;
+    /// What the system reports.
+    fn is_locked(&self) -> io::Result<Option<bool>> {
         Ok(None)
     }
 

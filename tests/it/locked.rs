@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mapwal::Error;
+use mapwal::{Error, Inspection};
 
 use crate::scratch::{open_small, scratch};
 use crate::support::child::Child;
@@ -41,6 +41,28 @@ fn another_process_finds_the_log_of_this_one_locked() {
     assert!(answer.contains(&format!("by process {}", std::process::id())), "{answer}");
     log.close().unwrap();
     assert_eq!(child.ask("open"), "1");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_writer_is_seen_whatever_has_become_of_its_lock_file() {
+    let dir = scratch();
+    let seen = || Inspection::open(dir.path()).unwrap().is_being_written();
+    let mut child = Child::serving(dir.path());
+    assert_eq!(child.ask("open"), "1");
+    assert_eq!(seen(), Some(true));
+    let lock = dir.path().join("LOCK");
+    fs::remove_file(&lock).unwrap();
+    assert_eq!(seen(), Some(true), "the file is gone");
+    assert!(matches!(try_open(dir.path(), &small()), Err(Error::Locked { .. })));
+    fs::write(&lock, "").unwrap();
+    assert_eq!(seen(), Some(true), "it is another one");
+    child.kill();
+    assert_eq!(seen(), Some(false));
+    let log = open_small(dir.path());
+    assert_eq!(seen(), Some(true));
+    log.close().unwrap();
+    assert_eq!(seen(), Some(false));
 }
 
 #[test]

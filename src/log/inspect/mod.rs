@@ -56,7 +56,7 @@ impl Inspection {
     ///
     /// # Errors
     /// [`Error::NoLog`], [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Version`], [`Error::Io`]. Damage is none:
-    /// it is reported by [`Self::verify`].
+    /// it is reported by [`Self::verify`]; but [`Error::Corrupt`] where no segment is left of a log that another file tells of.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let disk = Disk::open(path).map_err(|source| match source.kind() {
@@ -117,11 +117,11 @@ impl Inspection {
         self.control.and_then(|control| control.writer_pid)
     }
 
-    /// Whether a process, whichever and wherever, has the log open for writing at this moment; `None` where the system cannot
-    /// be asked, or the caller may not ask.
+    /// Whether a process, whichever and wherever, has the log open for writing at this moment, also after its file `LOCK` was removed
+    /// or replaced; `None` where the system cannot be asked.
     #[must_use]
     pub fn is_being_written(&self) -> Option<bool> {
-        self.storage.is_locked(name::LOCK).ok().flatten()
+        self.storage.is_locked().ok().flatten()
     }
 
     /// Whether the last writer had a failed sync.

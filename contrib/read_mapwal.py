@@ -107,10 +107,9 @@ class Segment:
 class Log:
     def __init__(self, directory):
         paths = sorted(path for path in directory.iterdir() if path.name.endswith(".seg"))
-        if not paths: raise Refused("there is no segment")
         self.files = {(number := int(path.name[:20]) if path.name[:20].isdigit() else 0): Segment(number, path) for path in paths}
         sound = [segment for segment in self.files.values() if not segment.fault]
-        self.log_id = Counter(segment.log_id for segment in sound).most_common(1)[0][0] if sound else b""
+        self.log_id = Counter(segment.log_id for segment in sound).most_common(1)[0][0] if sound else b"" if paths else None
         for segment in (segment for segment in sound if segment.log_id != self.log_id):
             segment.fault, segment.link = f"segment {segment.number} is of another log", None
         self.damage, self.torn, self.records = [segment.fault for segment in self.files.values() if segment.fault], [], []
@@ -118,14 +117,15 @@ class Log:
         self.follow_chain()
         self.judge()
         self.read_pins(directory / "pins")
+        if not paths and not self.damage: raise Refused("there is no segment")
         is_closed = not self.torn and self.tip and self.tip.last and self.tip.last.kind == CLOSE
         self.verdict = "damaged" if self.damage else "torn" if self.torn else "sound, closed" if is_closed else "sound"
 
     def read_control(self, path):  # step 2
         page = path.read_bytes() if path.is_file() else b""
-        is_page = len(page) >= 4096 and page[:8] == b"mapwctl\1" and page[8:24] == self.log_id
+        is_page = len(page) >= 4096 and page[:8] == b"mapwctl\1" and self.log_id in (page[8:24], None)
         words = unpack_from("<512Q", page) if is_page and unpack_from("<Q", page, 40)[0] <= 1 else [0] * 512
-        check = lambda *values: crc32(self.log_id + pack(f"<{len(values)}Q", *values))
+        check = lambda *values: crc32(page[8:24] + pack(f"<{len(values)}Q", *values))
         low = lambda word: word & UNKNOWN if check(word & UNKNOWN) == word >> 32 else None
         self.active, self.oldest = low(words[7]) or 0, low(words[9])
         self.durable = max([words[at:at + 2] for at in (80, 88) if check(*words[at:at + 3]) == words[at + 3]] or [(0, 0)])[1]
@@ -162,8 +162,8 @@ class Log:
                     break
             self.records += [] if self.torn else segment.records
         tip, seal = self.tip, self.tip and self.tip.last and self.tip.last.kind == SEAL
-        named = unpack_from("<Q", tip.last.payload)[0] if seal else None if tip else min(self.files)
-        if not self.torn and not (tip and tip.gaps):
+        named = unpack_from("<Q", tip.last.payload)[0] if seal else None if tip else min(self.files, default=0)
+        if self.files and not self.torn and not (tip and tip.gaps):
             if proved > (tip.base + tip.end if tip else self.files[named].base + FIRST):
                 self.damage.append("what was durable after the end is missing")
                 self.records += self.files[named].records if named in self.files else []
@@ -177,8 +177,8 @@ class Log:
     def read_pins(self, directory):  # step 8
         for path in directory.iterdir() if directory.is_dir() else []:
             pin = path.read_bytes() if re.fullmatch("[a-zA-Z0-9_-]{1,64}", path.name) else None
-            if pin is not None and (len(pin) != 96 or pin[:8] != b"mapwpin1" or crc32(pin[:92]) != unpack_from("<I", pin, 92)[0]):
-                self.damage.append(f"pin {path.name} is damaged")
+            is_bad = pin is not None and (len(pin) != 96 or pin[:8] != b"mapwpin1" or crc32(pin[:92]) != unpack_from("<I", pin, 92)[0])
+            if pin is not None and is_bad == bool(self.files): self.damage.append(f"pin {path.name} is {'damaged' if is_bad else 'all that is left'}")
 
 def show(directory, is_summary):
     try:

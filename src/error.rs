@@ -685,6 +685,13 @@ pub enum Damage {
         /// The number of the segment that refers to it.
         referrer: u64,
     },
+    /// No segment is left of a log; the record is the last one of which that is known. To begin a new log in the directory, remove the
+    /// witness too.
+    #[error("all segments are missing; {witness} says that there were some")]
+    AllSegmentsMissing {
+        /// The file beside them that says so: the control page, or a named pin.
+        witness: String,
+    },
     /// There are bytes where a frame must be, and nothing at all was written.
     #[error("frame is missing")]
     MissingFrame,

@@ -1,8 +1,9 @@
 //! What stands in the directory of a log.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::lost;
 use crate::error::{Damage, Error, FileKind, Result};
 use crate::format::frame::{Frame, FrameHeader, padded};
 use crate::format::link::{self, Link};
@@ -25,8 +26,27 @@ pub(crate) struct Listing {
     pub(crate) temporaries: Vec<String>,
 }
 
-/// Lists the directory; an error if it is not, or not only, a log's.
+/// Lists the directory; an error if it is not, or not only, a log's, and if that log has lost all of its segments.
 pub(crate) fn list(storage: &dyn Storage) -> Result<Listing> {
+    let (mut listing, mut foreign) = names(storage)?;
+    if listing.segments.is_empty()
+        && let Some(lost) = lost::told_of(storage)
+    {
+        // Of a log that has been made since, the first segment was there before what tells of it.
+        (listing, foreign) = names(storage)?;
+        if listing.segments.is_empty() {
+            return Err(lost);
+        }
+    }
+    match foreign.filter(|_| listing.segments.is_empty()) {
+        // Beside segments a stray file does no harm. Without any, the directory is somebody else's.
+        Some(path) => Err(Error::NotALog { path }),
+        None => Ok(listing),
+    }
+}
+
+/// The names in the directory, and a file that is none of a log's.
+fn names(storage: &dyn Storage) -> Result<(Listing, Option<PathBuf>)> {
     let mut listing = Listing::default();
     let mut foreign: Option<Vec<u8>> = None;
     let mut bad: Option<(Vec<u8>, FileKind)> = None;
@@ -52,12 +72,8 @@ pub(crate) fn list(storage: &dyn Storage) -> Result<Listing> {
             found => Error::NotARegularFile { path: path(&name), found },
         });
     }
-    // Beside segments a stray file does no harm. Without any, the directory is somebody else's.
-    if let Some(name) = foreign.filter(|_| listing.segments.is_empty()) {
-        return Err(Error::NotALog { path: path(&name) });
-    }
     listing.segments.sort_unstable();
-    Ok(listing)
+    Ok((listing, foreign.map(|name| path(&name))))
 }
 
 /// A segment's identity and how it is tied to the others.

@@ -8,6 +8,7 @@ pub(crate) mod directory;
 pub(crate) mod filling;
 mod index;
 mod list;
+mod lost;
 pub(crate) mod prepare;
 pub(crate) mod retire;
 mod verify;

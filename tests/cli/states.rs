@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::logs::{copy, frames, killed, live, rewrite_header, scratch, segments, synced, torn, write_at};
-use crate::program::Running;
+use crate::program::{Running, run};
 
 /// Records of the logs that most states are made from, in four segments.
 pub(crate) const RECORDS: u64 = 1200;
@@ -84,6 +84,14 @@ fn spoiled(sound: &Path, has_control: bool) -> Vec<State> {
         add(format!("{place} link damaged"), 0..0, Health::Damaged, &|files| flip_payload(&files[at], 4096));
         add(format!("{place} segment missing"), held, missing, &|files| fs::remove_file(&files[at]).unwrap());
     }
+    let all = 1..RECORDS + 1;
+    let remove_all = |files: &[PathBuf]| files.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let missing = if has_control { Health::Damaged } else { Health::Unnoticed };
+    add("all segments missing".into(), all.clone(), missing, &remove_all);
+    add("all segments missing but a pin".into(), all, Health::Damaged, &|files| {
+        run(files[0].parent().unwrap(), "pins DIR add q 1000").done();
+        remove_all(files);
+    });
     add("pin damaged".into(), 0..0, Health::Damaged, &|files| {
         let pins = files[0].parent().unwrap().join("pins");
         fs::create_dir_all(&pins).unwrap();

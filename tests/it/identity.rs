@@ -1,13 +1,13 @@
 //! Segments that are not what their header, their name or their place among the others says.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use mapwal::{Corruption, Damage, Error, Lsn};
+use mapwal::{Corruption, Damage, Error, Inspection, Lsn, PinDirectory};
 use tempfile::TempDir;
 
 use crate::scratch::{open_small, scratch};
-use crate::support::files::{edit, segment, unchanged};
+use crate::support::files::{self, edit, segment, unchanged};
 use crate::support::stored::{self, COMPATIBLE, INCOMPATIBLE, LOG_ID, NUMBER, READ_ONLY, SEGMENT_SIZE, VERSION};
 use crate::support::{append, assert_records, corruption, read_only, small, try_open};
 
@@ -263,6 +263,71 @@ fn a_last_segment_that_is_missing_is_refused() {
     for corruption in [by_log, by_reader] {
         assert_eq!(corruption.path, segment(dir.path(), 4));
         assert_eq!(corruption.damage, Damage::MissingSegment { referrer: 3 });
+    }
+}
+
+/// The files of `log` without its segments, and without those of `left_out`.
+fn without_segments(log: &Path, left_out: &[&str]) -> TempDir {
+    let dir = scratch();
+    files::copy(log, dir.path());
+    (1..=4).for_each(|number| fs::remove_file(segment(dir.path(), number)).unwrap());
+    left_out.iter().for_each(|name| fs::remove_file(dir.path().join(name)).unwrap());
+    dir
+}
+
+#[test]
+fn a_log_without_a_segment_is_missed_by_what_tells_of_it() {
+    let original = log();
+    let by_page = without_segments(original.path(), &[]);
+    let by_page_alone = without_segments(original.path(), &["LOCK"]);
+    PinDirectory::open(original.path()).unwrap().create("replica", "me", Lsn(31), None).unwrap();
+    let by_pin = without_segments(original.path(), &["control", "LOCK"]);
+    let pins = by_pin.path().join("pins");
+    fs::create_dir(&pins).unwrap();
+    fs::copy(original.path().join("pins/replica"), pins.join("replica")).unwrap();
+    let page_says = (segment(Path::new(""), 4), Some(Lsn(40)), "control");
+    let pin_says = (PathBuf::new(), Some(Lsn(30)), "pins/replica");
+    for (dir, (file, lsn, witness)) in [(&by_page, &page_says), (&by_page_alone, &page_says), (&by_pin, &pin_says)] {
+        let found = refusal(dir.path());
+        assert_eq!((found.path, found.lsn), (dir.path().join(file), *lsn));
+        assert_eq!(found.damage, Damage::AllSegmentsMissing { witness: (*witness).to_owned() });
+        let by_others = [
+            Inspection::open(dir.path()).map(drop),
+            PinDirectory::open(dir.path()).and_then(|pins| pins.create("other", "me", Lsn(1), None)),
+            try_open(dir.path(), &small().create(false)).map(drop),
+            try_open(dir.path(), &small().archive(true)).map(drop),
+        ];
+        by_others.into_iter().for_each(|refused| assert_eq!(corruption(refused).lsn, *lsn));
+    }
+    let text = try_open(by_page.path(), &small()).unwrap_err().to_string();
+    let says = "00000000000000000004.seg is damaged at offset 0 (record 40): all segments are missing; control says that there were some";
+    assert!(text.ends_with(says), "{text}");
+}
+
+#[test]
+fn what_a_writer_leaves_that_died_before_its_first_sync_is_no_log_that_was_lost() {
+    let original = log();
+    let has_said = |what: fn(&mut Vec<u8>)| {
+        let dir = without_segments(original.path(), &[]);
+        edit(&dir.path().join("control"), what);
+        dir
+    };
+    let begun = [
+        without_segments(original.path(), &["control"]),
+        has_said(|page| page[stored::CONTROL_DURABLE].fill(0)),
+        has_said(|page| page.fill(0)),
+        has_said(|page| page[8] ^= 1),
+        has_said(|page| page.truncate(100)),
+    ];
+    for dir in begun {
+        // A damaged pin tells of nothing, nor does a stranger.
+        fs::create_dir(dir.path().join("pins")).unwrap();
+        fs::write(dir.path().join("pins/damaged"), [7; 96]).unwrap();
+        fs::write(dir.path().join("pins/.hidden"), "").unwrap();
+        fs::write(dir.path().join("00000000000000000001.tmp"), "").unwrap();
+        assert!(matches!(read_only(dir.path()), Err(Error::NoLog { .. })));
+        append(&open_small(dir.path()), 1..=9);
+        assert_records(&open_small(dir.path()).snapshot().unwrap(), 1, 9);
     }
 }
 

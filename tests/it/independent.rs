@@ -90,6 +90,7 @@ fn library(directory: &Path) -> Answer {
     let refused = Answer { verdict: "refused".to_owned(), records: 0, digest: None };
     let inspection = match Inspection::open(directory) {
         Err(Error::Io { source, .. }) => panic!("{source}"),
+        Err(Error::Corrupt(_)) => return Answer { verdict: "damaged".to_owned(), ..refused },
         Err(_) => return refused,
         Ok(inspection) => inspection,
     };

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::HumanCount;
-use mapwal::Error;
+use mapwal::{Damage, Error};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,10 @@ impl Failure {
             Error::Io { operation, path, source } => told(&format!("cannot {operation}"), describe(source), path),
             Error::Corrupt(corruption) => {
                 let at = corruption.lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
-                let why = format!("{} at offset {}{at}", corruption.damage, corruption.offset);
+                let why = match corruption.damage {
+                    Damage::AllSegmentsMissing { .. } => format!("{}{at}", corruption.damage),
+                    _ => format!("{} at offset {}{at}", corruption.damage, corruption.offset),
+                };
                 let (what, place) = ("damaged".to_owned(), corruption.path.clone());
                 Self::Told { what, why, place, outcome: Outcome::Damaged }
             }

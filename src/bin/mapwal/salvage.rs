@@ -73,7 +73,8 @@ fn say_pins_left(inspection: &Inspection) -> Result<()> {
 pub(crate) fn check_empty(out: &Path) -> Result<()> {
     match Inspection::open(out) {
         Err(Error::NoLog { .. }) => Ok(()),
-        Ok(_) | Err(Error::NotALog { .. } | Error::NotARegularFile { .. } | Error::Version { .. }) => {
+        Ok(_)
+        | Err(Error::NotALog { .. } | Error::NotARegularFile { .. } | Error::Version { .. } | Error::Corrupt(_)) => {
             Err(Failure::new("cannot copy", "the directory is not empty", out))
         }
         Err(error) => Err(Failure::of_log(&error, out)),

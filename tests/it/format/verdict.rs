@@ -84,9 +84,11 @@ struct Log {
 
 /// Reads the log in `directory`, whose newest segments may not have been copied if it `is_archive`.
 pub(crate) fn read(directory: &Path, is_archive: bool) -> Reading {
-    let Some(mut log) = Log::load(directory) else {
-        return Reading { verdict: Verdict::Refused, is_closed: false, records: Vec::new() };
-    };
+    let without_records = |verdict| Reading { verdict, is_closed: false, records: Vec::new() };
+    if files::segment_numbers(directory).is_empty() {
+        return without_records(without_segments(directory));
+    }
+    let Some(mut log) = Log::load(directory) else { return without_records(Verdict::Refused) };
     log.walk();
     let (is_cut, tip_is_bad) = log.judge();
     let last = log.walks.last().filter(|_| !is_cut).and_then(|tip| tip.last.clone());
@@ -191,6 +193,14 @@ impl Log {
             self.is_damaged |= is_new && !is_archive || next <= self.page.active;
         }
     }
+}
+
+/// Step 1, for a directory without a segment. The tests have no pins.
+fn without_segments(directory: &Path) -> Verdict {
+    let page = fs::read(directory.join("control")).ok().filter(|page| page.len() == 4096);
+    let log_id = page.map_or(0, |page| u128::from(u64_at(&page, 16)) << 64 | u128::from(u64_at(&page, 8)));
+    let told = control(directory, log_id).is_some_and(|page| page.durable > 0);
+    if told { Verdict::Damaged } else { Verdict::Refused }
 }
 
 /// Step 2.

@@ -205,10 +205,9 @@ fn add_segment(random: &mut Rng, files: &mut Files, name: &str) {
 
 /// A word of the control page, with its checksum.
 fn forge_control(random: &mut Rng, files: &mut Files) {
-    let end = files
-        .iter()
-        .rfind(|(name, _)| name.ends_with(".seg"))
-        .map_or(0, |(name, bytes)| (name[..20].parse::<u64>().unwrap() << 32) + used(bytes).next_multiple_of(8) as u64);
+    let end = files.iter().rfind(|(name, _)| name.ends_with(".seg")).map_or(1 << 32, |(name, bytes)| {
+        (name[..20].parse::<u64>().unwrap() << 32) + used(bytes).next_multiple_of(8) as u64
+    });
     let Some(page) = files.get_mut("control").filter(|page| page.len() == PAGE) else { return };
     let word = |page: &[u8], at: usize| u64::from_le_bytes(page[at * 8..at * 8 + 8].try_into().unwrap());
     let set = |page: &mut [u8], at: usize, value: u64| page[at * 8..at * 8 + 8].copy_from_slice(&value.to_le_bytes());

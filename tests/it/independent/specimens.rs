@@ -31,13 +31,14 @@ type MakeHistory = fn(&mut History);
 
 /// Every specimen with its control page, and without.
 pub(super) fn all() -> Vec<Specimen> {
-    let histories: [(&str, MakeHistory); 6] = [
+    let histories: [(&str, MakeHistory); 7] = [
         ("plain", plain),
         ("truncated", truncated),
         ("trimmed", trimmed),
         ("of version 2", of_version_2),
         ("full", full),
         ("begun", begun),
+        ("without segments", without_segments),
     ];
     let mut specimens = Vec::new();
     for (name, make) in histories {
@@ -167,5 +168,17 @@ fn begun(history: &mut History) {
     let first = segment(dir.path(), 1);
     crate::support::files::edit(&first, |bytes| bytes[stored::HEADER_LEN..].fill(0));
     fs::remove_file(dir.path().join("control")).unwrap();
+    history.note(dir.path());
+}
+
+/// A page that tells of records, and one of a writer that died before its first sync.
+fn without_segments(history: &mut History) {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append_some(&log, 1);
+    log.close().unwrap();
+    fs::remove_file(segment(dir.path(), 1)).unwrap();
+    history.note(dir.path());
+    crate::support::files::edit(&dir.path().join("control"), |page| page[stored::CONTROL_DURABLE].fill(0));
     history.note(dir.path());
 }

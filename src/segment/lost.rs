@@ -1,0 +1,39 @@
+//! What tells of a log none of whose segments is left.
+//!
+//! A log has a segment, durably, before it has a control page or a pin, and from then on it never is without one: a trim keeps the
+//! segment that takes appends, and a truncation or a reset makes a new one first. `LOCK` comes before the first segment, and
+//! unfinished files tell of nothing, so beside these alone a log may be begun.
+
+use crate::error::{Damage, Error};
+use crate::format::pin::{self, NamedPin};
+use crate::format::{name, position::Position};
+use crate::lsn::Lsn;
+use crate::segment::control::ControlState;
+use crate::storage::{Access, Storage};
+
+/// An error if a file beside them says that there were segments. What cannot be read says nothing.
+pub(super) fn told_of(storage: &dyn Storage) -> Option<Error> {
+    let page = ControlState::read(storage).filter(|page| page.durable_position > Position::ZERO);
+    let (path, lsn, witness) = if let Some(page) = page {
+        let newest = storage.path().join(name::segment(page.durable_position.segment()));
+        (newest, page.durable_lsn, name::CONTROL.to_owned())
+    } else {
+        let (name, pin) = pin(storage)?;
+        (storage.path().to_owned(), pin.lsn.previous(), format!("{}/{name}", name::PINS))
+    };
+    let lsn = Some(lsn).filter(|&lsn| lsn > Lsn::ZERO);
+    Some(Error::corrupt(&path, 0, lsn, Damage::AllSegmentsMissing { witness }))
+}
+
+/// The sound pin that keeps the newest record, with its name.
+fn pin(storage: &dyn Storage) -> Option<(String, NamedPin)> {
+    let pins = storage.subdirectory(name::PINS, false).ok()?;
+    let mut names = Vec::new();
+    pins.entries(&mut |name, _| names.extend(str::from_utf8(name).ok().map(str::to_owned))).ok()?;
+    let read = |name: String| {
+        let mut bytes = vec![0; pin::LEN + 1];
+        let len = pins.open(&name, Access::Read).and_then(|file| file.read_at(&mut bytes, 0)).ok()?;
+        Some((name, NamedPin::parse(&bytes[..len]).ok()?))
+    };
+    names.into_iter().filter(|name| pin::is_name(name)).filter_map(read).max_by_key(|(_, pin)| pin.lsn)
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Error, Log, Options};
+use mapwal::{Error, Log, Options, PageId, RecoverFrom, Wal, WalOptions};
 
 use crate::logs::{closed, live, scratch, segments};
 use crate::mounted::Mounted;
@@ -115,4 +115,59 @@ fn a_log_that_has_filled_its_disk_and_crashed_is_trimmed_there() {
     assert!(left > 1000, "{left}");
     run(&directory, "verify DIR").done();
     assert_eq!(run_with_input(&directory, "append DIR", b"goes on").done().lines().len(), 1);
+}
+
+fn open_wal(directory: &Path, from: RecoverFrom) -> mapwal::Result<Wal> {
+    let options = WalOptions::new().log(Options::new().segment_size_bytes(SEGMENT)).recover_from(from);
+    // SAFETY: the directory is one of this test, which opens the log once at a time.
+    unsafe { Wal::open(directory, &options) }
+}
+
+/// Transactions that fill some segments.
+fn fill(wal: &Wal) {
+    for _ in 0..200 {
+        let mut transaction = wal.begin().unwrap();
+        transaction.insert(PageId(1), &[1; 1000]).unwrap();
+        transaction.commit().unwrap().applied();
+    }
+}
+
+#[test]
+fn what_recovery_of_transactions_needs_stays_unless_it_is_forced() {
+    for (has_checkpoint, is_open) in [(true, false), (true, true), (false, false)] {
+        let directory = scratch();
+        let wal = open_wal(directory.path(), RecoverFrom::Checkpoint).unwrap();
+        fill(&wal);
+        let mut needed = 1;
+        if has_checkpoint {
+            let open = is_open.then(|| wal.begin().unwrap());
+            needed = wal.current_lsn().0 - u64::from(is_open);
+            fill(&wal);
+            // Listed with its first record, from before the redo point.
+            let checkpoint = wal.log_checkpoint(&[], &[]).unwrap();
+            needed = if is_open { needed } else { checkpoint.0 };
+            drop(open);
+            fill(&wal);
+        }
+        wal.close().unwrap();
+        let ran = run(directory.path(), "trim DIR --keep-records 10");
+        assert_eq!(ran.code, 4, "{}", ran.text());
+        assert!(
+            ran.err.contains(&format!("needs record {needed} and all after it; with --force they go")),
+            "{}",
+            ran.err
+        );
+        assert_eq!(first(directory.path()), 1);
+        run(directory.path(), &format!("trim DIR --before {needed}")).done();
+        assert!(first(directory.path()) <= needed);
+        open_wal(directory.path(), RecoverFrom::Checkpoint).unwrap().close().unwrap();
+        run(directory.path(), "trim DIR --keep-records 10 --force").done();
+        assert!(first(directory.path()) > needed);
+        // Asked for and told: the remedy that is named works.
+        assert!(open_wal(directory.path(), RecoverFrom::Checkpoint).is_err() || !has_checkpoint);
+        let wal = open_wal(directory.path(), RecoverFrom::OldestRecord).unwrap();
+        wal.log_checkpoint(&[], &[]).unwrap();
+        wal.close().unwrap();
+        open_wal(directory.path(), RecoverFrom::Checkpoint).unwrap();
+    }
 }

@@ -281,7 +281,7 @@ pub(crate) struct Trim {
     pub(crate) directory: PathBuf,
     #[command(flatten)]
     pub(crate) extent: Extent,
-    /// Drop the named pins that keep what is to go; without it nothing goes then
+    /// Drop the named pins that keep what is to go, and what recovery of transactions needs; without it nothing goes then
     #[arg(long)]
     pub(crate) force: bool,
 }

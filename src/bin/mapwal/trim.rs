@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use indicatif::BinaryBytes;
-use mapwal::{Log, Lsn, Options, PinState, PinStatus, SealedSegment};
+use mapwal::{ActiveTransaction, Error, Log, Lsn, Options, PinState, PinStatus, SealedSegment, WalRecord};
 
 use crate::arguments::Trim;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
@@ -24,6 +24,9 @@ pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
 
 fn trim(log: &Log, arguments: &Trim, directory: &Path) -> Result<()> {
     let before = first_to_keep(log, arguments, directory)?;
+    if !arguments.force {
+        check_recovery(log, before, directory)?;
+    }
     pass_pins(log, before, arguments.force, directory)?;
     let held = log.stats().disk_bytes;
     let count = log.trim_before(before).about(directory)?;
@@ -58,6 +61,57 @@ fn first_within(log: &Log, bytes: u64) -> mapwal::Result<Lsn> {
         }
     }
     Ok(log.first_lsn())
+}
+
+/// The metadata slots of a log of transactions, as `docs/design/transactions.md` has them.
+const NUMBERS_SLOT: usize = 14;
+const CHECKPOINT_SLOT: usize = 15;
+
+/// An error if recovery of transactions needs some of what is to go.
+fn check_recovery(log: &Log, before: Lsn, directory: &Path) -> Result<()> {
+    let needed = match checkpoint(log).about(directory)? {
+        Some((lsn, needed)) => Some((needed, format!("checkpoint {lsn}"))),
+        None if has_transactions(log).about(directory)? => {
+            Some((log.first_lsn(), "a log of transactions without a checkpoint".to_owned()))
+        }
+        None => None,
+    };
+    match needed.filter(|&(needed, _)| needed < before) {
+        None => Ok(()),
+        Some((needed, what)) => {
+            let why = format!(
+                "recovery from {what} needs record {needed} and all after it; \
+                 with --force they go, and only RecoverFrom::OldestRecord opens the rest"
+            );
+            Err(Failure::new("nothing trimmed", why, directory))
+        }
+    }
+}
+
+/// The last checkpoint of a log of transactions, and the first record that recovery from it needs.
+fn checkpoint(log: &Log) -> mapwal::Result<Option<(Lsn, Lsn)>> {
+    let named = log.meta(CHECKPOINT_SLOT).and_then(|value| value.try_into().ok());
+    let Some(lsn) = named.map(u64::from_le_bytes).map(Lsn) else { return Ok(None) };
+    let snapshot = log.snapshot()?;
+    let record = match snapshot.get(lsn) {
+        Err(Error::Trimmed { .. } | Error::NotAppended { .. }) => None,
+        found => found?,
+    };
+    let record = record.and_then(|record| WalRecord::parse(&record).ok());
+    let Some(checkpoint) = record.as_ref().and_then(WalRecord::checkpoint) else { return Ok(None) };
+    let first = checkpoint.active_transactions().iter().filter_map(ActiveTransaction::first_lsn);
+    Ok(Some((lsn, first.fold(checkpoint.redo_lsn(), Lsn::min))))
+}
+
+/// Whether the log is one of transactions that has never had a checkpoint.
+fn has_transactions(log: &Log) -> mapwal::Result<bool> {
+    let has_numbers = log.meta(NUMBERS_SLOT).is_some_and(|value| value.len() == size_of::<u64>());
+    if !has_numbers || log.meta(CHECKPOINT_SLOT).is_some() {
+        return Ok(false);
+    }
+    let snapshot = log.snapshot()?;
+    let first = snapshot.iter().next().transpose()?;
+    Ok(first.is_some_and(|record| WalRecord::parse(&record).is_ok()))
 }
 
 /// An error if a pin keeps what is to go; with `force`, such pins go first.

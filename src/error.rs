@@ -319,6 +319,31 @@ pub enum Error {
         /// The record named.
         lsn: Lsn,
     },
+    /// A caller has chosen a number for a transaction that leaves too few for [`Wal::begin`](crate::Wal::begin), which hands out
+    /// larger ones only. Nothing was written.
+    #[error("transaction number {transaction} was chosen, the largest that may be is {max}")]
+    TransactionNumber {
+        /// The number.
+        transaction: TransactionId,
+        /// [`TransactionId::MAX_CHOSEN`](crate::TransactionId::MAX_CHOSEN).
+        max: TransactionId,
+    },
+    /// A checkpoint has more open transactions and dirty pages than one record can list: 32 bytes for each of the former, 16 for
+    /// each of the latter. Nothing was written.
+    #[error(
+        "checkpoint of {active} open transactions and {dirty} dirty pages takes {len} bytes, of {max}: \
+         end transactions, write pages, or open the log with larger segments"
+    )]
+    CheckpointTooLarge {
+        /// Open transactions.
+        active: usize,
+        /// Dirty pages.
+        dirty: usize,
+        /// Bytes that the record would take.
+        len: u64,
+        /// The most that a record of this log can.
+        max: u64,
+    },
     /// A checkpoint begins before the engine has said that what recovery found is redone. Nothing was written.
     #[error("no checkpoint yet: records from {from} on are to be redone, and `Recovery::redone` has not been called")]
     NotRedone {

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::Log;
+use super::preparer::Need;
 use super::shared::{Active, Shared};
 use crate::error::{Error, Result};
 use crate::format::frame::{self, FrameHead, FrameKind};
@@ -50,10 +51,16 @@ impl Log {
     /// # Errors
     /// As [`Log::append`].
     pub fn append_vectored(&self, tag: u16, parts: &[&[u8]]) -> Result<Lsn> {
+        self.append_for(Need::Ordinary, tag, parts)
+    }
+
+    /// As [`Self::append_vectored`]; what is essential also with the room that is held back.
+    #[inline]
+    pub(crate) fn append_for(&self, need: Need, tag: u16, parts: &[&[u8]]) -> Result<Lsn> {
         let shared = &*self.shared;
         let len = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
         let sum = shared.summer.sum_parts(parts.iter().copied());
-        let mut place = shared.reserve_record(len as u64)?;
+        let mut place = shared.reserve_record(len as u64, need)?;
         let lsn = lsn_of(&place);
         let mut at = frame::HEADER_LEN;
         for part in parts {
@@ -110,7 +117,7 @@ impl Log {
     #[inline]
     pub fn append_with(&self, tag: u16, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
         let shared = &*self.shared;
-        let place = shared.reserve_record(len as u64)?;
+        let place = shared.reserve_record(len as u64, Need::Ordinary)?;
         let lsn = lsn_of(&place);
         let mut filling = Filling { shared, place: Some(place), kind: FrameKind::Void, tag, lsn, len };
         INSIDE.set(INSIDE.get() + 1);
@@ -128,7 +135,7 @@ impl Log {
     /// # Errors
     /// As [`Log::append`].
     pub fn append_void(&self) -> Result<Lsn> {
-        let place = self.shared.reserve_record(0)?;
+        let place = self.shared.reserve_record(0, Need::Ordinary)?;
         let lsn = lsn_of(&place);
         self.shared.publish(place, record(FrameKind::Void, 0, lsn), &[]);
         self.shared.unless_lost(lsn)
@@ -178,13 +185,13 @@ fn frame_len(payload: &[u8]) -> usize {
 impl Shared {
     /// A place for `len` bytes, a multiple of 8, that hold `count` records.
     #[inline]
-    pub(crate) fn reserve(&self, len: usize, count: u32) -> Result<Reservation<'_, Active>> {
+    pub(crate) fn reserve(&self, len: usize, count: u32, need: Need) -> Result<Reservation<'_, Active>> {
         loop {
             if let Some(place) = self.ring.reserve(len, count) {
                 self.ask_for_room(&place);
                 return Ok(place);
             }
-            self.make_room(len)?;
+            self.make_room(len, need)?;
         }
     }
 
@@ -220,20 +227,20 @@ impl Shared {
     #[cold]
     #[inline(never)]
     fn append_slowly(&self, tag: u16, payload: &[u8], sum: u32) -> Result<Lsn> {
-        let place = self.reserve_record(payload.len() as u64)?;
+        let place = self.reserve_record(payload.len() as u64, Need::Ordinary)?;
         self.unless_lost(self.append_to(place, tag, payload, sum))
     }
 
     /// A place for one record with so many bytes of payload.
     #[inline]
-    fn reserve_record(&self, payload_len: u64) -> Result<Reservation<'_, Active>> {
+    fn reserve_record(&self, payload_len: u64, need: Need) -> Result<Reservation<'_, Active>> {
         self.check_call()?;
         let max = self.payload_len_max();
         if payload_len > max {
             return Err(Error::RecordTooLarge { len: payload_len, max });
         }
         // Bounded by a segment's size, which is mapped.
-        self.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1)
+        self.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1, need)
     }
 
     /// A place for all of `records`.
@@ -244,7 +251,7 @@ impl Shared {
         let len = lens.fold(0_u64, u64::saturating_add);
         let padded_max = frame::padded(frame::HEADER_LEN + max as usize) as u64;
         match u32::try_from(records.len()) {
-            Ok(count) if len <= padded_max => self.reserve(len as usize, count),
+            Ok(count) if len <= padded_max => self.reserve(len as usize, count, Need::Ordinary),
             _ => Err(Error::RecordTooLarge { len: len - frame::HEADER_LEN as u64, max }),
         }
     }

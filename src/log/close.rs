@@ -1,8 +1,8 @@
 //! Shutting down cleanly.
 
-use super::Log;
 use super::durability::Goal;
 use super::shared::{Rotation, Shared, append_limit};
+use super::{Log, pending};
 use crate::error::Result;
 use crate::events::{calling, report};
 use crate::format::frame::{self, FrameHead, FrameKind};
@@ -31,14 +31,9 @@ impl Log {
             // As when a segment is sealed.
             let _ = file.touch();
         }
-        if let Some(spare) = shared.preparer.stop() {
-            let name = name::segment(spare.number);
-            let removed = shared.storage.remove(&name).and_then(|()| shared.storage.sync_directory());
-            // A spare that stays is removed at the next open.
-            if let Err(error) = removed {
-                report!(warn, error = &error as &dyn std::error::Error, file = name, "cannot remove a spare");
-            }
-        }
+        let spares: Vec<String> = shared.preparer.stop().iter().map(|spare| name::segment(spare.number)).collect();
+        // One that stays is removed at the next open.
+        pending::remove_all(&*shared.storage, &spares);
         shared.control.set_closed(close);
         let (directory, next_lsn) = (self.directory().to_owned(), shared.next_lsn().0);
         report!(info, directory = %directory.display(), next_lsn, "log closed");

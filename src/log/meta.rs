@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Log;
+use super::preparer::Need;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::events::calling;
@@ -15,14 +16,21 @@ impl Log {
     /// at most a quarter of a segment, and 16 MiB, less eight bytes for each.
     ///
     /// It is appended behind the records that were appended before, and a sync makes both durable in this order; until
-    /// then a crash may take it back. Trimming, truncation and reset leave it as it is.
+    /// then a crash may take it back. Trimming, truncation and reset leave it as it is. It is not shipped to replicas.
     ///
     /// # Errors
     /// [`Error::MetaTooLarge`]; otherwise as [`Log::append`].
     pub fn put_meta(&self, slot: usize, value: &[u8]) -> Result<()> {
         self.shared.check_call()?;
         let _calling = calling();
-        self.shared.put_meta(slot, value)
+        self.shared.put_meta(slot, value, Need::Ordinary)
+    }
+
+    /// As [`Self::put_meta`], also with the room that is held back.
+    pub(crate) fn put_meta_for(&self, need: Need, slot: usize, value: &[u8]) -> Result<()> {
+        self.shared.check_call()?;
+        let _calling = calling();
+        self.shared.put_meta(slot, value, need)
     }
 
     /// The value of metadata slot `slot`, whether durable or not; `None` if it was never set, and in a forked child.
@@ -35,12 +43,12 @@ impl Log {
 }
 
 impl Shared {
-    fn put_meta(&self, slot: usize, value: &[u8]) -> Result<()> {
+    fn put_meta(&self, slot: usize, value: &[u8], need: Need) -> Result<()> {
         // The rotation is locked so that values are written in the order in which they count.
-        let mut rotation = self.lock_begun_rotation()?;
+        let mut rotation = self.lock_begun_rotation(need)?;
         let meta_len = self.check_meta(slot, value.len())?;
         let payload = link::encode_meta(slot, value);
-        let place = self.reserve_note(&mut rotation, frame::padded(frame::HEADER_LEN + payload.len()))?;
+        let place = self.reserve_note(&mut rotation, frame::padded(frame::HEADER_LEN + payload.len()), need)?;
         let next_lsn = Lsn(place.context().base_lsn.0 + u64::from(place.ordinal()));
         self.publish(place, FrameHead::note(FrameKind::Meta, next_lsn, 0), &payload);
         self.meta.lock().set(slot, value);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::MappedMutexGuard;
 
+use super::preparer::Need;
 use super::shared::{Rotation, Shared};
 use crate::error::{Error, Result};
 use crate::events::report;
@@ -33,14 +34,14 @@ impl Shared {
     ///
     /// # Errors
     /// As [`Preparer::take`](super::preparer::Preparer::take), and as a sync.
-    pub(super) fn lock_begun_rotation(&self) -> Result<MappedMutexGuard<'_, Rotation>> {
+    pub(super) fn lock_begun_rotation(&self, need: Need) -> Result<MappedMutexGuard<'_, Rotation>> {
         loop {
             let rotation = self.lock_rotation();
             if rotation.pending.is_none() {
                 return Ok(rotation);
             }
             drop(rotation);
-            self.begin()?;
+            self.begin(need)?;
         }
     }
 
@@ -70,14 +71,14 @@ impl Shared {
     /// Goes on in a segment of its own, if the log has none yet. As after a truncation, its link is made durable with the
     /// right to sync, and then those files go that do not count.
     #[cold]
-    fn begin(&self) -> Result<()> {
+    fn begin(&self, need: Need) -> Result<()> {
         let leading = self.durability.lead();
         self.durability.check()?;
         let mut rotation = self.lock_rotation();
         if rotation.pending.is_none() {
             return Ok(());
         }
-        let spare = self.ready_for_link(self.take_spare()?)?;
+        let spare = self.ready_for_link(self.take_spare(need)?)?;
         let Some(Pending { previous, next_lsn, leftovers }) = rotation.pending.take() else { return Ok(()) };
         if let Some(taken) = rotation.rotor.close(0) {
             self.counters.segment_full(taken.ordinal, taken.offset);

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Log;
+use super::preparer::Need;
 use super::shared::{Active, Shared};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{self, Frame, FrameHead, FrameKind};
@@ -17,7 +18,8 @@ impl Log {
     /// that they have there. All of them are checked before the first is appended. Those that are here already are
     /// compared instead. Returns the numbers that were added; durable with the next sync, as after an append.
     ///
-    /// The log must not be appended to by other means at the same time.
+    /// The log must not be appended to by other means at the same time. Metadata slots are not shipped: a [`Wal`](crate::Wal) that is
+    /// opened over a replica finds no checkpoint, and recovers from the oldest record kept.
     ///
     /// # Errors
     /// [`Error::InvalidFrames`] when they are not what was shipped; [`Error::ReplicaGap`] when records are missing in
@@ -144,7 +146,7 @@ impl Shared {
             match self.ring.reserve_behind(reserved, len, count) {
                 Some(place) => return Ok(place),
                 None if reserved.has_room(len) => {}
-                None => self.make_room(len)?,
+                None => self.make_room(len, Need::Ordinary)?,
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Log;
+use super::preparer::Need;
 use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
@@ -37,21 +38,21 @@ impl Log {
         let mut rotation = self.shared.lock_rotation();
         self.shared.durability.check()?;
         let is_empty = self.shared.reserved_end() <= rotation.begin;
-        if is_empty { Ok(()) } else { self.shared.rotate(&mut rotation) }
+        if is_empty { Ok(()) } else { self.shared.rotate(&mut rotation, Need::Ordinary) }
     }
 }
 
 impl Shared {
     /// Goes on to the next segment, unless somebody else has done so already.
     #[cold]
-    pub(super) fn make_room(&self, len: usize) -> Result<()> {
+    pub(super) fn make_room(&self, len: usize, need: Need) -> Result<()> {
         let _calling = calling();
         self.look_around()?;
-        let mut rotation = self.lock_begun_rotation()?;
-        self.make_room_locked(&mut rotation, len)
+        let mut rotation = self.lock_begun_rotation(need)?;
+        self.make_room_locked(&mut rotation, len, need)
     }
 
-    fn make_room_locked(&self, rotation: &mut Rotation, len: usize) -> Result<()> {
+    fn make_room_locked(&self, rotation: &mut Rotation, len: usize, need: Need) -> Result<()> {
         self.durability.check()?;
         let (active, reserved) = self.reserved();
         if reserved.has_room(len) {
@@ -60,7 +61,7 @@ impl Shared {
         let offset = Position(reserved.position).offset() as usize;
         if offset + len > append_limit(active.info().size) {
             self.check_fits(len)?;
-            return self.rotate(rotation);
+            return self.rotate(rotation, need);
         }
         self.wait_for_slot(rotation)?;
         self.preparer.ask(offset, || self.unsynced_bytes());
@@ -88,29 +89,34 @@ impl Shared {
     }
 
     /// As [`Self::reserve`], for one of the log's own frames.
-    pub(crate) fn reserve_note(&self, rotation: &mut Rotation, len: usize) -> Result<Reservation<'_, Active>> {
+    pub(crate) fn reserve_note(
+        &self,
+        rotation: &mut Rotation,
+        len: usize,
+        need: Need,
+    ) -> Result<Reservation<'_, Active>> {
         loop {
             if let Some(reservation) = self.ring.reserve(len, 0) {
                 return Ok(reservation);
             }
-            self.make_room_locked(rotation, len)?;
+            self.make_room_locked(rotation, len, need)?;
         }
     }
 
     /// The next segment. Without room for one, once more when the files are gone of segments that were dropped.
-    pub(crate) fn take_spare(&self) -> Result<Prepared> {
-        match self.preparer.take() {
-            Err(Error::NoSpace { .. }) if self.housekeeper.finish_some() => self.preparer.take(),
+    pub(crate) fn take_spare(&self, need: Need) -> Result<Prepared> {
+        match self.preparer.take(need) {
+            Err(Error::NoSpace { .. }) if self.housekeeper.finish_some() => self.preparer.take(need),
             taken => taken,
         }
     }
 
     /// Seals the active segment and opens the spare.
-    pub(crate) fn rotate(&self, rotation: &mut Rotation) -> Result<()> {
+    pub(crate) fn rotate(&self, rotation: &mut Rotation, need: Need) -> Result<()> {
         let active = self.segments.last().expect("an open log has a segment");
         check_lsn(active.base_lsn())?;
         self.wait_for_slot(rotation)?;
-        let spare = self.ready_for_link(self.take_spare()?)?;
+        let spare = self.ready_for_link(self.take_spare(need)?)?;
         self.durability.check()?;
         // While appends go on: so there is little left to be counted after them.
         count_some(&active);

@@ -64,11 +64,11 @@ impl Counters {
 pub struct Stats {
     /// Segments that will not change any more.
     pub sealed_segments: usize,
-    /// Segments prepared and not yet used.
+    /// Segments prepared and not yet used: up to one, and one more that a [`Wal`](crate::Wal) holds back.
     pub spare_segments: usize,
     /// Pins held.
     pub pins: usize,
-    /// Disk space that the log's files take, without the spare: segments are preallocated.
+    /// Disk space that the log's files take, without the spares: segments are preallocated.
     pub disk_bytes: u64,
     /// Disk space of segments that were trimmed or truncated away and that views still hold.
     pub unlinked_bytes: u64,
@@ -125,7 +125,7 @@ impl Log {
         let segments = shared.segments.load();
         Stats {
             sealed_segments: segments.as_slice().len() - 1,
-            spare_segments: usize::from(is_own && shared.preparer.has_spare()),
+            spare_segments: if is_own { shared.preparer.spares() } else { 0 },
             pins: if is_own { shared.pins.lock().len() } else { 0 },
             disk_bytes: segments.as_slice().iter().map(|segment| segment.info().size).sum(),
             unlinked_bytes: if is_own { counters.unlinked_bytes() } else { 0 },

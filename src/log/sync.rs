@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::Log;
 use super::copying::CopyWait;
 use super::durability::Goal;
+use super::preparer::Need;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::events::{calling, in_words, report};
@@ -100,7 +101,7 @@ impl Shared {
         self.preparer.use_single_pages();
         // Whoever must wait for a spare, or finds no room on the disk, is better off here.
         if self.preparer.has_spare() && self.durability.check().is_ok() {
-            let left = self.rotate(&mut self.lock_rotation());
+            let left = self.rotate(&mut self.lock_rotation(), Need::Ordinary);
             let is_left = left.is_ok();
             report!(debug, is_left, "small syncs in large pages");
         }

@@ -24,7 +24,8 @@ impl Log {
     /// that takes appends, and none that a [`Pin`](super::Pin) keeps. What is dropped stays readable for the views that
     /// have it. Durable on return: no crash brings it back. A thread of the log removes the files, and the call waits for it; what
     /// could not be removed goes at the next call or open. Below a [`Wal`](crate::Wal) it is
-    /// [`truncate_before_checkpoint`](crate::Wal::truncate_before_checkpoint) that knows what recovery needs.
+    /// [`truncate_before_checkpoint`](crate::Wal::truncate_before_checkpoint) that knows what recovery needs: after a trim past that, only
+    /// [`RecoverFrom::OldestRecord`](crate::RecoverFrom::OldestRecord) opens the rest.
     ///
     /// # Errors
     /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file of a segment that was dropped

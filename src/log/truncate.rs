@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::copying::CopyWait;
+use super::preparer::Need;
 use super::shared::{Rotation, Shared, check_lsn};
 use super::{Log, pending};
 use crate::error::{Error, Result};
@@ -20,7 +21,9 @@ impl Log {
     /// Metadata stays as it is. Whoever waits for a dropped record gets [`Error::Truncated`]; views that have dropped
     /// records keep them; a follower that has passed `lsn` is told so by [`Error::Rewound`]; named pins behind `lsn + 1` are
     /// moved back to it. An append that runs at the same time comes before, and may be dropped, or after, and gets a
-    /// number handed out again. `lsn` at or behind the last record drops nothing.
+    /// number handed out again. `lsn` at or behind the last record drops nothing. A [`Wal`](crate::Wal)
+    /// over this log is opened again afterwards: with [`RecoverFrom::OldestRecord`](crate::RecoverFrom::OldestRecord) if its last
+    /// checkpoint was dropped, which is [`Error::NoCheckpoint`] otherwise.
     ///
     /// # Errors
     /// [`Error::Trimmed`] when `lsn` is more than one below the first record kept; [`Error::NoSpace`], with nothing
@@ -43,8 +46,8 @@ impl Log {
     }
 
     /// Drops all records and goes on with number `lsn`, as a follower does that has installed a snapshot. Durable on
-    /// return. Metadata stays as it is; pins hold nothing against it; waiters, views and followers as with
-    /// [`Log::truncate_after`].
+    /// return. Metadata stays as it is; pins hold nothing against it; waiters, views, followers and a [`Wal`](crate::Wal)
+    /// over this log, which has no checkpoint then, as with [`Log::truncate_after`].
     ///
     /// # Errors
     /// [`Error::InvalidOption`] when `lsn` is 0, [`Error::Exhausted`] when it is near 2^64; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
@@ -110,7 +113,7 @@ impl Shared {
         let durable = if is(Break::TruncateWithoutCut) { Lsn(u64::MAX) } else { kept.last };
         let noted = self.control.set_durable(self.durability.lsn().min(durable), self.durability.position());
         noted.map_err(|source| control::write_error(&*self.storage, source))?;
-        let spare = self.ready_for_link(self.take_spare()?)?;
+        let spare = self.ready_for_link(self.take_spare(Need::Essential)?)?;
         if kept.is_reset {
             // What named pins kept goes; those who own them must find out.
             let first = self.segments.load().first_lsn();

@@ -17,6 +17,9 @@ struct CheckpointHeader {
     dirty_count: U32,
 }
 
+/// Bytes of a checkpoint's data before its lists.
+pub(super) const COUNTS_LEN: usize = size_of::<CheckpointHeader>();
+
 /// A transaction that is open when a checkpoint begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

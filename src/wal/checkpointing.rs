@@ -3,11 +3,12 @@
 use zerocopy::IntoBytes;
 
 use super::Wal;
-use super::checkpoint::{ActiveTransaction, Checkpoint, DirtyPage, Encoded};
-use super::record::{HEADER_LEN, RecordType, TransactionHeader};
+use super::checkpoint::{ActiveTransaction, COUNTS_LEN, Checkpoint, DirtyPage, Encoded};
+use super::numbers::check_chosen;
+use super::record::{RecordType, TransactionHeader};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
-use crate::log::Log;
+use crate::log::{Log, Need};
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 
@@ -111,12 +112,15 @@ impl Wal {
     }
 
     fn append_checkpoint(&self, redo_lsn: Lsn, open: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
-        let max = self.log.payload_len_max();
-        let len = HEADER_LEN as u64 + (size_of_val(open) + size_of_val(dirty)) as u64;
-        let contents = Encoded::new(redo_lsn, open, dirty).ok_or(Error::RecordTooLarge { len, max })?;
-        let header = TransactionHeader::of_checkpoint();
+        let (header, max) = (TransactionHeader::of_checkpoint(), self.log.payload_len_max());
+        let lists = (size_of_val(open) + size_of_val(dirty)) as u64;
+        let len = header.as_bytes().len() as u64 + COUNTS_LEN as u64 + lists;
+        // No segment has room for 2^32 entries.
+        let contents = Encoded::new(redo_lsn, open, dirty).filter(|_| len <= max);
+        let (active, dirty) = (open.len(), dirty.len());
+        let contents = contents.ok_or(Error::CheckpointTooLarge { active, dirty, len, max })?;
         let [counts, active, dirty] = contents.parts();
-        self.log.append_vectored(RecordType::Checkpoint.code(), &[header.as_bytes(), counts, active, dirty])
+        self.log.append_for(Need::Essential, RecordType::Checkpoint.code(), &[header.as_bytes(), counts, active, dirty])
     }
 
     /// Drops the segments that no recovery can need, and returns how many went: those that lie wholly before the last
@@ -162,8 +166,9 @@ impl BegunCheckpoint<'_> {
     /// If one that began no earlier has been logged meanwhile, that one stays: nothing is logged, and its number returned.
     ///
     /// # Errors
-    /// [`Error::Trimmed`] when a recovery LSN lies before the oldest record kept; [`Error::RecordTooLarge`] when the
-    /// lists do not fit into a segment: a longer list is no checkpoint, so write some pages first. As [`Log::append`]
+    /// [`Error::Trimmed`] when a recovery LSN lies before the oldest record kept; [`Error::CheckpointTooLarge`] when the
+    /// lists do not fit into a segment: end transactions or write pages first, or open the log with larger segments;
+    /// [`Error::TransactionNumber`] for one of `active`. As [`Log::append`]
     /// and [`Log::sync`]. The last checkpoint stays what it was then; after an error of the sync, which one counts
     /// shows when the log is opened again.
     ///
@@ -182,11 +187,11 @@ impl BegunCheckpoint<'_> {
             view = View { next: view.next, ..wal.view() };
         }
         let redo_lsn = wal.redo_point(&view, dirty, last)?;
-        let open = merge(view.open, active);
+        let open = merge(view.open, active)?;
         let oldest_active = open.iter().filter_map(ActiveTransaction::first_lsn).min();
         let lsn = wal.append_checkpoint(redo_lsn, &open, dirty)?;
         // After the record in the log: if the slot is durable, so is the record.
-        wal.log.put_meta(SLOT, &lsn.0.to_le_bytes())?;
+        wal.log.put_meta_for(Need::Essential, SLOT, &lsn.0.to_le_bytes())?;
         wal.log.sync()?;
         *wal.checkpoint.lock() = Some(LastCheckpoint { lsn, begin: view.next, redo_lsn, oldest_active });
         report!(info, lsn = lsn.0, redo_lsn = redo_lsn.0, "checkpoint");
@@ -195,11 +200,15 @@ impl BegunCheckpoint<'_> {
 }
 
 /// The open transactions, and those that only the caller knows of: without records, as far as the log is concerned.
-fn merge(open: Vec<ActiveTransaction>, given: &[ActiveTransaction]) -> Vec<ActiveTransaction> {
+fn merge(open: Vec<ActiveTransaction>, given: &[ActiveTransaction]) -> Result<Vec<ActiveTransaction>> {
+    for given in given.iter().map(ActiveTransaction::transaction) {
+        let is_open = || open.iter().any(|open| open.transaction() == given);
+        check_chosen(given).or_else(|error| if is_open() { Ok(()) } else { Err(error) })?;
+    }
     let mut list = open;
     list.extend(given.iter().map(|given| ActiveTransaction::new(given.transaction())));
     // Stable: of two with the same number the one that has records comes first.
     list.sort_by_key(ActiveTransaction::transaction);
     list.dedup_by_key(|active| active.transaction());
-    list
+    Ok(list)
 }

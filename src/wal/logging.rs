@@ -5,10 +5,12 @@ use zerocopy::IntoBytes;
 use super::Wal;
 use super::active::{Open, Shard};
 use super::committed::Committed;
+use super::numbers::check_chosen;
 use super::record::{PLAIN_TAG_MIN, RecordType, TransactionHeader};
 use crate::error::{Error, Result};
 use crate::events::calling;
 use crate::ids::{PageId, TransactionId};
+use crate::log::Need;
 use crate::lsn::Lsn;
 
 /// A record to be logged.
@@ -26,7 +28,8 @@ impl Wal {
     /// Logs that `transaction` begins. A number may be used again once its transaction is over.
     ///
     /// # Errors
-    /// [`Error::AlreadyBegun`] when it is open; as [`Log::append`].
+    /// [`Error::AlreadyBegun`] when it is open; [`Error::TransactionNumber`] when the number is above
+    /// [`TransactionId::MAX_CHOSEN`]; as [`Log::append`].
     ///
     /// [`Log::append`]: crate::Log::append
     pub fn log_begin(&self, transaction: TransactionId) -> Result<Lsn> {
@@ -38,7 +41,7 @@ impl Wal {
     /// A transaction that has not begun is open from here on, but cannot commit.
     ///
     /// # Errors
-    /// [`Error::NotLastRecord`]; as [`Log::append`].
+    /// [`Error::NotLastRecord`]; [`Error::TransactionNumber`]; as [`Log::append`].
     ///
     /// [`Log::append`]: crate::Log::append
     pub fn log_insert(
@@ -171,6 +174,8 @@ impl Wal {
         if matches!(record_type, RecordType::Commit | RecordType::Checkpoint | RecordType::Compensation) {
             return Err(Error::RecordTypeNotAllowed { code: record_type.code() });
         }
+        // One that is open already has the number that it has.
+        check_chosen(transaction).or_else(|error| self.open.get(transaction).map(drop).ok_or(error))?;
         let (prev, page) = (prev.into(), page.into());
         self.log_entry(Entry { record_type, transaction, prev, page, undo_next: None, data })
     }
@@ -190,6 +195,7 @@ impl Wal {
         if tag < PLAIN_TAG_MIN {
             return Err(Error::RecordTypeNotAllowed { code: tag });
         }
+        self.log.keep_room()?;
         self.log.append(tag, payload)
     }
 
@@ -198,32 +204,41 @@ impl Wal {
         self.log.check_process()?;
         let _calling = calling();
         let Entry { record_type, transaction, prev, undo_next, .. } = entry;
+        let need = need_of(record_type);
+        if need == Need::Ordinary {
+            self.log.keep_room()?;
+        }
         let mut shard = self.open.lock(transaction);
         let known = shard.get(transaction);
         check_order(record_type, transaction, known)?;
         let open = known.unwrap_or_default();
         if open.last.is_none() {
-            self.numbers.reserve(transaction, &self.log)?;
+            self.numbers.reserve(transaction, &self.log, need)?;
         }
         let mut prev = open.prev(transaction, prev)?;
         open.check_undo_next(transaction, undo_next)?;
         if prev.is_none() && matches!(record_type, RecordType::Abort | RecordType::Compensation) {
             // Only a checkpoint's list names it: recovery from a later one knows it by its chain.
-            prev =
-                Some(self.append_entry(
-                    &mut shard,
-                    Entry { record_type: RecordType::Begin, page: None, data: &[], ..entry },
-                )?);
+            let begin = Entry { record_type: RecordType::Begin, page: None, data: &[], ..entry };
+            prev = Some(self.append_entry(&mut shard, begin, need)?);
         }
-        self.append_entry(&mut shard, Entry { prev, ..entry })
+        self.append_entry(&mut shard, Entry { prev, ..entry }, need)
     }
 
-    fn append_entry(&self, shard: &mut Shard, entry: Entry<'_>) -> Result<Lsn> {
+    fn append_entry(&self, shard: &mut Shard, entry: Entry<'_>, need: Need) -> Result<Lsn> {
         let Entry { record_type, transaction, prev, page, undo_next, data } = entry;
         let header = TransactionHeader::new(transaction, prev, page, undo_next);
-        let lsn = self.log.append_vectored(record_type.code(), &[header.as_bytes(), data])?;
+        let lsn = self.log.append_for(need, record_type.code(), &[header.as_bytes(), data])?;
         shard.note(transaction, record_type, lsn);
         Ok(lsn)
+    }
+}
+
+/// What ends transactions is essential: only then can a checkpoint let go of what they have logged.
+fn need_of(record_type: RecordType) -> Need {
+    match record_type {
+        RecordType::Commit | RecordType::Abort | RecordType::Compensation | RecordType::Checkpoint => Need::Essential,
+        RecordType::Begin | RecordType::Insert | RecordType::Update | RecordType::Delete => Need::Ordinary,
     }
 }
 

@@ -34,6 +34,7 @@ use crate::log::Log;
 use crate::lsn::Lsn;
 use active::OpenTransactions;
 use checkpointing::LastCheckpoint;
+use logging::Entry;
 use numbers::Numbers;
 use redone::Redone;
 
@@ -99,6 +100,14 @@ use redone::Redone;
 /// [`Wal::begin_checkpoint`], then a look at the pages, then [`BegunCheckpoint::log`]: transactions go on meanwhile. What
 /// has been logged and is not in any page yet cannot be seen by that look. So it counts as missing, and recovery would redo it,
 /// until the engine says otherwise: by [`Committed::applied`] after a commit, and by [`Recovery::redone`] after a recovery.
+///
+/// # A full disk
+///
+/// Room is held back for what lets the log be trimmed: a segment beside the spare. So when calls that begin a transaction or log a
+/// change return [`Error::NoSpace`], those that commit, compensate, abort and take a checkpoint go on working. An engine then ends
+/// what is open, takes a checkpoint, calls [`Wal::truncate_before_checkpoint`], and has room again. That is enough for half a segment of
+/// compensations, which survives a crash in between; `docs/design/transactions.md` has the rule. [`Recovery`] and snapshots keep the room of the records that
+/// they show for as long as they are there.
 ///
 /// # What else is in the log
 ///
@@ -179,6 +188,7 @@ impl Wal {
         let sync_on_commit = options.sync_on_commit;
         let (checkpoint, checkpointing) = (Mutex::new(checkpoint), Mutex::default());
         let redone = recovery.redone_state();
+        log.hold_back();
         Ok((Self { log, open, numbers, checkpoint, checkpointing, redone, sync_on_commit }, recovery))
     }
 
@@ -223,11 +233,13 @@ impl Wal {
     /// above those of all records that are kept.
     ///
     /// # Errors
-    /// As [`Log::append`]; [`Error::Exhausted`], for good once a caller has chosen a number within 1024 of 2^64.
+    /// As [`Log::append`]; [`Error::Exhausted`].
     pub fn begin(&self) -> Result<Transaction<'_>> {
         self.log.check_process()?;
+        self.log.keep_room()?;
         let id = self.numbers.take(&self.log)?;
-        let begin = self.log_begin(id)?;
+        let (record_type, prev, page, undo_next) = (RecordType::Begin, None, None, None);
+        let begin = self.log_entry(Entry { record_type, transaction: id, prev, page, undo_next, data: &[] })?;
         Ok(Transaction::new(self, id, Some(begin)))
     }
 

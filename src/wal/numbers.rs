@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::ids::TransactionId;
-use crate::log::Log;
+use crate::log::{Log, Need};
 
 /// The metadata slot that holds a number above those of all transactions.
 pub(super) const SLOT: usize = 14;
@@ -22,6 +22,12 @@ pub(super) struct Numbers(Mutex<Range>);
 struct Range {
     next: u64,
     bound: u64,
+}
+
+/// An error if `transaction`, which a caller has chosen for one that is not open, leaves too few numbers.
+pub(super) fn check_chosen(transaction: TransactionId) -> Result<()> {
+    let max = TransactionId::MAX_CHOSEN;
+    if transaction <= max { Ok(()) } else { Err(Error::TransactionNumber { transaction, max }) }
 }
 
 impl Numbers {
@@ -47,25 +53,25 @@ impl Numbers {
         if number == u64::MAX {
             return Err(Error::Exhausted("transaction numbers"));
         }
-        range.reserve(number, log)?;
+        range.reserve(number, log, Need::Ordinary)?;
         Ok(TransactionId(number))
     }
 
     /// Never hands out `transaction`, which a caller has chosen, nor one below.
-    pub(super) fn reserve(&self, transaction: TransactionId, log: &Log) -> Result<()> {
-        self.0.lock().reserve(transaction.0, log)
+    pub(super) fn reserve(&self, transaction: TransactionId, log: &Log, need: Need) -> Result<()> {
+        self.0.lock().reserve(transaction.0, log, need)
     }
 }
 
 impl Range {
-    fn reserve(&mut self, number: u64, log: &Log) -> Result<()> {
+    fn reserve(&mut self, number: u64, log: &Log, need: Need) -> Result<()> {
         if number < self.next {
             return Ok(());
         }
         let next = number.saturating_add(1);
         if next > self.bound {
             let bound = next.saturating_add(BLOCK - 1);
-            log.put_meta(SLOT, &bound.to_le_bytes())?;
+            log.put_meta_for(need, SLOT, &bound.to_le_bytes())?;
             self.bound = bound;
         }
         self.next = next;

@@ -87,6 +87,7 @@ mod wal_by_hand;
 mod wal_calls;
 mod wal_checkpoints;
 mod wal_engine;
+mod wal_full_disk;
 mod wal_fuzzy;
 mod wal_handles;
 mod wal_support;

@@ -246,9 +246,40 @@ fn handed_out_numbers_are_never_handed_out_again() {
         wal.log_checkpoint(&[], &[]).unwrap();
         wal.truncate_before_checkpoint().unwrap();
     }
+}
+
+#[test]
+fn a_number_that_would_leave_none_to_be_handed_out_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
-    wal.log_begin(TransactionId(u64::MAX)).unwrap();
-    assert!(matches!(wal.begin(), Err(Error::Exhausted("transaction numbers"))));
+    let max = TransactionId::MAX_CHOSEN;
+    for large in [max.0 + 1, u64::MAX - 1024, u64::MAX].map(TransactionId) {
+        let refused = |result: mapwal::Result<Lsn>| {
+            let told = matches!(&result, Err(Error::TransactionNumber { transaction, max: named })
+                if (*transaction, *named) == (large, max));
+            assert!(told, "{result:?}");
+        };
+        refused(wal.log_begin(large));
+        refused(wal.log_insert(large, None, PAGE, b"row"));
+        refused(wal.log_update(large, None, PAGE, b"row"));
+        refused(wal.log_delete(large, None, PAGE, b"row"));
+        refused(wal.append(RecordType::Insert, large, None, PAGE, b"row"));
+        refused(wal.log_checkpoint(&[large.into()], &[]));
+    }
+    assert_eq!(wal.current_lsn(), Lsn(1), "nothing is logged");
+    wal.log_checkpoint(&[max.into()], &[]).unwrap();
+    wal.log_begin(max).unwrap();
+    let handed_out = wal.begin().unwrap();
+    assert!(handed_out.id() > max);
+    // It is as good as any other, also for those who name it.
+    let id = handed_out.id();
+    drop(handed_out);
+    wal.log_insert(id, None, PAGE, b"row").unwrap();
+    wal.log_checkpoint(&[id.into()], &[]).unwrap();
+    drop(wal);
+    let wal = open(dir.path());
+    wal.log_update(id, None, PAGE, b"row").unwrap();
+    assert!(wal.begin().unwrap().id() > id);
 }
 
 /// Commits from many threads at once while the device is busy: transactions with the numbers that `id` makes of 1, 2,
@@ -302,7 +333,10 @@ fn committers_whose_transactions_share_a_lock_share_a_sync_too() {
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     const INVERSE: u64 = 0xf1de_83e1_9937_733d;
     assert_eq!(SPREAD.wrapping_mul(INVERSE), 1);
-    commit_while_a_sync_waits(|number| TransactionId(number.wrapping_mul(INVERSE)));
+    let chosen = (0_u64..).map(|number| TransactionId(number.wrapping_mul(INVERSE)));
+    let mut chosen = chosen.filter(|&id| id <= TransactionId::MAX_CHOSEN);
+    let ids: Vec<_> = chosen.by_ref().take(17).collect();
+    commit_while_a_sync_waits(|number| ids[usize::try_from(number).unwrap()]);
 }
 
 #[test]

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::thread::ScopedJoinHandle;
 
-use mapwal::{ActiveTransaction, DirtyPage, Error, Lsn, PageId, RecordType, RecoverFrom, TransactionId, WalRecord};
+use mapwal::{
+    ActiveTransaction, DirtyPage, Error, Lsn, PageId, RecordType, RecoverFrom, TransactionId, Wal, WalOptions,
+    WalRecord,
+};
 
 use crate::wal_support::{A, B, C, PAGE, below, bulk, incomplete, list, lsns, open, recover, small, try_recover};
 
-fn commit(wal: &mapwal::Wal, transaction: TransactionId, data: &str) {
+fn commit(wal: &Wal, transaction: TransactionId, data: &str) {
     wal.log_begin(transaction).unwrap();
     wal.log_insert(transaction, None, PAGE, data.as_bytes()).unwrap();
     wal.log_commit(transaction, None).unwrap().applied();
@@ -254,7 +257,8 @@ fn a_checkpoint_that_does_not_fit_or_makes_no_sense_is_refused() {
     let wal = open(dir.path());
     commit(&wal, A, "one");
     let many = vec![DirtyPage::new(PAGE, None); 8000];
-    assert!(matches!(wal.log_checkpoint(&[], &many), Err(Error::RecordTooLarge { .. })));
+    let refused = wal.log_checkpoint(&[], &many);
+    assert!(matches!(refused, Err(Error::CheckpointTooLarge { active: 0, dirty: 8000, .. })), "{refused:?}");
     assert_eq!((wal.checkpoint_lsn(), wal.current_lsn()), (None, Lsn(4)));
     wal.log_checkpoint(&[], &[]).unwrap();
     wal.log().rotate().unwrap();
@@ -267,6 +271,35 @@ fn a_checkpoint_that_does_not_fit_or_makes_no_sense_is_refused() {
     // Trimmed behind the wal's back.
     let refused = try_recover(dir.path(), &small());
     assert!(matches!(refused, Err(Error::NoCheckpoint { lsn: Lsn(4) })), "{refused:?}");
+}
+
+#[test]
+fn a_checkpoint_of_too_many_open_transactions_says_what_helps_and_that_helps() {
+    let open_many = |wal: &Wal| (0..4000).map(|_| wal.begin().unwrap().id()).collect::<Vec<_>>();
+    let too_large = |wal: &Wal| {
+        let refused = wal.log_checkpoint(&[], &[]).unwrap_err();
+        let Error::CheckpointTooLarge { active: 4000, dirty: 0, len, max } = refused else { panic!("{refused:?}") };
+        assert_eq!((len, max), (40 + 16 + 32 * 4000, wal.log().payload_len_max()));
+        assert!(refused.to_string().contains("end transactions, write pages, or open the log with larger segments"));
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path());
+    let ids = open_many(&wal);
+    too_large(&wal);
+    // As many as fit.
+    let max = usize::try_from((wal.log().payload_len_max() - 40 - 16) / 32).unwrap();
+    for &id in &ids[max..] {
+        wal.log_abort(id, None).unwrap();
+    }
+    wal.log_checkpoint(&[], &[]).unwrap();
+    let ids = (max..4000).map(|_| wal.begin().unwrap().id()).last();
+    too_large(&wal);
+    drop(wal);
+    let (wal, recovery) =
+        recover(dir.path(), &WalOptions::new().log(crate::support::small().segment_size_bytes(1 << 20)));
+    assert_eq!(incomplete(&recovery).last().copied(), ids);
+    recovery.redone();
+    wal.log_checkpoint(&[], &[]).unwrap();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! A thread does it. Appenders that outrun it make a little room themselves.
 
+mod state;
 mod thread;
 
 use std::io;
@@ -20,7 +21,7 @@ use crate::segment::prepare::{Prepared, failed};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::Storage;
-use thread::{Active, Shared, Spare};
+use thread::{Active, Shared};
 
 /// How far ahead of the appenders a segment is made ready: with single pages, and with large ones, which last as long.
 const AHEAD_LEN: usize = 2 << 20;
@@ -28,6 +29,15 @@ const AHEAD_LEN_IN_BULK: usize = 16 << 20;
 /// Who has so many bytes of records that are not durable does not wait for each: large pages are used then, and a sync
 /// writes a quarter more than it must, at the most.
 const BULK_LEN: u64 = 8 * LARGE_PAGE_LEN as u64;
+
+/// What a segment is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// What may be refused when the disk is full.
+    Ordinary,
+    /// What makes room in the end.
+    Essential,
+}
 
 /// Hands out prepared segments, and room in the one that takes appends.
 #[derive(Debug)]
@@ -53,33 +63,67 @@ impl Preparer {
         Ok(Self { shared, thread, asked: AtomicBool::new(false), process: Process::current() })
     }
 
-    /// The spare; waits for one if there is none. A failure of an earlier attempt is not reported but tried again, so
-    /// that a disk that was full is found to have room again.
-    pub(crate) fn take(&self) -> Result<Prepared> {
+    /// Holds `count` segments back, beside the spare: only what is essential uses them.
+    pub(crate) fn hold_back(&self, count: usize) {
+        let mut state = self.shared.state.lock();
+        state.held_max = count;
+        state.fill_held();
+        self.shared.note(&state);
+        drop(state);
         #[cfg(feature = "testing")]
         if self.shared.storage.preparation() != Preparation::Background {
-            return self.shared.take_in_line();
+            self.shared.prepare_ahead();
         }
+    }
+
+    /// A spare; waits for one if there is none, or if none may be taken but those that are held back. A failure of an earlier
+    /// attempt is not reported but tried again, so that a disk that was full is found to have room again.
+    pub(crate) fn take(&self, need: Need) -> Result<Prepared> {
         let mut state = self.shared.state.lock();
+        let keep = if need == Need::Essential { 0 } else { state.held_max };
+        #[cfg(feature = "testing")]
+        if self.shared.storage.preparation() != Preparation::Background {
+            drop(state);
+            return self.shared.take_in_line(keep);
+        }
         state.in_use = true;
         let mut tried = false;
         loop {
-            if let Some(prepared) = state.take_spare() {
+            if let Some(prepared) = state.take_spare(keep) {
+                self.shared.note(&state);
                 self.shared.changed.notify_all();
                 return Ok(prepared);
             }
-            if let Some(failure) = state.failure.take()
-                && tried
-            {
-                return Err(failure);
-            }
-            self.shared.check_thread(&state)?;
-            tried |= state.want_spare();
-            self.shared.changed.notify_all();
-            state.takers += 1;
-            self.shared.changed.wait(&mut state);
-            state.takers -= 1;
+            self.shared.await_spare(&mut state, &mut tried)?;
         }
+    }
+
+    /// Returns once a spare is ready that is not held back; at once if one is being made and the segment that takes appends
+    /// `has_room` meanwhile.
+    pub(crate) fn complete(&self, has_room: bool) -> Result<()> {
+        let mut state = self.shared.state.lock();
+        #[cfg(feature = "testing")]
+        if self.shared.storage.preparation() != Preparation::Background {
+            let keep = state.held_max;
+            let is_waited_for = state.is_failing || !has_room;
+            drop(state);
+            if is_waited_for {
+                state = self.shared.make_until_more_than(keep);
+                return if state.is_complete() { Ok(()) } else { state.failure.take().map_or(Ok(()), Err) };
+            }
+            return Ok(());
+        }
+        state.in_use = true;
+        let mut tried = false;
+        while !state.is_complete() {
+            if has_room && !state.is_failing {
+                state.want_spare();
+                self.shared.changed.notify_all();
+                break;
+            }
+            self.shared.await_spare(&mut state, &mut tried)?;
+        }
+        Ok(())
     }
 
     /// The size of new segments, in bytes.
@@ -176,13 +220,18 @@ impl Preparer {
         self.shared.changed.notify_all();
     }
 
-    /// Whether a spare is ready.
+    /// Whether a spare is ready that is not held back.
     pub(crate) fn has_spare(&self) -> bool {
-        matches!(self.shared.state.lock().spare, Spare::Ready(_))
+        self.shared.is_complete.load(Ordering::Relaxed)
     }
 
-    /// Stops the thread; returns the spare that nobody took.
-    pub(crate) fn stop(&self) -> Option<Prepared> {
+    /// How many segments are ready.
+    pub(crate) fn spares(&self) -> usize {
+        self.shared.state.lock().ready()
+    }
+
+    /// Stops the thread; returns the spares that nobody took.
+    pub(crate) fn stop(&self) -> Vec<Prepared> {
         let mut state = self.shared.state.lock();
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.shared.changed.notify_all();
@@ -192,7 +241,8 @@ impl Preparer {
             let _ = thread.join();
         }
         state = self.shared.state.lock();
-        state.take_spare()
+        let newest = state.take_newest();
+        state.held.drain(..).chain(newest).collect()
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::AHEAD_LEN_IN_BULK;
+use super::state::{Spare, State};
 use crate::error::{Error, Result};
 use crate::events::{in_words, report};
 use crate::format::name;
@@ -42,36 +43,14 @@ pub(super) struct Shared {
     pub(super) unwalked: Mutex<VecDeque<(Weak<Segment>, usize)>>,
     /// Set once, with the lock held.
     pub(super) stopping: AtomicBool,
+    /// [`State::is_complete`]. Relaxed: a hint, since what takes a spare looks at the state.
+    pub(super) is_complete: AtomicBool,
     /// Many bytes come between two syncs, so large pages are the ones to use. Relaxed: a hint.
     pub(super) is_bulk: AtomicBool,
     /// Byte offset up to which the segment that takes appends shall be ready soon. Relaxed: a hint.
     pub(super) wanted_end: AtomicUsize,
     /// Where large pages were used last, as positions. Relaxed: hints.
     pub(super) large: [AtomicU64; 2],
-}
-
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
-pub(super) struct State {
-    /// Somebody has begun to append: until then nothing is made ready that may not be needed.
-    pub(super) in_use: bool,
-    pub(super) spare: Spare,
-    /// Appenders that wait for the spare.
-    pub(super) takers: usize,
-    /// Why the last attempt to make one failed.
-    pub(super) failure: Option<Error>,
-    /// The last attempt failed, and that has been reported.
-    is_failing: bool,
-    next_number: u64,
-    /// The number of the segment that takes appends, or 0, and the room in it.
-    pub(super) active_number: u64,
-    pub(super) room: usize,
-    /// That segment; `None` also while somebody makes more of it ready.
-    pub(super) active: Option<Active>,
-    /// The event that says that all of it is ready has been reported.
-    pub(super) announced: bool,
-    /// The thread has ended, by a panic if nobody has stopped it: what it had in hand does not come back.
-    is_gone: bool,
 }
 
 /// Says that the thread has ended, however it does.
@@ -81,50 +60,6 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.state.lock().is_gone = true;
         self.0.changed.notify_all();
-    }
-}
-
-/// The segment to go on in.
-#[derive(Debug)]
-pub(super) enum Spare {
-    /// There is none, and the last attempt to make one has failed, or nobody has asked for it.
-    Missing,
-    /// An attempt is wanted or under way.
-    Wanted,
-    Ready(Prepared),
-    /// The thread makes more of it ready, for one step.
-    Borrowed,
-}
-
-impl State {
-    /// The spare, if it is ready; then another one is wanted.
-    pub(super) fn take_spare(&mut self) -> Option<Prepared> {
-        match std::mem::replace(&mut self.spare, Spare::Wanted) {
-            Spare::Ready(prepared) => Some(prepared),
-            other => {
-                self.spare = other;
-                None
-            }
-        }
-    }
-
-    /// Has one made if there is none; whether it is being made now.
-    pub(super) fn want_spare(&mut self) -> bool {
-        if matches!(self.spare, Spare::Missing) {
-            self.spare = Spare::Wanted;
-        }
-        matches!(self.spare, Spare::Wanted)
-    }
-
-    /// The spare, for making it ready up to `end`, if that has not been done and nobody waits for it.
-    fn borrow_spare(&mut self, end: usize) -> Option<Prepared> {
-        match &self.spare {
-            Spare::Ready(spare) if self.takers == 0 && spare.filling.is_short_of(end) => {}
-            _ => return None,
-        }
-        let spare = self.take_spare();
-        self.spare = Spare::Borrowed;
-        spare
     }
 }
 
@@ -159,27 +94,15 @@ enum Job {
 
 impl Shared {
     pub(super) fn new(storage: Arc<dyn Storage>, log_id: u128, segment_size: u64, next_number: u64) -> Self {
-        let state = State {
-            in_use: false,
-            spare: Spare::Missing,
-            takers: 0,
-            failure: None,
-            is_failing: false,
-            next_number,
-            active_number: 0,
-            room: 0,
-            active: None,
-            announced: false,
-            is_gone: false,
-        };
         Self {
             storage,
             log_id,
             segment_size,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(next_number)),
             changed: Condvar::new(),
             unwalked: Mutex::default(),
             stopping: AtomicBool::new(false),
+            is_complete: AtomicBool::new(false),
             is_bulk: AtomicBool::new(false),
             wanted_end: AtomicUsize::new(0),
             large: [AtomicU64::new(0), AtomicU64::new(0)],
@@ -195,6 +118,25 @@ impl Shared {
         }
         let worker = Arc::clone(self);
         storage::spawn("mapwal-prepare", move || worker.run()).map(Some)
+    }
+
+    /// Has a spare made, and waits until the state has changed.
+    ///
+    /// # Errors
+    /// Why none can be made, once that has been `tried` for this caller.
+    pub(super) fn await_spare(&self, state: &mut MutexGuard<'_, State>, tried: &mut bool) -> Result<()> {
+        if let Some(failure) = state.failure.take()
+            && *tried
+        {
+            return Err(failure);
+        }
+        self.check_thread(state)?;
+        *tried |= state.want_spare();
+        self.changed.notify_all();
+        state.takers += 1;
+        self.changed.wait(state);
+        state.takers -= 1;
+        Ok(())
     }
 
     /// An error if nothing will come that somebody waits for.
@@ -336,6 +278,7 @@ impl Shared {
                 }
                 state.next_number = number + 1;
                 state.spare = Spare::Ready(prepared);
+                state.fill_held();
             }
             Err(error) => {
                 let file = name::segment(number);
@@ -348,7 +291,13 @@ impl Shared {
                 state.spare = Spare::Missing;
             }
         }
+        self.note(&state);
         state
+    }
+
+    /// Takes down whether as many spares are ready as are to be.
+    pub(super) fn note(&self, state: &State) {
+        self.is_complete.store(state.is_complete(), Ordering::Relaxed);
     }
 
     /// Walks some of the oldest segment that wants it.
@@ -374,24 +323,34 @@ impl Shared {
 /// Without a thread, so that all that happens on a simulated disk happens in one order.
 #[cfg(feature = "testing")]
 impl Shared {
-    fn prepare_ahead(&self) {
+    pub(super) fn prepare_ahead(&self) {
         if self.storage.preparation() == Preparation::Ahead {
-            let number = self.state.lock().next_number;
-            drop(self.attempt(number));
+            // What fails is told by the appender that needs it.
+            drop(self.make_until_more_than(self.state.lock().held_max));
         }
     }
 
-    pub(super) fn take_in_line(&self) -> crate::error::Result<Prepared> {
-        let mut state = self.state.lock();
-        if !matches!(state.spare, Spare::Ready(_)) {
-            let number = state.next_number;
-            drop(state);
-            state = self.attempt(number);
-        }
+    pub(super) fn take_in_line(&self, keep: usize) -> crate::error::Result<Prepared> {
+        let mut state = self.make_until_more_than(keep);
         let failure = state.failure.take();
-        let Some(prepared) = state.take_spare() else { return Err(failure.expect("nobody cancels it")) };
+        let Some(prepared) = state.take_spare(keep) else { return Err(failure.expect("nobody cancels it")) };
+        self.note(&state);
         drop(state);
         self.prepare_ahead();
         Ok(prepared)
+    }
+
+    /// Makes spares until more than `keep` are ready, or one fails.
+    pub(super) fn make_until_more_than(&self, keep: usize) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        while state.ready() <= keep {
+            let number = state.next_number;
+            drop(state);
+            state = self.attempt(number);
+            if state.is_failing {
+                break;
+            }
+        }
+        state
     }
 }

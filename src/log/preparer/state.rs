@@ -1,0 +1,125 @@
+//! What the preparing thread and the appenders know of: the spares, and the segment that takes appends.
+
+use std::collections::VecDeque;
+
+use super::thread::Active;
+use crate::error::Error;
+use crate::segment::prepare::Prepared;
+
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
+pub(super) struct State {
+    /// Somebody has begun to append: until then nothing is made ready that may not be needed.
+    pub(super) in_use: bool,
+    pub(super) spare: Spare,
+    /// Those that are older than the spare and come first, up to as many as are held back for what is essential.
+    pub(super) held: VecDeque<Prepared>,
+    pub(super) held_max: usize,
+    /// Appenders that wait for the spare.
+    pub(super) takers: usize,
+    /// Why the last attempt to make one failed.
+    pub(super) failure: Option<Error>,
+    /// The last attempt failed, and that has been reported.
+    pub(super) is_failing: bool,
+    pub(super) next_number: u64,
+    /// The number of the segment that takes appends, or 0, and the room in it.
+    pub(super) active_number: u64,
+    pub(super) room: usize,
+    /// That segment; `None` also while somebody makes more of it ready.
+    pub(super) active: Option<Active>,
+    /// The event that says that all of it is ready has been reported.
+    pub(super) announced: bool,
+    /// The thread has ended, by a panic if nobody has stopped it: what it had in hand does not come back.
+    pub(super) is_gone: bool,
+}
+
+/// The segment to go on in.
+#[derive(Debug)]
+pub(super) enum Spare {
+    /// There is none, and the last attempt to make one has failed, or nobody has asked for it.
+    Missing,
+    /// An attempt is wanted or under way.
+    Wanted,
+    Ready(Prepared),
+    /// The thread makes more of it ready, for one step.
+    Borrowed,
+}
+
+impl State {
+    pub(super) fn new(next_number: u64) -> Self {
+        Self {
+            in_use: false,
+            spare: Spare::Missing,
+            held: VecDeque::new(),
+            held_max: 0,
+            takers: 0,
+            failure: None,
+            is_failing: false,
+            next_number,
+            active_number: 0,
+            room: 0,
+            active: None,
+            announced: false,
+            is_gone: false,
+        }
+    }
+
+    /// The oldest that is ready, if more than `keep` are; then another one is wanted.
+    pub(super) fn take_spare(&mut self, keep: usize) -> Option<Prepared> {
+        if self.ready() <= keep {
+            return None;
+        }
+        let taken = self.held.pop_front().or_else(|| self.take_newest());
+        self.fill_held();
+        self.want_spare();
+        taken
+    }
+
+    /// How many are ready.
+    pub(super) fn ready(&self) -> usize {
+        self.held.len() + usize::from(matches!(self.spare, Spare::Ready(_) | Spare::Borrowed))
+    }
+
+    /// Whether one may be taken that is not held back.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ready() > self.held_max
+    }
+
+    /// Holds the spare back if too few are.
+    pub(super) fn fill_held(&mut self) {
+        if self.held.len() < self.held_max {
+            let newest = self.take_newest();
+            self.held.extend(newest);
+        }
+    }
+
+    /// The newest, if it is ready; then another one is wanted.
+    pub(super) fn take_newest(&mut self) -> Option<Prepared> {
+        match std::mem::replace(&mut self.spare, Spare::Wanted) {
+            Spare::Ready(prepared) => Some(prepared),
+            other => {
+                self.spare = other;
+                None
+            }
+        }
+    }
+
+    /// Has one made if there is none; whether it is being made now.
+    pub(super) fn want_spare(&mut self) -> bool {
+        if matches!(self.spare, Spare::Missing) {
+            self.spare = Spare::Wanted;
+        }
+        matches!(self.spare, Spare::Wanted)
+    }
+
+    /// The spare, for making it ready up to `end`, if that has not been done and nobody waits for it.
+    pub(super) fn borrow_spare(&mut self, end: usize) -> Option<Prepared> {
+        match &self.spare {
+            Spare::Ready(spare) if self.takers == 0 && spare.filling.is_short_of(end) => {}
+            _ => return None,
+        }
+        let spare = self.take_newest();
+        self.spare = Spare::Borrowed;
+        spare
+    }
+}

@@ -14,17 +14,27 @@ pub(crate) struct Retired {
 }
 
 /// Takes the name of segment `number` away, durably. The file has a temporary one then, which the next open removes.
+///
+/// A file system that copies what it changes may have no room for that, and have some once a file is gone: then it goes at once.
 pub(crate) fn retire(storage: &dyn Storage, number: u64) -> io::Result<Retired> {
     let temporary = name::temporary_segment(number);
     match storage.rename(&name::segment(number), &temporary) {
+        Err(error) if is_full(&error) => storage.remove(&name::segment(number))?,
         // An earlier attempt has come as far as that, or somebody else has removed it.
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     if !is(Break::UnlinkWithoutDirectorySync) {
-        storage.sync_directory()?;
+        storage.sync_directory().or_else(|error| {
+            let is_gone = is_full(&error) && storage.remove(&temporary).is_ok();
+            if is_gone { storage.sync_directory() } else { Err(error) }
+        })?;
     }
     Ok(Retired { name: temporary })
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Retired {

@@ -53,6 +53,36 @@ fn as_much_stays_as_is_asked_for() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn no_more_is_said_to_be_gone_than_is_gone() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+
+    let log = closed(RECORDS);
+    let second = fs::File::open(&segments(log.path())[1]).unwrap();
+    let set = |flags| ioctl_setflags(&second, flags);
+    let Ok(flags) = ioctl_getflags(&second).and_then(|flags| set(flags | IFlags::IMMUTABLE).map(|()| flags)) else {
+        eprintln!("SKIPPED: no file can be made immutable here");
+        return;
+    };
+    let before = segments(log.path()).len();
+    let ran = run(log.path(), "trim DIR --keep-records 10");
+    set(flags).unwrap();
+    let first = first(log.path());
+    assert!(first > 1000, "{first}");
+    let gone = format!("1 segment dropped, 64.00 KiB freed; the log starts at record {first}\n");
+    assert_eq!((ran.code, ran.text()), (4, &*gone), "{}", ran.err);
+    let why = format!("cannot remove: operation not permitted: {}", segments(log.path())[0].display());
+    assert!(ran.err.contains(&why), "{}", ran.err);
+    // What an earlier one could not remove is removed, and said to be.
+    let left = segments(log.path()).len();
+    assert_eq!(left, before - 1);
+    let ran = run(log.path(), "trim DIR --keep-records 10").done();
+    let gone = left - segments(log.path()).len();
+    assert!(gone > 1 && ran.text().starts_with(&format!("{gone} segments dropped, ")), "{gone}: {}", ran.text());
+    check_rest(log.path(), first);
+}
+
+#[test]
 fn a_damaged_pin_is_named_and_goes_by_force() {
     let log = closed(RECORDS);
     run(log.path(), "pins DIR add replica 300").done();

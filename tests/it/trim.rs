@@ -238,6 +238,28 @@ fn a_file_that_cannot_be_removed_does_not_make_a_hole() {
 }
 
 #[test]
+fn files_go_also_where_a_full_disk_lets_no_name_be_changed() {
+    let dir = scratch();
+    let faults = Faulty::new(dir.path());
+    let log = open_on(&faults);
+    fill(&log);
+    log.sync().unwrap();
+    await_spare(&log);
+    // As btrfs has it, of which a name is a part that is copied when it changes.
+    faults.fail(faulty::Call::Rename, Errno::NOSPC);
+    assert_eq!(log.trim_before(Lsn(21)).unwrap(), 2);
+    await_first(dir.path(), 3);
+    faults.heal();
+    faults.fail_once(faulty::Call::SyncDirectory, Errno::NOSPC);
+    assert_eq!(log.trim_before(Lsn(31)).unwrap(), 1);
+    await_first(dir.path(), 4);
+    assert_eq!(log.trim_before(Lsn(31)).unwrap(), 0, "nothing has failed");
+    assert!(!files::names(dir.path()).iter().any(|name| name.ends_with(".tmp")));
+    drop(log);
+    assert_eq!(contents(&open_small(dir.path())), records(31..=50));
+}
+
+#[test]
 fn a_file_that_is_gone_already_does_not_stop_the_next_trim() {
     let dir = scratch();
     let (log, faults) = open_failing(dir.path());

@@ -272,7 +272,7 @@ pub(crate) struct Backup {
 /// Drop old segments of a log that no process has open
 ///
 /// Needs no room: it is the way out for a log that has filled its disk and crashed. Only whole segments go, and never the
-/// last one with a record. What has gone, and what that has freed, is printed.
+/// last one with a record. What has gone, and what that has freed, is printed; files that stay are an error, and go with the next trim.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal trim /var/lib/app/log --keep-bytes 10GiB")]
 pub(crate) struct Trim {

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use indicatif::BinaryBytes;
-use mapwal::{ActiveTransaction, Error, Log, Lsn, Options, PinState, PinStatus, SealedSegment, WalRecord};
+use mapwal::{
+    ActiveTransaction, Error, Inspection, Log, Lsn, Options, PinState, PinStatus, SealedSegment, SegmentFile, WalRecord,
+};
 
 use crate::arguments::Trim;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
@@ -16,27 +18,56 @@ pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
         Some(size) => Options::new().segment_size_bytes(size),
         None => Options::new(),
     };
+    let found = Inspection::open(directory).about(directory)?;
     let log = open::writer(directory, &options.create(false))?;
-    let trimmed = trim(&log, arguments, directory);
+    let trimmed = trim(&log, arguments, found.segments(), directory);
     let closed = log.close().about(directory);
     trimmed.and(closed).map(|()| Outcome::Done)
 }
 
-fn trim(log: &Log, arguments: &Trim, directory: &Path) -> Result<()> {
+/// Trims the log that had the files `found` before it was opened.
+fn trim(log: &Log, arguments: &Trim, found: &[SegmentFile], directory: &Path) -> Result<()> {
     let before = first_to_keep(log, arguments, directory)?;
     if !arguments.force {
         check_recovery(log, before, directory)?;
     }
     pass_pins(log, before, arguments.force, directory)?;
-    let held = log.stats().disk_bytes;
-    let count = log.trim_before(before).about(directory)?;
-    let freed = BinaryBytes(held.saturating_sub(log.stats().disk_bytes));
-    let segments = counted(count as u64, "segment", "segments");
-    let first = log.first_lsn();
-    let mut out = anstream::stdout().lock();
-    writeln!(out, "{segments} dropped, {freed} freed; the log starts at record {first}")
-        .and_then(|()| out.flush())
-        .written()
+    let mut trimmed = log.trim_before(before).map(drop);
+    let below = files_below(log, found).about(directory)?;
+    let is_left = || below.iter().any(|file| is_there(file));
+    if is_left() {
+        // What could not be removed is tried again, and the error is that of the first attempt.
+        trimmed = log.trim_before(before).map(drop).or_else(|error| if is_left() { Err(error) } else { Ok(()) });
+    }
+    let (left, gone): (Vec<&SegmentFile>, Vec<&SegmentFile>) = below.iter().partition(|file| is_there(file));
+    if trimmed.is_ok() || !gone.is_empty() {
+        let freed = BinaryBytes(gone.iter().map(|file| file.file_len_bytes).sum());
+        let (segments, first) = (counted(gone.len() as u64, "segment", "segments"), log.first_lsn());
+        let mut out = anstream::stdout().lock();
+        writeln!(out, "{segments} dropped, {freed} freed; the log starts at record {first}")
+            .and_then(|()| out.flush())
+            .written()?;
+    }
+    trimmed.about(directory)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let why = format!("{} cannot be removed", counted(left.len() as u64, "segment", "segments"));
+    Err(Failure::new("not all is freed", why, directory))
+}
+
+/// Those of segments that are out of the log by now.
+fn files_below<'f>(log: &Log, found: &'f [SegmentFile]) -> mapwal::Result<Vec<&'f SegmentFile>> {
+    let (first, sealed) = (log.first_lsn(), log.sealed(0)?);
+    let oldest = sealed.first().map_or(0, SealedSegment::number);
+    // One without a record begins with the number that the next one begins with.
+    let is_below = |file: &&SegmentFile| file.number < oldest || file.first_lsn.is_some_and(|lsn| lsn < first);
+    Ok(found.iter().filter(is_below).collect())
+}
+
+/// Under its name, or under the one that it has until it is removed.
+fn is_there(file: &SegmentFile) -> bool {
+    file.path.exists() || file.path.with_extension("tmp").exists()
 }
 
 /// The first record that is asked to stay.

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mapwal::{Damage, Error, Inspection, Lsn};
+use mapwal::{Damage, Error, Inspection, Lsn, VerifyOptions};
 use rustix::io::Errno;
 
 use crate::failing::{Call, open_failing};
+use crate::format::spec::crc32;
 use crate::scratch::{append_stamped, await_spare, contents, open_small, scratch, segment_names, stamped};
 use crate::support::faulty::{self, Faulty};
 use crate::support::files::{self, segment_numbers};
@@ -167,6 +168,24 @@ fn what_the_newest_link_calls_trimmed_counts_for_nobody() {
     let inspection = Inspection::open(dir.path()).unwrap();
     assert_eq!(inspection.segments().iter().filter(|file| file.counts).map(|file| file.number).min(), Some(4));
     assert_eq!(contents(&open_small(dir.path())), records(31..=50));
+}
+
+#[test]
+fn a_bound_above_all_segments_leaves_the_newest_for_everybody() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log);
+    log.close().unwrap();
+    files::edit(&dir.path().join("control"), |page| {
+        let oldest = 9_u64.to_le_bytes();
+        let checksum = crc32(crc32(0, &page[8..24]), &oldest);
+        page[72..76].copy_from_slice(&oldest[..4]);
+        page[76..80].copy_from_slice(&checksum.to_le_bytes());
+    });
+    let report = Inspection::open(dir.path()).unwrap().verify(VerifyOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!((report.damage.len(), report.records()), (0, 10));
+    assert_eq!(read_only(dir.path()).unwrap().first_lsn().unwrap(), Lsn(41));
+    assert_eq!(contents(&open_small(dir.path())), records(41..=50));
 }
 
 #[test]

@@ -326,7 +326,8 @@ impl Shared {
     pub(super) fn prepare_ahead(&self) {
         if self.storage.preparation() == Preparation::Ahead {
             // What fails is told by the appender that needs it.
-            drop(self.make_until_more_than(self.state.lock().held_max));
+            let keep = self.state.lock().held_max;
+            drop(self.make_until_more_than(keep));
         }
     }
 

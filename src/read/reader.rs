@@ -322,10 +322,13 @@ impl DirectorySource {
             Some(_) => stated,
             None => state.claims.hear(&*self.storage, &chain)?,
         };
-        if self.check_whole(state, &chain, durable, sealed.as_ref()).is_err() {
-            // Read while files got their names, a directory may lack one that was there before another that it has.
+        let mut looks = 1;
+        while let Err(error) = self.check_whole(state, &chain, durable, sealed.as_ref()) {
+            if looks == directory::LOOKS_MAX {
+                return Err(error);
+            }
             chain = self.list(state)?;
-            self.check_whole(state, &chain, durable, sealed.as_ref())?;
+            looks += 1;
         }
         let known = self.segments.load();
         // A trim says so before it removes the files.
@@ -343,11 +346,10 @@ impl DirectorySource {
 
     /// Reads the directory, and opens the control page if it has not been there before.
     fn list(&self, state: &mut State) -> Result<Chain> {
-        let listing = directory::list(&*self.storage)?;
-        state.found.retain(|number, segment| segment.is_linked() && listing.segments.binary_search(number).is_ok());
-        let unknown: Vec<u64> =
-            listing.segments.iter().copied().filter(|number| !state.found.contains_key(number)).collect();
-        let inspected = directory::inspect_all(&*self.storage, &unknown)?;
+        // The others may have become segments that are in use.
+        state.found.retain(|_, segment| segment.is_linked());
+        let (listing, inspected) = directory::find(&*self.storage, |number| state.found.contains_key(&number))?;
+        state.found.retain(|number, _| listing.segments.binary_search(number).is_ok());
         if let Some(first) = inspected.first() {
             let log_id = *state.log_id.get_or_insert(first.log_id);
             directory::check_identity(&inspected, log_id, self.storage.path())?;

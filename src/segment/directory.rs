@@ -17,6 +17,10 @@ use crate::storage::{Access, Storage};
 /// Bytes read at the start of a segment: its header, and its link unless that carries much metadata.
 const PREFIX_LEN: usize = 2 * segment_header::LEN;
 
+/// How often a directory is read that may have changed while it was. Read while files get their names or lose them, it may lack one
+/// that was there before another that it has.
+pub(crate) const LOOKS_MAX: u32 = 5;
+
 /// The names found, before any file is opened.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
@@ -186,6 +190,21 @@ pub(super) fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
         Ok(link) => FirstFrame::Link(Box::new(link)),
         Err(Damage::MissingFrame) => FirstFrame::Nothing,
         Err(damage) => FirstFrame::Damaged(damage),
+    }
+}
+
+/// Lists the directory, and inspects the segments that are not `known`. If all that were listed are gone by then, others have come.
+pub(crate) fn find(storage: &dyn Storage, is_known: impl Fn(u64) -> bool) -> Result<(Listing, Vec<Found>)> {
+    let mut looks = 1;
+    loop {
+        let listing = list(storage)?;
+        let unknown: Vec<u64> = listing.segments.iter().copied().filter(|&number| !is_known(number)).collect();
+        let found = inspect_all(storage, &unknown)?;
+        let is_all_gone = found.is_empty() && !unknown.is_empty() && unknown.len() == listing.segments.len();
+        if !is_all_gone || looks == LOOKS_MAX {
+            return Ok((listing, found));
+        }
+        looks += 1;
     }
 }
 

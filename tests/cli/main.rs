@@ -21,4 +21,5 @@ mod salvaged;
 mod states;
 mod tailed;
 mod trimmed;
+mod trimming;
 mod verified;

@@ -77,6 +77,9 @@ pub(crate) enum Sync {
 /// `text` is number, tag, length and payload between tabs, with the payload escaped as in a byte string of Rust;
 /// `json` is an object a line, `{"lsn", "tag", "len", "payload"}`, with `payload_base64` where the payload is not UTF-8;
 /// `hex` is as `text`, in hexadecimal; `raw` is the payloads and nothing between.
+///
+/// Without `--from` it begins with the oldest record. Records that a writer trims while they are printed end it with 4: what has been
+/// printed has no gap. A pin keeps them, `mapwal pins DIR add NAME oldest`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal dump /var/lib/app/log --from 1000 --to 1010 --format json")]
 pub(crate) struct Dump {
@@ -210,12 +213,13 @@ pub(crate) struct Pins {
 #[derive(Debug, Subcommand)]
 pub(crate) enum PinChange {
     /// Keep a record, and all behind it, from being trimmed
-    #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log add replica-2 1001")]
+    #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log add replica-2 oldest")]
     Add {
         /// Its name: letters, digits, `-` and `_`
         name: String,
-        /// The first record to keep
-        lsn: u64,
+        /// The first record to keep: a number, `oldest` for all that there are at that moment, or `now` for what comes from now on
+        #[arg(value_name = "LSN")]
+        from: crate::pins::PinFrom,
         /// The most disk space that it may hold back, such as 10GiB: beyond, records are trimmed all the same, and the pin is
         /// lost. By default what it holds back already, and half of what is free on the disk
         #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "no_limit")]

@@ -21,19 +21,28 @@ pub(crate) fn run(arguments: &Dump) -> Result<Outcome> {
 
 fn dump_log(arguments: &Dump, reader: &LogReader, printer: &mut Printer) -> Result<Outcome> {
     let path = &*arguments.path;
-    let snapshot = reader.snapshot().about(path)?;
-    let first = snapshot.first_lsn();
-    let from = arguments.from.map_or(first, Lsn);
-    if from < first {
-        return Err(Failure::of_log(&Error::Trimmed { lsn: from, first }, path));
-    }
-    for record in snapshot.range(from..=Lsn(arguments.to.unwrap_or(u64::MAX))) {
-        let record = record.about(path)?;
-        if arguments.wants(&record) {
-            printer.print(&record).written()?;
+    'looks: for _ in 0..open::LOOKS_MAX {
+        let snapshot = open::again(|| reader.snapshot()).about(path)?;
+        let first = snapshot.first_lsn();
+        let from = arguments.from.map_or(first, Lsn);
+        if from < first {
+            return Err(Failure::of_log(&Error::Trimmed { lsn: from, first }, path));
         }
+        let mut is_begun = arguments.from.is_some();
+        for record in snapshot.range(from..=Lsn(arguments.to.unwrap_or(u64::MAX))) {
+            // As long as nothing has been printed there is no gap: it begins with what is the oldest record by then.
+            if matches!(record, Err(Error::Trimmed { .. })) && !is_begun {
+                continue 'looks;
+            }
+            let record = record.about(path)?;
+            is_begun = true;
+            if arguments.wants(&record) {
+                printer.print(&record).written()?;
+            }
+        }
+        return Ok(Outcome::Done);
     }
-    Ok(Outcome::Done)
+    Err(Failure::new("cannot read", "records are trimmed before they can be read", path))
 }
 
 /// Prints what is sound in one segment. Without the others nobody can say whether an unsound end is torn or damaged.

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use mapwal::{Inspection, Log, LogReader, Options};
+use mapwal::{Error, Inspection, Log, LogReader, Options};
 
 use crate::failure::{Explain, Result};
+
+/// How often a log is looked at whose writer trims faster than that.
+pub(crate) const LOOKS_MAX: u32 = 1000;
 
 /// Opens a log for reading, also one that is being written; or copies of sealed segments.
 pub(crate) fn reader(directory: &Path, is_archive: bool) -> Result<LogReader> {
@@ -29,4 +32,15 @@ pub(crate) fn writer(directory: &Path, options: &Options) -> Result<Log> {
 pub(crate) fn newest_segment_size(directory: &Path) -> Option<u64> {
     let inspection = Inspection::open(directory).ok()?;
     inspection.segments().iter().rev().map(|file| file.file_len_bytes).find(|&len| len > 0)
+}
+
+/// Looks again, for some time, where what was found has been trimmed before it could be used.
+pub(crate) fn again<T>(mut look: impl FnMut() -> mapwal::Result<T>) -> mapwal::Result<T> {
+    for _ in 1..LOOKS_MAX {
+        match look() {
+            Err(Error::Trimmed { .. }) => {}
+            looked => return looked,
+        }
+    }
+    look()
 }

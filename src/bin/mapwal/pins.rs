@@ -2,13 +2,34 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::str::FromStr;
 
 use indicatif::{BinaryBytes, HumanCount};
-use mapwal::{Inspection, Lsn, PinDirectory, PinState, PinStatus};
+use mapwal::{Error, Inspection, Lsn, PinDirectory, PinState, PinStatus};
 
 use crate::arguments::{PinChange, Pins};
 use crate::failure::{Explain, Failure, Outcome, Result, Written, describe};
 use crate::open;
+
+/// The first record that a pin keeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PinFrom {
+    Oldest,
+    Now,
+    Record(Lsn),
+}
+
+impl FromStr for PinFrom {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "oldest" => Ok(Self::Oldest),
+            "now" => Ok(Self::Now),
+            number => Ok(Self::Record(Lsn(number.parse()?))),
+        }
+    }
+}
 
 pub(crate) fn run(arguments: &Pins) -> Result<Outcome> {
     let directory = &*arguments.directory;
@@ -23,16 +44,48 @@ pub(crate) fn run(arguments: &Pins) -> Result<Outcome> {
 fn apply(directory: &Path, change: &PinChange) -> Result<()> {
     let pins = PinDirectory::open(directory).about(directory)?;
     match change {
-        PinChange::Add { name, lsn, limit, no_limit, owner } => {
-            let lsn = Lsn(*lsn);
-            let limit = if *no_limit { None } else { Some(limit.map_or_else(|| default_limit(directory, lsn), Ok)?) };
-            pins.create(name, owner, lsn, limit).about(directory)?;
+        PinChange::Add { name, from, limit, no_limit, owner } => {
+            let given = if *no_limit { Some(None) } else { limit.map(Some) };
+            let (lsn, limit) = add(&pins, directory, (name, owner), *from, given)?;
             let most =
                 limit.map_or("whatever space that takes".to_owned(), |limit| format!("up to {}", BinaryBytes(limit)));
             writeln!(std::io::stdout().lock(), "{name} keeps records from {lsn} on, {most}").written()
         }
         PinChange::Advance { name, lsn } => pins.advance(name, Lsn(*lsn)).about(directory),
         PinChange::Drop { name } => pins.remove(name).about(directory),
+    }
+}
+
+/// Adds a pin, with the limit that is `given` or the default one; the first record that it keeps, and its limit.
+fn add(
+    pins: &PinDirectory,
+    directory: &Path,
+    (name, owner): (&str, &str),
+    from: PinFrom,
+    given: Option<Option<u64>>,
+) -> Result<(Lsn, Option<u64>)> {
+    let mut looks = 0;
+    loop {
+        let lsn = first_of(directory, from)?;
+        let limit = given.map_or_else(|| default_limit(directory, lsn).map(Some), Ok)?;
+        looks += 1;
+        match pins.create(name, owner, lsn, limit) {
+            // What was the oldest record has been trimmed before the pin was there.
+            Err(Error::Trimmed { .. }) if !matches!(from, PinFrom::Record(_)) && looks < open::LOOKS_MAX => {}
+            created => return created.about(directory).map(|()| (lsn, limit)),
+        }
+    }
+}
+
+/// The record that `from` means at this moment.
+fn first_of(directory: &Path, from: PinFrom) -> Result<Lsn> {
+    match from {
+        PinFrom::Oldest => {
+            let reader = open::reader(directory, false)?;
+            open::again(|| reader.first_lsn()).about(directory)
+        }
+        PinFrom::Now => next_lsn(directory),
+        PinFrom::Record(lsn) => Ok(lsn),
     }
 }
 
@@ -62,7 +115,8 @@ fn list(directory: &Path) -> Result<()> {
 
 /// The number of the next record.
 fn next_lsn(directory: &Path) -> Result<Lsn> {
-    Ok(open::reader(directory, false)?.published_lsn().about(directory)?.next())
+    let reader = open::reader(directory, false)?;
+    Ok(open::again(|| reader.published_lsn()).about(directory)?.next())
 }
 
 pub(crate) fn write_table(out: &mut impl Write, pins: &[PinStatus], next: Option<Lsn>) -> std::io::Result<()> {

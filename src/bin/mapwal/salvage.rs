@@ -3,7 +3,7 @@
 //! Nothing is believed but frames whose checksums are right, in segments that count. A number that jumps further than the
 //! files have room for is not believed either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -18,13 +18,15 @@ use crate::{open, progress};
 
 /// The least that a record takes in a segment: its header.
 const FRAME_LEN_MIN: u64 = 24;
+/// How many segments are opened ahead of what is copied.
+const HELD_MAX: usize = 64;
 /// How far to go on behind a place that cannot be read: what devices read at once.
 const UNREADABLE_BYTES: u64 = 4096;
 
 pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     let directory = &*arguments.directory;
-    let inspection = Inspection::open(directory).about(directory)?;
     check_empty(&arguments.out)?;
+    let (inspection, mut held) = look(directory)?;
     let files = with_records(inspection.segments());
     let first = files.first().and_then(|file| file.first_lsn);
     let sizes = inspection.segments().iter().map(|file| file.file_len_bytes);
@@ -45,9 +47,12 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
         bar,
     };
     copy.note_missing(inspection.faults());
+    copy.note_beginning(&inspection)?;
     let newest = inspection.segments().iter().rfind(|file| file.counts);
-    for file in files {
-        copy.segment(file)?;
+    for (at, &file) in files.iter().enumerate() {
+        held.extend(files.get(at + held.len()).map(|ahead| SegmentScan::open(&ahead.path)));
+        let scan = held.pop_front().expect("this one at least");
+        copy.segment(file, scan)?;
         if newest == Some(file) {
             copy.note_missing_after(&inspection);
         }
@@ -55,6 +60,24 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     let outcome = copy.finish(inspection.durable_lsn())?;
     say_pins_left(&inspection)?;
     Ok(outcome)
+}
+
+/// Looks at the log, and opens the oldest of its files: what is trimmed after that can be copied all the same.
+fn look(directory: &Path) -> Result<(Inspection, VecDeque<mapwal::Result<SegmentScan>>)> {
+    let mut looks = 0;
+    loop {
+        let inspection = Inspection::open(directory).about(directory)?;
+        let files = with_records(inspection.segments());
+        let held: VecDeque<_> = files.iter().take(HELD_MAX).map(|file| SegmentScan::open(&file.path)).collect();
+        looks += 1;
+        if !held.iter().any(is_gone) || looks == open::LOOKS_MAX {
+            return Ok((inspection, held));
+        }
+    }
+}
+
+fn is_gone(opened: &mapwal::Result<SegmentScan>) -> bool {
+    matches!(opened, Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// They are about the damaged log, and who reads it.
@@ -116,20 +139,50 @@ impl Copy<'_> {
         }
     }
 
+    /// Lists the records of segments that are missing, or have no sound header, before the first that is there.
+    fn note_beginning(&mut self, inspection: &Inspection) -> Result<()> {
+        let mut counting = inspection.segments().iter().filter(|file| file.counts);
+        let has_fault = |path: &Path| inspection.faults().any(|fault| fault.path == path);
+        let Some((file, first)) = counting.find(|file| !has_fault(&file.path)).and_then(|it| Some((it, it.first_lsn?)))
+        else {
+            return Ok(());
+        };
+        if first == Lsn(1) || inspection.faults().all(|fault| fault.path >= file.path) {
+            return Ok(());
+        }
+        self.has_gaps = true;
+        let last = first.previous();
+        // Nothing was trimmed, so the log began with record 1, unless there was no room for so many.
+        let room = (file.number - 1).saturating_mul(file.file_len_bytes) / FRAME_LEN_MIN;
+        if inspection.oldest_segment() == Some(1) && last.0 <= room {
+            self.say(&format!("lost 1..{last}: {}", counted(last.0, "record", "records")))
+        } else {
+            self.say(&format!("lost all up to {last}: nothing tells how many records"))
+        }
+    }
+
     /// Tells of a segment that a seal at the end of the newest one names, and that is not there, unless [`Self::note_missing`] has.
     fn note_missing_after(&mut self, inspection: &Inspection) {
-        let missing = self.sealed_into.and_then(|named| inspection.missing_after(named, self.arguments.archive));
-        if let Some(missing) = missing.filter(|missing| inspection.faults().all(|fault| fault.path != missing.path)) {
+        let Some(named) = self.sealed_into else { return };
+        let missing = inspection.missing_after(named, self.arguments.archive);
+        let is_new = |missing: &Corruption| inspection.faults().all(|fault| fault.path != missing.path);
+        // A writer may have made it after the directory was read.
+        let goes_on = || {
+            let now = Inspection::open(&self.arguments.directory);
+            now.is_ok_and(|now| now.segments().iter().any(|file| file.number >= named))
+        };
+        if let Some(missing) = missing.filter(|missing| is_new(missing) && !goes_on()) {
             self.note_missing(std::iter::once(&missing));
         }
     }
 
     /// Copies what is sound in one segment.
-    fn segment(&mut self, file: &SegmentFile) -> Result<()> {
+    fn segment(&mut self, file: &SegmentFile, opened: mapwal::Result<SegmentScan>) -> Result<()> {
         let path = &*file.path;
-        let mut scan = match SegmentScan::open(path) {
+        let is_gone = is_gone(&opened);
+        let mut scan = match opened {
             Ok(scan) => scan,
-            Err(error @ Error::Corrupt(_)) => {
+            Err(error) if is_gone || matches!(error, Error::Corrupt(_)) => {
                 // Without a sound header, no frame of it can be checked.
                 Failure::of_log(&error, path).tell();
                 self.has_gaps = true;

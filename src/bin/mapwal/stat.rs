@@ -25,7 +25,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
     let directory = &*arguments.directory;
     let reader = open::reader(directory, arguments.archive)?;
-    let mut sizes = Sizes::new(&reader, directory)?;
+    let mut sizes = Sizes::new(reader.clone(), directory)?;
     let bar = progress::of_bytes("stat", Inspection::open(directory).about(directory)?.bytes_to_verify());
     sizes.catch_up(directory, &bar)?;
     bar.finish_and_clear();
@@ -55,15 +55,15 @@ pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
 
 /// The sizes of the records, as far as they have been read.
 struct Sizes {
+    reader: LogReader,
     follower: Follower,
     histogram: Histogram,
 }
 
 impl Sizes {
-    fn new(reader: &LogReader, directory: &Path) -> Result<Self> {
-        let first = reader.first_lsn().about(directory)?;
-        let follower = reader.follow(first, Visibility::Published).about(directory)?;
-        Ok(Self { follower, histogram: Histogram::default() })
+    fn new(reader: LogReader, directory: &Path) -> Result<Self> {
+        let follower = from_oldest(&reader).about(directory)?;
+        Ok(Self { reader, follower, histogram: Histogram::default() })
     }
 
     fn catch_up(&mut self, directory: &Path, progress: &ProgressBar) -> Result<()> {
@@ -77,10 +77,16 @@ impl Sizes {
                 Ok(None) => return Ok(()),
                 // Those that were truncated stay counted: they were appended.
                 Err(Error::Rewound { .. }) => {}
+                // What was trimmed before it was counted is not there.
+                Err(Error::Trimmed { .. }) => self.follower = from_oldest(&self.reader).about(directory)?,
                 Err(error) => return Err(Failure::of_log(&error, directory)),
             }
         }
     }
+}
+
+fn from_oldest(reader: &LogReader) -> mapwal::Result<Follower> {
+    open::again(|| reader.follow(reader.first_lsn()?, Visibility::Published))
 }
 
 /// Appended per second.
@@ -124,8 +130,8 @@ impl State {
             log_id: inspection.log_id(),
             writer: Writer::find(&inspection),
             poisoned: inspection.is_poisoned(),
-            first: reader.first_lsn().about(directory)?,
-            next: reader.published_lsn().about(directory)?.next(),
+            first: open::again(|| reader.first_lsn()).about(directory)?,
+            next: open::again(|| reader.published_lsn()).about(directory)?.next(),
             durable: inspection.durable_lsn(),
             segments,
             other_segments: inspection.segments().len() - segments,

@@ -18,15 +18,16 @@ pub(crate) fn run(arguments: &Tail) -> Result<Outcome> {
     let directory = &*arguments.directory;
     let reader = open::reader(directory, arguments.archive)?;
     let visibility = if arguments.durable { Visibility::Durable } else { Visibility::Published };
-    let from = match arguments.from.unwrap_or(if arguments.no_follow { From::Start } else { From::End }) {
-        From::Start => reader.first_lsn().about(directory)?,
-        From::End => reader.published_lsn().about(directory)?.next(),
-        From::Record(lsn) => lsn,
-    };
     if arguments.durable && arguments.no_follow {
         check_is_told(directory)?;
     }
-    let mut follower = reader.follow(from, visibility).about(directory)?;
+    let from = arguments.from.unwrap_or(if arguments.no_follow { From::Start } else { From::End });
+    let follow = || match from {
+        From::Start => open::again(|| reader.follow(reader.first_lsn()?, visibility)),
+        From::End => open::again(|| reader.follow(reader.published_lsn()?.next(), visibility)),
+        From::Record(lsn) => reader.follow(lsn, visibility),
+    };
+    let mut follower = follow().about(directory)?;
     let mut printer = Printer::new(arguments.format, false);
     let stop = if arguments.no_follow { None } else { Some(Stop::listen()?) };
     let mut is_idle = false;

@@ -64,12 +64,20 @@ impl Inspection {
             _ => Error::io("open", path, source),
         })?;
         let storage: Arc<dyn Storage> = Arc::new(disk);
-        let inspection = Self::look(&storage)?;
-        if inspection.faults.is_empty() && inspection.ties.faults.is_empty() {
-            return Ok(inspection);
+        let mut looks = 1;
+        loop {
+            let inspection = Self::look(&storage)?;
+            let is_sure = inspection.faults().next().is_none() && !inspection.is_all_gone();
+            if is_sure || looks == directory::LOOKS_MAX {
+                return Ok(inspection);
+            }
+            looks += 1;
         }
-        // Read while files got their names or lost them, a directory may lack one that was there before another that it has.
-        Self::look(&storage)
+    }
+
+    /// Whether all that was there when the directory was listed has been trimmed since.
+    fn is_all_gone(&self) -> bool {
+        self.files.iter().all(|file| file.file_len_bytes == 0)
     }
 
     pub(super) fn look(storage: &Arc<dyn Storage>) -> Result<Self> {
@@ -134,6 +142,12 @@ impl Inspection {
     #[must_use]
     pub fn durable_lsn(&self) -> Option<Lsn> {
         self.control.map(|control| control.durable_lsn)
+    }
+
+    /// The number of the oldest segment that has not been trimmed, as far as the log's control page tells.
+    #[must_use]
+    pub fn oldest_segment(&self) -> Option<u64> {
+        self.control.and_then(|control| control.oldest_segment)
     }
 
     /// The disk space that the segments take, in bytes, spares and leftovers included: all are preallocated.

@@ -45,8 +45,12 @@ fn apply(directory: &Path, change: &PinChange) -> Result<()> {
     let pins = PinDirectory::open(directory).about(directory)?;
     match change {
         PinChange::Add { name, from, limit, no_limit, owner } => {
-            let given = if *no_limit { Some(None) } else { limit.map(Some) };
-            let (lsn, limit) = add(&pins, directory, (name, owner), *from, given)?;
+            let limit_at = |lsn| match limit {
+                _ if *no_limit => Ok(None),
+                Some(limit) => Ok(Some(*limit)),
+                None => default_limit(directory, lsn).map(Some),
+            };
+            let (lsn, limit) = add(&pins, directory, (name, owner), *from, limit_at)?;
             let most =
                 limit.map_or("whatever space that takes".to_owned(), |limit| format!("up to {}", BinaryBytes(limit)));
             writeln!(std::io::stdout().lock(), "{name} keeps records from {lsn} on, {most}").written()
@@ -56,18 +60,18 @@ fn apply(directory: &Path, change: &PinChange) -> Result<()> {
     }
 }
 
-/// Adds a pin, with the limit that is `given` or the default one; the first record that it keeps, and its limit.
+/// Adds a pin, with the limit that is right for its record; the first record that it keeps, and its limit.
 fn add(
     pins: &PinDirectory,
     directory: &Path,
     (name, owner): (&str, &str),
     from: PinFrom,
-    given: Option<Option<u64>>,
+    limit_at: impl Fn(Lsn) -> Result<Option<u64>>,
 ) -> Result<(Lsn, Option<u64>)> {
     let mut looks = 0;
     loop {
         let lsn = first_of(directory, from)?;
-        let limit = given.map_or_else(|| default_limit(directory, lsn).map(Some), Ok)?;
+        let limit = limit_at(lsn)?;
         looks += 1;
         match pins.create(name, owner, lsn, limit) {
             // What was the oldest record has been trimmed before the pin was there.

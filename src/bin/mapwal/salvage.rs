@@ -51,8 +51,8 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     let newest = inspection.segments().iter().rfind(|file| file.counts);
     for (at, &file) in files.iter().enumerate() {
         held.extend(files.get(at + held.len()).map(|ahead| SegmentScan::open(&ahead.path)));
-        let scan = held.pop_front().expect("this one at least");
-        copy.segment(file, scan)?;
+        let opened = held.pop_front().expect("this one at least");
+        copy.segment(file, opened)?;
         if newest == Some(file) {
             copy.note_missing_after(&inspection);
         }

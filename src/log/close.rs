@@ -17,6 +17,10 @@ use crate::segment::Segment;
 impl Log {
     /// Makes everything durable and shuts the log down cleanly: the next open goes on where this one ended.
     ///
+    /// The log ends with a frame that says so, and its control page says it too, which spares the next open a look at the last segment.
+    /// A page that cannot be written is a warning and no error: nothing is lost with it, and readers take the log for one that was not
+    /// closed.
+    ///
     /// # Errors
     /// As [`Log::sync`]; the log is then left as a drop leaves it.
     pub fn close(self) -> Result<()> {

@@ -29,8 +29,9 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file of a segment that was dropped
-    /// before could not be removed: what is asked for now has been done all the same, and that file is tried once more;
-    /// [`Error::Poisoned`], [`Error::InsideAppend`].
+    /// before could not be removed: what is asked for now has been done all the same, and that file is tried once more.
+    /// [`Error::Io`] also when the named pins cannot be read, or another process changes them for more than a second (`TimedOut`): then
+    /// nothing has been done. [`Error::Poisoned`], [`Error::InsideAppend`].
     pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
         self.shared.check_call()?;
         let _calling = calling();

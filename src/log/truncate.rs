@@ -27,7 +27,8 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Trimmed`] when `lsn` is more than one below the first record kept; [`Error::NoSpace`], with nothing
-    /// changed; [`Error::Poisoned`], [`Error::Corrupt`], [`Error::Io`], [`Error::InsideAppend`].
+    /// changed; [`Error::Poisoned`], [`Error::Corrupt`], [`Error::InsideAppend`]; [`Error::Io`], with nothing changed when the named pins
+    /// cannot be read, or another process changes them for more than a second (`TimedOut`).
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
         self.shared.check_call()?;
         let _calling = calling();
@@ -51,7 +52,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::InvalidOption`] when `lsn` is 0, [`Error::Exhausted`] when it is near 2^64; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
-    /// [`Error::Io`], [`Error::InsideAppend`].
+    /// [`Error::InsideAppend`]; [`Error::Io`], as for [`Log::truncate_after`].
     pub fn reset_to(&self, lsn: Lsn) -> Result<()> {
         self.shared.check_call()?;
         let _calling = calling();

@@ -308,7 +308,7 @@ pub(crate) struct Extent {
 /// Copy every record that passes its checks out of a damaged log into a new one
 ///
 /// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without records,
-/// which readers pass over. Each gap is listed as a range of numbers, and the exit code is 3 if there were any. Named pins are left
+/// which readers pass over. Each gap, and a lost beginning, is listed as a range of numbers, and the exit code is 3 if there were any. Named pins are left
 /// behind, and listed.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal salvage /var/lib/app/log /var/lib/app/log.saved")]
@@ -316,7 +316,7 @@ pub(crate) struct Salvage {
     /// The directory of the damaged log
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// The directory of the copy, which must not exist or be empty
+    /// The directory of the copy, which must not exist or be empty. Delete it if the command fails: it holds a part then
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
     /// Number the copied records without gaps, from 1 on, and print which old numbers became which new ones. Metadata,

@@ -7,6 +7,7 @@ use std::path::Path;
 use mapwal::{Log, Lsn, Options};
 
 use crate::logs::{closed, line, scratch, segments, spoil, torn, write_at};
+use crate::mounted::Mounted;
 use crate::program::{Ran, run};
 
 fn salvage(log: &Path, out: &Path, options: &str) -> Ran {
@@ -126,6 +127,22 @@ fn a_lost_beginning_is_listed() {
         assert_eq!((ran.code, ran.lines()), (3, vec![&*lost, &*saved]));
         assert_eq!(records(out.path()), expected(last + 1..=1500));
     }
+}
+
+#[test]
+fn a_copy_that_is_not_finished_is_no_log() {
+    let Some(disk) = Mounted::of_size(256 << 10) else { return };
+    let (log, out) = (closed(1500), disk.path().join("out"));
+    let ran = run(log.path(), &format!("salvage DIR {}", out.display()));
+    assert!(ran.code == 4 && ran.err.contains("disk full"), "{}", ran.err);
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+    // As one leaves it that was killed.
+    let out = scratch();
+    salvage(log.path(), &out.path().join("salvage.part"), "").done();
+    let ran = run(out.path(), "verify DIR");
+    assert!(ran.code == 4 && ran.err.contains("not a log"), "{}", ran.err);
+    assert_eq!(salvage(log.path(), out.path(), "").code, 4, "somebody may be making it");
+    assert!(!segments(&out.path().join("salvage.part")).is_empty());
 }
 
 #[test]

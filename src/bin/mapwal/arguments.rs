@@ -316,7 +316,7 @@ pub(crate) struct Salvage {
     /// The directory of the damaged log
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// The directory of the copy, which must not exist or be empty. Delete it if the command fails: it holds a part then
+    /// The directory of the copy, which must not exist or be empty. It is a log only once the copy is complete
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
     /// Number the copied records without gaps, from 1 on, and print which old numbers became which new ones. Metadata,

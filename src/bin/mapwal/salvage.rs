@@ -4,6 +4,7 @@
 //! files have room for is not believed either.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -13,19 +14,31 @@ use mapwal::{
 };
 
 use crate::arguments::Salvage;
-use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
-use crate::{open, progress};
+use crate::failure::{Explain, Failure, Outcome, Result, Written, counted, describe};
+use crate::{backup, open, progress};
 
 /// The least that a record takes in a segment: its header.
 const FRAME_LEN_MIN: u64 = 24;
+/// Where in OUT the copy is made: a directory that holds this alone is no log.
+const PART: &str = "salvage.part";
 /// How many segments are opened ahead of what is copied.
 const HELD_MAX: usize = 64;
 /// How far to go on behind a place that cannot be read: what devices read at once.
 const UNREADABLE_BYTES: u64 = 4096;
 
 pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
-    let directory = &*arguments.directory;
     check_empty(&arguments.out)?;
+    let part = arguments.out.join(PART);
+    let copied = copy(arguments, &part);
+    if copied.is_err() {
+        // What is left of it says by its name that it is no log.
+        let _ = fs::remove_dir_all(&part);
+    }
+    copied
+}
+
+fn copy(arguments: &Salvage, part: &Path) -> Result<Outcome> {
+    let directory = &*arguments.directory;
     let (inspection, mut held) = look(directory)?;
     let files = with_records(inspection.segments());
     let first = files.first().and_then(|file| file.first_lsn);
@@ -37,6 +50,7 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
         arguments,
         options: segment_size.map_or_else(Options::new, |size| Options::new().segment_size_bytes(size)),
         jump_max: span.saturating_mul(segment_size.unwrap_or(0)) / FRAME_LEN_MIN,
+        part,
         out: None,
         next: first,
         copied: 0,
@@ -104,6 +118,16 @@ pub(crate) fn check_empty(out: &Path) -> Result<()> {
     }
 }
 
+/// Makes the finished copy a log. The control page comes first, which misses what is not there yet.
+fn move_files(part: &Path, out: &Path) -> io::Result<()> {
+    let mut names = fs::read_dir(part)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    names.sort();
+    for name in names.iter().rev() {
+        fs::rename(part.join(name), out.join(name))?;
+    }
+    fs::remove_dir(part)
+}
+
 /// Those that count, and those behind, of which a damaged one may hold records as well.
 fn with_records(files: &[SegmentFile]) -> Vec<&SegmentFile> {
     let newest = files.iter().filter(|file| file.counts).map(|file| file.number).max().unwrap_or(0);
@@ -115,6 +139,8 @@ struct Copy<'a> {
     options: Options,
     /// Records that there is room for in all segments together.
     jump_max: u64,
+    /// Where the copy is made.
+    part: &'a Path,
     out: Option<Log>,
     /// The number that the damaged log goes on with, as far as that is known.
     next: Option<Lsn>,
@@ -271,8 +297,8 @@ impl Copy<'_> {
     fn open(&mut self, first: Lsn) -> Result<&Log> {
         let log = match self.out.take() {
             Some(log) => log,
-            None if self.arguments.renumber => open::writer(&self.arguments.out, &self.options)?,
-            None => open::writer(&self.arguments.out, &self.options.clone().first_lsn(first))?,
+            None if self.arguments.renumber => open::writer(self.part, &self.options)?,
+            None => open::writer(self.part, &self.options.clone().first_lsn(first))?,
         };
         Ok(self.out.insert(log))
     }
@@ -295,6 +321,8 @@ impl Copy<'_> {
             log.put_meta(slot, value).about(out)?;
         }
         log.close().about(out)?;
+        move_files(self.part, out).map_err(|error| Failure::new("cannot rename", describe(&error), out))?;
+        backup::sync_directory(out)?;
         self.say(&format!("saved {}", counted(self.copied, "record", "records")))?;
         Ok(if self.has_gaps { Outcome::Gaps } else { Outcome::Done })
     }

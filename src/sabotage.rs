@@ -18,6 +18,7 @@ pub enum Break {
     CloseNotTakenBack,
     EndAfterSync,
     ErrorRetried,
+    FileSystemUnsynced,
     FillOverFrames,
     HeaderAfterSync,
     IncompleteBatchAccepted,
@@ -72,7 +73,7 @@ mod choice {
     static MADE: AtomicU8 = AtomicU8::new(0);
 
     /// Those that the laboratory of logs is to notice.
-    pub const OF_LOGS: [Break; 33] = [
+    pub const OF_LOGS: [Break; 34] = [
         Break::AcknowledgeBeforeSync,
         Break::AcknowledgeWithoutSync,
         Break::AdoptWithoutDirectorySync,
@@ -84,6 +85,7 @@ mod choice {
         Break::CloseNotTakenBack,
         Break::EndAfterSync,
         Break::ErrorRetried,
+        Break::FileSystemUnsynced,
         Break::FillOverFrames,
         Break::HeaderAfterSync,
         Break::IncompleteBatchAccepted,

@@ -62,6 +62,8 @@ struct Recovery<'s> {
     empty: Vec<u64>,
     bytes_scanned: u64,
     torn_bytes: u64,
+    /// Some was written once more, on a file system whose syncs may leave out how that is found again.
+    is_written_again: bool,
 }
 
 /// The end of what counts: in the segment at `index` of the chain.
@@ -75,8 +77,8 @@ struct Cut {
 
 impl<'s> Recovery<'s> {
     fn new(storage: &'s dyn Storage, known: Option<Known>, is_archive: bool) -> Self {
-        let claim = Claim::default();
-        Self { storage, known, is_archive, claim, empty: Vec::new(), bytes_scanned: 0, torn_bytes: 0 }
+        let (claim, empty) = (Claim::default(), Vec::new());
+        Self { storage, known, is_archive, claim, empty, bytes_scanned: 0, torn_bytes: 0, is_written_again: false }
     }
 
     /// Walks the segments that are not proven durable, newest first, and finds the oldest that does not reach as far as
@@ -99,6 +101,11 @@ impl<'s> Recovery<'s> {
                 let closed = link.end.is_none() && walked.last_kind == FrameKind::Close && intact;
                 cut = Some(Cut { index, walked, closed });
             }
+        }
+        if self.is_written_again && !is(Break::FileSystemUnsynced) {
+            // Before a link says that it is there.
+            let failed = |source| Error::io("sync", self.storage.path(), source);
+            self.storage.sync_file_system().map_err(failed)?;
         }
         Ok(cut)
     }
@@ -132,6 +139,7 @@ impl<'s> Recovery<'s> {
         if !file.reads_device() && !is(Break::CacheNotWrittenAgain) {
             evidence::write_again(self.storage, link.info.number, &region, start..end)
                 .map_err(|source| Error::io("write", &path, source))?;
+            self.is_written_again = true;
         }
         match evidence::first_difference(&*file, &path, &region, start, end)? {
             None => Ok(walked),

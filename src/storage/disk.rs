@@ -260,6 +260,13 @@ impl Storage for Disk {
         self.removals.sync()
     }
 
+    fn sync_file_system(&self) -> io::Result<()> {
+        // An error that nobody has been told is told once, whichever file it was of; a file's own sync answers for the file.
+        #[cfg(target_os = "linux")]
+        rustix::fs::syncfs(&*self.directory).or_else(|_| rustix::fs::syncfs(&*self.directory))?;
+        Ok(())
+    }
+
     fn load(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
         let Some(raw) = mapping.as_file() else { return Ok(()) };
         #[cfg(target_os = "linux")]

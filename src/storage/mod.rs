@@ -190,6 +190,13 @@ pub trait Storage: Debug + Send + Sync {
     /// When the system reports one.
     fn sync_directory(&self) -> io::Result<()>;
 
+    /// Makes durable all that the file system has been given, also what it keeps of files beside their bytes. After an error of
+    /// writing that is more than the syncs of the files that were written again.
+    ///
+    /// # Errors
+    /// When the system reports one.
+    fn sync_file_system(&self) -> io::Result<()>;
+
     /// Reads `range` of a file's mapping into memory, so that a bad sector is an error here and not a signal later.
     ///
     /// # Errors

@@ -154,6 +154,10 @@ impl Storage for Failing {
         self.disk.sync_directory()
     }
 
+    fn sync_file_system(&self) -> io::Result<()> {
+        self.disk.sync_file_system()
+    }
+
     fn load(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
         self.disk.load(mapping, range)
     }

@@ -109,13 +109,7 @@ impl SimDisk {
     }
 
     pub fn plan_fault(&self, fault: Option<Fault>) {
-        let mut state = self.0.state.lock();
-        // A page that is never written again, however often, could not be told there from one that has been.
-        let hides_device = state.hides_device;
-        state.fault = fault.map(|fault| match fault.effect {
-            AfterEffect::Lost if hides_device => Fault { effect: AfterEffect::Clean, ..fault },
-            _ => fault,
-        });
+        self.0.state.lock().fault = fault;
     }
 
     /// Whether the planned fault has not happened yet.
@@ -364,6 +358,14 @@ impl Storage for SimDisk {
     fn sync_directory(&self) -> io::Result<()> {
         self.enter(Operation::SyncDirectory)?;
         self.0.state.lock().directory.sync();
+        Ok(())
+    }
+
+    fn sync_file_system(&self) -> io::Result<()> {
+        self.enter(Operation::SyncFileSystem)?;
+        let state = &mut *self.0.state.lock();
+        state.files.iter_mut().for_each(Image::settle);
+        state.directory.sync();
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub enum Operation {
     Rename,
     Remove,
     SyncDirectory,
+    SyncFileSystem,
     Length,
     Allocate,
     Write,

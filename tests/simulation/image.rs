@@ -22,7 +22,9 @@ pub enum AfterEffect {
     /// The page counts as clean, with its new contents in the cache, until it is stored to again: ext4 on written
     /// extents, XFS.
     Clean,
-    /// The page is never written again, and later syncs succeed: ext4 on unwritten extents.
+    /// The page is never written again, and later syncs succeed: ext4 on unwritten extents. On a disk that shows its cache
+    /// only, until all of the file system is synced: btrfs without copy on write, which has what is written there, and
+    /// forgets in a power cut that it was.
     Lost,
     /// As `Clean`, and the cache goes back to what the device holds as soon as nobody has the file mapped: btrfs, and
     /// any file system that reclaims the page.
@@ -174,6 +176,13 @@ impl Image {
     /// The file's length has become durable.
     pub fn settle_len(&mut self) {
         self.durable_len = self.len;
+    }
+
+    /// All of it is on the device, also what syncs do not write.
+    pub fn settle(&mut self) {
+        self.failed.clear();
+        self.dirty(0..self.device.len()).into_iter().for_each(|sector| self.write_back(sector));
+        self.settle_len();
     }
 
     /// The page of `sector` could not be written, and counts as clean from now on.

@@ -44,6 +44,7 @@ pub(crate) enum Call {
     Rename,
     Remove,
     SyncDirectory,
+    SyncFileSystem,
     Load,
     Populate,
     Len,
@@ -298,6 +299,11 @@ impl Storage for Faulty {
     fn sync_directory(&self) -> io::Result<()> {
         self.plan.pass(Call::SyncDirectory, "")?;
         self.disk.sync_directory()
+    }
+
+    fn sync_file_system(&self) -> io::Result<()> {
+        self.plan.pass(Call::SyncFileSystem, "")?;
+        self.disk.sync_file_system()
     }
 
     fn load(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {

@@ -161,7 +161,7 @@ pub mod testing {
         pub use crate::sabotage::{Break, OF_LOGS, OF_TRANSACTIONS, make};
     }
     pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile};
-    pub use crate::wal::testing::{options_below, recover_over};
+    pub use crate::wal::testing::recover_over;
 }
 
 /// Runs the examples of the README.

@@ -9,7 +9,6 @@ use crate::lsn::Lsn;
 /// Options of [`Log::open`](crate::Log::open). They are checked there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-#[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
 pub struct Options {
     pub(crate) segment_size_bytes: u64,
     pub(crate) first_lsn: Lsn,
@@ -19,8 +18,6 @@ pub struct Options {
     pub(crate) sync_bytes: Option<u64>,
     pub(crate) file_mode: u32,
     pub(crate) allow_unsupported_file_system: bool,
-    /// It holds transactions: trimming takes records then, and so room.
-    pub(crate) is_below_wal: bool,
 }
 
 impl Default for Options {
@@ -34,7 +31,6 @@ impl Default for Options {
             sync_bytes: None,
             file_mode: 0o600,
             allow_unsupported_file_system: false,
-            is_below_wal: false,
         }
     }
 }

@@ -211,23 +211,17 @@ impl Opening<'_> {
     /// Makes ready what appends go to. Without room the log waits for it, if there is something to be trimmed.
     fn start(&self, plan: &mut Plan, next_number: &mut u64) -> Result<Start> {
         if let Resume::InPlace { info, end, origin, tally } = plan.resume {
-            match self.try_in_place(info, end)? {
-                Some(opened) => return Ok(Start::InPlace(info, (end, origin), tally, opened)),
-                None => plan.leave(info, end),
+            match self.open_in_place(info, end) {
+                Ok(Some(opened)) => return Ok(Start::InPlace(info, (end, origin), tally, opened)),
+                Ok(None) | Err(Error::NoSpace { .. }) => plan.leave(info, end),
+                Err(error) => return Err(error),
             }
         }
         let Resume::Fresh(previous) = plan.resume else { unreachable!("it was left") };
-        let no_room = match self.fresh(plan, next_number) {
-            Err(no_room @ Error::NoSpace { .. }) => no_room,
-            prepared => return Ok(Start::Fresh(prepared?, previous)),
-        };
-        if let Some((info, end, tally)) = plan.last_resort.filter(|_| self.options.is_below_wal)
-            && let Some(opened) = self.try_in_place(info, end)?
-        {
-            plan.go_on_in_last();
-            return Ok(Start::InPlace(info, (end, Origin::Own), tally, opened));
+        match (self.fresh(plan, next_number), previous.filter(|_| !plan.sealed.is_empty())) {
+            (Err(Error::NoSpace { .. }), Some(previous)) => Ok(Start::Pending(previous)),
+            (prepared, _) => Ok(Start::Fresh(prepared?, previous)),
         }
-        previous.filter(|_| !plan.sealed.is_empty()).map(Start::Pending).ok_or(no_room)
     }
 
     /// A segment that holds nothing.
@@ -310,13 +304,8 @@ impl Opening<'_> {
         Ok((shared, rotation))
     }
 
-    /// As [`Self::open_in_place`]; `None` also if there is no room for that.
-    fn try_in_place(&self, info: SegmentInfo, end: SegmentEnd) -> Result<Option<Opened>> {
-        let opened = self.open_in_place(info, end);
-        if matches!(opened, Err(Error::NoSpace { .. })) { Ok(None) } else { opened }
-    }
-
-    /// Opens the segment `info`, which ends at `end`, for what comes after; `None` if its file has no room of its own.
+    /// Opens the segment `info`, which was closed at `end`, for what comes after; `None` if its file has no room of its
+    /// own for that.
     fn open_in_place(&self, info: SegmentInfo, end: SegmentEnd) -> Result<Option<Opened>> {
         let path = &*self.storage.path().join(name::segment(info.number));
         let failed = |operation| move |source| Error::io(operation, path, source);
@@ -336,7 +325,7 @@ impl Opening<'_> {
         Ok(Some(Opened { file, region: Arc::new(Region::live(mapping, offset)), filling }))
     }
 
-    /// Goes on in a segment that has frames.
+    /// Goes on in a segment that was closed.
     fn resume(
         &self,
         shared: &Shared,

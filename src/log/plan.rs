@@ -13,8 +13,6 @@ pub(super) struct Plan {
     /// The segments that count and take no more frames, oldest first.
     pub(super) sealed: Vec<(SegmentInfo, SegmentEnd)>,
     pub(super) resume: Resume,
-    /// The newest segment, if frames may follow those that it has though it was not closed: where there is no room for another.
-    pub(super) last_resort: Option<(SegmentInfo, SegmentEnd, Option<Tally>)>,
     pub(super) next_lsn: Lsn,
     pub(super) meta: MetaSlots,
     /// A segment in which nothing has been written, for the log to go on in.
@@ -43,14 +41,6 @@ impl Plan {
     pub(super) fn leave(&mut self, info: SegmentInfo, end: SegmentEnd) {
         self.sealed.push((info, end));
         self.resume = Resume::behind(&info, end);
-    }
-
-    /// Goes on in the newest segment, the last resort.
-    pub(super) fn go_on_in_last(&mut self) {
-        let Some((info, end, tally)) = self.last_resort.take() else { return };
-        self.sealed.pop_if(|(last, _)| last.number == info.number);
-        self.remove.retain(|&number| number != info.number);
-        self.resume = Resume::InPlace { info, end, origin: Origin::Own, tally };
     }
 
     /// The number of the first record kept.

@@ -317,7 +317,6 @@ impl<'s> Recovery<'s> {
         let room = super::shared::append_limit(last.info.size);
         // The pages after that are written anew; in this one are frames.
         let in_place = (clean && walked.ends_clear || is(Break::ResumeAfterCrash)) && walked.place.offset <= room;
-        let last_resort = self.may_be_last_resort(&last, &walked).then(|| (last.info, walked.end(), walked.tally));
         let resume = if in_place && Resume::may_go_on_in(&last.info) {
             Resume::InPlace { info: last.info, end: walked.end(), origin: Origin::Own, tally: walked.tally }
         } else if walked.only_link {
@@ -335,7 +334,6 @@ impl<'s> Recovery<'s> {
         Plan {
             sealed,
             resume,
-            last_resort,
             next_lsn: walked.place.next_lsn,
             meta: walked.meta,
             spare,
@@ -345,16 +343,6 @@ impl<'s> Recovery<'s> {
             torn_bytes: self.torn_bytes,
             last_number: walked.sealed_into.unwrap_or(0),
         }
-    }
-
-    /// Whether frames may follow those of the newest segment, which was not closed: the device has all that it shows, and zeros
-    /// from there to its end.
-    fn may_be_last_resort(&self, last: &ChainLink, walked: &Walked) -> bool {
-        let is_newest = last.end.is_none() && walked.last_kind != FrameKind::Seal;
-        let is_clear = self.torn_bytes == 0 && walked.ends_clear && !last.info.layout.is_recycled;
-        let is_whole = walked.damage == Damage::MissingFrame && walked.good_end == walked.place.offset;
-        let has_room = walked.place.offset <= super::shared::append_limit(last.info.size);
-        is_newest && is_clear && is_whole && has_room && Resume::may_go_on_in(&last.info)
     }
 
     /// The newest of the segments beyond the end, if it is as good as new. No other will do: what stands behind the fresh
@@ -377,7 +365,6 @@ impl<'s> Recovery<'s> {
         Ok(Plan {
             sealed: Vec::new(),
             resume: Resume::Fresh(None),
-            last_resort: None,
             spare: None,
             next_lsn: first_lsn,
             meta: MetaSlots::default(),

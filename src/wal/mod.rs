@@ -153,7 +153,7 @@ impl Wal {
     #[expect(unsafe_code, reason = "as for `Log::open`, whose contract is passed on")]
     pub unsafe fn open_and_recover(path: impl AsRef<Path>, options: &WalOptions) -> Result<(Self, Recovery)> {
         // SAFETY: the caller vouches for the same.
-        let log = unsafe { Log::open(path, &options.log_below()) }?;
+        let log = unsafe { Log::open(path, &options.log) }?;
         Self::over(log, options)
     }
 
@@ -263,12 +263,6 @@ pub(crate) mod testing {
     use super::{Recovery, Wal, WalOptions};
     use crate::error::Result;
     use crate::log::Log;
-    use crate::options::Options;
-
-    /// The options of a log that [`recover_over`] takes over.
-    pub fn options_below(options: &WalOptions) -> Options {
-        options.log_below()
-    }
 
     /// As [`Wal::open_and_recover`], over `log`.
     ///

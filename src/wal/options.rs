@@ -43,10 +43,6 @@ impl WalOptions {
         self
     }
 
-    pub(super) fn log_below(&self) -> Options {
-        Options { is_below_wal: true, ..self.log.clone() }
-    }
-
     /// Whether a commit returns only when it is durable. Without it, a crash of the system may take back transactions
     /// that committed since the last [`Wal::flush`](crate::Wal::flush): the last ones, each as a whole.
     pub fn sync_on_commit(mut self, sync: bool) -> Self {

@@ -36,7 +36,6 @@ struct Inner {
     observer: Mutex<Option<Arc<dyn Observer>>>,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
 struct State {
     rng: Rng,
     files: Vec<Image>,
@@ -49,8 +48,6 @@ struct State {
     is_failing: bool,
     /// A direct read shows the page cache, and the files say so.
     hides_device: bool,
-    /// There is no room for another segment.
-    is_full: bool,
     operations: u64,
 }
 
@@ -74,9 +71,8 @@ impl SimDisk {
     }
 
     fn with(rng: Rng, files: Vec<Image>, directory: Directory) -> Self {
-        let (locked, cuts, fault, is_failing, hides_device) = (false, 0, None, false, false);
-        let (is_full, operations) = (false, 0);
-        let state = State { rng, files, directory, locked, cuts, fault, is_failing, hides_device, is_full, operations };
+        let (locked, cuts, fault, is_failing, hides_device, operations) = (false, 0, None, false, false, 0);
+        let state = State { rng, files, directory, locked, cuts, fault, is_failing, hides_device, operations };
         Self(Arc::new(Inner { state: Mutex::new(state), observer: Mutex::new(None) }))
     }
 
@@ -96,11 +92,6 @@ impl SimDisk {
     /// Whether a direct read shows the page cache from now on, as the files say then.
     pub fn hide_device(&self, hides_device: bool) {
         self.0.state.lock().hides_device = hides_device;
-    }
-
-    /// Whether there is no room for another segment from now on.
-    pub fn fill(&self, is_full: bool) {
-        self.0.state.lock().is_full = is_full;
     }
 
     /// In how many of 256 operations a crash is shown to the observer.
@@ -428,9 +419,6 @@ impl StorageFile for SimFile {
             // As ext4 does, it leaves what it got.
             self.with(|file| file.allocate(len / 2));
             return Err(fault.error());
-        }
-        if self.disk.0.state.lock().is_full {
-            return Err(io::ErrorKind::StorageFull.into());
         }
         self.with(|file| file.allocate(len));
         Ok(())

@@ -7,8 +7,8 @@
 use std::sync::{Arc, Weak};
 
 use fastrand::Rng;
-use mapwal::testing::{open_log, options_below, recover_over};
-use mapwal::{Error, Log, Lsn, Options, Recovery, Wal, WalOptions};
+use mapwal::testing::{open_log, recover_over};
+use mapwal::{Lsn, Options, Recovery, Wal, WalOptions};
 use parking_lot::Mutex;
 
 use super::disk::{Observer, SimDisk};
@@ -158,24 +158,14 @@ impl<'t> Run<'t> {
         Ok(Opened { wal, pages, syncs_commits })
     }
 
-    fn open(&mut self, syncs_commits: bool) -> Result<(Arc<Wal>, Recovery), Violation> {
+    fn open(&self, syncs_commits: bool) -> Result<(Arc<Wal>, Recovery), Violation> {
         let log = Options::new().segment_size_bytes(SEGMENT_BYTES);
-        let options = WalOptions::new().log(log).sync_on_commit(syncs_commits);
-        // Without room it goes on where it can, or waits for some.
-        self.disk.fill(self.rng.u8(..) < 64);
-        let opened = self.open_below(&options);
-        self.disk.fill(false);
-        let opened = if let Err(Error::NoSpace { .. }) = opened { self.open_below(&options) } else { opened };
-        let recovered = opened.and_then(|log| recover_over(log, &options)).map_err(unusable)?;
-        Ok((Arc::new(recovered.0), recovered.1))
-    }
-
-    fn open_below(&self, options: &WalOptions) -> mapwal::Result<Log> {
         // SAFETY: only this log touches the disk's mappings while it is open; crashes are looked at on copies.
         #[expect(unsafe_code, reason = "opening a log is unsafe")]
-        unsafe {
-            open_log(Arc::new(self.disk.clone()), &options_below(options))
-        }
+        let opened = unsafe { open_log(Arc::new(self.disk.clone()), &log) };
+        let options = WalOptions::new().log(log).sync_on_commit(syncs_commits);
+        let recovered = opened.and_then(|log| recover_over(log, &options)).map_err(unusable)?;
+        Ok((Arc::new(recovered.0), recovered.1))
     }
 
     /// Checks how far the log goes; returns what is committed by then. All of it is durable.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mapwal::{Committed, Error, Lsn, PageId, RecordType, TransactionId, WalRecord, testing};
+use mapwal::{Committed, Error, Lsn, Options, PageId, RecordType, TransactionId, WalOptions, WalRecord, testing};
 use rustix::io::Errno;
 
 use crate::support::faulty::{Call, Faulty};
@@ -352,4 +352,22 @@ fn a_commit_whose_sync_fails_is_an_error_and_so_is_everything_after() {
     assert!(matches!(wal.log_checkpoint(&[], &[]), Err(Error::Poisoned { .. })));
     assert!(matches!(wal.flush(), Err(Error::Poisoned { .. })));
     assert_eq!((wal.flushed_lsn(), wal.checkpoint_lsn()), (checkpoint, Some(checkpoint)));
+}
+
+#[test]
+fn a_load_in_bulk_goes_on_while_its_spare_is_made_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = WalOptions::new().log(Options::new().segment_size_bytes(8 << 20));
+    let (wal, recovery) = recover(directory.path(), &options);
+    drop(recovery);
+    let (loaded, is_loaded) = std::sync::mpsc::channel();
+    let load = std::thread::spawn(move || {
+        let mut transaction = wal.begin().unwrap();
+        for _ in 0..2000 {
+            transaction.insert(PAGE, &[1; 64 << 10]).unwrap();
+        }
+        loaded.send(()).unwrap();
+    });
+    is_loaded.recv_timeout(Duration::from_secs(60)).expect("no rotation waits for a spare that nobody makes");
+    load.join().unwrap();
 }

@@ -93,6 +93,12 @@ impl State {
         }
     }
 
+    /// The spare that has been made, or comes back with more of it ready: meanwhile those before it may have been taken.
+    pub(super) fn put_spare(&mut self, spare: Prepared) {
+        self.spare = Spare::Ready(spare);
+        self.fill_held();
+    }
+
     /// The newest, if it is ready; then another one is wanted.
     pub(super) fn take_newest(&mut self) -> Option<Prepared> {
         match std::mem::replace(&mut self.spare, Spare::Wanted) {

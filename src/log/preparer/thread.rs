@@ -209,7 +209,7 @@ impl Shared {
                     self.is_bulk.store(false, Ordering::Relaxed);
                 }
                 let mut state = self.state.lock();
-                state.spare = Spare::Ready(spare);
+                state.put_spare(spare);
                 state
             }
             Job::Walk => {
@@ -277,8 +277,7 @@ impl Shared {
                     report!(info, segment = number, "segments can be prepared again");
                 }
                 state.next_number = number + 1;
-                state.spare = Spare::Ready(prepared);
-                state.fill_held();
+                state.put_spare(prepared);
             }
             Err(error) => {
                 let file = name::segment(number);

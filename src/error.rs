@@ -195,7 +195,7 @@ pub enum Error {
         /// What is wrong.
         damage: Damage,
     },
-    /// Records are missing in front of the shipped ones. Nothing was appended.
+    /// Records are missing before the shipped ones. Nothing was appended.
     #[error("shipped frames begin with record {found}; the log goes on with {expected}")]
     ReplicaGap {
         /// The number that the log goes on with.
@@ -710,7 +710,7 @@ pub enum Damage {
         /// The number of the segment that refers to it.
         referrer: u64,
     },
-    /// No segment is left of a log; the record is the last one of which that is known. To begin a new log in the directory, remove the
+    /// No segment is left of a log; the record is the last that is known to have been there. To begin a new log in the directory, remove the
     /// witness too.
     #[error("all segments are missing; {witness} says that there were some")]
     AllSegmentsMissing {

@@ -1,14 +1,14 @@
 //! Room that is held back for what is essential: without it, a log that has filled its disk could log nothing any more that lets
 //! go of what it holds.
 //!
-//! `docs/design/transactions.md` says for what that is, and why it is enough.
+//! `docs/design/transactions.md` says what counts as essential, and why the room is enough.
 
 use super::Log;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::format::position::Position;
 
-/// So many segments, beside the spare.
+/// The number of segments held back, beside the spare.
 const HELD_BACK: usize = 1;
 
 impl Log {

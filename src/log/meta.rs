@@ -15,7 +15,7 @@ impl Log {
     /// Sets metadata slot `slot`, one of 16, to `value`. The last value wins. Each segment begins with all of them, so together they take
     /// at most a quarter of a segment, and 16 MiB, less eight bytes for each.
     ///
-    /// It is appended behind the records that were appended before, and a sync makes both durable in this order; until
+    /// It is appended after the records that were appended before, and a sync makes both durable in this order; until
     /// then a crash may take it back. Trimming, truncation and reset leave it as it is. It is not shipped to replicas.
     ///
     /// # Errors

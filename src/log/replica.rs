@@ -22,8 +22,8 @@ impl Log {
     /// opened over a replica finds no checkpoint, and recovers from the oldest record kept.
     ///
     /// # Errors
-    /// [`Error::InvalidFrames`] when they are not what was shipped; [`Error::ReplicaGap`] when records are missing in
-    /// front of them; [`Error::ReplicaConflict`] when a record differs from the one that is here, or when somebody else
+    /// [`Error::InvalidFrames`] when they are not what was shipped; [`Error::ReplicaGap`] when records are missing
+    /// before them; [`Error::ReplicaConflict`] when a record differs from the one that is here, or when somebody else
     /// has appended; with the records before appended, as each batch is by itself, [`Error::NoSpace`],
     /// [`Error::RecordTooLarge`], [`Error::Poisoned`], [`Error::Io`].
     pub fn append_frames(&self, shipped: &[u8]) -> Result<Range<Lsn>> {
@@ -84,7 +84,7 @@ fn check(header: &ShipmentHeader, frames: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The frames up to the end of the batch that the walk is in front of.
+/// The frames up to the end of the batch before which the walk is.
 fn next_batch<'f>(walk: &mut Walk, frames: &'f [u8]) -> &'f [u8] {
     let start = walk.place().offset;
     loop {

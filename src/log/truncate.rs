@@ -16,12 +16,12 @@ use crate::segment::control;
 use crate::segment::prepare::Prepared;
 
 impl Log {
-    /// Drops all records behind `lsn`; the next one appended gets the number behind it. Durable on return.
+    /// Drops all records after `lsn`; the next one appended gets the number after it. Durable on return.
     ///
-    /// Metadata stays as it is. Whoever waits for a dropped record gets [`Error::Truncated`]; views that have dropped
-    /// records keep them; a follower that has passed `lsn` is told so by [`Error::Rewound`]; named pins behind `lsn + 1` are
+    /// Metadata stays as it is. A caller that waits for a dropped record gets [`Error::Truncated`]; views that have dropped
+    /// records keep them; a follower that has passed `lsn` is told so by [`Error::Rewound`]; named pins beyond `lsn + 1` are
     /// moved back to it. An append that runs at the same time comes before, and may be dropped, or after, and gets a
-    /// number handed out again. `lsn` at or behind the last record drops nothing. A [`Wal`](crate::Wal)
+    /// number handed out again. `lsn` at or after the last record drops nothing. A [`Wal`](crate::Wal)
     /// over this log is opened again afterwards: with [`RecoverFrom::OldestRecord`](crate::RecoverFrom::OldestRecord) if its last
     /// checkpoint was dropped, which is [`Error::NoCheckpoint`] otherwise.
     ///
@@ -79,7 +79,7 @@ impl Shared {
     /// The segments up to record `lsn`, the last of them cut. Record `lsn + 1` has been reserved.
     fn kept_up_to(&self, segments: &[Arc<Segment>], lsn: Lsn) -> Result<Kept> {
         let next_lsn = lsn.next();
-        // Segments without a record share their base with the one behind: the first of them goes, if all its records do.
+        // Segments without a record share their base with the next one: the first of them goes, if all its records do.
         let at = segments.partition_point(|segment| segment.base_lsn() < next_lsn);
         let mut kept = segments[..at].to_vec();
         let goes_on = segments.get(at).is_some_and(|segment| segment.base_lsn() == next_lsn);
@@ -99,7 +99,7 @@ impl Shared {
         Ok(Kept { segments: kept, next_lsn, last: lsn, is_reset: false })
     }
 
-    /// Lets `decide` say what is kept of the segments, and goes on behind that in a fresh one.
+    /// Lets `decide` say what is kept of the segments, and goes on after that in a fresh one.
     fn replace_suffix(&self, decide: impl FnOnce(&[Arc<Segment>]) -> Result<Option<Kept>>) -> Result<()> {
         // Until the suffix is gone: a pin that is made meanwhile would have to be taken back as well.
         let pin_files = self.pins.lock_files()?;
@@ -147,7 +147,7 @@ impl Shared {
         }
     }
 
-    /// Puts `spare` behind what is kept; returns the segments that are dropped.
+    /// Puts `spare` after what is kept; returns the segments that are dropped.
     fn replace_locked(&self, rotation: &mut Rotation, kept: Kept, spare: Prepared) -> Vec<Arc<Segment>> {
         if let Some(taken) = rotation.rotor.close(0) {
             self.counters.segment_full(taken.ordinal, taken.offset);

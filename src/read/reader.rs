@@ -375,7 +375,7 @@ impl DirectorySource {
     /// An error if segments are missing, or damaged at their start, that hold what was durable.
     fn check_whole(&self, state: &State, chain: &Chain, durable: Position, sealed: Option<&SealedTip>) -> Result<()> {
         let path = self.storage.path();
-        // Read behind the directory: a trim says so before it removes the files.
+        // Read after the directory: a trim says so before it removes the files.
         chain.check_start(path, state.control.as_deref().and_then(ControlPage::oldest_segment))?;
         chain.check_end(path, durable)?;
         let is_tip = |sealed: &&SealedTip| chain.links.last().is_some_and(|tip| tip.info.number == sealed.number());

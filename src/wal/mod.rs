@@ -106,7 +106,7 @@ use redone::Redone;
 /// Room is held back for what lets the log be trimmed: a segment beside the spare. So when calls that begin a transaction or log a
 /// change return [`Error::NoSpace`], those that commit, compensate, abort and take a checkpoint go on working. An engine then ends
 /// what is open, takes a checkpoint, calls [`Wal::truncate_before_checkpoint`], and has room again. That is enough for half a segment of
-/// compensations, which survives a crash in between; `docs/design/transactions.md` has the rule. [`Recovery`] and snapshots keep the room of the records that
+/// compensations, also if there is one crash in between; `docs/design/transactions.md` has the rule. [`Recovery`] and snapshots keep the room of the records that
 /// they show for as long as they are there.
 ///
 /// # What else is in the log
@@ -116,7 +116,7 @@ use redone::Redone;
 /// redone nor undone, nor an error. Every other type number that is none of [`RecordType`]'s is one.
 /// Truncating, resetting or trimming the log below by hand ([`Log::truncate_after`], [`Log::reset_to`], [`Log::trim_before`],
 /// `mapwal trim --force`) may take away records of transactions that this value believes to be open, and what the last
-/// checkpoint needs: open the wal again afterwards, with [`RecoverFrom::OldestRecord`], and take a checkpoint.
+/// checkpoint needs: open the wal again afterwards, with [`RecoverFrom::OldestRecord`] if the checkpoint or what it needs is gone, and take a checkpoint.
 #[derive(Debug)]
 pub struct Wal {
     log: Log,

@@ -45,7 +45,7 @@ out. Where a command has printed or copied records, their number follows the cod
 
 No command ends with 0 and less than what is there. `append`, `pins` and `trim` are about the ends of a log: they do not look at
 all records, and open a log that is damaged in the middle of a segment. Where nothing that is left of a log says that records are
-missing, no command can; the state is marked with a star.
+missing, no command can; such states are marked with a star.
 
 ";
 

@@ -212,7 +212,7 @@ pub(crate) struct Pins {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PinChange {
-    /// Keep a record, and all behind it, from being trimmed
+    /// Keep a record, and all after it, from being trimmed
     #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log add replica-2 oldest")]
     Add {
         /// Its name: letters, digits, `-` and `_`
@@ -370,7 +370,7 @@ pub(crate) struct Man {
     pub(crate) directory: Option<PathBuf>,
 }
 
-/// A number of bytes, with KiB, MiB or GiB behind it or without.
+/// A number of bytes, with KiB, MiB or GiB after it or without.
 fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

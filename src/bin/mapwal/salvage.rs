@@ -23,7 +23,7 @@ const FRAME_LEN_MIN: u64 = 24;
 const PART: &str = "salvage.part";
 /// How many segments are opened ahead of what is copied.
 const HELD_MAX: usize = 64;
-/// How far to go on behind a place that cannot be read: what devices read at once.
+/// How far to go on after a place that cannot be read: what devices read at once.
 const UNREADABLE_BYTES: u64 = 4096;
 
 pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
@@ -128,7 +128,7 @@ fn move_files(part: &Path, out: &Path) -> io::Result<()> {
     fs::remove_dir(part)
 }
 
-/// Those that count, and those behind, of which a damaged one may hold records as well.
+/// Those that count, and later ones, of which a damaged one may hold records as well.
 fn with_records(files: &[SegmentFile]) -> Vec<&SegmentFile> {
     let newest = files.iter().filter(|file| file.counts).map(|file| file.number).max().unwrap_or(0);
     files.iter().filter(|file| file.counts || file.number > newest).collect()
@@ -178,7 +178,7 @@ impl Copy<'_> {
         }
         self.has_gaps = true;
         let last = first.previous();
-        // Nothing was trimmed, so the log began with record 1, unless there was no room for so many.
+        // Nothing was trimmed, so the log began with record 1, unless there was no room for that many.
         let room = (file.number - 1).saturating_mul(file.file_len_bytes) / FRAME_LEN_MIN;
         if inspection.oldest_segment() == Some(1) && last.0 <= room {
             self.say(&format!("lost 1..{last}: {}", counted(last.0, "record", "records")))

@@ -45,9 +45,9 @@ pub struct SegmentFile {
     pub file_len_bytes: u64,
     /// The number of its first record, or of the next one if there is none; `None` if it has not been begun, or is damaged.
     pub first_lsn: Option<Lsn>,
-    /// Whether its records count. Not those of spares, nor of what a crash, a truncation or a trim has left behind.
+    /// Whether its records count. Not those of spares, nor of what a crash, a truncation or a trim has left.
     pub counts: bool,
-    /// Where those that count end, if the segment behind says so: a byte offset.
+    /// Where those that count end, if the next segment says so: a byte offset.
     pub end: Option<u64>,
 }
 

@@ -97,7 +97,7 @@ impl<'a> ScannedFrame<'a> {
         self.frame.kind()
     }
 
-    /// The segment that a seal says comes next, whose file was there before.
+    /// The segment that a seal says comes next, whose file was there before it; `None` for every other frame.
     #[must_use]
     pub fn sealed_into(&self) -> Option<u64> {
         let seal =

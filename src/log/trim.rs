@@ -30,8 +30,8 @@ impl Log {
     /// # Errors
     /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file of a segment that was dropped
     /// before could not be removed: what is asked for now has been done all the same, and that file is tried once more.
-    /// [`Error::Io`] also when the named pins cannot be read, or another process changes them for more than a second (`TimedOut`): then
-    /// nothing has been done. [`Error::Poisoned`], [`Error::InsideAppend`].
+    /// [`Error::Io`] also when the control page can be neither written nor removed, when the named pins cannot be read, or when another
+    /// process changes them for more than a second (`TimedOut`): then nothing has been done. [`Error::Poisoned`], [`Error::InsideAppend`].
     pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
         self.shared.check_call()?;
         let _calling = calling();

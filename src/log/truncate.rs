@@ -27,8 +27,8 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Trimmed`] when `lsn` is more than one below the first record kept; [`Error::NoSpace`], with nothing
-    /// changed; [`Error::Poisoned`], [`Error::Corrupt`], [`Error::InsideAppend`]; [`Error::Io`], with nothing changed when the named pins
-    /// cannot be read, or another process changes them for more than a second (`TimedOut`).
+    /// changed; [`Error::Poisoned`], [`Error::Corrupt`], [`Error::InsideAppend`]; [`Error::Io`], with nothing changed when the control
+    /// page cannot be written, the named pins cannot be read, or another process changes them for more than a second (`TimedOut`).
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
         self.shared.check_call()?;
         let _calling = calling();

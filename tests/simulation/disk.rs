@@ -259,7 +259,7 @@ impl SimDisk {
             match failed {
                 Some((fault, first)) if *first == Some(sector) || state.rng.bool() => {
                     state.is_failing = true;
-                    state.files[id].fail_page_of(sector, fault.effect);
+                    state.files[id].fail_page_of(sector, fault.effect, state.hides_device);
                 }
                 _ => state.files[id].write_back(sector),
             }

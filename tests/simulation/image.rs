@@ -23,8 +23,8 @@ pub enum AfterEffect {
     /// extents, XFS.
     Clean,
     /// The page is never written again, and later syncs succeed: ext4 on unwritten extents. On a disk that shows its cache
-    /// only, until all of the file system is synced: btrfs without copy on write, which has what is written there, and
-    /// forgets in a power cut that it was.
+    /// only, a page that had never been written, until all of the file system is synced: btrfs without copy on write, which
+    /// has what is written there, and forgets in a power cut that it was.
     Lost,
     /// As `Clean`, and the cache goes back to what the device holds as soon as nobody has the file mapped: btrfs, and
     /// any file system that reclaims the page.
@@ -185,9 +185,12 @@ impl Image {
         self.settle_len();
     }
 
-    /// The page of `sector` could not be written, and counts as clean from now on.
-    pub fn fail_page_of(&mut self, sector: usize, effect: AfterEffect) {
+    /// The page of `sector` could not be written, and counts as clean from now on. On a disk that `hides_device` a page is lost
+    /// only if it had never been written.
+    pub fn fail_page_of(&mut self, sector: usize, effect: AfterEffect, hides_device: bool) {
         let page = sector / SECTORS_PER_PAGE;
+        let is_known = hides_device && self.device[page].is_some();
+        let effect = if is_known && effect == AfterEffect::Lost { AfterEffect::Clean } else { effect };
         let Some(cache) = &self.cache else { return };
         let contents = std::array::from_fn(|at| u64::from_le_bytes(cache.word(page * PAGE_WORDS + at)));
         self.failed.insert(page, Failed { effect, contents: Box::new(contents) });

@@ -122,12 +122,12 @@ impl Background {
     }
 
     fn run(&self, shared: &Shared) {
-        self.set_due(shared, shared.durability.position());
+        self.set_due(shared);
         while let Some(goal) = self.next_goal(shared) {
             let waited = storage::survive(|| shared.wait(goal));
             let waited = waited.unwrap_or_else(|| Err(shared.poison(io::Error::other("a sync has panicked"))));
             if waited.is_ok() {
-                self.set_due(shared, shared.durability.position());
+                self.set_due(shared);
             }
             self.call_back(&shared.durability);
             if waited.is_err() && shared.durability.check().is_err() && !self.wait_for_callbacks() {
@@ -206,11 +206,14 @@ impl Background {
         self.to_tell.notify_all();
     }
 
-    /// Has appends tell when they come `bytes` beyond `synced`; what was appended during the sync may have done so already.
-    fn set_due(&self, shared: &Shared, synced: Position) {
+    /// Has appends tell when so many bytes are not durable as the options say; what was appended during a sync may have come to that
+    /// already.
+    fn set_due(&self, shared: &Shared) {
         let Some(bytes) = self.bytes else { return };
-        // Behind the end of the segment any position of the next one is due, so a rotation syncs early, never late.
-        let position = Position(synced.0.saturating_add(bytes));
+        let end = shared.reserved_end();
+        let left = bytes.saturating_sub(shared.unsynced_bytes());
+        // Beyond the end of the segment any position of the next one is due, so a rotation syncs early, never late.
+        let position = Position(end.0.saturating_add(left));
         shared.durability.set_due(position);
         if shared.reserved_end() >= position {
             self.state.lock().due = true;

@@ -31,7 +31,9 @@ pub(crate) fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut contents = BTreeMap::new();
     for name in names(directory).into_iter().filter(|name| !ADVISORY.contains(&name.as_str())) {
         let path = directory.join(&name);
-        let regular = fs::symlink_metadata(&path).expect("the entry is there").is_file();
+        // A segment that is just being prepared has another name meanwhile.
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        let regular = metadata.is_file();
         contents.insert(name, if regular { fs::read(&path).expect("the file is readable") } else { Vec::new() });
     }
     contents

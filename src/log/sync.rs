@@ -100,7 +100,7 @@ impl Shared {
         self.small_syncs.store(0, Ordering::Relaxed);
         self.preparer.use_single_pages();
         // Whoever must wait for a spare, or finds no room on the disk, is better off here.
-        if self.preparer.has_spare() && self.durability.check().is_ok() {
+        if self.preparer.has_spare_at_hand() && self.durability.check().is_ok() {
             let left = self.rotate(&mut self.lock_rotation(), Need::Ordinary);
             let is_left = left.is_ok();
             report!(debug, is_left, "small syncs in large pages");

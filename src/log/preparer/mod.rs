@@ -225,6 +225,11 @@ impl Preparer {
         self.shared.is_complete.load(Ordering::Relaxed)
     }
 
+    /// Whether [`Self::take`] gives one that is not held back without a wait: none is being made ready in large pages just now.
+    pub(crate) fn has_spare_at_hand(&self) -> bool {
+        self.shared.state.lock().has_spare_at_hand()
+    }
+
     /// How many segments are ready.
     pub(crate) fn spares(&self) -> usize {
         self.shared.state.lock().ready()

@@ -85,6 +85,11 @@ impl State {
         self.ready() > self.held_max
     }
 
+    /// Whether [`Self::take_spare`] gives one that is not held back, at once.
+    pub(super) fn has_spare_at_hand(&self) -> bool {
+        self.is_complete() && !(self.held.is_empty() && matches!(self.spare, Spare::Borrowed))
+    }
+
     /// Holds the spare back if too few are.
     pub(super) fn fill_held(&mut self) {
         if self.held.len() < self.held_max {

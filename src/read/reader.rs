@@ -312,14 +312,13 @@ impl DirectorySource {
     fn relist(&self, state: &mut State) -> Result<()> {
         // Both are read before the directory: a change in between is seen the next time, and what was durable is found.
         state.generation = state.control.as_deref().map(ControlPage::generation);
-        let stated = state.stated().map_or(Position::ZERO, |(_, position)| position);
         state.listed = Instant::now();
         let sealed = SealedTip::of(&self.segments.load());
         displaced::check_place(&*self.storage)?;
-        let mut chain = self.list(state)?;
+        let (stated, mut chain) = self.list(state)?;
         // Without it, records that are damaged would look like ones that have not come yet.
-        let durable = match state.stated() {
-            Some(_) => stated,
+        let durable = match stated {
+            Some((_, position)) => position,
             None => state.claims.hear(&*self.storage, &chain)?,
         };
         let mut looks = 1;
@@ -327,7 +326,7 @@ impl DirectorySource {
             if looks == directory::LOOKS_MAX {
                 return Err(error);
             }
-            chain = self.list(state)?;
+            (_, chain) = self.list(state)?;
             looks += 1;
         }
         let known = self.segments.load();
@@ -345,7 +344,9 @@ impl DirectorySource {
     }
 
     /// Reads the directory, and opens the control page if it has not been there before.
-    fn list(&self, state: &mut State) -> Result<Chain> {
+    /// What was stated as durable, and then the segments.
+    fn list(&self, state: &mut State) -> Result<(Option<(Lsn, Position)>, Chain)> {
+        let stated = state.stated();
         // The others may have become segments that are in use.
         state.found.retain(|_, segment| segment.is_linked());
         let (listing, inspected) = directory::find(&*self.storage, |number| state.found.contains_key(&number))?;
@@ -358,18 +359,16 @@ impl DirectorySource {
         if state.found.is_empty() {
             return Err(Error::NoLog { path: self.storage.path().to_owned() });
         }
-        if state.control.is_none() {
-            self.open_control(state);
+        if state.control.is_none() && self.open_control(state) {
+            return self.list(state);
         }
-        Chain::build(state.found.values().cloned().collect(), self.storage.path())
+        Ok((stated, Chain::build(state.found.values().cloned().collect(), self.storage.path())?))
     }
 
-    /// Opens the control page as it is now, and keeps the one there was if there is none.
-    fn open_control(&self, state: &mut State) {
-        let Some(log_id) = state.log_id else { return };
-        if let Some(control) = ControlPage::open(&*self.storage, log_id) {
-            state.control = Some(Arc::new(control));
-        }
+    /// Opens the control page as it is now, and keeps the one there was if there is none. Whether it has been opened.
+    fn open_control(&self, state: &mut State) -> bool {
+        let opened = state.log_id.and_then(|log_id| ControlPage::open(&*self.storage, log_id));
+        opened.map(|control| state.control = Some(Arc::new(control))).is_some()
     }
 
     /// An error if segments are missing, or damaged at their start, that hold what was durable.

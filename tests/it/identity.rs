@@ -276,6 +276,26 @@ fn without_segments(log: &Path, left_out: &[&str]) -> TempDir {
 }
 
 #[test]
+fn a_log_of_which_a_spare_alone_is_left_is_missed_by_its_control_page() {
+    let (dir, left) = (scratch(), scratch());
+    let log = open_small(dir.path());
+    append(&log, 1..=10);
+    log.sync().unwrap();
+    while log.stats().spare_segments == 0 {
+        std::thread::yield_now();
+    }
+    files::copy(dir.path(), left.path());
+    drop(log);
+    fs::remove_file(segment(left.path(), 1)).unwrap();
+    assert_eq!(files::segment_numbers(left.path()), [2]);
+    let missing = refusal(left.path());
+    assert_eq!((missing.path, missing.damage), (segment(left.path(), 1), Damage::MissingSegment { referrer: 0 }));
+    // Nothing tells of it then.
+    fs::remove_file(left.path().join("control")).unwrap();
+    assert_eq!(open_small(left.path()).next_lsn(), Lsn(1));
+}
+
+#[test]
 fn a_log_without_a_segment_is_missed_by_what_tells_of_it() {
     let original = log();
     let by_page = without_segments(original.path(), &[]);

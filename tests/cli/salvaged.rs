@@ -209,3 +209,16 @@ fn a_log_of_which_nothing_is_left_is_told_so() {
     assert!(ran.err.contains("nothing to save: no record passes its checks"), "{}", ran.err);
     assert!(!out.path().join("copy").exists());
 }
+
+#[test]
+fn a_segment_of_another_log_is_no_part_of_the_copy() {
+    let (log, other, out) = (closed(1500), closed(1500), scratch());
+    let files = segments(log.path());
+    let alien = segments(other.path());
+    let (last, lost) = (files.len() - 1, records(&files[files.len() - 1]).len());
+    fs::copy(&alien[last], &files[last]).unwrap();
+    let ran = salvage(log.path(), out.path(), "");
+    assert_eq!(ran.code, 3);
+    assert!(ran.err.contains("belongs to log"), "{}", ran.err);
+    assert_eq!(records(out.path()), expected(1..=1500 - u64::try_from(lost).unwrap()));
+}

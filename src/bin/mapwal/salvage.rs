@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
 fn copy(arguments: &Salvage, part: &Path) -> Result<Outcome> {
     let directory = &*arguments.directory;
     let (inspection, mut held) = look(directory)?;
-    let files = with_records(inspection.segments());
+    let files = with_records(&inspection);
     let first = files.first().and_then(|file| file.first_lsn);
     let sizes = inspection.segments().iter().map(|file| file.file_len_bytes);
     let segment_size = sizes.max().filter(|&size| size > 0);
@@ -81,7 +81,7 @@ fn look(directory: &Path) -> Result<(Inspection, VecDeque<mapwal::Result<Segment
     let mut looks = 0;
     loop {
         let inspection = Inspection::open(directory).about(directory)?;
-        let files = with_records(inspection.segments());
+        let files = with_records(&inspection);
         let held: VecDeque<_> = files.iter().take(HELD_MAX).map(|file| SegmentScan::open(&file.path)).collect();
         looks += 1;
         if !held.iter().any(is_gone) || looks == open::LOOKS_MAX {
@@ -128,10 +128,14 @@ fn move_files(part: &Path, out: &Path) -> io::Result<()> {
     fs::remove_dir(part)
 }
 
-/// Those that count, and later ones, of which a damaged one may hold records as well.
-fn with_records(files: &[SegmentFile]) -> Vec<&SegmentFile> {
+/// Those that count, and later ones of the log, of which a damaged one may hold records as well.
+fn with_records(inspection: &Inspection) -> Vec<&SegmentFile> {
+    let files = inspection.segments();
     let newest = files.iter().filter(|file| file.counts).map(|file| file.number).max().unwrap_or(0);
-    files.iter().filter(|file| file.counts || file.number > newest).collect()
+    let is_foreign = |path: &Path| {
+        inspection.faults().any(|fault| matches!(fault.damage, Damage::ForeignSegment { .. }) && fault.path == path)
+    };
+    files.iter().filter(|file| file.counts || (file.number > newest && !is_foreign(&file.path))).collect()
 }
 
 struct Copy<'a> {
@@ -155,10 +159,14 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Tells of what no walk over the files that are left comes across: whole segments, and the ends of some.
+    /// Tells of what no walk over the files that are left comes across: whole segments, the ends of some, and those of another log.
     fn note_missing<'f>(&mut self, faults: impl Iterator<Item = &'f Corruption>) {
         for fault in faults {
-            if matches!(fault.damage, Damage::MissingSegment { .. } | Damage::FileLength { .. }) {
+            let is_unseen = matches!(
+                fault.damage,
+                Damage::MissingSegment { .. } | Damage::FileLength { .. } | Damage::ForeignSegment { .. }
+            );
+            if is_unseen {
                 Failure::of_log(&Error::Corrupt(Box::new(fault.clone())), &fault.path).tell();
                 self.has_gaps = true;
             }

@@ -112,7 +112,7 @@ fn check_recovery(log: &Log, before: Lsn, directory: &Path) -> Result<()> {
         Some((needed, what)) => {
             let why = format!(
                 "recovery from {what} needs record {needed} and all after it; \
-                 with --force they go, and RecoverFrom::OldestRecord opens the rest"
+                 with --force they go; RecoverFrom::OldestRecord opens the rest, without what they would have told of open transactions"
             );
             Err(Failure::new("nothing trimmed", why, directory))
         }

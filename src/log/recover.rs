@@ -356,15 +356,15 @@ impl<'s> Recovery<'s> {
 
     /// No segment has a link: a log that crashed before anything in it was durable, or one that is damaged.
     fn without_chain(mut self, chain: &Chain, first_lsn: Lsn) -> Result<Plan> {
-        // All that held something may be lost, and a spare be left.
-        let durable = self.known.map_or(Position::ZERO, |known| known.durable);
-        chain.check_end(self.storage.path(), durable)?;
         let suspects: Vec<_> = chain.beyond.iter().map(|s| (s.number, s.size, s.layout, segment_header::LEN)).collect();
         if let Some(&(number, .., start)) = suspects.first() {
             let path = self.storage.path().join(name::segment(number));
             let at = || (path, start as u64, None, chain.beyond[0].damage());
             self.search(&suspects, Position::new(number, start as u64), at)?;
         }
+        // All that held something may be lost, and a spare be left.
+        let durable = self.known.map_or(Position::ZERO, |known| known.durable);
+        chain.check_end(self.storage.path(), durable)?;
         Ok(Plan {
             sealed: Vec::new(),
             resume: Resume::Fresh(None),

@@ -206,8 +206,7 @@ impl Background {
         self.to_tell.notify_all();
     }
 
-    /// Has appends tell when so many bytes are not durable as the options say; what was appended during a sync may have come to that
-    /// already.
+    /// Has appends tell when as many bytes are not durable as the options allow, which may be the case already after a sync.
     fn set_due(&self, shared: &Shared) {
         let Some(bytes) = self.bytes else { return };
         let end = shared.reserved_end();

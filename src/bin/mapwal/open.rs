@@ -15,7 +15,7 @@ pub(crate) fn reader(directory: &Path, is_archive: bool) -> Result<LogReader> {
         // SAFETY: as below.
         unsafe { LogReader::open_archive(directory) }
     } else {
-        // SAFETY: whoever names the directory of a log to this program says, as its manual asks for, that it is on a local file
+        // SAFETY: by naming the directory to this program the user says, as its manual asks for, that it is on a local file
         // system, and that nothing but mapwal writes to its files meanwhile.
         unsafe { LogReader::open(directory) }
     };

@@ -19,8 +19,8 @@ class Refused(Exception): """A directory that is no log, or one that a later ver
 
 class Segment:
     def __init__(self, number, path):  # step 1
-        name, is_file = path.name, path.is_file() and not path.is_symlink()
-        if not is_file or not re.fullmatch(r"\d{20}\.seg", name): raise Refused(f"{name} is no segment")
+        name = path.name
+        if not re.fullmatch(r"[0-9]{20}\.seg", name) or not 0 < number < 2**32: raise Refused(f"{name} is not a segment's name")
         self.number, self.base, self.fault, self.data = number, number << 32, None, path.read_bytes()
         self.records, self.gaps, self.last, self.end, self.claim, self.used = [], [], None, FIRST, 0, len(self.data.rstrip(b"\0"))
         data, has_magic = self.data.ljust(FIRST, b"\0"), len(self.data) >= FIRST and self.data[:8] == b"mapwal\r\n"
@@ -34,8 +34,9 @@ class Segment:
             self.fault = f"the header of {name} is damaged"
         elif told != number or size != len(self.data) or size & size - 1 or not 2**16 <= size <= 2**32:
             self.fault = f"{name} is not the segment, or not as long, as its header says"
-        first = None if self.fault else self.frame(FIRST)
-        self.link = Link(*unpack_from("<QQI4xQ", first.payload), first.lsn) if first and self.valid(first) else None
+        first, longest = None if self.fault else self.frame(FIRST), 56 + min(size // 4, 2**24)
+        is_link = first and first.length <= longest and self.valid(first)
+        self.link = Link(*unpack_from("<QQI4xQ", first.payload), first.lsn) if is_link else None
 
     def frame(self, at):  # the intact one at an offset, if there is one
         length, crc, lsn, lag, kind, flags, tag = unpack("<IIQIBBH", self.data[at:at + 24].ljust(24, b"\0"))
@@ -106,6 +107,9 @@ class Segment:
 
 class Log:
     def __init__(self, directory):
+        for path in directory.iterdir():
+            if re.fullmatch(r"LOCK|pins|control(\.tmp)?|.*\.seg|[0-9]{20}\.tmp", path.name):
+                if path.is_symlink() or not (path.is_dir() if path.name == "pins" else path.is_file()): raise Refused(f"{path.name} is no file")
         paths = sorted(path for path in directory.iterdir() if path.name.endswith(".seg"))
         self.files = {(number := int(path.name[:20]) if path.name[:20].isdigit() else 0): Segment(number, path) for path in paths}
         sound = [segment for segment in self.files.values() if not segment.fault]
@@ -123,7 +127,7 @@ class Log:
 
     def read_control(self, path):  # step 2
         page = path.read_bytes() if path.is_file() else b""
-        is_page = len(page) >= 4096 and page[:8] == b"mapwctl\1" and self.log_id in (page[8:24], None)
+        is_page = len(page) == 4096 and page[:8] == b"mapwctl\1" and self.log_id in (page[8:24], None)
         words = unpack_from("<512Q", page) if is_page and unpack_from("<Q", page, 40)[0] <= 1 else [0] * 512
         check = lambda *values: crc32(page[8:24] + pack(f"<{len(values)}Q", *values))
         low = lambda word: word & UNKNOWN if check(word & UNKNOWN) == word >> 32 else None
@@ -176,9 +180,11 @@ class Log:
 
     def read_pins(self, directory):  # step 8
         for path in directory.iterdir() if directory.is_dir() else []:
-            pin = path.read_bytes() if re.fullmatch("[a-zA-Z0-9_-]{1,64}", path.name) else None
-            is_bad = pin is not None and (len(pin) != 96 or pin[:8] != b"mapwpin1" or crc32(pin[:92]) != unpack_from("<I", pin, 92)[0])
-            if pin is not None and is_bad == bool(self.files): self.damage.append(f"pin {path.name} is {'damaged' if is_bad else 'all that is left'}")
+            if path.is_symlink() or not path.is_file() or not re.fullmatch("[a-zA-Z0-9_-]{1,64}", path.name): continue
+            owner = pin[28:28 + pin[25]] if len(pin := path.read_bytes()) == 96 else b""
+            is_bad = (len(pin) != 96 or pin[:8] != b"mapwpin1" or crc32(pin[:92]) != unpack_from("<I", pin, 92)[0] or pin[24] > 1
+                      or pin[25] > 64 or any(pin[26:28]) or owner.decode(errors="ignore").encode() != owner)
+            if is_bad == bool(self.files): self.damage.append(f"pin {path.name} is {'damaged' if is_bad else 'all that is left'}")
 
 def show(directory, is_summary):
     try:

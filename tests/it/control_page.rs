@@ -101,6 +101,20 @@ fn a_page_of_a_later_version_says_nothing_and_is_made_anew() {
 }
 
 #[test]
+fn a_page_of_another_length_says_nothing_and_is_made_anew() {
+    let (dir, control, good) = quiet_log();
+    for len in [0, good.len() - 8, good.len() + 1, 2 * good.len()] {
+        let mut page = good.clone();
+        page.resize(len, 0);
+        fs::write(&control, &page).unwrap();
+        assert_eq!(Inspection::open(dir.path()).unwrap().durable_lsn(), None, "{len} bytes");
+        assert_eq!(follow(dir.path(), Visibility::Durable).unwrap(), 0, "{len} bytes");
+    }
+    open_small(dir.path()).close().unwrap();
+    assert_eq!(fs::read(&control).unwrap().len(), good.len());
+}
+
+#[test]
 fn a_follower_goes_on_when_the_page_is_made_anew() {
     let dir = scratch();
     let log = open_small(dir.path());

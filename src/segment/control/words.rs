@@ -67,11 +67,11 @@ pub(crate) struct ControlState {
 }
 
 impl ControlState {
-    /// `None` if there is no page, or one that is being set up.
+    /// `None` if there is no page, one of another length, or one that is being set up.
     pub(crate) fn read(storage: &dyn Storage) -> Option<Self> {
         let mut bytes = [0; LEN as usize];
         let file = storage.open(name::CONTROL, Access::Read).ok()?;
-        if file.read_at(&mut bytes, 0).ok()? != bytes.len() {
+        if file.len_bytes().ok()? != LEN || file.read_at(&mut bytes, 0).ok()? != bytes.len() {
             return None;
         }
         let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();

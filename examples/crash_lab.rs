@@ -20,8 +20,9 @@ use simulation::{History, Rule, Tally, Violation, run, run_transactions, shrink}
 mod simulation;
 
 /// A history takes a fraction of a second, and a few seconds on a machine that is busy with other things; one that takes this
-/// long waits for something that never comes.
-const HANG_TIME: Duration = Duration::from_secs(40);
+/// long waits for something that never comes. Breaks are to be noticed soon.
+const HANG_TIME: Duration = Duration::from_mins(5);
+const HANG_TIME_OF_A_BREAK: Duration = Duration::from_secs(40);
 /// In the place of a time: the thread runs no history just now.
 const WAITING: u64 = u64::MAX - 1;
 /// In the place of a time: the thread has come to its end.
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
     };
     let finish = || finish(&findings.lock(), &arguments, next.load(Ordering::Relaxed) - 1, began.elapsed());
     let running: Vec<Running> = (0..arguments.threads).map(|_| Running::default()).collect();
+    let patience = if arguments.sabotage.is_some() { HANG_TIME_OF_A_BREAK } else { HANG_TIME };
     std::thread::scope(|scope| {
         let (next, stop, findings, history) = (&next, &stop, &findings, &history);
         for running in &running {
@@ -108,7 +110,7 @@ fn main() -> ExitCode {
             });
         }
         scope.spawn(|| {
-            if let Some(seed) = await_hang(&running, began) {
+            if let Some(seed) = await_hang(&running, began, patience) {
                 println!("history {seed} hangs");
                 finish();
                 std::process::exit(3);
@@ -131,7 +133,7 @@ fn finish(findings: &Findings, arguments: &Arguments, last: u64, time: Duration)
     }
     let count = |rule| u8::from(broken.as_ref().is_some_and(|broken| broken.violation.rule == rule));
     println!(
-        "cuts={} acknowledged={} lost={} phantom={} gaps={} false_corruption={} missed_corruption={}",
+        "cuts={} acknowledged={} lost={} phantom={} gaps={} false_corruption={} missed_corruption={} recycled={}",
         tally.cuts,
         tally.acknowledged,
         count(Rule::Lost),
@@ -139,6 +141,7 @@ fn finish(findings: &Findings, arguments: &Arguments, last: u64, time: Duration)
         count(Rule::Gap),
         count(Rule::FalseCorruption),
         count(Rule::MissedCorruption),
+        tally.recycled,
     );
     if broken.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -184,13 +187,13 @@ impl Default for Running {
 }
 
 /// Returns the number of a history that takes so long that it must hang, or `None` once all threads have come to an end.
-fn await_hang(running: &[Running], began: Instant) -> Option<u64> {
+fn await_hang(running: &[Running], began: Instant, patience: Duration) -> Option<u64> {
     while running.iter().any(|running| running.since.load(Ordering::Relaxed) != DONE) {
         std::thread::sleep(Duration::from_millis(50));
         let now = began.elapsed().as_millis() as u64;
         let hangs = |running: &&Running| {
             let since = running.since.load(Ordering::Relaxed);
-            since < WAITING && now.saturating_sub(since) > HANG_TIME.as_millis() as u64
+            since < WAITING && now.saturating_sub(since) > patience.as_millis() as u64
         };
         if let Some(hanging) = running.iter().find(hangs) {
             return Some(hanging.seed.load(Ordering::Relaxed));

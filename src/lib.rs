@@ -142,7 +142,7 @@ pub use read::{
     Follower, FrameRole, Frames, Iter, LogReader, Piece, Record, RecordRef, ScannedFrame, SegmentScan, Snapshot,
     Visibility,
 };
-pub use segment::{SegmentSummary, verify_segment};
+pub use segment::{Activity, SegmentSummary, verify_segment};
 pub use wal::{
     ActiveTransaction, BegunCheckpoint, Checkpoint, Committed, Compensated, DirtyPage, History, IncompleteTransaction,
     PlainRecords, RecordType, RecoverFrom, Recovery, Redo, Savepoint, Transaction, Undo, Undoing, Wal, WalOptions,
@@ -160,7 +160,7 @@ pub mod testing {
     pub mod sabotage {
         pub use crate::sabotage::{Break, OF_LOGS, OF_TRANSACTIONS, make};
     }
-    pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile};
+    pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile, Users};
     pub use crate::wal::testing::recover_over;
 }
 

@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 use crate::format;
 use crate::lsn::Lsn;
 
+/// More would be a mistake.
+const SPARE_SEGMENTS_MAX: usize = 1024;
+
 /// Options of [`Log::open`](crate::Log::open). They are checked there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -18,6 +21,7 @@ pub struct Options {
     pub(crate) sync_bytes: Option<u64>,
     pub(crate) file_mode: u32,
     pub(crate) allow_unsupported_file_system: bool,
+    pub(crate) spare_segments: usize,
 }
 
 impl Default for Options {
@@ -31,6 +35,7 @@ impl Default for Options {
             sync_bytes: None,
             file_mode: 0o600,
             allow_unsupported_file_system: false,
+            spare_segments: 0,
         }
     }
 }
@@ -99,12 +104,28 @@ impl Options {
         self
     }
 
+    /// How many files for further segments are kept in any case, 0 to 1024. Those that are missing are written, with zeros, when the
+    /// log is opened: a log that is trimmed as it grows writes as fast from the first byte on as later in files of segments that
+    /// were trimmed. Without it, and beyond it, as many are kept as the log has used between two trims lately, of a gigabyte at the
+    /// most.
+    pub fn spare_segments(mut self, count: usize) -> Self {
+        self.spare_segments = count;
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         if !format::segment_size_is_valid(self.segment_size_bytes) {
             return Err(Error::InvalidOption {
                 option: "segment_size_bytes",
                 value: self.segment_size_bytes,
                 expected: "a power of two from 64 KiB to 4 GiB",
+            });
+        }
+        if self.spare_segments > SPARE_SEGMENTS_MAX {
+            return Err(Error::InvalidOption {
+                option: "spare_segments",
+                value: self.spare_segments as u64,
+                expected: "at most 1024",
             });
         }
         if self.first_lsn == Lsn::ZERO {

@@ -41,6 +41,14 @@ pub enum Break {
     UnlinkWithoutDirectorySync,
     VoidUnpublished,
     WalkWithoutChecksum,
+    HeaderBeforeName,
+    PageBeforeTrimmed,
+    RecycleLinked,
+    RecycleUnderReader,
+    RecycleUnderView,
+    RecycleUnknown,
+    SaltReused,
+    ZerosLeftOut,
     CommitCountsAsApplied,
     OlderCheckpointLogged,
     RecordCountsAsApplied,
@@ -73,7 +81,7 @@ mod choice {
     static MADE: AtomicU8 = AtomicU8::new(0);
 
     /// Those that the laboratory of logs is to notice.
-    pub const OF_LOGS: [Break; 34] = [
+    pub const OF_LOGS: [Break; 42] = [
         Break::AcknowledgeBeforeSync,
         Break::AcknowledgeWithoutSync,
         Break::AdoptWithoutDirectorySync,
@@ -108,6 +116,14 @@ mod choice {
         Break::UnlinkWithoutDirectorySync,
         Break::VoidUnpublished,
         Break::WalkWithoutChecksum,
+        Break::HeaderBeforeName,
+        Break::PageBeforeTrimmed,
+        Break::RecycleLinked,
+        Break::RecycleUnderReader,
+        Break::RecycleUnderView,
+        Break::RecycleUnknown,
+        Break::SaltReused,
+        Break::ZerosLeftOut,
     ];
 
     /// Those that the laboratory of transactions is to notice.

@@ -42,6 +42,11 @@ pub(crate) fn temporary_segment(number: u64) -> String {
     format!("{number:0DIGITS$}{TEMPORARY_SUFFIX}")
 }
 
+/// The number of the segment that the file of this temporary name was to be, or has been.
+pub(crate) fn temporary_number(name: &str) -> Option<u64> {
+    parse_number(name.strip_suffix(TEMPORARY_SUFFIX)?)
+}
+
 /// What a directory entry's name says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {

@@ -38,6 +38,7 @@ impl Log {
         let spares: Vec<String> = shared.preparer.stop().iter().map(|spare| name::segment(spare.number)).collect();
         // One that stays is removed at the next open.
         pending::remove_all(&*shared.storage, &spares);
+        shared.tell_activity();
         shared.control.set_closed(close);
         let (directory, next_lsn) = (self.directory().to_owned(), shared.next_lsn().0);
         report!(info, directory = %directory.display(), next_lsn, "log closed");

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::pool::Pool;
 use super::stats::Counters;
 use crate::error::{Error, Result};
 use crate::events::{in_words, report};
 use crate::format::name;
+use crate::memory::Process;
 use crate::sabotage::{Break, is};
 use crate::segment::{Segment, retire};
 #[cfg(feature = "testing")]
@@ -24,6 +26,8 @@ use crate::storage::{self, Storage};
 
 /// A log that is dropped waits no longer than this for files to be removed.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// After so much time without a trim, fewer files are kept.
+const AGE: Duration = Duration::from_secs(30);
 
 /// Takes the files of dropped segments away.
 #[derive(Debug)]
@@ -31,11 +35,14 @@ pub(crate) struct Housekeeper {
     shared: Arc<Shared>,
     /// Started when there is something to do for the first time.
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// That which may have started the thread.
+    process: Process,
 }
 
 #[derive(Debug)]
 struct Shared {
     storage: Arc<dyn Storage>,
+    pool: Arc<Pool>,
     counters: Arc<Counters>,
     state: Mutex<State>,
     changed: Condvar,
@@ -60,9 +67,9 @@ struct State {
 }
 
 impl Housekeeper {
-    pub(crate) fn new(storage: Arc<dyn Storage>, counters: Arc<Counters>) -> Self {
-        let shared = Shared { storage, counters, state: Mutex::default(), changed: Condvar::new() };
-        Self { shared: Arc::new(shared), thread: Mutex::new(None) }
+    pub(crate) fn new(storage: Arc<dyn Storage>, pool: Arc<Pool>, counters: Arc<Counters>) -> Self {
+        let shared = Shared { storage, pool, counters, state: Mutex::default(), changed: Condvar::new() };
+        Self { shared: Arc::new(shared), thread: Mutex::new(None), process: Process::current() }
     }
 
     /// Has the files of `segments`, oldest first, taken away, after those that are still to be. They are in no list any more,
@@ -138,6 +145,7 @@ impl Housekeeper {
             // A panic in it has been reported by the panic hook.
             let _ = thread.join();
         }
+        self.shared.remove_kept(deadline);
     }
 
     /// Starts the thread if it does not run; false if all is to be done in line, or has to be.
@@ -158,6 +166,11 @@ impl Housekeeper {
 
 impl Drop for Housekeeper {
     fn drop(&mut self) {
+        if !self.process.is_current() {
+            // The thread is not here to be waited for, nor are the files this process's to remove.
+            std::mem::forget(self.thread.get_mut().take());
+            return;
+        }
         self.stop();
     }
 }
@@ -167,13 +180,29 @@ impl Shared {
         let mut state = self.state.lock();
         while !state.stopping {
             if state.dropped.is_empty() || state.is_stuck {
-                self.changed.wait(&mut state);
+                if self.pool.len() == 0 {
+                    self.changed.wait(&mut state);
+                } else if self.changed.wait_for(&mut state, AGE).timed_out() {
+                    drop(state);
+                    self.pool.age();
+                    self.remove_surplus();
+                    state = self.state.lock();
+                }
             } else {
                 state = self.step(state);
             }
         }
         state.is_running = false;
         self.changed.notify_all();
+    }
+
+    /// Nobody needs the files that are kept. Those that stay are removed at the next open.
+    fn remove_kept(&self, deadline: Instant) {
+        while Instant::now() < deadline
+            && let Some(retired) = self.pool.take_any()
+        {
+            self.pool.remove(retired);
+        }
     }
 
     fn work_off<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
@@ -222,11 +251,18 @@ impl Shared {
             segment.forget();
         }
         let failed = |source| Error::io("remove", &segment.path(), source);
-        let retired = retire::retire(&*self.storage, segment.number()).map_err(failed)?;
+        let retired = retire::retire(&*self.storage, &segment.info(), segment.is_of_this_run()).map_err(failed)?;
         if let Some(region) = segment.mapped() {
             self.counters.unlinked(Arc::downgrade(&region), segment.info().size);
         }
-        retired.remove(&*self.storage);
+        self.pool.put(retired);
+        self.remove_surplus();
         Ok(())
+    }
+
+    fn remove_surplus(&self) {
+        while let Some(retired) = self.pool.surplus() {
+            self.pool.remove(retired);
+        }
     }
 }

@@ -20,6 +20,7 @@ mod pin_directory;
 mod pin_files;
 mod pins;
 mod plan;
+mod pool;
 mod preparer;
 mod recover;
 mod replica;

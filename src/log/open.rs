@@ -18,6 +18,7 @@ use super::pending::{Pending, remove_all};
 use super::pin_files::PinFiles;
 use super::pins::Pins;
 use super::plan::{Plan, Resume};
+use super::pool::Pool;
 use super::preparer::Preparer;
 use super::recover;
 use super::report::RecoveryReport;
@@ -30,17 +31,16 @@ use crate::format::link::{Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::tally::Tally;
 use crate::format::{self, name};
-use crate::memory::{Process, Region, Ring};
+use crate::memory::{Process, Ring};
 use crate::options::Options;
 use crate::read::Ahead;
 use crate::sabotage::{Break, is};
 use crate::segment::chain::Chain;
 use crate::segment::control::{self, ControlPage, Known};
 use crate::segment::directory::{self, Found, Listing};
-use crate::segment::filling::{Filling, Pages};
-use crate::segment::prepare::{Prepared, adopt, prepare};
+use crate::segment::prepare::{GoneOn, Prepared, adopt, go_on, prepare};
 use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList};
-use crate::storage::{self, Access, Disk, Lock, LockGuard, Storage, StorageFile};
+use crate::storage::{self, Disk, Lock, LockGuard, Storage};
 
 /// Another process changes pins for as long as a few syncs take.
 const PIN_PATIENCE: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options)?;
     check_lsn(plan.next_lsn)?;
     check_metadata(&plan, options)?;
-    let last_number = plan.last_number;
+    let last_number = plan.last_number.max(listing.temporary_number());
     let opening = Opening { storage, options, log_id, listing, last_number, known, began };
     let log = opening.carry_out(plan, lock)?;
     // The number is for whoever finds the lock taken. A full disk has no room for it.
@@ -152,6 +152,7 @@ struct Opening<'o> {
 
 impl Opening<'_> {
     fn carry_out(self, mut plan: Plan, lock: Box<dyn LockGuard>) -> Result<Log> {
+        // Those of segments as well: whether all that was written to them reached the device is not known.
         remove_all(&*self.storage, &self.listing.temporaries);
         self.remove_trimmed(&plan);
         let cache = Arc::new(MapCache::default());
@@ -211,7 +212,7 @@ impl Opening<'_> {
     /// Makes ready what appends go to. Without room the log waits for it, if there is something to be trimmed.
     fn start(&self, plan: &mut Plan, next_number: &mut u64) -> Result<Start> {
         if let Resume::InPlace { info, end, origin, tally } = plan.resume {
-            match self.open_in_place(info, end) {
+            match go_on(&*self.storage, &info, end) {
                 Ok(Some(opened)) => return Ok(Start::InPlace(info, (end, origin), tally, opened)),
                 Ok(None) | Err(Error::NoSpace { .. }) => plan.leave(info, end),
                 Err(error) => return Err(error),
@@ -237,7 +238,13 @@ impl Opening<'_> {
         prepare(&*self.storage, self.log_id, *next_number - 1, size)
     }
 
-    fn build(&self, plan: &Plan, cache: &Arc<MapCache>, next_number: u64, active: u64) -> Result<(Shared, Rotation)> {
+    fn build(
+        &self,
+        plan: &Plan,
+        cache: &Arc<MapCache>,
+        mut next_number: u64,
+        active: u64,
+    ) -> Result<(Shared, Rotation)> {
         let is_begun = plan.sealed.last().is_none_or(|(last, _)| last.number != active);
         let path = self.storage.path();
         let at_rest = |&(info, end)| {
@@ -270,12 +277,21 @@ impl Opening<'_> {
         let durable_lsn = plan.next_lsn.previous();
         control.set_durable(durable_lsn, durable).map_err(|source| control::write_error(&*self.storage, source))?;
         let size = self.options.segment_size_bytes;
-        let preparer = Preparer::start(Arc::clone(&self.storage), self.log_id, size, next_number)
-            .map_err(|source| Error::io("start the preparing thread for", path, source))?;
+        let counters = Arc::new(Counters::default());
+        let pool = Pool::stocked(&self.storage, &counters, size, self.options.spare_segments, &mut next_number);
+        let pool = Arc::new(pool);
+        let preparer = Preparer::start(
+            Arc::clone(&self.storage),
+            self.log_id,
+            size,
+            next_number,
+            Arc::clone(&pool),
+            Arc::clone(&counters),
+        )
+        .map_err(|source| Error::io("start the preparing thread for", path, source))?;
         let (ring, rotor) = Ring::new();
         let rotation = Rotation { rotor, oldest, begin: Position::ZERO, pending: None };
-        let counters = Arc::new(Counters::default());
-        let housekeeper = Housekeeper::new(Arc::clone(&self.storage), Arc::clone(&counters));
+        let housekeeper = Housekeeper::new(Arc::clone(&self.storage), pool, Arc::clone(&counters));
         let shared = Shared {
             storage: Arc::clone(&self.storage),
             cache: Arc::clone(cache),
@@ -304,27 +320,6 @@ impl Opening<'_> {
         Ok((shared, rotation))
     }
 
-    /// Opens the segment `info`, which was closed at `end`, for what comes after; `None` if its file has no room of its
-    /// own for that.
-    fn open_in_place(&self, info: SegmentInfo, end: SegmentEnd) -> Result<Option<Opened>> {
-        let path = &*self.storage.path().join(name::segment(info.number));
-        let failed = |operation| move |source| Error::io(operation, path, source);
-        let offset = usize::try_from(end.offset).expect("within a segment that was mapped");
-        let file = self.storage.open(&name::segment(info.number), Access::Write).map_err(failed("open"))?;
-        let file: Arc<dyn StorageFile> = file.into();
-        if !file.is_reserved(end.offset..info.size).map_err(failed("look at"))? {
-            return Ok(None);
-        }
-        let mapping = file.map(info.size, Access::Write).map_err(failed("map"))?;
-        // Recovery has seen that the rest of the page in which this begins are zeros.
-        let mut filling = Filling::going_on(Arc::clone(&file), info.size, offset);
-        let first_end = filling.first_end(offset);
-        let filled = filling.fill_to(first_end, &*self.storage, &mapping, Pages::Single);
-        let needed = info.size - end.offset;
-        filled.map_err(|source| storage::failed(&*self.storage, "write", path, needed, source))?;
-        Ok(Some(Opened { file, region: Arc::new(Region::live(mapping, offset)), filling }))
-    }
-
     /// Goes on in a segment that was closed.
     fn resume(
         &self,
@@ -333,10 +328,10 @@ impl Opening<'_> {
         info: SegmentInfo,
         earlier: (SegmentEnd, Origin),
         tally: Option<Tally>,
-        opened: Opened,
+        opened: GoneOn,
     ) {
         let (end, _) = earlier;
-        let Opened { file, region, filling } = opened;
+        let GoneOn { file, region, filling } = opened;
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&shared.cache));
         let segment = Arc::new(Segment::live(info, Some(earlier), tally, Arc::clone(&region), file, storage, cache));
         shared.segments.change(|segments| segments.push(Arc::clone(&segment)));
@@ -352,18 +347,11 @@ impl Opening<'_> {
 /// What appends go to.
 enum Start {
     /// The newest segment, after its close.
-    InPlace(SegmentInfo, (SegmentEnd, Origin), Option<Tally>, Opened),
+    InPlace(SegmentInfo, (SegmentEnd, Origin), Option<Tally>, GoneOn),
     /// A new segment.
     Fresh(Prepared, Option<Predecessor>),
     /// Nothing yet, since there is no room for a segment.
     Pending(Predecessor),
-}
-
-/// A segment that was closed, opened again.
-struct Opened {
-    file: Arc<dyn StorageFile>,
-    region: Arc<Region>,
-    filling: Filling,
 }
 
 impl Start {

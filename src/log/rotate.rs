@@ -15,7 +15,7 @@ use crate::format::tally::Tally;
 use crate::lsn::Lsn;
 use crate::memory::{Reservation, Taken};
 use crate::sabotage::{Break, is};
-use crate::segment::filling::Pages;
+use crate::segment::filling::PAGE_LEN;
 use crate::segment::prepare::{self, Prepared};
 use crate::segment::{Segment, SegmentInfo};
 
@@ -65,7 +65,14 @@ impl Shared {
         }
         self.wait_for_slot(rotation)?;
         self.preparer.ask(offset, || self.unsynced_bytes());
-        let room = self.preparer.room_to(active.number(), offset + len)?;
+        let room = match self.preparer.room_to(active.number(), offset + len) {
+            // What is held back has all of its room.
+            Err(Error::NoSpace { .. }) if need == Need::Essential => {
+                self.check_fits(len)?;
+                return self.rotate(rotation, need);
+            }
+            room => room?,
+        };
         rotation.extend(active.info(), offset, room);
         self.retire(rotation, &active, offset);
         Ok(())
@@ -140,7 +147,7 @@ impl Shared {
     pub(crate) fn ready_for_link(&self, mut spare: Prepared) -> Result<Prepared> {
         let link = link::frame_len(self.meta.lock().encoded_len());
         let end = segment_header::LEN + link + link::TRUNCATE_FRAME_LEN + link::SEAL_FRAME_LEN;
-        let ready = spare.fill_to(end, &*self.storage, Pages::Single).and_then(|()| {
+        let ready = spare.fill_to(end, &*self.storage, PAGE_LEN).and_then(|()| {
             // It may have been filled for long, and been written back since.
             let asked = self.ask_for_pages(spare.region.mapping(), 0..end);
             asked.map_err(|source| prepare::failed(&*self.storage, spare.number, spare.size, source))

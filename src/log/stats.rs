@@ -12,6 +12,9 @@ use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Region;
 
+/// Operators are told of one sync in this many, and of some of the first: it takes some microseconds.
+const TOLD_EACH: u64 = 64;
+
 /// What is counted as it happens. Relaxed throughout: each is a number by itself.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -21,6 +24,10 @@ pub(crate) struct Counters {
     syncs: AtomicU64,
     records_synced: AtomicU64,
     sync_times: Histogram,
+    zeros_written_bytes: AtomicU64,
+    stalls: AtomicU64,
+    recycled_segments: AtomicU64,
+    removed_segments: AtomicU64,
     /// Mappings of files that have lost their names, and their sizes.
     unlinked: Mutex<Vec<(Weak<Region>, u64)>>,
 }
@@ -44,6 +51,28 @@ impl Counters {
         self.records_synced.fetch_add(records, Ordering::Relaxed);
     }
 
+    /// Whether operators are to be told of the last sync.
+    pub(crate) fn are_due(&self) -> bool {
+        let syncs = self.syncs.load(Ordering::Relaxed);
+        syncs.is_power_of_two() || syncs.is_multiple_of(TOLD_EACH)
+    }
+
+    /// For [`ControlPage::set_activity`](crate::segment::control::ControlPage::set_activity).
+    pub(crate) fn activity(&self, spares: usize) -> [u64; 8] {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let [p50, p99] = [50, 99].map(|part| self.sync_times.percentile(part).as_nanos() as u64);
+        [
+            load(&self.syncs),
+            p50,
+            p99,
+            load(&self.stalls),
+            load(&self.zeros_written_bytes),
+            load(&self.recycled_segments),
+            load(&self.removed_segments),
+            spares as u64,
+        ]
+    }
+
     /// A file of `size` bytes has lost its name, and somebody still reads its mapping.
     pub(crate) fn unlinked(&self, region: Weak<Region>, size: u64) {
         let mut unlinked = self.unlinked.lock();
@@ -56,6 +85,26 @@ impl Counters {
         unlinked.retain(|(region, _)| region.strong_count() > 0);
         unlinked.iter().map(|(_, size)| size).sum()
     }
+
+    /// Zeros of `len` bytes have begun to be written to the device.
+    pub(crate) fn settled(&self, len: usize) {
+        self.zeros_written_bytes.fetch_add(len as u64, Ordering::Relaxed);
+    }
+
+    /// An appender has to wait for room, or to make it.
+    pub(crate) fn stalled(&self) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A segment takes the file of one that was dropped.
+    pub(crate) fn recycled(&self) {
+        self.recycled_segments.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The file of a segment that was dropped has been removed.
+    pub(crate) fn removed(&self) {
+        self.removed_segments.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The state of a log in numbers. Taken without stopping anyone, so the numbers may be some appends apart.
@@ -64,11 +113,16 @@ impl Counters {
 pub struct Stats {
     /// Segments that will not change any more.
     pub sealed_segments: usize,
-    /// Segments prepared and not yet used: up to one, and one more that a [`Wal`](crate::Wal) holds back.
+    /// Segments prepared and not yet used, with one that a [`Wal`](crate::Wal) holds back, and files of dropped ones that are kept
+    /// for the next.
     pub spare_segments: usize,
+    /// Segments begun in the file of one that was dropped, since the log was opened.
+    pub recycled_segments: u64,
+    /// Files of dropped segments that were removed.
+    pub removed_segments: u64,
     /// Pins held.
     pub pins: usize,
-    /// Disk space that the log's files take, without the spares: segments are preallocated.
+    /// The length of the log's files, without spares. What has not been used of a new one takes no room yet.
     pub disk_bytes: u64,
     /// Disk space of segments that were trimmed or truncated away and that views still hold.
     pub unlinked_bytes: u64,
@@ -84,6 +138,10 @@ pub struct Stats {
     pub sync_time_p50: Duration,
     /// 99 in a hundred syncs took no longer than this.
     pub sync_time_p99: Duration,
+    /// Zeros written to the device ahead of records, so that small syncs find blocks that have been written.
+    pub zeros_written_bytes: u64,
+    /// How often an appender had to wait for room, or to make it itself.
+    pub stalls: u64,
     /// Bytes that were dropped as a torn end when the log was opened.
     pub torn_bytes: u64,
     /// The first record kept.
@@ -125,7 +183,7 @@ impl Log {
         let segments = shared.segments.load();
         Stats {
             sealed_segments: segments.as_slice().len() - 1,
-            spare_segments: if is_own { shared.preparer.spares() } else { 0 },
+            spare_segments: if is_own { shared.preparer.spare_count() } else { 0 },
             pins: if is_own { shared.pins.lock().len() } else { 0 },
             disk_bytes: segments.as_slice().iter().map(|segment| segment.info().size).sum(),
             unlinked_bytes: if is_own { counters.unlinked_bytes() } else { 0 },
@@ -136,6 +194,10 @@ impl Log {
             records_synced: load(&counters.records_synced),
             sync_time_p50: counters.sync_times.percentile(50),
             sync_time_p99: counters.sync_times.percentile(99),
+            zeros_written_bytes: load(&counters.zeros_written_bytes),
+            stalls: load(&counters.stalls),
+            recycled_segments: load(&counters.recycled_segments),
+            removed_segments: load(&counters.removed_segments),
             torn_bytes: shared.report.torn_bytes,
             first_lsn: segments.first_lsn(),
             durable_lsn: shared.durability.lsn(),

@@ -15,7 +15,7 @@ use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 use crate::segment::Segment;
-use crate::segment::filling::LARGE_PAGE_LEN;
+use crate::segment::filling::PAGE_LEN;
 
 /// Small syncs in a row that write large pages, until the segment is left.
 const SMALL_SYNCS: u32 = 32;
@@ -109,7 +109,8 @@ impl Shared {
 
     /// Takes note of a sync of `len` bytes that ended at byte `end` of segment `number`.
     fn note_synced(&self, number: u64, end: usize, len: usize) {
-        let is_wasteful = len < LARGE_PAGE_LEN / 8 && self.preparer.is_large(number, end);
+        let page_len = self.preparer.page_len_at(number, end);
+        let is_wasteful = page_len > PAGE_LEN && len < page_len / 8;
         let count = if is_wasteful { self.small_syncs.load(Ordering::Relaxed) + 1 } else { 0 };
         self.small_syncs.store(count, Ordering::Relaxed);
     }
@@ -164,14 +165,19 @@ impl Shared {
             let frontier = if is(Break::EndAfterSync) { segment.advance(&region, |_| false)? } else { frontier };
             let lsn = segment.lsn_at(frontier).previous();
             let before = self.durability.lsn().max(segment.base_lsn().previous());
-            self.counters.synced(lsn.0.saturating_sub(before.0), clock.elapsed());
+            let time = clock.elapsed();
+            self.counters.synced(lsn.0.saturating_sub(before.0), time);
             let position = segment.position(frontier.offset);
             // The page first: should this process die in between, it does not say less than somebody was told, unless it
             // cannot be written: on a file system that copies what is written, it may take room that is not there.
             let _ = self.control.set_durable(lsn, position);
             self.durability.advance(lsn, position);
             self.control.wake_durable(&*self.storage);
+            if self.counters.are_due() {
+                self.tell_activity();
+            }
             self.note_synced(segment.number(), frontier.offset, frontier.offset - begin);
+            self.preparer.note_sync(segment.number(), frontier.offset, frontier.offset - begin, time);
         }
         if segment.ends_by(frontier.offset) {
             // For those who go by the time of the last change. That is all it is for, so a failure is nobody's.
@@ -179,6 +185,11 @@ impl Shared {
             segment.settle();
         }
         Ok(())
+    }
+
+    /// Tells operators what has been done. Called by one thread at a time.
+    pub(super) fn tell_activity(&self) {
+        self.control.set_activity(self.counters.activity(self.preparer.spare_count()));
     }
 
     /// Refuses all writes from now on.

@@ -6,7 +6,6 @@ use super::Log;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
-use crate::format::name;
 use crate::format::segment_header;
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
@@ -22,8 +21,8 @@ struct Trimmed {
 impl Log {
     /// Drops the segments all of whose records are below `lsn`, oldest first, and returns how many went. Never the one
     /// that takes appends, and none that a [`Pin`](super::Pin) keeps. What is dropped stays readable for the views that
-    /// have it. Durable on return: no crash brings it back. A thread of the log removes the files, and the call waits for it; what
-    /// could not be removed goes at the next call or open. Below a [`Wal`](crate::Wal) it is
+    /// have it. Durable on return: no crash brings it back. The files go later: a thread of the log removes them, or keeps them to
+    /// be the next segments. What could not be removed goes at the next call or open. Below a [`Wal`](crate::Wal) it is
     /// [`truncate_before_checkpoint`](crate::Wal::truncate_before_checkpoint) that knows what recovery needs: after a trim past that, only
     /// [`RecoverFrom::OldestRecord`](crate::RecoverFrom::OldestRecord) opens the rest.
     ///
@@ -61,6 +60,9 @@ impl Log {
             rotation.oldest = last.number() + 1;
         }
         let failure = shared.housekeeper.take_failure();
+        if count > 0 {
+            shared.preparer.pool().note_trim();
+        }
         // With the rotation locked, so that the oldest come first over all calls.
         shared.housekeeper.drop_segments(dropped);
         drop(rotation);
@@ -68,12 +70,8 @@ impl Log {
             let first_lsn = self.first_lsn().0;
             report!(info, segments = count, first_lsn, "log trimmed");
         }
-        // The page may lose its name when it cannot be written, here or at the next open. Then nothing says that they are gone
-        // but that they are.
-        if is_noted {
-            // What fails is told by the next call.
-            shared.housekeeper.finish_some();
-        } else {
+        if !is_noted {
+            // Nothing says that they are gone but that they are.
             shared.housekeeper.finish()?;
         }
         failure.map_or(Ok(count), Err)
@@ -105,9 +103,7 @@ impl Shared {
         let mut is_noted = self.control.has_name();
         if count > 0 && !is(Break::TrimWithoutRetain) {
             let oldest = segments[count].number();
-            let path = self.storage.path().join(name::CONTROL);
-            is_noted =
-                self.control.retain_from(&*self.storage, oldest).map_err(|source| Error::io("sync", &path, source))?;
+            is_noted = self.control.retain_from(&*self.storage, oldest, || self.housekeeper.finish())?;
             pins.named.report_lost(segments[0].base_lsn(), segments[count].base_lsn());
         }
         Ok(Trimmed { segments: self.segments.change(|segments| segments.drain(..count).collect()), is_noted })

@@ -1,7 +1,7 @@
 //! A mapping: a pointer and a length, from a file or from the heap.
 
+use std::fmt;
 use std::ptr::NonNull;
-#[cfg(any(test, feature = "testing"))]
 use std::sync::Arc;
 #[cfg(any(test, feature = "testing"))]
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +15,16 @@ use super::{Process, Slot, replaced_pages};
 pub struct Mapping {
     base: NonNull<u8>,
     len: usize,
+    /// Dropped before `keeper`.
     backing: Backing,
     /// Where the guard finds a mapped file; given back before that is unmapped.
     slot: Option<&'static Slot>,
+    keeper: Option<Keeper>,
     process: Process,
 }
+
+/// What is to live for as long as a mapping.
+pub type Keeper = Arc<dyn fmt::Debug + Send + Sync>;
 
 #[derive(Debug)]
 enum Backing {
@@ -38,7 +43,14 @@ impl Mapping {
     pub(crate) fn from_file(raw: MmapRaw) -> Self {
         let base = NonNull::new(raw.as_mut_ptr()).unwrap_or(NonNull::dangling());
         let slot = Some(Slot::take(base.addr().get(), raw.len()));
-        Self { base, len: raw.len(), backing: Backing::File(raw), slot, process: Process::current() }
+        Self { base, len: raw.len(), backing: Backing::File(raw), slot, keeper: None, process: Process::current() }
+    }
+
+    /// The same mapping, which keeps `keeper` until it is gone.
+    #[must_use]
+    pub fn keeping(mut self, keeper: Keeper) -> Self {
+        self.keeper = Some(keeper);
+        self
     }
 
     /// Zeros that no other process sees.
@@ -51,7 +63,8 @@ impl Mapping {
     #[must_use]
     pub fn from_heap(memory: Arc<HeapMemory>) -> Self {
         let base = NonNull::new(memory.words.as_ptr().cast_mut().cast()).unwrap_or(NonNull::dangling());
-        Self { base, len: memory.len_bytes(), backing: Backing::Heap(memory), slot: None, process: Process::current() }
+        let (len, backing) = (memory.len_bytes(), Backing::Heap(memory));
+        Self { base, len, backing, slot: None, keeper: None, process: Process::current() }
     }
 
     /// Bytes mapped.

@@ -30,6 +30,13 @@ pub(crate) struct Listing {
     pub(crate) temporaries: Vec<String>,
 }
 
+impl Listing {
+    /// The largest number in a temporary name of a segment, or 0.
+    pub(crate) fn temporary_number(&self) -> u64 {
+        self.temporaries.iter().filter_map(|name| name::temporary_number(name)).max().unwrap_or(0)
+    }
+}
+
 /// Lists the directory; an error if it is not, or not only, a log's, and if that log has lost all of its segments.
 pub(crate) fn list(storage: &dyn Storage) -> Result<Listing> {
     let (mut listing, mut foreign) = names(storage)?;

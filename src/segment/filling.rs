@@ -1,19 +1,21 @@
 //! How far a segment is ready for appends: written with zeros, its pages mapped, in steps.
 //!
-//! It changes nothing that can be read: allocated blocks read as zeros, and zeros are written over them. It is for speed.
-//! Pages that are mapped cost an append no fault; on a virtual machine, those take up to ten microseconds.
+//! A new file is a hole, and a recycled one holds anything: zeros are written first, to the page cache, and records over them.
+//! By the zeros the file system knows of each page before a record is stored to it: it has reserved a block for it, so that a
+//! full disk is an error here, and nothing that a store meets. Pages that are mapped cost an append no fault; on a virtual
+//! machine, those take up to ten microseconds. No zero needs to reach the device: a sync writes what has been appended.
 //!
 //! How much is written at a time decides how the page cache holds it, and how much a sync writes:
 //!
 //! - **single pages**: a small commit dirties, and `msync` writes, one page;
-//! - **large ones**, of 512 KiB: a tenth of the work for each byte, here and for those that read the segment later, but a sync
-//!   writes all of a large page for the smallest record in it. They are for records that nobody syncs one by one.
+//! - **larger ones**, of up to half a megabyte: a tenth of the work for each byte, here, for a sync, and for those that read the
+//!   segment later, but a sync writes all of a large page for the smallest record in it. So they are a sixteenth of what comes
+//!   between two syncs.
 //!
-//! Settling writes zeros to the device before a sync has to: what has been written once costs that no metadata, as the first
-//! write to an allocated block does. It goes slowly, since a device that is busy with zeros is not there for syncs, nor for
-//! the name of the next segment.
+//! Settling writes zeros to the device before a sync has to: blocks that have been written once cost that no metadata. It is for
+//! small commits to a new file, and goes no further ahead of them than they come in a second.
 //!
-//! **Nothing is ever stored behind the end of what is filled**, so that no zero is written over a frame: appenders get their
+//! **Nothing is ever stored beyond the end of what is filled**, so that no zero is written over a frame: appenders get their
 //! room from [`Filling::room`], which leaves out the place of a seal or a close.
 
 use std::io;
@@ -25,18 +27,22 @@ use crate::memory::Mapping;
 use crate::sabotage::{Break, is};
 use crate::storage::{Storage, StorageFile};
 
-/// How the page cache is to hold what is filled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pages {
-    Single,
-    Large,
-}
-
-const PAGE_LEN: usize = 4096;
-/// The largest page that processors map as one, where the file system keeps such pages.
+/// The smallest page of the page cache.
+pub(crate) const PAGE_LEN: usize = 4096;
+/// The largest that is of use: a guest that gives free memory back to its host gives back blocks that are larger.
 pub(crate) const LARGE_PAGE_LEN: usize = 512 << 10;
+/// What comes between two syncs is this many pages, at least, and so a sync writes a sixteenth more than it must.
+const PAGES_PER_SYNC: usize = 16;
+
+/// How large pages are to be for syncs of `len` bytes.
+pub(crate) fn page_len_for(len: usize) -> usize {
+    let share = (len / PAGES_PER_SYNC).clamp(PAGE_LEN, LARGE_PAGE_LEN);
+    1 << share.ilog2()
+}
 /// Filled or settled at a time: who cannot wait for more is kept waiting for no longer than that takes.
 const STEP_LEN: usize = 256 << 10;
+/// A commit word of zeros.
+const STOP_LEN: usize = 8;
 /// More than a header, a link without much metadata, a truncation and a seal take.
 const FIRST_LEN_MIN: usize = 16 << 10;
 static ZEROS: [u8; LARGE_PAGE_LEN] = [0; LARGE_PAGE_LEN];
@@ -46,11 +52,14 @@ static ZEROS: [u8; LARGE_PAGE_LEN] = [0; LARGE_PAGE_LEN];
 pub(crate) struct Filling {
     file: Arc<dyn StorageFile>,
     size: usize,
-    /// Behind the last byte that is ready, and behind the last that is settled.
+    /// After the last byte that is ready, and after the last that is settled.
     end: usize,
     settled: usize,
-    /// Where large pages were used last.
+    /// Where pages were used last that are larger than the smallest, and how large they are.
     large: Range<usize>,
+    large_len: usize,
+    /// All blocks have been written before: nothing has to be settled.
+    is_written: bool,
     /// The page cache may hold some of the rest, in pages of any size.
     is_cached: bool,
     /// The rest is left to those who need it.
@@ -58,17 +67,31 @@ pub(crate) struct Filling {
 }
 
 impl Filling {
-    /// Of a new segment of `size` bytes, that has a header.
-    pub(crate) fn new(file: Arc<dyn StorageFile>, size: u64) -> Self {
-        let mut filling = Self::going_on(file, size, segment_header::LEN);
-        filling.is_cached = false;
-        filling
+    /// Of a new segment of `size` bytes, that has a header. `is_written` says whether all its blocks have been written.
+    pub(crate) fn new(file: Arc<dyn StorageFile>, size: u64, is_written: bool) -> Self {
+        let filling = Self::going_on(file, size, segment_header::LEN);
+        Self { is_cached: false, is_written, ..filling }
     }
 
-    /// Of a segment that is there, and holds zeros from `offset` on.
+    /// Of a segment that is there. From `offset` on nobody wants what it holds.
     pub(crate) fn going_on(file: Arc<dyn StorageFile>, size: u64, offset: usize) -> Self {
         let size = usize::try_from(size).expect("mapped, so it fits");
-        Self { file, size, end: offset, settled: offset, large: 0..0, is_cached: true, gave_up: false }
+        Self {
+            file,
+            size,
+            end: offset,
+            settled: offset,
+            large: 0..0,
+            large_len: PAGE_LEN,
+            is_written: false,
+            is_cached: true,
+            gave_up: false,
+        }
+    }
+
+    /// Of a file that has been another segment before, and has a new header.
+    pub(crate) fn over(file: Arc<dyn StorageFile>, size: u64) -> Self {
+        Self { is_written: true, ..Self::going_on(file, size, segment_header::LEN) }
     }
 
     pub(crate) fn file(&self) -> &Arc<dyn StorageFile> {
@@ -89,14 +112,16 @@ impl Filling {
         !self.is_full() && self.end < end
     }
 
-    /// How far appenders may go: what is ready, less the place of the seal.
+    /// How far appenders may go: what is ready, less the place of the seal, and of a word of zeros after it: a walk
+    /// stops there, whatever an earlier life of the file has left beyond.
     pub(crate) fn room(&self) -> usize {
-        self.end - link::SEAL_FRAME_LEN
+        let stop_len = if self.is_full() { 0 } else { STOP_LEN };
+        self.end - link::SEAL_FRAME_LEN - stop_len
     }
 
-    /// Where large pages were used last.
-    pub(crate) fn large(&self) -> Range<usize> {
-        self.large.clone()
+    /// Where pages were used last that are larger than the smallest, and how large they are.
+    pub(crate) fn large(&self) -> (Range<usize>, usize) {
+        (self.large.clone(), self.large_len)
     }
 
     /// What is made ready before anyone appends at `offset`: enough for the first frames of a segment.
@@ -107,7 +132,7 @@ impl Filling {
 
     /// Whether there is nothing left to do that nobody asks for.
     pub(crate) fn is_done(&self) -> bool {
-        self.gave_up || (self.is_full() && self.settled == self.end)
+        self.gave_up || self.is_full()
     }
 
     /// Leaves the rest to those who need it.
@@ -115,24 +140,22 @@ impl Filling {
         self.gave_up = true;
     }
 
-    /// Makes a little more of it ready, if there is more.
-    pub(crate) fn step(&mut self, storage: &dyn Storage, mapping: &Mapping, pages: Pages) -> io::Result<()> {
-        let fits = self.end.is_multiple_of(LARGE_PAGE_LEN) && self.size - self.end >= LARGE_PAGE_LEN;
-        let is_large = pages == Pages::Large && fits;
-        let len = if is_large { LARGE_PAGE_LEN } else { STEP_LEN.min(self.first_end(0)) };
+    /// Makes a little more of it ready, if there is more, in pages of `page_len` bytes.
+    pub(crate) fn step(&mut self, storage: &dyn Storage, mapping: &Mapping, page_len: usize) -> io::Result<()> {
+        let len = STEP_LEN.min(self.first_end(0)).max(page_len);
         let range = self.end..(self.end - self.end % len + len).min(self.size);
         if self.is_cached {
-            // What was read ahead stands in pages of any size. Without effect it is only slower.
+            // What is there stands in pages of any size. Without effect it is only slower.
             let _ = self.file.drop_cache(range.start as u64..range.end as u64);
         }
-        let unit = if is_large { LARGE_PAGE_LEN } else { PAGE_LEN };
-        // The page in which a segment goes on has frames in it, and is there.
+        let is_skipped = is(Break::ZerosLeftOut) && self.is_cached;
+        // In the page in which a segment goes on zeros follow its frames: recovery has looked.
         let mut offset = range.start.next_multiple_of(PAGE_LEN);
         if is(Break::FillOverFrames) && offset > 2 * PAGE_LEN {
             offset -= PAGE_LEN;
         }
-        while offset < range.end {
-            let len = (unit - offset % unit).min(range.end - offset);
+        while offset < range.end && !is_skipped {
+            let len = (page_len - offset % page_len).min(range.end - offset);
             self.file.write_at(&ZEROS[..len], offset as u64)?;
             offset += len;
         }
@@ -142,12 +165,16 @@ impl Filling {
             _ => {}
         }
         self.end = range.end;
-        if is_large {
-            self.large = if self.large.end == range.start { self.large.start..range.end } else { range.clone() };
-            // Large pages are for what will be synced together.
-            self.settled = range.end;
-        }
+        self.note_pages(range.clone(), page_len);
         Ok(())
+    }
+
+    fn note_pages(&mut self, range: Range<usize>, page_len: usize) {
+        if page_len > PAGE_LEN {
+            let goes_on = self.large.end == range.start && self.large_len == page_len;
+            self.large = if goes_on { self.large.start..range.end } else { range };
+            self.large_len = page_len;
+        }
     }
 
     /// Makes it ready up to `end`, or as far as it goes.
@@ -156,26 +183,43 @@ impl Filling {
         end: usize,
         storage: &dyn Storage,
         mapping: &Mapping,
-        pages: Pages,
+        page_len: usize,
     ) -> io::Result<()> {
         while self.end < end.min(self.size) {
-            self.step(storage, mapping, pages)?;
+            self.step(storage, mapping, page_len)?;
         }
         Ok(())
     }
 
-    /// Settles a little more of what is ready, while appends go on; false if all of it is settled.
-    pub(crate) fn settle(&mut self, storage: &dyn Storage, mapping: &Mapping) -> bool {
-        let range = page_start(self.settled)..(self.settled + STEP_LEN).min(self.end);
-        if self.settled >= self.end {
-            return false;
+    /// What of `wanted` is ready and not settled.
+    fn unsettled(&self, wanted: &Range<usize>) -> Range<usize> {
+        let start = self.settled.max(wanted.start.next_multiple_of(PAGE_LEN));
+        start..if self.is_written { start } else { wanted.end.min(self.end) }
+    }
+
+    /// Whether some of `wanted` is ready and not settled.
+    pub(crate) fn is_unsettled(&self, wanted: &Range<usize>) -> bool {
+        !self.unsettled(wanted).is_empty()
+    }
+
+    /// Byte offset up to which it is settled.
+    pub(crate) fn settled(&self) -> usize {
+        if self.is_written { self.size } else { self.settled }
+    }
+
+    /// Settles some of `wanted`, beyond which appends go on; returns how many bytes.
+    pub(crate) fn settle(&mut self, storage: &dyn Storage, mapping: &Mapping, wanted: &Range<usize>) -> usize {
+        let mut range = self.unsettled(wanted);
+        if range.is_empty() {
+            return 0;
         }
+        range.end = range.end.min(range.start + STEP_LEN);
         self.settled = range.end;
         // Hints, both. What is mapped stays in the page cache; what begins to be written is made read-only, and so
         // populated once more.
         let _ = self.file.start_writing(range.start as u64..range.end as u64);
-        let _ = storage.populate(mapping, range);
-        true
+        let _ = storage.populate(mapping, page_start(range.start)..range.end);
+        range.len()
     }
 }
 

@@ -21,6 +21,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::Mutex;
 
 pub(crate) use cache::MapCache;
+pub use control::Activity;
 pub(crate) use list::{SegmentList, Segments};
 pub use verify::{SegmentSummary, verify_segment};
 
@@ -139,6 +140,15 @@ pub(crate) struct Segment {
     bytes: Arc<Mutex<Bytes>>,
 }
 
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // Nobody can look for its mapping any more, and the cache would hold the file.
+        if Arc::strong_count(&self.bytes) == 1 {
+            self.forget();
+        }
+    }
+}
+
 impl Segment {
     /// A segment that takes no more frames.
     pub(crate) fn at_rest(
@@ -219,6 +229,11 @@ impl Segment {
 
     pub(crate) fn position(&self, offset: usize) -> Position {
         Position::new(self.info.number, offset as u64)
+    }
+
+    /// Whether this run has made its file.
+    pub(crate) fn is_of_this_run(&self) -> bool {
+        self.earlier.is_none() && self.latest.origin == Origin::Own
     }
 
     /// Where its frames end, once it takes no more.

@@ -8,13 +8,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
+use crate::format::link::SegmentEnd;
 use crate::format::position::SEGMENT_NUMBER_LIMIT;
 use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::{frame, name};
 use crate::memory::Region;
 use crate::sabotage::{Break, is};
+use crate::segment::SegmentInfo;
 use crate::segment::directory::Found;
-use crate::segment::filling::{Filling, Pages};
+use crate::segment::filling::{Filling, PAGE_LEN};
+use crate::segment::retire::Retired;
 use crate::storage::{self, Access, Storage, StorageFile};
 
 /// A segment that holds nothing yet.
@@ -29,38 +32,71 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Makes it ready up to `end`. What fails is not the segment's end: the rest can be filled later.
-    pub(crate) fn fill_to(&mut self, end: usize, storage: &dyn Storage, pages: Pages) -> Result<()> {
-        let filled = self.filling.fill_to(end, storage, self.region.mapping(), pages);
+    pub(crate) fn fill_to(&mut self, end: usize, storage: &dyn Storage, page_len: usize) -> Result<()> {
+        let filled = self.filling.fill_to(end, storage, self.region.mapping(), page_len);
         filled.map_err(|source| failed(storage, self.number, self.size, source))
     }
 
     /// As far as its first frames may reach.
     fn fill_first(&mut self, storage: &dyn Storage) -> Result<()> {
-        self.fill_to(self.filling.first_end(0), storage, Pages::Single)
+        self.fill_to(self.filling.first_end(0), storage, PAGE_LEN)
     }
+}
+
+/// A file with a header, which has no segment's name yet.
+struct Made {
+    layout: Layout,
+    filling: Filling,
 }
 
 /// Makes segment `number`. Its name is durable on return, and its first part ready.
 pub(crate) fn prepare(storage: &dyn Storage, log_id: u128, number: u64, size: u64) -> Result<Prepared> {
-    if number >= SEGMENT_NUMBER_LIMIT {
-        return Err(Error::Exhausted("segment numbers"));
-    }
-    let (temporary, name) = (name::temporary_segment(number), name::segment(number));
+    check_number(number)?;
+    let temporary = name::temporary_segment(number);
     let made = make(storage, &temporary, log_id, number, size);
-    let renamed = made.and_then(|made| storage.rename(&temporary, &name).map(|()| made));
+    put_in_place(storage, &temporary, made, number, size)
+}
+
+/// Makes segment `number` of the file of one that was dropped, and that nobody sees any more. As [`prepare`] otherwise; without
+/// success the file is gone.
+pub(crate) fn renew(
+    storage: &dyn Storage,
+    retired: &Retired,
+    log_id: u128,
+    number: u64,
+    size: u64,
+) -> Result<Prepared> {
+    check_number(number)?;
+    let made = overwrite(storage, retired, log_id, number, size);
+    put_in_place(storage, retired.name(), made, number, size)
+}
+
+fn check_number(number: u64) -> Result<()> {
+    if number < SEGMENT_NUMBER_LIMIT { Ok(()) } else { Err(Error::Exhausted("segment numbers")) }
+}
+
+/// Gives what was made its name, and maps it.
+fn put_in_place(
+    storage: &dyn Storage,
+    temporary: &str,
+    made: io::Result<Made>,
+    number: u64,
+    size: u64,
+) -> Result<Prepared> {
+    let renamed = made.and_then(|made| storage.rename(temporary, &name::segment(number)).map(|()| made));
     if renamed.is_err() {
         // What is left of it is removed at the next open at the latest.
-        let _ = storage.remove(&temporary);
+        let _ = storage.remove(temporary);
     }
-    let (layout, file) = renamed.map_err(|source| failed(storage, number, size, source))?;
+    let Made { layout, filling } = renamed.map_err(|source| failed(storage, number, size, source))?;
     let synced = if is(Break::PrepareWithoutDirectorySync) { Ok(()) } else { storage.sync_directory() };
-    let mapped = synced.and_then(|()| file.map(size, Access::Write));
+    let mapped = synced.and_then(|()| filling.file().map(size, Access::Write));
     let mapping = mapped.map_err(|source| {
         abandon(storage, number);
         failed(storage, number, size, source)
     })?;
     let region = Region::live(mapping, segment_header::LEN);
-    let mut prepared = Prepared { number, size, layout, region, filling: Filling::new(file, size) };
+    let mut prepared = Prepared { number, size, layout, region, filling };
     prepared.fill_first(storage).inspect_err(|_| abandon(storage, number))?;
     Ok(prepared)
 }
@@ -75,17 +111,10 @@ pub(crate) fn failed(storage: &dyn Storage, number: u64, size: u64, source: io::
     storage::failed(storage, "prepare", &storage.path().join(name::segment(number)), size, source)
 }
 
-fn make(
-    storage: &dyn Storage,
-    temporary: &str,
-    log_id: u128,
-    number: u64,
-    size: u64,
-) -> io::Result<(Layout, Arc<dyn StorageFile>)> {
+fn make(storage: &dyn Storage, temporary: &str, log_id: u128, number: u64, size: u64) -> io::Result<Made> {
     let file: Arc<dyn StorageFile> = storage.create(temporary)?.into();
-    file.allocate(size)?;
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let header = SegmentHeader::new(log_id, number, size, u64::try_from(created).unwrap_or(0));
+    let is_written = file.allocate(size)?;
+    let header = SegmentHeader::new(log_id, number, size, now_unix_ms());
     if is(Break::HeaderAfterSync) {
         file.sync()?;
     }
@@ -93,11 +122,25 @@ fn make(
     if !is(Break::PrepareWithoutSync) && !is(Break::HeaderAfterSync) {
         file.sync()?;
     }
-    Ok((header.layout(), file))
+    Ok(Made { layout: header.layout(), filling: Filling::new(file, size, is_written) })
+}
+
+/// The header of another segment into a file that has been one. What else it holds stays, and means nothing under the new salt.
+fn overwrite(storage: &dyn Storage, retired: &Retired, log_id: u128, number: u64, size: u64) -> io::Result<Made> {
+    let file: Arc<dyn StorageFile> = storage.open(retired.name(), Access::Write)?.into();
+    let header = SegmentHeader::new(log_id, number, size, now_unix_ms()).recycled();
+    file.write_at(header.as_bytes(), 0)?;
+    file.sync()?;
+    Ok(Made { layout: header.layout(), filling: Filling::over(file, size) })
+}
+
+fn now_unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    u64::try_from(since).unwrap_or(0)
 }
 
 /// Takes over segment `found`, in which nothing has ever been written, and which an earlier run has prepared; `None` if its
-/// file has no room of its own for what comes, as after a copy that left out zeros or shares them.
+/// file shares blocks with another one.
 pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Option<Prepared>> {
     let &Found { number, size, layout, .. } = found;
     let name = name::segment(number);
@@ -110,7 +153,7 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Option<Prepa
         storage.sync_directory().map_err(failed("sync the directory of"))?;
     }
     let file: Arc<dyn StorageFile> = storage.open(&name, Access::Write).map_err(failed("open"))?.into();
-    if !file.is_reserved(0..size).map_err(failed("look at"))? {
+    if !file.is_own(0..size).map_err(failed("look at"))? {
         return Ok(None);
     }
     let mapping = file.map(size, Access::Write).map_err(failed("map"))?;
@@ -119,6 +162,32 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Option<Prepa
     let mut prepared = Prepared { number, size, layout, region, filling };
     prepared.fill_first(storage)?;
     Ok(Some(prepared))
+}
+
+/// A segment that was closed, opened again.
+pub(crate) struct GoneOn {
+    pub(crate) file: Arc<dyn StorageFile>,
+    pub(crate) region: Arc<Region>,
+    pub(crate) filling: Filling,
+}
+
+/// Opens the segment `info`, which was closed at `end`, for what comes after; `None` if its file shares blocks with another
+/// one.
+pub(crate) fn go_on(storage: &dyn Storage, info: &SegmentInfo, end: SegmentEnd) -> Result<Option<GoneOn>> {
+    let path = &*storage.path().join(name::segment(info.number));
+    let failed = |operation| move |source| Error::io(operation, path, source);
+    let offset = usize::try_from(end.offset).expect("within a segment that was mapped");
+    let file: Arc<dyn StorageFile> =
+        storage.open(&name::segment(info.number), Access::Write).map_err(failed("open"))?.into();
+    if !file.is_own(end.offset..info.size).map_err(failed("look at"))? {
+        return Ok(None);
+    }
+    let mapping = file.map(info.size, Access::Write).map_err(failed("map"))?;
+    let mut filling = Filling::going_on(Arc::clone(&file), info.size, offset);
+    let filled = filling.fill_to(filling.first_end(offset), storage, &mapping, PAGE_LEN);
+    let needed = info.size - end.offset;
+    filled.map_err(|source| storage::failed(storage, "write", path, needed, source))?;
+    Ok(Some(GoneOn { file, region: Arc::new(Region::live(mapping, offset)), filling }))
 }
 
 const _: () = assert!(segment_header::LEN.is_multiple_of(frame::ALIGN));

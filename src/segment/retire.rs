@@ -1,28 +1,50 @@
-//! The file of a segment that is out of the log.
+//! The file of a segment that is out of the log: kept for another segment, or removed.
 
 use std::io;
 
 use crate::events::report;
-use crate::format::name;
+use crate::format::segment_header;
+use crate::format::{Version, name};
 use crate::sabotage::{Break, is};
-use crate::storage::Storage;
+use crate::segment::SegmentInfo;
+use crate::storage::{Access, Storage, Users};
 
 /// A file that is no segment any more: its name says so, durably.
 #[derive(Debug)]
 pub(crate) struct Retired {
     name: String,
+    /// It can be made another segment: every reader of it says so, and all that was ever written to it reached the device, or
+    /// the log would not go on.
+    is_known: bool,
 }
 
-/// Takes the name of segment `number` away, durably. The file has a temporary one then, which the next open removes.
+/// Whether a file can be made another segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fitness {
+    /// Nobody sees it, and nobody can come to.
+    Free,
+    /// Somebody still does.
+    InUse,
+    /// It never can.
+    Unfit,
+}
+
+/// Takes the name of segment `info` away, durably. The file has a temporary one then. `is_own` says that this run has made it:
+/// of what came before, a write may have failed, and a page that could not be written once may never be.
 ///
 /// A file system that copies what it changes may have no room for that, and have some once a file is gone: then it goes at once.
-pub(crate) fn retire(storage: &dyn Storage, number: u64) -> io::Result<Retired> {
-    let temporary = name::temporary_segment(number);
-    match storage.rename(&name::segment(number), &temporary) {
-        Err(error) if is_full(&error) => storage.remove(&name::segment(number))?,
+pub(crate) fn retire(storage: &dyn Storage, info: &SegmentInfo, is_own: bool) -> io::Result<Retired> {
+    let temporary = name::temporary_segment(info.number);
+    match storage.rename(&name::segment(info.number), &temporary) {
+        Err(error) if is_full(&error) => storage.remove(&name::segment(info.number))?,
         // An earlier attempt has come as far as that, or somebody else has removed it.
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
+    }
+    if is(Break::HeaderBeforeName) {
+        let file = storage.open(&temporary, Access::Write)?;
+        file.write_at(&[0; segment_header::LEN], 0)?;
+        file.sync()?;
     }
     if !is(Break::UnlinkWithoutDirectorySync) {
         storage.sync_directory().or_else(|error| {
@@ -30,7 +52,25 @@ pub(crate) fn retire(storage: &dyn Storage, number: u64) -> io::Result<Retired> 
             if is_gone { storage.sync_directory() } else { Err(error) }
         })?;
     }
-    Ok(Retired { name: temporary })
+    // Programs of the time of version 2 read without a word.
+    let is_own = is_own || is(Break::RecycleUnknown);
+    Ok(Retired { name: temporary, is_known: is_own && info.layout.version == Version::V3 })
+}
+
+/// Makes a file of `size` zeros under the temporary name of segment `number`, all of whose blocks have been written.
+pub(crate) fn stock(storage: &dyn Storage, number: u64, size: u64) -> io::Result<Retired> {
+    static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+    let name = name::temporary_segment(number);
+    let file = storage.create(&name)?;
+    let write = || {
+        file.allocate(size)?;
+        for offset in (0..size).step_by(ZEROS.len()) {
+            file.write_at(&ZEROS[..ZEROS.len().min((size - offset) as usize)], offset)?;
+        }
+        file.sync()
+    };
+    write().inspect_err(|_| drop(storage.remove(&name)))?;
+    Ok(Retired { name, is_known: true })
 }
 
 fn is_full(error: &io::Error) -> bool {
@@ -38,7 +78,27 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 impl Retired {
-    /// Removes it. If it stays, the next open removes it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it can be made a segment of `size` bytes now. What cannot be found out counts as a no.
+    pub(crate) fn fitness(&self, storage: &dyn Storage, size: u64) -> Fitness {
+        let Ok(file) = storage.open(&self.name, Access::Write) else { return Fitness::Unfit };
+        if !self.is_known || file.len_bytes().ok() != Some(size) {
+            return Fitness::Unfit;
+        }
+        let Ok(Users { is_linked, here, elsewhere }) = file.users() else { return Fitness::Unfit };
+        if is_linked && !is(Break::RecycleLinked) {
+            // A backup: what it holds is its own.
+            return Fitness::Unfit;
+        }
+        let here = here && !is(Break::RecycleUnderView);
+        let elsewhere = elsewhere && !is(Break::RecycleUnderReader);
+        if here || elsewhere { Fitness::InUse } else { Fitness::Free }
+    }
+
+    /// Removes it. If it stays, the next open finds it.
     pub(crate) fn remove(self, storage: &dyn Storage) {
         match storage.remove(&self.name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

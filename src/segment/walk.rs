@@ -74,7 +74,17 @@ impl Segment {
                 return Err(Error::corrupt(&self.path(), place.offset as u64, Some(place.next_lsn), damage));
             }
         }
-        if self.move_frontier(stretch, frontier) { Ok(frontier) } else { self.advance_in(stretch, region, enough) }
+        if self.move_frontier(stretch, frontier) {
+            return Ok(frontier);
+        }
+        match end.filter(|end| start.offset as u64 > end.offset) {
+            // It turned out meanwhile.
+            None => self.advance_in(stretch, region, enough),
+            Some(end) => {
+                let damage = Damage::SegmentEnd { expected: end.offset, found: start.offset as u64 };
+                Err(Error::corrupt(&self.path(), end.offset, None, damage))
+            }
+        }
     }
 
     /// False if the segment turned out to end before.

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 #[cfg(target_os = "linux")]
@@ -26,17 +27,16 @@ use super::owner::{self, Pattern};
 use super::place::{self, FileIdentity, Place};
 use super::removals::Removals;
 use super::trust::Trust;
-use super::{Access, Lock, Storage, StorageFile};
+use super::uses::{Use, Uses};
+use super::{Access, Lock, Storage, StorageFile, TEMPORARY_SUFFIX};
 use crate::error::{FileKind, SpaceLeft, Unsupported};
 use crate::memory::Mapping;
-
-/// What ends the name of a directory that is not finished.
-const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// A directory, held open so that every file is reached through it.
 #[derive(Debug)]
 pub struct Disk {
     directory: Arc<OwnedFd>,
+    uses: Arc<Uses>,
     path: PathBuf,
     place: Place,
     trust: Trust,
@@ -61,6 +61,7 @@ impl Disk {
         let directory = Arc::new(directory);
         let removals = Arc::new(Removals::new(Arc::clone(&directory), trust));
         Ok(Self {
+            uses: Uses::new(Arc::clone(&directory)),
             directory,
             path,
             place,
@@ -106,8 +107,25 @@ impl Disk {
         given.map(|()| file)
     }
 
-    fn file(&self, name: &str, file: File) -> Box<dyn StorageFile> {
-        Box::new(DiskFile::new(file, Arc::clone(&self.directory), name, self.trust, Arc::clone(&self.removals)))
+    fn file(&self, name: &str, file: File, of: Use) -> Box<dyn StorageFile> {
+        let directory = Arc::clone(&self.directory);
+        Box::new(DiskFile::new(file, of, directory, name, self.trust, Arc::clone(&self.removals)))
+    }
+
+    fn file_for_writing(&self, name: &str, file: File) -> io::Result<Box<dyn StorageFile>> {
+        let of = self.uses.begin(file.metadata()?.ino(), false)?;
+        Ok(self.file(name, file, of))
+    }
+
+    /// On return whatever looks for users of the file sees this one, or it has had its name until then.
+    fn open_for_reading(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
+        loop {
+            let file = self.open_at(name, OFlags::RDONLY)?;
+            let of = self.uses.begin(file.metadata()?.ino(), true)?;
+            if FileIdentity::of(&file) == Some(place::find(&self.directory, name)?) {
+                return Ok(self.file(name, file, of));
+            }
+        }
     }
 
     /// Makes the directory `name`, or finds that somebody else just has. Until it is durable it has another name: without a journal
@@ -205,15 +223,14 @@ impl Storage for Disk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
-        Ok(self.file(name, self.create_at(name)?))
+        self.file_for_writing(name, self.create_at(name)?)
     }
 
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>> {
-        let flags = match access {
-            Access::Read => OFlags::RDONLY,
-            Access::Write => OFlags::RDWR,
-        };
-        Ok(self.file(name, self.open_at(name, flags)?))
+        match access {
+            Access::Read => self.open_for_reading(name),
+            Access::Write => self.file_for_writing(name, self.open_at(name, OFlags::RDWR)?),
+        }
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -234,7 +251,7 @@ impl Storage for Disk {
     }
 
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(self.removals.note(|| rustix::fs::renameat(&*self.directory, from, &*self.directory, to))?)
+        self.removals.durably(to, || Ok(rustix::fs::renameat(&*self.directory, from, &*self.directory, to)?))
     }
 
     fn subdirectory(&self, name: &str, create: bool) -> io::Result<Arc<dyn Storage>> {
@@ -253,7 +270,7 @@ impl Storage for Disk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        Ok(self.removals.note(|| rustix::fs::unlinkat(&*self.directory, name, AtFlags::empty()))?)
+        self.removals.durably(name, || Ok(rustix::fs::unlinkat(&*self.directory, name, AtFlags::empty())?))
     }
 
     fn sync_directory(&self) -> io::Result<()> {

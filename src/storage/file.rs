@@ -4,26 +4,34 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, OnceLock};
 
 use memmap2::MmapOptions;
+#[cfg(target_os = "linux")]
+use rustix::fs::FallocateFlags;
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
+#[cfg(target_os = "linux")]
+use rustix::io::Errno;
 
 use super::removals::Removals;
 #[cfg(target_os = "linux")]
 use super::reserved;
 use super::trust::Trust;
-use super::{Access, DeviceBuffer, StorageFile};
+use super::uses::Use;
+use super::{Access, DeviceBuffer, StorageFile, Users};
 use crate::memory::Mapping;
 
-/// What files are filled with, a page at a time.
-const ZEROS: [u8; 4096] = [0; 4096];
+/// Allocates blocks that have been written, with zeros, where the device can do that without being sent them.
+#[cfg(target_os = "linux")]
+const WRITE_ZEROES: FallocateFlags = FallocateFlags::from_bits_retain(0x80);
 
 /// An open file of a [`Disk`](super::Disk).
 #[derive(Debug)]
 pub(super) struct DiskFile {
     file: File,
+    /// Shared with its mappings.
+    of: Arc<Use>,
     directory: Arc<OwnedFd>,
     name: String,
     trust: Trust,
@@ -35,8 +43,15 @@ pub(super) struct DiskFile {
 
 impl DiskFile {
     /// `file`, which has been opened under `name` in `directory`.
-    pub(super) fn new(file: File, directory: Arc<OwnedFd>, name: &str, trust: Trust, removals: Arc<Removals>) -> Self {
-        Self { file, directory, name: name.to_owned(), trust, removals, direct: OnceLock::new() }
+    pub(super) fn new(
+        file: File,
+        of: Use,
+        directory: Arc<OwnedFd>,
+        name: &str,
+        trust: Trust,
+        removals: Arc<Removals>,
+    ) -> Self {
+        Self { file, of: Arc::new(of), directory, name: name.to_owned(), trust, removals, direct: OnceLock::new() }
     }
 
     #[cfg(target_os = "linux")]
@@ -68,22 +83,32 @@ impl StorageFile for DiskFile {
         reserved::is_reserved(&self.file, range)
     }
 
-    fn allocate(&self, len: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    fn is_own(&self, range: Range<u64>) -> io::Result<bool> {
+        reserved::is_own(&self.file, range)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<bool> {
         #[cfg(target_os = "linux")]
-        reserved::overwrite_in_place(&self.file);
-        #[cfg(target_os = "linux")]
-        match self
-            .removals
-            .before(|| Ok(rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len)))?
         {
-            // No such call on this file system: writing zeros finds out whether there is room.
-            Err(rustix::io::Errno::OPNOTSUPP) => {}
-            other => return Ok(other?),
+            reserved::overwrite_in_place(&self.file);
+            self.removals.settle_earlier()?;
+            if !self.trust.reads_holes() {
+                match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+                    // No such call on this file system: what is written finds out whether there is room.
+                    Err(Errno::OPNOTSUPP) => {}
+                    other => return Ok(other.map(|()| false)?),
+                }
+            }
+            match rustix::fs::fallocate(&self.file, WRITE_ZEROES, 0, len) {
+                Ok(()) => return Ok(true),
+                // A kernel before 6.17, a file system without it, or a device that would have to be sent the zeros.
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        for offset in (0..len).step_by(ZEROS.len()) {
-            self.file.write_all_at(&ZEROS[..ZEROS.len().min((len - offset) as usize)], offset)?;
-        }
-        Ok(())
+        self.file.set_len(len)?;
+        Ok(false)
     }
 
     fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
@@ -138,6 +163,17 @@ impl StorageFile for DiskFile {
         Ok(rustix::fs::futimens(&self.file, &times)?)
     }
 
+    fn users(&self) -> io::Result<Users> {
+        let inode = self.file.metadata()?;
+        let uses = self.of.uses();
+        Ok(Users {
+            is_linked: inode.nlink() != 1,
+            // This handle is one, and it has no mapping.
+            here: uses.count(inode.ino()) > 1 || Arc::strong_count(&self.of) > 1,
+            elsewhere: uses.is_read_elsewhere(inode.ino())?,
+        })
+    }
+
     fn map(&self, len: u64, access: Access) -> io::Result<Mapping> {
         let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         let mut options = MmapOptions::new();
@@ -146,7 +182,7 @@ impl StorageFile for DiskFile {
             Access::Read => options.map_raw_read_only(&self.file)?,
             Access::Write => options.map_raw(&self.file)?,
         };
-        Ok(Mapping::from_file(raw))
+        Ok(Mapping::from_file(raw).keeping(Arc::clone(&self.of) as _))
     }
 
     fn sync_mapping(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {

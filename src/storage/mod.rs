@@ -14,6 +14,7 @@ mod removals;
 mod reserved;
 mod thread;
 mod trust;
+mod uses;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -32,6 +33,9 @@ pub(crate) use thread::{spawn, survive};
 
 use crate::error::{Error, FileKind, SpaceLeft, Unsupported};
 use crate::memory::Mapping;
+
+/// What ends the names that do not count.
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// Whether a file is opened or mapped for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,17 @@ pub enum Preparation {
     Ahead,
     /// The thread that needs it.
     OnDemand,
+}
+
+/// The users of a file besides the handle that is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Users {
+    /// It has another name.
+    pub is_linked: bool,
+    /// This process has it open or mapped by another handle.
+    pub here: bool,
+    /// Another process, or this one by another handle of the directory, has it open or mapped for reading.
+    pub elsewhere: bool,
 }
 
 /// The outcome of [`Storage::lock`].
@@ -277,11 +292,12 @@ pub trait StorageFile: Debug + Send + Sync {
     /// The file as the standard library knows it, if it is one.
     fn as_file(&self) -> Option<&File>;
 
-    /// Gives the file, which is empty, a length of `len` bytes that read as zeros, with blocks behind every byte of it.
+    /// Gives the file, which is empty, a length of `len` bytes that read as zeros. True if all its blocks have been written
+    /// by that; else what is written takes its room then.
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] when there is no room, or what the system reports.
-    fn allocate(&self, len: u64) -> io::Result<()>;
+    fn allocate(&self, len: u64) -> io::Result<bool>;
 
     /// Whether bytes can be stored in `range` of the file without room that the file system may not have: nothing there is
     /// left out or shared with another file.
@@ -289,6 +305,16 @@ pub trait StorageFile: Debug + Send + Sync {
     /// # Errors
     /// What the system reports.
     fn is_reserved(&self, range: Range<u64>) -> io::Result<bool> {
+        let _ = range;
+        Ok(true)
+    }
+
+    /// Whether bytes can be stored in `range` of the file once zeros have been written there: what blocks it has are shared with no
+    /// other file, and written over where they are.
+    ///
+    /// # Errors
+    /// What the system reports.
+    fn is_own(&self, range: Range<u64>) -> io::Result<bool> {
         let _ = range;
         Ok(true)
     }
@@ -346,6 +372,14 @@ pub trait StorageFile: Debug + Send + Sync {
     /// What the system reports.
     fn touch(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// The users of the file, which has no name under which anything looks for it. One that is not known of now cannot come later.
+    ///
+    /// # Errors
+    /// What the system reports: then it may be in use.
+    fn users(&self) -> io::Result<Users> {
+        Ok(Users { is_linked: true, here: true, elsewhere: true })
     }
 
     /// Maps the first `len` bytes, which the file has.

@@ -28,28 +28,44 @@ pub(super) fn overwrite_in_place(file: &File) {
 
 /// Whether `range` of `file` has blocks that no other file shares, and that are written over in place.
 pub(super) fn is_reserved(file: &File, range: Range<u64>) -> io::Result<bool> {
-    if range.is_empty() {
-        return Ok(true);
-    }
-    let is_btrfs = rustix::fs::fstatfs(file)?.f_type.cast_unsigned() == BTRFS_MAGIC;
-    if is_btrfs && !rustix::fs::ioctl_getflags(file)?.contains(IFlags::NOCOW) {
-        return Ok(false);
-    }
     let mut covered = range.start;
-    let each = |extent: Extent| {
-        let is_next = extent.start <= covered && extent.is_own;
+    let is_own = is_own_and(file, range.clone(), |extent| {
+        let is_next = extent.start <= covered;
         if is_next {
             covered = covered.max(extent.end);
         }
-        is_next && covered < range.end
-    };
-    match extents(file, range.clone(), each) {
-        Ok(()) => Ok(covered >= range.end),
-        // Where extents are not told, blocks are not shared either, as far as anyone knows.
-        Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL) => {
-            let stat = file.metadata()?;
-            Ok(stat.blocks().saturating_mul(BLOCK_LEN) >= stat.len())
-        }
+        is_next
+    })?;
+    if let Some(is_own) = is_own {
+        return Ok(is_own && covered >= range.end);
+    }
+    let stat = file.metadata()?;
+    Ok(stat.blocks().saturating_mul(BLOCK_LEN) >= stat.len())
+}
+
+/// Whether what blocks `range` of `file` has are shared with no other file, and written over in place.
+pub(super) fn is_own(file: &File, range: Range<u64>) -> io::Result<bool> {
+    Ok(is_own_and(file, range, |_| true)?.unwrap_or(true))
+}
+
+/// As [`is_own`], and `each` says so of each extent, in order; `None` where extents are not told: there, blocks are not shared
+/// either, as far as is known.
+fn is_own_and(file: &File, range: Range<u64>, mut each: impl FnMut(Extent) -> bool) -> io::Result<Option<bool>> {
+    if range.is_empty() {
+        return Ok(Some(true));
+    }
+    let is_btrfs = rustix::fs::fstatfs(file)?.f_type.cast_unsigned() == BTRFS_MAGIC;
+    if is_btrfs && !rustix::fs::ioctl_getflags(file)?.contains(IFlags::NOCOW) {
+        return Ok(Some(false));
+    }
+    let mut is_own = true;
+    let told = extents(file, range, |extent| {
+        is_own &= extent.is_own && each(extent);
+        is_own
+    });
+    match told {
+        Ok(()) => Ok(Some(is_own)),
+        Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

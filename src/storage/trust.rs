@@ -54,6 +54,12 @@ impl Trust {
         false
     }
 
+    /// Whether a hole in a file can be read in a mapping however full the file system is. A tmpfs needs room for each page that
+    /// is looked at.
+    pub(super) fn reads_holes(self) -> bool {
+        matches!(self, Self::Ext | Self::Xfs | Self::Btrfs)
+    }
+
     /// An error if a sync of `file` that has just succeeded may not be believed.
     ///
     /// ext4 makes allocated blocks readable, and gives names, by transactions of its journal. When one cannot be written, that

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use mapwal::testing::{Access, DeviceBuffer, Disk, Lock, Mapping, Storage, StorageFile, open_log};
+use mapwal::testing::{Access, DeviceBuffer, Disk, Lock, Mapping, Storage, StorageFile, Users, open_log};
 use mapwal::{FileKind, Log};
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
@@ -146,6 +146,7 @@ impl Storage for Failing {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.faults.check(Call::Remove)?;
+        self.faults.state.lock().lost_names.push(name.to_owned());
         self.disk.remove(name)
     }
 
@@ -180,9 +181,13 @@ impl StorageFile for FailingFile {
         self.file.as_file()
     }
 
-    fn allocate(&self, len: u64) -> io::Result<()> {
+    fn allocate(&self, len: u64) -> io::Result<bool> {
         self.faults.check(Call::Allocate)?;
         self.file.allocate(len)
+    }
+
+    fn users(&self) -> io::Result<Users> {
+        self.file.users()
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

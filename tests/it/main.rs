@@ -53,6 +53,7 @@ mod poisoned;
 mod reader;
 mod records;
 mod recycled;
+mod recycling;
 mod refused;
 mod reopening;
 mod replica;

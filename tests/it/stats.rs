@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mapwal::{Log, Lsn, Stats};
+use mapwal::{Inspection, Log, Lsn, Stats};
 
 use crate::scratch::{append_stamped, open_small, scratch};
 use crate::support::SMALL;
@@ -106,4 +106,31 @@ fn counts_never_go_back_while_segments_come_and_go() {
             log.trim_before(Lsn(next.0.saturating_sub(100).max(1))).unwrap();
         }
     });
+}
+
+#[test]
+fn operators_are_told_what_the_writer_has_done_since_it_opened_the_log() {
+    let dir = scratch();
+    let told = || Inspection::open(dir.path()).unwrap().activity();
+    let log = open_small(dir.path());
+    let until = Instant::now() + Duration::from_secs(30);
+    while log.stats().recycled_segments < 3 {
+        assert!(Instant::now() < until, "{:?}", log.stats());
+        append_stamped(&log, log.next_lsn().0, 100, 10);
+        log.rotate().unwrap();
+        log.sync().unwrap();
+        log.trim_before(log.next_lsn()).unwrap();
+    }
+    assert!(told().unwrap().syncs > 0, "while it runs");
+    let counted = log.stats();
+    log.close().unwrap();
+    let done = told().unwrap();
+    assert!(done.syncs > counted.syncs && done.recycled_segments >= counted.recycled_segments, "{done:?}");
+    assert!(done.stalls >= counted.stalls && done.removed_segments >= counted.removed_segments, "{done:?}");
+    assert!(!done.sync_time_p50.is_zero() && done.sync_time_p50 <= done.sync_time_p99, "{done:?}");
+    let log = open_small(dir.path());
+    assert!(told().is_none_or(|activity| activity.recycled_segments == 0), "that was another run");
+    drop(log);
+    std::fs::remove_file(dir.path().join("control")).unwrap();
+    assert_eq!(told(), None);
 }

@@ -333,6 +333,29 @@ fn without_a_control_page_the_next_trim_waits_for_what_one_could_not_remove() {
 }
 
 #[test]
+fn before_the_page_is_given_up_what_was_trimmed_is_gone() {
+    let dir = scratch();
+    let (log, faults) = open_failing(dir.path());
+    fill(&log);
+    log.sync().unwrap();
+    await_spare(&log);
+    faults.fail(Call::Rename, Errno::IO);
+    assert_eq!(log.trim_before(Lsn(21)).unwrap(), 2);
+    faults.fail(Call::SyncMapping, Errno::IO);
+    assert!(matches!(log.trim_before(Lsn(41)), Err(Error::Io { operation: "remove", .. })));
+    assert_eq!(log.first_lsn(), Lsn(21), "nothing but the page says what was trimmed, so it stays");
+    assert!(dir.path().join("control").exists());
+    faults.heal();
+    faults.fail(Call::SyncMapping, Errno::IO);
+    let before = faults.lost_names().len();
+    assert_eq!(log.trim_before(Lsn(41)).unwrap(), 2);
+    let lost = faults.lost_names().split_off(before);
+    let lost: Vec<_> = lost.iter().filter(|name| !name.ends_with(".tmp")).map(String::as_str).collect();
+    let segment = |number| format!("{number:020}.seg");
+    assert_eq!(lost, [&segment(1), &segment(2), "control", &segment(3), &segment(4)]);
+}
+
+#[test]
 fn a_trim_needs_no_room_and_makes_some() {
     let dir = scratch();
     let (log, faults) = open_failing(dir.path());

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mapwal::{Error, Follower, LogReader, Lsn, Visibility};
+use mapwal::{Error, Follower, LogReader, Lsn, Snapshot, Visibility};
 
-use crate::{PATIENCE, STOP_FILE, payload};
+use crate::{PATIENCE, REWOUND_FILE, STOP_FILE, TRIMMED_FILE, payload};
 
 /// What a follower was told.
 #[derive(Debug, Default)]
@@ -39,20 +39,30 @@ pub fn run(dir: &Path, name: &str, visibility: Visibility, mut random: fastrand:
     let reader = unsafe { LogReader::open_timeout(dir.join("log"), Duration::from_secs(20)) }.unwrap();
     let mut held = Held { terms: BTreeMap::new(), next: Lsn(1), told: Told::default() };
     let mut follower = held.follow(&reader, visibility);
+    let mut view = View::of(&reader);
     loop {
         assert!(began.elapsed() < PATIENCE, "no end is in sight at record {}", held.next);
         let stopping = dir.join(STOP_FILE).exists();
         match held.receive(&mut follower, random.bool()) {
             Ok(false) if stopping => break,
             Ok(_) => {}
-            Err(Error::Rewound { to }) => held.rewind(to, reader.first_lsn().unwrap()),
+            Err(Error::Rewound { to }) => {
+                held.rewind(to, reader.first_lsn().unwrap());
+                let _ = std::fs::File::create_new(dir.join(REWOUND_FILE));
+            }
             Err(Error::Trimmed { lsn, first }) => {
                 assert!(lsn == held.next && first > lsn, "record {lsn} is trimmed, {first} is not; at {}", held.next);
                 held.told.trimmed += 1;
+                let _ = std::fs::File::create_new(dir.join(TRIMMED_FILE));
                 held.forget_below(first);
                 follower = held.follow(&reader, visibility);
             }
             Err(error) => panic!("at record {}: {error}", held.next),
+        }
+        if random.u32(..500) == 0 {
+            // Of files that have been trimmed since, and whose like have become others.
+            view.check();
+            view = View::of(&reader);
         }
         if random.u32(..1000) == 0 {
             std::thread::sleep(Duration::from_millis(random.u64(..700)));
@@ -129,6 +139,36 @@ impl Held {
             writeln!(text, "{lsn} {term}").unwrap();
         }
         std::fs::write(path, text).unwrap();
+    }
+}
+
+/// What was there at a time: it stays as it is.
+struct View {
+    snapshot: Snapshot,
+    terms: Vec<(u64, u64)>,
+}
+
+impl View {
+    fn of(reader: &LogReader) -> Self {
+        loop {
+            let snapshot = reader.snapshot().unwrap();
+            match Self::terms(&snapshot) {
+                Ok(terms) => return Self { snapshot, terms },
+                // Before it had been looked at.
+                Err(Error::Trimmed { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Number and term of each record, of which every byte is looked at.
+    fn terms(snapshot: &Snapshot) -> Result<Vec<(u64, u64)>, Error> {
+        let term = |record| payload::term(record).expect("the record is one that was appended");
+        snapshot.iter().map(|record| record.map(|record| (record.lsn().0, term(record)))).collect()
+    }
+
+    fn check(&self) {
+        assert_eq!(Self::terms(&self.snapshot).unwrap(), self.terms, "what was seen has changed");
     }
 }
 

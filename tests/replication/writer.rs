@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mapwal::{Log, Lsn, Options, Pin, PinState};
 
-use crate::payload;
+use crate::{RECYCLED_FILE, payload};
 
 /// More than it may hold back, so that the pin is lost now and then.
 const PIN_LIMIT_BYTES: u64 = 40 * SEGMENT_SIZE_BYTES;
@@ -24,6 +24,9 @@ pub fn run(path: &Path, term: u64, random: fastrand::Rng) {
     let mut writer = Writer { log: &log, term: term * TERMS, random, guard: None };
     loop {
         writer.act();
+        if log.stats().recycled_segments > 0 {
+            let _ = std::fs::File::create_new(path.with_file_name(RECYCLED_FILE));
+        }
     }
 }
 

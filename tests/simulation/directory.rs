@@ -74,6 +74,12 @@ impl Directory {
         Self::settled(names)
     }
 
+    /// Whether a name may lead to `file` by now or after a power cut.
+    pub fn knows(&self, file: usize) -> bool {
+        let is_pending = |change: &Change| matches!(change, Change::Create(_, id) if *id == file);
+        self.seen.values().chain(self.durable.values()).any(|&id| id == file) || self.pending.iter().any(is_pending)
+    }
+
     /// With all changes durable.
     pub fn settled(names: Names) -> Self {
         Self { durable: names.clone(), seen: names, pending: Vec::new() }

@@ -3,6 +3,7 @@
 //! All that happens is decided by one seed. A crash does not stop a run: at any operation, before, after or inside of it,
 //! the disk can be asked for what a crash at this moment would leave, as a disk of its own, while the run goes on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use mapwal::FileKind;
-use mapwal::testing::{Access, DeviceBuffer, Lock, LockGuard, Mapping, Preparation, Storage, StorageFile};
+use mapwal::testing::{Access, DeviceBuffer, Lock, LockGuard, Mapping, Preparation, Storage, StorageFile, Users};
 use parking_lot::Mutex;
 
 use super::directory::{Directory, Names};
@@ -27,9 +28,16 @@ pub trait Observer: Send + Sync {
     fn syncing(&self);
 }
 
-/// A handle of the disk; clones are the same disk.
+/// A handle of the disk; clones are the same disk, and the same process.
 #[derive(Clone)]
-pub struct SimDisk(Arc<Inner>);
+pub struct SimDisk(Arc<Inner>, Process);
+
+/// Which of the processes that have the disk open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Process {
+    Writer,
+    Reader,
+}
 
 struct Inner {
     state: Mutex<State>,
@@ -49,6 +57,10 @@ struct State {
     /// A direct read shows the page cache, and the files say so.
     hides_device: bool,
     operations: u64,
+    /// How many handles and mappings each process has of each file.
+    uses: BTreeMap<(usize, Process), usize>,
+    /// Files that have another name, outside of the directory.
+    linked: BTreeSet<usize>,
 }
 
 impl std::fmt::Debug for SimDisk {
@@ -71,9 +83,42 @@ impl SimDisk {
     }
 
     fn with(rng: Rng, files: Vec<Image>, directory: Directory) -> Self {
-        let (locked, cuts, fault, is_failing, hides_device, operations) = (false, 0, None, false, false, 0);
-        let state = State { rng, files, directory, locked, cuts, fault, is_failing, hides_device, operations };
-        Self(Arc::new(Inner { state: Mutex::new(state), observer: Mutex::new(None) }))
+        let state = State {
+            rng,
+            files,
+            directory,
+            locked: false,
+            cuts: 0,
+            fault: None,
+            is_failing: false,
+            hides_device: false,
+            operations: 0,
+            uses: BTreeMap::new(),
+            linked: BTreeSet::new(),
+        };
+        Self(Arc::new(Inner { state: Mutex::new(state), observer: Mutex::new(None) }), Process::Writer)
+    }
+
+    /// The disk as another process sees it that reads.
+    pub fn elsewhere(&self) -> Self {
+        Self(Arc::clone(&self.0), Process::Reader)
+    }
+
+    /// Gives the file `name` another name; the file, and what it holds.
+    pub fn back_up(&self, name: &str) -> Option<(usize, Vec<u8>)> {
+        let mut state = self.0.state.lock();
+        let file = state.directory.names().get(name).copied()?;
+        state.linked.insert(file);
+        drop(state);
+        Some((file, self.contents(file)))
+    }
+
+    /// What processes see of `file`.
+    pub fn contents(&self, file: usize) -> Vec<u8> {
+        let state = self.0.state.lock();
+        let mut bytes = vec![0; state.files[file].len() as usize];
+        state.files[file].read(&mut bytes, 0);
+        bytes
     }
 
     pub fn observe(&self, observer: Arc<dyn Observer>) {
@@ -103,6 +148,14 @@ impl SimDisk {
         self.0.state.lock().fault = fault;
     }
 
+    /// The planned fault, if there is one and it has not happened yet, falls on the next `operation`.
+    pub fn aim_fault(&self, operation: Operation) {
+        if let Some(fault) = &mut self.0.state.lock().fault {
+            fault.only = Some(operation);
+            fault.after = 0;
+        }
+    }
+
     /// Whether the planned fault has not happened yet.
     pub fn has_fault(&self) -> bool {
         self.0.state.lock().fault.is_some()
@@ -123,7 +176,11 @@ impl SimDisk {
         };
         let leave = |file: &Image, rng: &mut Rng| if power { file.after_power_cut(rng) } else { file.after_kill() };
         if !power {
-            let files = state.files.iter().map(|file| leave(file, &mut rng)).collect();
+            // The others were open when they lost their names.
+            let kept = |(id, file): (usize, &Image)| {
+                if directory.knows(id) { leave(file, &mut rng) } else { Image::default() }
+            };
+            let files = state.files.iter().enumerate().map(kept).collect();
             let left = Self::with(rng, files, directory);
             left.0.state.lock().is_failing = state.is_failing;
             left.hide_device(state.hides_device);
@@ -215,7 +272,7 @@ impl SimDisk {
     }
 
     fn file(&self, id: usize) -> Box<dyn StorageFile> {
-        Box::new(SimFile { disk: self.clone(), id })
+        Box::new(SimFile { of: Arc::new(Use::begin(self, id)), disk: self.clone(), id })
     }
 
     fn id_of(&self, name: &str) -> io::Result<usize> {
@@ -392,8 +449,32 @@ impl Drop for Held {
     }
 }
 
+/// A handle or a mapping of a file.
+#[derive(Debug)]
+struct Use {
+    disk: SimDisk,
+    id: usize,
+}
+
+impl Use {
+    fn begin(disk: &SimDisk, id: usize) -> Self {
+        *disk.0.state.lock().uses.entry((id, disk.1)).or_default() += 1;
+        Self { disk: disk.clone(), id }
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        if let Some(count) = self.disk.0.state.lock().uses.get_mut(&(self.id, self.disk.1)) {
+            *count -= 1;
+        }
+    }
+}
+
 #[derive(Debug)]
 struct SimFile {
+    /// Shared with its mappings.
+    of: Arc<Use>,
     disk: SimDisk,
     id: usize,
 }
@@ -414,14 +495,14 @@ impl StorageFile for SimFile {
         None
     }
 
-    fn allocate(&self, len: u64) -> io::Result<()> {
+    fn allocate(&self, len: u64) -> io::Result<bool> {
         if let Some(fault) = self.disk.begin(Operation::Allocate) {
             // As ext4 does, it leaves what it got.
             self.with(|file| file.allocate(len / 2));
             return Err(fault.error());
         }
         self.with(|file| file.allocate(len));
-        Ok(())
+        Ok(false)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -464,11 +545,22 @@ impl StorageFile for SimFile {
         Ok(())
     }
 
+    fn users(&self) -> io::Result<Users> {
+        self.disk.enter(Operation::Users)?;
+        let state = self.disk.0.state.lock();
+        let count = |process| state.uses.get(&(self.id, process)).copied().unwrap_or(0);
+        Ok(Users {
+            is_linked: state.linked.contains(&self.id),
+            here: count(Process::Writer) > 1 || Arc::strong_count(&self.of) > 1,
+            elsewhere: count(Process::Reader) > 0,
+        })
+    }
+
     fn map(&self, len: u64, _: Access) -> io::Result<Mapping> {
         self.disk.enter(Operation::Map)?;
         self.with(|file| {
             assert_eq!(len, file.len(), "files are mapped as a whole");
-            Ok(Mapping::from_heap(file.cache()))
+            Ok(Mapping::from_heap(file.cache()).keeping(Arc::clone(&self.of) as _))
         })
     }
 

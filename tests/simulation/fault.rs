@@ -16,6 +16,7 @@ pub enum Operation {
     SyncDirectory,
     SyncFileSystem,
     Length,
+    Users,
     Allocate,
     Write,
     Read,
@@ -33,7 +34,14 @@ impl Operation {
     pub fn is_dull(self) -> bool {
         matches!(
             self,
-            Self::Write | Self::Read | Self::ReadDevice | Self::Load | Self::Length | Self::Populate | Self::Open
+            Self::Write
+                | Self::Read
+                | Self::ReadDevice
+                | Self::Load
+                | Self::Length
+                | Self::Populate
+                | Self::Open
+                | Self::Users
         )
     }
 }

@@ -25,9 +25,13 @@ pub enum Action {
     WaitDurable,
     Rotate,
     Trim,
+    /// Fills segments and trims them, one after the other.
+    Cycle,
     Truncate,
     Reset,
     Read,
+    /// Looks on, in this process or another, or makes a backup, for a while.
+    View,
     /// Clean shutdown, and open.
     Close,
     /// The process dies, and another opens the log.
@@ -38,7 +42,7 @@ pub enum Action {
 
 impl Action {
     /// All of them, with how often each is done.
-    const WEIGHTS: [(Self, u32); 17] = [
+    const WEIGHTS: [(Self, u32); 19] = [
         (Self::Append, 30),
         (Self::Vectored, 4),
         (Self::Batch, 8),
@@ -48,11 +52,13 @@ impl Action {
         (Self::Meta, 7),
         (Self::Sync, 16),
         (Self::WaitDurable, 5),
-        (Self::Rotate, 6),
-        (Self::Trim, 4),
+        (Self::Rotate, 8),
+        (Self::Trim, 8),
+        (Self::Cycle, 10),
         (Self::Truncate, 5),
         (Self::Reset, 1),
         (Self::Read, 2),
+        (Self::View, 4),
         (Self::Close, 3),
         (Self::Kill, 2),
         (Self::PowerCut, 6),
@@ -120,20 +126,25 @@ impl History {
         let mut rng = Rng::with_seed(seed);
         let is_faulty = rng.u8(..) < 96;
         let count = rng.usize(4..40);
-        let steps = (0..count).map(|_| {
+        let mut steps = Vec::new();
+        for _ in 0..count {
             let action = Action::random(&mut rng);
             // Closes are rare, and what their syncs leave is found by few.
             let often = if action == Action::Close { 192 } else { 64 };
             let fault = (is_faulty && rng.u8(..) < often).then(|| random_fault(action, &mut rng));
-            Step { action, seed: rng.u64(..), fault }
-        });
-        let steps = steps.collect();
+            let has_failed = fault.is_some();
+            steps.push(Step { action, seed: rng.u64(..), fault });
+            if has_failed && rng.bool() {
+                // What a failure has left in a file is met again when that is recycled.
+                steps.push(Step::new(Action::Cycle, rng.u64(..)));
+            }
+        }
         Self { seed, steps, cuts: CUTS }
     }
 
     /// All sequences of `len` actions out of those that matter, each with a crash at every operation.
     pub fn all(len: u32) -> impl Iterator<Item = Self> {
-        const ACTIONS: [Action; 12] = [
+        const ACTIONS: [Action; 13] = [
             Action::Append,
             Action::Batch,
             Action::Hole,
@@ -142,6 +153,7 @@ impl History {
             Action::Sync,
             Action::Rotate,
             Action::Trim,
+            Action::Cycle,
             Action::Truncate,
             Action::Reset,
             Action::Close,
@@ -184,11 +196,18 @@ fn random_fault(action: Action, rng: &mut Rng) -> Fault {
     ];
     let only = match action {
         // These do little else.
-        Action::Sync | Action::WaitDurable | Action::Close if rng.bool() => Some(Operation::SyncMapping),
+        Action::Sync | Action::WaitDurable | Action::Trim | Action::Cycle | Action::Close if rng.bool() => {
+            Some(Operation::SyncMapping)
+        }
         _ if rng.bool() => Some(KINDS[rng.usize(0..KINDS.len())]),
         _ => None,
     };
-    let after = if only.is_some() { rng.u64(0..2) } else { rng.u64(0..40) };
+    let after = match (only, action) {
+        // The last of their syncs is that of the control page.
+        (Some(_), Action::Trim | Action::Cycle) => rng.u64(0..6),
+        (Some(_), _) => rng.u64(0..2),
+        (None, _) => rng.u64(0..40),
+    };
     let failure = if rng.u8(..) < 64 { Failure::DiskFull } else { Failure::Io };
     Fault { after, only, failure, effect: AFTER_EFFECTS[rng.usize(0..AFTER_EFFECTS.len())] }
 }

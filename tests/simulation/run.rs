@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 
 use fastrand::Rng;
-use mapwal::testing::open_log;
-use mapwal::{Error, Log, Lsn, Options};
+use mapwal::testing::{open_log, open_reader};
+use mapwal::{Error, Log, Lsn, Options, SealedSegment, Snapshot};
 use parking_lot::Mutex;
 
 use super::damage;
 use super::disk::{Observer, SimDisk};
-use super::fault::Fault;
+use super::fault::{Fault, Operation};
 use super::history::{Action, History, Step};
 use super::image::PAGE_BYTES;
 use super::model::{Crash, Entry, Model, Observed, Rule, SLOTS, Violation, first_word, meta_value, payload, tag};
@@ -37,6 +37,8 @@ pub struct Tally {
     pub damaged: u64,
     /// Failures injected.
     pub faults: u64,
+    /// Segments made of the files of others.
+    pub recycled: u64,
 }
 
 /// A crash to be looked at.
@@ -161,6 +163,10 @@ struct Run<'t> {
     cuts: u8,
     /// The step under way has an operation fail.
     is_faulty: bool,
+    /// Which one is up to the step.
+    may_aim: bool,
+    /// What must not change, whatever happens to the log.
+    views: Vec<View>,
     /// An operation has failed before: what that kept from being removed may be told later.
     had_fault: bool,
     tally: &'t mut Tally,
@@ -182,6 +188,8 @@ pub fn run_failing(history: &History, fault: Option<Fault>, tally: &mut Tally) -
     for (index, step) in history.steps.iter().enumerate() {
         run.step(step).map_err(|violation| (index, violation))?;
     }
+    run.check_views().map_err(|violation| (history.steps.len() - 1, violation))?;
+    run.note_recycled();
     Ok(!disk.has_fault())
 }
 
@@ -195,16 +203,18 @@ fn look(cut: Cut, seed: u64, depth: usize, tally: &mut Tally) -> Result<(), Viol
     // What only a process has forgotten, the power must not take away later.
     let choice = if cut.crash == Crash::Kill { rng.u8(0..4) } else { rng.u8(0..8) };
     match choice {
-        0 => run.step(&Step::new(Action::Kill, rng.u64(..))),
-        1 => run.step(&Step::new(Action::PowerCut, rng.u64(..))),
+        0 => run.step(&Step::new(Action::Kill, rng.u64(..)))?,
+        1 => run.step(&Step::new(Action::PowerCut, rng.u64(..)))?,
         2 | 3 => {
             for _ in 0..rng.u8(1..5) {
                 run.step(&Step::random_small(&mut rng))?;
             }
-            run.step(&Step::new(Action::PowerCut, rng.u64(..)))
+            run.step(&Step::new(Action::PowerCut, rng.u64(..)))?;
         }
-        _ => Ok(()),
+        _ => {}
     }
+    run.note_recycled();
+    Ok(())
 }
 
 impl<'t> Run<'t> {
@@ -221,6 +231,8 @@ impl<'t> Run<'t> {
             depth,
             cuts,
             is_faulty: false,
+            may_aim: false,
+            views: Vec::new(),
             had_fault: false,
             tally,
         }
@@ -268,8 +280,9 @@ impl<'t> Run<'t> {
         .map_err(|error| unusable("read", &error))
     }
 
-    fn try_open(&self) -> mapwal::Result<Arc<Log>> {
-        let options = Options::new().segment_size_bytes(SEGMENT_BYTES);
+    fn try_open(&mut self) -> mapwal::Result<Arc<Log>> {
+        let spares = if self.rng.u8(..) < 16 { self.rng.usize(1..3) } else { 0 };
+        let options = Options::new().segment_size_bytes(SEGMENT_BYTES).spare_segments(spares);
         // SAFETY: only this log touches the disk's mappings while it is open; crashes are looked at on copies.
         #[expect(unsafe_code, reason = "opening a log is unsafe")]
         let log = unsafe { open_log(Arc::new(self.disk.clone()), &options) };
@@ -290,6 +303,7 @@ impl<'t> Run<'t> {
         self.disk.reseed(rng.u64(..));
         *self.watch.rng.lock() = rng.fork();
         self.rng = rng.fork();
+        self.may_aim = step.fault.is_some();
         if step.fault.is_some() {
             self.is_faulty = true;
             self.disk.plan_fault(step.fault.clone());
@@ -342,9 +356,11 @@ impl<'t> Run<'t> {
             Action::WaitDurable => self.wait_durable(rng),
             Action::Rotate => self.log().rotate().map_err(|error| Failed::new(action, error)),
             Action::Trim => self.trim(rng),
+            Action::Cycle => self.cycle(rng),
             Action::Truncate => self.truncate(rng),
             Action::Reset => self.reset(rng),
             Action::Read => self.read().map_err(Failed::Broken),
+            Action::View => self.view(rng).map_err(Failed::Broken),
             Action::Close => {
                 if rng.u8(..) < 96 {
                     self.fill_up_to_close(rng)?;
@@ -519,12 +535,51 @@ impl<'t> Run<'t> {
     }
 
     fn trim(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let lsn = rng.u64(self.log().first_lsn().0..=self.watch.model.lock().next_lsn());
+        self.trim_to(lsn)
+    }
+
+    /// Fills segments and trims them, so that files come back: once a segment was prepared before the first trim, the one after the
+    /// next is made of what that has dropped.
+    fn cycle(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        if rng.u8(..) < if self.disk.has_fault() { 192 } else { 64 } {
+            return self.trim_in_parts(rng);
+        }
+        for _ in 0..rng.u8(2..5) {
+            for _ in 0..rng.u8(1..3) {
+                self.append(rng, |log, id, bytes| log.append(tag(id), bytes))?;
+            }
+            self.log().rotate().map_err(|error| Failed::new(Action::Rotate, error))?;
+            match rng.u8(..) {
+                0..64 => self.append(rng, |log, id, bytes| log.append(tag(id), bytes))?,
+                64..96 => self.view(rng).map_err(Failed::Broken)?,
+                _ => {}
+            }
+            let next = self.watch.model.lock().next_lsn();
+            self.trim_to(next)?;
+        }
+        self.append(rng, |log, id, bytes| log.append(tag(id), bytes))?;
+        if rng.bool() { self.sync(rng) } else { Ok(()) }
+    }
+
+    /// Without a rotation in between, only the control page says what was trimmed first.
+    fn trim_in_parts(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        for _ in 0..3 {
+            self.append(rng, |log, id, bytes| log.append(tag(id), bytes))?;
+            self.log().rotate().map_err(|error| Failed::new(Action::Rotate, error))?;
+        }
+        let next = self.watch.model.lock().next_lsn();
+        self.trim_to(next - 1)?;
+        if self.may_aim {
+            // All is durable: what is synced next is that page.
+            self.disk.aim_fault(Operation::SyncMapping);
+        }
+        self.trim_to(next)
+    }
+
+    fn trim_to(&mut self, lsn: u64) -> Result<(), Failed> {
         let log = self.log();
-        let (lsn, before) = {
-            let mut model = self.watch.model.lock();
-            let lsn = rng.u64(log.first_lsn().0..=model.next_lsn());
-            (lsn, model.begin_trim(lsn))
-        };
+        let before = self.watch.model.lock().begin_trim(lsn);
         let first_before = log.first_lsn();
         let trimmed = match log.trim_before(Lsn(lsn)) {
             Err(Error::Io { operation: "remove", .. }) if self.had_fault => log.trim_before(Lsn(lsn)),
@@ -599,6 +654,7 @@ impl<'t> Run<'t> {
     fn close(&mut self) -> Result<(), Failed> {
         let submitted = self.watch.model.lock().submitted();
         let log = self.log.take().expect("a run keeps its log open");
+        self.tally.recycled += log.stats().recycled_segments;
         let log = Arc::into_inner(log).expect("nobody else holds it");
         let closed = log.close();
         if closed.is_ok() {
@@ -618,7 +674,29 @@ impl<'t> Run<'t> {
         self.open(false).map_err(Failed::Broken)
     }
 
+    /// Looks at what was seen before, lets go of some, and begins to look at more.
+    fn view(&mut self, rng: &mut Rng) -> Result<(), Violation> {
+        self.check_views()?;
+        self.views.retain(|_| rng.bool());
+        let disk = &self.disk;
+        let view = match rng.u8(0..3) {
+            0 => self.log().snapshot().ok().and_then(View::of),
+            1 => View::elsewhere(disk),
+            _ => self.log().sealed(0).ok().and_then(|sealed| View::backup(disk, sealed.last()?)),
+        };
+        self.views.extend(view);
+        Ok(())
+    }
+
+    fn check_views(&self) -> Result<(), Violation> {
+        match self.views.iter().find(|view| !view.is_unchanged(&self.disk)) {
+            None => Ok(()),
+            Some(view) => Err(Violation::new(Rule::Phantom, format!("what is seen by {} has changed", view.name()))),
+        }
+    }
+
     fn drop_log(&mut self) {
+        self.note_recycled();
         self.log = None;
         self.disk.process_died();
     }
@@ -635,7 +713,13 @@ impl<'t> Run<'t> {
         self.open(false)
     }
 
+    fn note_recycled(&mut self) {
+        self.tally.recycled += self.log.as_ref().map_or(0, |log| log.stats().recycled_segments);
+    }
+
     fn power_cut(&mut self, rng: &mut Rng) -> Result<(), Violation> {
+        self.check_views()?;
+        self.views.clear();
         let left = self.disk.crash(Crash::Power);
         self.drop_log();
         self.disk.forget_observer();
@@ -696,6 +780,65 @@ impl<'t> Run<'t> {
     }
 }
 
+/// What somebody sees for longer than a step.
+enum View {
+    Snapshot {
+        snapshot: Snapshot,
+        records: Records,
+        is_elsewhere: bool,
+    },
+    /// A file that has another name as well.
+    Backup {
+        file: usize,
+        contents: Vec<u8>,
+    },
+}
+
+type Records = Vec<(u64, Vec<u8>)>;
+
+impl View {
+    fn of(snapshot: Snapshot) -> Option<Self> {
+        let records = records(&snapshot)?;
+        Some(Self::Snapshot { snapshot, records, is_elsewhere: false })
+    }
+
+    /// Of another process. None if it meets a failure that was meant for somebody else.
+    fn elsewhere(disk: &SimDisk) -> Option<Self> {
+        // SAFETY: as for the log.
+        #[expect(unsafe_code, reason = "opening a log is unsafe")]
+        let reader = unsafe { open_reader(Arc::new(disk.elsewhere())) };
+        let snapshot = reader.ok()?.snapshot().ok()?;
+        let records = records(&snapshot)?;
+        Some(Self::Snapshot { snapshot, records, is_elsewhere: true })
+    }
+
+    /// What does not count beyond its end may change as long as the segment is the log's.
+    fn backup(disk: &SimDisk, sealed: &SealedSegment) -> Option<Self> {
+        let (file, mut contents) = disk.back_up(sealed.path().file_name()?.to_str()?)?;
+        contents.truncate(sealed.bytes().len());
+        Some(Self::Backup { file, contents })
+    }
+
+    fn is_unchanged(&self, disk: &SimDisk) -> bool {
+        match self {
+            Self::Snapshot { snapshot, records, .. } => self::records(snapshot).as_ref() == Some(records),
+            Self::Backup { file, contents } => disk.contents(*file).starts_with(contents),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Snapshot { is_elsewhere: false, .. } => "a snapshot",
+            Self::Snapshot { is_elsewhere: true, .. } => "another process",
+            Self::Backup { .. } => "a backup",
+        }
+    }
+}
+
+fn records(snapshot: &Snapshot) -> Option<Records> {
+    snapshot.iter().map(|record| record.map(|record| (record.lsn().0, record.payload().to_vec())).ok()).collect()
+}
+
 /// Why a step did not come to its end.
 enum Failed {
     /// The log refused.
@@ -719,5 +862,6 @@ impl std::ops::AddAssign for Tally {
         self.acknowledged += other.acknowledged;
         self.damaged += other.damaged;
         self.faults += other.faults;
+        self.recycled += other.recycled;
     }
 }

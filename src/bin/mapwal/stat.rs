@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{BinaryBytes, HumanCount, ProgressBar};
-use mapwal::{Error, Follower, Inspection, LogReader, Lsn, PinStatus, Visibility};
+use mapwal::{Activity, Error, Follower, Inspection, LogReader, Lsn, PinStatus, Visibility};
 use serde_json::{Value, json};
 
 use crate::arguments::Stat;
@@ -117,7 +117,9 @@ struct State {
     durable: Option<Lsn>,
     segments: usize,
     other_segments: usize,
+    kept_files: usize,
     disk_bytes: u64,
+    activity: Option<Activity>,
     pins: Vec<PinStatus>,
 }
 
@@ -135,7 +137,9 @@ impl State {
             durable: inspection.durable_lsn(),
             segments,
             other_segments: inspection.segments().len() - segments,
+            kept_files: inspection.kept_files(),
             disk_bytes: inspection.disk_bytes(),
+            activity: inspection.activity(),
             pins: inspection.pins().about(directory)?,
         })
     }
@@ -171,7 +175,11 @@ impl State {
             None => writeln!(out, "durable    unknown: there is no control page")?,
         }
         let (segments, others, disk) = (self.segments, self.other_segments, BinaryBytes(self.disk_bytes));
-        writeln!(out, "segments   {segments}, and {others} spare or left over; {disk} on disk")?;
+        let kept = self.kept_files;
+        writeln!(out, "segments   {segments}, and {others} spare or left over, {kept} files kept; {disk} on disk")?;
+        if let Some(activity) = &self.activity {
+            print_activity(out, activity)?;
+        }
         writeln!(out, "payload    {}", BinaryBytes(sizes.bytes()))?;
         for (from, to, records) in sizes.classes() {
             let range = format!("{}..{}", BinaryBytes(from), BinaryBytes(to));
@@ -210,11 +218,39 @@ impl State {
             "durable_lsn": self.durable.map(|durable| durable.0),
             "segments": self.segments,
             "other_segments": self.other_segments,
+            "kept_files": self.kept_files,
             "disk_bytes": self.disk_bytes,
+            "activity": self.activity.as_ref().map(activity_json),
             "payload_bytes": sizes.bytes(),
             "record_sizes": sizes.classes().map(class).collect::<Vec<_>>(),
             "pins": self.pins.iter().map(pin).collect::<Vec<_>>(),
             "rate": rate,
         })
     }
+}
+
+/// What the writer, or the last one, has done since it opened the log.
+fn print_activity(out: &mut impl Write, activity: &Activity) -> std::io::Result<()> {
+    let count = |number: u64| HumanCount(number).to_string();
+    let (syncs, p50, p99) = (count(activity.syncs), activity.sync_time_p50, activity.sync_time_p99);
+    writeln!(out, "syncs      {syncs}, half of them within {p50:.1?}, 99 % within {p99:.1?}")?;
+    let (recycled, removed) = (count(activity.recycled_segments), count(activity.removed_segments));
+    let (spares, zeros) = (count(activity.spare_segments), BinaryBytes(activity.zeros_written_bytes));
+    let stalls = count(activity.stalls);
+    writeln!(out, "files      {recycled} recycled, {removed} removed, {spares} ready or kept")?;
+    writeln!(out, "room       {zeros} of zeros written ahead; {stalls} stalls of appenders")
+}
+
+fn activity_json(activity: &Activity) -> Value {
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    json!({
+        "syncs": activity.syncs,
+        "sync_time_p50_us": micros(activity.sync_time_p50),
+        "sync_time_p99_us": micros(activity.sync_time_p99),
+        "stalls": activity.stalls,
+        "zeros_written_bytes": activity.zeros_written_bytes,
+        "recycled_segments": activity.recycled_segments,
+        "removed_segments": activity.removed_segments,
+        "spare_segments": activity.spare_segments,
+    })
 }

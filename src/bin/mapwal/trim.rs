@@ -1,6 +1,6 @@
 //! `mapwal trim`: drops old segments of a log that nobody writes to, also on a full disk.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use indicatif::BinaryBytes;
@@ -18,42 +18,80 @@ pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
         Some(size) => Options::new().segment_size_bytes(size),
         None => Options::new(),
     };
+    let options = options.create(false);
     let found = Inspection::open(directory).about(directory)?;
-    let log = open::writer(directory, &options.create(false))?;
+    let log = open::writer(directory, &options)?;
     let trimmed = trim(&log, arguments, found.segments(), directory);
     let closed = log.close().about(directory);
-    trimmed.and(closed).map(|()| Outcome::Done)
+    let mut trimmed = trimmed?;
+    if trimmed.is_left() {
+        // A log that ends waits for its files only so long; one that is opened, until they are gone.
+        let log = open::writer(directory, &options)?;
+        trimmed.failure = trimmed.failure.or_else(|| trimmed.files.iter().find_map(|file| remove(file).err()));
+        log.close().about(directory)?;
+    }
+    trimmed.report(directory)?;
+    closed.map(|()| Outcome::Done)
+}
+
+/// What a trim has done.
+struct Trimmed<'f> {
+    /// The files of segments that are out of the log.
+    files: Vec<&'f SegmentFile>,
+    first: Lsn,
+    failure: Option<Error>,
 }
 
 /// Trims the log that had the files `found` before it was opened.
-fn trim(log: &Log, arguments: &Trim, found: &[SegmentFile], directory: &Path) -> Result<()> {
+fn trim<'f>(log: &Log, arguments: &Trim, found: &'f [SegmentFile], directory: &Path) -> Result<Trimmed<'f>> {
     let before = first_to_keep(log, arguments, directory)?;
     if !arguments.force {
         check_recovery(log, before, directory)?;
     }
     pass_pins(log, before, arguments.force, directory)?;
-    let mut trimmed = log.trim_before(before).map(drop);
-    let below = files_below(log, found).about(directory)?;
-    let is_left = || below.iter().any(|file| is_there(file));
-    if is_left() {
-        // What could not be removed is tried again, and the error is that of the first attempt.
-        trimmed = log.trim_before(before).map(drop).or_else(|error| if is_left() { Err(error) } else { Ok(()) });
+    let failure = log.trim_before(before).err();
+    let files = files_below(log, found).about(directory)?;
+    Ok(Trimmed { files, first: log.first_lsn(), failure })
+}
+
+impl Trimmed<'_> {
+    fn is_left(&self) -> bool {
+        self.files.iter().any(|file| is_there(file))
     }
-    let (left, gone): (Vec<&SegmentFile>, Vec<&SegmentFile>) = below.iter().partition(|file| is_there(file));
-    if trimmed.is_ok() || !gone.is_empty() {
-        let freed = BinaryBytes(gone.iter().map(|file| file.file_len_bytes).sum());
-        let (segments, first) = (counted(gone.len() as u64, "segment", "segments"), log.first_lsn());
-        let mut out = anstream::stdout().lock();
-        writeln!(out, "{segments} dropped, {freed} freed; the log starts at record {first}")
-            .and_then(|()| out.flush())
-            .written()?;
+
+    /// Says what is gone; an error if not all is.
+    fn report(self, directory: &Path) -> Result<()> {
+        let Self { files, first, failure } = self;
+        let (left, gone): (Vec<&SegmentFile>, Vec<&SegmentFile>) = files.into_iter().partition(|file| is_there(file));
+        if failure.is_none() || !gone.is_empty() {
+            let freed = BinaryBytes(gone.iter().map(|file| file.file_len_bytes).sum());
+            let segments = counted(gone.len() as u64, "segment", "segments");
+            let mut out = anstream::stdout().lock();
+            writeln!(out, "{segments} dropped, {freed} freed; the log starts at record {first}")
+                .and_then(|()| out.flush())
+                .written()?;
+        }
+        if let Some(error) = failure.filter(|_| gone.is_empty() || !left.is_empty()) {
+            return Err(error).about(directory);
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        let why = format!("{} cannot be removed", counted(left.len() as u64, "segment", "segments"));
+        Err(Failure::new("not all is freed", why, directory))
     }
-    trimmed.about(directory)?;
-    if left.is_empty() {
-        return Ok(());
+}
+
+/// What keeps a file from going that is left, while the log is open.
+fn remove(file: &SegmentFile) -> mapwal::Result<()> {
+    for path in [file.path.clone(), file.path.with_extension("tmp")] {
+        if let Err(source) = std::fs::remove_file(&path)
+            && source.kind() != ErrorKind::NotFound
+        {
+            return Err(Error::Io { operation: "remove", path, source });
+        }
     }
-    let why = format!("{} cannot be removed", counted(left.len() as u64, "segment", "segments"));
-    Err(Failure::new("not all is freed", why, directory))
+    Ok(())
 }
 
 /// Those of segments that are out of the log by now.

@@ -10,10 +10,10 @@ use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::link::Seal;
 use crate::format::name;
 use crate::lsn::Lsn;
-use crate::segment::control::ControlState;
+use crate::segment::control::{Activity, ControlState};
 use crate::segment::directory::{self, Found};
 use crate::segment::{Segment, SegmentList, Segments};
-use crate::storage::{Disk, Storage};
+use crate::storage::{Access, Disk, Storage};
 pub(super) use ties::Tie;
 use ties::Ties;
 
@@ -26,6 +26,8 @@ pub struct Inspection {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) log_id: u128,
     pub(super) files: Vec<SegmentFile>,
+    /// The lengths of the files that are kept for further segments.
+    kept: Vec<u64>,
     /// Which segments count.
     pub(super) ties: Ties,
     pub(super) control: Option<ControlState>,
@@ -97,7 +99,11 @@ impl Inspection {
         });
         let ties = ties::sort_out(&listing.segments, &found, storage.path(), control);
         let files = listing.segments.iter().map(|&number| segment_file(&**storage, number, &found, &ties)).collect();
-        Ok(Self { storage: Arc::clone(storage), log_id, files, ties, control, faults })
+        let kept = listing.temporaries.iter().filter(|name| name::temporary_number(name).is_some());
+        // One that is taken just now is a segment by the next look.
+        let len = |name: &String| storage.open(name, Access::Read).ok()?.len_bytes().ok();
+        let kept = kept.filter_map(len).collect();
+        Ok(Self { storage: Arc::clone(storage), log_id, files, kept, ties, control, faults })
     }
 
     /// The identity of the log, the same in all its segments.
@@ -110,6 +116,12 @@ impl Inspection {
     #[must_use]
     pub fn segments(&self) -> &[SegmentFile] {
         &self.files
+    }
+
+    /// How many files of dropped segments are kept for further ones.
+    #[must_use]
+    pub fn kept_files(&self) -> usize {
+        self.kept.len()
     }
 
     /// What is wrong with headers, and with the ties between segments: the faults that can be told without reading records.
@@ -138,6 +150,12 @@ impl Inspection {
         self.control.is_some_and(|control| control.poisoned)
     }
 
+    /// What the last writer has done since it opened the log, as far as its control page tells.
+    #[must_use]
+    pub fn activity(&self) -> Option<Activity> {
+        self.control.and_then(|control| control.activity)
+    }
+
     /// The last record that the writer has called durable, as far as the log's control page tells.
     #[must_use]
     pub fn durable_lsn(&self) -> Option<Lsn> {
@@ -150,10 +168,11 @@ impl Inspection {
         self.control.and_then(|control| control.oldest_segment)
     }
 
-    /// The disk space that the segments take, in bytes, spares and leftovers included: all are preallocated.
+    /// The lengths of all segments and kept files together, spares and leftovers included, in bytes. What has not been used of a
+    /// new segment takes no room yet.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.file_len_bytes).sum()
+        self.files.iter().map(|file| file.file_len_bytes).chain(self.kept.iter().copied()).sum()
     }
 
     /// The named pins, by name.

@@ -2,6 +2,7 @@
 //!
 //! A thread does it. Appenders that outrun it make a little room themselves.
 
+mod pace;
 mod state;
 mod thread;
 
@@ -9,26 +10,23 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::pool::Pool;
+use super::stats::Counters;
 use crate::error::Result;
 use crate::format::position::Position;
 use crate::memory::{Process, Region};
 use crate::segment::Segment;
-use crate::segment::filling::{Filling, LARGE_PAGE_LEN, Pages};
+use crate::segment::filling::{Filling, LARGE_PAGE_LEN, PAGE_LEN};
 use crate::segment::prepare::{Prepared, failed};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::Storage;
-use thread::{Active, Shared};
-
-/// How far ahead of the appenders a segment is made ready: with single pages, and with large ones, which last as long.
-const AHEAD_LEN: usize = 2 << 20;
-const AHEAD_LEN_IN_BULK: usize = 16 << 20;
-/// Who has so many bytes of records that are not durable does not wait for each: large pages are used then, and a sync
-/// writes a quarter more than it must, at the most.
-const BULK_LEN: u64 = 8 * LARGE_PAGE_LEN as u64;
+use state::Active;
+use thread::Shared;
 
 /// What a segment is needed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +55,10 @@ impl Preparer {
         log_id: u128,
         segment_size: u64,
         next_number: u64,
+        pool: Arc<Pool>,
+        counters: Arc<Counters>,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(storage, log_id, segment_size, next_number));
+        let shared = Arc::new(Shared::new(storage, log_id, segment_size, next_number, pool, counters));
         let thread = Mutex::new(shared.start_thread()?);
         Ok(Self { shared, thread, asked: AtomicBool::new(false), process: Process::current() })
     }
@@ -134,9 +134,10 @@ impl Preparer {
     /// `segment`, which is ready as `filling` says, takes appends from now on. Returns the room in it.
     pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, region: Arc<Region>) -> usize {
         let (number, room) = (segment.number(), filling.room());
+        self.shared.pool.note_begun();
         let mut state = self.shared.state.lock();
         self.shared.wanted_end.store(0, Ordering::Relaxed);
-        self.shared.note_large(number, &filling);
+        self.shared.note_filling(number, &filling);
         state.active_number = number;
         state.room = room;
         state.active = Some(Active { number, filling, region, segment: Arc::downgrade(segment) });
@@ -151,16 +152,20 @@ impl Preparer {
     pub(crate) fn room_to(&self, number: u64, end: usize) -> Result<usize> {
         let shared = &*self.shared;
         let mut state = shared.state.lock();
+        let mut has_stalled = false;
         loop {
             if state.room >= end {
                 self.asked.store(false, Ordering::Relaxed);
                 return Ok(state.room);
             }
+            if !std::mem::replace(&mut has_stalled, true) {
+                shared.counters.stalled();
+            }
             if let Some(mut active) = state.active.take() {
                 drop(state);
                 let is_long = end - active.filling.room() >= LARGE_PAGE_LEN;
-                let pages = if is_long { Pages::Large } else { shared.pages() };
-                let filled = active.step(&*shared.storage, pages);
+                let page_len = if is_long { LARGE_PAGE_LEN } else { shared.pace.page_len() };
+                let filled = active.step(&*shared.storage, page_len);
                 state = shared.put_back(active);
                 filled.map_err(|source| failed(&*shared.storage, number, shared.segment_size, source))?;
             } else {
@@ -186,9 +191,7 @@ impl Preparer {
         if self.asked.swap(true, Ordering::Relaxed) {
             return;
         }
-        let is_bulk = unsynced() >= BULK_LEN;
-        let ahead = if is_bulk { AHEAD_LEN_IN_BULK } else { AHEAD_LEN };
-        self.shared.is_bulk.store(is_bulk, Ordering::Relaxed);
+        let ahead = self.shared.pace.plan(unsynced());
         self.shared.wanted_end.store(offset + ahead, Ordering::Relaxed);
         let mut state = self.shared.state.lock();
         state.in_use = true;
@@ -200,15 +203,25 @@ impl Preparer {
         self.shared.changed.notify_all();
     }
 
-    /// Whether a sync of a few bytes at byte `offset` of segment `number` writes a large page.
-    pub(crate) fn is_large(&self, number: u64, offset: usize) -> bool {
+    /// How much a sync of a few bytes at byte `offset` of segment `number` writes: one page.
+    pub(crate) fn page_len_at(&self, number: u64, offset: usize) -> usize {
         let [start, end] = [0, 1].map(|at| self.shared.large[at].load(Ordering::Relaxed));
-        (start..end).contains(&Position::new(number, offset as u64).0)
+        let is_large = (start..end).contains(&Position::new(number, offset as u64).0);
+        if is_large { self.shared.large_len.load(Ordering::Relaxed) } else { PAGE_LEN }
     }
 
     /// Uses single pages from now on, until many bytes come between two syncs again.
     pub(crate) fn use_single_pages(&self) {
-        self.shared.is_bulk.store(false, Ordering::Relaxed);
+        self.shared.pace.use_single_pages();
+    }
+
+    /// A sync of `len` bytes, up to byte `end` of segment `number`, took `time`. Called by the leader only.
+    pub(crate) fn note_sync(&self, number: u64, end: usize, len: usize, time: Duration) {
+        let position = Position::new(number, end as u64);
+        self.shared.pace.note_sync(position, len, time);
+        if self.shared.pace.wants_settling(position) {
+            self.shared.changed.notify_all();
+        }
     }
 
     /// Walks `segment` up to byte `end`, which is more than an appender can walk: until that is done, slots among the
@@ -218,6 +231,11 @@ impl Preparer {
         // Either the thread has seen it by now, or it sleeps.
         drop(self.shared.state.lock());
         self.shared.changed.notify_all();
+    }
+
+    /// What segments can be made of.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.pool
     }
 
     /// Whether a spare is ready that is not held back.
@@ -230,9 +248,9 @@ impl Preparer {
         self.shared.state.lock().has_spare_at_hand()
     }
 
-    /// How many segments are ready.
-    pub(crate) fn spares(&self) -> usize {
-        self.shared.state.lock().ready()
+    /// Segments that are ready, and files that can become some.
+    pub(crate) fn spare_count(&self) -> usize {
+        self.shared.state.lock().ready() + self.pool().len()
     }
 
     /// Stops the thread; returns the spares that nobody took.

@@ -1,10 +1,15 @@
 //! What the preparing thread and the appenders know of: the spares, and the segment that takes appends.
 
 use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Weak};
 
-use super::thread::Active;
 use crate::error::Error;
+use crate::memory::Region;
+use crate::segment::Segment;
+use crate::segment::filling::Filling;
 use crate::segment::prepare::Prepared;
+use crate::storage::Storage;
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
@@ -35,6 +40,7 @@ pub(super) struct State {
 
 /// The segment to go on in.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(super) enum Spare {
     /// There is none, and the last attempt to make one has failed, or nobody has asked for it.
     Missing,
@@ -90,6 +96,11 @@ impl State {
         self.is_complete() && !(self.held.is_empty() && matches!(self.spare, Spare::Borrowed))
     }
 
+    /// Whether the next one that is made may be held back.
+    pub(super) fn wants_held(&self) -> bool {
+        self.ready() < self.held_max
+    }
+
     /// Holds the spare back if too few are.
     pub(super) fn fill_held(&mut self) {
         if self.held.len() < self.held_max {
@@ -132,5 +143,20 @@ impl State {
         let spare = self.take_newest();
         self.spare = Spare::Borrowed;
         spare
+    }
+}
+
+/// The segment that takes appends, as far as it is ready.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) number: u64,
+    pub(super) filling: Filling,
+    pub(super) region: Arc<Region>,
+    pub(super) segment: Weak<Segment>,
+}
+
+impl Active {
+    pub(super) fn step(&mut self, storage: &dyn Storage, page_len: usize) -> io::Result<()> {
+        self.filling.step(storage, self.region.mapping(), page_len)
     }
 }

@@ -9,22 +9,21 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::AHEAD_LEN_IN_BULK;
-use super::state::{Spare, State};
+use super::super::pool::Pool;
+use super::super::stats::Counters;
+use super::pace::{AHEAD_LEN_MAX, Pace};
+use super::state::{Active, Spare, State};
 use crate::error::{Error, Result};
 use crate::events::{in_words, report};
 use crate::format::name;
 use crate::format::position::Position;
-use crate::memory::Region;
 use crate::segment::Segment;
-use crate::segment::filling::{Filling, Pages};
-use crate::segment::prepare::{Prepared, prepare};
+use crate::segment::filling::{Filling, LARGE_PAGE_LEN};
+use crate::segment::prepare::{Prepared, abandon, prepare, renew};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::{self, Storage};
 
-/// Between two steps of what nobody waits for: 64 MiB take half a second.
-const PAUSE: Duration = Duration::from_millis(1);
 /// How long after its start the thread waits for the first appender before it makes a spare. Who opens a log has to read
 /// most of it, as a rule, and wants the machine for that.
 const GRACE: Duration = Duration::from_millis(100);
@@ -45,12 +44,14 @@ pub(super) struct Shared {
     pub(super) stopping: AtomicBool,
     /// [`State::is_complete`]. Relaxed: a hint, since what takes a spare looks at the state.
     pub(super) is_complete: AtomicBool,
-    /// Many bytes come between two syncs, so large pages are the ones to use. Relaxed: a hint.
-    pub(super) is_bulk: AtomicBool,
+    pub(super) pace: Pace,
+    pub(super) pool: Arc<Pool>,
+    pub(super) counters: Arc<Counters>,
     /// Byte offset up to which the segment that takes appends shall be ready soon. Relaxed: a hint.
     pub(super) wanted_end: AtomicUsize,
-    /// Where large pages were used last, as positions. Relaxed: hints.
+    /// Where larger pages were used last, as positions, and how large. Relaxed: hints.
     pub(super) large: [AtomicU64; 2],
+    pub(super) large_len: AtomicUsize,
 }
 
 /// Says that the thread has ended, however it does.
@@ -60,21 +61,6 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.state.lock().is_gone = true;
         self.0.changed.notify_all();
-    }
-}
-
-/// The segment that takes appends, as far as it is ready.
-#[derive(Debug)]
-pub(super) struct Active {
-    pub(super) number: u64,
-    pub(super) filling: Filling,
-    pub(super) region: Arc<Region>,
-    pub(super) segment: Weak<Segment>,
-}
-
-impl Active {
-    pub(super) fn step(&mut self, storage: &dyn Storage, pages: Pages) -> io::Result<()> {
-        self.filling.step(storage, self.region.mapping(), pages)
     }
 }
 
@@ -88,12 +74,21 @@ enum Job {
     SpareRoom(Prepared),
     /// Some of a segment that was filled.
     Walk,
-    /// What can be done at any time: settle some of what is ready, or make some more ready.
+    /// Some of what is ready to the device, before small syncs come to it.
+    Settle(Active),
+    /// What can be done at any time: make some more ready.
     Idle(Active),
 }
 
 impl Shared {
-    pub(super) fn new(storage: Arc<dyn Storage>, log_id: u128, segment_size: u64, next_number: u64) -> Self {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        log_id: u128,
+        segment_size: u64,
+        next_number: u64,
+        pool: Arc<Pool>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             storage,
             log_id,
@@ -103,9 +98,12 @@ impl Shared {
             unwalked: Mutex::default(),
             stopping: AtomicBool::new(false),
             is_complete: AtomicBool::new(false),
-            is_bulk: AtomicBool::new(false),
+            pace: Pace::default(),
+            pool,
+            counters,
             wanted_end: AtomicUsize::new(0),
             large: [AtomicU64::new(0), AtomicU64::new(0)],
+            large_len: AtomicUsize::new(0),
         }
     }
 
@@ -131,6 +129,9 @@ impl Shared {
             return Err(failure);
         }
         self.check_thread(state)?;
+        if !*tried {
+            self.counters.stalled();
+        }
         *tried |= state.want_spare();
         self.changed.notify_all();
         state.takers += 1;
@@ -178,22 +179,26 @@ impl Shared {
         if is_spare_wanted {
             return Some(Job::Spare);
         }
-        if self.pages() == Pages::Large
-            && let Some(spare) = state.borrow_spare(AHEAD_LEN_IN_BULK)
+        let to_settle = self.pace.to_settle(state.active_number);
+        if let Some(active) = state.active.take_if(|active| active.filling.is_unsettled(&to_settle)) {
+            return Some(Job::Settle(active));
+        }
+        if self.pace.fills_spares()
+            && let Some(spare) = state.borrow_spare(AHEAD_LEN_MAX)
         {
             return Some(Job::SpareRoom(spare));
         }
         if !self.unwalked.lock().is_empty() {
             return Some(Job::Walk);
         }
-        let in_use = state.in_use;
-        state.active.take_if(|active| in_use && !active.filling.is_done()).map(Job::Idle)
+        let is_worth_it = state.in_use && self.pace.is_idling_worth_it();
+        state.active.take_if(|active| is_worth_it && !active.filling.is_done()).map(Job::Idle)
     }
 
     fn work(&self, job: Job) -> MutexGuard<'_, State> {
         match job {
             Job::Room(mut active) => {
-                if active.step(&*self.storage, self.pages()).is_err() {
+                if active.step(&*self.storage, self.pace.page_len()).is_err() {
                     // Who needs the room finds out why.
                     self.wanted_end.store(0, Ordering::Relaxed);
                 }
@@ -205,8 +210,8 @@ impl Shared {
             }
             Job::SpareRoom(mut spare) => {
                 let next = spare.filling.end() + 1;
-                if spare.fill_to(next, &*self.storage, Pages::Large).is_err() {
-                    self.is_bulk.store(false, Ordering::Relaxed);
+                if spare.fill_to(next, &*self.storage, self.pace.page_len()).is_err() {
+                    self.pace.use_single_pages();
                 }
                 let mut state = self.state.lock();
                 state.put_spare(spare);
@@ -216,9 +221,17 @@ impl Shared {
                 self.walk();
                 self.state.lock()
             }
+            Job::Settle(mut active) => {
+                let wanted = self.pace.to_settle(active.number);
+                let len = active.filling.settle(&*self.storage, active.region.mapping(), &wanted);
+                self.counters.settled(len);
+                let mut state = self.put_back(active);
+                self.changed.wait_for(&mut state, self.pace.pause());
+                state
+            }
             Job::Idle(active) => {
                 let mut state = self.idle(active);
-                self.changed.wait_for(&mut state, PAUSE);
+                self.changed.wait_for(&mut state, self.pace.pause());
                 state
             }
         }
@@ -227,9 +240,7 @@ impl Shared {
     fn idle(&self, mut active: Active) -> MutexGuard<'_, State> {
         let Active { number, filling, region, .. } = &mut active;
         let number = *number;
-        if !filling.settle(&*self.storage, region.mapping())
-            && let Err(error) = filling.step(&*self.storage, region.mapping(), self.pages())
-        {
+        if let Err(error) = filling.step(&*self.storage, region.mapping(), self.pace.page_len()) {
             let file = name::segment(number);
             report!(warn, error = &error as &dyn std::error::Error, file, "cannot make all of a segment ready");
             filling.give_up();
@@ -246,7 +257,7 @@ impl Shared {
     pub(super) fn put_back(&self, active: Active) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
         if active.number == state.active_number {
-            self.note_large(active.number, &active.filling);
+            self.note_filling(active.number, &active.filling);
             state.room = active.filling.room();
             state.active = Some(active);
         }
@@ -254,20 +265,47 @@ impl Shared {
         state
     }
 
-    pub(super) fn note_large(&self, number: u64, filling: &Filling) {
-        let large = filling.large();
+    pub(super) fn note_filling(&self, number: u64, filling: &Filling) {
+        self.pace.note_settled(Position::new(number, filling.settled() as u64));
+        let (large, len) = filling.large();
+        self.large_len.store(len, Ordering::Relaxed);
         for (word, offset) in self.large.iter().zip([large.start, large.end]) {
             word.store(Position::new(number, offset as u64).0, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn pages(&self) -> Pages {
-        if self.is_bulk.load(Ordering::Relaxed) { Pages::Large } else { Pages::Single }
+    /// Of a file that was a segment before, if there is one; else of a new one.
+    fn make(&self, number: u64) -> Result<Prepared> {
+        let Some(retired) = self.pool.take() else {
+            return prepare(&*self.storage, self.log_id, number, self.segment_size);
+        };
+        match renew(&*self.storage, &retired, self.log_id, number, self.segment_size) {
+            Err(error) => {
+                let file = retired.name().to_owned();
+                report!(warn, error = &error as &dyn std::error::Error, file, "cannot make a segment of a file");
+                prepare(&*self.storage, self.log_id, number, self.segment_size)
+            }
+            renewed => {
+                self.counters.recycled();
+                renewed
+            }
+        }
+    }
+
+    /// As [`Self::make`]; one that is to be held back has all of its room: it is for when the disk is full.
+    fn make_for(&self, number: u64, is_held: bool) -> Result<Prepared> {
+        let mut made = self.make(number)?;
+        if is_held {
+            let filled = made.fill_to(usize::MAX, &*self.storage, LARGE_PAGE_LEN);
+            filled.inspect_err(|_| abandon(&*self.storage, number))?;
+        }
+        Ok(made)
     }
 
     /// Prepares segment `number`, and notes how that went.
     fn attempt(&self, number: u64) -> MutexGuard<'_, State> {
-        let made = prepare(&*self.storage, self.log_id, number, self.segment_size);
+        let is_held = self.state.lock().wants_held();
+        let made = self.make_for(number, is_held);
         let mut state = self.state.lock();
         match made {
             Ok(prepared) => {

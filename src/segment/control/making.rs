@@ -66,7 +66,7 @@ pub(super) fn make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPag
     let file = storage.create(&temporary)?;
     let made = file
         .allocate(LEN)
-        .and_then(|()| file.write_at(&[0; LEN as usize], 0))
+        .and_then(|_| file.write_at(&[0; LEN as usize], 0))
         .and_then(|()| file.sync())
         .and_then(|()| storage.rename(&temporary, name::CONTROL))
         // What it says durably counts only as long as it has its name.

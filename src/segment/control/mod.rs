@@ -10,7 +10,9 @@
 //! **Nothing is stored to the mapping, which is for reading**: words are written by system calls. A store to a page of a file
 //! system that has shut itself down, is full, or lets nobody write is a signal; a write there is an error. Appends only look.
 
+mod activity;
 mod channel;
+mod durable;
 mod making;
 mod words;
 
@@ -20,9 +22,10 @@ use std::time::Duration;
 
 use zerocopy::IntoBytes;
 
-use making::{in_memory, is_on_device, make, open_existing, remove};
+use making::{in_memory, make, open_existing, remove};
 use words::{LEN, MAGIC, Said, VERSION, Watermark, Word, checksum, log_id, signed};
 
+pub use activity::Activity;
 pub(crate) use channel::Channel;
 pub(crate) use words::ControlState;
 
@@ -32,7 +35,6 @@ use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::SharedWords;
-use crate::sabotage::{Break, is};
 use crate::storage::{self, Access, Storage, StorageFile};
 
 /// Between the counts of one writer's wake-ups and the next one's: those of a thread that comes late do not meet.
@@ -72,7 +74,7 @@ impl ControlPage {
         let path = storage.path().join(name::CONTROL);
         let failed = |source| storage::failed(storage, "prepare", &path, LEN, source);
         let page = match open_existing(storage, log_id).map_err(failed)? {
-            Some(page) if page.take_back_close(storage).map_err(failed)? => page,
+            Some(page) if page.take_back_close(storage)? => page,
             _ => match make(storage, log_id).map_err(failed) {
                 // Trimming is what makes room, and does without it.
                 Err(Error::NoSpace { .. }) => in_memory(storage, log_id).map_err(failed)?,
@@ -218,48 +220,6 @@ impl ControlPage {
     /// Whether what the page says durably counts: it has its name.
     pub(crate) fn has_name(&self) -> bool {
         self.file.is_some() && !self.is_removed.load(Ordering::Relaxed)
-    }
-
-    /// On return it is durable that older segments are gone: the page says so. If this is false, there is none, and nothing is
-    /// missed that is gone.
-    pub(crate) fn retain_from(&self, storage: &dyn Storage, number: u64) -> io::Result<bool> {
-        self.set_durably(storage, Word::OldestSegment, signed(self.log_id, number))
-    }
-
-    /// On return it is durable that frames may follow the close: the page does not speak of it, or, if this is false, there is
-    /// none.
-    fn take_back_close(&self, storage: &dyn Storage) -> io::Result<bool> {
-        if is(Break::CloseNotTakenBack) {
-            return Ok(true);
-        }
-        // Also if it does not: one that died while it did this may have done it to the page cache alone.
-        self.set_durably(storage, Word::Closed, 0)
-    }
-
-    /// On return the device has `value` for `word`, or, if this is false, the page has no name.
-    ///
-    /// What a failed write-back leaves may never reach the device, however well later syncs go, also those of a later run.
-    /// So the device is asked, and a page that it does not hold loses its name: without one nothing is missed.
-    fn set_durably(&self, storage: &dyn Storage, word: Word, value: u64) -> io::Result<bool> {
-        let written = self.set(word, value);
-        let Some(file) = &self.file else { return written.map(|()| false) };
-        if self.is_removed.load(Ordering::Relaxed) {
-            return Ok(false);
-        }
-        let _ = file.touch();
-        let synced = written.and_then(|()| file.sync_mapping(self.words.mapping(), 0..LEN as usize));
-        if synced.is_ok() && is_on_device(&**file, word, value)? {
-            return Ok(true);
-        }
-        let path = storage.path().to_owned();
-        report!(warn, path = %path.display(), "control page cannot be written, and is removed");
-        match storage.remove(name::CONTROL) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => storage.sync_directory().map(|()| {
-                self.is_removed.store(true, Ordering::Relaxed);
-                false
-            }),
-        }
     }
 
     /// Whether the page has been lost, so that nobody else sees what is written to it.

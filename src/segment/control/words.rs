@@ -1,5 +1,6 @@
 //! The words of the control page, and what they say to whoever reads them.
 
+use super::activity::Activity;
 use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
@@ -42,6 +43,8 @@ pub(super) enum Word {
     /// The position of the close with which the log was shut down, and a checksum of it. Zero as long as it may be appended to.
     Closed = 96,
     ClosedChecksum = 97,
+    /// What the writer has done, and a checksum of that and of its run.
+    Activity = 104,
 }
 
 /// The version of the page.
@@ -64,6 +67,7 @@ pub(crate) struct ControlState {
     /// The position of the close with which the log was shut down.
     pub(crate) closed: Option<Position>,
     pub(crate) poisoned: bool,
+    pub(crate) activity: Option<Activity>,
 }
 
 impl ControlState {
@@ -89,6 +93,7 @@ impl ControlState {
             oldest_segment: said.segment_number(Word::OldestSegment),
             closed: said.closed(),
             poisoned: word(Word::Poisoned) != 0,
+            activity: said.activity(),
         })
     }
 }

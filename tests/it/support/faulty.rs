@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use mapwal::FileKind;
-use mapwal::testing::{Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Storage, StorageFile};
+use mapwal::testing::{Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Storage, StorageFile, Users};
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
@@ -91,11 +91,9 @@ struct State {
     panics: usize,
 }
 
-/// Which calls fail, and how.
+/// Which calls fail, `None` for any, on which file, `None` for any, and how.
 struct Fault {
-    /// `None` for any.
     call: Option<Call>,
-    /// `None` for any.
     file: Option<String>,
     /// How many such calls go well before.
     skip: usize,
@@ -199,6 +197,10 @@ impl Faulty {
 
     fn add(&self, fault: Fault) {
         self.plan.state.lock().faults.push(fault);
+    }
+
+    fn file(&self, name: &str, file: Box<dyn StorageFile>) -> Box<dyn StorageFile> {
+        Box::new(FaultyFile { file, name: name.into(), plan: Arc::clone(&self.plan) })
     }
 }
 
@@ -342,12 +344,6 @@ impl Storage for Faulty {
     }
 }
 
-impl Faulty {
-    fn file(&self, name: &str, file: Box<dyn StorageFile>) -> Box<dyn StorageFile> {
-        Box::new(FaultyFile { file, name: name.into(), plan: Arc::clone(&self.plan) })
-    }
-}
-
 struct FaultyLock {
     guard: Box<dyn LockGuard>,
     plan: Arc<Plan>,
@@ -394,9 +390,13 @@ impl StorageFile for FaultyFile {
         self.file.len_bytes()
     }
 
-    fn allocate(&self, len: u64) -> io::Result<()> {
+    fn allocate(&self, len: u64) -> io::Result<bool> {
         self.pass(Call::Allocate)?;
         self.file.allocate(len)
+    }
+
+    fn users(&self) -> io::Result<Users> {
+        self.file.users()
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

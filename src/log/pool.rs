@@ -1,0 +1,181 @@
+//! Files of dropped segments, kept to become the next ones: to write over blocks that have been written before needs no
+//! metadata and no zeros.
+//!
+//! How many are kept follows from how many segments were begun between two trims, lately: the number goes up at once, and down
+//! by a tenth at a time. A log that is trimmed at checkpoints keeps as many as it uses from one to the next, and one that shrinks
+//! gives them back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::stats::Counters;
+use crate::events::report;
+use crate::segment::retire::{self, Fitness, Retired};
+use crate::storage::Storage;
+
+/// Bytes of files kept at most, unless the options ask for more.
+const BYTES_MAX: u64 = 1 << 30;
+/// Files kept besides because somebody still sees them.
+const IN_USE_MAX: usize = 64;
+/// The estimate counts in parts of a segment, of which it has this many.
+const PARTS: u64 = 16;
+
+/// The files kept.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    storage: Arc<dyn Storage>,
+    counters: Arc<Counters>,
+    segment_size: u64,
+    /// Kept in any case.
+    count_min: usize,
+    state: Mutex<State>,
+    /// How many there are, for callers that cannot wait for the lock: it is held across looks at the files. Relaxed: a number by itself.
+    count: AtomicUsize,
+}
+
+/// The state, locked for a change of the files.
+struct Changing<'p> {
+    pool: &'p Pool,
+    state: MutexGuard<'p, State>,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.pool.count.store(self.state.retired.len(), Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Those dropped first come first.
+    retired: VecDeque<Retired>,
+    /// Segments begun since the last trim that dropped some.
+    begun: u64,
+    /// Whether a segment was begun since the last look.
+    is_used: bool,
+    /// How many are begun from one trim to the next, in parts.
+    estimate: u64,
+}
+
+impl Pool {
+    /// With `count_min` files of zeros, as far as there is room for them, under numbers from `next_number` on.
+    pub(crate) fn stocked(
+        storage: &Arc<dyn Storage>,
+        counters: &Arc<Counters>,
+        segment_size: u64,
+        count_min: usize,
+        next_number: &mut u64,
+    ) -> Self {
+        let mut retired = VecDeque::new();
+        while retired.len() < count_min {
+            match retire::stock(&**storage, *next_number, segment_size) {
+                Ok(made) => retired.push_back(made),
+                Err(error) => {
+                    report!(warn, error = &error as &dyn std::error::Error, "cannot make a spare segment");
+                    break;
+                }
+            }
+            *next_number += 1;
+        }
+        let count = AtomicUsize::new(retired.len());
+        let state = Mutex::new(State { retired, ..State::default() });
+        Self { storage: Arc::clone(storage), counters: Arc::clone(counters), segment_size, count_min, state, count }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// The files are about to change: they are counted once that has happened.
+    fn change(&self) -> Changing<'_> {
+        Changing { pool: self, state: self.state.lock() }
+    }
+
+    /// A segment has been begun.
+    pub(crate) fn note_begun(&self) {
+        let mut state = self.state.lock();
+        state.begun += 1;
+        state.is_used = true;
+    }
+
+    /// Segments have been dropped.
+    pub(crate) fn note_trim(&self) {
+        let mut state = self.state.lock();
+        let used = std::mem::take(&mut state.begun) * PARTS;
+        state.estimate = used.max((9 * state.estimate + used) / 10);
+    }
+
+    /// Keeps `retired`.
+    pub(crate) fn put(&self, retired: Retired) {
+        self.change().state.retired.push_back(retired);
+    }
+
+    /// A file that can be made a segment now. Those that never can are removed.
+    pub(crate) fn take(&self) -> Option<Retired> {
+        let mut unfit = Vec::new();
+        let mut changing = self.change();
+        let state = &mut changing.state;
+        let mut at = 0;
+        let taken = loop {
+            let Some(retired) = state.retired.get(at) else { break None };
+            match retired.fitness(&*self.storage, self.segment_size) {
+                Fitness::Free => break state.retired.remove(at),
+                Fitness::InUse => at += 1,
+                Fitness::Unfit => unfit.extend(state.retired.remove(at)),
+            }
+        };
+        drop(changing);
+        for retired in unfit {
+            self.remove(retired);
+        }
+        taken
+    }
+
+    /// One that is not kept any longer, if there are too many besides those that somebody still sees: their room is taken with or
+    /// without a name.
+    pub(crate) fn surplus(&self) -> Option<Retired> {
+        let mut changing = self.change();
+        let state = &mut changing.state;
+        let wanted = self.wanted(state);
+        let excess = state.retired.len().checked_sub(wanted).filter(|&excess| excess > 0)?;
+        let fitness = |retired: &Retired| retired.fitness(&*self.storage, self.segment_size);
+        let seen = state.retired.iter().filter(|retired| fitness(retired) == Fitness::InUse).count();
+        let at = if excess > IN_USE_MAX {
+            Some(0)
+        } else if excess > seen {
+            state.retired.iter().position(|retired| fitness(retired) != Fitness::InUse)
+        } else {
+            None
+        };
+        at.and_then(|at| state.retired.remove(at))
+    }
+
+    /// Removes a file that is not kept.
+    pub(crate) fn remove(&self, retired: Retired) {
+        retired.remove(&*self.storage);
+        self.counters.removed();
+    }
+
+    /// Any of them: the log ends.
+    pub(crate) fn take_any(&self) -> Option<Retired> {
+        self.change().state.retired.pop_front()
+    }
+
+    /// Nobody has trimmed for a while: if nobody has begun a segment either, fewer are kept.
+    pub(crate) fn age(&self) {
+        let mut state = self.state.lock();
+        if !std::mem::take(&mut state.is_used) {
+            state.estimate /= 2;
+        }
+    }
+
+    fn wanted(&self, state: &State) -> usize {
+        let bound = (BYTES_MAX / self.segment_size).max(1);
+        // One is being filled while the next is wanted already.
+        let used = if state.estimate == 0 { 0 } else { state.estimate.div_ceil(PARTS) + 1 };
+        usize::try_from(used.min(bound)).unwrap_or(usize::MAX).max(self.count_min)
+    }
+}

@@ -1,0 +1,78 @@
+//! The two words of the control page that are more than a hint: written durably, or the page loses its name.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use super::ControlPage;
+use super::making::is_on_device;
+use super::words::{LEN, Word, signed};
+use crate::error::{Error, Result};
+use crate::events::report;
+use crate::format::name;
+use crate::sabotage::{Break, is};
+use crate::storage::{self, Storage};
+
+impl ControlPage {
+    /// On return it is durable that older segments are gone: the page says so. If this is false, there is none, and nothing is
+    /// missed that is gone. Before the page loses its name, `remove_trimmed` is called: of what was trimmed before, nothing but the
+    /// page says so. What that fails with, this does too, and the page keeps its name.
+    pub(crate) fn retain_from(
+        &self,
+        storage: &dyn Storage,
+        number: u64,
+        remove_trimmed: impl FnOnce() -> Result<()>,
+    ) -> Result<bool> {
+        self.set_durably(storage, Word::OldestSegment, signed(self.log_id, number), remove_trimmed)
+    }
+
+    /// On return it is durable that frames may follow the close: the page does not speak of it, or, if this is false, there is
+    /// none.
+    pub(super) fn take_back_close(&self, storage: &dyn Storage) -> Result<bool> {
+        if is(Break::CloseNotTakenBack) {
+            return Ok(true);
+        }
+        // Also if it does not: one that died while it did this may have done it to the page cache alone.
+        // What was trimmed before has been removed.
+        self.set_durably(storage, Word::Closed, 0, || Ok(()))
+    }
+
+    /// On return the device has `value` for `word`, or, if this is false, the page has no name.
+    ///
+    /// What a failed write-back leaves may never reach the device, however well later syncs go, also those of a later run.
+    /// So the device is asked, and a page that it does not hold loses its name: without one nothing is missed.
+    fn set_durably(
+        &self,
+        storage: &dyn Storage,
+        word: Word,
+        value: u64,
+        before_removal: impl FnOnce() -> Result<()>,
+    ) -> Result<bool> {
+        let failed = |source| sync_error(storage, source);
+        let written = self.set(word, value);
+        let Some(file) = &self.file else { return written.map(|()| false).map_err(failed) };
+        if self.is_removed.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let _ = file.touch();
+        let synced = written.and_then(|()| file.sync_mapping(self.words.mapping(), 0..LEN as usize));
+        if synced.is_ok() && is_on_device(&**file, word, value).map_err(failed)? {
+            return Ok(true);
+        }
+        if !is(Break::PageBeforeTrimmed) {
+            before_removal()?;
+        }
+        let path = storage.path().to_owned();
+        report!(warn, path = %path.display(), "control page cannot be written, and is removed");
+        match storage.remove(name::CONTROL) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => storage.sync_directory().map_err(failed)?,
+        }
+        self.is_removed.store(true, Ordering::Relaxed);
+        Ok(false)
+    }
+}
+
+/// The error for a page of which it is not known what is durable.
+fn sync_error(storage: &dyn Storage, source: io::Error) -> Error {
+    storage::failed(storage, "sync", &storage.path().join(name::CONTROL), LEN, source)
+}

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # How long the laboratory may take to notice, in seconds.
-LIMIT=60
+LIMIT=120
 
 cargo build --quiet --release --features sabotage --example crash_lab
 lab="${CARGO_TARGET_DIR:-target}/release/examples/crash_lab"

@@ -34,10 +34,10 @@ impl Shared {
     #[cold]
     fn keep_room(&self) -> Result<()> {
         self.check_call()?;
-        let has_room = self.has_half();
+        let (has_room, before) = (self.has_half(), self.housekeeper.count());
         match self.preparer.complete(has_room) {
             // Once more when the files are gone of segments that were dropped.
-            Err(Error::NoSpace { .. }) if self.housekeeper.finish_some() => self.preparer.complete(has_room),
+            Err(Error::NoSpace { .. }) if self.housekeeper.finish_some(before) => self.preparer.complete(has_room),
             complete => complete,
         }
     }

@@ -53,6 +53,8 @@ struct Shared {
 struct State {
     /// Oldest first.
     dropped: VecDeque<Arc<Segment>>,
+    /// How many have been taken away.
+    count: u64,
     /// The file of one more is being taken away.
     is_busy: bool,
     /// The first could not be taken away. It is tried again when somebody asks.
@@ -110,10 +112,19 @@ impl Housekeeper {
         state.failure.take().map_or(Ok(()), Err)
     }
 
-    /// As [`Self::finish`]; false if there was nothing to do.
-    pub(crate) fn finish_some(&self) -> bool {
+    /// How many files have been taken away.
+    pub(crate) fn count(&self) -> u64 {
+        self.shared.state.lock().count
+    }
+
+    /// As [`Self::finish`]; false if there was nothing to do, and no more than `before` have been taken away: what has met a full
+    /// disk since then may have done so before the last of them was.
+    pub(crate) fn finish_some(&self, before: u64) -> bool {
         let state = self.shared.state.lock();
         let is_idle = state.dropped.is_empty() && !state.is_busy;
+        if is_idle && state.count > before {
+            return true;
+        }
         drop(state);
         // What it fails with is told by the next trim.
         !is_idle && self.finish().map_err(|failure| self.shared.state.lock().failure = Some(failure)).is_ok()
@@ -225,6 +236,7 @@ impl Shared {
         });
         let mut state = self.state.lock();
         state.is_busy = false;
+        state.count += u64::from(removed.is_ok());
         let was_failing = std::mem::replace(&mut state.is_failing, removed.is_err());
         let file = name::segment(segment.number());
         if let Err(error) = removed {

@@ -159,6 +159,11 @@ impl Pool {
         self.counters.removed();
     }
 
+    /// Removes the oldest, for the room that it takes; false if there is none.
+    pub(crate) fn give_up_one(&self) -> bool {
+        self.take_any().map(|retired| self.remove(retired)).is_some()
+    }
+
     /// Any of them: the log ends.
     pub(crate) fn take_any(&self) -> Option<Retired> {
         self.change().state.retired.pop_front()

@@ -65,7 +65,7 @@ impl Shared {
         }
         self.wait_for_slot(rotation)?;
         self.preparer.ask(offset, || self.unsynced_bytes());
-        let room = match self.preparer.room_to(active.number(), offset + len) {
+        let room = match self.room_in(&active, offset + len) {
             // What is held back has all of its room.
             Err(Error::NoSpace { .. }) if need == Need::Essential => {
                 self.check_fits(len)?;
@@ -110,10 +110,23 @@ impl Shared {
         }
     }
 
+    /// The room in the segment that takes appends, up to byte `end` at least. A full disk gives it what is kept for further segments.
+    fn room_in(&self, active: &Segment, end: usize) -> Result<usize> {
+        loop {
+            let before = self.housekeeper.count();
+            match self.preparer.room_to(active.number(), end) {
+                Err(Error::NoSpace { .. })
+                    if self.preparer.pool().give_up_one() || self.housekeeper.finish_some(before) => {}
+                room => return room,
+            }
+        }
+    }
+
     /// The next segment. Without room for one, once more when the files are gone of segments that were dropped.
     pub(crate) fn take_spare(&self, need: Need) -> Result<Prepared> {
+        let before = self.housekeeper.count();
         match self.preparer.take(need) {
-            Err(Error::NoSpace { .. }) if self.housekeeper.finish_some() => self.preparer.take(need),
+            Err(Error::NoSpace { .. }) if self.housekeeper.finish_some(before) => self.preparer.take(need),
             taken => taken,
         }
     }

@@ -14,7 +14,7 @@ use super::durability::Durability;
 use super::housekeeping::Housekeeper;
 use super::lookout::Lookout;
 use super::named_pins::NamedPins;
-use super::pending::{Pending, remove_all};
+use super::pending::{Pending, remove_all, remove_in_order};
 use super::pin_files::PinFiles;
 use super::pins::Pins;
 use super::plan::{Plan, Resume};
@@ -84,7 +84,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     };
     // Segments copied from elsewhere come without the page; then a first or last one that is missing cannot be told from
     // one that was not copied.
-    let known = ControlPage::known(&*storage, log_id);
+    let known = ControlPage::known(&*storage, log_id)?;
     let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options)?;
     check_lsn(plan.next_lsn)?;
     check_metadata(&plan, options)?;
@@ -154,7 +154,7 @@ impl Opening<'_> {
     fn carry_out(self, mut plan: Plan, lock: Box<dyn LockGuard>) -> Result<Log> {
         // Those of segments as well: whether all that was written to them reached the device is not known.
         remove_all(&*self.storage, &self.listing.temporaries);
-        self.remove_trimmed(&plan);
+        self.remove_trimmed(&plan)?;
         let cache = Arc::new(MapCache::default());
         let mut next_number = self.last_number + 1;
         let start = self.start(&mut plan, &mut next_number)?;
@@ -199,14 +199,19 @@ impl Opening<'_> {
     }
 
     /// Removes what was trimmed, before the control page, which says so, could lose its name.
-    fn remove_trimmed(&self, plan: &Plan) {
-        let Some(known) = self.known else { return };
+    fn remove_trimmed(&self, plan: &Plan) -> Result<()> {
+        let Some(known) = self.known else { return Ok(()) };
         let mut trimmed: Vec<u64> = plan.remove.iter().copied().filter(|&number| number < known.oldest).collect();
-        trimmed.sort_unstable();
-        if !trimmed.is_empty() && ControlPage::is_retained_durably(&*self.storage, self.log_id, known.oldest) {
-            let names: Vec<String> = trimmed.into_iter().map(name::segment).collect();
-            remove_all(&*self.storage, &names);
+        if trimmed.is_empty() {
+            return Ok(());
         }
+        trimmed.sort_unstable();
+        let is_durable = ControlPage::is_retained_durably(&*self.storage, self.log_id, known.oldest);
+        if is_durable.map_err(|source| control::write_error(&*self.storage, source))? {
+            let names: Vec<String> = trimmed.into_iter().map(name::segment).collect();
+            remove_in_order(&*self.storage, &names);
+        }
+        Ok(())
     }
 
     /// Makes ready what appends go to. Without room the log waits for it, if there is something to be trimmed.

@@ -12,7 +12,7 @@ use crate::format::spec::crc32;
 use crate::scratch::{append_stamped, await_spare, contents, open_small, scratch, segment_names, stamped};
 use crate::support::faulty::{self, Faulty};
 use crate::support::files::{self, segment_numbers};
-use crate::support::{corruption, open_on, read_only, small, try_open};
+use crate::support::{corruption, open_on, read_only, small, try_open, try_open_on};
 
 /// Five segments of ten records each: 1, 11, 21, 31 and 41 are their first.
 fn fill(log: &mapwal::Log) {
@@ -353,6 +353,29 @@ fn before_the_page_is_given_up_what_was_trimmed_is_gone() {
     let lost: Vec<_> = lost.iter().filter(|name| !name.ends_with(".tmp")).map(String::as_str).collect();
     let segment = |number| format!("{number:020}.seg");
     assert_eq!(lost, [&segment(1), &segment(2), "control", &segment(3), &segment(4)]);
+}
+
+#[test]
+fn what_was_trimmed_does_not_come_back_where_the_page_cannot_be_looked_at() {
+    for call in [faulty::Call::Len, faulty::Call::Map] {
+        let dir = scratch();
+        let (log, faults) = open_failing(dir.path());
+        fill(&log);
+        log.sync().unwrap();
+        await_spare(&log);
+        faults.fail(Call::Rename, Errno::IO);
+        assert_eq!(log.trim_before(Lsn(21)).unwrap(), 2);
+        drop(log);
+        assert!(segment_numbers(dir.path()).contains(&1), "nothing but the page says what was trimmed");
+        let storage = Faulty::new(dir.path());
+        storage.fail_once_on("control", call, Errno::IO);
+        let refused = try_open_on(&storage).unwrap_err();
+        assert!(
+            matches!(&refused, Error::Io { operation: "read", path, .. } if path.ends_with("control")),
+            "{refused:?}"
+        );
+        assert_eq!(open_on(&storage).first_lsn(), Lsn(21), "after {call:?}");
+    }
 }
 
 #[test]

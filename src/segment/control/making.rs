@@ -22,16 +22,17 @@ pub(super) fn is_on_device(file: &dyn StorageFile, word: Word, value: u64) -> io
 }
 
 impl ControlPage {
-    /// Whether it is durable that the segments below `oldest` have been trimmed.
-    pub(crate) fn is_retained_durably(storage: &dyn Storage, log_id: u128, oldest: u64) -> bool {
+    /// Whether it is durable that the segments below `oldest` have been trimmed. An error if that cannot be found out.
+    pub(crate) fn is_retained_durably(storage: &dyn Storage, log_id: u128, oldest: u64) -> io::Result<bool> {
         let value = signed(log_id, oldest);
-        let Some(page) = Self::map(storage, log_id) else { return false };
+        let Some(page) = Self::map(storage, log_id)? else { return Ok(false) };
         // What a failed write-back has left of it only looks written.
         let written = page.set(Word::OldestSegment, value);
-        page.file.is_some_and(|file| {
-            let synced = written.and_then(|()| file.sync());
-            synced.and_then(|()| is_on_device(&*file, Word::OldestSegment, value)).unwrap_or(false)
-        })
+        let Some(file) = &page.file else { return Ok(false) };
+        match written.and_then(|()| file.sync()) {
+            Err(error) if !file.reads_device() => Err(error),
+            _ => is_on_device(&**file, Word::OldestSegment, value),
+        }
     }
 }
 

@@ -110,36 +110,42 @@ impl ControlPage {
         self.set(Word::Magic, MAGIC)
     }
 
-    /// What recovery may believe of the page of the log `log_id`; `None` if there is none.
+    /// What recovery may believe of the page of the log `log_id`; `None` if there is none. One that is there and cannot be looked
+    /// at is an error: what it says was trimmed must not come back.
     ///
     /// Also of a page that a writer had not set up before it died: what a page of this log says of these was true.
-    pub(crate) fn known(storage: &dyn Storage, log_id: u128) -> Option<Known> {
-        let page = Self::map(storage, log_id)?;
-        let said = page.said();
+    pub(crate) fn known(storage: &dyn Storage, log_id: u128) -> Result<Option<Known>> {
+        let path = storage.path().join(name::CONTROL);
+        let page = Self::map(storage, log_id).map_err(|source| Error::io("read", &path, source))?;
+        let Some(said) = page.as_ref().map(Self::said) else { return Ok(None) };
         // A word that has not reached the device lacks its checksum, and so does one of another log.
-        Some(Known {
-            oldest: said.segment_number(Word::OldestSegment)?,
+        Ok(said.segment_number(Word::OldestSegment).map(|oldest| Known {
+            oldest,
             active: said.segment_number(Word::ActiveSegment).unwrap_or(0),
             closed: said.closed(),
             durable: said.watermark().map_or(Position::ZERO, |watermark| watermark.position),
-        })
+        }))
     }
 
-    /// A follower's view of the page; `None` if there is none, or not of this log.
+    /// A follower's view of the page; `None` if there is none that can be looked at, or not of this log.
     pub(crate) fn open(storage: &dyn Storage, log_id: u128) -> Option<Self> {
-        let page = Self::map(storage, log_id)?;
+        let page = Self::map(storage, log_id).ok().flatten()?;
         (page.get(Word::Magic) == MAGIC && page.found_log_id() == log_id).then_some(page)
     }
 
-    /// The page that is there, to be looked at as that of the log `log_id`.
-    fn map(storage: &dyn Storage, log_id: u128) -> Option<Self> {
+    /// The page that is there, to be looked at as that of the log `log_id`; `None` if there is none, or none that says something.
+    fn map(storage: &dyn Storage, log_id: u128) -> io::Result<Option<Self>> {
         // Writable if it may be, to ask for wake-ups; nothing else is written.
-        let open = |access| Some((storage.open(name::CONTROL, access).ok()?, access));
-        let (file, access) = open(Access::Write).or_else(|| open(Access::Read))?;
-        if file.len_bytes().ok()? != LEN {
-            return None;
+        let opened = storage.open(name::CONTROL, Access::Write).map(|file| (file, Access::Write));
+        let opened = opened.or_else(|_| storage.open(name::CONTROL, Access::Read).map(|file| (file, Access::Read)));
+        let (file, access) = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        if file.len_bytes()? != LEN {
+            return Ok(None);
         }
-        Self::on(file, access, log_id).ok().filter(Self::is_understood)
+        Ok(Some(Self::on(file, access, log_id)?).filter(Self::is_understood))
     }
 
     /// Whether the page is of a version that is known; another one says nothing.

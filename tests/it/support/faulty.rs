@@ -123,6 +123,11 @@ impl Faulty {
         self.add(Fault { call: Some(call), file: Some(file.into()), skip: 0, once: false, error });
     }
 
+    /// The next `call` on the file of this name fails.
+    pub(crate) fn fail_once_on(&self, file: &str, call: Call, error: Errno) {
+        self.add(Fault { call: Some(call), file: Some(file.into()), skip: 0, once: true, error });
+    }
+
     /// The call with this number, counted from 0 and from now on, fails, whatever it is.
     pub(crate) fn fail_number(&self, number: usize, error: Errno) {
         self.add(Fault { call: None, file: None, skip: number, once: true, error });

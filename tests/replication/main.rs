@@ -15,7 +15,7 @@
 //! - a walk that goes on after the end that a successor states;
 //! - a file that becomes another segment while a process reads it.
 //!
-//! That no wake-up is lost is shown in `tests/it/waking.rs`.
+//! That no wake-up is lost is shown in `tests/it/read/waking/`.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails says so by panicking")]
 

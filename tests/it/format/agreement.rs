@@ -15,11 +15,11 @@ use mapwal::{Error, Inspection, Lsn, SegmentState, VerifyOptions};
 use tempfile::TempDir;
 
 use super::verdict::{self, Verdict};
-use crate::scratch::{open_small, scratch};
+use crate::format::upgrade;
 use crate::support::files::{self, segment, segment_numbers};
+use crate::support::scratch::{open_small, scratch};
 use crate::support::stored::{FLAGS, KIND};
 use crate::support::{open, small, stored};
-use crate::upgrade;
 
 const LOGS: u64 = 20;
 const CHANGES: usize = 60;

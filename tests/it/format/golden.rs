@@ -41,7 +41,7 @@ pub(super) fn write(directory: &Path) {
     append(&log, 1);
     log.sync().unwrap();
     append(&log, 2);
-    super::append_void(&log, 3, 5, b"abc");
+    super::bytes::append_void(&log, 3, 5, b"abc");
     log.put_meta(1, b"vote").unwrap();
     let batch: Vec<_> = BATCH.map(record).collect();
     let batch: Vec<_> = batch.iter().map(|(tag, payload)| (*tag, &payload[..])).collect();

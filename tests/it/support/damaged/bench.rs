@@ -8,10 +8,10 @@ use mapwal::{Corruption, Error, Lsn, RecoverFrom, Recovery, Wal};
 use tempfile::TempDir;
 
 use super::specimen::{Change, Expected, Specimen};
-use crate::scratch::scratch;
+use crate::support::scratch::scratch;
 use crate::support::stored::{self, StoredFrame};
+use crate::support::transactions;
 use crate::support::{files, small, try_open};
-use crate::wal_support;
 
 /// What came of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +68,8 @@ impl<'s> Bench<'s> {
     pub(crate) fn check_wal(&self, change: &Change) -> Outcome {
         self.write(change.segment, change.range.start, &change.bytes);
         let expected = self.specimen.expect(change);
-        let options = wal_support::small().recover_from(RecoverFrom::OldestRecord);
-        let recovered = wal_support::try_recover(self.dir.path(), &options);
+        let options = transactions::small().recover_from(RecoverFrom::OldestRecord);
+        let recovered = transactions::try_recover(self.dir.path(), &options);
         let outcome = match recovered.map(|(wal, recovery): (Wal, Recovery)| (wal.log().snapshot(), recovery)) {
             Ok((snapshot, recovery)) => {
                 self.specimen.check_recovered(&recovery);

@@ -8,10 +8,10 @@ use std::path::Path;
 use mapwal::{Error, Follower, Log, Lsn, PageId, Recovery, Result, Snapshot};
 
 use crate::format::spec::{CLOSE, DATA};
-use crate::scratch::{open_small, scratch};
+use crate::support::scratch::{open_small, scratch};
 use crate::support::stored::{self, StoredFrame};
+use crate::support::transactions;
 use crate::support::{append, files, payload};
-use crate::wal_support;
 
 /// A log as it stands on disk, and what is known of it.
 pub(crate) struct Specimen {
@@ -50,7 +50,7 @@ impl Specimen {
     /// A log of two segments with transactions, open ones and a checkpoint, that was dropped.
     pub(crate) fn of_transactions() -> Self {
         let dir = scratch();
-        let wal = wal_support::open(dir.path());
+        let wal = transactions::open(dir.path());
         let mut committed = wal.begin().unwrap();
         committed.insert(PageId(1), b"committed").unwrap();
         let mut open = wal.begin().unwrap();

@@ -1,0 +1,7 @@
+//! Damage: what is not as it was written is found, told from a torn tail, and refused.
+
+mod cut_short;
+mod flipped;
+mod hostile;
+mod identity;
+mod recycled;

@@ -1,0 +1,9 @@
+//! Opening and closing: what is found again, whose the files are, and which directories are refused.
+
+mod displaced;
+mod locked;
+mod ownership;
+mod refused;
+mod reopening;
+mod shut;
+mod strangers;

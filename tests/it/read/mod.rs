@@ -1,0 +1,12 @@
+//! Reading: records, snapshots, followers, and the log of another process.
+
+mod control_page;
+mod followers;
+mod reader;
+mod records;
+mod snapshots;
+#[cfg(feature = "async")]
+mod streams;
+mod views;
+#[cfg(target_os = "linux")]
+mod waking;

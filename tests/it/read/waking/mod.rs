@@ -1,0 +1,197 @@
+//! Waking followers that wait, and costing nothing while they do.
+//!
+//! Without the wake-up of durable followers, or without the count of wake-ups, these fail. What the barrier and the order
+//! of the writer's steps are for no test can bring about on demand: `model.rs` shows it for the steps.
+
+mod model;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mapwal::testing::open_reader;
+use mapwal::{Follower, Log, Lsn, Visibility};
+
+use crate::support::faulty::{Call, Faulty, asleep_in_waits};
+use crate::support::scratch::{open_small, scratch};
+use crate::support::{child, open_on, read_only};
+
+/// Much less than the time after which a follower looks again by itself, which is 500 ms.
+const WOKEN_WITHIN: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A follower of this process, and one with a mapping of its own.
+fn followers(log: &Log, visibility: Visibility) -> [Follower; 2] {
+    let next = log.next_lsn();
+    let reader = read_only(log.directory()).unwrap();
+    [log.follow(next, visibility).unwrap(), reader.follow(next, visibility).unwrap()]
+}
+
+/// How long after `event` each of two waiting followers has its record.
+fn delays(visibility: Visibility, event: impl Fn(&Log)) -> [Duration; 2] {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    let followers = followers(&log, visibility);
+    std::thread::scope(|scope| {
+        let waiting = followers.map(|mut follower| {
+            scope.spawn(move || {
+                assert!(follower.next_timeout(PATIENCE).unwrap().is_some(), "the record has come");
+                Instant::now()
+            })
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        let before = Instant::now();
+        event(&log);
+        waiting.map(|waiting| waiting.join().unwrap() - before)
+    })
+}
+
+#[test]
+fn a_record_wakes_followers() {
+    let delays = delays(Visibility::Published, |log| {
+        log.append(1, b"record").unwrap();
+    });
+    assert!(delays.iter().all(|&delay| delay < WOKEN_WITHIN), "{delays:?}");
+}
+
+#[test]
+fn durability_wakes_followers() {
+    let delays = delays(Visibility::Durable, |log| {
+        log.append(1, b"record").unwrap();
+        log.sync().unwrap();
+    });
+    assert!(delays.iter().all(|&delay| delay < WOKEN_WITHIN), "{delays:?}");
+}
+
+#[test]
+fn a_record_between_the_last_look_and_the_sleep_ends_the_sleep() {
+    let dir = scratch();
+    let storage = Faulty::new(dir.path());
+    let log = open_on(&storage);
+    let mut follower = log.follow(Lsn(1), Visibility::Published).unwrap();
+    storage.hold(Call::Wait);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(move || {
+            assert!(follower.next_timeout(PATIENCE).unwrap().is_some(), "the record has come");
+            Instant::now()
+        });
+        storage.wait_until_held();
+        log.append(1, b"record").unwrap();
+        let released = Instant::now();
+        storage.release();
+        let delay = waiting.join().unwrap() - released;
+        assert!(delay < WOKEN_WITHIN, "{delay:?}");
+    });
+}
+
+/// Two followers wait for each record, and the next is appended as soon as one of them has it, while the other may be
+/// anywhere between its last look and its sleep.
+///
+/// A wake-up is lost if a follower sleeps on after its record has been appended, until the time-out. Only the time for which it
+/// sleeps counts, in the wait for a wake-up: one that has been woken may wait for a processor, or for the system, for as long as
+/// others want it.
+#[test]
+#[cfg(target_os = "linux")]
+fn no_wake_up_is_lost() {
+    const RECORDS: u64 = 20_000;
+    const RECORDS_MIN: u64 = 50;
+    /// On a machine that has other things to do, fewer records have to do.
+    const TIME: Duration = Duration::from_secs(20);
+    let dir = scratch();
+    let storage = Faulty::new(dir.path());
+    let log = open_on(&storage);
+    // SAFETY: a temporary directory of one test; the storage passes every mapping on as the disk makes it.
+    let reader = unsafe { open_reader(Arc::clone(&storage) as _) }.unwrap();
+    let followers = [log.follow(Lsn(1), Visibility::Published), reader.follow(Lsn(1), Visibility::Published)];
+    let began = Instant::now();
+    let nanos = || u64::try_from(began.elapsed().as_nanos()).unwrap();
+    // When each append returned.
+    let appended: Vec<AtomicU64> = (0..RECORDS + 2).map(|_| AtomicU64::new(0)).collect();
+    let [received, slow, last] = [0; 3].map(AtomicU64::new);
+    std::thread::scope(|scope| {
+        for mut follower in followers.map(Result::unwrap) {
+            let (appended, received, slow, last) = (&appended, &received, &slow, &last);
+            scope.spawn(move || {
+                let mut next = 1;
+                while last.load(Ordering::Acquire) == 0 || next <= last.load(Ordering::Acquire) {
+                    let (before, asleep_earlier) = (nanos(), asleep_in_waits());
+                    let record = follower.next_timeout(PATIENCE).unwrap().map(|record| record.lsn());
+                    let asleep = asleep_in_waits() - asleep_earlier;
+                    if record != Some(Lsn(next)) {
+                        return;
+                    }
+                    // One that has not returned is still waking.
+                    let since = appended[usize::try_from(next).unwrap()].load(Ordering::Acquire);
+                    let asleep_before = Duration::from_nanos(since.saturating_sub(before));
+                    if since > 0 && asleep.saturating_sub(asleep_before) >= WOKEN_WITHIN {
+                        slow.fetch_add(1, Ordering::Relaxed);
+                    }
+                    received.fetch_max(next, Ordering::Release);
+                    next += 1;
+                }
+            });
+        }
+        let append = |lsn: u64| {
+            log.append(1, b"record").unwrap();
+            appended[usize::try_from(lsn).unwrap()].store(nanos(), Ordering::Release);
+        };
+        let mut random = fastrand::Rng::with_seed(7);
+        for lsn in 1.. {
+            for _ in 0..random.u32(..2000) {
+                std::hint::spin_loop();
+            }
+            if lsn > RECORDS || (lsn > RECORDS_MIN && began.elapsed() > TIME) {
+                last.store(lsn, Ordering::Release);
+                return append(lsn);
+            }
+            append(lsn);
+            let waits = Instant::now();
+            while received.load(Ordering::Acquire) < lsn {
+                if waits.elapsed() > PATIENCE {
+                    return last.store(lsn, Ordering::Release);
+                }
+                std::thread::yield_now();
+            }
+        }
+    });
+    let [received, last] = [received, last].map(|number| number.load(Ordering::Relaxed));
+    assert!(received == last && received > RECORDS_MIN, "record {received} was the last to come");
+    assert_eq!(slow.load(Ordering::Relaxed), 0, "of {received} waits so many ended by time-out");
+}
+
+/// The time that all threads of a process have been running.
+fn processor_time(pid: u32) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let times = tasks.map(|task| {
+        let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap()
+    });
+    Duration::from_nanos(times.sum())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_idle_follower_takes_no_processor_time() {
+    const WATCHED: Duration = Duration::from_secs(10);
+    let dir = scratch();
+    let log = open_small(dir.path());
+    log.append(1, b"record").unwrap();
+    let mut child = child::Child::spawn("read::waking::a_process_that_only_waits", dir.path());
+    child.ask("");
+    std::thread::sleep(Duration::from_millis(100));
+    let before = processor_time(child.id());
+    std::thread::sleep(WATCHED);
+    let used = processor_time(child.id()).saturating_sub(before);
+    assert!(used < WATCHED / 200, "{used:?} in {WATCHED:?}");
+    child.kill();
+}
+
+#[test]
+#[ignore = "the test before starts it, in a process of its own"]
+fn a_process_that_only_waits() {
+    let Some(directory) = child::directory() else { return };
+    let mut follower = read_only(&directory).unwrap().follow(Lsn(1), Visibility::Published).unwrap();
+    assert!(follower.next().unwrap().is_some());
+    child::answer("waits");
+    follower.next_blocking().unwrap();
+}

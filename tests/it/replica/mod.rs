@@ -1,0 +1,4 @@
+//! Records shipped from one log to another.
+
+mod frames;
+mod shipments;

@@ -1,0 +1,5 @@
+//! Rules for the repository: its sources, its documents, its data.
+
+mod source;
+mod tidy;
+mod trace;

@@ -1,0 +1,8 @@
+//! What stays and what goes: trims, truncations, pins, archives, and files that are used again.
+
+mod archive;
+mod named_pins;
+mod recycling;
+mod touched;
+mod trim;
+mod truncate;

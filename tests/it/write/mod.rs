@@ -1,0 +1,12 @@
+//! Writing: appends of every kind, syncs, metadata, and the numbers that come of them.
+
+mod batch;
+mod callbacks;
+mod in_place;
+mod limits;
+mod meta;
+mod numbers;
+mod stats;
+mod synced;
+#[cfg(target_os = "linux")]
+mod threads;

@@ -60,12 +60,17 @@ fn collect(root: &Path, directory: &Path, sources: &mut Vec<Source>) {
 
 fn is_text(path: &str) -> bool {
     let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
-    matches!(extension, Some("rs" | "md" | "toml")) || path.starts_with(".ci/")
+    matches!(extension, Some("rs" | "md" | "toml" | "sh")) || path.starts_with(".ci/")
 }
 
 impl Source {
     pub(crate) fn is_rust(&self) -> bool {
         Path::new(&self.path).extension().is_some_and(|extension| extension == "rs")
+    }
+
+    /// Whether it is a file of commands for a shell.
+    pub(crate) fn is_script(&self) -> bool {
+        self.path.starts_with(".ci/") || Path::new(&self.path).extension().is_some_and(|extension| extension == "sh")
     }
 
     /// Whether it is a file of the library. Programs are crates of their own, and have nothing but its public interface.

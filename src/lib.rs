@@ -28,6 +28,9 @@
 //! }
 //! ```
 //!
+//! The repository has more in `examples/`, with one idea in each: `batch`, `group_commit`, `follow`, `pin_and_trim`,
+//! `snapshot`, `transactions`, `verify`.
+//!
 //! # Why
 //!
 //! A storage engine wants its log to cost little more than copying the record: no buffer in between, no lock for the

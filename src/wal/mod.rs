@@ -54,7 +54,7 @@ use redone::Redone;
 /// let dir = tempfile::tempdir()?;
 /// let options = WalOptions::new();
 ///
-/// // SAFETY: nobody else touches the files of this directory, which is on a local file system.
+/// // SAFETY: only this log touches the files of this directory, which is on a local file system.
 /// let wal = unsafe { Wal::open(dir.path(), &options) }?;
 /// let mut paid = wal.begin()?;
 /// paid.insert(PageId(7), b"invoice 1: paid")?;

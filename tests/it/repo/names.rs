@@ -6,10 +6,12 @@ use super::source::{Source, repository};
 
 /// So many words make a sentence, and only tests have one for their name.
 const WORDS_OF_A_SENTENCE: usize = 5;
+/// Where paths of unit tests begin.
+const LIBRARY: &str = "::src::";
 /// Folders at the root of the repository.
 const ROOTS: [&str; 9] = ["src", "tests", "examples", "benches", "docs", "ci", ".ci", "contrib", "fuzz"];
 
-/// The paths of all tests: the modules that lead to each, from its crate, and its name.
+/// The paths of all tests: `::`, the modules that lead to each, from its crate, and its name.
 fn tests(sources: &[Source]) -> Vec<String> {
     let rust = sources.iter().filter(|source| source.is_rust());
     rust.flat_map(|source| {
@@ -19,11 +21,11 @@ fn tests(sources: &[Source]) -> Vec<String> {
     .collect()
 }
 
-/// `tests/it/read/waking/mod.rs` is `it::read::waking`.
+/// `tests/it/read/waking/mod.rs` is `::it::read::waking`, `src/storage/disk.rs` is `::src::storage::disk`.
 fn modules_of(path: &str) -> String {
     let path = path.strip_suffix(".rs").unwrap_or(path);
     let path = path.strip_suffix("/mod").or_else(|| path.strip_suffix("/main")).unwrap_or(path);
-    path.split('/').skip(1).collect::<Vec<_>>().join("::")
+    format!("::{}", path.strip_prefix("tests/").unwrap_or(path).replace('/', "::"))
 }
 
 fn names_of_tests(text: &str) -> impl Iterator<Item = &str> {
@@ -44,17 +46,17 @@ fn names_in(text: &str, tests: &[String]) -> Vec<(usize, String)> {
 }
 
 fn says_a_test(name: &str, tests: &[String]) -> bool {
-    let is_in_module = name.rsplit_once("::").is_some_and(|(modules, _)| is_there(&format!("{modules}::"), tests));
+    let module = name.rsplit_once("::").map(|(modules, _)| format!("::{modules}::"));
+    let is_of_behaviour = |test: &&String| !test.starts_with(LIBRARY);
+    let is_in_module =
+        module.is_some_and(|module| tests.iter().filter(is_of_behaviour).any(|test| test.contains(&module)));
     is_in_module || name.ends_with("::") || name.split('_').count() >= WORDS_OF_A_SENTENCE
 }
 
 /// Whether `name`, from whichever of its modules on, is a test's path, or the beginning of one if it ends with `::`.
 fn is_there(name: &str, tests: &[String]) -> bool {
     let within = format!("::{name}");
-    tests.iter().any(|test| match name.ends_with("::") {
-        true => test.contains(&within),
-        false => test.ends_with(&within),
-    })
+    tests.iter().any(|test| if name.ends_with("::") { test.contains(&within) } else { test.ends_with(&within) })
 }
 
 /// The filters that a script hands to the test harness.
@@ -86,7 +88,7 @@ fn unknown(document: &Source, tests: &[String]) -> Vec<String> {
 fn tests_that_documents_and_scripts_name_are_there() {
     let sources = repository();
     let tests = tests(&sources);
-    assert!(tests.iter().any(|test| test == "it::repo::names::tests_that_documents_and_scripts_name_are_there"));
+    assert!(tests.iter().any(|test| test == "::it::repo::names::tests_that_documents_and_scripts_name_are_there"));
     let documents = sources.iter().filter(|source| !source.is_rust());
     let unknown: Vec<String> = documents.flat_map(|document| unknown(document, &tests)).collect();
     assert!(unknown.is_empty(), "{}", unknown.join("\n"));
@@ -108,7 +110,8 @@ fn paths_in_documents_and_comments_lead_somewhere() {
 
 #[test]
 fn a_name_of_no_test_is_noticed() {
-    let tests = ["it::read::waking::a_follower_that_waits_is_woken".to_owned()];
+    let tests = ["::it::read::waking::a_follower_that_waits_is_woken", "::src::storage::disk::a_disk_is_opened"];
+    let tests = tests.map(str::to_owned);
     let complaints = |path: &str, text: &str| unknown(&Source { path: path.to_owned(), text: text.to_owned() }, &tests);
     for name in
         ["a_follower_that_waits_is_woken", "waking::a_follower_that_waits_is_woken", "waking::", "read::waking::"]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use faulty::{Call, Faulty};
 use mapwal::testing::open_log;
-use mapwal::{Error, Log, Options};
+use mapwal::{Error, Log, Options, Wal, WalOptions};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::io::Errno;
 use tracing::field::{Field, Visit};
@@ -186,4 +186,19 @@ fn a_file_that_cannot_be_removed_is_one_warning() {
         expect("segments can be removed again", round);
     }
     assert_eq!(warnings().len(), 2, "{:#?}", warnings());
+}
+
+#[test]
+fn a_dropped_handle_is_one_warning() {
+    let _alone = listen();
+    let dir = tempfile::tempdir().unwrap();
+    // SAFETY: a temporary directory of one test.
+    let wal = unsafe { Wal::open(dir.path(), &WalOptions::new().log(Options::new().segment_size_bytes(SEGMENT))) };
+    let wal = wal.unwrap();
+    wal.begin().unwrap().commit().unwrap().applied();
+    wal.begin().unwrap().abort(|undoing| undoing.compensate(b"undone")).unwrap();
+    expect("dropped in progress", 0);
+    drop(wal.begin().unwrap());
+    expect("dropped in progress", 1);
+    assert_eq!(warnings().len(), 1, "{:#?}", warnings());
 }

@@ -8,11 +8,10 @@ use mapwal::{Damage, Error, Inspection, Lsn, VerifyOptions};
 use rustix::io::Errno;
 
 use crate::format::spec::crc32;
-use crate::support::failing::{Call, open_failing};
-use crate::support::faulty::{self, Faulty};
+use crate::support::faulty::{Call, Faulty};
 use crate::support::files::{self, segment_numbers};
 use crate::support::scratch::{append_stamped, await_spare, contents, open_small, scratch, segment_names, stamped};
-use crate::support::{corruption, open_on, read_only, small, try_open, try_open_on};
+use crate::support::{corruption, open_faulty, open_on, read_only, small, try_open, try_open_on};
 
 /// Five segments of ten records each: 1, 11, 21, 31 and 41 are their first.
 fn fill(log: &mapwal::Log) {
@@ -111,7 +110,7 @@ fn views_outlive_the_files() {
 #[test]
 fn files_go_oldest_first_each_durably() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     fill(&log);
     log.sync().unwrap();
     let before = faults.lost_names().len();
@@ -231,7 +230,7 @@ fn await_failure(log: &mapwal::Log, lsn: Lsn, operation: &str) {
 #[test]
 fn a_file_that_cannot_be_removed_does_not_make_a_hole() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     fill(&log);
     log.sync().unwrap();
     await_spare(&log);
@@ -265,11 +264,11 @@ fn files_go_also_where_a_full_disk_lets_no_name_be_changed() {
     log.sync().unwrap();
     await_spare(&log);
     // As btrfs has it, of which a name is a part that is copied when it changes.
-    faults.fail(faulty::Call::Rename, Errno::NOSPC);
+    faults.fail(Call::Rename, Errno::NOSPC);
     assert_eq!(log.trim_before(Lsn(21)).unwrap(), 2);
     await_first(dir.path(), 3);
     faults.heal();
-    faults.fail_once(faulty::Call::SyncDirectory, Errno::NOSPC);
+    faults.fail_once(Call::SyncDirectory, Errno::NOSPC);
     assert_eq!(log.trim_before(Lsn(31)).unwrap(), 1);
     await_first(dir.path(), 4);
     assert_eq!(log.trim_before(Lsn(31)).unwrap(), 0, "nothing has failed");
@@ -281,7 +280,7 @@ fn files_go_also_where_a_full_disk_lets_no_name_be_changed() {
 #[test]
 fn a_file_that_is_gone_already_does_not_stop_the_next_trim() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     fill(&log);
     log.sync().unwrap();
     await_spare(&log);
@@ -303,7 +302,7 @@ fn without_a_control_page_a_trim_waits_until_the_files_are_gone() {
     log.sync().unwrap();
     await_spare(&log);
     // The name under which it was made.
-    disk.fail_on("control.tmp", faulty::Call::SyncMapping, Errno::IO);
+    disk.fail_on("control.tmp", Call::SyncMapping, Errno::IO);
     assert_eq!(log.trim_before(Lsn(31)).unwrap(), 3);
     assert!(!dir.path().join("control").exists());
     assert_eq!(segment_numbers(dir.path())[0], 4);
@@ -323,8 +322,8 @@ fn without_a_control_page_the_next_trim_waits_for_what_one_could_not_remove() {
     log.sync().unwrap();
     await_spare(&log);
     // The name under which it was made.
-    disk.fail_on("control.tmp", faulty::Call::SyncMapping, Errno::IO);
-    disk.fail(faulty::Call::Rename, Errno::IO);
+    disk.fail_on("control.tmp", Call::SyncMapping, Errno::IO);
+    disk.fail(Call::Rename, Errno::IO);
     assert!(matches!(log.trim_before(Lsn(31)), Err(Error::Io { operation: "remove", .. })));
     assert_eq!(log.first_lsn(), Lsn(31));
     disk.heal();
@@ -335,7 +334,7 @@ fn without_a_control_page_the_next_trim_waits_for_what_one_could_not_remove() {
 #[test]
 fn before_the_page_is_given_up_what_was_trimmed_is_gone() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     fill(&log);
     log.sync().unwrap();
     await_spare(&log);
@@ -357,9 +356,9 @@ fn before_the_page_is_given_up_what_was_trimmed_is_gone() {
 
 #[test]
 fn what_was_trimmed_does_not_come_back_where_the_page_cannot_be_looked_at() {
-    for call in [faulty::Call::Len, faulty::Call::Map] {
+    for call in [Call::Len, Call::Map] {
         let dir = scratch();
-        let (log, faults) = open_failing(dir.path());
+        let (log, faults) = open_faulty(dir.path());
         fill(&log);
         log.sync().unwrap();
         await_spare(&log);
@@ -381,7 +380,7 @@ fn what_was_trimmed_does_not_come_back_where_the_page_cannot_be_looked_at() {
 #[test]
 fn a_trim_needs_no_room_and_makes_some() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     fill(&log);
     await_spare(&log);
     faults.fail(Call::Allocate, Errno::NOSPC);

@@ -79,8 +79,8 @@ struct State {
     held: Option<Call>,
     /// How many threads wait in the call that is held.
     waiting: usize,
-    /// Files whose mappings have been synced.
-    synced: Vec<String>,
+    /// The calls that went well, and on which file.
+    passed: Vec<(Call, String)>,
     /// A file, and the offset of a byte of it that the device holds differently from the page cache.
     differing: Option<(String, u64)>,
     /// A read of the device shows the page cache.
@@ -181,7 +181,17 @@ impl Faulty {
 
     /// The names of the files whose mappings have been synced, in order; those that they were created under.
     pub(crate) fn synced(&self) -> Vec<String> {
-        self.plan.state.lock().synced.clone()
+        self.passed(&[Call::SyncMapping])
+    }
+
+    /// The names that files have lost, in order.
+    pub(crate) fn lost_names(&self) -> Vec<String> {
+        self.passed(&[Call::Rename, Call::Remove])
+    }
+
+    fn passed(&self, calls: &[Call]) -> Vec<String> {
+        let state = self.plan.state.lock();
+        state.passed.iter().filter(|(call, _)| calls.contains(call)).map(|(_, file)| file.clone()).collect()
     }
 
     /// Lets those who wait go on.
@@ -241,6 +251,7 @@ impl Plan {
             }
             return Err(fault.error.into());
         }
+        state.passed.push((call, file.to_owned()));
         Ok(())
     }
 }
@@ -448,7 +459,6 @@ impl StorageFile for FaultyFile {
 
     fn sync_mapping(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
         self.pass(Call::SyncMapping)?;
-        self.plan.state.lock().synced.push(self.name.clone());
         self.file.sync_mapping(mapping, range)
     }
 }

@@ -1,8 +1,14 @@
 //! What tests share.
+//!
+//! There are two disks on which something goes wrong:
+//!
+//! | | what it is | what it is for |
+//! |---|---|---|
+//! | [`faulty::Faulty`] | the real disk, whose calls fail, wait, panic or show other bytes when a test says so | one failure in one test: what the caller is told, and what is there afterwards |
+//! | [`SimDisk`](crate::simulation::SimDisk) | a disk in memory that knows what the device has of each page, and plans its failures by `Fault` | crashes and failures in random histories, with what they leave: see `docs/design/crash-testing.md` |
 
 pub(crate) mod child;
 pub(crate) mod damaged;
-pub(crate) mod failing;
 pub(crate) mod faulty;
 pub(crate) mod file_system;
 pub(crate) mod files;
@@ -42,6 +48,12 @@ pub(crate) fn try_open(path: &Path, options: &Options) -> Result<Log> {
 /// Opens a log on storage that can be made to fail.
 pub(crate) fn open_on(storage: &Arc<Faulty>) -> Log {
     try_open_on(storage).expect("the log opens")
+}
+
+/// A log of the smallest segments in `path`, and what can go wrong with it.
+pub(crate) fn open_faulty(path: &Path) -> (Log, Arc<Faulty>) {
+    let storage = Faulty::new(path);
+    (open_on(&storage), storage)
 }
 
 pub(crate) fn try_open_on(storage: &Arc<Faulty>) -> Result<Log> {

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use mapwal::{Error, Log, Lsn, Result};
 use rustix::io::Errno;
 
-use crate::support::failing::{Call, open_failing};
-use crate::support::faulty::{self, Faulty};
+use crate::support::faulty::{Call, Faulty};
 use crate::support::scratch::{append_stamped, open_small, scratch};
-use crate::support::{small, try_open, try_open_on_with};
+use crate::support::{open_faulty, small, try_open, try_open_on_with};
 
 /// Longer than anything takes that works.
 const LONG: Duration = Duration::from_mins(1);
@@ -59,7 +58,7 @@ fn each_is_called_once_when_its_record_is_durable_without_anyone_syncing() {
 #[test]
 fn a_failing_sync_is_told_to_all_and_to_those_who_ask_later() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     append_stamped(&log, 1, 100, 3);
     log.sync().unwrap();
     faults.fail(Call::SyncMapping, Errno::IO);
@@ -76,18 +75,18 @@ fn a_failing_sync_is_told_to_all_and_to_those_who_ask_later() {
 #[test]
 fn a_drop_tells_those_whose_records_are_not_durable_that_the_log_is_closed() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     append_stamped(&log, 1, 100, 1);
-    faults.hold_syncs();
+    faults.hold(Call::SyncMapping);
     let first = ask(&log, [1]);
-    faults.await_held_sync();
+    faults.wait_until_held();
     append_stamped(&log, 2, 100, 2);
     let rest = ask(&log, [2, 3]);
     std::thread::scope(|scope| {
         let dropping = scope.spawn(move || drop(log));
         // Until the drop waits for the thread, or a little less: then the thread syncs for the rest as well.
         std::thread::sleep(Duration::from_millis(100));
-        faults.let_syncs_go();
+        faults.release();
         dropping.join().unwrap();
     });
     assert!(matches!(all(&first)[..], [(1, Ok(()))]));
@@ -146,14 +145,14 @@ fn a_panic_in_one_does_not_stop_the_others() {
 #[test]
 fn a_truncated_record_is_told_as_truncated_by_a_callback_that_may_use_the_log() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     let log = Arc::new(log);
     let mut cut = 0;
     for _ in 0..300 {
         let first = log.append(1, b"synced by the thread").unwrap();
-        faults.hold_syncs();
+        faults.hold(Call::SyncMapping);
         let leader = ask(&log, [first.0]);
-        faults.await_held_sync();
+        faults.wait_until_held();
         let (tell, told) = mpsc::channel();
         for _ in 0..4 {
             let lsn = log.append(2, b"cut off").unwrap();
@@ -171,7 +170,7 @@ fn a_truncated_record_is_told_as_truncated_by_a_callback_that_may_use_the_log() 
         std::thread::scope(|scope| {
             let truncation = scope.spawn(|| log.truncate_after(first));
             std::thread::sleep(Duration::from_micros(500));
-            faults.let_syncs_go();
+            faults.release();
             truncation.join().unwrap().unwrap();
         });
         assert!(matches!(all(&leader)[..], [(_, Ok(()))]));
@@ -249,7 +248,7 @@ fn what_was_appended_during_a_sync_becomes_durable_after_so_many_bytes() {
     let dir = scratch();
     let storage = Faulty::new(dir.path());
     let log = try_open_on_with(&storage, &small().sync_bytes(Some(16 << 10))).unwrap();
-    storage.hold(faulty::Call::SyncMapping);
+    storage.hold(Call::SyncMapping);
     append_stamped(&log, 1, 1_000, 20);
     storage.wait_until_held();
     append_stamped(&log, 1, 1_000, 20);

@@ -6,22 +6,23 @@ use std::time::Duration;
 
 use mapwal::{Error, Lsn};
 
-use crate::support::failing::open_failing;
+use crate::support::faulty::Call;
+use crate::support::open_faulty;
 use crate::support::scratch::{append_stamped, contents, open_small, scratch, stamped};
 
 #[test]
 fn waiters_for_what_is_cut_off_get_an_error_and_never_an_acknowledgement() {
     const WAITERS: u64 = 4;
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     let mut cut = 0;
     for round in 0..300 {
         let first = log.append(1, b"synced by the leader").unwrap();
-        faults.hold_syncs();
+        faults.hold(Call::SyncMapping);
         let outcomes = std::thread::scope(|scope| {
             let log = &log;
             scope.spawn(move || log.wait_durable(first).unwrap());
-            faults.await_held_sync();
+            faults.wait_until_held();
             // Behind what the leader syncs, so that they wait for the next sync, or for the truncation.
             let waiters: Vec<_> = (0..WAITERS)
                 .map(|_| log.append(2, b"cut off").unwrap())
@@ -29,7 +30,7 @@ fn waiters_for_what_is_cut_off_get_an_error_and_never_an_acknowledgement() {
                 .collect();
             let truncation = scope.spawn(move || log.truncate_after(first));
             std::thread::sleep(Duration::from_micros(round % 20 * 50));
-            faults.let_syncs_go();
+            faults.release();
             truncation.join().unwrap().unwrap();
             waiters.into_iter().map(|waiter| waiter.join().unwrap()).collect::<Vec<_>>()
         });

@@ -7,11 +7,11 @@ use followers::drain;
 use mapwal::{Error, Log, Lsn, Visibility};
 use rustix::io::Errno;
 
-use crate::support::failing::{Call, open_failing};
-use crate::support::read_only;
+use crate::support::faulty::Call;
 use crate::support::scratch::{
     append_stamped, await_spare, contents, open_small, owned, scratch, segment_names, stamped,
 };
+use crate::support::{open_faulty, read_only};
 
 /// Three segments of ten records of 100 bytes each, with their numbers for stamps.
 fn fill(log: &Log) {
@@ -199,7 +199,7 @@ fn a_reset_goes_on_at_any_number_and_keeps_the_metadata() {
 #[test]
 fn a_failing_sync_poisons_a_truncation_and_the_log_opens_as_it_was_or_as_it_should_be() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     fill(&log);
     log.sync().unwrap();
     faults.fail(Call::SyncMapping, Errno::IO);
@@ -217,7 +217,7 @@ fn a_failing_sync_poisons_a_truncation_and_the_log_opens_as_it_was_or_as_it_shou
 #[test]
 fn a_full_disk_leaves_everything_as_it_was() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     fill(&log);
     await_spare(&log);
     faults.fail(Call::Allocate, Errno::NOSPC);
@@ -238,7 +238,7 @@ fn a_full_disk_leaves_everything_as_it_was() {
 #[test]
 fn files_that_cannot_be_removed_do_not_fail_a_truncation_that_is_done() {
     let dir = scratch();
-    let (log, faults) = open_failing(dir.path());
+    let (log, faults) = open_faulty(dir.path());
     fill(&log);
     faults.fail(Call::Remove, Errno::IO);
     log.truncate_after(Lsn(5)).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use mapwal::{PageId, Wal, WalOptions};
+use mapwal::wal::{PageId, Wal, WalOptions};
 
 /// What an engine keeps in memory and loses in a crash: here one page of balances.
 type Page = BTreeMap<u8, u8>;
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Changes balances: in the log, durably, and then in the page.
-fn commit(wal: &Wal, page: &mut Page, changes: &[(u8, u8)]) -> mapwal::Result<()> {
+fn commit(wal: &Wal, page: &mut Page, changes: &[(u8, u8)]) -> mapwal::wal::Result<()> {
     let mut transaction = wal.begin()?;
     for &(name, balance) in changes {
         transaction.update(PAGE, &[name, balance])?;

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use mapwal::{Inspection, Log, Options, VerifyOptions, VerifyReport};
+use mapwal::inspect::{Inspection, VerifyOptions, VerifyReport};
+use mapwal::{Log, Options};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = tempfile::tempdir()?;

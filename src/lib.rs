@@ -39,7 +39,7 @@
 //! what the device has really got, and what a torn page looks like. That knowledge is what this crate is about.
 //!
 //! The log does not say what a record means: that is for the *tag*, a number that each record carries, and for whoever
-//! reads it. [`Wal`] is one who does: transactions, checkpoints and recovery over a log.
+//! reads it. [`wal::Wal`] does: transactions, checkpoints and recovery over a log.
 //!
 //! # Writing
 //!
@@ -74,12 +74,12 @@
 //!
 //! [`Follower::next_batch`] hands out runs of [`Frames`] in place, to be sent uncopied; [`Log::append_frames`] appends
 //! them to another log under the same numbers. [`Log::sealed`] lists the segments that will not change any more, and
-//! [`verify_segment`] checks a copy of one. A directory of such copies is opened with [`Options::archive`].
+//! [`inspect::verify_segment`] checks a copy of one. A directory of such copies is opened with [`Options::archive`].
 //!
 //! # Looking at a log in trouble
 //!
-//! [`Inspection`] tells what the files of a log hold without opening it, live or damaged: every segment's state, and all
-//! damage, with what shows that it is no torn end. [`SegmentScan`] walks the file of one segment, over damage, to the next
+//! [`inspect::Inspection`] tells what the files of a log hold without opening it, live or damaged: every segment's state, and all
+//! damage, with what shows that it is no torn end. [`inspect::SegmentScan`] walks the file of one segment, over damage, to the next
 //! sound frame.
 //!
 //! # What is promised, and what is not
@@ -113,10 +113,9 @@
 #[cfg(not(all(unix, target_pointer_width = "64")))]
 compile_error!("mapwal maps segments of up to 4 GiB, many at a time: it needs a 64-bit Unix");
 
-mod error;
+pub mod error;
 mod events;
 mod format;
-mod ids;
 mod log;
 mod lsn;
 mod memory;
@@ -125,32 +124,26 @@ mod read;
 mod sabotage;
 mod segment;
 mod storage;
-mod wal;
+pub mod wal;
 
-pub use error::{
-    ChainFault, Corruption, Damage, Error, Evidence, FileKind, HeaderFault, LayoutMismatch, Result, SpaceLeft,
-    Unsupported,
-};
-pub use ids::{PageId, TransactionId};
-pub use log::{
-    Inspection, Log, Pin, PinDirectory, PinState, PinStatus, ProvenDamage, RecoveryReport, SealedSegment, SegmentFile,
-    SegmentReport, SegmentState, Stats, VerifyOptions, VerifyReport, Witness,
-};
+#[doc(inline)]
+pub use error::{Error, Result};
+pub use log::{Log, Pin, PinDirectory, PinState, PinStatus, RecoveryReport, SealedSegment, Stats};
 pub use lsn::Lsn;
 pub use memory::guard_against_sigbus;
 pub use options::Options;
 #[cfg(feature = "async")]
 pub use read::FollowerStream;
-pub use read::{
-    Follower, FrameRole, Frames, Iter, LogReader, Piece, Record, RecordRef, ScannedFrame, SegmentScan, Snapshot,
-    Visibility,
-};
-pub use segment::{Activity, SegmentSummary, verify_segment};
-pub use wal::{
-    ActiveTransaction, BegunCheckpoint, Checkpoint, Committed, Compensated, DirtyPage, History, IncompleteTransaction,
-    PlainRecords, RecordType, RecoverFrom, Recovery, Redo, Savepoint, Transaction, Undo, Undoing, Wal, WalOptions,
-    WalRecord,
-};
+pub use read::{Follower, Frames, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
+
+/// Looking at the files of a log without opening it, live or damaged: what they hold, and all that is wrong with them.
+pub mod inspect {
+    pub use crate::log::{
+        Inspection, ProvenDamage, SegmentFile, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness,
+    };
+    pub use crate::read::{FrameRole, Piece, ScannedFrame, SegmentScan};
+    pub use crate::segment::{Activity, SegmentSummary, verify_segment};
+}
 
 /// The seam below the log, for this crate's own tests: not part of the published interface.
 #[cfg(feature = "testing")]

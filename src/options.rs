@@ -115,34 +115,34 @@ impl Options {
 
     pub(crate) fn validate(&self) -> Result<()> {
         if !format::segment_size_is_valid(self.segment_size_bytes) {
-            return Err(Error::InvalidOption {
-                option: "segment_size_bytes",
+            return Err(Error::InvalidArgument {
+                name: "segment_size_bytes",
                 value: self.segment_size_bytes,
                 expected: "a power of two from 64 KiB to 4 GiB",
             });
         }
         if self.spare_segments > SPARE_SEGMENTS_MAX {
-            return Err(Error::InvalidOption {
-                option: "spare_segments",
+            return Err(Error::InvalidArgument {
+                name: "spare_segments",
                 value: self.spare_segments as u64,
                 expected: "at most 1024",
             });
         }
         if self.first_lsn == Lsn::ZERO {
-            return Err(Error::InvalidOption { option: "first_lsn", value: 0, expected: "at least 1" });
+            return Err(Error::InvalidArgument { name: "first_lsn", value: 0, expected: "at least 1" });
         }
         if let Some(bytes) = self.sync_bytes.filter(|&bytes| bytes < 4096) {
-            return Err(Error::InvalidOption { option: "sync_bytes", value: bytes, expected: "at least 4096" });
+            return Err(Error::InvalidArgument { name: "sync_bytes", value: bytes, expected: "at least 4096" });
         }
         if self.file_mode & !0o666 != 0 || self.file_mode & 0o600 != 0o600 {
-            return Err(Error::InvalidOption {
-                option: "file_mode",
+            return Err(Error::InvalidArgument {
+                name: "file_mode",
                 value: self.file_mode.into(),
                 expected: "permission bits for reading and writing, the owner's both among them",
             });
         }
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {
-            return Err(Error::InvalidOption { option: "sync_interval", value: 0, expected: "more than zero" });
+            return Err(Error::InvalidArgument { name: "sync_interval", value: 0, expected: "more than zero" });
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dirty_pages::DirtyPages;
-use mapwal::{DirtyPage, Lsn, PageId};
+use mapwal::Lsn;
+use mapwal::wal::{DirtyPage, PageId};
 
 /// The example, which `cargo test` builds before it runs any test, unless it is told which targets to test.
 fn engine() -> PathBuf {

@@ -10,7 +10,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mapwal::{Error, Log, LogReader, Lsn, Options, PinDirectory, Result, TransactionId, Visibility, Wal, WalOptions};
+use mapwal::wal::{TransactionId, Wal, WalError, WalOptions};
+use mapwal::{Error, Log, LogReader, Lsn, Options, PinDirectory, Result, Visibility};
 use nix::libc;
 
 /// A child that hangs is ended after so many seconds.
@@ -82,8 +83,8 @@ fn first_allowed(outcomes: &[bool]) -> i32 {
     outcomes.iter().position(|is_refused| !is_refused).map_or(0, |at| i32::try_from(at).unwrap() + 1)
 }
 
-fn is_refused<T>(outcome: Result<T>) -> bool {
-    matches!(outcome, Err(Error::Forked))
+fn is_refused<T>(outcome: Result<T, impl Into<WalError>>) -> bool {
+    matches!(outcome.map_err(Into::into), Err(WalError::Log(Error::Forked)))
 }
 
 fn changes(log: &Log) -> Vec<bool> {

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
-use mapwal::{
-    Error, Inspection, Log, LogReader, Options, PinDirectory, TransactionId, VerifyOptions, Visibility, Wal, WalOptions,
-};
+use mapwal::inspect::{Inspection, VerifyOptions};
+use mapwal::wal::{TransactionId, Wal, WalOptions};
+use mapwal::{Error, Log, LogReader, Options, PinDirectory, Visibility};
 use tempfile::TempDir;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};

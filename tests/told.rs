@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use faulty::{Call, Faulty};
 use mapwal::testing::open_log;
-use mapwal::{Error, Log, Options, Wal, WalOptions};
+use mapwal::wal::{Wal, WalOptions};
+use mapwal::{Error, Log, Options};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::io::Errno;
 use tracing::field::{Field, Visit};

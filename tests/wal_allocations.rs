@@ -6,7 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
 
-use mapwal::{Options, Recovery, Result, TransactionId, Wal, WalOptions, WalRecord};
+use mapwal::Options;
+use mapwal::wal::{Recovery, Result, TransactionId, Wal, WalOptions, WalRecord};
 
 const SEGMENT_SIZE: u64 = 4 << 20;
 /// What is kept for a segment: foremost its index, of 4 bytes for each 16 headers that it could hold.

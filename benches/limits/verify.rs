@@ -5,7 +5,8 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mapwal::{Inspection, Log, Options, VerifyOptions};
+use mapwal::inspect::{Inspection, VerifyOptions};
+use mapwal::{Log, Options};
 
 use crate::bench::Bench;
 use crate::directory::{fresh, open};

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use mapwal::{DirtyPage, Lsn, PageId};
+use mapwal::Lsn;
+use mapwal::wal::{DirtyPage, PageId};
 
 /// A page enters with the first change that its place in the file does not have. Being written does not take it off: what
 /// was written may still be lost, until the file is synced.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mapwal::{Lsn, PageId, Transaction, TransactionId, Wal};
+use mapwal::Lsn;
+use mapwal::wal::{PageId, Transaction, TransactionId, Wal};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::Failure;

@@ -1,6 +1,7 @@
 //! A page as it is stored, and a change to it as it is logged: rows of one length, and each change a row before and after.
 
-use mapwal::{Lsn, WalRecord};
+use mapwal::Lsn;
+use mapwal::wal::WalRecord;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 

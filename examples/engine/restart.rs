@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mapwal::{Lsn, Options, Recovery, Wal, WalOptions, WalRecord};
+use mapwal::wal::{Recovery, Wal, WalOptions, WalRecord};
+use mapwal::{Lsn, Options};
 use parking_lot::Mutex;
 
 use crate::Failure;

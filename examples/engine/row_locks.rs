@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use mapwal::TransactionId;
+use mapwal::wal::TransactionId;
 use parking_lot::Mutex;
 
 /// A page, and the place of a row on it.

@@ -53,7 +53,7 @@ pub(crate) fn run(log: &Log, directory: &Path, last: Lsn, quorum: usize) -> Resu
     // A pin before the first record is trimmed, also for those who have not called yet.
     for role in Role::FOLLOWERS {
         match log.create_pin(role.name(), "the example", log.first_lsn(), Some(PIN_LIMIT_BYTES)) {
-            Err(mapwal::Error::PinExists { .. }) => {}
+            Err(mapwal::Error::Pin { fault: mapwal::error::PinFault::Exists, .. }) => {}
             other => other?,
         }
     }

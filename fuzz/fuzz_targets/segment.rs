@@ -9,7 +9,7 @@ mod spec;
 mod support;
 
 use libfuzzer_sys::fuzz_target;
-use mapwal::verify_segment;
+use mapwal::inspect::verify_segment;
 use support::Change;
 
 fuzz_target!(|input: (Vec<Change>, Vec<u8>)| {

@@ -10,7 +10,8 @@ mod support;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use mapwal::{Log, RecoverFrom, Wal, WalOptions};
+use mapwal::Log;
+use mapwal::wal::{RecoverFrom, Wal, WalOptions};
 
 const CHECKPOINT: u16 = 7;
 /// Where a header has its flags.

@@ -7,7 +7,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{OLDEST_VERSION, VERSION, Version};
-use crate::error::{Damage, Error};
+use crate::error::{Damage, Error, FormatFault};
 use crate::sabotage::{Break, is};
 
 /// Bytes that a header takes; the first frame follows.
@@ -76,10 +76,10 @@ pub(crate) enum HeaderFault {
 impl HeaderFault {
     /// The error for the segment in file `path`.
     pub(crate) fn into_error(self, path: &Path) -> Error {
-        let path_buf = path.to_owned();
+        let format = |fault| Error::Format { path: path.to_owned(), fault };
         match self {
-            Self::Version(found) => Error::Version { path: path_buf, found, supported: VERSION },
-            Self::Features(unknown) => Error::UnknownFeatures { path: path_buf, unknown },
+            Self::Version(found) => format(FormatFault::Version { found, supported: VERSION }),
+            Self::Features(unknown) => format(FormatFault::Features { unknown }),
             Self::Damaged { offset, damage } => Error::corrupt(path, offset as u64, None, damage),
         }
     }

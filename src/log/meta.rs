@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Log;
 use super::preparer::Need;
 use super::shared::Shared;
-use crate::error::{Error, Result};
+use crate::error::{Error, MetaFault, Result};
 use crate::events::calling;
 use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::format::{self, META_SLOTS, link};
@@ -19,7 +19,7 @@ impl Log {
     /// then a crash may take it back. Trimming, truncation and reset leave it as it is. It is not shipped to replicas.
     ///
     /// # Errors
-    /// [`Error::MetaTooLarge`]; otherwise as [`Log::append`].
+    /// [`Error::Meta`]; otherwise as [`Log::append`].
     pub fn put_meta(&self, slot: usize, value: &[u8]) -> Result<()> {
         self.shared.check_call()?;
         let _calling = calling();
@@ -64,9 +64,11 @@ impl Shared {
         let now = meta.get(slot).map_or(0, |value| link::META_HEAD_LEN + value.len());
         let others = meta.encoded_len() - now + link::META_HEAD_LEN;
         let len_max = usize::try_from(self.meta_len_max).unwrap_or(usize::MAX).saturating_sub(others);
-        if slot < META_SLOTS && len <= len_max {
-            return Ok(others + len);
-        }
-        Err(Error::MetaTooLarge { slot, len, slots: META_SLOTS, len_max })
+        let fault = match slot {
+            META_SLOTS.. => MetaFault::NoSlot { slots: META_SLOTS },
+            _ if len > len_max => MetaFault::TooLong { len, len_max },
+            _ => return Ok(others + len),
+        };
+        Err(Error::Meta { slot, fault })
     }
 }

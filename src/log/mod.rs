@@ -94,11 +94,11 @@ impl Log {
     ///
     /// On return, everything that can be read is durable. Segments that a later one proves durable, and those of a log that was
     /// closed, are not read here but checked when they are read first: whoever wants all damage to be found asks
-    /// [`Inspection::verify`](crate::Inspection::verify) before.
+    /// [`Inspection::verify`](crate::inspect::Inspection::verify) before.
     ///
     /// # Errors
-    /// [`Error::InvalidOption`]; [`Error::Locked`] when it is open already, in this process or another;
-    /// [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Version`] or [`Error::Corrupt`] when the directory holds
+    /// [`Error::InvalidArgument`]; [`Error::Locked`] when it is open already, in this process or another;
+    /// [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Format`] or [`Error::Corrupt`] when the directory holds
     /// something else or a damaged log, of which nothing is changed then; [`Error::NoSpace`]; [`Error::Io`];
     /// [`Error::NoLog`] when there is none and the options say not to create it.
     ///

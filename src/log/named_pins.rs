@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Log;
 use super::pin_files::{self, Entries, PinFiles, PinLock};
-use crate::error::{Corruption, Damage, Error, Result};
+use crate::error::{Corruption, Damage, Error, PinFault, Result};
 use crate::events::report;
 use crate::format::name;
 use crate::format::pin::{self, NamedPin};
@@ -133,9 +133,9 @@ impl NamedPins {
 
     fn get(&self, name: &str) -> Result<&NamedPin> {
         if self.damaged.contains(name) {
-            return Err(Error::PinDamaged { name: name.to_owned() });
+            return Err(Error::pin(name, PinFault::Damaged));
         }
-        self.pins.get(name).ok_or_else(|| Error::NoPin { name: name.to_owned() })
+        self.pins.get(name).ok_or_else(|| Error::pin(name, PinFault::Missing))
     }
 
     fn update(&mut self, lock: &PinLock<'_>, name: &str, change: impl FnOnce(&mut NamedPin)) -> Result<()> {
@@ -148,7 +148,7 @@ impl NamedPins {
 
     pub(super) fn create(&mut self, lock: &PinLock<'_>, name: &str, pin: NamedPin) -> Result<()> {
         if self.has(name) {
-            return Err(Error::PinExists { name: name.to_owned() });
+            return Err(Error::pin(name, PinFault::Exists));
         }
         lock.write(name, &pin)?;
         self.pins.insert(name.to_owned(), pin);
@@ -166,7 +166,7 @@ impl NamedPins {
     ) -> Result<()> {
         let pin = self.get(name)?;
         if is_lost(pin, first) {
-            return Err(Error::PinLost { name: name.to_owned(), lsn: pin.lsn, first });
+            return Err(Error::pin(name, PinFault::Lost { lsn: pin.lsn, first }));
         }
         if lsn <= pin.lsn {
             return Ok(());
@@ -177,7 +177,7 @@ impl NamedPins {
 
     pub(super) fn remove(&mut self, lock: &PinLock<'_>, name: &str) -> Result<()> {
         if !self.has(name) {
-            return Err(Error::NoPin { name: name.to_owned() });
+            return Err(Error::pin(name, PinFault::Missing));
         }
         lock.remove(name)?;
         self.pins.remove(name);
@@ -192,7 +192,7 @@ impl NamedPins {
 
 /// An error if no pin may have this name.
 pub(super) fn check_name(name: &str) -> Result<()> {
-    if pin::is_name(name) { Ok(()) } else { Err(Error::InvalidPinName { name: name.to_owned() }) }
+    if pin::is_name(name) { Ok(()) } else { Err(Error::pin(name, PinFault::InvalidName)) }
 }
 
 /// The pins of the log in `log`, which has `segments`. Changes nothing.
@@ -291,7 +291,7 @@ impl Log {
     /// without it, and the pin is lost. `owner` is for whoever lists the pins: 64 bytes are kept. Durable on return.
     ///
     /// # Errors
-    /// [`Error::InvalidPinName`], [`Error::PinExists`]; [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in
+    /// [`Error::Pin`] for a name that is invalid or taken; [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in
     /// the log nor next; [`Error::NoSpace`], [`Error::Io`], [`Error::InsideAppend`].
     pub fn create_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
         check_name(name)?;
@@ -306,7 +306,7 @@ impl Log {
     /// number below its own is ignored. Durable on return. Changes of other processes are waited for, for a second.
     ///
     /// # Errors
-    /// [`Error::NoPin`]; [`Error::PinLost`] when records that it kept are gone; [`Error::PinDamaged`];
+    /// [`Error::Pin`] when there is none of this name, when it is damaged, or when records that it kept are gone;
     /// [`Error::NotAppended`], [`Error::InsideAppend`];
     /// [`Error::NoSpace`], [`Error::Io`], with the pin as it was.
     pub fn advance_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
@@ -319,7 +319,7 @@ impl Log {
     /// Removes pin `name`, also a damaged one. Durable on return.
     ///
     /// # Errors
-    /// [`Error::NoPin`]; [`Error::Io`], [`Error::InsideAppend`].
+    /// [`Error::Pin`] when there is none of this name; [`Error::Io`], [`Error::InsideAppend`].
     pub fn drop_pin(&self, name: &str) -> Result<()> {
         self.shared.check_call()?;
         let lock = self.shared.pins.lock_files()?;

@@ -24,7 +24,7 @@ use super::recover;
 use super::report::RecoveryReport;
 use super::shared::{Rotation, Shared, check_lsn};
 use super::stats::Counters;
-use crate::error::{Error, Result};
+use crate::error::{Error, FormatFault, Result};
 use crate::events::{calling, report};
 use crate::format::frame::Summer;
 use crate::format::link::{Predecessor, SegmentEnd};
@@ -103,7 +103,7 @@ fn check_metadata(plan: &Plan, options: &Options) -> Result<()> {
     let (value, len) = (options.segment_size_bytes, plan.meta.encoded_len() as u64);
     let expected = "at least four times the length of the log's metadata";
     let fits = len <= format::meta_len_max(value);
-    if fits { Ok(()) } else { Err(Error::InvalidOption { option: "segment_size_bytes", value, expected }) }
+    if fits { Ok(()) } else { Err(Error::InvalidArgument { name: "segment_size_bytes", value, expected }) }
 }
 
 /// An error if what a later version has written may be read, and not written on.
@@ -112,7 +112,7 @@ fn check_features(storage: &dyn Storage, found: &[Found]) -> Result<()> {
         None => Ok(()),
         Some(segment) => {
             let path = storage.path().join(name::segment(segment.number));
-            Err(Error::UnknownFeatures { path, unknown: segment.unknown_to_writers })
+            Err(Error::Format { path, fault: FormatFault::Features { unknown: segment.unknown_to_writers } })
         }
     }
 }

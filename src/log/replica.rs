@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Log;
 use super::preparer::Need;
 use super::shared::{Active, Shared};
-use crate::error::{Damage, Error, Result};
+use crate::error::{Damage, Error, ReplicaFault, Result};
 use crate::format::frame::{self, Frame, FrameHead, FrameKind};
 use crate::format::shipment::ShipmentHeader;
 use crate::format::walk::{Check, Walk};
@@ -18,23 +18,22 @@ impl Log {
     /// that they have there. All of them are checked before the first is appended. Those that are here already are
     /// compared instead. Returns the numbers that were added; durable with the next sync, as after an append.
     ///
-    /// The log must not be appended to by other means at the same time. Metadata slots are not shipped: a [`Wal`](crate::Wal) that is
+    /// The log must not be appended to by other means at the same time. Metadata slots are not shipped: a [`Wal`](crate::wal::Wal) that is
     /// opened over a replica finds no checkpoint, and recovers from the oldest record kept.
     ///
     /// # Errors
-    /// [`Error::InvalidFrames`] when they are not what was shipped; [`Error::ReplicaGap`] when records are missing
-    /// before them; [`Error::ReplicaConflict`] when a record differs from the one that is here, or when somebody else
-    /// has appended; with the records before appended, as each batch is by itself, [`Error::NoSpace`],
+    /// [`Error::Replica`] when they are not what was shipped, when records are missing before them, when a record differs from
+    /// the one that is here, or when something else has appended; with the records before appended, as each batch is by itself, [`Error::NoSpace`],
     /// [`Error::RecordTooLarge`], [`Error::Poisoned`], [`Error::Io`].
     pub fn append_frames(&self, shipped: &[u8]) -> Result<Range<Lsn>> {
         self.shared.check_call()?;
-        let invalid = Error::InvalidFrames { offset: 0, lsn: None, damage: Damage::FrameContents };
-        let (header, frames) = ShipmentHeader::split(shipped).ok_or(invalid)?;
+        let invalid = ReplicaFault::Damaged { offset: 0, damage: Damage::FrameContents };
+        let (header, frames) = ShipmentHeader::split(shipped).ok_or(Error::Replica { lsn: None, fault: invalid })?;
         let first = header.first_lsn();
         check(header, frames)?;
         let next = self.next_lsn();
         if first > next {
-            return Err(Error::ReplicaGap { expected: next, found: first });
+            return Err(Error::Replica { lsn: Some(first), fault: ReplicaFault::Gap { next } });
         }
         let mut walk = Walk::new(header.layout(), Check::None, 0, first);
         while walk.place().offset < frames.len() {
@@ -62,11 +61,15 @@ impl Log {
                 _ => false,
             };
             if !same {
-                return Err(Error::ReplicaConflict { lsn: frame.lsn() });
+                return Err(conflict(frame.lsn()));
             }
         }
         Ok(())
     }
+}
+
+fn conflict(lsn: Lsn) -> Error {
+    Error::Replica { lsn: Some(lsn), fault: ReplicaFault::Conflict }
 }
 
 /// Checks all frames, without a look at the log.
@@ -74,11 +77,10 @@ fn check(header: &ShipmentHeader, frames: &[u8]) -> Result<()> {
     let mut walk = Walk::new(header.layout(), Check::Frames, 0, header.first_lsn());
     while walk.place().offset < frames.len() {
         let place = walk.place();
-        walk.step(&frames[place.offset..]).map_err(|damage| Error::InvalidFrames {
-            offset: (frame::HEADER_LEN + place.offset) as u64,
-            lsn: Some(place.next_lsn),
-            damage,
-        })?;
+        let offset = (frame::HEADER_LEN + place.offset) as u64;
+        let invalid = |damage| ReplicaFault::Damaged { offset, damage };
+        let refused = |damage| Error::Replica { lsn: Some(place.next_lsn), fault: invalid(damage) };
+        walk.step(&frames[place.offset..]).map_err(refused)?;
     }
     // A batch without an end is one that a truncation has cut: what it kept counts.
     Ok(())
@@ -141,7 +143,7 @@ impl Shared {
         loop {
             let (segment, reserved) = self.reserved();
             if Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal())) != first {
-                return Err(Error::ReplicaConflict { lsn: first });
+                return Err(conflict(first));
             }
             match self.ring.reserve_behind(reserved, len, count) {
                 Some(place) => return Ok(place),

@@ -16,7 +16,7 @@ use super::pins::Pins;
 use super::preparer::Preparer;
 use super::report::RecoveryReport;
 use super::stats::Counters;
-use crate::error::{Error, Result};
+use crate::error::{Error, NumberSpace, Result};
 use crate::format::frame::Summer;
 use crate::format::link::{self, MetaSlots};
 use crate::format::position::Position;
@@ -139,7 +139,7 @@ pub(crate) fn append_limit(size: u64) -> usize {
 
 /// Whether a segment may begin with record `lsn`.
 pub(crate) fn check_lsn(lsn: Lsn) -> Result<()> {
-    if lsn.0 < u64::MAX - LSN_MARGIN { Ok(()) } else { Err(Error::Exhausted("record numbers")) }
+    if lsn.0 < u64::MAX - LSN_MARGIN { Ok(()) } else { Err(Error::Exhausted(NumberSpace::Records)) }
 }
 
 impl Shared {

@@ -113,7 +113,7 @@ impl Counters {
 pub struct Stats {
     /// Segments that will not change any more.
     pub sealed_segments: usize,
-    /// Segments prepared and not yet used, with one that a [`Wal`](crate::Wal) holds back, and files of dropped ones that are kept
+    /// Segments prepared and not yet used, with one that a [`Wal`](crate::wal::Wal) holds back, and files of dropped ones that are kept
     /// for the next.
     pub spare_segments: usize,
     /// Segments begun in the file of one that was dropped, since the log was opened.

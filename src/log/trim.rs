@@ -22,9 +22,9 @@ impl Log {
     /// Drops the segments all of whose records are below `lsn`, oldest first, and returns how many went. Never the one
     /// that takes appends, and none that a [`Pin`](super::Pin) keeps. What is dropped stays readable for the views that
     /// have it. Durable on return: no crash brings it back. The files go later: a thread of the log removes them, or keeps them to
-    /// be the next segments. What could not be removed goes at the next call or open. Below a [`Wal`](crate::Wal) it is
-    /// [`truncate_before_checkpoint`](crate::Wal::truncate_before_checkpoint) that knows what recovery needs: after a trim past that, only
-    /// [`RecoverFrom::OldestRecord`](crate::RecoverFrom::OldestRecord) opens the rest.
+    /// be the next segments. What could not be removed goes at the next call or open. Below a [`Wal`](crate::wal::Wal) it is
+    /// [`truncate_before_checkpoint`](crate::wal::Wal::truncate_before_checkpoint) that knows what recovery needs: after a trim past that, only
+    /// [`RecoverFrom::OldestRecord`](crate::wal::RecoverFrom::OldestRecord) opens the rest.
     ///
     /// # Errors
     /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file of a segment that was dropped

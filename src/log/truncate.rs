@@ -21,9 +21,9 @@ impl Log {
     /// Metadata stays as it is. A caller that waits for a dropped record gets [`Error::Truncated`]; views that have dropped
     /// records keep them; a follower that has passed `lsn` is told so by [`Error::Rewound`]; named pins beyond `lsn + 1` are
     /// moved back to it. An append that runs at the same time comes before, and may be dropped, or after, and gets a
-    /// number handed out again. `lsn` at or after the last record drops nothing. A [`Wal`](crate::Wal)
-    /// over this log is opened again afterwards: with [`RecoverFrom::OldestRecord`](crate::RecoverFrom::OldestRecord) if its last
-    /// checkpoint was dropped, which is [`Error::NoCheckpoint`] otherwise.
+    /// number handed out again. `lsn` at or after the last record drops nothing. A [`Wal`](crate::wal::Wal)
+    /// over this log is opened again afterwards: with [`RecoverFrom::OldestRecord`](crate::wal::RecoverFrom::OldestRecord) if its last
+    /// checkpoint was dropped, which is [`WalError::NoCheckpoint`](crate::wal::WalError::NoCheckpoint) otherwise.
     ///
     /// # Errors
     /// [`Error::Trimmed`] when `lsn` is more than one below the first record kept; [`Error::NoSpace`], with nothing
@@ -47,17 +47,17 @@ impl Log {
     }
 
     /// Drops all records and goes on with number `lsn`, as a follower does that has installed a snapshot. Durable on
-    /// return. Metadata stays as it is; pins hold nothing against it; waiters, views, followers and a [`Wal`](crate::Wal)
+    /// return. Metadata stays as it is; pins hold nothing against it; waiters, views, followers and a [`Wal`](crate::wal::Wal)
     /// over this log, which has no checkpoint then, as with [`Log::truncate_after`].
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] when `lsn` is 0, [`Error::Exhausted`] when it is near 2^64; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
+    /// [`Error::InvalidArgument`] when `lsn` is 0, [`Error::Exhausted`] when it is near 2^64; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
     /// [`Error::InsideAppend`]; [`Error::Io`], as for [`Log::truncate_after`].
     pub fn reset_to(&self, lsn: Lsn) -> Result<()> {
         self.shared.check_call()?;
         let _calling = calling();
         if lsn == Lsn::ZERO {
-            return Err(Error::InvalidOption { option: "lsn", value: 0, expected: "at least 1" });
+            return Err(Error::InvalidArgument { name: "lsn", value: 0, expected: "at least 1" });
         }
         check_lsn(lsn)?;
         self.shared

@@ -39,7 +39,7 @@ impl LogReader {
     /// Opens the log in directory `path` for reading.
     ///
     /// # Errors
-    /// [`Error::NoLog`] when there is none yet, [`Error::NotALog`], [`Error::Version`], [`Error::Corrupt`] when a
+    /// [`Error::NoLog`] when there is none yet, [`Error::NotALog`], [`Error::Format`], [`Error::Corrupt`] when a
     /// segment's header is damaged or one is missing, [`Error::Io`].
     ///
     /// # Safety

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use zerocopy::IntoBytes;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, NumberSpace, Result};
 use crate::format::link::SegmentEnd;
 use crate::format::position::SEGMENT_NUMBER_LIMIT;
 use crate::format::segment_header::{self, Layout, SegmentHeader};
@@ -72,7 +72,7 @@ pub(crate) fn renew(
 }
 
 fn check_number(number: u64) -> Result<()> {
-    if number < SEGMENT_NUMBER_LIMIT { Ok(()) } else { Err(Error::Exhausted("segment numbers")) }
+    if number < SEGMENT_NUMBER_LIMIT { Ok(()) } else { Err(Error::Exhausted(NumberSpace::Segments)) }
 }
 
 /// Gives what was made its name, and maps it.

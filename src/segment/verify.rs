@@ -37,7 +37,7 @@ pub struct SegmentSummary {
 /// segment before, nothing of this one.
 ///
 /// # Errors
-/// [`Error::Version`](crate::Error::Version), [`Error::UnknownFeatures`](crate::Error::UnknownFeatures), or [`Error::Corrupt`](crate::Error::Corrupt) with the offset of what is wrong, and an empty path.
+/// [`Error::Format`](crate::Error::Format), or [`Error::Corrupt`](crate::Error::Corrupt) with the offset of what is wrong, and an empty path.
 pub fn verify_segment(bytes: &[u8]) -> Result<SegmentSummary> {
     let corrupt = |offset: usize, lsn, damage| {
         Corruption { path: Path::new("").to_owned(), offset: offset as u64, lsn, damage, evidence: None }.into()

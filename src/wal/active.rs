@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::checkpoint::ActiveTransaction;
+use super::error::{Result, TransactionFault, WalError};
+use super::ids::TransactionId;
 use super::record::RecordType;
-use crate::error::{Error, Result};
-use crate::ids::TransactionId;
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 
@@ -144,7 +144,10 @@ impl Open {
     /// The record that the next one of `transaction` points to. `given` is what the caller takes it for, if it says so.
     pub(super) fn prev(&self, transaction: TransactionId, given: Option<Lsn>) -> Result<Option<Lsn>> {
         match given {
-            Some(_) if given != self.last => Err(Error::NotLastRecord { transaction, given, last: self.last }),
+            Some(_) if given != self.last => {
+                let fault = TransactionFault::NotLast { given, last: self.last };
+                Err(WalError::transaction(transaction, fault))
+            }
             _ => Ok(self.last),
         }
     }
@@ -154,7 +157,8 @@ impl Open {
         let (first, last) = (self.first.unwrap_or_default(), self.last.unwrap_or_default());
         match undo_next {
             Some(undo_next) if undo_next < first || undo_next > last || undo_next == Lsn::ZERO => {
-                Err(Error::UndoNextOutside { transaction, undo_next, first, last })
+                let fault = TransactionFault::UndoNextOutside { undo_next, first, last };
+                Err(WalError::transaction(transaction, fault))
             }
             _ => Ok(()),
         }

@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 
 use super::checkpoint::{ActiveTransaction, Checkpoint};
+use super::error::{ChainFault, RecordFault, Result, WalError};
+use super::ids::TransactionId;
 use super::record::{PLAIN_TAG_MIN, RecordType, WalRecord};
-use crate::error::{ChainFault, Error, Result};
-use crate::ids::TransactionId;
 use crate::lsn::Lsn;
 use crate::read::Snapshot;
 
@@ -66,7 +66,7 @@ pub(super) fn analyse(snapshot: &Snapshot, window: Lsn, checkpoint: Option<Check
     }
     if let (Some(checkpoint), Some(lost)) = (checkpoint, analysis.lost()) {
         let (lsn, target) = (checkpoint.lsn(), lost.last);
-        return Err(Error::BrokenChain { lsn, target, fault: ChainFault::Missing });
+        return Err(WalError::chain(lsn, target, ChainFault::Missing));
     }
     Ok(Findings { transactions: analysis.finish(), records, changes })
 }
@@ -111,7 +111,7 @@ impl Analysis<'_> {
     fn begin(&mut self, record: &WalRecord<'_>) -> Result<()> {
         let (transaction, lsn) = (record.transaction(), record.lsn());
         if self.open.get(&transaction).is_some_and(|seen| seen.last.is_some()) {
-            return Err(Error::AlreadyBegun { transaction, lsn: Some(lsn) });
+            return Err(WalError::record(lsn, RecordFault::AlreadyBegun { transaction }));
         }
         if let Some(prev) = record.prev_lsn() {
             return Err(self.broken(record, Some(prev)));
@@ -149,7 +149,7 @@ impl Analysis<'_> {
             return Err(self.unknown(record));
         };
         if fate == Fate::Committed && !seen.begun {
-            return Err(Error::UnknownTransaction { transaction, lsn: Some(lsn) });
+            return Err(WalError::record(lsn, RecordFault::NotOpen { transaction }));
         }
         self.open.remove(&transaction);
         self.ended.push(Seen { fate, last: Some(lsn), ..seen });
@@ -172,18 +172,18 @@ impl Analysis<'_> {
     }
 
     /// The error of a record that continues no open transaction.
-    fn unknown(&self, record: &WalRecord<'_>) -> Error {
+    fn unknown(&self, record: &WalRecord<'_>) -> WalError {
         match record.prev_lsn().map(|prev| self.fault(record, prev)) {
             None | Some(ChainFault::NotLast) => {
-                Error::UnknownTransaction { transaction: record.transaction(), lsn: Some(record.lsn()) }
+                WalError::record(record.lsn(), RecordFault::NotOpen { transaction: record.transaction() })
             }
             Some(_) => self.broken(record, record.prev_lsn()),
         }
     }
 
-    fn broken(&self, record: &WalRecord<'_>, target: Option<Lsn>) -> Error {
+    fn broken(&self, record: &WalRecord<'_>, target: Option<Lsn>) -> WalError {
         let fault = target.map_or(ChainFault::NotLast, |target| self.fault(record, target));
-        Error::BrokenChain { lsn: record.lsn(), target, fault }
+        WalError::chain(record.lsn(), target, fault)
     }
 
     /// Why `target` is not the record of its transaction that comes before `record`.

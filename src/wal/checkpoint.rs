@@ -3,8 +3,8 @@
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::error::{Error, Result};
-use crate::ids::{PageId, TransactionId};
+use super::error::{RecordFault, Result, WalError};
+use super::ids::{PageId, TransactionId};
 use crate::lsn::Lsn;
 
 const FLAG_BEGUN: u64 = 1;
@@ -141,7 +141,7 @@ impl<'a> Checkpoint<'a> {
     pub(super) fn parse(lsn: Lsn, of_begin: bool, data: &'a [u8]) -> Result<Self> {
         const HEADER_LEN: u64 = size_of::<CheckpointHeader>() as u64;
         let len = data.len() as u64;
-        let layout = |needed| Error::CheckpointLayout { lsn, len, needed };
+        let layout = |needed| WalError::record(lsn, RecordFault::CheckpointLayout { len, needed });
         let (header, lists) = CheckpointHeader::ref_from_prefix(data).map_err(|_| layout(HEADER_LEN))?;
         let (active_count, dirty_count) = (header.active_count.get(), header.dirty_count.get());
         // At most 2^32 of each: the sum stays far below 2^64.
@@ -248,8 +248,10 @@ mod tests {
     #[test]
     fn counts_that_do_not_fit_are_refused() {
         let good = encode();
-        let refused =
-            |bytes: &[u8]| matches!(Checkpoint::parse(Lsn(1), true, bytes), Err(Error::CheckpointLayout { .. }));
+        let refused = |bytes: &[u8]| {
+            let fault = Checkpoint::parse(Lsn(1), true, bytes);
+            matches!(fault, Err(WalError::Record { fault: RecordFault::CheckpointLayout { .. }, .. }))
+        };
         assert!(refused(&[]) && refused(&good[..15]) && refused(&good[..good.len() - 1]));
         for (at, value) in [(8, 3), (8, 1), (12, 1), (11, 0xff), (15, 0xff)] {
             let mut bytes = good.clone();

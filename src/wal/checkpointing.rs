@@ -4,9 +4,10 @@ use zerocopy::IntoBytes;
 
 use super::Wal;
 use super::checkpoint::{ActiveTransaction, COUNTS_LEN, Checkpoint, DirtyPage, Encoded};
+use super::error::{Result, WalError};
 use super::numbers::check_chosen;
 use super::record::{RecordType, TransactionHeader};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::events::{calling, report};
 use crate::log::{Log, Need};
 use crate::lsn::Lsn;
@@ -56,7 +57,7 @@ struct View {
 /// The checkpoint that the log's metadata names.
 pub(super) fn named_by(log: &Log) -> Result<Option<Lsn>> {
     let Some(value) = log.meta(SLOT) else { return Ok(None) };
-    let invalid = |_| Error::WalMetadata { slot: SLOT, len: value.len(), expected: size_of::<u64>() };
+    let invalid = |_| WalError::Metadata { slot: SLOT, len: value.len(), expected: size_of::<u64>() };
     value.as_slice().try_into().map(u64::from_le_bytes).map(|lsn| Some(Lsn(lsn))).map_err(invalid)
 }
 
@@ -75,7 +76,7 @@ impl Wal {
     /// Any number may have begun at a time, in any number of threads. Nothing waits for one.
     ///
     /// # Errors
-    /// [`Error::NotRedone`] when recovery found records to be redone, and the engine has not said that they are, by
+    /// [`WalError::NotRedone`] when recovery found records to be redone, and the engine has not said that they are, by
     /// [`Recovery::redone`](super::Recovery::redone).
     pub fn begin_checkpoint(&self) -> Result<BegunCheckpoint<'_>> {
         self.log.check_process()?;
@@ -108,7 +109,7 @@ impl Wal {
         // What a checkpoint that was logged since then found on disk is there, and its records may be gone.
         let meanwhile = last.filter(|last| last.lsn >= view.next);
         let redo_lsn = meanwhile.map_or(redo_lsn, |last| last.redo_lsn.max(redo_lsn));
-        if redo_lsn < first { Err(Error::Trimmed { lsn: redo_lsn, first }) } else { Ok(redo_lsn) }
+        if redo_lsn < first { Err(Error::Trimmed { lsn: redo_lsn, first }.into()) } else { Ok(redo_lsn) }
     }
 
     fn append_checkpoint(&self, redo_lsn: Lsn, open: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
@@ -118,9 +119,10 @@ impl Wal {
         // No segment has room for 2^32 entries.
         let contents = Encoded::new(redo_lsn, open, dirty).filter(|_| len <= max);
         let (active, dirty) = (open.len(), dirty.len());
-        let contents = contents.ok_or(Error::CheckpointTooLarge { active, dirty, len, max })?;
+        let contents = contents.ok_or(WalError::CheckpointTooLarge { active, dirty, len, max })?;
         let [counts, active, dirty] = contents.parts();
-        self.log.append_for(Need::Essential, RecordType::Checkpoint.code(), &[header.as_bytes(), counts, active, dirty])
+        let parts = [header.as_bytes(), counts, active, dirty];
+        Ok(self.log.append_for(Need::Essential, RecordType::Checkpoint.code(), &parts)?)
     }
 
     /// Drops the segments that no recovery can need, and returns how many went: those that lie wholly before the last
@@ -138,7 +140,7 @@ impl Wal {
         let last = *self.checkpoint.lock();
         let Some(LastCheckpoint { redo_lsn, oldest_active, .. }) = last else { return Ok(0) };
         let needed = [oldest_active, self.open.oldest()];
-        self.log.trim_before(needed.into_iter().flatten().fold(redo_lsn, Lsn::min))
+        Ok(self.log.trim_before(needed.into_iter().flatten().fold(redo_lsn, Lsn::min))?)
     }
 }
 
@@ -166,9 +168,9 @@ impl BegunCheckpoint<'_> {
     /// If one that began no earlier has been logged meanwhile, that one stays: nothing is logged, and its number returned.
     ///
     /// # Errors
-    /// [`Error::Trimmed`] when a recovery LSN lies before the oldest record kept; [`Error::CheckpointTooLarge`] when the
+    /// [`Error::Trimmed`] when a recovery LSN lies before the oldest record kept; [`WalError::CheckpointTooLarge`] when the
     /// lists do not fit into a segment: end transactions or write pages first, or open the log with larger segments;
-    /// [`Error::TransactionNumber`] for one of `active`. As [`Log::append`]
+    /// [`TransactionFault::NumberTooLarge`](super::TransactionFault::NumberTooLarge) for one of `active`. As [`Log::append`]
     /// and [`Log::sync`]. The last checkpoint stays what it was then; after an error of the sync, which one counts
     /// shows when the log is opened again.
     ///

@@ -1,8 +1,8 @@
 //! What a commit leaves to the engine: to apply it.
 
 use super::Wal;
+use super::ids::TransactionId;
 use crate::events::{calling, report};
-use crate::ids::TransactionId;
 use crate::lsn::Lsn;
 
 /// A transaction that has committed, and that the engine may still have to apply.

@@ -5,11 +5,11 @@ use zerocopy::IntoBytes;
 use super::Wal;
 use super::active::{Open, Shard};
 use super::committed::Committed;
+use super::error::{Result, TransactionFault, WalError};
+use super::ids::{PageId, TransactionId};
 use super::numbers::check_chosen;
 use super::record::{PLAIN_TAG_MIN, RecordType, TransactionHeader};
-use crate::error::{Error, Result};
 use crate::events::calling;
-use crate::ids::{PageId, TransactionId};
 use crate::log::Need;
 use crate::lsn::Lsn;
 
@@ -28,7 +28,7 @@ impl Wal {
     /// Logs that `transaction` begins. A number may be used again once its transaction is over.
     ///
     /// # Errors
-    /// [`Error::AlreadyBegun`] when it is open; [`Error::TransactionNumber`] when the number is above
+    /// [`TransactionFault::AlreadyBegun`] when it is open; [`TransactionFault::NumberTooLarge`] when the number is above
     /// [`TransactionId::MAX_CHOSEN`]; as [`Log::append`].
     ///
     /// [`Log::append`]: crate::Log::append
@@ -41,7 +41,7 @@ impl Wal {
     /// A transaction that has not begun is open from here on, but cannot commit.
     ///
     /// # Errors
-    /// [`Error::NotLastRecord`]; [`Error::TransactionNumber`]; as [`Log::append`].
+    /// [`TransactionFault::NotLast`]; [`TransactionFault::NumberTooLarge`]; as [`Log::append`].
     ///
     /// [`Log::append`]: crate::Log::append
     pub fn log_insert(
@@ -86,7 +86,7 @@ impl Wal {
     /// before the one undone ([`WalRecord::prev_lsn`]), or `None` if nothing is left.
     ///
     /// # Errors
-    /// [`Error::UnknownTransaction`]; [`Error::NotLastRecord`]; [`Error::UndoNextOutside`]; as [`Log::append`].
+    /// [`TransactionFault::NotOpen`]; [`TransactionFault::NotLast`]; [`TransactionFault::UndoNextOutside`]; as [`Log::append`].
     ///
     /// [`WalRecord::prev_lsn`]: super::WalRecord::prev_lsn
     /// [`Log::append`]: crate::Log::append
@@ -108,7 +108,7 @@ impl Wal {
     /// a checkpoint's list names it, is begun first.
     ///
     /// # Errors
-    /// [`Error::UnknownTransaction`]; [`Error::NotLastRecord`]; as [`Log::append`].
+    /// [`TransactionFault::NotOpen`]; [`TransactionFault::NotLast`]; as [`Log::append`].
     ///
     /// [`Log::append`]: crate::Log::append
     pub fn log_abort(&self, transaction: TransactionId, prev: impl Into<Option<Lsn>>) -> Result<Lsn> {
@@ -119,7 +119,7 @@ impl Wal {
     /// What is returned waits to hear that the engine has applied the changes.
     ///
     /// # Errors
-    /// [`Error::UnknownTransaction`] when it has not begun or is over; [`Error::NotLastRecord`]; as [`Log::append`]:
+    /// [`TransactionFault::NotOpen`] when it has not begun or is over; [`TransactionFault::NotLast`]; as [`Log::append`]:
     /// the transaction is still open then. As [`Log::wait_durable`]: the commit is logged then, and whether it stands
     /// shows when the log is opened again.
     ///
@@ -138,7 +138,7 @@ impl Wal {
     /// [`Log::wait_durable`], [`Log::on_durable`] or [`Wal::flush`] says that it is durable.
     ///
     /// # Errors
-    /// [`Error::UnknownTransaction`] when it has not begun or is over; [`Error::NotLastRecord`]; as [`Log::append`].
+    /// [`TransactionFault::NotOpen`] when it has not begun or is over; [`TransactionFault::NotLast`]; as [`Log::append`].
     ///
     /// [`Log::append`]: crate::Log::append
     /// [`Log::wait_durable`]: crate::Log::wait_durable
@@ -161,7 +161,7 @@ impl Wal {
     /// `page` also where that takes none.
     ///
     /// # Errors
-    /// [`Error::RecordTypeNotAllowed`] for a commit, a checkpoint or a compensation, which have calls of their own; as
+    /// [`WalError::RecordTypeNotAllowed`] for a commit, a checkpoint or a compensation, which have calls of their own; as
     /// the call for its type.
     pub fn append(
         &self,
@@ -172,7 +172,7 @@ impl Wal {
         data: &[u8],
     ) -> Result<Lsn> {
         if matches!(record_type, RecordType::Commit | RecordType::Checkpoint | RecordType::Compensation) {
-            return Err(Error::RecordTypeNotAllowed { code: record_type.code() });
+            return Err(WalError::RecordTypeNotAllowed { code: record_type.code() });
         }
         // One that is open already has the number that it has.
         check_chosen(transaction).or_else(|error| self.open.get(transaction).map(drop).ok_or(error))?;
@@ -187,16 +187,16 @@ impl Wal {
     /// recovery LSN, and is not written before the change is in it: no transaction holds the redo point back for it.
     ///
     /// # Errors
-    /// [`Error::RecordTypeNotAllowed`] for a smaller tag; as [`Log::append`].
+    /// [`WalError::RecordTypeNotAllowed`] for a smaller tag; as [`Log::append`].
     ///
     /// [`Recovery::plain_records`]: super::Recovery::plain_records
     /// [`Log::append`]: crate::Log::append
     pub fn append_plain(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
         if tag < PLAIN_TAG_MIN {
-            return Err(Error::RecordTypeNotAllowed { code: tag });
+            return Err(WalError::RecordTypeNotAllowed { code: tag });
         }
         self.log.keep_room()?;
-        self.log.append(tag, payload)
+        Ok(self.log.append(tag, payload)?)
     }
 
     /// Logs a record, if it is its transaction's turn to.
@@ -245,10 +245,12 @@ fn need_of(record_type: RecordType) -> Need {
 /// An error unless a transaction may log a record of this type, as it stands.
 fn check_order(record_type: RecordType, transaction: TransactionId, known: Option<Open>) -> Result<()> {
     match (record_type, known) {
-        (RecordType::Begin, Some(Open { last: Some(_), .. })) => Err(Error::AlreadyBegun { transaction, lsn: None }),
+        (RecordType::Begin, Some(Open { last: Some(_), .. })) => {
+            Err(WalError::transaction(transaction, TransactionFault::AlreadyBegun))
+        }
         (RecordType::Commit, None | Some(Open { begun: false, .. }))
         | (RecordType::Abort | RecordType::Compensation, None) => {
-            Err(Error::UnknownTransaction { transaction, lsn: None })
+            Err(WalError::transaction(transaction, TransactionFault::NotOpen))
         }
         _ => Ok(()),
     }

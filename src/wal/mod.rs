@@ -5,6 +5,8 @@ mod analysis;
 mod checkpoint;
 mod checkpointing;
 mod committed;
+mod error;
+mod ids;
 mod logging;
 mod numbers;
 mod options;
@@ -21,15 +23,15 @@ use parking_lot::Mutex;
 pub use checkpoint::{ActiveTransaction, Checkpoint, DirtyPage};
 pub use checkpointing::BegunCheckpoint;
 pub use committed::Committed;
+pub use error::{ChainFault, RecordFault, Result, TransactionFault, WalError};
+pub use ids::{PageId, TransactionId};
 pub use options::{RecoverFrom, WalOptions};
 pub use record::{RecordType, WalRecord};
 pub use recovery::{History, IncompleteTransaction, PlainRecords, Recovery, Redo};
 pub use transaction::{Compensated, Savepoint, Transaction, Undoing};
 pub use undo::Undo;
 
-use crate::error::{Error, Result};
 use crate::events::{calling, report};
-use crate::ids::TransactionId;
 use crate::log::Log;
 use crate::lsn::Lsn;
 use active::OpenTransactions;
@@ -49,7 +51,7 @@ use redone::Redone;
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use mapwal::{Error, PageId, Wal, WalOptions};
+/// use mapwal::wal::{PageId, Wal, WalOptions};
 ///
 /// let dir = tempfile::tempdir()?;
 /// let options = WalOptions::new();
@@ -104,7 +106,7 @@ use redone::Redone;
 /// # A full disk
 ///
 /// Room is held back for what lets the log be trimmed: a segment beside the spare. So when calls that begin a transaction or log a
-/// change return [`Error::NoSpace`], those that commit, compensate, abort and take a checkpoint go on working. An engine then ends
+/// change return [`Error::NoSpace`](crate::Error::NoSpace), those that commit, compensate, abort and take a checkpoint go on working. An engine then ends
 /// what is open, takes a checkpoint, calls [`Wal::truncate_before_checkpoint`], and has room again. That is enough for half a segment of
 /// compensations, also if there is one crash in between; `docs/design/transactions.md` has the rule. [`Recovery`] and snapshots keep the room of the records that
 /// they show for as long as they are there.
@@ -138,10 +140,8 @@ impl Wal {
     /// calls. On return, everything that can be read is durable.
     ///
     /// # Errors
-    /// As [`Log::open`]; and when records of transactions make no sense: [`Error::UnknownRecordType`],
-    /// [`Error::RecordTooShort`], [`Error::RecordHeader`], [`Error::CheckpointLayout`], [`Error::BrokenChain`],
-    /// [`Error::UnknownTransaction`], [`Error::AlreadyBegun`], each with the record; [`Error::NoCheckpoint`] and
-    /// [`Error::WalMetadata`] when the metadata slots do not lead to the last checkpoint; [`Error::Trimmed`] when
+    /// As [`Log::open`]; [`WalError::Record`] when a record of a transaction makes no sense; [`WalError::NoCheckpoint`] and
+    /// [`WalError::Metadata`] when the metadata slots do not lead to the last checkpoint; [`Error::Trimmed`](crate::Error::Trimmed) when
     /// records that recovery needs have been trimmed by another way than [`Wal::truncate_before_checkpoint`]. After the last
     /// and after `NoCheckpoint`, [`RecoverFrom::OldestRecord`] opens what is kept.
     ///
@@ -215,7 +215,7 @@ impl Wal {
     /// # Errors
     /// As [`Log::sync`].
     pub fn flush(&self) -> Result<Lsn> {
-        self.log.sync()
+        Ok(self.log.sync()?)
     }
 
     /// Makes everything durable and shuts the log down cleanly. Open transactions stay open: the next open finds them.
@@ -223,7 +223,7 @@ impl Wal {
     /// # Errors
     /// As [`Log::close`].
     pub fn close(self) -> Result<()> {
-        self.log.close()
+        Ok(self.log.close()?)
     }
 
     /// Begins a transaction with a number that no transaction of this log has had, and logs that.
@@ -233,7 +233,7 @@ impl Wal {
     /// above those of all records that are kept.
     ///
     /// # Errors
-    /// As [`Log::append`]; [`Error::Exhausted`].
+    /// As [`Log::append`]; [`WalError::Exhausted`].
     pub fn begin(&self) -> Result<Transaction<'_>> {
         self.log.check_process()?;
         self.log.keep_room()?;
@@ -247,12 +247,12 @@ impl Wal {
     /// dropped.
     ///
     /// # Errors
-    /// [`Error::UnknownTransaction`] when it is not open.
+    /// [`TransactionFault::NotOpen`] when it is not open.
     pub fn resume(&self, transaction: TransactionId) -> Result<Transaction<'_>> {
         self.log.check_process()?;
         match self.open.get(transaction) {
             Some(open) => Ok(Transaction::new(self, transaction, open.last)),
-            None => Err(Error::UnknownTransaction { transaction, lsn: None }),
+            None => Err(WalError::transaction(transaction, TransactionFault::NotOpen)),
         }
     }
 }
@@ -260,8 +260,7 @@ impl Wal {
 /// A wal over a log that was opened on another storage than a directory.
 #[cfg(feature = "testing")]
 pub(crate) mod testing {
-    use super::{Recovery, Wal, WalOptions};
-    use crate::error::Result;
+    use super::{Recovery, Result, Wal, WalOptions};
     use crate::log::Log;
 
     /// As [`Wal::open_and_recover`], over `log`.

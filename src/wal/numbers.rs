@@ -2,8 +2,8 @@
 
 use parking_lot::Mutex;
 
-use crate::error::{Error, Result};
-use crate::ids::TransactionId;
+use super::error::{Result, TransactionFault, WalError};
+use super::ids::TransactionId;
 use crate::log::{Log, Need};
 
 /// The metadata slot that holds a number above those of all transactions.
@@ -27,7 +27,10 @@ struct Range {
 /// An error if `transaction`, which a caller has chosen for one that is not open, leaves too few numbers.
 pub(super) fn check_chosen(transaction: TransactionId) -> Result<()> {
     let max = TransactionId::MAX_CHOSEN;
-    if transaction <= max { Ok(()) } else { Err(Error::TransactionNumber { transaction, max }) }
+    if transaction <= max {
+        return Ok(());
+    }
+    Err(WalError::transaction(transaction, TransactionFault::NumberTooLarge { max }))
 }
 
 impl Numbers {
@@ -37,7 +40,7 @@ impl Numbers {
             None => 1,
             Some(value) => {
                 let expected = size_of::<u64>();
-                let invalid = |_| Error::WalMetadata { slot: SLOT, len: value.len(), expected };
+                let invalid = |_| WalError::Metadata { slot: SLOT, len: value.len(), expected };
                 u64::from_le_bytes(value.as_slice().try_into().map_err(invalid)?)
             }
         };
@@ -51,7 +54,7 @@ impl Numbers {
         let number = range.next;
         // The largest number may have been a caller's choice.
         if number == u64::MAX {
-            return Err(Error::Exhausted("transaction numbers"));
+            return Err(WalError::Exhausted);
         }
         range.reserve(number, log, Need::Ordinary)?;
         Ok(TransactionId(number))

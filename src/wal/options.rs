@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 
-/// Options of [`Wal::open`](crate::Wal::open).
+/// Options of [`Wal::open`](super::Wal::open).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct WalOptions {
@@ -13,14 +13,15 @@ pub struct WalOptions {
 
 /// Where recovery starts to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum RecoverFrom {
     /// At the redo point of the last checkpoint, or at the oldest record kept if there is none.
     #[default]
     Checkpoint,
     /// At the oldest record kept, whatever checkpoints there are, also if the one that the log names is gone
-    /// ([`Error::NoCheckpoint`](crate::Error::NoCheckpoint)): for an engine whose pages are lost or were never written, and for a
+    /// ([`WalError::NoCheckpoint`](super::WalError::NoCheckpoint)): for an engine whose pages are lost or were never written, and for a
     /// log that was trimmed or truncated by hand. Nothing is trimmed then before the next checkpoint, whether
-    /// [`Recovery::redone`](crate::Recovery::redone) has been called or not; and a run that ends without one, after pages were
+    /// [`Recovery::redone`](super::Recovery::redone) has been called or not; and a run that ends without one, after pages were
     /// lost, is followed by another that recovers like this, since the log still names the checkpoint of before.
     OldestRecord,
 }
@@ -44,7 +45,7 @@ impl WalOptions {
     }
 
     /// Whether a commit returns only when it is durable. Without it, a crash of the system may take back transactions
-    /// that committed since the last [`Wal::flush`](crate::Wal::flush): the last ones, each as a whole.
+    /// that committed since the last [`Wal::flush`](super::Wal::flush): the last ones, each as a whole.
     pub fn sync_on_commit(mut self, sync: bool) -> Self {
         self.sync_on_commit = sync;
         self

@@ -4,8 +4,8 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::checkpoint::Checkpoint;
-use crate::error::{Error, HeaderFault, Result};
-use crate::ids::{PageId, TransactionId};
+use super::error::{RecordFault, Result, WalError};
+use super::ids::{PageId, TransactionId};
 use crate::lsn::Lsn;
 use crate::read::Record;
 
@@ -23,6 +23,7 @@ const FLAG_OF_BEGIN: u32 = 1 << 3;
 /// What a record says of its transaction. Its number is the tag that it has in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
+#[non_exhaustive]
 pub enum RecordType {
     /// A transaction begins.
     Begin = 1,
@@ -113,20 +114,20 @@ impl TransactionHeader {
         Self { flags: FLAG_OF_BEGIN.into(), ..Self::new(TransactionId(0), None, None, None) }
     }
 
-    fn check(&self, record_type: RecordType) -> Result<(), HeaderFault> {
+    fn check(&self, record_type: RecordType) -> Result<(), RecordFault> {
         let of_begin = if record_type == RecordType::Checkpoint { FLAG_OF_BEGIN } else { 0 };
         if self.flags.get() & !(FLAG_PREV | FLAG_PAGE | FLAG_UNDO_NEXT | of_begin) != 0 {
-            return Err(HeaderFault::UnknownFlag);
+            return Err(RecordFault::UnknownFlag);
         }
         if self.reserved != U32::ZERO {
-            return Err(HeaderFault::Reserved);
+            return Err(RecordFault::Reserved);
         }
         let fields = [(self.prev_lsn, FLAG_PREV), (self.page, FLAG_PAGE), (self.undo_next, FLAG_UNDO_NEXT)];
         if fields.iter().any(|(value, flag)| *value != U64::ZERO && !self.has(*flag)) {
-            return Err(HeaderFault::AbsentField);
+            return Err(RecordFault::AbsentField);
         }
         if self.has(FLAG_UNDO_NEXT) && record_type != RecordType::Compensation {
-            return Err(HeaderFault::UndoNext);
+            return Err(RecordFault::UndoNext);
         }
         Ok(())
     }
@@ -149,15 +150,15 @@ impl<'a> WalRecord<'a> {
     /// Reads a record of the log below.
     ///
     /// # Errors
-    /// [`Error::UnknownRecordType`], also for the application's own types; [`Error::RecordTooShort`];
-    /// [`Error::RecordHeader`]; [`Error::CheckpointLayout`].
+    /// [`WalError::Record`]; its fault is [`RecordFault::UnknownType`] also for the application's own types.
     pub fn parse(record: &Record<'a>) -> Result<Self> {
         let (lsn, code) = (record.lsn(), record.tag());
-        let record_type = RecordType::from_code(code).ok_or(Error::UnknownRecordType { lsn, code })?;
+        let invalid = |fault| WalError::record(lsn, fault);
+        let record_type = RecordType::from_code(code).ok_or_else(|| invalid(RecordFault::UnknownType { code }))?;
         let payload = record.payload();
-        let too_short = || Error::RecordTooShort { lsn, len: payload.len(), needed: HEADER_LEN };
-        let (header, data) = TransactionHeader::ref_from_prefix(payload).map_err(|_| too_short())?;
-        header.check(record_type).map_err(|reason| Error::RecordHeader { lsn, reason })?;
+        let too_short = RecordFault::TooShort { len: payload.len(), needed: HEADER_LEN };
+        let (header, data) = TransactionHeader::ref_from_prefix(payload).map_err(|_| invalid(too_short))?;
+        header.check(record_type).map_err(invalid)?;
         if record_type == RecordType::Checkpoint {
             Checkpoint::parse(lsn, header.has(FLAG_OF_BEGIN), data)?;
         }
@@ -251,14 +252,14 @@ mod tests {
         let good = TransactionHeader::new(TransactionId(1), None, None, None);
         let fault = |header: TransactionHeader| header.check(RecordType::Insert).err();
         assert_eq!(fault(good), None);
-        assert_eq!(fault(TransactionHeader { flags: 8.into(), ..good }), Some(HeaderFault::UnknownFlag));
-        assert_eq!(fault(TransactionHeader { reserved: 1.into(), ..good }), Some(HeaderFault::Reserved));
-        assert_eq!(fault(TransactionHeader { prev_lsn: 1.into(), ..good }), Some(HeaderFault::AbsentField));
-        assert_eq!(fault(TransactionHeader { page: 1.into(), ..good }), Some(HeaderFault::AbsentField));
+        assert_eq!(fault(TransactionHeader { flags: 8.into(), ..good }), Some(RecordFault::UnknownFlag));
+        assert_eq!(fault(TransactionHeader { reserved: 1.into(), ..good }), Some(RecordFault::Reserved));
+        assert_eq!(fault(TransactionHeader { prev_lsn: 1.into(), ..good }), Some(RecordFault::AbsentField));
+        assert_eq!(fault(TransactionHeader { page: 1.into(), ..good }), Some(RecordFault::AbsentField));
         let undo_next = TransactionHeader { flags: FLAG_UNDO_NEXT.into(), ..good };
-        assert_eq!(fault(undo_next), Some(HeaderFault::UndoNext));
+        assert_eq!(fault(undo_next), Some(RecordFault::UndoNext));
         assert_eq!(undo_next.check(RecordType::Compensation), Ok(()));
-        assert_eq!(fault(TransactionHeader::of_checkpoint()), Some(HeaderFault::UnknownFlag));
+        assert_eq!(fault(TransactionHeader::of_checkpoint()), Some(RecordFault::UnknownFlag));
         assert_eq!(TransactionHeader::of_checkpoint().check(RecordType::Checkpoint), Ok(()));
         assert_eq!(good.check(RecordType::Checkpoint), Ok(()));
     }

@@ -5,12 +5,13 @@ use std::iter::FusedIterator;
 use super::active::Open;
 use super::analysis::{self, Fate, Findings, Seen};
 use super::checkpoint::Checkpoint;
+use super::error::{ChainFault, Result, WalError};
+use super::ids::TransactionId;
 use super::options::RecoverFrom;
 use super::record::{PLAIN_TAG_MIN, RecordType, WalRecord};
 use super::redone::Redone;
 use super::undo::{Cursor, Undo};
-use crate::error::{ChainFault, Error, Result};
-use crate::ids::TransactionId;
+use crate::error::Error;
 use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::read::{Iter, Record, Snapshot};
@@ -61,7 +62,7 @@ impl Recovery {
         let snapshot = log.snapshot()?;
         let contents = match checkpoint.map(|lsn| read_checkpoint(&snapshot, lsn)).transpose() {
             // Gone by hand, with the log below it or above it. What is kept is read as a whole, and needs none.
-            Err(Error::NoCheckpoint { .. }) if from == RecoverFrom::OldestRecord => None,
+            Err(WalError::NoCheckpoint { .. }) if from == RecoverFrom::OldestRecord => None,
             contents => contents?,
         };
         let checkpoint = contents.map(|contents| contents.lsn());
@@ -115,7 +116,7 @@ impl Recovery {
 
     /// Says that everything that was to be redone is in the engine's pages, by [`Self::redo`] or [`Self::history`] and
     /// [`Self::plain_records`], and that each of these pages is durable or counts as dirty. A checkpoint before would
-    /// lose what is still to come, and is refused ([`Error::NotRedone`]). Undo may follow: what is not rolled back yet is
+    /// lose what is still to come, and is refused ([`WalError::NotRedone`]). Undo may follow: what is not rolled back yet is
     /// open.
     pub fn redone(&self) {
         self.redone.say();
@@ -209,10 +210,10 @@ pub(super) fn read_checkpoint(snapshot: &Snapshot, lsn: Lsn) -> Result<Checkpoin
     let record = match snapshot.get(lsn) {
         Ok(record) => record.filter(|record| record.tag() == RecordType::Checkpoint.code()),
         Err(Error::Trimmed { .. } | Error::NotAppended { .. }) => None,
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
-    let record = record.ok_or(Error::NoCheckpoint { lsn })?;
-    WalRecord::parse(&record)?.checkpoint().ok_or(Error::NoCheckpoint { lsn })
+    let record = record.ok_or(WalError::NoCheckpoint { lsn })?;
+    WalRecord::parse(&record)?.checkpoint().ok_or(WalError::NoCheckpoint { lsn })
 }
 
 /// Where recovery from a checkpoint starts, in a log whose oldest record is `first`. A checkpoint that does not list the
@@ -220,20 +221,20 @@ pub(super) fn read_checkpoint(snapshot: &Snapshot, lsn: Lsn) -> Result<Checkpoin
 pub(super) fn redo_point(checkpoint: Checkpoint<'_>, first: Lsn) -> Result<Lsn> {
     let (lsn, redo_lsn) = (checkpoint.lsn(), checkpoint.redo_lsn());
     if redo_lsn > lsn {
-        return Err(Error::BrokenChain { lsn, target: Some(redo_lsn), fault: ChainFault::Forward });
+        return Err(WalError::chain(lsn, Some(redo_lsn), ChainFault::Forward));
     }
     Ok(if checkpoint.is_of_begin() { redo_lsn } else { redo_lsn.min(first) })
 }
 
 fn check_kept(lsn: Lsn, first: Lsn) -> Result<()> {
-    if lsn < first { Err(Error::Trimmed { lsn, first }) } else { Ok(()) }
+    if lsn < first { Err(Error::Trimmed { lsn, first }.into()) } else { Ok(()) }
 }
 
 /// The next record of `records` that changed data.
 fn next_data<'r>(records: &mut Iter<'r>) -> Option<Result<WalRecord<'r>>> {
     let is_data = |record: &Record<'_>| RecordType::from_code(record.tag()).is_some_and(RecordType::is_data);
     let record = records.find(|record| record.as_ref().map_or(true, is_data))?;
-    Some(record.and_then(|record| WalRecord::parse(&record)))
+    Some(record.map_err(WalError::from).and_then(|record| WalRecord::parse(&record)))
 }
 
 /// The records to be redone for committed transactions.
@@ -284,7 +285,9 @@ impl<'r> Iterator for PlainRecords<'r> {
     type Item = Result<Record<'r>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.records.find(|record| record.as_ref().map_or(true, |record| record.tag() >= PLAIN_TAG_MIN))
+        let is_plain = |record: &Record<'_>| record.tag() >= PLAIN_TAG_MIN;
+        let record = self.records.find(|record| record.as_ref().map_or(true, is_plain))?;
+        Some(record.map_err(WalError::from))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result};
+use super::error::{Result, WalError};
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 
@@ -32,7 +32,7 @@ impl Redone {
         if self.is_said.load(Ordering::Acquire) || is(Break::RedoneUnasked) {
             Ok(())
         } else {
-            Err(Error::NotRedone { from: self.from })
+            Err(WalError::NotRedone { from: self.from })
         }
     }
 }

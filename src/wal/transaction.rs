@@ -4,12 +4,12 @@ use std::marker::PhantomData;
 
 use super::Wal;
 use super::committed::Committed;
+use super::error::{Result, TransactionFault, WalError};
+use super::ids::{PageId, TransactionId};
 use super::logging::Entry;
 use super::record::{RecordType, WalRecord};
 use super::undo::{Cursor, Undo};
-use crate::error::{Error, Result};
 use crate::events::{calling, report};
-use crate::ids::{PageId, TransactionId};
 use crate::log::{CopyWait, Log};
 use crate::lsn::Lsn;
 use crate::read::Snapshot;
@@ -107,15 +107,16 @@ impl<'w> Transaction<'w> {
     /// redo would, from the compensation. With the records before it the call can be made again.
     ///
     /// # Errors
-    /// What `undo` returns; [`Error::ForeignSavepoint`]; [`Error::BrokenChain`]; as [`Log::snapshot`].
-    pub fn roll_back_to<E: From<Error>>(
+    /// What `undo` returns; [`TransactionFault::ForeignSavepoint`]; [`RecordFault::Chain`](super::RecordFault::Chain); as [`Log::snapshot`].
+    pub fn roll_back_to<E: From<WalError>>(
         &mut self,
         savepoint: Savepoint,
         undo: impl for<'u> FnMut(Undoing<'u, 'w>) -> Result<Compensated<'u>, E>,
     ) -> Result<(), E> {
         let Savepoint { transaction, lsn } = savepoint;
         if transaction != self.id {
-            return Err(Error::ForeignSavepoint { transaction: self.id, savepoint: transaction }.into());
+            let fault = TransactionFault::ForeignSavepoint { savepoint: transaction };
+            return Err(WalError::transaction(self.id, fault).into());
         }
         self.roll_back(lsn, undo)
     }
@@ -150,7 +151,7 @@ impl<'w> Transaction<'w> {
     ///
     /// # Errors
     /// As [`Self::roll_back_to`]. The transaction is in progress then: [`Wal::resume`] gives a handle to try again.
-    pub fn abort<E: From<Error>>(
+    pub fn abort<E: From<WalError>>(
         mut self,
         undo: impl for<'u> FnMut(Undoing<'u, 'w>) -> Result<Compensated<'u>, E>,
     ) -> Result<Lsn, E> {
@@ -174,7 +175,7 @@ impl<'w> Transaction<'w> {
     }
 
     /// Undoes what lies behind record `keep`.
-    fn roll_back<E: From<Error>>(
+    fn roll_back<E: From<WalError>>(
         &mut self,
         keep: Lsn,
         mut undo: impl for<'u> FnMut(Undoing<'u, 'w>) -> Result<Compensated<'u>, E>,

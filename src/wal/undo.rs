@@ -7,9 +7,10 @@ use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::iter::FusedIterator;
 
+use super::error::{ChainFault, Result, WalError};
+use super::ids::TransactionId;
 use super::record::{RecordType, WalRecord};
-use crate::error::{ChainFault, Error, Result};
-use crate::ids::TransactionId;
+use crate::error::Error;
 use crate::lsn::Lsn;
 use crate::read::Snapshot;
 
@@ -61,8 +62,7 @@ impl<'r> Undo<'r> {
             match target {
                 // Each record points before itself, so that this comes to an end.
                 Some(target) if target >= record.lsn() => {
-                    let (lsn, target) = (record.lsn(), Some(target));
-                    return Err(Error::BrokenChain { lsn, target, fault: ChainFault::Forward });
+                    return Err(WalError::chain(record.lsn(), Some(target), ChainFault::Forward));
                 }
                 Some(target) => *cursor = Cursor { next: target, from: record.lsn(), ..*cursor },
                 None => drop(PeekMut::pop(cursor)),
@@ -77,11 +77,11 @@ impl<'r> Undo<'r> {
 
 /// The record that `cursor` stands at.
 fn read<'s>(snapshot: &'s Snapshot, cursor: &Cursor) -> Result<WalRecord<'s>> {
-    let broken = |fault| Error::BrokenChain { lsn: cursor.from, target: Some(cursor.next), fault };
+    let broken = |fault| WalError::chain(cursor.from, Some(cursor.next), fault);
     let record = match snapshot.get_once(cursor.next) {
         Ok(Some(record)) => record,
         Ok(None) | Err(Error::Trimmed { .. } | Error::NotAppended { .. }) => return Err(broken(ChainFault::Missing)),
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
     let record = WalRecord::parse(&record)?;
     if !record.is_of(cursor.transaction) {

@@ -120,7 +120,8 @@ fn a_damaged_segment_is_dumped_around_the_damage() {
 
 #[test]
 fn records_of_transactions_are_decoded() {
-    use mapwal::{ActiveTransaction, DirtyPage, Lsn, PageId, TransactionId, Wal, WalOptions};
+    use mapwal::Lsn;
+    use mapwal::wal::{ActiveTransaction, DirtyPage, PageId, TransactionId, Wal, WalOptions};
     let log = scratch();
     // SAFETY: the directory is new, in memory, and the program that reads it is mapwal.
     let wal = unsafe { Wal::open(log.path(), &WalOptions::new()) }.unwrap();

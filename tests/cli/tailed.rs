@@ -106,9 +106,11 @@ fn pins_are_made_listed_and_dropped() {
     assert_eq!(rows[1][..4], ["two", "600", "reserved", "1"]);
     run(log.path(), "pins DIR drop one").done();
     assert_eq!(run(log.path(), "pins DIR").done().lines().len(), 2);
-    for (command, told) in
-        [("drop one", "there is no pin one"), ("add two 1", "pin two exists already"), ("add a/b 1", "is no name")]
-    {
+    for (command, told) in [
+        ("drop one", "pin \"one\" does not exist"),
+        ("add two 1", "pin \"two\" exists already"),
+        ("add a/b 1", "is no name"),
+    ] {
         let ran = run(log.path(), &format!("pins DIR {command}"));
         assert_eq!(ran.code, 4);
         assert!(ran.err.contains(told), "{}", ran.err);

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Error, Log, Options, PageId, RecoverFrom, Wal, WalOptions};
+use mapwal::wal::{PageId, RecoverFrom, Wal, WalOptions};
+use mapwal::{Error, Log, Options};
 
 use crate::logs::{closed, live, scratch, segments};
 use crate::mounted::Mounted;
@@ -150,7 +151,7 @@ fn a_log_that_has_filled_its_disk_and_crashed_is_trimmed_there() {
     assert_eq!(run_with_input(&directory, "append DIR", b"goes on").done().lines().len(), 1);
 }
 
-fn open_wal(directory: &Path, from: RecoverFrom) -> mapwal::Result<Wal> {
+fn open_wal(directory: &Path, from: RecoverFrom) -> mapwal::wal::Result<Wal> {
     let options = WalOptions::new().log(Options::new().segment_size_bytes(SEGMENT)).recover_from(from);
     // SAFETY: the directory is one of this test, which opens the log once at a time.
     unsafe { Wal::open(directory, &options) }

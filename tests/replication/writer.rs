@@ -91,10 +91,12 @@ impl Writer<'_> {
         let to = Lsn(self.random.u64(first..=next));
         match self.log.advance_pin(PIN_NAME, to) {
             Ok(()) => {}
-            Err(mapwal::Error::NoPin { .. }) => {
+            Err(mapwal::Error::Pin { fault: mapwal::error::PinFault::Missing, .. }) => {
                 self.log.create_pin(PIN_NAME, "the writer", to, Some(PIN_LIMIT_BYTES)).unwrap();
             }
-            Err(mapwal::Error::PinLost { .. }) => self.log.drop_pin(PIN_NAME).unwrap(),
+            Err(mapwal::Error::Pin { fault: mapwal::error::PinFault::Lost { .. }, .. }) => {
+                self.log.drop_pin(PIN_NAME).unwrap();
+            }
             Err(error) => panic!("{error}"),
         }
     }

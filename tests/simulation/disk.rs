@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use mapwal::FileKind;
+use mapwal::error::FileKind;
 use mapwal::testing::{Access, DeviceBuffer, Lock, LockGuard, Mapping, Preparation, Storage, StorageFile, Users};
 use parking_lot::Mutex;
 

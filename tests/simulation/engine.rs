@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
-use mapwal::{
-    BegunCheckpoint, Committed, Compensated, DirtyPage, Error, Lsn, PageId, Recovery, Savepoint, TransactionId,
-    Undoing, Wal,
+use mapwal::Lsn;
+use mapwal::wal::{
+    BegunCheckpoint, Committed, Compensated, DirtyPage, PageId, Recovery, Savepoint, TransactionId, Undoing, Wal,
+    WalError,
 };
 use parking_lot::Mutex;
 
@@ -93,8 +94,8 @@ pub struct Engine<'w> {
     syncs_commits: bool,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what errors are mapped by")]
-pub fn unusable(error: Error) -> Violation {
+pub fn unusable(error: impl Into<WalError>) -> Violation {
+    let error = error.into();
     Violation::new(Rule::FalseCorruption, format!("a call of the wal fails: {error} ({error:?})"))
 }
 
@@ -150,7 +151,7 @@ impl<'w> Engine<'w> {
 
     fn redo_all<'r>(
         &mut self,
-        records: impl Iterator<Item = Result<mapwal::WalRecord<'r>, Error>>,
+        records: impl Iterator<Item = Result<mapwal::wal::WalRecord<'r>, WalError>>,
         rng: &mut Rng,
     ) -> Result<(), Violation> {
         for record in records {
@@ -164,7 +165,7 @@ impl<'w> Engine<'w> {
                 0 => self.write_page(rng)?,
                 1 => match self.wal.begin_checkpoint() {
                     Ok(begun) => begun.log(&[], &dirty(&self.memory, rng)).map(drop).map_err(unusable)?,
-                    Err(Error::NotRedone { .. }) => {}
+                    Err(WalError::NotRedone { .. }) => {}
                     Err(error) => return Err(unusable(error)),
                 },
                 _ => {}
@@ -175,7 +176,7 @@ impl<'w> Engine<'w> {
 
     /// Rolls back what was open. Pages are written and checkpoints taken meanwhile.
     pub fn roll_back(&mut self, recovery: &Recovery, rng: &mut Rng) -> Result<(), Violation> {
-        let expected: Result<Vec<Lsn>, Error> = recovery.undo().map(|record| Ok(record?.lsn())).collect();
+        let expected: Result<Vec<Lsn>, WalError> = recovery.undo().map(|record| Ok(record?.lsn())).collect();
         let mut undone = Vec::new();
         for open in recovery.incomplete_transactions() {
             self.write_page(rng)?;
@@ -201,7 +202,7 @@ impl<'w> Engine<'w> {
             64..67 => self.abort_any(rng),
             67..73 => return self.write_page(rng),
             73..75 => return self.flush(),
-            75..78 => self.wal.log().rotate(),
+            75..78 => self.wal.log().rotate().map_err(WalError::from),
             78..80 => self.wal.truncate_before_checkpoint().map(drop),
             80..82 => self.checkpoint_at_once(rng),
             _ => self.checkpoint(rng),
@@ -219,7 +220,7 @@ impl<'w> Engine<'w> {
         (!self.running.is_empty()).then(|| rng.usize(0..self.running.len()))
     }
 
-    fn begin(&mut self) -> Result<(), Error> {
+    fn begin(&mut self) -> Result<(), WalError> {
         let transaction = self.wal.begin()?;
         let id = transaction.id();
         // The engine keeps numbers, not handles, and resumes a handle where it wants one.
@@ -238,7 +239,7 @@ impl<'w> Engine<'w> {
             .unwrap_or_else(|| self.memory.get(&key).map_or(0, |page| page.value))
     }
 
-    fn log_change(&mut self, rng: &mut Rng) -> Result<(), Error> {
+    fn log_change(&mut self, rng: &mut Rng) -> Result<(), WalError> {
         let Some(index) = self.pick(rng) else { return self.begin() };
         let (key, value) = (rng.u64(0..KEYS), rng.u64(1..1 << 40));
         if self.running.iter().enumerate().any(|(other, r)| other != index && r.locked.contains(&key)) {
@@ -265,7 +266,7 @@ impl<'w> Engine<'w> {
         running.applied = running.changes.len();
     }
 
-    fn apply(&mut self, rng: &mut Rng) -> Result<(), Error> {
+    fn apply(&mut self, rng: &mut Rng) -> Result<(), WalError> {
         match self.kind {
             Kind::Steal => self.say_applied(rng),
             Kind::NoSteal => {
@@ -275,7 +276,7 @@ impl<'w> Engine<'w> {
         }
     }
 
-    fn say_applied(&mut self, rng: &mut Rng) -> Result<(), Error> {
+    fn say_applied(&mut self, rng: &mut Rng) -> Result<(), WalError> {
         let Some(index) = self.pick(rng) else { return Ok(()) };
         self.apply_running(index);
         if rng.bool() {
@@ -302,7 +303,7 @@ impl<'w> Engine<'w> {
         }
     }
 
-    fn savepoint(&mut self, rng: &mut Rng) -> Result<(), Error> {
+    fn savepoint(&mut self, rng: &mut Rng) -> Result<(), WalError> {
         let Some(index) = self.pick(rng) else { return Ok(()) };
         let running = &mut self.running[index];
         let handle = self.wal.resume(running.id)?;
@@ -311,7 +312,7 @@ impl<'w> Engine<'w> {
         Ok(())
     }
 
-    fn roll_back_to(&mut self, rng: &mut Rng) -> Result<(), Error> {
+    fn roll_back_to(&mut self, rng: &mut Rng) -> Result<(), WalError> {
         let Some(index) = self.pick(rng) else { return Ok(()) };
         let Some((savepoint, len)) = self.running[index].savepoint else { return Ok(()) };
         let mut handle = self.wal.resume(self.running[index].id)?;
@@ -352,7 +353,7 @@ impl<'w> Engine<'w> {
         Ok(())
     }
 
-    fn abort_any(&mut self, rng: &mut Rng) -> Result<(), Error> {
+    fn abort_any(&mut self, rng: &mut Rng) -> Result<(), WalError> {
         let Some(index) = self.pick(rng) else { return Ok(()) };
         if self.kind == Kind::Steal {
             self.apply_running(index);
@@ -361,7 +362,7 @@ impl<'w> Engine<'w> {
         self.abort(id, rng, |_| {})
     }
 
-    fn abort(&mut self, id: TransactionId, rng: &mut Rng, mut undone: impl FnMut(Lsn)) -> Result<(), Error> {
+    fn abort(&mut self, id: TransactionId, rng: &mut Rng, mut undone: impl FnMut(Lsn)) -> Result<(), WalError> {
         let (wal, kind, memory) = (self.wal, self.kind, &mut self.memory);
         let aborted = wal.resume(id)?.abort(|undoing| {
             undone(undoing.record().lsn());
@@ -389,7 +390,7 @@ impl<'w> Engine<'w> {
     }
 
     /// A checkpoint at a moment of rest.
-    fn checkpoint_at_once(&mut self, rng: &mut Rng) -> Result<(), Error> {
+    fn checkpoint_at_once(&mut self, rng: &mut Rng) -> Result<(), WalError> {
         let active: Vec<_> = self.running.iter().map(|running| running.id.into()).collect();
         let lsn = self.wal.log_checkpoint(&active, &dirty(&self.memory, rng))?;
         self.world.lock().acknowledged(lsn);
@@ -397,7 +398,7 @@ impl<'w> Engine<'w> {
     }
 
     /// Begins a checkpoint, looks at a few pages for one that has begun, or logs it when it has looked at all.
-    fn checkpoint(&mut self, rng: &mut Rng) -> Result<(), Error> {
+    fn checkpoint(&mut self, rng: &mut Rng) -> Result<(), WalError> {
         if self.checkpoints.is_empty() || (self.checkpoints.len() < CHECKPOINTS_MAX && rng.u8(..) < 64) {
             let begun = self.wal.begin_checkpoint()?;
             self.checkpoints.push(Looking { begun, next_key: 0, dirty: Vec::new() });
@@ -432,7 +433,7 @@ fn undo<'u>(
     memory: &mut Pages,
     rng: &mut Rng,
     undoing: Undoing<'u, '_>,
-) -> Result<Compensated<'u>, Error> {
+) -> Result<Compensated<'u>, WalError> {
     let (key, old, new) = decode(undoing.record().data());
     let compensated = undoing.compensate(encode(key, new, old))?;
     if rng.u8(..) < 8 {

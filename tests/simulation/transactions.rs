@@ -8,7 +8,8 @@ use std::sync::{Arc, Weak};
 
 use fastrand::Rng;
 use mapwal::testing::{open_log, recover_over};
-use mapwal::{Lsn, Options, Recovery, Wal, WalOptions};
+use mapwal::wal::{Recovery, Wal, WalError, WalOptions};
+use mapwal::{Lsn, Options};
 use parking_lot::Mutex;
 
 use super::disk::{Observer, SimDisk};
@@ -164,7 +165,7 @@ impl<'t> Run<'t> {
         #[expect(unsafe_code, reason = "opening a log is unsafe")]
         let opened = unsafe { open_log(Arc::new(self.disk.clone()), &log) };
         let options = WalOptions::new().log(log).sync_on_commit(syncs_commits);
-        let recovered = opened.and_then(|log| recover_over(log, &options)).map_err(unusable)?;
+        let recovered = opened.map_err(WalError::from).and_then(|log| recover_over(log, &options)).map_err(unusable)?;
         Ok((Arc::new(recovered.0), recovered.1))
     }
 

@@ -9,7 +9,9 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
-use mapwal::{Error, Inspection, Lsn, Piece, PinDirectory, SegmentFile, SegmentScan};
+use mapwal::error::PinFault;
+use mapwal::inspect::{Inspection, Piece, SegmentFile, SegmentScan};
+use mapwal::{Error, Lsn, PinDirectory};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
 use crate::arguments::Backup;
@@ -48,7 +50,7 @@ impl HeldPin {
         loop {
             let Some((first, locked)) = lock_oldest(directory)? else { continue };
             match pins.remove(PIN) {
-                Ok(()) | Err(Error::NoPin { .. }) => {}
+                Ok(()) | Err(Error::Pin { fault: PinFault::Missing, .. }) => {}
                 Err(error) => return Err(Failure::of_log(&error, directory)),
             }
             let limit = arguments.limit.map_or_else(|| pins::default_limit(directory, first), Ok)?;
@@ -208,7 +210,7 @@ fn check(path: &Path, end: u64, of: &Path) -> Result<Lsn> {
         match scan.next().about(path)? {
             Some(Piece::Frame(frame)) => {
                 reached = frame.offset() + frame.len_bytes();
-                next = if frame.role() == mapwal::FrameRole::Note { frame.lsn() } else { frame.lsn().next() };
+                next = if frame.role() == mapwal::inspect::FrameRole::Note { frame.lsn() } else { frame.lsn().next() };
             }
             Some(Piece::Gap { range, damage, .. }) => {
                 return Err(damaged(format!("{damage} at offset {}", range.start)));

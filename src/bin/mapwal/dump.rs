@@ -1,6 +1,8 @@
 //! `mapwal dump`: records in order, of a log or of one segment.
 
-use mapwal::{Damage, Error, LogReader, Lsn, Piece, Record, SegmentScan};
+use mapwal::error::Damage;
+use mapwal::inspect::{Piece, SegmentScan};
+use mapwal::{Error, LogReader, Lsn, Record};
 
 use crate::arguments::Dump;
 use crate::failure::{Explain, Failure, Outcome, Result, Written};

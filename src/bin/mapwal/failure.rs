@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::HumanCount;
-use mapwal::{Damage, Error};
+use mapwal::Error;
+use mapwal::error::{Damage, FormatFault};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl Failure {
             Error::NotARegularFile { path, found } => {
                 told("not a log", format!("this is {found}, where a regular file belongs"), path)
             }
-            Error::Version { path, found, supported } => {
+            Error::Format { path, fault: FormatFault::Version { found, supported } } => {
                 told("unknown version", format!("written in format {found}; this mapwal reads {supported}"), path)
             }
             Error::Displaced { path } => {

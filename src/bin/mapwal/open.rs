@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use mapwal::{Error, Inspection, Log, LogReader, Options};
+use mapwal::inspect::Inspection;
+use mapwal::{Error, Log, LogReader, Options};
 
 use crate::failure::{Explain, Result};
 

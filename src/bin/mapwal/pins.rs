@@ -5,7 +5,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use indicatif::{BinaryBytes, HumanCount};
-use mapwal::{Error, Inspection, Lsn, PinDirectory, PinState, PinStatus};
+use mapwal::inspect::Inspection;
+use mapwal::{Error, Lsn, PinDirectory, PinState, PinStatus};
 
 use crate::arguments::{PinChange, Pins};
 use crate::failure::{Explain, Failure, Outcome, Result, Written, describe};

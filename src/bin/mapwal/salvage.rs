@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use mapwal::{
-    Corruption, Damage, Error, FrameRole, Inspection, Log, Lsn, Options, Piece, ScannedFrame, SegmentFile, SegmentScan,
-};
+use mapwal::error::{Corruption, Damage};
+use mapwal::inspect::{FrameRole, Inspection, Piece, ScannedFrame, SegmentFile, SegmentScan};
+use mapwal::{Error, Log, Lsn, Options};
 
 use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted, describe};
@@ -111,7 +111,7 @@ pub(crate) fn check_empty(out: &Path) -> Result<()> {
     match Inspection::open(out) {
         Err(Error::NoLog { .. }) => Ok(()),
         Ok(_)
-        | Err(Error::NotALog { .. } | Error::NotARegularFile { .. } | Error::Version { .. } | Error::Corrupt(_)) => {
+        | Err(Error::NotALog { .. } | Error::NotARegularFile { .. } | Error::Format { .. } | Error::Corrupt(_)) => {
             Err(Failure::new("cannot copy", "the directory is not empty", out))
         }
         Err(error) => Err(Failure::of_log(&error, out)),

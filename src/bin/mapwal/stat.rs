@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{BinaryBytes, HumanCount, ProgressBar};
-use mapwal::{Activity, Error, Follower, Inspection, LogReader, Lsn, PinStatus, Visibility};
+use mapwal::inspect::{Activity, Inspection};
+use mapwal::{Error, Follower, LogReader, Lsn, PinStatus, Visibility};
 use serde_json::{Value, json};
 
 use crate::arguments::Stat;

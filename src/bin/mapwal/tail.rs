@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mapwal::{Error, Inspection, Visibility};
+use mapwal::inspect::Inspection;
+use mapwal::{Error, Visibility};
 
 use crate::arguments::{From, Tail};
 use crate::failure::{Explain, Failure, Outcome, Result, Written};

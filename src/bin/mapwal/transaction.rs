@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use mapwal::{Checkpoint, Record, RecordType, WalRecord};
+use mapwal::Record;
+use mapwal::wal::{Checkpoint, RecordFault, RecordType, WalError, WalRecord};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Format;
@@ -48,13 +49,14 @@ fn name(record_type: RecordType) -> &'static str {
         RecordType::Delete => "delete",
         RecordType::Checkpoint => "checkpoint",
         RecordType::Compensation => "compensation",
+        _ => "of a later version",
     }
 }
 
 /// What a record is called that is no transaction's.
-fn other(record: &Record<'_>, error: &mapwal::Error) -> String {
+fn other(record: &Record<'_>, error: &WalError) -> String {
     match error {
-        mapwal::Error::UnknownRecordType { .. } => format!("tag={}", record.tag()),
+        WalError::Record { fault: RecordFault::UnknownType { .. }, .. } => format!("tag={}", record.tag()),
         invalid => format!("invalid: {invalid}"),
     }
 }
@@ -126,11 +128,11 @@ fn json_of(record: &WalRecord<'_>) -> Value {
     object.into()
 }
 
-fn json_of_other(record: &Record<'_>, error: &mapwal::Error) -> Value {
+fn json_of_other(record: &Record<'_>, error: &WalError) -> Value {
     let mut object = Map::new();
     object.insert("lsn".to_owned(), record.lsn().0.into());
     object.insert("tag".to_owned(), record.tag().into());
-    if !matches!(error, mapwal::Error::UnknownRecordType { .. }) {
+    if !matches!(error, WalError::Record { fault: RecordFault::UnknownType { .. }, .. }) {
         object.insert("invalid".to_owned(), error.to_string().into());
     }
     insert_bytes(&mut object, "payload", record.payload());

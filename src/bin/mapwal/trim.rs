@@ -4,9 +4,9 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use indicatif::BinaryBytes;
-use mapwal::{
-    ActiveTransaction, Error, Inspection, Log, Lsn, Options, PinState, PinStatus, SealedSegment, SegmentFile, WalRecord,
-};
+use mapwal::inspect::{Inspection, SegmentFile};
+use mapwal::wal::{ActiveTransaction, WalRecord};
+use mapwal::{Error, Log, Lsn, Options, PinState, PinStatus, SealedSegment};
 
 use crate::arguments::Trim;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{BinaryBytes, HumanCount};
-use mapwal::{Inspection, ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+use mapwal::inspect::{Inspection, ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
 
 use crate::arguments::Verify;
 use crate::failure::{Explain, Outcome, Result, Written, counted};

@@ -1,6 +1,6 @@
 //! Whether a process has the log open for writing.
 
-use mapwal::Inspection;
+use mapwal::inspect::Inspection;
 use rustix::io::Errno;
 
 /// Who writes to a log.

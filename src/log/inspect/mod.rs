@@ -57,7 +57,7 @@ impl Inspection {
     /// Looks at the log in directory `path`.
     ///
     /// # Errors
-    /// [`Error::NoLog`], [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Version`], [`Error::Io`]. Damage is none:
+    /// [`Error::NoLog`], [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Format`], [`Error::Io`]. Damage is none:
     /// it is reported by [`Self::verify`]; but [`Error::Corrupt`] where no segment is left of a log that another file tells of.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

@@ -69,7 +69,7 @@ impl SegmentScan {
     /// Opens the segment in file `path`, whatever its name.
     ///
     /// # Errors
-    /// [`Error::Version`]; [`Error::UnknownFeatures`]; [`Error::Corrupt`] when it has no sound header: without it, no frame can be checked;
+    /// [`Error::Format`]; [`Error::Corrupt`] when it has no sound header: without it, no frame can be checked;
     /// [`Error::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use mapwal::Damage;
+use mapwal::error::Damage;
 
 use crate::support::damaged::{Bench, Change, Specimen};
 use crate::support::files::{segment, unchanged};

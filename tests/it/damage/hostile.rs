@@ -4,7 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Corruption, Damage, Error, Inspection, Lsn, VerifyOptions, verify_segment};
+use mapwal::error::NumberSpace;
+use mapwal::error::{Corruption, Damage};
+use mapwal::inspect::{Inspection, VerifyOptions, verify_segment};
+use mapwal::{Error, Lsn};
 use tempfile::TempDir;
 
 use crate::format::spec::{self, CLOSE, LINK, Link, META, SEAL, TRUNCATE, encode_meta};
@@ -209,7 +212,7 @@ fn a_link_at_the_end_of_all_numbers_does_no_harm() {
         let frame = stored::frames(dir.path(), 1).remove(0);
         forge(dir.path(), &frame, |bytes| bytes[LSN].copy_from_slice(&lsn.to_le_bytes()));
         let [by_log, by_reader] = read_all(dir.path());
-        assert!(matches!(by_log, Err(Error::Exhausted("record numbers"))), "{by_log:?}");
+        assert!(matches!(by_log, Err(Error::Exhausted(NumberSpace::Records))), "{by_log:?}");
         assert!(by_reader.is_ok(), "{by_reader:?}");
     }
 }

@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mapwal::{Corruption, Damage, Error, Inspection, Lsn, PinDirectory};
+use mapwal::error::FormatFault;
+use mapwal::error::{Corruption, Damage};
+use mapwal::inspect::Inspection;
+use mapwal::{Error, Lsn, PinDirectory};
 use tempfile::TempDir;
 
 use crate::support::files::{self, edit, segment, unchanged};
@@ -94,7 +97,9 @@ fn features_that_are_not_known_are_refused_by_those_who_must_know_them() {
         unchanged(dir.path(), || {
             let refuses = |result: mapwal::Result<()>| match result {
                 Ok(()) => false,
-                Err(Error::UnknownFeatures { path, unknown: 0x100 }) => path == segment(dir.path(), 2),
+                Err(Error::Format { path, fault: FormatFault::Features { unknown: 0x100 } }) => {
+                    path == segment(dir.path(), 2)
+                }
                 Err(other) => panic!("{other}"),
             };
             [refuses(try_open(dir.path(), &small()).map(drop)), refuses(read_only(dir.path()).map(drop))]
@@ -115,7 +120,9 @@ fn a_version_of_the_format_that_is_not_known_is_refused() {
     unchanged(dir.path(), || {
         for error in [try_open(dir.path(), &small()).map(drop), read_only(dir.path()).map(drop)] {
             match error.unwrap_err() {
-                Error::Version { path, found: 7, supported: 3 } => assert_eq!(path, segment(dir.path(), 2)),
+                Error::Format { path, fault: FormatFault::Version { found: 7, supported: 3 } } => {
+                    assert_eq!(path, segment(dir.path(), 2))
+                }
                 other => panic!("{other}"),
             }
         }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Damage, Error, Inspection, Lsn, SegmentState, VerifyOptions, VerifyReport, verify_segment};
+use mapwal::error::Damage;
+use mapwal::inspect::{Inspection, SegmentState, VerifyOptions, VerifyReport, verify_segment};
+use mapwal::{Error, Lsn};
 use tempfile::TempDir;
 
 use crate::format::spec::{DATA, Segment, SegmentHeader};

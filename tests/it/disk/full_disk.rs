@@ -194,7 +194,7 @@ fn what_a_crash_has_left_stays_if_the_link_that_replaces_it_is_not_durable() {
     append(&log, 1..=1500);
     drop(log);
     let is_begun = |name: &String| {
-        let inspection = mapwal::Inspection::open(dir.path()).unwrap();
+        let inspection = mapwal::inspect::Inspection::open(dir.path()).unwrap();
         inspection.segments().iter().any(|file| file.path.ends_with(name) && file.first_lsn.is_some())
     };
     let segments: Vec<String> = names(dir.path()).into_iter().filter(|name| name.ends_with(".seg")).collect();
@@ -220,7 +220,7 @@ fn what_a_crash_has_left_stays_if_the_link_that_replaces_it_is_not_durable() {
 fn open_and_cut(directory: &Path, name: &str) -> u64 {
     use std::os::unix::fs::FileExt;
     const LINK: u64 = 4096;
-    let inspection = mapwal::Inspection::open(directory).unwrap();
+    let inspection = mapwal::inspect::Inspection::open(directory).unwrap();
     let first = inspection.segments().iter().find(|file| file.path.ends_with(name)).and_then(|file| file.first_lsn);
     let file = fs::File::options().write(true).open(directory.join(name)).unwrap();
     file.write_all_at(&[0xff; 8], LINK).unwrap();

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use mapwal::{Error, Lsn, Unsupported, Visibility};
+use mapwal::error::Unsupported;
+use mapwal::{Error, Lsn, Visibility};
 
 use crate::support::mounted::Mounted;
 use crate::support::scratch::open_small;

@@ -11,7 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
 use fastrand::Rng;
-use mapwal::{Error, Inspection, Lsn, SegmentState, VerifyOptions};
+use mapwal::inspect::{Inspection, SegmentState, VerifyOptions};
+use mapwal::{Error, Lsn};
 use tempfile::TempDir;
 
 use super::verdict::{self, Verdict};
@@ -120,7 +121,7 @@ fn change(directory: &Path, random: &mut Rng) -> String {
 fn by_library(directory: &Path, archive: bool) -> (Verdict, bool, u64) {
     let inspection = match Inspection::open(directory) {
         Ok(inspection) => inspection,
-        Err(Error::NoLog { .. } | Error::Version { .. } | Error::UnknownFeatures { .. }) => {
+        Err(Error::NoLog { .. } | Error::Format { .. }) => {
             return (Verdict::Refused, false, 0);
         }
         Err(Error::Corrupt(_)) => return (Verdict::Damaged, false, 0),

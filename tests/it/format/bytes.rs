@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use mapwal::error::FormatFault;
 use mapwal::{Error, Log, Lsn, Visibility};
 
 use super::spec::{CLOSE, DATA, LINK, META, SEAL, Segment, SegmentHeader, TRUNCATE, VOID};
@@ -336,7 +337,10 @@ fn a_log_of_version_1_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     golden::unpack("v1", dir.path());
     let refused = try_open(dir.path(), &small()).unwrap_err();
-    assert!(matches!(refused, Error::Version { found: 1, supported: 3, .. }), "{refused:?}");
+    assert!(
+        matches!(refused, Error::Format { fault: FormatFault::Version { found: 1, supported: 3 }, .. }),
+        "{refused:?}"
+    );
     for (name, bytes) in golden::files("v1") {
         assert_eq!(fs::read(dir.path().join(name)).unwrap(), bytes);
     }

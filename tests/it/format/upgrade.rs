@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Inspection, LogReader, Lsn, SegmentScan, SegmentState, VerifyOptions, Visibility, verify_segment};
+use mapwal::inspect::{Inspection, SegmentScan, SegmentState, VerifyOptions, verify_segment};
+use mapwal::{LogReader, Lsn, Visibility};
 use tempfile::TempDir;
 
 use crate::format::golden;
@@ -35,7 +36,7 @@ fn versions(directory: &Path) -> Vec<u32> {
     segment_numbers(directory).into_iter().map(version).collect()
 }
 
-fn verified(directory: &Path) -> mapwal::VerifyReport {
+fn verified(directory: &Path) -> mapwal::inspect::VerifyReport {
     Inspection::open(directory).unwrap().verify(VerifyOptions::default(), &mut |_| {}).unwrap()
 }
 

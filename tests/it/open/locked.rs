@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use mapwal::{Error, Inspection};
+use mapwal::Error;
+use mapwal::inspect::Inspection;
 
 use crate::support::child::Child;
 use crate::support::scratch::{open_small, scratch};

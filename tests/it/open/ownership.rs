@@ -152,7 +152,7 @@ fn a_mode_that_is_none_is_refused() {
     let dir = scratch();
     for mode in [0o700, 0o4600, 0o400, 0] {
         let refused = try_open(&dir.path().join("log"), &Options::new().file_mode(mode));
-        assert!(matches!(refused, Err(Error::InvalidOption { option: "file_mode", .. })), "{mode:o}");
+        assert!(matches!(refused, Err(Error::InvalidArgument { name: "file_mode", .. })), "{mode:o}");
     }
     assert_eq!(names(dir.path()), [""; 0]);
     assert_eq!(open(&dir.path().join("log"), &small().file_mode(0o666)).next_lsn(), Lsn(1));

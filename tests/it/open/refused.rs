@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Damage, Error, FileKind, Lsn, Options};
+use mapwal::error::FormatFault;
+use mapwal::error::{Damage, FileKind};
+use mapwal::{Error, Lsn, Options};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::support::files::{copy, edit, segment, segment_numbers, unchanged};
@@ -46,7 +48,9 @@ fn a_header_with_another_identity_is_named() {
         seal_header(bytes);
     });
     let version = unchanged(dir.path(), || try_open(dir.path(), &small()).unwrap_err());
-    assert!(matches!(version, Error::Version { path, found: 9, supported: 3 } if path == second));
+    assert!(
+        matches!(version, Error::Format { path, fault: FormatFault::Version { found: 9, supported: 3 } } if path == second)
+    );
     fs::write(&second, &original).unwrap();
     // Its log.
     edit(&second, |bytes| {
@@ -170,9 +174,9 @@ fn what_is_too_large_or_out_of_range_is_refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     for size in [0, 1, 32 << 10, (64 << 10) + 1, 8 << 30] {
         let options = Options::new().segment_size_bytes(size);
-        assert!(matches!(try_open(dir.path(), &options), Err(Error::InvalidOption { value, .. }) if value == size));
+        assert!(matches!(try_open(dir.path(), &options), Err(Error::InvalidArgument { value, .. }) if value == size));
     }
-    assert!(matches!(try_open(dir.path(), &small().first_lsn(Lsn(0))), Err(Error::InvalidOption { .. })));
+    assert!(matches!(try_open(dir.path(), &small().first_lsn(Lsn(0))), Err(Error::InvalidArgument { .. })));
     let log = open(dir.path(), &small());
     let max = log.payload_len_max();
     let large = vec![1; usize::try_from(max).unwrap() + 1];

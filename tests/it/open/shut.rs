@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use mapwal::{Damage, Error, Inspection, Lsn, VerifyOptions, Witness};
+use mapwal::error::Damage;
+use mapwal::inspect::{Inspection, VerifyOptions, Witness};
+use mapwal::{Error, Lsn};
 
 use crate::format::spec::{self, CLOSE};
 use crate::support::files::{self, edit, segment, segment_numbers};

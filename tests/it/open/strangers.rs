@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mapwal::{Error, FileKind, Lsn};
+use mapwal::error::FileKind;
+use mapwal::{Error, Lsn};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 use crate::support::files::{names, segment, unchanged};

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mapwal::{Error, Inspection, Lsn, Visibility};
+use mapwal::inspect::Inspection;
+use mapwal::{Error, Lsn, Visibility};
 use tempfile::TempDir;
 
 use crate::support::files::edit;

@@ -1,6 +1,7 @@
 //! One record: its bytes where they lie, as a type, and owned.
 
-use mapwal::{Error, LayoutMismatch, Log, Lsn, RecordRef};
+use mapwal::error::LayoutMismatch;
+use mapwal::{Error, Log, Lsn, RecordRef};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use crate::support::scratch::{open_small, scratch};

@@ -1,5 +1,6 @@
 //! Shipping frames from one log and appending them to another.
 
+use mapwal::error::ReplicaFault;
 use mapwal::{Error, Frames, Log, Lsn, Visibility};
 
 use crate::support::{assert_records, open, payload, small};
@@ -57,7 +58,7 @@ fn what_is_there_already_is_compared_and_a_gap_is_refused() {
     let all = shipped(&from, 1, 2000);
     assert!(matches!(
         to.append_frames(&all[1]),
-        Err(Error::ReplicaGap { expected: Lsn(1), found }) if found > Lsn(1)
+        Err(Error::Replica { lsn: Some(found), fault: ReplicaFault::Gap { next: Lsn(1) } }) if found > Lsn(1)
     ));
     for shipment in &all[..3] {
         assert!(!to.append_frames(shipment).unwrap().is_empty());
@@ -65,7 +66,10 @@ fn what_is_there_already_is_compared_and_a_gap_is_refused() {
     }
     let other = open(dirs[2].path(), &small());
     other.append(1, b"something else").unwrap();
-    assert!(matches!(other.append_frames(&all[0]), Err(Error::ReplicaConflict { lsn: Lsn(1) })));
+    assert!(matches!(
+        other.append_frames(&all[0]),
+        Err(Error::Replica { lsn: Some(Lsn(1)), fault: ReplicaFault::Conflict })
+    ));
     assert_eq!(other.next_lsn(), Lsn(2));
 }
 
@@ -78,7 +82,10 @@ fn every_flipped_byte_of_a_shipment_is_refused() {
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 0x40;
-        assert!(matches!(to.append_frames(&bad), Err(Error::InvalidFrames { .. })), "byte {at}");
+        assert!(
+            matches!(to.append_frames(&bad), Err(Error::Replica { fault: ReplicaFault::Damaged { .. }, .. })),
+            "byte {at}"
+        );
     }
     assert_eq!(to.next_lsn(), Lsn(1));
     to.append_frames(&good).unwrap();

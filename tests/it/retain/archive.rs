@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mapwal::{
-    Corruption, Damage, Error, Inspection, Log, Lsn, Options, Result, SealedSegment, VerifyOptions, verify_segment,
-};
+use mapwal::error::{Corruption, Damage};
+use mapwal::inspect::{Inspection, VerifyOptions, verify_segment};
+use mapwal::{Error, Log, Lsn, Options, Result, SealedSegment};
 use tempfile::TempDir;
 
 use crate::support::scratch::{append_stamped, contents, open_small, scratch, stamped};
@@ -197,7 +197,7 @@ fn every_changed_byte_of_a_segment_is_refused() {
         for change in [1, 0x80, 0xff] {
             bytes[at] ^= change;
             let refused = verify_segment(&bytes);
-            assert!(matches!(refused, Err(Error::Corrupt(_) | Error::Version { .. })), "byte {at}: {refused:?}");
+            assert!(matches!(refused, Err(Error::Corrupt(_) | Error::Format { .. })), "byte {at}: {refused:?}");
             bytes[at] = good[at];
         }
     }

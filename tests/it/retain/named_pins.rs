@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mapwal::{Damage, Error, Inspection, Log, Lsn, PinDirectory, PinState, VerifyOptions, Witness};
+use mapwal::error::Damage;
+use mapwal::error::PinFault;
+use mapwal::inspect::{Inspection, VerifyOptions, Witness};
+use mapwal::{Error, Log, Lsn, PinDirectory, PinState};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -14,7 +17,7 @@ use crate::format::spec::crc32;
 use crate::support::faulty::{Call, Faulty};
 use crate::support::rights::without_rights;
 use crate::support::scratch::{open_small, scratch};
-use crate::support::{SMALL, append, assert_records, open_on};
+use crate::support::{SMALL, append, assert_records, open_on, pin_fault};
 
 /// Appends `segments` segments full of records, and makes them durable.
 fn fill(log: &Log, segments: u64) {
@@ -36,7 +39,7 @@ fn a_pin_survives_a_restart_and_trim_never_passes_it() {
     let log = open_small(dir.path());
     fill(&log, 6);
     log.create_pin("replica", "of the test", Lsn(700), None).unwrap();
-    assert!(matches!(log.create_pin("replica", "again", Lsn(700), None), Err(Error::PinExists { .. })));
+    assert_eq!(pin_fault(log.create_pin("replica", "again", Lsn(700), None)), Some(PinFault::Exists));
     drop(log);
     let log = open_small(dir.path());
     let pin = &log.pins()[0];
@@ -52,7 +55,7 @@ fn a_pin_survives_a_restart_and_trim_never_passes_it() {
     log.advance_pin("replica", log.next_lsn()).unwrap();
     assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
     log.drop_pin("replica").unwrap();
-    assert!(matches!(log.drop_pin("replica"), Err(Error::NoPin { .. })));
+    assert_eq!(pin_fault(log.drop_pin("replica")), Some(PinFault::Missing));
     drop(log);
     assert!(open_small(dir.path()).pins().is_empty());
 }
@@ -73,7 +76,7 @@ fn a_pin_beyond_its_limit_is_extended_and_then_lost_for_good() {
     let lost = |log: &Log| {
         assert_eq!(state(log, "slow"), PinState::Lost);
         let advanced = log.advance_pin("slow", log.next_lsn());
-        assert!(matches!(advanced, Err(Error::PinLost { lsn: Lsn(1), first, .. }) if first == log.first_lsn()));
+        assert_eq!(pin_fault(advanced), Some(PinFault::Lost { lsn: Lsn(1), first: log.first_lsn() }));
     };
     lost(&log);
     drop(log);
@@ -114,7 +117,7 @@ fn a_name_that_leads_elsewhere_is_refused() {
     let dir = scratch();
     let log = open_small(&dir.path().join("log"));
     for name in ["", ".", "..", "../pin", "a/b", "/tmp/pin", "a.tmp", "ü", &"x".repeat(65)] {
-        assert!(matches!(log.create_pin(name, "", Lsn(1), None), Err(Error::InvalidPinName { .. })), "{name:?}");
+        assert_eq!(pin_fault(log.create_pin(name, "", Lsn(1), None)), Some(PinFault::InvalidName), "{name:?}");
     }
     assert!(log.pins().is_empty());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -143,8 +146,8 @@ fn a_damaged_pin_keeps_all_records_and_no_log_from_opening_until_it_is_dropped()
         assert_eq!((pin.name.as_str(), pin.lsn, pin.state), ("replica", Lsn(1), PinState::Damaged));
         assert_eq!(log.stats().pins, 1);
         assert_eq!(log.trim_before(log.next_lsn()).unwrap(), 0, "nobody knows what it keeps");
-        assert!(matches!(log.advance_pin("replica", Lsn(9)), Err(Error::PinDamaged { .. })));
-        assert!(matches!(log.create_pin("replica", "", Lsn(9), None), Err(Error::PinExists { .. })));
+        assert_eq!(pin_fault(log.advance_pin("replica", Lsn(9))), Some(PinFault::Damaged));
+        assert_eq!(pin_fault(log.create_pin("replica", "", Lsn(9), None)), Some(PinFault::Exists));
     }
     let log = open_small(dir.path());
     log.drop_pin("replica").unwrap();
@@ -264,8 +267,8 @@ fn pins_are_made_moved_and_dropped_beside_the_writer_who_heeds_them_at_once() {
     fill(&log, 6);
     let pins = beside(dir.path());
     pins.create("replica", "of somebody", Lsn(500), Some(100 * SMALL)).unwrap();
-    assert!(matches!(pins.create("replica", "", Lsn(500), None), Err(Error::PinExists { .. })));
-    assert!(matches!(log.create_pin("replica", "", Lsn(500), None), Err(Error::PinExists { .. })));
+    assert_eq!(pin_fault(pins.create("replica", "", Lsn(500), None)), Some(PinFault::Exists));
+    assert_eq!(pin_fault(log.create_pin("replica", "", Lsn(500), None)), Some(PinFault::Exists));
     assert_eq!(log.pins(), pins.list().unwrap());
     assert_eq!((log.pins()[0].lsn, log.pins()[0].limit_bytes), (Lsn(500), Some(100 * SMALL)));
     assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
@@ -279,7 +282,7 @@ fn pins_are_made_moved_and_dropped_beside_the_writer_who_heeds_them_at_once() {
     assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
     assert!(log.first_lsn() <= Lsn(901));
     pins.remove("replica").unwrap();
-    assert!(matches!(log.advance_pin("replica", log.next_lsn()), Err(Error::NoPin { .. })), "it does not come back");
+    assert_eq!(pin_fault(log.advance_pin("replica", log.next_lsn())), Some(PinFault::Missing), "it does not come back");
     assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
     assert!(log.first_lsn() > Lsn(901));
     let next = log.next_lsn();
@@ -288,7 +291,7 @@ fn pins_are_made_moved_and_dropped_beside_the_writer_who_heeds_them_at_once() {
     assert!(matches!(refused, Err(Error::NotAppended { next: found, .. }) if found == next), "{refused:?}");
     pins.create("next", "", next, None).unwrap();
     assert!(matches!(pins.advance("next", next.next()), Err(Error::NotAppended { .. })));
-    assert!(matches!(pins.remove("other"), Err(Error::NoPin { .. })));
+    assert_eq!(pin_fault(pins.remove("other")), Some(PinFault::Missing));
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mapwal::{Damage, Error, Inspection, Lsn, VerifyOptions};
+use mapwal::error::Damage;
+use mapwal::inspect::{Inspection, VerifyOptions};
+use mapwal::{Error, Lsn};
 use rustix::io::Errno;
 
 use crate::format::spec::crc32;
@@ -103,7 +105,7 @@ fn views_outlive_the_files() {
     }
     assert!(matches!(follower.next(), Err(Error::Trimmed { lsn: Lsn(11), first: Lsn(41) })));
     for segment in sealed.unwrap() {
-        mapwal::verify_segment(segment.bytes()).unwrap();
+        mapwal::inspect::verify_segment(segment.bytes()).unwrap();
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
-use mapwal::FileKind;
+use mapwal::error::FileKind;
 use mapwal::testing::{Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Storage, StorageFile, Users};
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;

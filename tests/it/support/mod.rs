@@ -21,6 +21,7 @@ pub(crate) mod transactions;
 use std::path::Path;
 use std::sync::Arc;
 
+use mapwal::error::PinFault;
 use mapwal::{Error, Follower, Log, LogReader, Lsn, Options, Record, Result, Snapshot, Visibility, testing};
 
 use faulty::Faulty;
@@ -148,9 +149,17 @@ pub(crate) fn assert_records(snapshot: &Snapshot, first: u64, last: u64) {
 }
 
 /// The damage that an open or a read reports.
-pub(crate) fn corruption<T: std::fmt::Debug>(result: Result<T>) -> mapwal::Corruption {
+pub(crate) fn corruption<T: std::fmt::Debug>(result: Result<T>) -> mapwal::error::Corruption {
     match result {
         Err(Error::Corrupt(corruption)) => *corruption,
         other => panic!("expected damage, got {other:?}"),
+    }
+}
+
+/// Why a call about a pin was refused.
+pub(crate) fn pin_fault(result: Result<()>) -> Option<PinFault> {
+    match result {
+        Err(Error::Pin { fault, .. }) => Some(fault),
+        _ => None,
     }
 }

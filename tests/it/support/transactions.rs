@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use mapwal::{Log, Lsn, PageId, RecordType, Recovery, Result, TransactionId, Wal, WalOptions, WalRecord};
+use mapwal::wal::{PageId, RecordType, Recovery, Result, TransactionId, Wal, WalOptions, WalRecord};
+use mapwal::{Log, Lsn};
 
 use crate::support;
 

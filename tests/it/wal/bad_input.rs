@@ -1,11 +1,12 @@
 //! Records that no wal writes: each is an error of its own that names the record, and nothing panics.
 
-use mapwal::{ChainFault, Error, HeaderFault, Log, Lsn, RecordType};
+use mapwal::wal::{ChainFault, RecordFault, RecordType, WalError};
+use mapwal::{Log, Lsn};
 
 use crate::support::transactions::{A, B, Raw, below, recover, small, try_recover};
 
 /// The error of opening a wal over what `write` appends.
-fn refusal(write: impl FnOnce(&Log)) -> Error {
+fn refusal(write: impl FnOnce(&Log)) -> WalError {
     let dir = tempfile::tempdir().unwrap();
     let log = below(dir.path());
     write(&log);
@@ -25,7 +26,10 @@ fn an_unknown_record_type_is_refused() {
             begin(log);
             log.append(code, &Raw::of(A, 1).bytes()).unwrap();
         });
-        assert!(matches!(error, Error::UnknownRecordType { lsn: Lsn(2), code: found } if found == code), "{error}");
+        assert!(
+            matches!(error, WalError::Record { lsn: Lsn(2), fault: RecordFault::UnknownType { code: found } } if found == code),
+            "{error}"
+        );
     }
 }
 
@@ -37,7 +41,7 @@ fn a_payload_shorter_than_the_header_is_refused() {
             log.append(RecordType::Insert.code(), &Raw::of(A, 1).bytes()[..len]).unwrap();
         });
         assert!(
-            matches!(error, Error::RecordTooShort { lsn: Lsn(2), len: found, needed: 40 } if found == len),
+            matches!(error, WalError::Record { lsn: Lsn(2), fault: RecordFault::TooShort { len: found, needed: 40 } } if found == len),
             "{error}"
         );
     }
@@ -46,24 +50,24 @@ fn a_payload_shorter_than_the_header_is_refused() {
 #[test]
 fn a_header_that_contradicts_itself_is_refused() {
     for (at, reason) in [
-        (16, HeaderFault::AbsentField),
-        (24, HeaderFault::AbsentField),
-        (35, HeaderFault::UnknownFlag),
-        (36, HeaderFault::Reserved),
+        (16, RecordFault::AbsentField),
+        (24, RecordFault::AbsentField),
+        (35, RecordFault::UnknownFlag),
+        (36, RecordFault::Reserved),
     ] {
         let error = refusal(|log| {
             let mut bytes = Raw::of(A, None).bytes();
             bytes[at] = 1;
             log.append(RecordType::Begin.code(), &bytes).unwrap();
         });
-        let expected = matches!(error, Error::RecordHeader { lsn: Lsn(1), reason: found } if found == reason);
+        let expected = matches!(error, WalError::Record { lsn: Lsn(1), fault: found } if found == reason);
         assert!(expected, "byte {at}: {error}");
     }
     let error = refusal(|log| {
         begin(log);
         Raw { undo_next: Some(1), ..Raw::of(A, 1) }.append(log, RecordType::Update);
     });
-    assert!(matches!(error, Error::RecordHeader { lsn: Lsn(2), reason: HeaderFault::UndoNext }), "{error}");
+    assert!(matches!(error, WalError::Record { lsn: Lsn(2), fault: RecordFault::UndoNext }), "{error}");
 }
 
 #[test]
@@ -84,7 +88,7 @@ fn a_chain_that_leads_nowhere_is_refused() {
                 Raw::of(A, prev).append(log, record_type);
             });
             assert!(
-                matches!(error, Error::BrokenChain { lsn: Lsn(3), target, fault }
+                matches!(error, WalError::Record { lsn: Lsn(3), fault: RecordFault::Chain { target, fault } }
                     if fault == expected && target == prev.map(Lsn)),
                 "{record_type:?} with {prev:?}: {error:?}"
             );
@@ -97,7 +101,10 @@ fn a_chain_that_leads_nowhere_is_refused() {
                 begin(log);
                 Raw::of(B, prev).append(log, record_type);
             });
-            assert!(matches!(error, Error::BrokenChain { lsn: Lsn(2), fault, .. } if fault == expected), "{error:?}");
+            assert!(
+                matches!(error, WalError::Record { lsn: Lsn(2), fault: RecordFault::Chain { fault, .. } } if fault == expected),
+                "{error:?}"
+            );
         }
     }
 }
@@ -109,7 +116,10 @@ fn a_chain_that_leaves_out_a_record_is_refused() {
         Raw::of(A, 1).append(log, RecordType::Insert);
         Raw::of(A, 1).append(log, RecordType::Insert);
     });
-    let expected = Error::BrokenChain { lsn: Lsn(3), target: Some(Lsn(1)), fault: ChainFault::NotLast };
+    let expected = WalError::Record {
+        lsn: Lsn(3),
+        fault: RecordFault::Chain { target: Some(Lsn(1)), fault: ChainFault::NotLast },
+    };
     assert_eq!(error.to_string(), expected.to_string());
 }
 
@@ -122,7 +132,8 @@ fn a_void_record_is_no_record_to_point_to() {
         assert!(panicked.is_err());
         Raw::of(A, 1).append(log, RecordType::Insert);
     });
-    let missing = matches!(error, Error::BrokenChain { lsn: Lsn(2), fault: ChainFault::Missing, .. });
+    let missing =
+        matches!(error, WalError::Record { lsn: Lsn(2), fault: RecordFault::Chain { fault: ChainFault::Missing, .. } });
     assert!(missing, "{error:?}");
 }
 
@@ -132,19 +143,28 @@ fn an_end_without_a_begin_is_refused() {
         let error = refusal(|log| {
             Raw::of(A, None).append(log, record_type);
         });
-        assert!(matches!(error, Error::UnknownTransaction { transaction: A, lsn: Some(Lsn(1)) }), "{error:?}");
+        assert!(
+            matches!(error, WalError::Record { lsn: Lsn(1), fault: RecordFault::NotOpen { transaction: A } }),
+            "{error:?}"
+        );
     }
     let error = refusal(|log| {
         Raw::of(A, None).append(log, RecordType::Insert);
         Raw::of(A, 1).append(log, RecordType::Commit);
     });
-    assert!(matches!(error, Error::UnknownTransaction { transaction: A, lsn: Some(Lsn(2)) }), "{error:?}");
+    assert!(
+        matches!(error, WalError::Record { lsn: Lsn(2), fault: RecordFault::NotOpen { transaction: A } }),
+        "{error:?}"
+    );
     let error = refusal(|log| {
         begin(log);
         Raw::of(A, 1).append(log, RecordType::Commit);
         Raw::of(A, 2).append(log, RecordType::Commit);
     });
-    assert!(matches!(error, Error::UnknownTransaction { transaction: A, lsn: Some(Lsn(3)) }), "{error:?}");
+    assert!(
+        matches!(error, WalError::Record { lsn: Lsn(3), fault: RecordFault::NotOpen { transaction: A } }),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -153,11 +173,17 @@ fn a_second_begin_is_refused() {
         begin(log);
         begin(log);
     });
-    assert!(matches!(error, Error::AlreadyBegun { transaction: A, lsn: Some(Lsn(2)) }), "{error:?}");
+    assert!(
+        matches!(error, WalError::Record { lsn: Lsn(2), fault: RecordFault::AlreadyBegun { transaction: A } }),
+        "{error:?}"
+    );
     let error = refusal(|log| {
         Raw::of(A, 1).append(log, RecordType::Begin);
     });
-    assert!(matches!(error, Error::BrokenChain { lsn: Lsn(1), fault: ChainFault::Forward, .. }), "{error:?}");
+    assert!(
+        matches!(error, WalError::Record { lsn: Lsn(1), fault: RecordFault::Chain { fault: ChainFault::Forward, .. } }),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -168,7 +194,7 @@ fn a_compensation_that_points_forward_or_nowhere_is_refused() {
             Raw::of(A, 1).append(log, RecordType::Insert);
             Raw { undo_next: Some(undo_next), ..Raw::of(A, 2) }.append(log, RecordType::Compensation);
         });
-        let broken = matches!(error, Error::BrokenChain { lsn: Lsn(3), fault, .. } if fault == expected);
+        let broken = matches!(error, WalError::Record { lsn: Lsn(3), fault: RecordFault::Chain { fault, .. } } if fault == expected);
         assert!(broken, "{error:?}");
     }
 }
@@ -193,7 +219,7 @@ fn undo_reports_a_compensation_that_points_elsewhere_and_ends() {
         let undone: Vec<_> = recovery.undo().collect();
         assert!(undone.len() <= 2, "{undone:?}");
         let fault = undone.iter().find_map(|record| match record {
-            Err(Error::BrokenChain { lsn: Lsn(7), fault, .. }) => Some(*fault),
+            Err(WalError::Record { lsn: Lsn(7), fault: RecordFault::Chain { fault, .. } }) => Some(*fault),
             _ => None,
         });
         assert_eq!(fault, expected, "undo_next {undo_next}: {undone:?}");
@@ -214,7 +240,7 @@ fn a_checkpoint_whose_counts_do_not_fit_is_refused() {
         });
         let expected = 16 + 32 * u64::from(active) + 16 * u64::from(dirty);
         assert!(
-            matches!(error, Error::CheckpointLayout { lsn: Lsn(1), len, needed }
+            matches!(error, WalError::Record { lsn: Lsn(1), fault: RecordFault::CheckpointLayout { len, needed } }
                 if len == 16 + lists as u64 && needed == expected),
             "{error:?}"
         );
@@ -242,12 +268,21 @@ fn a_checkpoint_that_lies_is_refused() {
         checkpoint(log, 3, A.0, 1, 1);
         begin(log);
     });
-    assert!(matches!(ahead, Error::BrokenChain { lsn: Lsn(2), target: Some(Lsn(3)), .. }), "{ahead:?}");
+    assert!(
+        matches!(ahead, WalError::Record { lsn: Lsn(2), fault: RecordFault::Chain { target: Some(Lsn(3)), .. } }),
+        "{ahead:?}"
+    );
     let lost = refusal(|log| {
         begin(log);
         checkpoint(log, 2, A.0, 1, 7);
     });
-    let expected = matches!(lost, Error::BrokenChain { lsn: Lsn(2), target: Some(Lsn(7)), fault: ChainFault::Missing });
+    let expected = matches!(
+        lost,
+        WalError::Record {
+            lsn: Lsn(2),
+            fault: RecordFault::Chain { target: Some(Lsn(7)), fault: ChainFault::Missing }
+        }
+    );
     assert!(expected, "{lost:?}");
     let other = refusal(|log| {
         begin(log);
@@ -255,7 +290,10 @@ fn a_checkpoint_that_lies_is_refused() {
         checkpoint(log, 3, A.0, 1, 1);
         Raw::of(A, 2).append(log, RecordType::Insert);
     });
-    let expected = matches!(other, Error::BrokenChain { lsn: Lsn(4), fault: ChainFault::OtherTransaction, .. });
+    let expected = matches!(
+        other,
+        WalError::Record { lsn: Lsn(4), fault: RecordFault::Chain { fault: ChainFault::OtherTransaction, .. } }
+    );
     assert!(expected, "{other:?}");
 }
 
@@ -272,7 +310,10 @@ fn a_cycle_before_the_window_ends_undo_with_an_error() {
     let (_wal, recovery) = recover(dir.path(), &small());
     let mut undo = recovery.undo();
     assert_eq!(undo.by_ref().take(2).map(|record| record.unwrap().lsn()).collect::<Vec<_>>(), [Lsn(3), Lsn(2)]);
-    let forward = Error::BrokenChain { lsn: Lsn(1), target: Some(Lsn(3)), fault: ChainFault::Forward };
+    let forward = WalError::Record {
+        lsn: Lsn(1),
+        fault: RecordFault::Chain { target: Some(Lsn(3)), fault: ChainFault::Forward },
+    };
     assert_eq!(undo.next().unwrap().unwrap_err().to_string(), forward.to_string());
     assert!(undo.next().is_none());
 }
@@ -284,10 +325,10 @@ fn metadata_that_leads_to_no_checkpoint_is_refused() {
             begin(log);
             log.put_meta(15, &u64::to_le_bytes(lsn)).unwrap();
         });
-        assert!(matches!(error, Error::NoCheckpoint { lsn: found } if found == Lsn(lsn)), "{error:?}");
+        assert!(matches!(error, WalError::NoCheckpoint { lsn: found } if found == Lsn(lsn)), "{error:?}");
     }
     for slot in [14, 15] {
         let error = refusal(|log| log.put_meta(slot, b"vote").unwrap());
-        assert!(matches!(error, Error::WalMetadata { slot: found, len: 4, .. } if found == slot), "{error:?}");
+        assert!(matches!(error, WalError::Metadata { slot: found, len: 4, .. } if found == slot), "{error:?}");
     }
 }

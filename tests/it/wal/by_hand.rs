@@ -1,6 +1,7 @@
 //! A log below a wal that was changed by hand: trimmed, truncated or started anew past what the last checkpoint names.
 
-use mapwal::{Error, Lsn, RecoverFrom, Visibility, Wal, WalOptions};
+use mapwal::wal::{RecoverFrom, Wal, WalError, WalOptions};
+use mapwal::{Error, Lsn, Visibility};
 
 use crate::support::transactions::{A, PAGE, below, bulk, incomplete, list, open, recover, small, try_recover};
 
@@ -55,7 +56,7 @@ fn a_log_whose_checkpoint_is_gone_opens_from_its_oldest_record_and_goes_on() {
         by_hand(&wal);
         drop(wal);
         let refused = try_recover(dir.path(), &small()).unwrap_err();
-        assert!(matches!(refused, Error::NoCheckpoint { lsn: named } if named == lsn), "{refused:?}");
+        assert!(matches!(refused, WalError::NoCheckpoint { lsn: named } if named == lsn), "{refused:?}");
         assert!(refused.to_string().contains("`RecoverFrom::OldestRecord`"), "{refused}");
         let (wal, recovery) = recover(dir.path(), &from_oldest());
         assert_eq!((wal.checkpoint_lsn(), recovery.redo_lsn()), (None, wal.log().first_lsn()));
@@ -85,7 +86,7 @@ fn what_is_kept_of_a_transaction_is_recovered_from_the_oldest_record() {
         wal.flush().unwrap();
         drop(wal);
         let refused = try_recover(dir.path(), &small()).unwrap_err();
-        assert!(matches!(refused, Error::Trimmed { .. }), "{refused:?}");
+        assert!(matches!(refused, WalError::Log(Error::Trimmed { .. })), "{refused:?}");
         let (_wal, recovery) = recover(dir.path(), &from_oldest());
         assert_eq!(incomplete(&recovery).contains(&A), !is_committed);
         let late = list(recovery.redo()).iter().any(|(_, data)| data == "late");

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use mapwal::{Committed, Error, Lsn, Options, PageId, RecordType, TransactionId, WalOptions, WalRecord, testing};
+use mapwal::wal::{Committed, PageId, RecordType, TransactionFault, TransactionId, WalError, WalOptions, WalRecord};
+use mapwal::{Error, Lsn, Options, testing};
 use rustix::io::Errno;
 
 use crate::support::faulty::{Call, Faulty};
@@ -123,29 +124,51 @@ fn records_are_read_back_as_they_were_logged() {
 fn calls_out_of_order_are_refused_and_log_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
-    let unknown = |result| matches!(result, Err(Error::UnknownTransaction { transaction: A, lsn: None }));
+    let unknown =
+        |result| matches!(result, Err(WalError::Transaction { transaction: A, fault: TransactionFault::NotOpen }));
     assert!(unknown(wal.log_commit(A, None).map(Committed::applied)) && unknown(wal.log_abort(A, None)));
     assert!(
         unknown(wal.log_compensation(A, None, None, None, b""))
             && unknown(wal.resume(A).map(|t| t.last_lsn().unwrap()))
     );
-    assert!(matches!(wal.log_insert(A, Lsn(1), PAGE, b""), Err(Error::NotLastRecord { last: None, .. })));
+    assert!(matches!(
+        wal.log_insert(A, Lsn(1), PAGE, b""),
+        Err(WalError::Transaction { fault: TransactionFault::NotLast { last: None, .. }, .. })
+    ));
     let begin = wal.log_begin(A).unwrap();
-    assert!(matches!(wal.log_begin(A), Err(Error::AlreadyBegun { transaction: A, lsn: None })));
+    assert!(matches!(
+        wal.log_begin(A),
+        Err(WalError::Transaction { transaction: A, fault: TransactionFault::AlreadyBegun })
+    ));
     let insert = wal.log_insert(A, begin, PAGE, b"").unwrap();
     for prev in [begin, insert.next(), Lsn(0)] {
         let refused = wal.log_commit(A, prev);
-        assert!(matches!(refused, Err(Error::NotLastRecord { last: Some(Lsn(2)), .. })), "{refused:?}");
+        assert!(
+            matches!(
+                refused,
+                Err(WalError::Transaction { fault: TransactionFault::NotLast { last: Some(Lsn(2)), .. }, .. })
+            ),
+            "{refused:?}"
+        );
     }
     for undo_next in [Lsn(0), insert.next()] {
         let refused = wal.log_compensation(A, None, PAGE, undo_next, b"");
-        assert!(matches!(refused, Err(Error::UndoNextOutside { first: Lsn(1), last: Lsn(2), .. })), "{refused:?}");
+        assert!(
+            matches!(
+                refused,
+                Err(WalError::Transaction {
+                    fault: TransactionFault::UndoNextOutside { first: Lsn(1), last: Lsn(2), .. },
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
     }
     for record_type in [RecordType::Commit, RecordType::Checkpoint, RecordType::Compensation] {
         let refused = wal.append(record_type, A, None, None, b"");
-        assert!(matches!(refused, Err(Error::RecordTypeNotAllowed { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(WalError::RecordTypeNotAllowed { .. })), "{refused:?}");
     }
-    assert!(matches!(wal.append_plain(0x7fff, b""), Err(Error::RecordTypeNotAllowed { code: 0x7fff })));
+    assert!(matches!(wal.append_plain(0x7fff, b""), Err(WalError::RecordTypeNotAllowed { code: 0x7fff })));
     assert_eq!(wal.current_lsn(), Lsn(3));
     wal.log_commit(A, insert).unwrap().applied();
     assert!(unknown(wal.log_commit(A, None).map(Committed::applied)));
@@ -156,8 +179,8 @@ fn a_transaction_that_never_began_cannot_commit_and_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
     wal.log_insert(A, None, PAGE, b"stray").unwrap();
-    assert!(matches!(wal.log_commit(A, None), Err(Error::UnknownTransaction { .. })));
-    assert!(matches!(wal.log_begin(A), Err(Error::AlreadyBegun { .. })));
+    assert!(matches!(wal.log_commit(A, None), Err(WalError::Transaction { fault: TransactionFault::NotOpen, .. })));
+    assert!(matches!(wal.log_begin(A), Err(WalError::Transaction { fault: TransactionFault::AlreadyBegun, .. })));
     wal.log_checkpoint(&[], &[]).unwrap();
     drop(wal);
     for _ in 0..2 {
@@ -165,7 +188,7 @@ fn a_transaction_that_never_began_cannot_commit_and_is_reported() {
         let [open] = recovery.incomplete_transactions() else { panic!("{recovery:?}") };
         assert_eq!((open.transaction, open.has_begun), (A, false));
         assert_eq!((recovery.redo().count(), lsns(recovery.undo())), (0, vec![1]));
-        assert!(matches!(wal.log_commit(A, None), Err(Error::UnknownTransaction { .. })));
+        assert!(matches!(wal.log_commit(A, None), Err(WalError::Transaction { fault: TransactionFault::NotOpen, .. })));
     }
     let wal = open(dir.path());
     wal.log_compensation(A, None, PAGE, None, b"").unwrap();
@@ -254,8 +277,8 @@ fn a_number_that_would_leave_none_to_be_handed_out_is_refused() {
     let wal = open(dir.path());
     let max = TransactionId::MAX_CHOSEN;
     for large in [max.0 + 1, u64::MAX - 1024, u64::MAX].map(TransactionId) {
-        let refused = |result: mapwal::Result<Lsn>| {
-            let told = matches!(&result, Err(Error::TransactionNumber { transaction, max: named })
+        let refused = |result: mapwal::wal::Result<Lsn>| {
+            let told = matches!(&result, Err(WalError::Transaction { transaction, fault: TransactionFault::NumberTooLarge { max: named } })
                 if (*transaction, *named) == (large, max));
             assert!(told, "{result:?}");
         };
@@ -347,10 +370,10 @@ fn a_commit_whose_sync_fails_is_an_error_and_so_is_everything_after() {
     wal.log_begin(A).unwrap();
     let checkpoint = wal.log_checkpoint(&[], &[]).unwrap();
     storage.fail(Call::SyncMapping, Errno::IO);
-    assert!(matches!(wal.log_commit(A, None), Err(Error::Poisoned { .. })));
-    assert!(matches!(wal.log_begin(B), Err(Error::Poisoned { .. })));
-    assert!(matches!(wal.log_checkpoint(&[], &[]), Err(Error::Poisoned { .. })));
-    assert!(matches!(wal.flush(), Err(Error::Poisoned { .. })));
+    assert!(matches!(wal.log_commit(A, None), Err(WalError::Log(Error::Poisoned { .. }))));
+    assert!(matches!(wal.log_begin(B), Err(WalError::Log(Error::Poisoned { .. }))));
+    assert!(matches!(wal.log_checkpoint(&[], &[]), Err(WalError::Log(Error::Poisoned { .. }))));
+    assert!(matches!(wal.flush(), Err(WalError::Log(Error::Poisoned { .. }))));
     assert_eq!((wal.flushed_lsn(), wal.checkpoint_lsn()), (checkpoint, Some(checkpoint)));
 }
 

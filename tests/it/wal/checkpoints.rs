@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::thread::ScopedJoinHandle;
 
-use mapwal::{
-    ActiveTransaction, DirtyPage, Error, Lsn, PageId, RecordType, RecoverFrom, TransactionId, Wal, WalOptions,
-    WalRecord,
+use mapwal::wal::{
+    ActiveTransaction, DirtyPage, PageId, RecordType, RecoverFrom, TransactionId, Wal, WalError, WalOptions, WalRecord,
 };
+use mapwal::{Error, Lsn};
 
 use crate::support::transactions::{
     A, B, C, PAGE, below, bulk, incomplete, list, lsns, open, recover, small, try_recover,
@@ -120,7 +120,7 @@ fn transactions_that_span_the_redo_point_are_known_whether_the_checkpoint_lists_
 fn a_page_without_a_recovery_lsn_keeps_the_redo_point_of_the_checkpoint_before() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
-    let redo_lsn = |wal: mapwal::Wal| {
+    let redo_lsn = |wal: mapwal::wal::Wal| {
         drop(wal);
         let (wal, recovery) = recover(dir.path(), &small());
         recovery.redone();
@@ -260,19 +260,19 @@ fn a_checkpoint_that_does_not_fit_or_makes_no_sense_is_refused() {
     commit(&wal, A, "one");
     let many = vec![DirtyPage::new(PAGE, None); 8000];
     let refused = wal.log_checkpoint(&[], &many);
-    assert!(matches!(refused, Err(Error::CheckpointTooLarge { active: 0, dirty: 8000, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(WalError::CheckpointTooLarge { active: 0, dirty: 8000, .. })), "{refused:?}");
     assert_eq!((wal.checkpoint_lsn(), wal.current_lsn()), (None, Lsn(4)));
     wal.log_checkpoint(&[], &[]).unwrap();
     wal.log().rotate().unwrap();
     wal.log_begin(A).unwrap();
     assert!(wal.log().trim_before(Lsn(5)).unwrap() > 0);
     let refused = wal.log_checkpoint(&[], &[DirtyPage::new(PAGE, Some(Lsn(2)))]);
-    assert!(matches!(refused, Err(Error::Trimmed { lsn: Lsn(2), first: Lsn(5) })), "{refused:?}");
+    assert!(matches!(refused, Err(WalError::Log(Error::Trimmed { lsn: Lsn(2), first: Lsn(5) }))), "{refused:?}");
     assert_eq!(wal.checkpoint_lsn(), Some(Lsn(4)));
     drop(wal);
     // Trimmed behind the wal's back.
     let refused = try_recover(dir.path(), &small());
-    assert!(matches!(refused, Err(Error::NoCheckpoint { lsn: Lsn(4) })), "{refused:?}");
+    assert!(matches!(refused, Err(WalError::NoCheckpoint { lsn: Lsn(4) })), "{refused:?}");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_checkpoint_of_too_many_open_transactions_says_what_helps_and_that_helps() {
     let open_many = |wal: &Wal| (0..4000).map(|_| wal.begin().unwrap().id()).collect::<Vec<_>>();
     let too_large = |wal: &Wal| {
         let refused = wal.log_checkpoint(&[], &[]).unwrap_err();
-        let Error::CheckpointTooLarge { active: 4000, dirty: 0, len, max } = refused else { panic!("{refused:?}") };
+        let WalError::CheckpointTooLarge { active: 4000, dirty: 0, len, max } = refused else { panic!("{refused:?}") };
         assert_eq!((len, max), (40 + 16 + 32 * 4000, wal.log().payload_len_max()));
         assert!(refused.to_string().contains("end transactions, write pages, or open the log with larger segments"));
     };

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use mapwal::{
-    Compensated, DirtyPage, Error, Lsn, PageId, Recovery, Savepoint, TransactionId, Undoing, Wal, WalOptions,
+use mapwal::Lsn;
+use mapwal::wal::{
+    Compensated, DirtyPage, PageId, Recovery, Savepoint, TransactionId, Undoing, Wal, WalError, WalOptions,
 };
 
 use crate::support::SMALL;
@@ -180,7 +181,7 @@ impl Engine<'_> {
     }
 }
 
-fn undo<'u>(memory: &mut Pages, undoing: Undoing<'u, '_>) -> Result<Compensated<'u>, Error> {
+fn undo<'u>(memory: &mut Pages, undoing: Undoing<'u, '_>) -> Result<Compensated<'u>, WalError> {
     let record = undoing.record();
     let (key, old, new) = decode(record.data());
     let page = memory.entry(key).or_default();

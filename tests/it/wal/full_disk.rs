@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use mapwal::{Error, PageId, Recovery, Result, Transaction, TransactionId, Wal};
+use mapwal::Error;
+use mapwal::wal::{PageId, Recovery, Result, Transaction, TransactionId, Wal, WalError};
 
 use crate::support::mounted::Mounted;
 use crate::support::transactions::{PAGE, incomplete, recover, small};
@@ -29,7 +30,7 @@ impl Full {
 }
 
 fn no_room<T: std::fmt::Debug>(result: Result<T>) {
-    assert!(matches!(result, Err(Error::NoSpace { .. })), "{result:?}");
+    assert!(matches!(result, Err(WalError::Log(Error::NoSpace { .. }))), "{result:?}");
 }
 
 fn commit_one(wal: &Wal) -> Result<()> {
@@ -51,7 +52,7 @@ fn fill(disk: Mounted) -> (Full, Wal) {
             break error;
         }
     };
-    assert!(matches!(refused, Error::NoSpace { .. }), "{refused}");
+    assert!(matches!(refused, WalError::Log(Error::NoSpace { .. })), "{refused}");
     let in_progress = long.id();
     drop(long);
     let full = Full { disk, in_progress };
@@ -72,8 +73,8 @@ fn small_disk() -> Option<Mounted> {
 /// An undo ends here.
 struct Stopped;
 
-impl From<Error> for Stopped {
-    fn from(error: Error) -> Self {
+impl From<WalError> for Stopped {
+    fn from(error: WalError) -> Self {
         panic!("{error}")
     }
 }

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use mapwal::{DirtyPage, Error, Lsn, RecordType, RecoverFrom, Recovery, TransactionId, Wal, WalRecord};
+use mapwal::Lsn;
+use mapwal::wal::{DirtyPage, RecordType, RecoverFrom, Recovery, TransactionId, Wal, WalError, WalRecord};
 use tempfile::TempDir;
 
 use crate::support::transactions::{A, B, PAGE, Raw, below, bulk, incomplete, list, lsns, open, recover, small};
@@ -173,7 +174,7 @@ fn a_checkpoint_within_an_abort_keeps_what_is_being_undone() {
         compensations.push(compensated.lsn().0);
         // Logged, and not yet undone in the page.
         wal.log_checkpoint(&[], &[])?;
-        Ok::<_, Error>(compensated)
+        Ok::<_, WalError>(compensated)
     });
     assert_eq!(aborted.unwrap(), Lsn(8));
     let (wal, recovery) = again(&dir, wal);
@@ -234,8 +235,8 @@ fn no_checkpoint_is_taken_before_what_recovery_found_is_redone() {
     let (wal, recovery) = again(&dir, wal);
     for _ in 0..2 {
         let refused = wal.log_checkpoint(&[], &[]);
-        assert!(matches!(refused, Err(Error::NotRedone { from: Lsn(1) })), "{refused:?}");
-        assert!(matches!(wal.begin_checkpoint(), Err(Error::NotRedone { .. })));
+        assert!(matches!(refused, Err(WalError::NotRedone { from: Lsn(1) })), "{refused:?}");
+        assert!(matches!(wal.begin_checkpoint(), Err(WalError::NotRedone { .. })));
     }
     assert_eq!((wal.current_lsn(), wal.checkpoint_lsn()), (Lsn(5), Some(Lsn(1))));
     recovery.redone();
@@ -243,7 +244,7 @@ fn no_checkpoint_is_taken_before_what_recovery_found_is_redone() {
     wal.log_checkpoint(&[], &[]).unwrap();
     wal.append_plain(0x8000, b"own").unwrap();
     let (wal, recovery) = again(&dir, wal);
-    assert!(matches!(wal.begin_checkpoint(), Err(Error::NotRedone { .. })), "a plain record may tell of a change");
+    assert!(matches!(wal.begin_checkpoint(), Err(WalError::NotRedone { .. })), "a plain record may tell of a change");
     drop(recovery);
     drop(wal);
     // Who opens it in this way has nothing to redo.
@@ -347,9 +348,9 @@ fn pages_that_were_lost_are_redone_from_the_oldest_record_on_until_a_checkpoint_
 #[test]
 fn a_transaction_without_records_that_ends_keeps_no_log_from_opening() {
     let end = |wal: &Wal| wal.log_abort(B, None).map(drop);
-    let end_by_handle = |wal: &Wal| wal.resume(B)?.abort(|_| -> Result<_, Error> { unreachable!("none") }).map(drop);
+    let end_by_handle = |wal: &Wal| wal.resume(B)?.abort(|_| -> Result<_, WalError> { unreachable!("none") }).map(drop);
     let undo = |wal: &Wal| wal.log_compensation(B, None, PAGE, None, b"").map(drop);
-    for end in [&end as &dyn Fn(&Wal) -> Result<(), Error>, &end_by_handle, &undo] {
+    for end in [&end as &dyn Fn(&Wal) -> Result<(), WalError>, &end_by_handle, &undo] {
         let dir = tempfile::tempdir().unwrap();
         let wal = open(dir.path());
         // The engine knows of it, or does not know that it is over.

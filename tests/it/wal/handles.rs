@@ -1,16 +1,17 @@
 //! The transaction handle: savepoints, roll-back, and being dropped.
 
-use mapwal::{Compensated, Error, Lsn, PageId, RecordType, Undoing, WalRecord};
+use mapwal::wal::{Compensated, PageId, RecordType, TransactionFault, Undoing, WalError, WalRecord};
+use mapwal::{Error, Lsn};
 
 use crate::support::transactions::{PAGE, incomplete, list, lsns, open, recover, small};
 
-fn undo<'u>(undoing: Undoing<'u, '_>) -> Result<Compensated<'u>, Error> {
+fn undo<'u>(undoing: Undoing<'u, '_>) -> Result<Compensated<'u>, WalError> {
     let data = [b"undo ", undoing.record().data()].concat();
     undoing.compensate(data)
 }
 
 /// Undoes a record and adds its number to `undone`.
-fn note<'u>(undone: &mut Vec<u64>, undoing: Undoing<'u, '_>) -> Result<Compensated<'u>, Error> {
+fn note<'u>(undone: &mut Vec<u64>, undoing: Undoing<'u, '_>) -> Result<Compensated<'u>, WalError> {
     undone.push(undoing.record().lsn().0);
     undo(undoing)
 }
@@ -46,7 +47,7 @@ fn an_abort_hands_over_the_records_newest_first_and_compensates_each() {
         undone.push((record.lsn().0, record.page().map(|page| page.0)));
         let undoing = undo(undoing)?;
         assert_eq!(undoing.lsn(), wal.current_lsn().previous());
-        Ok::<_, Error>(undoing)
+        Ok::<_, WalError>(undoing)
     });
     assert_eq!(abort.unwrap(), Lsn(8));
     assert_eq!(undone, [(4, None), (3, Some(2)), (2, Some(1))]);
@@ -85,7 +86,10 @@ fn a_roll_back_to_a_savepoint_undoes_what_came_later_once() {
     transaction.insert(PAGE, b"d").unwrap();
     let second = wal.begin().unwrap();
     let foreign = transaction.roll_back_to(second.savepoint(), |undoing| note(&mut undone, undoing));
-    assert!(matches!(foreign, Err(Error::ForeignSavepoint { .. })), "{foreign:?}");
+    assert!(
+        matches!(foreign, Err(WalError::Transaction { fault: TransactionFault::ForeignSavepoint { .. }, .. })),
+        "{foreign:?}"
+    );
     assert_eq!(undone, [4, 3]);
     let last = transaction.commit().unwrap().applied();
     drop(second);
@@ -100,7 +104,7 @@ fn a_roll_back_to_a_savepoint_undoes_what_came_later_once() {
     assert_ne!(own, start);
     third.insert(PAGE, b"e").unwrap();
     third.roll_back_to(own, undo).unwrap();
-    assert_eq!(third.abort(|_| -> Result<_, Error> { panic!("nothing is left") }).unwrap(), Lsn(13));
+    assert_eq!(third.abort(|_| -> Result<_, WalError> { panic!("nothing is left") }).unwrap(), Lsn(13));
 }
 
 #[test]
@@ -112,9 +116,10 @@ fn an_undo_that_fails_can_go_on_later() {
     for data in [b"a", b"b", b"c"] {
         transaction.insert(PAGE, data).unwrap();
     }
-    let failed =
-        transaction.abort(|undoing| if undoing.record().data() == b"b" { Err(Error::Closed) } else { undo(undoing) });
-    assert!(matches!(failed, Err(Error::Closed)));
+    let failed = transaction.abort(|undoing| {
+        if undoing.record().data() == b"b" { Err(WalError::Log(Error::Closed)) } else { undo(undoing) }
+    });
+    assert!(matches!(failed, Err(WalError::Log(Error::Closed))));
     wal.flush().unwrap();
     drop(wal);
     let (wal, recovery) = recover(dir.path(), &small());
@@ -124,7 +129,7 @@ fn an_undo_that_fails_can_go_on_later() {
     assert_eq!(resumed.last_lsn(), Some(Lsn(5)));
     resumed.abort(|undoing| note(&mut undone, undoing)).unwrap();
     assert_eq!(undone, [3, 2]);
-    assert!(matches!(wal.resume(id), Err(Error::UnknownTransaction { .. })));
+    assert!(matches!(wal.resume(id), Err(WalError::Transaction { fault: TransactionFault::NotOpen, .. })));
 }
 
 #[test]
@@ -147,7 +152,10 @@ fn a_handle_whose_transaction_was_ended_behind_its_back_logs_nothing() {
     let wal = open(dir.path());
     let mut transaction = wal.begin().unwrap();
     wal.log_commit(transaction.id(), None).unwrap().applied();
-    assert!(matches!(transaction.insert(PAGE, b"row"), Err(Error::NotLastRecord { last: None, .. })));
-    assert!(matches!(transaction.commit(), Err(Error::UnknownTransaction { .. })));
+    assert!(matches!(
+        transaction.insert(PAGE, b"row"),
+        Err(WalError::Transaction { fault: TransactionFault::NotLast { last: None, .. }, .. })
+    ));
+    assert!(matches!(transaction.commit(), Err(WalError::Transaction { fault: TransactionFault::NotOpen, .. })));
     assert_eq!(wal.current_lsn(), Lsn(3));
 }

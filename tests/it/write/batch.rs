@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mapwal::{Error, Inspection, Log, Lsn, VerifyOptions, Visibility};
+use mapwal::inspect::{Inspection, VerifyOptions};
+use mapwal::{Error, Log, Lsn, Visibility};
 
 use crate::format::spec::{DATA, LINK, Segment, SegmentHeader};
 use crate::support::scratch::{append_stamped, contents, open_small, scratch, stamped};

@@ -57,7 +57,7 @@ fn options_out_of_range_are_refused_by_name() {
     let path = dir.path().join("log");
     for (name, options) in refused {
         match try_open(&path, &options) {
-            Err(Error::InvalidOption { option, .. }) => assert_eq!(option, name),
+            Err(Error::InvalidArgument { name: option, .. }) => assert_eq!(option, name),
             other => panic!("{options:?}: {other:?}"),
         }
         assert!(!path.exists(), "nothing is created");

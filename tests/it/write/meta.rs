@@ -1,5 +1,6 @@
 //! Metadata slots.
 
+use mapwal::error::MetaFault;
 use mapwal::{Error, Lsn};
 
 use crate::support::scratch::{append_stamped, open_small, scratch};
@@ -14,11 +15,14 @@ fn a_slot_holds_what_was_put_last_and_no_more_than_fits() {
     log.put_meta(0, b"").unwrap();
     log.put_meta(15, &[7; 256]).unwrap();
     let before = log.stats().bytes_appended;
-    assert!(matches!(log.put_meta(16, b"x"), Err(Error::MetaTooLarge { slot: 16, slots: 16, .. })));
+    assert!(matches!(log.put_meta(16, b"x"), Err(Error::Meta { slot: 16, fault: MetaFault::NoSlot { slots: 16 } })));
     // A quarter of a segment, less what the others take, and eight bytes for each.
     let room = 16_384 - 8 - 8 - 256 - 8;
     let too_long = log.put_meta(1, &vec![0; room + 1]).unwrap_err();
-    assert!(matches!(too_long, Error::MetaTooLarge { len_max, .. } if len_max == room), "{too_long}");
+    assert!(
+        matches!(too_long, Error::Meta { fault: MetaFault::TooLong { len_max, .. }, .. } if len_max == room),
+        "{too_long}"
+    );
     assert_eq!(log.stats().bytes_appended, before);
     assert_eq!((log.meta(0).as_deref(), log.meta(1), log.meta(15)), (Some(&[][..]), None, Some(vec![7; 256])));
     assert_eq!(log.meta(99), None);
@@ -108,7 +112,7 @@ fn segments_too_small_for_the_metadata_are_refused() {
     log.put_meta(0, &[1; 100_000]).unwrap();
     log.close().unwrap();
     let refused = try_open(dir.path(), &small()).unwrap_err();
-    assert!(matches!(refused, Error::InvalidOption { option: "segment_size_bytes", value: 65_536, .. }), "{refused}");
+    assert!(matches!(refused, Error::InvalidArgument { name: "segment_size_bytes", value: 65_536, .. }), "{refused}");
     assert_eq!(open(dir.path(), &small().segment_size_bytes(1 << 20)).meta(0), Some(vec![1; 100_000]));
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mapwal::error::NumberSpace;
 use mapwal::{Error, Log, Lsn};
 
 use crate::format::spec::LINK;
@@ -130,7 +131,7 @@ fn a_first_number_without_room_behind_it_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for first in [u64::MAX, u64::MAX - 1000] {
         let refused = try_open(dir.path(), &small().first_lsn(Lsn(first)));
-        assert!(matches!(refused, Err(Error::Exhausted("record numbers"))), "{first}: {refused:?}");
+        assert!(matches!(refused, Err(Error::Exhausted(NumberSpace::Records))), "{first}: {refused:?}");
     }
     assert!(segment_numbers(dir.path()).is_empty(), "nothing is created");
 }
@@ -150,6 +151,6 @@ fn a_log_near_the_end_of_all_numbers_says_so_before_it_runs_out() {
         next += 1;
         assert!(next < first + 100, "two segments hold no more");
     };
-    assert!(matches!(error, Error::Exhausted("record numbers")), "{error}");
+    assert!(matches!(error, Error::Exhausted(NumberSpace::Records)), "{error}");
     assert_eq!(log.sync().unwrap(), Lsn(next - 1));
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use mapwal::{Inspection, Log, Lsn, Stats};
+use mapwal::inspect::Inspection;
+use mapwal::{Log, Lsn, Stats};
 
 use crate::support::SMALL;
 use crate::support::scratch::{append_stamped, open_small, scratch};

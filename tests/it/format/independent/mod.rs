@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mapwal::{Error, Inspection, VerifyOptions};
+use mapwal::Error;
+use mapwal::inspect::{Inspection, VerifyOptions};
 use parking_lot::Mutex;
 
 use crate::support::read_only;

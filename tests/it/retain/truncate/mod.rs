@@ -192,7 +192,7 @@ fn a_reset_goes_on_at_any_number_and_keeps_the_metadata() {
     }
     let dir = scratch();
     let log = open_small(dir.path());
-    assert!(matches!(log.reset_to(Lsn(0)), Err(Error::InvalidOption { option: "lsn", .. })));
+    assert!(matches!(log.reset_to(Lsn(0)), Err(Error::InvalidArgument { name: "lsn", .. })));
     assert!(matches!(log.reset_to(Lsn(u64::MAX - 1)), Err(Error::Exhausted(_))));
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use mapwal::{Corruption, Error, Lsn, RecoverFrom, Recovery, Wal};
+use mapwal::error::Corruption;
+use mapwal::wal::{RecoverFrom, Recovery, Wal, WalError};
+use mapwal::{Error, Lsn};
 use tempfile::TempDir;
 
 use super::specimen::{Change, Expected, Specimen};
@@ -77,11 +79,12 @@ impl<'s> Bench<'s> {
                 self.check(change, &expected, records, error.as_ref())
             }
             // Looking for a record behind the damage says which record, and only in which file.
-            Err(Error::Corrupt(corruption)) if matches!(expected, Expected::Damage(_)) => {
+            Err(WalError::Log(Error::Corrupt(corruption))) if matches!(expected, Expected::Damage(_)) => {
                 assert_eq!(corruption.path, self.path(change.segment), "{change:?}");
                 Outcome::Refused
             }
-            Err(error) => self.check(change, &expected, 0, Some(&error)),
+            Err(WalError::Log(error)) => self.check(change, &expected, 0, Some(&error)),
+            Err(error) => panic!("{change:?}: {error}"),
         };
         self.undo(change);
         outcome
@@ -95,7 +98,7 @@ impl<'s> Bench<'s> {
         error: Option<&Error>,
     ) -> Outcome {
         let good = match (expected, error) {
-            (Expected::Refused, Some(Error::Version { path, .. })) => *path == self.path(change.segment),
+            (Expected::Refused, Some(Error::Format { path, .. })) => *path == self.path(change.segment),
             (Expected::Refused, Some(Error::Corrupt(corruption))) => {
                 corruption.path == self.path(change.segment) && corruption.offset < stored::HEADER_LEN as u64
             }

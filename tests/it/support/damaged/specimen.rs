@@ -5,7 +5,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use mapwal::{Error, Follower, Log, Lsn, PageId, Recovery, Result, Snapshot};
+use mapwal::wal::{PageId, Recovery};
+use mapwal::{Error, Follower, Log, Lsn, Result, Snapshot};
 
 use crate::format::spec::{CLOSE, DATA};
 use crate::support::scratch::{open_small, scratch};

@@ -1,6 +1,7 @@
 //! Checks of what reads a log without its lock: readers, followers and inspections.
 
-use mapwal::{Error, Inspection, Lsn, ProvenDamage, SegmentState, VerifyOptions, VerifyReport, Visibility, Witness};
+use mapwal::inspect::{Inspection, ProvenDamage, SegmentState, VerifyOptions, VerifyReport, Witness};
+use mapwal::{Error, Lsn, Visibility};
 
 use super::bench::{Bench, Outcome};
 use super::specimen::{Change, Expected};

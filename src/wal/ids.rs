@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The number of a transaction.
 ///
-/// [`Wal::begin`](crate::Wal::begin) hands out numbers that no transaction of the log has had; a caller may as well
+/// [`Wal::begin`](crate::wal::Wal::begin) hands out numbers that no transaction of the log has had; a caller may as well
 /// choose its own, up to [`Self::MAX_CHOSEN`], and use one again once its transaction is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TransactionId(pub u64);
@@ -14,7 +14,7 @@ pub struct TransactionId(pub u64);
 pub struct PageId(pub u64);
 
 impl TransactionId {
-    /// The largest number that a caller may choose: those above, half of all, are left for [`Wal::begin`](crate::Wal::begin),
+    /// The largest number that a caller may choose: those above, half of all, are left for [`Wal::begin`](crate::wal::Wal::begin),
     /// which goes on after the largest that was ever used.
     pub const MAX_CHOSEN: Self = Self((1 << 63) - 1);
 }

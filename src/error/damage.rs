@@ -1,0 +1,171 @@
+//! Damage to the bytes of a log: where it is, what is wrong, and what proves it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::Error;
+use crate::lsn::Lsn;
+
+/// Damage to a log, with where it is and what shows that it is damage rather than a torn end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("{} is damaged at offset {offset}{}: {damage}{}", path.display(), At(*lsn), Proof(evidence.as_ref()))]
+pub struct Corruption {
+    /// The file.
+    pub path: PathBuf,
+    /// Byte offset in the file.
+    pub offset: u64,
+    /// The record expected there, where that is known.
+    pub lsn: Option<Lsn>,
+    /// What is wrong.
+    pub damage: Damage,
+    /// A later frame that proves that the damaged bytes had been durable.
+    pub evidence: Option<Evidence>,
+}
+
+impl From<Corruption> for Error {
+    fn from(corruption: Corruption) -> Self {
+        Self::Corrupt(Box::new(corruption))
+    }
+}
+
+/// A frame written later, whose header says that the log was durable beyond the damage when it was appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Evidence {
+    /// The number of the segment that holds the frame.
+    pub segment: u64,
+    /// Its byte offset there.
+    pub offset: u64,
+    /// The LSN in its header.
+    pub lsn: Lsn,
+}
+
+/// The record concerned, for a message.
+pub(super) struct At(pub(super) Option<Lsn>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |lsn| write!(f, " (record {lsn})"))
+    }
+}
+
+struct Proof<'a>(Option<&'a Evidence>);
+
+impl fmt::Display for Proof<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |e| {
+            write!(f, "; record {} in segment {} at offset {} proves that it was durable", e.lsn, e.segment, e.offset)
+        })
+    }
+}
+
+/// What is wrong with a file or a frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Damage {
+    /// A segment does not start with the magic bytes.
+    #[error("wrong magic bytes")]
+    Magic,
+    /// A segment's header states another version than the one by which its checksum is right.
+    #[error("version {0} contradicts the checksum")]
+    HeaderVersion(u32),
+    /// A named pin is of a version of the format that this library does not know; its last magic byte.
+    #[error("version {0} is not known")]
+    UnknownVersion(u32),
+    /// A checksum does not match.
+    #[error("checksum is {found:#010x}, expected {expected:#010x}")]
+    Checksum {
+        /// Computed from the bytes.
+        expected: u32,
+        /// Stored with them.
+        found: u32,
+    },
+    /// Reserved bytes or bits, or padding, are not zero.
+    #[error("reserved bytes are not zero")]
+    Reserved,
+    /// A segment's header states a size that is no power of two in range.
+    #[error("segment size {0} is not a power of two from 64 KiB to 4 GiB")]
+    SegmentSize(u64),
+    /// A file is not as long as its header says.
+    #[error("file is {found} bytes long, its header says {expected}")]
+    FileLength {
+        /// From the header.
+        expected: u64,
+        /// From the file system.
+        found: u64,
+    },
+    /// A segment's header has another number than its file name.
+    #[error("segment number is {found}, its name says {expected}")]
+    SegmentNumber {
+        /// From the name.
+        expected: u64,
+        /// From the header.
+        found: u64,
+    },
+    /// A segment belongs to another log.
+    #[error("segment belongs to log {found:032x}, this is log {expected:032x}")]
+    ForeignSegment {
+        /// This log's identity.
+        expected: u128,
+        /// The segment's.
+        found: u128,
+    },
+    /// A segment is missing that a later one, or a record, refers to.
+    #[error("segment is missing; {referrer} refers to it")]
+    MissingSegment {
+        /// The number of the segment that refers to it.
+        referrer: u64,
+    },
+    /// No segment is left of a log; the record is the last that is known to have been there. To begin a new log in the directory, remove the
+    /// witness too.
+    #[error("all segments are missing; {witness} says that there were some")]
+    AllSegmentsMissing {
+        /// The file beside them that says so: the control page, or a named pin.
+        witness: String,
+    },
+    /// There are bytes where a frame must be, and nothing at all was written.
+    #[error("frame is missing")]
+    MissingFrame,
+    /// A frame's length is below its header's or beyond the segment.
+    #[error("frame length {0} is out of range")]
+    FrameLength(u32),
+    /// A frame's kind is unknown, or not allowed in its place.
+    #[error("frame kind {0} is not expected here")]
+    FrameKind(u8),
+    /// A frame has another number than its place.
+    #[error("frame has number {found}, expected {expected}")]
+    FrameLsn {
+        /// From its place.
+        expected: Lsn,
+        /// From its header.
+        found: Lsn,
+    },
+    /// The frames of a segment are not those that its seal or its close has counted and summed.
+    #[error("frames before it are not those that it counts")]
+    SegmentSum,
+    /// The contents of a link, seal or metadata frame make no sense.
+    #[error("contents of the frame are invalid")]
+    FrameContents,
+    /// A segment does not end where and as its successor says.
+    #[error("segment ends at offset {found}, its successor says {expected}")]
+    SegmentEnd {
+        /// From the successor.
+        expected: u64,
+        /// From the walk.
+        found: u64,
+    },
+    /// A batch has no last frame, and more follows.
+    #[error("batch is incomplete")]
+    IncompleteBatch,
+    /// Bytes that are not zero follow the close with which the log was shut down, and no writer has come after it.
+    #[error("bytes follow the close with which the log was shut down")]
+    AfterClose,
+    /// The device holds other bytes than were read through the page cache.
+    #[error("device and page cache differ")]
+    DeviceMismatch,
+    /// A named pin's file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
+}

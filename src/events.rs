@@ -1,9 +1,9 @@
 //! What the log tells through `tracing`: with no lock held, and on no thread that others wait for.
 //!
-//! A subscriber is code of the application, and may call the log. So no event is sent where it happens: it is put aside until
-//! the call in which it happens has let go of its locks, and sent by the thread that made the call. What happens outside of
-//! a call, on a thread of the log, is sent by a thread that nobody waits for. A subscriber that panics loses its event, and
-//! nothing else.
+//! A subscriber is code of the application, and may call the log. So no event is sent where it happens: it is put aside
+//! until the call in which it happens has released its locks, and sent by the thread that made the call. An event
+//! outside of a call, on a thread of the log, is sent by a thread that nothing waits for. A subscriber that panics
+//! loses its event, and nothing else.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

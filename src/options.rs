@@ -72,33 +72,33 @@ impl Options {
         self
     }
 
-    /// Syncs in the background whenever something has been appended and so much time has passed. Without it, and without
-    /// [`Self::sync_bytes`], nothing is made durable that nobody asks for.
+    /// Syncs in the background each time this interval has passed and something has been appended. Without it, and
+    /// without [`Self::sync_bytes`], only what a caller asks for is made durable.
     pub fn sync_interval(mut self, interval: Option<Duration>) -> Self {
         self.sync_interval = interval;
         self
     }
 
-    /// Syncs in the background whenever about so many bytes have been appended since the last sync, at least 4096, or a
-    /// segment has been filled.
+    /// Syncs in the background whenever about this many bytes have been appended since the last sync, at least 4096, or
+    /// a segment has been filled.
     pub fn sync_bytes(mut self, bytes: Option<u64>) -> Self {
         self.sync_bytes = bytes;
         self
     }
 
-    /// Who may read the files of a log that is created, and write them: permission bits such as `0o640` for a group that
-    /// follows the log or makes backups of it. The directory may be searched by those who may read. By default `0o600`. The
-    /// mask of the process makes no difference.
+    /// The permission bits of the files of a log that is created, such as `0o640` for a group that follows the log or
+    /// makes backups of it. Users that may read the files may search the directory. By default `0o600`. The mask of the
+    /// process makes no difference.
     ///
-    /// It is of no effect on a log that is there: new files are made as the file `LOCK` is, in mode, owner and group, or, if
-    /// there is none, as the newest segment.
+    /// It has no effect on an existing log: new files get mode, owner and group of the file `LOCK`, or, if there is
+    /// none, of the newest segment.
     pub fn file_mode(mut self, mode: u32) -> Self {
         self.file_mode = mode;
         self
     }
 
-    /// Opens the log also where [`Error::UnsupportedFileSystem`] says that what it promises does not hold, for whoever knows
-    /// better.
+    /// Opens the log even where [`Error::UnsupportedFileSystem`] says that its promises do not hold, if the caller
+    /// knows better.
     pub fn allow_unsupported_file_system(mut self, allow: bool) -> Self {
         self.allow_unsupported_file_system = allow;
         self

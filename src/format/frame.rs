@@ -1,4 +1,4 @@
-//! A frame: a record as stored, or one of the log's own notes.
+//! A frame: a record as stored, or a control frame, which is the log's own.
 
 use std::mem::{offset_of, size_of};
 
@@ -12,16 +12,16 @@ use crate::sabotage::{Break, is};
 
 /// Frames begin at multiples of this, and so do payloads.
 pub(crate) const ALIGN: usize = 8;
-/// Bytes in front of a payload.
+/// Bytes before a payload.
 pub(crate) const HEADER_LEN: usize = size_of::<FrameHeader>();
 /// Bytes of the commit word, which is stored last: `len` and `crc`.
 pub(crate) const COMMIT_WORD_LEN: usize = 8;
-/// Words of 8 bytes of a header behind the commit word.
+/// Words of 8 bytes of a header after the commit word.
 pub(crate) const TAIL_WORDS: usize = (HEADER_LEN - COMMIT_WORD_LEN) / 8;
 /// Set in every frame of a batch but the last.
 pub(crate) const FLAG_BATCH_CONTINUES: u8 = 1;
 
-/// What stands in front of a payload.
+/// What is stored before a payload.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct FrameHeader {
@@ -60,7 +60,7 @@ impl FrameHeader {
         self.crc.get()
     }
 
-    /// The words behind the commit word.
+    /// The words after the commit word.
     #[inline]
     pub(crate) fn tail(&self) -> [u64; TAIL_WORDS] {
         let bytes: &[u8; HEADER_LEN] = zerocopy::transmute_ref!(self);
@@ -84,7 +84,7 @@ pub(crate) enum FrameKind {
     Link = 3,
     /// Last in a segment that was rotated.
     Seal = 4,
-    /// Behind the link of a segment that supersedes a suffix.
+    /// After the link of a segment that supersedes a suffix.
     Truncate = 5,
     /// The log was shut down cleanly here.
     Close = 6,
@@ -151,7 +151,7 @@ impl Summer {
     }
 }
 
-/// The checksum of a frame of `len` bytes whose header goes on with `tail`, behind the commit word.
+/// The checksum of a frame of `len` bytes whose header has `tail` after the commit word.
 ///
 /// The salt of the segment is in it, so that bytes of another file or another life of this one fail.
 #[inline]
@@ -200,12 +200,12 @@ pub(crate) struct FrameHead {
 }
 
 impl FrameHead {
-    /// The head of one of the log's own frames.
+    /// The head of a control frame.
     pub(crate) const fn note(kind: FrameKind, lsn: Lsn, durable_lag: u32) -> Self {
         Self { kind, flags: 0, tag: 0, lsn, durable_lag }
     }
 
-    /// The header's bytes behind the commit word, as two little-endian words.
+    /// The header's bytes after the commit word, as two little-endian words.
     #[inline]
     pub(crate) fn tail(self) -> [u64; TAIL_WORDS] {
         let kind_flags_tag = u64::from(self.kind as u8) | u64::from(self.flags) << 8 | u64::from(self.tag) << 16;

@@ -27,7 +27,7 @@ pub(crate) const fn frame_len(meta_len: usize) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Predecessor {
     pub(crate) number: u64,
-    /// Byte offset behind its last frame that counts.
+    /// Byte offset after its last frame that counts.
     pub(crate) end: u64,
     /// Checksum of that last frame.
     pub(crate) crc: u32,
@@ -272,10 +272,10 @@ pub(crate) fn parse_number(payload: &[u8]) -> Result<u64, Damage> {
     payload.try_into().map(u64::from_le_bytes).map_err(|_| Damage::FrameContents)
 }
 
-/// Where a segment's frames end, and the number behind its last record.
+/// Where a segment's frames end, and the number after its last record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentEnd {
-    /// Byte offset behind the last frame.
+    /// Byte offset after the last frame.
     pub(crate) offset: u64,
     /// The LSN of the next record, which is in a later segment.
     pub(crate) next_lsn: Lsn,

@@ -29,7 +29,7 @@ const OF_SYSTEM: [&str; 14] = [
     "$RECYCLE.BIN",
     "System Volume Information",
 ];
-/// Trash of one user; a file that was removed while somebody had it open.
+/// Trash of one user; a file that was removed while it was open.
 const OF_SYSTEM_PREFIXES: [&str; 2] = [".Trash-", ".nfs"];
 
 /// The name of segment `number`: fixed width, so that listing order is log order.
@@ -53,11 +53,11 @@ pub(crate) enum Name {
     Lock,
     Control,
     Pins,
-    /// Left where it is: the next one who makes the directory of pins takes it, whatever it is.
+    /// Left where it is, whatever it is, until the directory of pins is made.
     UnfinishedPins,
     Temporary,
     Segment(u64),
-    /// Ends like a segment, but its number is none.
+    /// Ends like a segment, but its number cannot be one's.
     BadSegment,
     /// What systems leave on volumes and in directories by themselves: it says nothing about whose the directory is.
     OfSystem,

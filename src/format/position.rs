@@ -27,11 +27,11 @@ impl Position {
         self.0 & 0xffff_ffff
     }
 
-    /// How far `durable` lies behind this position, in units of 8 bytes; `u32::MAX` means "too far to say".
+    /// How far `durable` is before this position, in units of 8 bytes; `u32::MAX` means "too far to say".
     #[inline]
     pub(crate) fn lag_units(self, durable: Self) -> u32 {
         let durable = if is(Break::ClaimTooMuch) { self } else { durable };
-        // What is durable lies behind; if it did not, the difference would be too large to say.
+        // `durable` is before this; if it were not, the difference would wrap to one that is too large to say.
         let units = (self.0.wrapping_sub(durable.0) / 8).min(u32::MAX.into());
         units as u32
     }

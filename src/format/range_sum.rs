@@ -1,7 +1,8 @@
 //! Checksums of any stretches of a long run of bytes, each for the price of a short one.
 //!
-//! The search for frames asks for them where bytes look like frames and are none: an application's records may hold anything,
-//! and stretches that begin at each word and are thousands of words long would take as long as their lengths together.
+//! The search for frames needs them where bytes look like frames and are not: an application's records may hold
+//! anything, and stretches that begin at each word and are thousands of words long would take as long as their lengths
+//! together.
 
 use std::ops::Range;
 
@@ -23,7 +24,7 @@ pub(crate) struct RangeSums {
 }
 
 impl RangeSums {
-    /// Of the bytes in `range`, which `read` brings piece by piece.
+    /// Of the bytes in `range`, which `read` fetches in steps.
     pub(crate) fn new<E>(range: Range<u64>, read: Read<'_, E>) -> Result<Self, E> {
         let mut checkpoints = vec![0];
         let mut sum = crc32fast::Hasher::new();
@@ -61,7 +62,7 @@ impl RangeSums {
     }
 }
 
-/// x to the power of 8 for each of `len` bytes: what the sum of something is multiplied by when so many follow it.
+/// x to the power of 8 for each of `len` bytes: the factor for the sum of what `len` bytes follow.
 fn power_of_bytes(len: u64) -> u32 {
     let mut power = 1 << 31;
     let mut exponent = len << 3;

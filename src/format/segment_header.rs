@@ -35,7 +35,7 @@ pub(crate) struct SegmentHeader {
     incompatible: U32,
     /// Features that a writer must know.
     read_only: U32,
-    /// Features that nobody needs to know.
+    /// Features that no program needs to know.
     compatible: U32,
     reserved: [u8; RESERVED_LEN],
     crc: U32,
@@ -46,7 +46,7 @@ const RESERVED_LEN: usize = LEN - FIELDS_LEN - size_of::<U32>();
 const _: () = assert!(size_of::<SegmentHeader>() == LEN);
 const _: () = assert!(offset_of!(SegmentHeader, reserved) == FIELDS_LEN);
 const _: () = assert!(offset_of!(SegmentHeader, crc) == LEN - 4);
-/// Where version 2 has its checksum, and what comes behind it there.
+/// Where version 2 has its checksum, and what comes after it there.
 const CRC_OFFSET_V2: usize = offset_of!(SegmentHeader, incompatible);
 const FIELDS_LEN_V2: usize = CRC_OFFSET_V2 + 4;
 const _: () = assert!(CRC_OFFSET_V2 == 56);
@@ -228,7 +228,7 @@ mod tests {
         zerocopy::transmute!(header)
     }
 
-    /// What parsing says of the header of version 3 once it has been changed by somebody who keeps its checksum right.
+    /// What parsing says of a header of version 3 that has been changed, with its checksum made right again.
     fn changed(change: impl FnOnce(&mut SegmentHeader)) -> Result<Layout, HeaderFault> {
         let mut header: SegmentHeader = zerocopy::transmute!(bytes());
         change(&mut header);

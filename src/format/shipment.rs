@@ -1,4 +1,4 @@
-//! What goes in front of frames that are shipped to another log.
+//! The header of frames that are shipped to another log.
 
 use std::mem::{offset_of, size_of};
 
@@ -36,7 +36,7 @@ impl ShipmentHeader {
         header
     }
 
-    /// The header in front of `shipped`, and the frames behind it; `None` if they are not what was shipped.
+    /// The header at the start of `shipped`, and the frames after it; `None` if they are not what was shipped.
     pub(crate) fn split(shipped: &[u8]) -> Option<(&Self, &[u8])> {
         let (header, frames) = Self::ref_from_prefix(shipped).ok()?;
         let good = header.magic == MAGIC

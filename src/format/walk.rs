@@ -54,7 +54,7 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// From `offset`, where the record `next_lsn` or a frame in front of it starts.
+    /// From `offset`, where the record `next_lsn` or a control frame before it starts.
     pub(crate) fn new(layout: Layout, check: Check, offset: usize, next_lsn: Lsn) -> Self {
         let place = Place { offset, next_lsn, last_crc: 0 };
         let tally = (check == Check::Full && offset == segment_header::LEN).then_some(Tally::START);
@@ -82,14 +82,14 @@ impl Walk {
         if kind.takes_lsn() {
             self.place.next_lsn = self.place.next_lsn.next();
         }
-        // The log's own notes never stand inside a batch; one there shows that the batch was left unfinished.
+        // A control frame is never inside a batch; one there shows that the batch was left unfinished.
         if !frame.batch_continues() || !matches!(kind, FrameKind::Data | FrameKind::Void) {
             self.boundary = self.place;
         }
         Ok(frame)
     }
 
-    /// Whether `frame` may stand here, and holds what one of its kind does.
+    /// Whether `frame` may be here, and has the form of its kind.
     #[inline]
     fn check_place(&mut self, frame: &Frame<'_>) -> Result<(), Damage> {
         let kind = frame.kind();
@@ -125,8 +125,8 @@ impl Walk {
         }
     }
 
-    /// Whether a truncation may stand here: after the link, which a walk that begins with it cannot tell, and of the records up to the
-    /// one before the segment's first.
+    /// Whether a truncation may be here: after the link, which a walk that begins with it cannot tell, and with the
+    /// number before the segment's first record.
     fn check_truncation(&self, frame: &Frame<'_>) -> Result<(), Damage> {
         if self.before.is_some_and(|before| before != FrameKind::Link) {
             return Err(Damage::FrameKind(FrameKind::Truncate as u8));
@@ -140,13 +140,13 @@ impl Walk {
         self.tally
     }
 
-    /// Behind the last frame passed.
+    /// After the last frame passed.
     #[inline]
     pub(crate) fn place(&self) -> Place {
         self.place
     }
 
-    /// Behind the last frame passed that ends a batch or is in none.
+    /// After the last frame passed that ends a batch or is in none.
     #[inline]
     pub(crate) fn boundary(&self) -> Place {
         self.boundary

@@ -1,4 +1,4 @@
-//! Where the bytes of a file are on its device, as the kernel tells it: for whoever will store in a mapping of it.
+//! Where the bytes of a file are on its device, as the kernel tells it: needed before stores to a mapping of it.
 
 use std::fs::File;
 use std::ops::Range;

@@ -109,7 +109,7 @@ impl Slot {
         FREE.lock().slots.push(self);
     }
 
-    /// Called by the one who has the slot.
+    /// Called by the owner of the slot.
     fn set(&self, start: usize, len: usize) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
@@ -120,8 +120,8 @@ impl Slot {
         self.version.store(version + 2, Ordering::Release);
     }
 
-    /// Whether `address` is in its mapping. One that is being touched has a slot that nobody changes; one that is being
-    /// changed is that of another mapping.
+    /// Whether `address` is in its mapping. The slot of a mapping that is being touched does not change; one that is
+    /// being changed belongs to another mapping.
     fn holds(&self, address: usize) -> bool {
         let version = self.version.load(Ordering::Acquire);
         let (start, len) = (self.start.load(Ordering::Relaxed), self.len.load(Ordering::Relaxed));
@@ -132,8 +132,8 @@ impl Slot {
 
     /// Whether a page of its mapping has been replaced.
     ///
-    /// Relaxed: whoever has stored to such a page, or read from it, has set it before, in the handler; and publishes what it
-    /// stored with release, so that a leader that walks over it sees this.
+    /// Relaxed: a thread that has stored to such a page, or read from it, has set it before, in the handler; and it
+    /// publishes what it stored with release, so that a leader that walks over it sees this.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
     }
@@ -241,8 +241,8 @@ fn replace_page(address: usize) -> bool {
     let from = libc::iovec { iov_base: page, iov_len: len };
     // SAFETY: it asks for this process's own number.
     let this = unsafe { libc::getpid() };
-    // What can still be read stays. If it cannot, this is an error and no signal, and zeros are what there is.
-    // SAFETY: `memory` is as long as is said and nobody else's; the other range is only read, by the system.
+    // What can still be read stays. What cannot is an error here, not a signal, and is left as zeros. SAFETY: `memory`
+    // is as long as is said and nobody else's; the other range is only read, by the system.
     unsafe { libc::process_vm_readv(this, &raw const to, 1, &raw const from, 1, 0) };
     let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: `page` is a page of a mapping of this crate, which is being touched and so still there. Its bytes are those
@@ -265,7 +265,7 @@ fn find(address: usize) -> Option<&'static Slot> {
 /// Does what would have been done without the guard.
 fn pass_on(signal: c_int, code: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let Some(previous) = PREVIOUS.get() else { return };
-    // Those that somebody has sent have a code below.
+    // Signals that a process has sent have a code of at most 0.
     let is_sent = code <= 0;
     match previous.sa_sigaction {
         libc::SIG_IGN if is_sent => {}

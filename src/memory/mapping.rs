@@ -128,7 +128,7 @@ impl HeapMemory {
         self.words.len() * 8
     }
 
-    /// The 8 bytes at word `index`, as they stand in memory.
+    /// The 8 bytes at word `index`, as they are in memory.
     #[inline]
     #[must_use]
     pub fn word(&self, index: usize) -> [u8; 8] {

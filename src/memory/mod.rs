@@ -1,19 +1,20 @@
-//! Mapped bytes, and who may touch which of them: the only home of `unsafe` in this crate.
+//! Mapped bytes, and the rule for touching them: the only home of `unsafe` in this crate.
 //!
 //! The one rule: **in a region, bytes below `published` never change again; bytes between `published` and the end of
-//! what is reserved belong to the one [`Reservation`] that covers them; nobody touches anything else.** Shared borrows
-//! are handed out below `published` only, exclusive ones by a reservation only, and `published` moves over a frame only
-//! after its commit word was read with acquire. So no two threads ever touch the same byte without an order between
-//! them, and no borrow ever sees a byte change.
+//! what is reserved belong to the one [`Reservation`] that covers them; no thread touches anything else.** Shared
+//! borrows are handed out below `published` only, exclusive ones by a reservation only, and `published` moves over a
+//! frame only after its commit word was read with acquire. So no two threads ever touch the same byte without an order
+//! between them, and no borrow ever sees a byte change.
 //!
-//! What the rule needs from outside is the contract of the crate's `unsafe fn open`: while a log is open, only this
-//! library writes to its files or shortens them, and one writer at a time (the process lock). For the mapping of a file
-//! that another process writes, that writer obeys the same rule, and its release stores pair with the acquire loads
-//! here because both map the same page cache.
+//! The rule relies on the contract of the crate's `unsafe fn open`: while a log is open, only this library writes to
+//! its files or shortens them, and one writer at a time (the process lock). For the mapping of a file that another
+//! process writes, that writer obeys the same rule, and its release stores pair with the acquire loads here because
+//! both map the same page cache.
 //!
-//! Where the system cannot provide a page, touching it is a `SIGBUS`, and the end of the process, unless the application has
-//! asked for the guard (`guard.rs`): it replaces the page, by what it held or, if that is gone, by zeros. That is the one
-//! way in which bytes below `published` change, and whoever asks for it accepts it by the contract of that function.
+//! Where the system cannot provide a page, touching it is a `SIGBUS`, and the end of the process, unless the
+//! application has asked for the guard (`guard.rs`): it replaces the page, by what it held or, if that is gone, by
+//! zeros. That is the only way in which bytes below `published` change, and the application accepts it by the contract
+//! of that function.
 
 #![expect(unsafe_code, reason = "the crate's one home of unsafe")]
 

@@ -102,7 +102,7 @@ fn a_place_taken_before_a_rotation_is_good_after_it() {
         rotor.retire();
         let appended = appender.join().expect("appends");
         assert_eq!(end, records as usize * FRAME_LEN);
-        assert_eq!(count(&first), records as usize, "nothing comes behind the end");
+        assert_eq!(count(&first), records as usize, "nothing comes after the end");
         assert_eq!(count(&first) + count(&second), usize::from(appended));
         rotor.retire();
     });

@@ -17,14 +17,14 @@ pub(super) const ALIGN: usize = 8;
 pub(crate) struct Region {
     base: NonNull<u8>,
     len: usize,
-    /// Bytes below this never change again. Release: whoever moves it has acquired the commit words below it, so the
-    /// acquire load in [`Region::published`] makes the frames' bytes visible.
+    /// Bytes below this never change again. Release: a thread that moves it has acquired the commit words below it, so
+    /// the acquire load in [`Region::published`] makes the frames' bytes visible.
     published: AtomicUsize,
     shadow: Shadow,
     mapping: Mapping,
 }
 
-// SAFETY: the bytes behind `base` are touched only by the module's rule, which orders every conflicting access.
+// SAFETY: the bytes from `base` on are touched only by the module's rule, which orders every conflicting access.
 unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
@@ -38,12 +38,12 @@ pub(crate) enum Stop {
     Length(u32),
     /// The visitor refused the frame.
     Refused,
-    /// Somebody else has moved on meanwhile; look again.
+    /// Another thread has moved on meanwhile; look again.
     Moved,
 }
 
 impl Region {
-    /// A region that nobody writes any more.
+    /// A region that no thread or process writes any more.
     pub(crate) fn frozen(mapping: Mapping) -> Self {
         let len = mapping.len_bytes();
         Self::live(mapping, len)
@@ -130,14 +130,15 @@ impl Region {
             end += padded;
         };
         if end != from {
-            // As `fetch_max`, but in a way that sanitizers know as well. Who has moved it further has acquired as much.
+            // As `fetch_max`, but in a way that sanitizers know as well. A thread that has moved it further has
+            // acquired as much.
             let further = |now| (now < end).then_some(end);
             let _ = self.published.fetch_update(Ordering::AcqRel, Ordering::Acquire, further);
         }
         (end, stop)
     }
 
-    /// Appends a whole encoded frame while nobody else can see the region.
+    /// Appends a whole encoded frame while no other thread can see the region.
     pub(crate) fn fill(&mut self, frame: &[u8]) {
         let start = self.published();
         assert!(frame.len().is_multiple_of(ALIGN) && frame.len() > COMMIT_WORD_LEN && frame.len() <= self.len - start);

@@ -1,8 +1,8 @@
 //! Atomics, and what a model checker has to see besides: the memory of the system, or of loom.
 //!
-//! In a build with `--cfg loom` the tests in `model` run this module's code in every order that the memory model allows.
-//! loom knows only its own atomics and cells, so there commit words and shared words stand beside the mapping, and every
-//! eight of its bytes have a cell that notes who reads and writes them.
+//! In a build with `--cfg loom` the tests in `model` run this module's code in every order that the memory model
+//! allows. loom knows only its own atomics and cells, so there commit words and shared words are kept beside the
+//! mapping, and every eight of its bytes have a cell that notes which thread reads and writes them.
 
 #[cfg(all(test, loom))]
 pub(super) use checked::*;
@@ -123,7 +123,7 @@ mod checked {
         }
     }
 
-    /// The atomics of a mapping, and who has accessed its bytes.
+    /// The atomics of a mapping, and which threads have accessed its bytes.
     #[derive(Debug)]
     pub(in super::super) struct Shadow {
         words: Box<[AtomicU64]>,

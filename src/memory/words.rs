@@ -22,7 +22,7 @@ impl SharedWords {
         &self.mapping
     }
 
-    /// Whether the page has been lost, so that nobody else sees what is stored.
+    /// Whether the page has been lost, so that no other process sees what is stored.
     pub(crate) fn has_failed(&self) -> bool {
         self.mapping.has_failed()
     }

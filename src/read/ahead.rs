@@ -14,7 +14,7 @@ use crate::storage::{self, Storage};
 /// Walked at a time.
 const STEP_LEN: usize = 256 << 10;
 
-/// Reads ahead of whoever goes through a log from segment to segment.
+/// Reads ahead of readers that go through a log from segment to segment.
 #[derive(Debug)]
 pub(crate) struct Ahead {
     shared: Arc<Shared>,
@@ -49,19 +49,19 @@ impl Ahead {
         Self { shared: Arc::default(), thread: OnceLock::new(), is_allowed, process: Process::current() }
     }
 
-    /// Somebody begins to read `segments`, which may have to be read ahead: where there is only one, they never are.
+    /// A reader begins with `segments`, which may have to be read ahead: a single one never is.
     pub(crate) fn expect(&self, segments: &Segments) {
         if segments.as_slice().len() < 2 || !self.is_allowed {
             return;
         }
         self.thread.get_or_init(|| {
             let shared = Arc::clone(&self.shared);
-            // Without it, whoever reads does all of it.
+            // Without it, the reader does all of it.
             storage::spawn("mapwal-ahead", move || shared.run()).ok()
         });
     }
 
-    /// `segment` will be wanted next, and the one that was named before is not any more: whoever reads has come to it.
+    /// `segment` will be wanted next; the reader has come to the one that was named before.
     #[cold]
     pub(crate) fn read(&self, segment: &Arc<Segment>) {
         if let Some(Some(thread)) = self.thread.get() {
@@ -100,7 +100,7 @@ impl Shared {
                 std::thread::park();
                 continue;
             };
-            // What is wrong is found again by the one who reads.
+            // The reader will find again what is wrong.
             let walked = segment.region().and_then(|region| segment.read_ahead(&region, STEP_LEN));
             if !walked.unwrap_or(false) {
                 self.state.lock().wanted.take_if(|wanted| wanted.as_ptr() == Arc::as_ptr(&segment));

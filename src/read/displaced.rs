@@ -37,7 +37,7 @@ pub(super) fn check_newest(storage: &dyn Storage, before: &mut Option<(u64, File
     Ok(())
 }
 
-/// What is behind `error`: damage, or files that are not those that were opened.
+/// The cause of `error`: damage, or files that are not those that were opened.
 pub(super) fn explain(storage: &dyn Storage, error: Error) -> Error {
     let Error::Corrupt(corruption) = error else { return error };
     match check_place(storage) {

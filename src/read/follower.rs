@@ -18,7 +18,7 @@ use crate::segment::control::Channel;
 
 /// How often a follower looks before it waits: a few microseconds.
 const SPINS: u32 = 50;
-/// The longest wait before it looks at the log again, in case that whoever should wake it is gone.
+/// The longest wait before it looks at the log again, in case that the writer that should wake it is gone.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Where a follower gets its segments: the log of this process, or the directory of another's.
@@ -26,14 +26,14 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// The segments that count, as known.
     fn segments(&self) -> Arc<Segments>;
 
-    /// Who reads ahead.
+    /// What reads ahead.
     fn ahead(&self) -> &Ahead;
 
     /// Finds out what has changed since, as far as this source does not know by itself; also without a sign of change if
     /// what is known `is_stale`.
     fn refresh(&self, is_stale: bool) -> Result<()>;
 
-    /// What is behind `error`, if more can be found out than those know who met it.
+    /// The cause of `error`, if more can be found out than the caller that met it knows.
     fn explain(&self, error: Error) -> Error {
         error
     }
@@ -44,7 +44,7 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// How often a suffix of the log has been replaced, as far as is known.
     fn truncations(&self) -> u64;
 
-    /// The lowest number replaced by any truncation behind the first `seen`.
+    /// The lowest number replaced by any truncation after the first `seen`.
     fn replaced_since(&self, seen: u64) -> Option<Lsn>;
 
     /// Whether nothing can be appended any more.
@@ -87,7 +87,7 @@ impl Follower {
         Self { source, visibility, next: from, at: None, truncations, limit, process: Process::current() }
     }
 
-    /// The number of the next record that it will hand out, or pass over if it was given up.
+    /// The number of the next record that it will hand out, or pass over if it was voided.
     #[must_use]
     pub fn next_lsn(&self) -> Lsn {
         self.next
@@ -146,8 +146,8 @@ impl Follower {
         }
     }
 
-    /// The frames from the next record on, in one piece: whole batches, of at most `max_bytes` unless the first is longer.
-    /// Does not wait. The follower goes on behind them.
+    /// The frames from the next record on, in one piece: whole batches, of at most `max_bytes` unless the first is
+    /// longer. Does not wait. The follower goes on after them.
     ///
     /// # Errors
     /// As [`Self::next`].
@@ -246,8 +246,8 @@ impl Follower {
             }
             let next = self.next;
             let step = self.step(&look);
-            // Looked at behind the frame: a truncation is counted before anything is appended behind it, so that a frame
-            // of the log after it is never handed out before it has been heeded.
+            // Read after the frame: a truncation is counted before anything is appended after it, so that a frame of
+            // the log after it is never handed out before the follower knows of it.
             if self.source.truncations() != self.truncations {
                 self.next = next;
                 self.heed_truncations()?;
@@ -303,8 +303,8 @@ impl Follower {
     fn raise_limit(&mut self) -> Result<bool> {
         loop {
             let (durable, _) = self.source.durable();
-            // Behind the watermark: what it says of the log after a truncation shows after that only. Also for a source
-            // that knows no watermark yet, and looks for it here.
+            // After the watermark was read: a truncation that the watermark already reflects is seen here. Also for a
+            // source that knows no watermark yet, and looks for it here.
             self.source.refresh(false)?;
             if !self.heed_truncations()? {
                 self.limit = durable;
@@ -358,7 +358,7 @@ impl Follower {
         if at.offset < at.checked || at.segment.position(at.offset) >= durable {
             return Ok(false);
         }
-        // What is durable may stand in a segment that the list did not have.
+        // What is durable may be in a segment that the list did not have.
         self.source.refresh(true)?;
         if at.is_left_behind_by(&self.source.segments()) || self.source.truncations() != self.truncations {
             return Ok(true);
@@ -376,7 +376,7 @@ impl Follower {
             return Ok(false);
         }
         if segments.as_slice().is_empty() {
-            // Somebody is just creating the log.
+            // The log is being created.
             return Ok(false);
         }
         let index = segments.find(self.next).ok_or(Error::Trimmed { lsn: self.next, first: segments.first_lsn() })?;

@@ -36,7 +36,7 @@ pub use visibility::Visibility;
 /// How many bytes a reader has checked at a time: few enough to be still in the nearest cache when they are handed out.
 const CHUNK_BYTES: usize = 16 << 10;
 
-/// Byte offset at which whoever began to read `segment` at `offset`, and goes on, will want the next one as well.
+/// Byte offset at which a reader that began `segment` at `offset`, and goes on, will want the next one as well.
 fn ahead_from(segment: &Segment, offset: usize) -> usize {
     offset.saturating_add(usize::try_from(segment.info().size).unwrap_or(usize::MAX) / 8)
 }

@@ -32,7 +32,7 @@ pub(super) struct Run {
 }
 
 impl FollowerPlace {
-    /// In front of record `lsn`, or of those before it that are not there yet.
+    /// Before record `lsn`, or before earlier ones that are not there yet.
     pub(super) fn before(lsn: Lsn, segment: Arc<Segment>) -> Result<Self> {
         let region = segment.region()?;
         let offset = offset_of(&segment, &region, lsn)?;
@@ -53,15 +53,15 @@ impl FollowerPlace {
         }
     }
 
-    /// Whether the next record is in a later segment: because this one ends here, or because it has been trimmed, perhaps
-    /// before anyone here learnt its end.
+    /// Whether the next record is in a later segment: because this one ends here, or because it has been trimmed,
+    /// perhaps before its end was known here.
     pub(super) fn is_left_behind_by(&self, segments: &Segments) -> bool {
         let is_trimmed = segments.as_slice().first().is_some_and(|first| first.number() > self.segment.number());
         is_trimmed || self.segment.ends_by(self.offset)
     }
 
-    /// The bounds of the next record from number `next` to `limit`, if it is there, and the number behind it. Passes
-    /// over it, and over what stands in front of it.
+    /// The bounds of the next record from number `next` to `limit`, if it is there, and the number after it. Passes
+    /// over it, and over what comes before it.
     pub(super) fn next_record(&mut self, next: &mut Lsn, limit: Lsn) -> Result<Option<(usize, usize)>> {
         loop {
             if self.offset >= self.checked {
@@ -77,7 +77,7 @@ impl FollowerPlace {
             }
             let start = self.offset;
             self.offset += frame.padded_len();
-            // Before the one wanted stand those that were published since it was asked for.
+            // Before the record wanted come those that were published since it was asked for.
             if !frame.kind().takes_lsn() || frame.lsn() < *next {
                 continue;
             }
@@ -101,7 +101,7 @@ impl FollowerPlace {
             if run.end == self.offset {
                 return Ok(None);
             }
-            // Nothing but the log's own notes: they are passed over.
+            // Only control frames: they are passed over.
             self.offset = run.end;
         }
     }
@@ -138,13 +138,13 @@ impl FollowerPlace {
     }
 }
 
-/// Where record `lsn` is in `segment`, or a place in front of which it is not.
+/// Where record `lsn` is in `segment`, or a place that it does not come before.
 fn offset_of(segment: &Segment, region: &Region, lsn: Lsn) -> Result<usize> {
     loop {
         if let Some(offset) = segment.locate_once(region, lsn)? {
             return Ok(offset);
         }
-        // Somebody else may just have walked on over it.
+        // Another thread may just have walked over it.
         let frontier = segment.frontier();
         if segment.lsn_at(frontier) <= lsn {
             return Ok(frontier.offset);

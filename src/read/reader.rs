@@ -28,7 +28,7 @@ use crate::storage::{Disk, FileIdentity, Storage};
 
 /// How often the directory is read again while the control page tells of no change.
 const RELIST_INTERVAL: Duration = Duration::from_millis(500);
-/// How often a follower looks that nobody can wake.
+/// How often a follower that cannot be woken looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A read-only view of a log that another process may be writing. It takes no lock and changes nothing.
@@ -191,7 +191,7 @@ impl LogReader {
     }
 }
 
-/// What is known of a directory that somebody else writes.
+/// What is known of a directory that another process writes.
 #[derive(Debug)]
 struct DirectorySource {
     /// That which has opened it.

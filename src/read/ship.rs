@@ -8,11 +8,10 @@ use crate::format::shipment::{self, ShipmentHeader};
 use crate::lsn::Lsn;
 use crate::segment::Segment;
 
-/// Consecutive frames of one segment, in place: whole batches, with the records given up and the log's own notes between
-/// them.
+/// Consecutive frames of one segment, in place: whole batches, with the voided records and control frames between them.
 ///
-/// To ship them, send [`Self::header`] and then [`Self::bytes`]; what arrives, one behind the other in one buffer, is what
-/// [`Log::append_frames`](crate::Log::append_frames) takes.
+/// To ship them, send [`Self::header`] and then [`Self::bytes`]; what arrives, one after the other in one buffer, is
+/// what [`Log::append_frames`](crate::Log::append_frames) takes.
 #[derive(Clone, Copy)]
 pub struct Frames<'a> {
     segment: &'a Segment,
@@ -30,13 +29,13 @@ impl<'a> Frames<'a> {
         Self { segment, offset, bytes, first, next }
     }
 
-    /// What goes in front of the frames.
+    /// What is sent before the frames.
     #[must_use]
     pub fn header(&self) -> [u8; shipment::HEADER_LEN] {
         zerocopy::transmute!(ShipmentHeader::new(self.segment.info().layout.salt, self.first, self.bytes.len()))
     }
 
-    /// The number of bytes that follow a header; `None` if it is none.
+    /// The number of bytes that follow a header; `None` if it is not a header.
     #[must_use]
     pub fn len_behind(header: &[u8; shipment::HEADER_LEN]) -> Option<u64> {
         ShipmentHeader::frames_len(header)
@@ -54,7 +53,7 @@ impl<'a> Frames<'a> {
         self.first
     }
 
-    /// The number behind the last of them.
+    /// The number after the last of them.
     #[must_use]
     pub fn next_lsn(&self) -> Lsn {
         self.next

@@ -41,7 +41,7 @@ impl Snapshot {
         self.segments.first_lsn().min(self.next)
     }
 
-    /// One behind the last record in view.
+    /// The number after the last record in view.
     #[must_use]
     pub fn next_lsn(&self) -> Lsn {
         self.next
@@ -67,7 +67,7 @@ impl Snapshot {
         let region = self.regions.get(at)?.get().filter(|region| !region.has_failed())?;
         let offset = self.segments.as_slice().get(at)?.known(lsn)?;
         let bytes = region.bytes(0..region.published())?;
-        // Where there is none, that is looked into elsewhere.
+        // If there is no record, the caller finds out why.
         Frame::parse_record(bytes.get(offset..)?).map(Record::new)
     }
 
@@ -78,7 +78,7 @@ impl Snapshot {
         Ok(record_in(segment, region, lsn, Segment::locate)?.map(|(record, _)| record))
     }
 
-    /// As [`Self::get`], without remembering where the record is: for who looks at each once.
+    /// As [`Self::get`], without remembering where the record is: for callers that look at each record once.
     pub(crate) fn get_once(&self, lsn: Lsn) -> Result<Option<Record<'_>>> {
         let at = self.index_of(lsn)?;
         let (segment, region) = (&self.segments.as_slice()[at], self.region(at)?);
@@ -204,9 +204,9 @@ struct At<'s> {
     index: usize,
     segment: &'s Segment,
     region: &'s Region,
-    /// Byte offset behind [`Iter::rest`].
+    /// Byte offset after [`Iter::rest`].
     checked: usize,
-    /// Byte offset from which on the next segment is read ahead: whoever has come so far will want it.
+    /// Byte offset from which on the next segment is read ahead: a reader that has come this far will want it.
     ahead_from: usize,
 }
 

@@ -24,15 +24,15 @@ const WAIT_MIN: Duration = Duration::from_micros(100);
 /// the log of another process never.
 ///
 /// It needs no particular executor. One thread of the process, started when the first stream has to wait, waits for all
-/// of them, and sleeps while none does. A stream that waits alone is woken by the writer, as the follower would be; of
-/// several each is looked at every 20 ms, or every 100 µs times their number if that is longer.
+/// of them, and sleeps while none does. A stream that waits alone is woken by the writer, as the follower would be;
+/// several are each looked at every 20 ms, or every 100 µs times their number if that is longer.
 ///
 /// A waker is called by a thread for that, with nothing locked, and dropped by the thread that polls or drops the stream. One that panics
 /// harms no other stream, nor does one that does not return: after 10 ms another thread calls the next ones. No
 /// thread is left for that once 64 of them are stuck at the same time.
 ///
-/// An error is an item, and the stream goes on behind it: after [`Error::Rewound`](crate::Error::Rewound) with the records
-/// that are new. Others come again for as long as their cause stays: the caller decides when to stop.
+/// An error is an item, and the stream goes on after it: after [`Error::Rewound`](crate::Error::Rewound) with the
+/// records that are new. Others come again for as long as their cause stays: the caller decides when to stop.
 #[derive(Debug)]
 pub struct FollowerStream(Arc<Waiting>);
 
@@ -195,7 +195,7 @@ impl WaitingThread {
         }
     }
 
-    /// Adds those who have come since; waits for one if nobody is there, at most for `patience`.
+    /// Adds the streams that have come since; waits for one if there is none, at most for `patience`.
     fn take_in(&self, waiting: &mut Vec<Weak<Waiting>>, patience: Option<Duration>) {
         let mut streams = self.streams.lock();
         let mut is_idle =

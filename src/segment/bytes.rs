@@ -1,4 +1,4 @@
-//! Where the bytes of a segment are: mapped while it is written, and when somebody looks.
+//! Where the bytes of a segment are: mapped while it is written, and when it is read.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -15,7 +15,7 @@ use crate::storage::{Access, StorageFile};
 pub(super) enum Bytes {
     /// Being written, or not yet durable.
     Live { region: Arc<Region>, file: Arc<dyn StorageFile> },
-    /// On disk, mapped when somebody looks.
+    /// On disk, mapped when it is read.
     AtRest(Weak<Region>),
     /// Its file has lost its name; the mapping lives as long as the segment.
     Kept(Arc<Region>),
@@ -33,8 +33,8 @@ impl Segment {
                 }
             }
         }
-        // Mapping waits for the system with the lock held, so that a segment is never mapped twice at once; only those
-        // who want this segment wait.
+        // Mapping waits for the system with the lock held, so that a segment is never mapped twice at once; only
+        // threads that want this segment wait.
         let region = Arc::new(self.map()?);
         self.cache.remember(&region);
         *bytes = Bytes::AtRest(Arc::downgrade(&region));
@@ -46,7 +46,7 @@ impl Segment {
         let failed = |operation| move |source| Error::io(operation, &self.path(), source);
         let opened = self.storage.open(&name::segment(self.info.number), Access::Read);
         let file = opened.map_err(|source| match source.kind() {
-            // Whoever reads without the lock may find that the writer has trimmed the segment.
+            // A reader without the lock may find that the writer has trimmed the segment.
             io::ErrorKind::NotFound if self.latest.origin == Origin::Foreign => {
                 let first = self.end().map_or(self.info.base_lsn.next(), |end| end.next_lsn);
                 Error::Trimmed { lsn: self.info.base_lsn, first }
@@ -85,13 +85,13 @@ impl Segment {
     /// Pins the bytes to this value, whose file is about to lose its name.
     pub(crate) fn keep(&self) -> Result<()> {
         let region = self.region()?;
-        // The cache would hold the disk space when nobody else does any more.
+        // Otherwise the cache alone would hold the disk space.
         self.cache.forget(&Arc::downgrade(&region));
         *self.bytes.lock() = Bytes::Kept(region);
         Ok(())
     }
 
-    /// Whether anyone but the holder of `self` may still want its bytes.
+    /// Whether any other holder may still want its bytes.
     pub(crate) fn is_shared(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) > 1 || Arc::strong_count(&self.bytes) > 1
     }
@@ -104,7 +104,7 @@ impl Segment {
         }
     }
 
-    /// Takes the mapping out of the cache: nobody will look for it again.
+    /// Takes the mapping out of the cache: it will not be looked for again.
     pub(crate) fn forget(&self) {
         if let Bytes::AtRest(weak) = &*self.bytes.lock() {
             self.cache.forget(weak);

@@ -1,4 +1,4 @@
-//! Which mappings of segments at rest are kept although nobody uses them just now.
+//! Mappings of segments at rest that are kept although they are not in use.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -15,7 +15,7 @@ const MAPPINGS_MAX: usize = 16_000;
 pub(crate) struct MapCache(Mutex<VecDeque<Arc<Region>>>);
 
 impl MapCache {
-    /// Keeps `region` mapped until so many others have come after it.
+    /// Keeps `region` mapped until a number of others have come after it.
     pub(crate) fn remember(&self, region: &Arc<Region>) {
         let mut regions = self.0.lock();
         regions.push_back(Arc::clone(region));

@@ -33,10 +33,10 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Follows the links from the newest segment that leads back without a damaged one on the way.
+    /// Follows the links from the newest segment from which they lead back without a damaged one on the way.
     ///
-    /// A segment between others whose own link is damaged or absent ends the chain before it: whether that is a crash or
-    /// damage is for whoever looks at the evidence in [`Self::beyond`].
+    /// A segment between others whose own link is damaged or absent ends the chain before it: the evidence in
+    /// [`Self::beyond`] says whether that is a crash or damage.
     pub(crate) fn build(found: Vec<Found>, directory: &Path) -> Result<Self> {
         let mut by_number: BTreeMap<u64, Found> = found.into_iter().map(|segment| (segment.number, segment)).collect();
         let mut bound = u64::MAX;
@@ -58,8 +58,9 @@ impl Chain {
         beyond.or_else(|| self.links.last().map(|link| link.info.number)).unwrap_or(0)
     }
 
-    /// How many of [`Self::links`] were trimmed, however far the removing of their files has come: the newest link says durably which
-    /// segment is the oldest retained, and the control page may know of a later one, `known_oldest`. The newest counts in any case.
+    /// How many of [`Self::links`] were trimmed, whether their files are gone or not: the newest link says durably
+    /// which segment is the oldest retained, and the control page may know of a later one, `known_oldest`. The newest
+    /// counts in any case.
     pub(crate) fn trimmed(&self, known_oldest: Option<u64>) -> usize {
         let Some((tip, older)) = self.links.split_last() else { return 0 };
         let oldest = tip.frame.link.oldest.max(known_oldest.unwrap_or(0));
@@ -84,7 +85,7 @@ impl Chain {
             return Ok(());
         };
         let oldest = tip.frame.link.oldest.max(known_oldest.unwrap_or(0));
-        // Below the oldest stands what a trim could not remove.
+        // Files below the oldest are those that a trim could not remove.
         let is_gap = self.superseded.iter().any(|&number| number < missing && number >= oldest);
         let is_lost = known_oldest.is_some() && missing >= oldest;
         if is_gap || is_lost {
@@ -94,7 +95,7 @@ impl Chain {
         Ok(())
     }
 
-    /// An error if it ends in front of the segment in which `durable` lies.
+    /// An error if it ends before the segment that `durable` is in.
     pub(crate) fn check_end(&self, directory: &Path, durable: Position) -> Result<()> {
         let tip = self.links.last().map_or(0, |link| link.info.number);
         // The end of the largest segment counts as the start of the next one, which may not be there yet.

@@ -1,4 +1,4 @@
-//! What stands in the directory of a log.
+//! What is in the directory of a log.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,13 +50,13 @@ pub(crate) fn list(storage: &dyn Storage) -> Result<Listing> {
         }
     }
     match foreign.filter(|_| listing.segments.is_empty()) {
-        // Beside segments a stray file does no harm. Without any, the directory is somebody else's.
+        // Beside segments a stray file does no harm. Without any, the directory is not a log's.
         Some(path) => Err(Error::NotALog { path }),
         None => Ok(listing),
     }
 }
 
-/// The names in the directory, and a file that is none of a log's.
+/// The names in the directory, and a file that is not a log's.
 fn names(storage: &dyn Storage) -> Result<(Listing, Option<PathBuf>)> {
     let mut listing = Listing::default();
     let mut foreign: Option<Vec<u8>> = None;

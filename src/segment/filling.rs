@@ -1,19 +1,20 @@
 //! How far a segment is ready for appends: written with zeros, its pages mapped, in steps.
 //!
-//! A new file is a hole, and a recycled one holds anything: zeros are written first, to the page cache, and records over them.
-//! By the zeros the file system knows of each page before a record is stored to it: it has reserved a block for it, so that a
-//! full disk is an error here, and nothing that a store meets. Pages that are mapped cost an append no fault; on a virtual
-//! machine, those take up to ten microseconds. No zero needs to reach the device: a sync writes what has been appended.
+//! A new file is a hole, and a recycled one holds anything: zeros are written first, to the page cache, and records
+//! over them. Through the zeros the file system knows of each page before a record is stored to it, and has reserved a
+//! block for it, so that a full disk is an error here, and not a signal at a store. Pages that are mapped cost an
+//! append no fault; on a virtual machine, those take up to ten microseconds. No zero needs to reach the device: a sync
+//! writes what has been appended.
 //!
 //! How much is written at a time decides how the page cache holds it, and how much a sync writes:
 //!
 //! - **single pages**: a small commit dirties, and `msync` writes, one page;
-//! - **larger ones**, of up to half a megabyte: a tenth of the work for each byte, here, for a sync, and for those that read the
-//!   segment later, but a sync writes all of a large page for the smallest record in it. So they are a sixteenth of what comes
-//!   between two syncs.
+//! - **larger ones**, of up to half a megabyte: a tenth of the work for each byte, here, for a sync, and for later
+//!   reads of the segment, but a sync writes all of a large page for the smallest record in it. So they are a sixteenth
+//!   of what comes between two syncs.
 //!
-//! Settling writes zeros to the device before a sync has to: blocks that have been written once cost that no metadata. It is for
-//! small commits to a new file, and goes no further ahead of them than they come in a second.
+//! Settling writes zeros back to the device before a sync has to: a sync of blocks that have been written once needs no
+//! metadata. It is for small commits to a new file, and stays less than a second of commits ahead of them.
 //!
 //! **Nothing is ever stored beyond the end of what is filled**, so that no zero is written over a frame: appenders get their
 //! room from [`Filling::room`], which leaves out the place of a seal or a close.
@@ -39,7 +40,7 @@ pub(crate) fn page_len_for(len: usize) -> usize {
     let share = (len / PAGES_PER_SYNC).clamp(PAGE_LEN, LARGE_PAGE_LEN);
     1 << share.ilog2()
 }
-/// Filled or settled at a time: who cannot wait for more is kept waiting for no longer than that takes.
+/// Filled or settled at a time: a waiting appender waits no longer than that takes.
 const STEP_LEN: usize = 256 << 10;
 /// A commit word of zeros.
 const STOP_LEN: usize = 8;
@@ -62,7 +63,7 @@ pub(crate) struct Filling {
     is_written: bool,
     /// The page cache may hold some of the rest, in pages of any size.
     is_cached: bool,
-    /// The rest is left to those who need it.
+    /// The rest is left to the appenders that need it.
     gave_up: bool,
 }
 
@@ -73,7 +74,7 @@ impl Filling {
         Self { is_cached: false, is_written, ..filling }
     }
 
-    /// Of a segment that is there. From `offset` on nobody wants what it holds.
+    /// Of an existing segment. What it holds from `offset` on does not count.
     pub(crate) fn going_on(file: Arc<dyn StorageFile>, size: u64, offset: usize) -> Self {
         let size = usize::try_from(size).expect("mapped, so it fits");
         Self {
@@ -124,18 +125,18 @@ impl Filling {
         (self.large.clone(), self.large_len)
     }
 
-    /// What is made ready before anyone appends at `offset`: enough for the first frames of a segment.
+    /// What is made ready before the first append at `offset`: enough for the first frames of a segment.
     pub(crate) fn first_end(&self, offset: usize) -> usize {
         let len = (self.size / 32).clamp(FIRST_LEN_MIN, LARGE_PAGE_LEN);
         (offset + len).next_multiple_of(len).min(self.size)
     }
 
-    /// Whether there is nothing left to do that nobody asks for.
+    /// Whether there is nothing left to do unasked.
     pub(crate) fn is_done(&self) -> bool {
         self.gave_up || self.is_full()
     }
 
-    /// Leaves the rest to those who need it.
+    /// Leaves the rest to the appenders that need it.
     pub(crate) fn give_up(&mut self) {
         self.gave_up = true;
     }
@@ -145,7 +146,7 @@ impl Filling {
         let len = STEP_LEN.min(self.first_end(0)).max(page_len);
         let range = self.end..(self.end - self.end % len + len).min(self.size);
         if self.is_cached {
-            // What is there stands in pages of any size. Without effect it is only slower.
+            // The page cache may hold it in pages of any size. If this has no effect, it is only slower.
             let _ = self.file.drop_cache(range.start as u64..range.end as u64);
         }
         let is_skipped = is(Break::ZerosLeftOut) && self.is_cached;

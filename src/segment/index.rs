@@ -1,4 +1,4 @@
-//! An index from record to offset: sparse for what has been walked, dense where somebody has looked something up.
+//! An index from record to offset: sparse for what has been walked, dense where records have been looked up.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
@@ -7,20 +7,20 @@ use zerocopy::FromZeros;
 
 use crate::format::frame::{ALIGN, HEADER_LEN};
 
-/// One entry for so many records: it costs four bytes for as long as the segment is known.
+/// One entry for this many records: it costs four bytes for as long as the segment is known.
 const INTERVAL: u64 = 16;
 
-/// Byte offsets of every 16th record of a segment, and of all those in between among which somebody has looked for one.
+/// Byte offsets of every 16th record of a segment, and of all records of an interval in which one has been looked up.
 ///
-/// Relaxed throughout: the segment's frontier is released after the entries below it were stored, and is acquired before
-/// they are read; distances are stored by readers, who have all found the same.
+/// Relaxed throughout: the segment's frontier is released after the entries below it were stored, and is acquired
+/// before they are read; distances are stored by readers, which all find the same.
 #[derive(Debug)]
 pub(crate) struct Index {
     segment_size: u64,
     /// Made when the first record is noted. Zeroed by the allocator, so that untouched entries cost no memory. In units of 8.
     entries: OnceLock<Box<[AtomicU32]>>,
-    /// How far each record lies behind the last one indexed, in units of 8, and one more; 0 if nobody has found out, or it is too
-    /// far to say. Made when the first record is looked up.
+    /// Distance of each record from the preceding index entry, in units of 8 bytes, plus one; 0 if it is not known or
+    /// too long. Made when the first record is looked up.
     distances: OnceLock<Box<[AtomicU16]>>,
 }
 
@@ -59,8 +59,7 @@ impl Index {
         Some(self.nearest(ordinal).1 + units * ALIGN)
     }
 
-    /// The record of this `ordinal`, which somebody has looked for or passed, starts so many bytes behind the last one
-    /// indexed.
+    /// The record of this `ordinal` starts `distance` bytes after the preceding index entry.
     pub(crate) fn learn(&self, ordinal: u64, distance: usize) {
         let distances = self.distances.get_or_init(|| zeroed(self.records_max()));
         if let (Some(place), Ok(units)) = (distances.get(index(ordinal)), u16::try_from(distance / ALIGN + 1)) {
@@ -68,7 +67,7 @@ impl Index {
         }
     }
 
-    /// Whether the one of this `ordinal` is the last in front of an indexed record.
+    /// Whether the record of this `ordinal` is the last before an indexed record.
     pub(crate) fn ends_interval(ordinal: u64) -> bool {
         (ordinal + 1).is_multiple_of(INTERVAL)
     }

@@ -10,7 +10,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 
-/// Truncations remembered for those who have not heard of them.
+/// Truncations remembered for followers that do not know of them yet.
 const TRUNCATIONS_MAX: usize = 1024;
 
 /// The segments that count, oldest first. Readers take an immutable version and keep it.
@@ -49,7 +49,7 @@ impl SegmentList {
         look(&self.current.read())
     }
 
-    /// Changes the list, in place if nobody holds the current version.
+    /// Changes the list, in place if no reader holds the current version.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Vec<Arc<Segment>>) -> T) -> T {
         change(&mut Arc::make_mut(&mut self.current.write()).0)
     }
@@ -63,7 +63,7 @@ impl SegmentList {
         all.retain(|&(_, lsn)| lsn < replaced);
         all.push((truncation, replaced));
         if all.len() > TRUNCATIONS_MAX {
-            // Who has missed so many goes back further than needed.
+            // A follower that has missed that many goes back further than needed.
             all[1].1 = all[0].1;
             all.remove(0);
         }
@@ -71,12 +71,12 @@ impl SegmentList {
         before
     }
 
-    /// The lowest number replaced by any truncation behind the first `seen`.
+    /// The lowest number replaced by any truncation after the first `seen`.
     pub(crate) fn replaced_since(&self, seen: u64) -> Option<Lsn> {
         self.replaced.lock().iter().find(|&&(truncation, _)| truncation > seen).map(|&(_, lsn)| lsn)
     }
 
-    /// How often [`Self::truncate`] has been called. Acquire: whoever sees a new number sees the new list.
+    /// How often [`Self::truncate`] has been called. Acquire: a thread that sees a new number sees the new list.
     pub(crate) fn truncations(&self) -> u64 {
         self.truncations.load(Ordering::Acquire)
     }
@@ -97,7 +97,7 @@ impl Segments {
         self.0.first().map_or(Lsn::FIRST, |segment| segment.base_lsn())
     }
 
-    /// The number of the record behind the last one published: up to it, all are. What lies before `durable` is taken
+    /// The number after the last published record: all before it are published. Everything before `durable` is taken
     /// for published without a look; if it is not there, that shows when it is read.
     pub(crate) fn next_published(&self, durable: Position) -> Result<Lsn> {
         let is_durable = |segment: &Arc<Segment>| {
@@ -116,7 +116,7 @@ impl Segments {
                 return Ok(next);
             }
         }
-        // Without a segment behind the durable position, the last one's end says it.
+        // Without a segment beyond the durable position, the last one's end says it.
         Ok(self.0.last().and_then(|segment| segment.end()).map_or(next, |end| end.next_lsn))
     }
 
@@ -126,7 +126,7 @@ impl Segments {
         let first = new.first()?;
         let kept = &old[old.partition_point(|segment| segment.number() < first.number())..];
         if kept.is_empty() {
-            // Nothing is left of what was known. Whether it was trimmed or replaced, nobody goes on in it.
+            // No known segment is left. Trimmed or replaced, no follower goes on in one.
             return old.last().map(|_| first.base_lsn());
         }
         match kept.iter().zip(new).find(|(old, new)| !Arc::ptr_eq(old, new)) {

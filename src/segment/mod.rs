@@ -46,7 +46,7 @@ pub(crate) struct SegmentInfo {
     pub(crate) base_lsn: Lsn,
 }
 
-/// Who wrote, or writes, the frames of a segment.
+/// Which process or run wrote, or writes, the frames of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// This process, or it has checked them: they are believed. A frame that is missing is still being written.
@@ -71,7 +71,7 @@ impl Origin {
 pub(crate) struct Frontier {
     /// Byte offset, at the start of a frame and of no batch's middle.
     pub(crate) offset: usize,
-    /// Records in front of it in the segment.
+    /// Records before it in the segment.
     pub(crate) ordinal: u32,
 }
 
@@ -130,8 +130,8 @@ pub(crate) struct Segment {
     /// Held while the end of a foreign segment is set, and while its frontier is moved: the end may be where a truncation
     /// has cut, and no walk that does not know it yet passes it.
     ending: Mutex<()>,
-    /// What the frames of a segment that this process writes to come to, as far as they have been counted; `None` if nobody knows what
-    /// earlier ones come to. Taken for as long as it takes to pass over frames that have been walked.
+    /// What the frames of a segment that this process writes to come to, as far as they have been counted; `None` if
+    /// the sum of earlier ones is not known. Taken for as long as it takes to pass over frames that have been walked.
     tally: Mutex<Option<Tally>>,
     /// Byte offset up to which pages have been asked for.
     loaded: AtomicUsize,
@@ -142,7 +142,7 @@ pub(crate) struct Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // Nobody can look for its mapping any more, and the cache would hold the file.
+        // Its mapping cannot be looked for any more, and the cache would hold the file.
         if Arc::strong_count(&self.bytes) == 1 {
             self.forget();
         }
@@ -166,8 +166,8 @@ impl Segment {
         Self::new(info, None, (None, Origin::Foreign), Bytes::AtRest(Weak::new()), storage, cache)
     }
 
-    /// The segment that this process writes to. `earlier` says where, and of which origin, the frames are behind which it goes
-    /// on, if it has not begun it, and `tally` what they come to.
+    /// The segment that this process writes to. If an earlier run began it, `earlier` gives the end and the origin of
+    /// the frames that are there; `tally` is what the frames come to.
     pub(crate) fn live(
         info: SegmentInfo,
         earlier: Option<(SegmentEnd, Origin)>,
@@ -253,7 +253,7 @@ impl Segment {
         self.frontier().offset as u64 <= end.offset && *self.end.get_or_init(|| end) == end
     }
 
-    /// As [`Self::try_end`], by the one who writes to it.
+    /// As [`Self::try_end`], by the process that writes to it.
     pub(crate) fn set_end(&self, end: SegmentEnd) {
         self.end.get_or_init(|| end);
     }
@@ -280,7 +280,7 @@ impl Segment {
         self.earlier.as_ref().filter(|_| offset < self.latest.start.offset).unwrap_or(&self.latest)
     }
 
-    /// The number of the record behind those in front of `frontier`.
+    /// The number of the first record after `frontier`.
     pub(crate) fn lsn_at(&self, frontier: Frontier) -> Lsn {
         Lsn(self.info.base_lsn.0.saturating_add(u64::from(frontier.ordinal)))
     }

@@ -1,5 +1,5 @@
-//! Preparing a segment: allocated, named and mapped, all of it durable, before anyone appends to it. A first part of it is
-//! made ready for that; the rest follows as it is needed.
+//! Preparing a segment: named and mapped, its name and header durable, before the first append to it. A first part of
+//! it is made ready; the rest follows as it is needed.
 
 use std::io;
 use std::sync::Arc;
@@ -57,8 +57,8 @@ pub(crate) fn prepare(storage: &dyn Storage, log_id: u128, number: u64, size: u6
     put_in_place(storage, &temporary, made, number, size)
 }
 
-/// Makes segment `number` of the file of one that was dropped, and that nobody sees any more. As [`prepare`] otherwise; without
-/// success the file is gone.
+/// Makes segment `number` of the file of a dropped one, which no reader sees any more. As [`prepare`] otherwise; if it
+/// fails, the file is gone.
 pub(crate) fn renew(
     storage: &dyn Storage,
     retired: &Retired,

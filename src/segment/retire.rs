@@ -21,9 +21,9 @@ pub(crate) struct Retired {
 /// Whether a file can be made another segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fitness {
-    /// Nobody sees it, and nobody can come to.
+    /// No reader sees it, and none can any more.
     Free,
-    /// Somebody still does.
+    /// A reader still sees it.
     InUse,
     /// It never can.
     Unfit,
@@ -37,7 +37,7 @@ pub(crate) fn retire(storage: &dyn Storage, info: &SegmentInfo, is_own: bool) ->
     let temporary = name::temporary_segment(info.number);
     match storage.rename(&name::segment(info.number), &temporary) {
         Err(error) if is_full(&error) => storage.remove(&name::segment(info.number))?,
-        // An earlier attempt has come as far as that, or somebody else has removed it.
+        // An earlier attempt has come this far, or another process has removed it.
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }

@@ -22,9 +22,9 @@ pub struct SegmentSummary {
     pub file_len_bytes: u64,
     /// The number of its first record; the same as `next_lsn` if it has none.
     pub first_lsn: Lsn,
-    /// The number behind its last record.
+    /// The number after its last record.
     pub next_lsn: Lsn,
-    /// Records in it, without those given up.
+    /// Records in it, without voided ones.
     pub records: u64,
     /// Bytes up to the end of its last frame.
     pub len_bytes: u64,
@@ -32,9 +32,9 @@ pub struct SegmentSummary {
     pub sealed: bool,
 }
 
-/// Checks a segment from its bytes alone: the whole file, or as many bytes as a
-/// [`SealedSegment`](crate::SealedSegment) has. Behind the last frame there may be nothing but zeros, or, in a file that was another
-/// segment before, nothing of this one.
+/// Checks a segment from its bytes alone: the whole file, or as many bytes as a [`SealedSegment`](crate::SealedSegment)
+/// has. After the last frame there may only be zeros, or, in a file that was another segment before, anything but
+/// frames of this one.
 ///
 /// # Errors
 /// [`Error::Format`](crate::Error::Format), or [`Error::Corrupt`](crate::Error::Corrupt) with the offset of what is wrong, and an empty path.

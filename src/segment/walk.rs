@@ -36,7 +36,7 @@ impl Segment {
         let limit = end.map_or(region.len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX)).min(region.len());
         let mut walk = Walk::new(self.info.layout, stretch.origin.check(), start.offset, self.lsn_at(start));
         let mut damage = None;
-        // Behind what has to be readable for the next frame to be passed, as far as that is known.
+        // The end of what has to be readable for the next frame to be passed, as far as that is known.
         let mut wanted = 0;
         while damage.is_none() && walk.place().offset < limit && !enough(self.frontier_of(&walk)) {
             let offset = walk.place().offset;
@@ -53,7 +53,7 @@ impl Segment {
                 if stretch.origin == Origin::Foreign {
                     self.load_ahead(stretch.origin, region, offset)?;
                 }
-                // Behind the end of a segment that was cut stand frames that do not count.
+                // After the end of a segment that was cut there are frames that do not count.
                 damage = self
                     .extend(region, &mut walk, |walk| walk.place().offset >= limit || enough(self.frontier_of(walk)));
             }
@@ -97,10 +97,10 @@ impl Segment {
         is_within
     }
 
-    /// Byte offset up to which frames behind `offset` can be read: about `len` bytes on, or as far as they are there.
+    /// Byte offset up to which frames after `offset` can be read: about `len` bytes on, or as far as they are there.
     ///
     /// # Errors
-    /// As [`Self::advance`], if nothing can be read behind `offset`.
+    /// As [`Self::advance`], if nothing can be read after `offset`.
     pub(crate) fn readable_from(&self, region: &Region, offset: usize, len: usize) -> Result<usize> {
         let wanted = offset.saturating_add(len);
         let stretch = self.stretch_at(offset);
@@ -128,7 +128,7 @@ impl Segment {
         *tally
     }
 
-    /// Walks a little more of the segment, whoever has written it; false if there is no more.
+    /// Walks a little more of the segment, of any origin; false if there is no more.
     ///
     /// # Errors
     /// As [`Self::advance`].
@@ -283,7 +283,8 @@ impl Segment {
         Ok(found)
     }
 
-    /// As [`Self::locate`], from the last record that is indexed. Whoever looks for one will look for its neighbours.
+    /// As [`Self::locate`], from the last record that is indexed. A caller that looks for one record will look for its
+    /// neighbours.
     #[cold]
     fn look_for(&self, region: &Region, ordinal: u64) -> Result<Option<usize>> {
         let mut found = None;
@@ -324,10 +325,10 @@ impl Segment {
         Ok(())
     }
 
-    /// Where the segment ends if record `lsn`, which is in it and not its first, and all behind are cut off.
+    /// Where the segment ends if record `lsn`, which is in it and not its first, and all after it are cut off.
     pub(crate) fn end_before(&self, region: &Region, lsn: Lsn) -> Result<Option<SegmentEnd>> {
         let Some(offset) = self.locate(region, lsn)? else { return Ok(None) };
-        // From an indexed frame in front of the last one kept, whose checksum is wanted.
+        // From an indexed frame before the last one kept, whose checksum is needed.
         let last_kept = (lsn.0 - self.info.base_lsn.0).saturating_sub(1);
         let Some((_, mut at)) = self.indexed_before(region, last_kept)? else { return Ok(None) };
         let bytes = region.bytes(0..offset).expect("located, so published");
@@ -340,7 +341,7 @@ impl Segment {
         Ok(Some(SegmentEnd { offset: offset as u64, next_lsn: lsn, crc }))
     }
 
-    /// The frame at `offset` of `bytes`, which reach from the start of the segment to some place behind the frame.
+    /// The frame at `offset` of `bytes`, which reach from the start of the segment to some place after the frame.
     #[inline]
     pub(crate) fn frame_at<'a>(&self, region: &Region, bytes: &'a [u8], offset: usize) -> Result<Frame<'a>> {
         // Walked frames parse; should the file have been changed under the log, that is an error all the same.
@@ -371,6 +372,6 @@ impl Segment {
 
 /// Moves `word` up to `value`, with release. As `fetch_max`, but in a way that sanitizers of threads know as well.
 fn raise(word: &AtomicU64, value: u64) {
-    // If another thread has raised it further, it has done so behind what it has walked itself.
+    // If another thread has raised it further, that thread has walked as far itself.
     let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now < value).then_some(value));
 }

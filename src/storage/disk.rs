@@ -71,8 +71,8 @@ impl Disk {
         })
     }
 
-    /// Creates the directory `path` and its missing parents, for files with `mode`, and makes their names durable. Those that
-    /// root creates belong to whom the directory around them belongs.
+    /// Creates the directory `path` and its missing parents, for files with `mode`, and makes their names durable.
+    /// Directories that root creates get the owner of the directory around them.
     ///
     /// # Errors
     /// What the system reports.
@@ -128,14 +128,14 @@ impl Disk {
         }
     }
 
-    /// Makes the directory `name`, or finds that somebody else just has. Until it is durable it has another name: without a journal
-    /// a name may be on the device before what it is a name of, and be one of something else after a power cut.
+    /// Makes the directory `name`, unless another process has just made it. Until it is durable it has another name:
+    /// without a journal a name may be on the device before what it names, and name something else after a power cut.
     fn make_directory(&self, name: &str) -> io::Result<()> {
         let (pattern, temporary) = (self.pattern(), format!("{name}{TEMPORARY_SUFFIX}"));
         let (at, temporary) = (&*self.directory, &*temporary);
         match rustix::fs::mkdirat(at, temporary, pattern.directory_mode()) {
             Ok(()) => {}
-            // Of one who makes it just now, or did not come to the end; or what a power cut has made of that.
+            // It is being made now, or was left unfinished; or a power cut has made something else of it.
             Err(Errno::EXIST) if open_directory(at, temporary).is_ok() => {}
             Err(Errno::EXIST) => {
                 self.remove(temporary)?;
@@ -278,7 +278,8 @@ impl Storage for Disk {
     }
 
     fn sync_file_system(&self) -> io::Result<()> {
-        // An error that nobody has been told is told once, whichever file it was of; a file's own sync answers for the file.
+        // An error that was not reported before is reported once here, of whichever file; a file's own sync answers for
+        // the file.
         #[cfg(target_os = "linux")]
         rustix::fs::syncfs(&*self.directory).or_else(|_| rustix::fs::syncfs(&*self.directory))?;
         Ok(())

@@ -1,5 +1,5 @@
-//! The lock that keeps a second writer out: on the lock file, and on the directory itself, so that a lock file that is removed
-//! lets nobody in.
+//! The lock that keeps a second writer out: on the lock file, and on the directory itself, so that no writer gets in
+//! when the lock file is removed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -46,7 +46,7 @@ impl LockGuard for LockFile {
     }
 }
 
-/// Locks the directory and the file that `open` opens; `None` if somebody has locked one of them. Does not wait.
+/// Locks the directory and the file that `open` opens; `None` if one of them is locked. Does not wait.
 pub(super) fn take(directory: &OwnedFd, open: impl FnOnce() -> io::Result<File>) -> io::Result<Option<LockFile>> {
     let Some(directory) = flock(directory)? else { return Ok(None) };
     let file = open()?;
@@ -71,12 +71,12 @@ impl Drop for Locked {
     }
 }
 
-/// Locks a directory for a moment; `None` if somebody has. Does not wait.
+/// Locks a directory for a moment; `None` if it is locked. Does not wait.
 pub(super) fn take_directory(directory: &OwnedFd) -> io::Result<Option<Locked>> {
     Ok(flock(directory)?.map(Locked))
 }
 
-/// Opened once more: it is locked for as long as that lives, whoever holds the other.
+/// Opened once more: it is locked for as long as this lives, whatever happens to the other handle.
 fn flock(directory: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
@@ -99,10 +99,10 @@ pub(super) fn is_held(directory: &OwnedFd) -> io::Result<Option<bool>> {
     presence::is_shown(directory)
 }
 
-/// How a writer shows to those who only look that it holds the lock. There is no question about a `flock` but to take it. So a
-/// writer also has a lock on one byte of the directory, where nothing else is, that belongs to the open directory as the other one
-/// does: whether it is held can be asked, on every local file system, across the borders of containers, and when `LOCK` is gone.
-/// A directory cannot be opened for writing, so it is a read lock; the one lock that keeps others out is the `flock`.
+/// How a writer shows that it holds the lock to processes that only look. A `flock` cannot be queried, only taken. So a
+/// writer also has a lock on one otherwise unused byte of the directory, which belongs to the open directory as the
+/// `flock` does: it can be queried, on every local file system, across the borders of containers, and when `LOCK` is
+/// gone. A directory cannot be opened for writing, so it is a read lock; only the `flock` keeps other writers out.
 #[cfg(target_os = "linux")]
 mod presence {
     use std::io;
@@ -127,7 +127,7 @@ mod presence {
 
     pub(super) fn begin(directory: &OwnedFd) -> io::Result<()> {
         match fcntl(directory, FcntlArg::F_OFD_SETLK(&lock(libc::F_RDLCK))) {
-            // Nobody can ask for it either.
+            // No process can ask for it either.
             Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::ENOLCK) => Ok(()),
             other => Ok(other.map(drop)?),
         }

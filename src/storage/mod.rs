@@ -46,7 +46,7 @@ pub enum Access {
     Write,
 }
 
-/// Who prepares the next segment, and when.
+/// How, and when, the next segment is prepared.
 #[cfg(feature = "testing")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preparation {
@@ -74,13 +74,13 @@ pub struct Users {
 pub enum Lock {
     /// Held until this value is dropped.
     Held(Box<dyn LockGuard>),
-    /// Somebody else holds it: the process of this number, where it is known.
+    /// It is held: by the process of this number, where that is known.
     Busy(Option<u32>),
 }
 
 /// Holds a lock until it is dropped.
 pub trait LockGuard: Debug + Send + Sync {
-    /// Leaves this process's number for those who find the lock busy.
+    /// Leaves this process's number for processes that find the lock busy.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -139,7 +139,7 @@ pub trait Storage: Debug + Send + Sync {
     /// When the file cannot be opened.
     fn lock(&self, name: &str) -> io::Result<Lock>;
 
-    /// Whether somebody holds a lock that [`Self::lock`] gives, without taking it; `None` where that cannot be asked.
+    /// Whether a lock that [`Self::lock`] gives is held, without taking it; `None` where that cannot be asked.
     ///
     /// # Errors
     /// What the system reports.
@@ -165,7 +165,7 @@ pub trait Storage: Debug + Send + Sync {
     /// When `to` exists or the system refuses.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// As [`Self::rename`], but takes the place of `to` if it is not free: whoever looks finds one or the other.
+    /// As [`Self::rename`], but replaces `to` if it is there: at any moment there is one file or the other.
     ///
     /// # Errors
     /// When the system refuses.
@@ -184,8 +184,8 @@ pub trait Storage: Debug + Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Locks this directory against others who do, also of other processes, until the value is dropped; `None` if somebody has
-    /// it. Does not wait.
+    /// Locks this directory against other calls of this, also in other processes, until the value is dropped; `None` if
+    /// it is locked. Does not wait.
     ///
     /// # Errors
     /// What the system reports.
@@ -224,8 +224,8 @@ pub trait Storage: Debug + Send + Sync {
     /// [`io::ErrorKind::StorageFull`] when a store there would be a signal; any other is one of a hint.
     fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()>;
 
-    /// Waits until somebody calls [`Self::wake`] on `word`, for no longer than `timeout`, and not at all if it does not
-    /// hold `seen` any more. May return early. The word may be shared with other processes.
+    /// Waits for a call of [`Self::wake`] on `word`, for no longer than `timeout`, and not at all if it does not hold
+    /// `seen` any more. May return early. The word may be shared with other processes.
     fn wait(&self, word: &AtomicU32, seen: u32, timeout: Duration) {
         // Where the system offers nothing better: looking again, less and less often.
         let deadline = Instant::now() + timeout;
@@ -255,10 +255,10 @@ pub trait Storage: Debug + Send + Sync {
         None
     }
 
-    /// A number that nobody can predict.
+    /// A number that cannot be predicted.
     fn random(&self) -> u64;
 
-    /// Who prepares the next segment, and when. Asked each time.
+    /// How, and when, the next segment is prepared. Asked each time.
     #[cfg(feature = "testing")]
     fn preparation(&self) -> Preparation {
         Preparation::Background
@@ -350,7 +350,7 @@ pub trait StorageFile: Debug + Send + Sync {
     /// What the system reports; the bytes must then be taken for lost.
     fn sync(&self) -> io::Result<()>;
 
-    /// Drops what the page cache holds of `range` of the file, as far as nobody has it mapped: a hint.
+    /// Drops what the page cache holds of `range` of the file, as far as it is not mapped: a hint.
     ///
     /// # Errors
     /// What the system reports.

@@ -1,4 +1,4 @@
-//! Whose new files are, and who else may use them: as those of the log that are there.
+//! Owner, group and mode of new files: those of the log's existing files.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -60,7 +60,7 @@ impl Pattern {
         Mode::from_raw_mode(self.mode)
     }
 
-    /// Whoever may read a file may find it in its directory.
+    /// A user that may read a file may find it in its directory.
     pub(super) fn directory_mode(&self) -> Mode {
         Mode::from_raw_mode(directory_mode(self.mode))
     }
@@ -118,7 +118,7 @@ fn usable(mode: u32) -> u32 {
     mode & FILE_BITS | OWNER_BITS
 }
 
-/// The mode of a directory whose files have `mode`: it is searched by those who read.
+/// The mode of a directory whose files have `mode`: users that may read them may search it.
 pub(super) fn directory_mode(mode: u32) -> u32 {
     let mode = usable(mode);
     mode | (mode & 0o444) >> 2

@@ -62,15 +62,15 @@ impl Trust {
 
     /// An error if a sync of `file` that has just succeeded may not be believed.
     ///
-    /// ext4 makes allocated blocks readable, and gives names, by transactions of its journal. When one cannot be written, that
-    /// is reported to those who wait for it just then; a sync that comes later finds no transaction to wait for, and succeeds.
-    /// But whatever would begin another one is refused from the failure on: removing an attribute that is not there begins
-    /// one, and changes nothing.
+    /// ext4 makes allocated blocks readable, and gives names, by transactions of its journal. When one cannot be
+    /// written, that is reported to the syncs that wait for it at that moment; a later sync finds no transaction to
+    /// wait for, and succeeds. But whatever would begin another one is refused from the failure on: removing an
+    /// attribute that is not there begins one, and changes nothing.
     pub(super) fn check_after_sync(self, file: impl AsFd) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         if self == Self::Ext {
             use rustix::io::Errno;
-            // Otherwise there is none, or this process may not.
+            // Otherwise there is no such attribute, or this process may not remove one.
             if let Err(error @ (Errno::ROFS | Errno::IO)) = rustix::fs::fremovexattr(file, "user.mapwal") {
                 return Err(error.into());
             }

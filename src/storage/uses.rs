@@ -1,13 +1,13 @@
-//! Which files of a directory somebody has open or mapped, in this process or in another.
+//! Which files of a directory are open or mapped, in this process or in another.
 //!
-//! Within a directory handle they are counted. For others to see, a process that opens a file for reading holds a shared lock on one byte
-//! of the directory, at the offset of the file's inode number, until the last handle and the last mapping of it are gone. The
-//! lock belongs to the open directory, so that the system lets go of it when the process dies; a directory is always there, and
-//! a process that can list it can lock it.
+//! Within a directory handle they are counted. For others to see, a process that opens a file for reading holds a
+//! shared lock on one byte of the directory, at the offset of the file's inode number, until the last handle and the
+//! last mapping of it are gone. The lock belongs to the open directory, so that the system releases it when the process
+//! dies; a directory is always there, and a process that can list it can lock it.
 //!
-//! *No file is taken for unused that somebody reads.* A reader opens the file by its name, takes the lock, and then looks whether
-//! the file still has that name. A writer takes the name away first, and looks for locks second. Either it sees the lock, or the
-//! lock came later than its look: then the name was gone, and the reader takes the file for gone.
+//! *No file counts as unused while it is read.* A reader opens the file by its name, takes the lock, and then checks
+//! that the file still has that name. A writer removes the name first, and looks for locks second. Either it sees the
+//! lock, or the lock came later than its look: then the name was gone, and the reader takes the file for gone.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -123,7 +123,7 @@ mod locks {
 
     pub(super) fn share(directory: &OwnedFd, inode: u64) -> io::Result<()> {
         match fcntl(directory, FcntlArg::F_OFD_SETLK(&lock_on(inode, libc::F_RDLCK))) {
-            // Nobody can look for locks there either.
+            // No process can look for locks there either.
             Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(()),
             // Or there is no memory for one more.
             Err(Errno::ENOLCK) if is_shared_by_others(directory, inode).is_err() => Ok(()),
@@ -137,14 +137,14 @@ mod locks {
     }
 
     pub(super) fn is_shared_by_others(directory: &OwnedFd, inode: u64) -> io::Result<bool> {
-        // A test for the lock that no shared one would stand beside. It is never taken.
+        // A test for the lock that would conflict with a shared one. It is never taken.
         let mut lock = lock_on(inode, libc::F_WRLCK);
         fcntl(directory, FcntlArg::F_OFD_GETLK(&mut lock))?;
         Ok(c_int::from(lock.l_type) != libc::F_UNLCK)
     }
 }
 
-/// Where there are no such locks, every file counts as read by somebody.
+/// Where there are no such locks, every file counts as in use.
 #[cfg(not(target_os = "linux"))]
 mod locks {
     use std::io;

@@ -12,7 +12,7 @@ use super::record::RecordType;
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 
-/// So many transactions can log at the same time; a power of two.
+/// This many transactions can log at the same time; a power of two.
 const SHARDS: usize = 64;
 
 /// An open transaction.
@@ -31,8 +31,8 @@ pub(super) struct Open {
 /// The open transactions of a log, spread over many locks.
 ///
 /// A transaction's lock is held while one of its records is appended, so that the order of its records is the order of
-/// its chain, and never while anybody waits for the disk to sync. The locks are taken before any lock of the log; who
-/// takes several takes them in order.
+/// its chain, and never while a thread waits for the disk to sync. The locks are taken before any lock of the log;
+/// several are taken in order.
 #[derive(Debug)]
 pub(super) struct OpenTransactions([Mutex<Shard>; SHARDS]);
 

@@ -19,7 +19,7 @@ pub(super) enum Fate {
     Aborted,
 }
 
-/// What is known of one transaction: from its first record to its last. A number that was used again stands for another
+/// What is known of one transaction: from its first record to its last. A number that was used again is another
 /// transaction.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {

@@ -25,7 +25,7 @@ pub(super) const COUNTS_LEN: usize = size_of::<CheckpointHeader>();
 #[repr(C)]
 pub struct ActiveTransaction {
     transaction: U64,
-    /// 0, which is no record's number, stands for none; also below.
+    /// 0, which is no record's number, means none; also below.
     first_lsn: U64,
     last_lsn: U64,
     flags: U64,
@@ -83,7 +83,7 @@ impl ActiveTransaction {
         lsn(self.last_lsn)
     }
 
-    /// Whether its first record is a begin. Of use in a checkpoint that was read; set by the one who writes it.
+    /// Whether its first record is a begin. Of use in a checkpoint that was read; set when it is written.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.flags.get() & FLAG_BEGUN != 0

@@ -57,7 +57,7 @@ impl<'w> Committed<'w> {
 impl Wal {
     /// Says of what [`Committed::defer`] has returned what [`Committed::applied`] says.
     pub fn commit_applied(&self, transaction: TransactionId, commit: Lsn) {
-        // In a forked child nobody wants to know, and a thread that is not there may hold the lock.
+        // In a forked child it does not matter, and a thread that is not there may hold the lock.
         if self.log.check_process().is_ok() {
             self.open.commit_applied(transaction, commit);
         }

@@ -116,12 +116,12 @@ impl Wal {
     }
 
     /// Logs that `transaction` has committed. Durable on return, unless [`WalOptions::sync_on_commit`] says otherwise.
-    /// What is returned waits to hear that the engine has applied the changes.
+    /// The value returned is for the engine to say that it has applied the changes.
     ///
     /// # Errors
-    /// [`TransactionFault::NotOpen`] when it has not begun or is over; [`TransactionFault::NotLast`]; as [`Log::append`]:
-    /// the transaction is still open then. As [`Log::wait_durable`]: the commit is logged then, and whether it stands
-    /// shows when the log is opened again.
+    /// [`TransactionFault::NotOpen`] when it has not begun or is over; [`TransactionFault::NotLast`]; as
+    /// [`Log::append`]: the transaction is still open then. As [`Log::wait_durable`]: the commit is logged then, and
+    /// the next open shows whether it holds.
     ///
     /// [`WalOptions::sync_on_commit`]: super::WalOptions::sync_on_commit
     /// [`Log::append`]: crate::Log::append
@@ -242,7 +242,7 @@ fn need_of(record_type: RecordType) -> Need {
     }
 }
 
-/// An error unless a transaction may log a record of this type, as it stands.
+/// An error unless a transaction in this state may log a record of this type.
 fn check_order(record_type: RecordType, transaction: TransactionId, known: Option<Open>) -> Result<()> {
     match (record_type, known) {
         (RecordType::Begin, Some(Open { last: Some(_), .. })) => {

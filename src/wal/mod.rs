@@ -99,9 +99,10 @@ use redone::Redone;
 ///
 /// # Checkpoints
 ///
-/// [`Wal::begin_checkpoint`], then a look at the pages, then [`BegunCheckpoint::log`]: transactions go on meanwhile. What
-/// has been logged and is not in any page yet cannot be seen by that look. So it counts as missing, and recovery would redo it,
-/// until the engine says otherwise: by [`Committed::applied`] after a commit, and by [`Recovery::redone`] after a recovery.
+/// [`Wal::begin_checkpoint`], then a look at the pages, then [`BegunCheckpoint::log`]: transactions go on meanwhile. A
+/// change that has been logged and is not in any page yet cannot be seen by that look. So it counts as missing, and
+/// recovery would redo it, until the engine says otherwise: by [`Committed::applied`] after a commit, and by
+/// [`Recovery::redone`] after a recovery.
 ///
 /// # A full disk
 ///
@@ -115,10 +116,11 @@ use redone::Redone;
 ///
 /// Metadata slots 14 and 15 of the log are the wal's. Other slots are free, and so are type numbers from 0x8000 on:
 /// records that the application appends with them ([`Wal::append_plain`]) belong to no transaction, and are neither
-/// redone nor undone, nor an error. Every other type number that is none of [`RecordType`]'s is one.
-/// Truncating, resetting or trimming the log below by hand ([`Log::truncate_after`], [`Log::reset_to`], [`Log::trim_before`],
-/// `mapwal trim --force`) may take away records of transactions that this value believes to be open, and what the last
-/// checkpoint needs: open the wal again afterwards, with [`RecoverFrom::OldestRecord`] if the checkpoint or what it needs is gone, and take a checkpoint.
+/// redone nor undone. Every other type number that is not one of [`RecordType`]'s is an error. Truncating, resetting or
+/// trimming the log below by hand ([`Log::truncate_after`], [`Log::reset_to`], [`Log::trim_before`], `mapwal trim
+/// --force`) may take away records of transactions that this value believes to be open, and what the last checkpoint
+/// needs: open the wal again afterwards, with [`RecoverFrom::OldestRecord`] if the checkpoint or what it needs is gone,
+/// and take a checkpoint.
 #[derive(Debug)]
 pub struct Wal {
     log: Log,
@@ -126,8 +128,8 @@ pub struct Wal {
     numbers: Numbers,
     /// The last checkpoint that is durable.
     checkpoint: Mutex<Option<LastCheckpoint>>,
-    /// Held for as long as a checkpoint is logged and synced, or made use of by a trim, so that they come one after the
-    /// other. Nobody else waits for it. Taken before every other lock.
+    /// Held while a checkpoint is logged and synced, or used by a trim, so that these come one after the other. Nothing
+    /// else waits for it. Taken before every other lock.
     checkpointing: Mutex<()>,
     redone: Redone,
     sync_on_commit: bool,
@@ -157,8 +159,8 @@ impl Wal {
         Self::over(log, options)
     }
 
-    /// As [`Wal::open_and_recover`], for a caller who needs nothing redone or undone: everything counts as redone, as after
-    /// [`Recovery::redone`], and the next checkpoint leaves it out.
+    /// As [`Wal::open_and_recover`], for a caller that needs nothing redone or undone: everything counts as redone, as
+    /// after [`Recovery::redone`], and the next checkpoint leaves it out.
     ///
     /// # Errors
     /// As [`Wal::open_and_recover`].
@@ -228,9 +230,9 @@ impl Wal {
 
     /// Begins a transaction with a number that no transaction of this log has had, and logs that.
     ///
-    /// Numbers are handed out in blocks of 1024, whose end stands in a metadata slot of the log; after reopening, the
-    /// next block is begun. A log made by [`Log::append_frames`] lacks that slot, since slots are not shipped: there, numbers go on
-    /// above those of all records that are kept.
+    /// Numbers are handed out in blocks of 1024, whose end is in a metadata slot of the log; after reopening, the next
+    /// block is begun. A log made by [`Log::append_frames`] lacks that slot, since slots are not shipped: there,
+    /// numbers go on above those of all records that are kept.
     ///
     /// # Errors
     /// As [`Log::append`]; [`WalError::Exhausted`].

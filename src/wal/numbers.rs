@@ -9,12 +9,12 @@ use crate::log::{Log, Need};
 /// The metadata slot that holds a number above those of all transactions.
 pub(super) const SLOT: usize = 14;
 
-/// So many numbers are taken at a time: each time costs a metadata frame, each crash leaves the rest of them unused.
+/// This many numbers are taken at a time: each time costs a metadata frame, each crash leaves the rest of them unused.
 const BLOCK: u64 = 1024;
 
-/// Hands out numbers. Those from `bound` on are in no record of the log: the bound stands in a metadata slot, and is
-/// raised there before a record with a number beyond it is appended. A log that holds the record after a crash holds
-/// the bound as well, since it was written before.
+/// Hands out numbers. Those from `bound` on are in no record of the log: the bound is in a metadata slot, and is raised
+/// there before a record with a number beyond it is appended. A log that holds the record after a crash holds the bound
+/// as well, since it was written before.
 #[derive(Debug)]
 pub(super) struct Numbers(Mutex<Range>);
 

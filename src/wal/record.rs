@@ -12,7 +12,7 @@ use crate::read::Record;
 /// The first of the type numbers that the transactional layer leaves to the application.
 pub(super) const PLAIN_TAG_MIN: u16 = 0x8000;
 
-/// Bytes in front of a record's data.
+/// Bytes before a record's data.
 pub(super) const HEADER_LEN: usize = size_of::<TransactionHeader>();
 
 const FLAG_PREV: u32 = 1;
@@ -73,7 +73,7 @@ impl RecordType {
     }
 }
 
-/// In front of the data of each record; `docs/design/transactions.md` has the layout.
+/// Before the data of each record; `docs/design/transactions.md` has the layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct TransactionHeader {
@@ -177,7 +177,7 @@ impl<'a> WalRecord<'a> {
         self.record_type
     }
 
-    /// Whose it is. 0 for a checkpoint, which is nobody's.
+    /// Whose it is. 0 for a checkpoint, which belongs to no transaction.
     #[must_use]
     pub fn transaction(&self) -> TransactionId {
         TransactionId(self.header.transaction.get())
@@ -213,7 +213,7 @@ impl<'a> WalRecord<'a> {
         self.data
     }
 
-    /// What a checkpoint says; `None` if the record is none.
+    /// What a checkpoint says; `None` if the record is not one.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Checkpoint<'a>> {
         let is_checkpoint = self.record_type == RecordType::Checkpoint;

@@ -46,7 +46,7 @@ pub struct Undoing<'u, 'w> {
 #[derive(Debug)]
 pub struct Compensated<'u> {
     lsn: Lsn,
-    /// Ties it to the [`Undoing`] that it came from: one cannot stand for another.
+    /// Ties it to the [`Undoing`] that it came from: one cannot replace another.
     of: PhantomData<&'u mut ()>,
 }
 
@@ -92,7 +92,7 @@ impl<'w> Transaction<'w> {
         self.log(RecordType::Delete, page.into(), None, data)
     }
 
-    /// The place where the transaction stands. Nothing is logged.
+    /// The transaction's place at this moment. Nothing is logged.
     #[must_use]
     pub fn savepoint(&self) -> Savepoint {
         Savepoint { transaction: self.id, lsn: self.last.unwrap_or_default() }
@@ -174,7 +174,7 @@ impl<'w> Transaction<'w> {
         Ok(lsn)
     }
 
-    /// Undoes what lies behind record `keep`.
+    /// Undoes what comes after record `keep`.
     fn roll_back<E: From<WalError>>(
         &mut self,
         keep: Lsn,

@@ -43,7 +43,7 @@ impl Cursor {
 }
 
 impl<'r> Undo<'r> {
-    /// Of the transactions that the cursors stand for, down to record `keep`, which stays.
+    /// Of the transactions of the cursors, down to record `keep`, which stays.
     pub(super) fn new(snapshot: &'r Snapshot, cursors: impl Iterator<Item = Cursor>, keep: Lsn) -> Self {
         Self { snapshot, cursors: cursors.collect(), keep }
     }
@@ -75,7 +75,7 @@ impl<'r> Undo<'r> {
     }
 }
 
-/// The record that `cursor` stands at.
+/// The record that `cursor` is at.
 fn read<'s>(snapshot: &'s Snapshot, cursor: &Cursor) -> Result<WalRecord<'s>> {
     let broken = |fault| WalError::chain(cursor.from, Some(cursor.next), fault);
     let record = match snapshot.get_once(cursor.next) {

@@ -1,4 +1,4 @@
-//! `backup`, beside writers and without, `pins` beside a writer, and what `salvage` leaves behind.
+//! `backup`, beside writers and without, `pins` beside a writer, and what `salvage` does not copy.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -196,7 +196,7 @@ fn salvage_says_which_pins_it_leaves_behind() {
     run(log.path(), "pins DIR add replica 5").done();
     run(log.path(), "pins DIR add other 7").done();
     let ran = run(log.path(), &format!("salvage DIR {}", out.path().display()));
-    assert_eq!(ran.lines().last(), Some(&"left behind 2 pins: other at record 7, replica at record 5"));
+    assert_eq!(ran.lines().last(), Some(&"2 pins not copied: other at record 7, replica at record 5"));
     assert_eq!(run(out.path(), "pins DIR").done().text(), "");
 }
 

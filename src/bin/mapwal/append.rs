@@ -33,7 +33,7 @@ struct Appender<'a> {
     arguments: &'a Append,
     log: &'a Log,
     input: Mutex<Input>,
-    /// Somebody has failed: the others need not go on.
+    /// A thread has failed: the others need not go on.
     stop: AtomicBool,
 }
 
@@ -78,7 +78,7 @@ impl Appender<'_> {
                     self.log.wait_durable(lsn).about(directory)?;
                     print(&[lsn])?;
                 }
-                // The one who prints has failed, and says why.
+                // The printing thread has failed, and says why.
                 Sync::Group if pending.send(lsn).is_err() => break,
                 Sync::Group => {}
             }

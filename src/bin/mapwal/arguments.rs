@@ -38,7 +38,7 @@ pub(crate) enum Command {
 /// Append a record for each line of a file or of the standard input
 ///
 /// The number of each record is printed, one a line, once the record is durable (with `--sync none`: once it is
-/// appended). The log is created if there is none. It is closed at the end, also when the input ends with an error.
+/// appended). The log is created if there is none. It is closed at the end, even when the input ends with an error.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  printf 'one\\ntwo\\n' | mapwal append /var/lib/app/log --sync each --tag 7")]
 pub(crate) struct Append {
@@ -51,7 +51,7 @@ pub(crate) struct Append {
     /// When to make records durable: after each; whenever the ones before are, as many as have come; or never
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Sync::Group)]
     pub(crate) sync: Sync,
-    /// Append from so many threads at once
+    /// Append from N threads at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: u16,
     /// The type number of the records
@@ -60,7 +60,7 @@ pub(crate) struct Append {
     /// The size of new segments, such as 4MiB; by default that of the newest one, or 64 MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) segment_size: Option<u64>,
-    /// Read records as a length, 4 bytes little-endian, and so many bytes
+    /// Read records as a length, 4 bytes little-endian, followed by that many bytes
     #[arg(long)]
     pub(crate) length_prefixed: bool,
 }
@@ -297,7 +297,7 @@ pub(crate) struct Extent {
     /// Drop segments all of whose records are below this one
     #[arg(long, value_name = "LSN")]
     pub(crate) before: Option<u64>,
-    /// Keep so many records at least, the newest ones
+    /// Keep at least the newest N records
     #[arg(long, value_name = "N")]
     pub(crate) keep_records: Option<u64>,
     /// Keep the newest segments that take no more than this together, such as 10GiB
@@ -307,9 +307,9 @@ pub(crate) struct Extent {
 
 /// Copy every record that passes its checks out of a damaged log into a new one
 ///
-/// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without records,
-/// which readers pass over. Each gap, and a lost beginning, is listed as a range of numbers, and the exit code is 3 if there were any. Named pins are left
-/// behind, and listed.
+/// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without
+/// records, which readers pass over. Each gap, and a lost beginning, is listed as a range of numbers, and the exit code
+/// is 3 if there were any. Named pins are not copied, but listed.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal salvage /var/lib/app/log /var/lib/app/log.saved")]
 pub(crate) struct Salvage {

@@ -34,8 +34,8 @@ pub(crate) fn run(arguments: &Backup) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// A pin for as long as this process runs. The oldest segment is locked with it, so that another backup finds out whether the one
-/// lives that has made the pin: a pin whose segment nobody has locked is left over.
+/// A pin for as long as this process runs. The oldest segment is locked with it, so that another backup can tell
+/// whether the process that made the pin lives: a pin whose segment is not locked is left over.
 struct HeldPin {
     directory: PathBuf,
     pins: PinDirectory,
@@ -183,8 +183,8 @@ impl<'a> Copy<'a> {
     }
 }
 
-/// Where the frames end of a segment that may be written just now. A seal is left out: it speaks of a segment that is none of
-/// the copy's.
+/// Where the frames of a segment that may be being written end. A seal is left out: it names a segment that is not in
+/// the copy.
 fn end_of(path: &Path) -> Result<u64> {
     let mut scan = SegmentScan::open(path).about(path)?;
     let mut end = scan.offset();

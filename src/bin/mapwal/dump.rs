@@ -47,7 +47,8 @@ fn dump_log(arguments: &Dump, reader: &LogReader, printer: &mut Printer) -> Resu
     Err(Failure::new("cannot read", "records are trimmed before they can be read", path))
 }
 
-/// Prints what is sound in one segment. Without the others nobody can say whether an unsound end is torn or damaged.
+/// Prints what is sound in one segment. Without the others it cannot be known whether an unsound end is torn or
+/// damaged.
 fn dump_file(arguments: &Dump, printer: &mut Printer) -> Result<Outcome> {
     let path = &*arguments.path;
     let mut scan = SegmentScan::open(path).map_err(|error| match error {

@@ -39,7 +39,7 @@ Exit codes:
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Nobody reads the output any more: nothing to speak of.
+    /// No process reads the output any more: nothing to report.
     PipeClosed,
     Told {
         what: String,

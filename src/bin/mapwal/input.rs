@@ -1,4 +1,4 @@
-//! What `append` reads: lines, or records with their lengths in front.
+//! What `append` reads: lines, or records after their lengths.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => return Failure::of_usage(&error).tell().into(),
         Err(help) => {
-            // Where help cannot be printed, nobody reads it.
+            // If help cannot be printed, it cannot be read either.
             let _ = help.print();
             return Outcome::Done.into();
         }

@@ -1,4 +1,4 @@
-//! Opening logs: where the contract of the library is passed on to whoever runs the program.
+//! Opening logs: where the contract of the library is passed on to the operator.
 
 use std::path::Path;
 

@@ -12,7 +12,7 @@ pub(crate) fn of_bytes(what: &'static str, total_bytes: u64) -> ProgressBar {
     bar
 }
 
-/// Shows how much has been worked through, where nobody knows how much there is.
+/// Shows how much has been done, where the total is not known.
 pub(crate) fn of_unknown(what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
     let style = ProgressStyle::with_template("{spinner} {msg} {bytes} {bytes_per_sec}");

@@ -94,7 +94,7 @@ fn is_gone(opened: &mapwal::Result<SegmentScan>) -> bool {
     matches!(opened, Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
 }
 
-/// They are about the damaged log, and who reads it.
+/// They belong to the damaged log and its readers.
 fn say_pins_left(inspection: &Inspection) -> Result<()> {
     // Where they cannot be read, `pins` tells why.
     let pins = inspection.pins().unwrap_or_default();
@@ -103,7 +103,7 @@ fn say_pins_left(inspection: &Inspection) -> Result<()> {
         return Ok(());
     }
     let count = counted(names.len() as u64, "pin", "pins");
-    writeln!(io::stdout().lock(), "left behind {count}: {}", names.join(", ")).written()
+    writeln!(io::stdout().lock(), "{count} not copied: {}", names.join(", ")).written()
 }
 
 /// A copy is made where nothing is.
@@ -249,13 +249,13 @@ impl Copy<'_> {
         self.sealed_into = frame.sealed_into();
         let lsn = frame.lsn();
         let next = *self.next.get_or_insert(lsn);
-        // Below stands what has been copied, or replaced.
+        // Below are records that have been copied, or replaced.
         if frame.role() == FrameRole::Note || lsn < next {
             return Ok(());
         }
         let missing = lsn.0 - next.0;
         if missing > self.jump_max {
-            let why = format!("the log has no room for so many records behind {}", next.previous());
+            let why = format!("the log has no room for that many records after {}", next.previous());
             Failure::new(format!("record {lsn} left out"), why, &self.arguments.directory).tell();
             self.has_gaps = true;
             return Ok(());

@@ -1,4 +1,4 @@
-//! `mapwal trim`: drops old segments of a log that nobody writes to, also on a full disk.
+//! `mapwal trim`: drops old segments of a log that no process writes, also on a full disk.
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;

@@ -12,7 +12,7 @@ use crate::failure::{Explain, Outcome, Result, Written, counted};
 use crate::progress;
 use crate::writer::Writer;
 
-/// How often a log that somebody writes is looked at before it is called damaged.
+/// How often a log that is being written is looked at before it is called damaged.
 const LOOKS_MAX: u32 = 4;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<Outcome> {
     })
 }
 
-/// Looks at all of the log, and at who writes to it meanwhile.
+/// Looks at all of the log, and at its writer meanwhile.
 fn look(arguments: &Verify) -> Result<(VerifyReport, Writer)> {
     let directory = &*arguments.directory;
     let inspection = Inspection::open(directory).about(directory)?;
@@ -103,7 +103,7 @@ fn print_damage(out: &mut impl Write, damage: &ProvenDamage) -> std::io::Result<
     writeln!(out, "{path}: offset {offset}{at}: {}; {}", corruption.damage, told_by(&damage.witness))
 }
 
-/// What says that the damage is none that a crash leaves.
+/// What shows that the damage is not a torn end.
 fn told_by(witness: &Witness) -> String {
     match witness {
         Witness::Frame(frame) => format!(
@@ -114,7 +114,7 @@ fn told_by(witness: &Witness) -> String {
             format!("it was acknowledged: the control page says that all was durable up to record {durable}")
         }
         Witness::Structure => "this is made durable before it is used".to_owned(),
-        _ => "too much behind it looks like frames and is none to say whether it was durable".to_owned(),
+        _ => "a crash does not leave that".to_owned(),
     }
 }
 

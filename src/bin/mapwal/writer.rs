@@ -3,14 +3,14 @@
 use mapwal::inspect::Inspection;
 use rustix::io::Errno;
 
-/// Who writes to a log.
+/// The process that writes to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writer {
     /// A process has it open: that of this number, by what it says itself.
     Alive(Option<u32>),
     /// The last one, of this number, has not closed it.
     Crashed(u32),
-    /// Nobody, or it is not known who was the last.
+    /// No process, or the last one is not known.
     Closed,
 }
 

@@ -25,7 +25,7 @@ use word::{GENERATIONS, Word};
 /// Generations at a time. In models few, so that they come round.
 const SLOTS: usize = if cfg!(all(test, loom)) { 3 } else { GENERATIONS };
 
-/// How long a thread stands back, in rounds of some ten nanoseconds each.
+/// How long a thread backs off, in rounds of some ten nanoseconds each.
 const STAND_BACK: u32 = 100;
 
 /// Where appenders reserve their places. `C` travels with each generation, for the caller.
@@ -33,13 +33,13 @@ pub(crate) struct Ring<C> {
     /// Release store by [`Rotor`], after the slot that it names was filled; the acquire in [`Ring::reserve`] reads
     /// that store, or a later compare-and-swap in its release sequence, and so sees the slot.
     word: Padded<AtomicU64>,
-    /// The positions at which the room of the generations ends. Release, before the word is of the generation, by the one
-    /// who changes it: the acquire in [`Ring::reserved`] sees that the word has left the one before.
+    /// The positions at which the room of the generations ends. Release, before the word is of the generation, by the
+    /// thread that changes it: the acquire in [`Ring::reserved`] sees that the word has left the one before.
     ends: [AtomicU64; SLOTS],
     slots: [Slot<C>; SLOTS],
 }
 
-/// A value alone on its cache lines: the word is written by every append, what stands beside it is read by all.
+/// A value alone on its cache lines: the word is written by every append, and its neighbours are read by all.
 #[repr(align(128))]
 struct Padded<T>(T);
 
@@ -123,8 +123,8 @@ impl<C> Ring<C> {
             if self.swap(word, next_word(word, len, count)?).is_ok() {
                 return Some(word);
             }
-            // Somebody else is at it just now. The word goes from processor to processor with each reservation, which takes
-            // longer than all the rest: better let them make several.
+            // Other threads are reserving now. The word goes from processor to processor with each reservation, which
+            // takes longer than all the rest: better let them make several.
             for _ in 0..STAND_BACK {
                 spin_loop();
             }
@@ -133,7 +133,7 @@ impl<C> Ring<C> {
     }
 
     /// As [`Self::reserve`]; `None` also if anything has been reserved since the word was that of `reserved`.
-    pub(crate) fn reserve_behind(&self, reserved: Reserved, len: usize, count: u32) -> Option<Reservation<'_, C>> {
+    pub(crate) fn reserve_after(&self, reserved: Reserved, len: usize, count: u32) -> Option<Reservation<'_, C>> {
         let word = reserved.word;
         loop {
             match self.swap(word, next_word(word, len, count)?) {
@@ -154,7 +154,7 @@ impl<C> Ring<C> {
         swapped
     }
 
-    /// What the word is if nobody but this thread has changed it since this thread did.
+    /// This thread's last value of the word: right if no other thread has reserved since.
     ///
     /// A load of it would have to wait for the last swap to be complete, and the stores of this record with it. A wrong
     /// guess costs a swap that fails.
@@ -186,8 +186,9 @@ impl<C> Ring<C> {
         loop {
             // Acquire, so that what the region's installer did before is visible.
             let word = Word(self.word.0.load(Ordering::Acquire));
-            // Acquire: whoever has stored another end since has seen the word leave the generation, and so does the next
-            // load. If the word is the same then all the same, it is of the later generation, and so is this end.
+            // Acquire: a thread that has stored another end since has seen the word leave the generation, and so does
+            // the next load. If the word is the same then all the same, it is of the later generation, and so is this
+            // end.
             let end = self.ends[word.generation()].load(Ordering::Acquire);
             if self.load() == word {
                 return Reserved { word, position: end - word.remaining() as u64 };
@@ -265,11 +266,11 @@ mod tests {
         rotor.install(region(128), 0, 128, 0, ());
         let seen = ring.reserved();
         append(&ring, 24, 1);
-        assert!(ring.reserve_behind(seen, 24, 1).is_none());
-        ring.reserve_behind(ring.reserved(), 24, 1).expect("nobody came in between").publish(24, 1);
+        assert!(ring.reserve_after(seen, 24, 1).is_none());
+        ring.reserve_after(ring.reserved(), 24, 1).expect("nobody came in between").publish(24, 1);
         let seen = ring.reserved();
         rotor.extend(128, ());
-        assert!(ring.reserve_behind(seen, 24, 1).is_none(), "of another generation");
+        assert!(ring.reserve_after(seen, 24, 1).is_none(), "of another generation");
     }
 
     #[test]

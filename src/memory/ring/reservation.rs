@@ -36,7 +36,7 @@ impl<'r, C> Reservation<'r, C> {
     pub(super) fn new(entry: &'r Entry<C>, word: Word, len: usize) -> Self {
         let remaining = word.remaining();
         debug_assert!(len <= remaining && remaining <= entry.limit);
-        // SAFETY: no more than `limit` bytes remain (see `Entry`), and the region has so many in front of `end`.
+        // SAFETY: no more than `limit` bytes remain (see `Entry`), and the region has that many before `end`.
         let start = unsafe { entry.end.sub(remaining) };
         let offset = entry.limit - remaining;
         Self { entry: NonNull::from(entry), start, offset, len, ordinal: word.ordinal(), ring: PhantomData }
@@ -84,7 +84,7 @@ impl<'r, C> Reservation<'r, C> {
         self.ordinal
     }
 
-    /// Copies `bytes` to `at`, which lies behind the commit word.
+    /// Copies `bytes` to `at`, which is after the commit word.
     #[inline]
     pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
         let destination = self.place(at..at + bytes.len());
@@ -93,13 +93,13 @@ impl<'r, C> Reservation<'r, C> {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), destination.as_ptr(), bytes.len()) };
     }
 
-    /// Writes two little-endian words to `at`, which lies behind the commit word.
+    /// Writes two little-endian words to `at`, which is after the commit word.
     #[inline]
     pub(crate) fn write_words(&mut self, at: usize, words: [u64; 2]) {
         self.write(at, words.map(u64::to_le).as_bytes());
     }
 
-    /// The bytes in `range`, which lies behind the commit word, to be written in place.
+    /// The bytes in `range`, which is after the commit word, to be written in place.
     #[inline]
     pub(crate) fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
         let len = range.len();

@@ -8,8 +8,8 @@ use super::super::sync::{Ordering, yield_now};
 use super::word::Word;
 use super::{Entry, Reservation, Ring, SLOTS};
 
-/// Frames are looked for by the thread that rotates in so many bytes at the most: that takes less than a millisecond, a
-/// whole segment of small frames ten times that.
+/// A rotating thread looks for frames in this many bytes at most: that takes less than a millisecond, a whole segment
+/// of small frames ten times as long.
 const WALK_MAX_BYTES: usize = 1 << 20;
 
 /// The one handle that opens, extends, closes and retires regions.
@@ -41,7 +41,7 @@ pub(crate) struct Taken<'r, C> {
     pub(crate) offset: usize,
     /// How many records that are.
     pub(crate) ordinal: u32,
-    /// Bytes behind, for the one who closed it.
+    /// Bytes after that, for the caller that closed it.
     pub(crate) trailer: Option<Reservation<'r, C>>,
 }
 
@@ -59,7 +59,7 @@ impl<C> Rotor<C> {
         let slot = self.fill_slot(Arc::clone(&region), start, limit, context);
         let word = Word::new(slot, ordinal, limit - offset);
         self.current = Some(Current { slot, region, start, limit });
-        // Release: whoever reserves in this generation sees its slot filled.
+        // Release: a thread that reserves in this generation sees its slot filled.
         self.ring.word.0.store(word.0, Ordering::Release);
     }
 
@@ -112,8 +112,8 @@ impl<C> Rotor<C> {
         slot
     }
 
-    /// Stops reservations; `None` if no region is open. With `trailer_len > 0`, that many bytes behind the end, which the
-    /// region must have behind its limit, are reserved for the caller.
+    /// Stops reservations; `None` if no region is open. With `trailer_len > 0`, that many bytes after the end, which
+    /// the region must have beyond its limit, are reserved for the caller.
     pub(crate) fn close(&mut self, trailer_len: usize) -> Option<Taken<'_, C>> {
         let Current { slot, region, limit, .. } = self.current.take()?;
         let word = Word(self.ring.word.0.fetch_or(Word::CLOSED.0, Ordering::AcqRel));
@@ -131,8 +131,8 @@ impl<C> Rotor<C> {
         Some(Taken { offset, ordinal, trailer: Some(Reservation::trailer(entry, offset, trailer_len, ordinal)) })
     }
 
-    /// Empties the slots of closed generations that are published to their end, and so lets go of the regions. It looks
-    /// for frames that nobody has looked for only if those take less than [`WALK_MAX_BYTES`]. False if there are more.
+    /// Empties the slots of closed generations that are published to their end, and so drops the regions. It walks
+    /// frames that have not been walked only if they take less than [`WALK_MAX_BYTES`]. False if there are more.
     pub(crate) fn retire(&mut self) -> bool {
         while let Some(Closed { slot, region, end }) = self.closed.front() {
             let mut published = region.published();
@@ -145,7 +145,7 @@ impl<C> Rotor<C> {
             let place = self.ring.slots[*slot].0.write();
             // SAFETY: only this handle writes slots. The generation is closed, so no reservation can begin in it, and
             // every one made was below `end` and is published; publishing is the last thing that a reservation does,
-            // and whoever moved `published` over it has acquired it, as the load above acquires that.
+            // and the thread that moved `published` over it has acquired it, as the load above acquires that.
             unsafe { *place = None };
             self.closed.pop_front();
         }

@@ -59,7 +59,7 @@ impl Word {
         (self.0 & REMAINING_MASK) as usize * ALIGN
     }
 
-    /// Behind a reservation of `units` of 8 bytes for `count` records; `None` if there is no room, or none any more.
+    /// After a reservation of `units` of 8 bytes for `count` records; `None` if there is not that much room.
     #[inline]
     pub(super) fn reserve(self, units: u64, count: u32) -> Option<Self> {
         let has_room = !self.is_closed() && self.0 & REMAINING_MASK >= units;

@@ -14,7 +14,7 @@ use crate::read::Record;
 pub enum FrameRole {
     /// A record.
     Record,
-    /// A record given up while it was written: a number without a record.
+    /// A record given up while it was written (voided): a number without a record.
     Void,
     /// Metadata slots, or one of the log's notes on itself.
     Note,
@@ -33,7 +33,7 @@ impl<'a> ScannedFrame<'a> {
         Self { frame, offset, version }
     }
 
-    /// Where it stands: a byte offset in the file.
+    /// Where it is: a byte offset in the file.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
@@ -67,7 +67,7 @@ impl<'a> ScannedFrame<'a> {
         self.frame.padded_len() as u64
     }
 
-    /// The record; `None` if it is none.
+    /// The record; `None` if it is not one.
     #[must_use]
     pub fn record(&self) -> Option<Record<'a>> {
         (self.role() == FrameRole::Record).then(|| Record::new(self.frame))

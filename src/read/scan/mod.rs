@@ -25,12 +25,12 @@ const SHORT_LEN: usize = 1 << 10;
 /// A walk over the file of one segment, which need not be sound, nor belong to a directory of a log: each frame that
 /// passes its checks, and each stretch between them that holds none.
 ///
-/// It reads copies of the file's bytes instead of mapping them. So it needs no promise about who writes to the file, and a
-/// bad sector is an error and no signal. A segment that is being written can be walked as well: what is not complete yet
-/// stands at the end, as a stretch without a frame.
+/// It reads copies of the file's bytes instead of mapping them. So it needs no promise about writers of the file, and a
+/// bad sector is an error, not a signal. A segment that is being written can be walked as well: what is not complete
+/// yet comes at the end, as a stretch without a frame.
 ///
-/// What it yields is what stands in the file. Whether that still counts is for the segments behind to say: frames may
-/// have been truncated, or belong to a batch that was left unfinished.
+/// It yields what the file contains. Later segments decide whether a frame still counts: it may have been truncated, or
+/// belong to an unfinished batch.
 #[derive(Debug)]
 pub struct SegmentScan {
     file: Box<dyn StorageFile>,
@@ -54,7 +54,7 @@ pub struct SegmentScan {
 pub enum Piece<'a> {
     /// A frame that passes its checks.
     Frame(ScannedFrame<'a>),
-    /// Bytes in which there is none.
+    /// Bytes without a frame.
     Gap {
         /// Where, as byte offsets in the file.
         range: Range<u64>,
@@ -140,13 +140,13 @@ impl SegmentScan {
         self.walk.place().offset as u64
     }
 
-    /// Ends the walk at byte `offset` at the latest: what stands behind does not count.
+    /// Ends the walk at byte `offset` at the latest: what comes after it does not count.
     pub fn stop_at(&mut self, offset: u64) {
         self.limit = self.limit.min(offset);
     }
 
-    /// The next frame or gap; `None` at the end, behind which there is nothing but zeros, or, in a file that was another segment
-    /// before, no frame of this one.
+    /// The next frame or gap; `None` at the end, after which there are only zeros, or, in a file that was another
+    /// segment before, no frame of this one.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read. The walk may go on with [`Self::skip`].
@@ -171,15 +171,15 @@ impl SegmentScan {
         Ok((end > offset).then_some(Piece::Gap { range: offset..end, lsn, damage }))
     }
 
-    /// Goes on behind what cannot be read: `len` bytes after the current offset, with the next frame found there. False at
-    /// the end.
+    /// Goes on after what cannot be read: `len` bytes after the current offset, with the next frame found there. False
+    /// at the end.
     ///
     /// # Errors
     /// As [`Self::next`].
     pub fn skip(&mut self, len: u64) -> Result<bool> {
         let from = self.offset().saturating_add(len).next_multiple_of(ALIGN as u64).min(self.limit);
         let next_lsn = self.walk.place().next_lsn;
-        // First of all behind what could not be read, so that whoever tries again gets further.
+        // First of all past what could not be read, so that another try gets further.
         self.walk = Walk::new(self.layout, Check::Full, usize_of(from), next_lsn);
         Ok(self.go_on_at(from, self.limit)?.is_some())
     }
@@ -194,7 +194,7 @@ impl SegmentScan {
         Ok(found.map(|(offset, _)| offset))
     }
 
-    /// Behind the last frame passed, and behind the last that ends a batch or is in none.
+    /// After the last frame passed, and after the last that ends a batch or is in none.
     pub(crate) fn places(&self) -> (Place, Place) {
         (self.walk.place(), self.walk.boundary())
     }
@@ -204,7 +204,7 @@ impl SegmentScan {
         self.walk = Walk::new(self.layout, Check::Full, segment_header::LEN, lsn);
     }
 
-    /// Whether the device holds other bytes than the page cache in front of `end`; where, if so.
+    /// Whether the device holds other bytes than the page cache before `end`; where, if so.
     pub(crate) fn first_difference(&mut self, end: u64) -> Result<Option<u64>> {
         let mut device = DeviceBuffer::new(WINDOW_BYTES);
         let mut offset = 0;
@@ -245,7 +245,7 @@ impl SegmentScan {
         Piece::Frame(ScannedFrame::new(frame, offset, self.layout.version))
     }
 
-    /// The number of the frame at `offset`, if a good one stands there; it is not compared with anything.
+    /// The number of the frame at `offset`, if a good one is there; it is not compared with anything.
     fn lsn_at(&mut self, offset: u64) -> Result<Option<Lsn>> {
         let available = self.prepare(offset)?;
         let rest = self.window.bytes(offset, available.unwrap_or(0));
@@ -298,8 +298,8 @@ impl SegmentScan {
         Ok(None)
     }
 
-    /// Whether the checksum of a long frame is right, for the price of a short one's: there may be one at every step that looks
-    /// like a frame and is none. A short one is checked later.
+    /// Whether the checksum of a long frame is right, for the price of a short one's: at every step there may be bytes
+    /// that look like a long frame and are not. A short one is checked later.
     fn may_be_intact(&mut self, offset: u64, header: &FrameHeader) -> Result<bool> {
         if (header.len() as usize) < SHORT_LEN {
             return Ok(true);
@@ -323,7 +323,7 @@ impl SegmentScan {
         Ok(self.window.bytes(offset, HEADER_LEN))
     }
 
-    /// Behind the last byte from `from` on that is not zero; `from` if there is none.
+    /// After the last byte from `from` on that is not zero; `from` if there is none.
     fn nonzero_end(&mut self, from: u64) -> Result<u64> {
         let (mut end, mut offset) = (from, from);
         while offset < self.limit {
@@ -337,8 +337,8 @@ impl SegmentScan {
         Ok(end)
     }
 
-    /// Behind the last byte from `from` on that a torn end has left: the last that is not zero, or, where that may be older than the
-    /// segment, the last of an intact frame.
+    /// After the last byte from `from` on that a torn end has left: the last that is not zero, or, where that may be
+    /// older than the segment, the last of an intact frame.
     pub(crate) fn torn_end(&mut self, from: u64) -> Result<u64> {
         if !self.layout.is_recycled {
             return self.nonzero_end(from);

@@ -1,4 +1,5 @@
-//! What a writer has done since it opened the log, for operators: on the control page, since nobody else can count it.
+//! What a writer has done since it opened the log, for operators: on the control page, since no other process can count
+//! it.
 
 use std::time::Duration;
 

@@ -13,9 +13,9 @@ use crate::sabotage::{Break, is};
 use crate::storage::{self, Storage};
 
 impl ControlPage {
-    /// On return it is durable that older segments are gone: the page says so. If this is false, there is none, and nothing is
-    /// missed that is gone. Before the page loses its name, `remove_trimmed` is called: of what was trimmed before, nothing but the
-    /// page says so. What that fails with, this does too, and the page keeps its name.
+    /// Durably notes that older segments are gone. Returns false if the page had to be removed instead: without one, no
+    /// segment that is gone is missed. Before the page loses its name, `remove_trimmed` is called, since only the page
+    /// says what was trimmed before. If that fails, so does this, and the page keeps its name.
     pub(crate) fn retain_from(
         &self,
         storage: &dyn Storage,
@@ -25,8 +25,8 @@ impl ControlPage {
         self.set_durably(storage, Word::OldestSegment, signed(self.log_id, number), remove_trimmed)
     }
 
-    /// On return it is durable that frames may follow the close: the page does not speak of it, or, if this is false, there is
-    /// none.
+    /// Durably clears the position of the close, so that frames may follow it. Returns false if the page had to be
+    /// removed instead.
     pub(super) fn take_back_close(&self, storage: &dyn Storage) -> Result<bool> {
         if is(Break::CloseNotTakenBack) {
             return Ok(true);

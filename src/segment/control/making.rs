@@ -83,7 +83,7 @@ pub(super) fn make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPag
 /// A page that only this process has.
 pub(super) fn in_memory(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
     let path = storage.path().to_owned();
-    report!(warn, path = %path.display(), "no room for the control page: who follows the log is not woken");
+    report!(warn, path = %path.display(), "no room for the control page: followers are not woken");
     let words = SharedWords::new(Mapping::in_memory(LEN as usize)?);
     Ok(ControlPage {
         words,

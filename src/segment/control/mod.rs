@@ -1,14 +1,16 @@
 //! The control page: watermarks for followers in other processes. Advisory: it is rebuilt at each open. What it says of
-//! what is durable, and of what has been trimmed, has a checksum: a page that is torn, or that somebody has filled with
-//! something else, says nothing.
+//! what is durable, and of what has been trimmed, has a checksum: a page that is torn, or filled with something else,
+//! says nothing.
 //!
-//! Two words are more than that. The oldest segment retained is made durable before a segment is trimmed: by it a first
-//! segment that was lost is told from one that was trimmed. It needs no room in the log, so that a log that has filled
-//! the disk can be trimmed; and without the page, as in a restored copy, nothing but that distinction is lost. And the place of
-//! the close, which is taken back durably before anything may follow: by it a log that was shut down opens without being walked.
+//! Two words are more than that. The oldest segment retained is made durable before a segment is trimmed: it tells a
+//! first segment that was lost from one that was trimmed. It needs no room in the log, so that a log that has filled
+//! the disk can be trimmed; and without the page, as in a restored copy, only that distinction is lost. And the
+//! position of the close, which is cleared durably before anything may follow: with it a log that was shut down opens
+//! without being walked.
 //!
-//! **Nothing is stored to the mapping, which is for reading**: words are written by system calls. A store to a page of a file
-//! system that has shut itself down, is full, or lets nobody write is a signal; a write there is an error. Appends only look.
+//! **Nothing is stored to the mapping, which is for reading**: words are written by system calls. A store to a page of
+//! a file system that has shut itself down, is full, or refuses writes is a signal; a write there is an error. Appends
+//! only look.
 
 mod activity;
 mod channel;
@@ -57,7 +59,7 @@ pub(crate) struct Known {
 #[derive(Debug)]
 pub(crate) struct ControlPage {
     words: SharedWords,
-    /// `None` if there was no room for one: then the page is in this process's memory, and nobody else sees it.
+    /// `None` if there was no room for one: then the page is in this process's memory, and no other process sees it.
     file: Option<Box<dyn StorageFile>>,
     writable: bool,
     log_id: u128,
@@ -228,7 +230,7 @@ impl ControlPage {
         self.file.is_some() && !self.is_removed.load(Ordering::Relaxed)
     }
 
-    /// Whether the page has been lost, so that nobody else sees what is written to it.
+    /// Whether the page has been lost, so that no other process sees what is written to it.
     pub(crate) fn has_failed(&self) -> bool {
         self.words.has_failed()
     }
@@ -251,16 +253,17 @@ impl ControlPage {
         let (Some(close), Some(file)) = (close, &self.file) else { return Ok(()) };
         self.set(Word::ClosedChecksum, checksum(self.log_id, &[close.0]).into())?;
         self.set(Word::Closed, close.0)?;
-        // For those who go by the time of the last change.
+        // For programs that go by the time of the last change.
         let _ = file.touch();
         file.sync_mapping(self.words.mapping(), 0..LEN as usize)
     }
 
-    /// Wakes those who wait for a record to be published, if anyone does. The record's commit word was stored before.
+    /// Wakes the followers that wait for a record to be published, if there are any. The record's commit word was
+    /// stored before.
     ///
-    /// The store before and the load here are not ordered by the processor. The one who waits sets the word, then has
-    /// every running thread pass a barrier, then looks for records again: so either this load sees the word, or that look
-    /// sees the record (Dekker's algorithm with the barrier on one side only).
+    /// The store before and the load here are not ordered by the processor. A follower that waits sets the word, then
+    /// has every running thread pass a barrier, then looks for records again: so either this load sees the word, or
+    /// that look sees the record (Dekker's algorithm with the barrier on one side only).
     #[inline]
     pub(crate) fn wake_published(&self, storage: &dyn Storage) {
         compiler_fence(Ordering::SeqCst);
@@ -269,7 +272,7 @@ impl ControlPage {
         }
     }
 
-    /// Wakes those who wait for a record to become durable, after the watermark was stored.
+    /// Wakes the followers that wait for a record to become durable, after the watermark was stored.
     pub(crate) fn wake_durable(&self, storage: &dyn Storage) {
         fence(Ordering::SeqCst);
         if self.get(Word::DurableWanted) != 0 {
@@ -286,8 +289,8 @@ impl ControlPage {
     #[cold]
     #[expect(clippy::host_endian_bytes, reason = "a futex is a number of the machine")]
     fn wake(&self, storage: &dyn Storage, channel: Channel) {
-        // Reset first: whoever sets it again has read the count before, and finds it changed. What cannot be written leaves
-        // followers to their time-outs.
+        // Reset first: a follower that sets it again has read the count before, and finds it changed. What cannot be
+        // written leaves followers to their time-outs.
         let _ = self.set(channel.wanted(), 0);
         let count = self.wakes[channel as usize].fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let wakes = self.words.half(channel.wakes() as usize);
@@ -298,8 +301,8 @@ impl ControlPage {
         storage.wake(wakes);
     }
 
-    /// Waits until the writer wakes the followers of `channel`, or until `timeout`; not at all if `ready`, which is asked
-    /// once the wake-up is sure to come. False if the page cannot be written, and so nobody can be woken.
+    /// Waits until the writer wakes the followers of `channel`, or until `timeout`; not at all if `ready`, which is
+    /// asked once the wake-up is sure to come. False if the page cannot be written, so that no follower can be woken.
     pub(crate) fn wait(
         &self,
         storage: &dyn Storage,

@@ -1,4 +1,4 @@
-//! The words of the control page, and what they say to whoever reads them.
+//! The words of the control page, and what they say.
 
 use super::activity::Activity;
 use crate::format::name;
@@ -13,7 +13,7 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"mapwctl\x01");
 /// when they want to be woken.
 #[derive(Clone, Copy)]
 pub(super) enum Word {
-    /// Stored last when the page is set up, so that whoever sees it sees the rest.
+    /// Stored last when the page is set up, so that a process that sees it sees the rest.
     Magic = 0,
     LogIdLow = 1,
     LogIdHigh = 2,
@@ -21,7 +21,7 @@ pub(super) enum Word {
     Epoch = 3,
     /// The writer's process, 0 after a clean shutdown.
     WriterPid = 4,
-    /// The version of the page: what it says otherwise is for those who know it. 0 in a page of a log of version 2.
+    /// The version of the page: one that is not known says nothing. 0 in a page of a log of version 2.
     Version = 5,
     /// The number of the segment that takes appends in its low half, a checksum of it in its high half.
     ActiveSegment = 7,
@@ -29,14 +29,14 @@ pub(super) enum Word {
     Poisoned = 8,
     /// The number of the oldest segment retained, in the same way.
     OldestSegment = 9,
-    /// On a cache line of its own, since every append looks at it: 1 if somebody waits for a record to be published.
+    /// On a cache line of its own, since every append looks at it: 1 if a follower waits for a record to be published.
     PublishedWanted = 16,
     /// On another: counts the wake-ups for it. Followers wait on its first half.
     PublishedWakes = 32,
     /// The same for records to become durable.
     DurableWanted = 48,
     DurableWakes = 64,
-    /// What is durable, written in turn to two places of four words: whoever finds one half written has the other.
+    /// What is durable, written in turn to two places of four words: if one is half written, there is the other.
     /// Number, position, record, and a checksum of the three.
     DurableEven = 80,
     DurableOdd = 88,
@@ -98,7 +98,7 @@ impl ControlState {
     }
 }
 
-/// A watermark as it stands in the page.
+/// A watermark as it is on the page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Watermark {
     /// How many there have been; the largest counts.

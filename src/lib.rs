@@ -1,9 +1,9 @@
 //! A memory-mapped, segmented write-ahead log with zero-copy reads.
 //!
-//! Threads append records straight into a mapped file. Each record gets the next number, its [`Lsn`]. A sync makes all
-//! that was appended before it durable, with one `msync` for everyone who waits. Readers borrow the records from the
+//! Threads append records straight into a mapped file. Each record gets the next number, its [`Lsn`]. A sync makes
+//! everything appended before it durable, with one `msync` for all waiting threads. Readers borrow the records from the
 //! mapping, in this process or another, while the log grows. After a crash the log is what it was up to some record,
-//! and at least up to the last one that was called durable.
+//! and at least up to the last one that was acknowledged as durable.
 //!
 //! # Example
 //!
@@ -34,12 +34,12 @@
 //! # Why
 //!
 //! A storage engine wants its log to cost little more than copying the record: no buffer in between, no lock for the
-//! time of the copy, no system call but the sync. A replica wants to read what was just written without having it
-//! copied again. A mapped file gives both, at a price: the log has to know exactly which bytes will never change again,
-//! what the device has really got, and what a torn page looks like. That knowledge is what this crate is about.
+//! time of the copy, no system call but the sync. A replica wants to read what was just written without another copy. A
+//! mapped file gives both, at a price: the log has to know exactly which bytes will never change again, what the device
+//! really holds, and what a torn page looks like. That knowledge is what this crate is about.
 //!
-//! The log does not say what a record means: that is for the *tag*, a number that each record carries, and for whoever
-//! reads it. [`wal::Wal`] does: transactions, checkpoints and recovery over a log.
+//! The log does not say what a record means: the *tag*, a number that each record carries, and its reader do.
+//! [`wal::Wal`] is such a reader: transactions, checkpoints and recovery over a log.
 //!
 //! # Writing
 //!
@@ -47,7 +47,7 @@
 //! closure write it in place. [`Log::append_batch`] appends several records of which a crash keeps all or none. All
 //! take `&self`, from any number of threads; the order of numbers is the order in the file.
 //!
-//! Appended is not durable. [`Log::sync`] waits until everything is that was appended before, [`Log::wait_durable`]
+//! Appended is not durable. [`Log::sync`] waits until everything appended before is durable, [`Log::wait_durable`]
 //! until one record is, and [`Log::on_durable`] calls back instead of waiting. [`Options::sync_interval`] and
 //! [`Options::sync_bytes`] sync in the background. Small values that must be found again, such as the position of a
 //! checkpoint, go to [`Log::put_meta`], in the same stream.
@@ -62,7 +62,7 @@
 //! | [`LogReader`] | all of these, read-only, for a log that another process may be writing |
 //!
 //! A [`Follower`] sees records as soon as they are *published*, that is completely written, or only once they are
-//! *durable*: see [`Visibility`]. One that waits is woken, also by a writer in another process.
+//! *durable*: see [`Visibility`]. A follower that waits is woken, also by a writer in another process.
 //!
 //! # Dropping
 //!
@@ -78,29 +78,29 @@
 //!
 //! # Looking at a log in trouble
 //!
-//! [`inspect::Inspection`] tells what the files of a log hold without opening it, live or damaged: every segment's state, and all
-//! damage, with what shows that it is no torn end. [`inspect::SegmentScan`] walks the file of one segment, over damage, to the next
-//! sound frame.
+//! [`inspect::Inspection`] tells what the files of a log hold without opening it, live or damaged: every segment's
+//! state, and all damage, with what shows that it is not a torn end. [`inspect::SegmentScan`] walks the file of one
+//! segment, over damage, to the next sound frame.
 //!
 //! # What is promised, and what is not
 //!
-//! - What [`Log::sync`] and its like have called durable survives a crash of the system.
+//! - What [`Log::sync`] and the like have acknowledged as durable survives a crash of the system.
 //! - What is published survives the death of the process.
 //! - After any crash the log is a prefix of what was appended, each record with its own bytes.
-//! - An end that a crash tore is dropped, and reported by [`Log::recovery`]. Damage to what was durable is
-//!   [`Error::Corrupt`]: of [`Log::open`], which then changes nothing, where the log's end has to be looked for, and of the
-//!   read that comes to it elsewhere. The two can be told apart by the frames behind, so damage inside of the last synced
-//!   group, with nothing appended after it, looks like a torn end.
+//! - A torn end (torn tail), as a crash leaves it, is dropped, and reported by [`Log::recovery`]. Damage to what was
+//!   durable is [`Error::Corrupt`]. [`Log::open`] reports it where it must search for the log's end, and then changes
+//!   nothing; elsewhere the first read to reach it does. The frames after it tell the two apart, so damage inside the
+//!   last synced group, with nothing appended after it, looks like a torn end.
 //! - Once a sync has failed the log is poisoned: it acknowledges nothing more until it is dropped and opened again.
 //! - A full disk is [`Error::NoSpace`], not a signal; appends work again once there is room.
 //!
-//! Devices that lose what they said they had flushed are beyond any log. Checksums find accidents, not forgery.
+//! No log can help if a device loses what it said it had flushed. Checksums find accidents, not forgery.
 //!
 //! # Safety
 //!
 //! [`Log::open`] and [`LogReader::open`] are `unsafe`, since records borrow from mapped files, and safe code can write
 //! to files. The contract: while a log or anything read from it lives, nothing but this library writes to the files of
-//! its directory or makes them shorter, and the directory is on a local file system. All else is safe.
+//! its directory or makes them shorter, and the directory is on a local file system. Everything else is safe.
 //!
 //! # Limits
 //!

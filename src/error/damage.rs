@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::Error;
 use crate::lsn::Lsn;
 
-/// Damage to a log, with where it is and what shows that it is damage rather than a torn end.
+/// Damage to a log, with where it is and what shows that it is damage rather than a torn end (torn tail).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error("{} is damaged at offset {offset}{}: {damage}{}", path.display(), At(*lsn), Proof(evidence.as_ref()))]
@@ -85,7 +85,7 @@ pub enum Damage {
     /// Reserved bytes or bits, or padding, are not zero.
     #[error("reserved bytes are not zero")]
     Reserved,
-    /// A segment's header states a size that is no power of two in range.
+    /// A segment's header states a size that is not a power of two in range.
     #[error("segment size {0} is not a power of two from 64 KiB to 4 GiB")]
     SegmentSize(u64),
     /// A file is not as long as its header says.

@@ -10,7 +10,7 @@ use crate::lsn::Lsn;
 #[non_exhaustive]
 pub enum PinFault {
     /// The name is empty, longer than 64 bytes, or has other characters than `a-z`, `A-Z`, `0-9`, `-` and `_`.
-    #[error("is no name for a pin: 1 to 64 of a-z, A-Z, 0-9, - and _ are")]
+    #[error("is not a valid name: a pin's has 1 to 64 of a-z, A-Z, 0-9, - and _")]
     InvalidName,
     /// There is a pin of this name already.
     #[error("exists already")]
@@ -18,7 +18,7 @@ pub enum PinFault {
     /// There is no pin of this name.
     #[error("does not exist")]
     Missing,
-    /// The pin fell behind its limit, or the log was reset, and records that it kept are gone.
+    /// The pin held back more than its limit, or the log was reset, and records that it kept are gone.
     #[error("has lost record {lsn}: the log starts at {first}")]
     Lost {
         /// The record that it kept.
@@ -79,7 +79,7 @@ pub enum MetaFault {
 #[non_exhaustive]
 pub enum FormatFault {
     /// The version of the format.
-    #[error("format version {found}, this library reads none after {supported}")]
+    #[error("format version {found}, this library reads versions up to {supported}")]
     Version {
         /// The version that the file states.
         found: u32,

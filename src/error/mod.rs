@@ -100,7 +100,7 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// Something other than a regular file stands in the place of one of the log's files.
+    /// Something other than a regular file is in the place of one of the log's files.
     #[error("{} is {found}, not a regular file", path.display())]
     NotARegularFile {
         /// Its path.

@@ -360,7 +360,7 @@ impl Follower {
         }
         // What is durable may be in a segment that the list did not have.
         self.source.refresh(true)?;
-        if at.is_left_behind_by(&self.source.segments()) || self.source.truncations() != self.truncations {
+        if at.is_over_for(&self.source.segments()) || self.source.truncations() != self.truncations {
             return Ok(true);
         }
         if at.segment.advance(&at.region, |frontier| frontier.offset > at.offset)?.offset > at.offset {
@@ -372,7 +372,7 @@ impl Follower {
     /// Enters the segment that holds the next record, or will; false if that is the current one.
     fn go_on(&mut self) -> Result<bool> {
         let segments = self.source.segments();
-        if self.at.as_ref().is_some_and(|at| !at.is_left_behind_by(&segments)) {
+        if self.at.as_ref().is_some_and(|at| !at.is_over_for(&segments)) {
             return Ok(false);
         }
         if segments.as_slice().is_empty() {

@@ -55,7 +55,7 @@ impl FollowerPlace {
 
     /// Whether the next record is in a later segment: because this one ends here, or because it has been trimmed,
     /// perhaps before its end was known here.
-    pub(super) fn is_left_behind_by(&self, segments: &Segments) -> bool {
+    pub(super) fn is_over_for(&self, segments: &Segments) -> bool {
         let is_trimmed = segments.as_slice().first().is_some_and(|first| first.number() > self.segment.number());
         is_trimmed || self.segment.ends_by(self.offset)
     }

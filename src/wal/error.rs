@@ -25,7 +25,7 @@ pub enum WalError {
         /// What is wrong with it.
         fault: RecordFault,
     },
-    /// The call may not be made for this transaction, as it stands. Nothing was logged.
+    /// The call may not be made for this transaction in its present state. Nothing was logged.
     #[error("transaction {transaction} {fault}")]
     Transaction {
         /// The transaction.
@@ -64,7 +64,7 @@ pub enum WalError {
     },
     /// The record that the log names as its last checkpoint is not there, or is not a checkpoint: the log was trimmed, truncated or
     /// reset past it by another way than those of [`Wal`](super::Wal).
-    /// [`RecoverFrom::OldestRecord`](super::RecoverFrom::OldestRecord) opens what is kept, and the next checkpoint puts an end to
+    /// [`RecoverFrom::OldestRecord`](super::RecoverFrom::OldestRecord) opens what is kept, and the next checkpoint ends
     /// this. Changes whose records are gone, and that are in no page on disk, are lost.
     #[error(
         "record {lsn} is named as the last checkpoint and is none: recover what is kept with `RecoverFrom::OldestRecord`"
@@ -107,7 +107,7 @@ impl WalError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordFault {
-    /// Its type number is none of [`RecordType`](super::RecordType)'s, nor one of those left to the application.
+    /// Its type number is neither one of [`RecordType`](super::RecordType)'s nor one of those left to the application.
     #[error("has unknown type {code}")]
     UnknownType {
         /// Its tag.
@@ -131,7 +131,7 @@ pub enum RecordFault {
     #[error("has a value in a field that its header flags as absent")]
     AbsentField,
     /// It names what to undo next, which only a compensation does.
-    #[error("names what to undo next, and is no compensation")]
+    #[error("names what to undo next, and is not a compensation")]
     UndoNext,
     /// It is a checkpoint whose counts do not fit its length.
     #[error("is a checkpoint with {len} bytes of lists, its counts say {needed}")]
@@ -167,8 +167,8 @@ pub enum RecordFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChainFault {
-    /// It does not lie before.
-    #[error("it does not lie before")]
+    /// It does not come before.
+    #[error("it does not come before")]
     Forward,
     /// There is no such record.
     #[error("there is no such record")]
@@ -176,8 +176,8 @@ pub enum ChainFault {
     /// It belongs to another transaction, or to none.
     #[error("it is not of the same transaction")]
     OtherTransaction,
-    /// It is a record of the transaction, and not the last one before.
-    #[error("it is not the last record before of its transaction")]
+    /// It is a record of the transaction, and not the last one before that.
+    #[error("it is not the transaction's last record before that")]
     NotLast,
     /// It is of a type that cannot be in the middle of a transaction.
     #[error("it ends its transaction")]

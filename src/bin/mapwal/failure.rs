@@ -22,7 +22,7 @@ pub(crate) enum Outcome {
     Gaps = 3,
     /// The command could not be carried out.
     Failed = 4,
-    /// The command line makes no sense: the number that `sysexits.h` has for it.
+    /// The command line is wrong: the number that `sysexits.h` has for it.
     Usage = 64,
 }
 
@@ -30,11 +30,11 @@ pub(crate) enum Outcome {
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0   done; for verify: the log is sound
-  1   verify: a torn end, as a crash leaves it, and no damage
+  1   verify: a torn end (torn tail), as a crash leaves it, and no damage
   2   something that was durable is damaged
   3   salvage: the copy has gaps
   4   the command could not be carried out
-  64  the command line makes no sense";
+  64  the command line is wrong";
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]

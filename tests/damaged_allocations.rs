@@ -24,7 +24,7 @@ fn open(path: &Path) -> Result<Log> {
     unsafe { Log::open(path, &Options::new().segment_size_bytes(SEGMENT_SIZE_BYTES)) }
 }
 
-/// How many records there are in front of the first that is damaged.
+/// How many records there are before the first that is damaged.
 fn count(snapshot: Result<Snapshot>) -> usize {
     snapshot.map_or(0, |snapshot| snapshot.iter().map_while(Result::ok).count())
 }

@@ -20,7 +20,7 @@ use crate::scan::push_rate;
 const DIRECTORY: &str = "MAPWAL_BENCH_FOLLOW";
 const SPINS: &str = "MAPWAL_BENCH_FOLLOW_SPINS";
 const PAYLOAD_LEN: usize = 1 << 10;
-/// Long enough for the follower to be asleep, and for the next record not to queue behind this one.
+/// Long enough for the follower to be asleep, and for the next record not to wait for this one.
 const PAUSE: Duration = Duration::from_micros(500);
 
 pub(crate) fn run(bench: &mut Bench) {

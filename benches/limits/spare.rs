@@ -25,7 +25,7 @@ pub(crate) fn forget() {
     *REPORTED.lock() = [0, 0];
 }
 
-/// Returns once all of segment `number`, which takes appends, is ready, and the spare behind it is there.
+/// Returns once all of segment `number`, which takes appends, is ready, and the spare after it is there.
 pub(crate) fn wait_for(number: u64) {
     let mut reported = REPORTED.lock();
     let is_missing = |reported: &mut [u64; 2]| reported[0] < number || reported[1] <= number;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Page faults of the calling thread so far, those that read from the disk included.
 pub(crate) fn page_faults() -> Option<u64> {
     let stat = fs::read_to_string("/proc/thread-self/stat").ok()?;
-    // Behind the name, which may contain anything: state is the 3rd field, minflt the 10th, majflt the 12th.
+    // After the name, which may contain anything: state is the 3rd field, minflt the 10th, majflt the 12th.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     Some(field(10)? + field(12)?)
@@ -18,14 +18,14 @@ pub(crate) fn voluntary_switches() -> Option<u64> {
     status_field("/proc/thread-self/status", "voluntary_ctxt_switches:")
 }
 
-/// KiB of memory that this process holds and that no file stands behind.
+/// KiB of memory of this process that belongs to no file.
 pub(crate) fn anonymous_kib() -> Option<u64> {
     status_field("/proc/self/status", "RssAnon:")
 }
 
-/// Has the host of a virtual machine provide memory for what writes `len` bytes next. Memory that it has taken back costs ten
-/// times as much to touch first, whoever does, and the system mixes it with what it has just got back: so it takes several
-/// times as much.
+/// Has the host of a virtual machine provide memory for what writes `len` bytes next. Memory that it has taken back
+/// costs ten times as much to touch first, in any process, and the system mixes it with what it has just got back: so
+/// it takes several times as much.
 pub(crate) fn provide_memory(len: usize) {
     const TIMES: usize = 5;
     let available = status_field("/proc/meminfo", "MemAvailable:").unwrap_or(0) << 10;

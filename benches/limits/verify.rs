@@ -14,7 +14,7 @@ use crate::limit::map;
 use crate::report::Row;
 use crate::samples::Samples;
 
-/// Where the first frame of a segment stands, and what a frame has in front of its payload.
+/// Where the first frame of a segment is, and the bytes of a frame before its payload.
 const FRAMES_START: usize = 4096;
 const HEADER_LEN: usize = 24;
 /// Enough for a median.

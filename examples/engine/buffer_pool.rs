@@ -55,7 +55,7 @@ impl BufferPool {
         Ok(())
     }
 
-    /// A page as it is now, in memory or in the file; who is in memory stays the same.
+    /// A page as it is now, in memory or in the file; the pages in memory stay the same.
     pub(crate) fn look<T>(&self, number: u64, look: impl FnOnce(&Page) -> T) -> Result<T, Failure> {
         match self.places.get(&number) {
             Some(&place) => Ok(look(&self.frames[place].page)),

@@ -52,7 +52,7 @@ impl DirtyPages {
         self.syncs += 1;
     }
 
-    /// To be called behind the sync: what was written before it began is durable.
+    /// To be called after the sync: what was written before it began is durable.
     pub(crate) fn sync_ended(&mut self) {
         let syncs = self.syncs;
         self.pages.retain(|_, dirty| {

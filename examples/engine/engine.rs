@@ -56,8 +56,8 @@ impl Engine {
         Ok(Work { log, rows, images: BTreeMap::new() })
     }
 
-    /// Changes a row of page `page`, or of one behind it if all rows there are other transactions': an existing one, or
-    /// a free place for an insert. Where there is none such, an insert replaces a row, and the others insert one.
+    /// Changes a row of page `page`, or of a later page if all rows there are other transactions': an existing one, or
+    /// a free place for an insert. Without such a row, an insert replaces a row, and the others insert one.
     pub(crate) fn change(&self, work: &mut Work<'_>, wish: Wish, page: u64, row: &Row) -> Result<(), Failure> {
         let mut pool = self.pool.lock();
         let id = self.choose(&mut pool, work, wish, page, row)?;

@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 enum Moment {
     /// So long after it has begun to restart.
     Restart(Duration),
-    /// In its undo, behind so many changes; or behind its restart, if there are fewer.
+    /// In its undo, after this many changes; or after its restart, if there are fewer.
     Undo(u64),
     /// So long after it has begun with its load.
     Load(Duration),
@@ -166,7 +166,7 @@ impl Told {
     fn print(&self, number: u32) {
         let (Some(restarted), Some(findings)) = (&self.restarted, &self.findings) else {
             match self.held_at {
-                Some(undone) => println!("start {number}: killed in its undo, behind change {undone}"),
+                Some(undone) => println!("start {number}: killed in its undo, after change {undone}"),
                 None => println!("start {number}: killed in its restart"),
             }
             return;

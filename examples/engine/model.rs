@@ -18,7 +18,7 @@ pub(crate) struct Model {
     acknowledged: u64,
 }
 
-/// How the pages behind a restart differ from what must be there.
+/// How the pages after a restart differ from what must be there.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     /// Rows that do not have what an acknowledged transaction left there.

@@ -39,7 +39,7 @@ impl PageFile {
         Ok(page)
     }
 
-    /// Writes a page. The log must be durable up to the page's LSN. The page is durable behind the next [`Self::sync`].
+    /// Writes a page. The log must be durable up to the page's LSN. The page is durable after the next [`Self::sync`].
     pub(crate) fn write(&self, number: u64, page: &mut Page) -> Result<(), Failure> {
         page.seal();
         match &self.unsynced {

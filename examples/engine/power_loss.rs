@@ -11,8 +11,8 @@ const WATERMARK_OFFSETS: [usize; 2] = [80 * size_of::<u64>(), 88 * size_of::<u64
 /// Durable since the segment got its name.
 const SEGMENT_HEADER_LEN: u64 = 4096;
 
-/// Zeroes what stands in the segments of `log` behind the durable position, as if it had never been written. Of page
-/// writes nothing is left to take back: the page file has kept them from the disk itself.
+/// Zeroes what is in the segments of `log` beyond the durable position, as if it had never been written. Page writes
+/// need not be taken back: the page file has kept them from the disk itself.
 pub(crate) fn strike(log: &Path) -> Result<(), Failure> {
     let page = match fs::read(log.join("control")) {
         Ok(page) => page,

@@ -20,7 +20,7 @@ pub(crate) enum Message {
     /// So many changes have been undone, and the engine waits for its kill.
     Holding(u64),
     Restarted(Restarted),
-    /// The next page as it is behind the restart, beginning with page 0.
+    /// The next page as it is after the restart, beginning with page 0.
     Page(Box<Page>),
     /// All pages have been shown; the load begins.
     Ready,
@@ -60,7 +60,7 @@ impl RowImage {
     }
 }
 
-/// In front of each message.
+/// Before each message.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Header {

@@ -33,7 +33,7 @@ pub(crate) struct Setup {
 
 impl Engine {
     /// Opens the database in directory `path`, and recovers it. `undoing` is told how many changes have been undone so
-    /// far, behind each.
+    /// far, after each.
     pub(crate) fn open(
         path: &Path,
         setup: Setup,
@@ -95,7 +95,7 @@ fn redo(recovery: &Recovery, pool: &mut BufferPool, wal: &Wal, skipped: Option<L
 }
 
 /// Takes back the changes of the losers, newest first over all of them, each by a compensation that is logged before it
-/// is made, and ends them. Killed in the middle of it, the next restart repeats the compensations and goes on behind
+/// is made, and ends them. Killed in the middle of it, the next restart repeats the compensations and goes on after
 /// them. Returns how many changes those were.
 fn undo(
     recovery: &Recovery,

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 pub(crate) type RowId = (u64, usize);
 
 /// A row is locked by the transaction that changed it until that is over, so that undo never takes back what another
-/// transaction wrote. Nobody waits for a row: who finds it locked takes another, so that there is no deadlock either.
+/// transaction wrote. No transaction waits for a row: one that finds it locked takes another, so that there is no
+/// deadlock either.
 #[derive(Default)]
 pub(crate) struct RowLocks(Mutex<HashMap<RowId, TransactionId>>);
 

@@ -33,7 +33,8 @@ pub(crate) fn run(arguments: &Arguments, directory: &Path) -> Result<(), Failure
     let (engine, restarted) = Engine::open(directory, setup, |undone| {
         if arguments.hold_at == Some(undone) {
             reporter.holding(undone)?;
-            // Whoever reads the reports kills this process now, or is dead, and then nobody reads what comes next.
+            // The process that reads the reports kills this one now, or is dead, and then nothing reads what comes
+            // next.
             std::thread::sleep(HOLD);
         }
         Ok(())

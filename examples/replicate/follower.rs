@@ -22,7 +22,7 @@ struct Received {
     bytes: u64,
 }
 
-/// Follows the leader, whoever that is at the moment, up to record `last`.
+/// Follows the leader, whichever process that is at the moment, up to record `last`.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 pub(crate) fn run(log: &Log, role: Role, directory: &Path, last: Lsn) -> Result<(), Box<dyn Error>> {
     let began = Instant::now();

@@ -1,4 +1,4 @@
-//! The leader: appends, ships, and trims behind the slowest follower.
+//! The leader: appends, ships, and trims up to the slowest follower.
 
 use std::error::Error;
 use std::io;
@@ -50,7 +50,7 @@ pub(crate) fn run(log: &Log, directory: &Path, last: Lsn, quorum: usize) -> Resu
         let pins = log.pins();
         pins.iter().find(|pin| pin.name == role.name()).map_or(Lsn::ZERO, |pin| Lsn(pin.lsn.0 - 1))
     });
-    // A pin before the first record is trimmed, also for those who have not called yet.
+    // A pin before the first record is trimmed, also for followers that have not called yet.
     for role in Role::FOLLOWERS {
         match log.create_pin(role.name(), "the example", log.first_lsn(), Some(PIN_LIMIT_BYTES)) {
             Err(mapwal::Error::Pin { fault: mapwal::error::PinFault::Exists, .. }) => {}
@@ -190,7 +190,7 @@ impl Leader<'_> {
         })
     }
 
-    /// Notes what the follower has made durable, and moves its pin behind it.
+    /// Notes what the follower has made durable, and moves its pin after it.
     fn listen(&self, role: Role, stream: &TcpStream) -> Result<(), Box<dyn Error>> {
         let at = Role::FOLLOWERS.iter().position(|&known| known == role).expect("only followers call");
         let mut moved = Instant::now();
@@ -225,7 +225,7 @@ impl Leader<'_> {
             quantile(0.5),
             quantile(0.99),
         );
-        println!("leader: largest lag {ann} and {bob} records; {trimmed} segments trimmed behind the slowest pin");
+        println!("leader: largest lag {ann} and {bob} records; {trimmed} segments trimmed before the slowest pin");
     }
 }
 

@@ -1,9 +1,9 @@
 //! Replicates a log over TCP: one leader and two followers, each a process of its own.
 //!
-//! It starts itself once more for each of them. The leader appends the bundled trace of a PostgreSQL log, ships slices of
-//! its mapping, and counts a record as acknowledged once enough followers hold it durably. Each follower has a named pin
-//! at the leader, behind which the leader trims. On the way a follower is killed and started again, and then the leader.
-//! In the end all three logs must hold the same records.
+//! It starts itself once more for each of them. The leader appends the bundled trace of a PostgreSQL log, ships slices
+//! of its mapping, and counts a record as acknowledged once enough followers hold it durably. Each follower has a named
+//! pin at the leader, which trims up to the slowest. On the way a follower is killed and started again, and then the
+//! leader. In the end all three logs must hold the same records.
 
 #[path = "../common/trace.rs"]
 mod trace;

@@ -42,7 +42,7 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_write_timeout(Some(NETWORK_TIMEOUT))
 }
 
-/// Says who calls, and what it needs next.
+/// Says which follower calls, and what it needs next.
 pub(crate) fn send_hello(mut stream: &TcpStream, role: Role, next: Lsn) -> io::Result<()> {
     let mut hello = [0; 9];
     hello[0] = role as u8;

@@ -14,10 +14,10 @@ const WAIT: Duration = Duration::from_secs(1);
 
 /// Prints number, tag and payload length of each record, and waits for more if it is to `follow`.
 pub(crate) fn run(directory: &Path, from: From, visibility: Visibility, follow: bool) -> Result<(), Box<dyn Error>> {
-    // SAFETY: the contract is passed on to whoever runs the program, by its help.
+    // SAFETY: the contract is passed on to the user of the program, by its help.
     let reader = unsafe { LogReader::open(directory)? };
     match print_all(&reader, from, visibility, follow) {
-        // Whoever read the output has seen enough of it.
+        // The reader of the output has seen enough of it.
         Err(error) if is_broken_pipe(&*error) => Ok(()),
         other => other,
     }

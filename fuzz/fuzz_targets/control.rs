@@ -1,4 +1,4 @@
-//! A log whose control page has any words, in front of segments that may be changed too, is read, followed and opened:
+//! A log whose control page has any words, before segments that may be changed too, is read, followed and opened:
 //! nothing panics, and what opens works.
 
 #![no_main]

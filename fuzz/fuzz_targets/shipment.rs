@@ -43,7 +43,7 @@ fn ship(log: &Log, shipped: &[u8]) {
     let next = log.next_lsn();
     match log.append_frames(shipped) {
         Ok(added) => assert_eq!((added.start, added.end), (next, log.next_lsn())),
-        // Batches in front of one that is refused stay.
+        // Batches before one that is refused stay.
         Err(_) => assert!(log.next_lsn() >= next),
     }
 }

@@ -1,7 +1,7 @@
 //! The golden log with changes that the fuzzer chose, and everything that reads what comes of it.
 //!
-//! A change can be followed by [`Change::Mend`], which makes all checksums right again: without it hardly anything would
-//! get behind them.
+//! A change can be followed by [`Change::Mend`], which makes all checksums right again: without it hardly any change
+//! would get past them.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -33,7 +33,7 @@ type Contents = (Lsn, u16, Vec<u8>);
 /// What the fuzzer does to a log. Segments and frames are counted from the first, over and over.
 #[derive(Debug, Arbitrary)]
 pub enum Change {
-    /// Other bytes in a frame, or behind the last one.
+    /// Other bytes in a frame, or after the last one.
     Frame { segment: u8, frame: u8, at: u8, bytes: Vec<u8> },
     /// Adds to four bytes of a frame.
     Add { segment: u8, frame: u8, at: u8, value: i8 },
@@ -113,9 +113,9 @@ fn with(segments: &mut Segments, segment: u8, change: impl FnOnce(&mut Vec<u8>))
 }
 
 fn overwrite(stored: &mut [u8], start: usize, bytes: &[u8]) {
-    let behind = stored.get_mut(start..).unwrap_or_default();
-    let len = bytes.len().min(behind.len());
-    behind[..len].copy_from_slice(&bytes[..len]);
+    let after = stored.get_mut(start..).unwrap_or_default();
+    let len = bytes.len().min(after.len());
+    after[..len].copy_from_slice(&bytes[..len]);
 }
 
 /// Where the frames of a segment start and end, as far as their lengths can be followed.
@@ -133,11 +133,11 @@ fn frames(stored: &[u8]) -> Vec<(usize, usize)> {
     frames
 }
 
-/// The start of a frame, or of the place behind the last one.
+/// The start of a frame, or of the place after the last one.
 pub fn frame_at(stored: &[u8], frame: u8) -> usize {
     let frames = frames(stored);
-    let behind = frames.last().map_or(spec::SEGMENT_HEADER_LEN, |(_, end)| end.next_multiple_of(8));
-    frames.get(usize::from(frame) % (frames.len() + 1)).map_or(behind, |(start, _)| *start)
+    let after = frames.last().map_or(spec::SEGMENT_HEADER_LEN, |(_, end)| end.next_multiple_of(8));
+    frames.get(usize::from(frame) % (frames.len() + 1)).map_or(after, |(start, _)| *start)
 }
 
 fn mend(segments: &mut Segments) {

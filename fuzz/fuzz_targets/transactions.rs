@@ -86,7 +86,7 @@ impl Entry {
     }
 }
 
-/// In front of a record's data; of previous record, page and next record to undo those that there are.
+/// Before a record's data; of previous record, page and next record to undo those that there are.
 fn header(transaction: u8, fields: [Option<u8>; 3]) -> Vec<u8> {
     let mut bytes = u64::from(transaction).to_le_bytes().to_vec();
     bytes.extend(fields.into_iter().flat_map(|field| u64::from(field.unwrap_or(0)).to_le_bytes()));

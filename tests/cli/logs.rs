@@ -82,7 +82,7 @@ pub(crate) fn spoil(directory: &Path, text: &str) -> (PathBuf, usize) {
     let text = text.as_bytes();
     for path in segments(directory) {
         let bytes = fs::read(&path).unwrap();
-        // A payload begins at a multiple of 8, behind a header that says how long it is.
+        // A payload begins at a multiple of 8, after a header that says how long it is.
         let is_it = |at: &usize| {
             bytes[*at..].starts_with(text) && bytes[at - 24..at - 20] == u32::to_le_bytes(text.len() as u32 + 24)
         };

@@ -52,7 +52,7 @@ fn what_is_damaged_is_listed_and_the_rest_keeps_its_numbers() {
     }
     let ran = salvage(log.path(), out.path(), "");
     let lost = "lost 1..1: 1 record\nlost 5..7: 3 records\nlost 300..300: 1 record\n";
-    // The last one is missed because the close behind it says that it was there.
+    // The last one is missed because the close after it says that it was there.
     assert_eq!((ran.code, ran.text()), (3, &*format!("{lost}lost 600..600: 1 record\nsaved 594 records\n")));
     let left = (1..=600).filter(|number| ![1, 5, 6, 7, 300, 600].contains(number));
     assert_eq!(records(out.path()), expected(left));

@@ -89,7 +89,7 @@ impl Held {
         }
     }
 
-    /// Takes the next record, or the next batch and then what is behind it. False if nothing comes for a while.
+    /// Takes the next record, or the next batch and then what is after it. False if nothing comes for a while.
     fn receive(&mut self, follower: &mut Follower, in_batches: bool) -> Result<bool, Error> {
         let timeout = Duration::from_millis(700);
         if in_batches {

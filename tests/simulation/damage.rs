@@ -10,7 +10,7 @@ use super::disk::SimDisk;
 use super::model::{FOREIGN_ID, Model, Observed, Provable, Rule, Violation, first_word, payload, tag};
 use super::run::SEGMENT_BYTES;
 
-/// Bytes of a frame in front of its payload.
+/// Bytes of a frame before its payload.
 const HEADER_BYTES: usize = 24;
 
 /// Damages a record on `disk` that a later one proves to have been durable. Whether there was one to be damaged.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 
-/// Names and the files behind them.
+/// Names and their files.
 pub type Names = BTreeMap<String, usize>;
 
 #[derive(Debug, Clone)]

@@ -371,7 +371,7 @@ impl<'w> Engine<'w> {
         aborted.map(drop)
     }
 
-    /// Writes a page, whoever changed it last: the log goes first.
+    /// Writes a page, whichever transaction changed it last: the log goes first.
     fn write_page(&mut self, rng: &mut Rng) -> Result<(), Violation> {
         let key = rng.u64(0..KEYS);
         let Some(page) = self.memory.get_mut(&key) else { return Ok(()) };
@@ -426,7 +426,7 @@ impl<'w> Engine<'w> {
     }
 }
 
-/// Takes back a change. A checkpoint may come before it is taken back in the page, and another behind that.
+/// Takes back a change. A checkpoint may come before it is taken back in the page, and another after that.
 fn undo<'u>(
     wal: &Wal,
     kind: Kind,

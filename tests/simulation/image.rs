@@ -99,11 +99,11 @@ impl Image {
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
             let start = at % WORD_BYTES;
-            let (part, behind) = rest.split_at(rest.len().min(WORD_BYTES - start));
+            let (part, after) = rest.split_at(rest.len().min(WORD_BYTES - start));
             let mut word = cache.word(at / WORD_BYTES);
             word[start..start + part.len()].copy_from_slice(part);
             cache.set_word(at / WORD_BYTES, word);
-            (at, rest) = (at + part.len(), behind);
+            (at, rest) = (at + part.len(), after);
         }
     }
 
@@ -251,7 +251,7 @@ impl Image {
         })
     }
 
-    /// Changes what the device holds, behind everyone's back. The page cache must be empty.
+    /// Changes what the device holds, without a write. The page cache must be empty.
     pub fn damage(&mut self, offset: usize, change: impl FnOnce(u8) -> u8) {
         assert!(self.cache.is_none(), "damage would be hidden by the page cache");
         let page = self.device[offset / PAGE_BYTES].get_or_insert_with(|| Arc::new([0; PAGE_WORDS]));

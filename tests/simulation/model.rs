@@ -90,7 +90,7 @@ struct Stream {
     acknowledged: usize,
     /// Entries that the next open must find because only a process has died: all that were published.
     published: usize,
-    /// The metadata in front of `entries`.
+    /// The metadata before `entries`.
     meta: [Option<u64>; SLOTS],
 }
 
@@ -188,7 +188,7 @@ impl Stream {
         meta
     }
 
-    /// How many entries there are up to record `lsn`, metadata behind it not counted.
+    /// How many entries there are up to record `lsn`, metadata after it not counted.
     fn entries_to(&self, lsn: u64) -> usize {
         let mut next = self.start;
         for (index, appended) in self.entries.iter().enumerate() {
@@ -208,7 +208,7 @@ impl Stream {
         let kept = self.start + Self::records_in(&self.entries[..durable]);
         let (first, next, end) = (observed.first, observed.next, self.end());
         if next < kept {
-            return Err(Violation::new(Rule::Lost, format!("next is {next}, all in front of {kept} must be there")));
+            return Err(Violation::new(Rule::Lost, format!("next is {next}, all before {kept} must be there")));
         }
         if next > end {
             return Err(Violation::new(Rule::Phantom, format!("next is {next}, nothing was appended from {end} on")));
@@ -289,7 +289,7 @@ impl Model {
 
     /// Entries are about to be appended. Returns the number that the first record of them must get.
     ///
-    /// While a call that replaces the stream makes that durable, they come behind what it leaves.
+    /// While a call that replaces the stream makes that durable, they come after what it leaves.
     pub fn submit(&mut self, entries: &[Entry]) -> u64 {
         // What the links of a replaced stream claim may be as old as they are.
         let acknowledged = if self.next.is_some() { 0 } else { self.current.acknowledged };
@@ -397,7 +397,7 @@ impl Model {
             (Err(violation), Some(next)) => {
                 let count = next.check(observed).map_err(|other| {
                     let message = format!(
-                        "neither as before the call: {}, nor as behind it: {}",
+                        "neither as before the call: {}, nor as after it: {}",
                         violation.message, other.message
                     );
                     Violation::new(other.rule, message)
@@ -430,7 +430,7 @@ impl Model {
         all.check(observed).map(drop)
     }
 
-    /// A death of the process loses nothing that was published: all but what was appended behind `hole`.
+    /// A death of the process loses nothing that was published: all but what was appended after `hole`.
     pub fn published_survive(&mut self, hole: Option<usize>) {
         self.current.published = hole.unwrap_or(self.current.entries.len());
     }
@@ -440,7 +440,7 @@ impl Model {
         self.current.published = 0;
     }
 
-    /// Records whose damage must be noticed: an acknowledged entry behind them was appended after their acknowledgement.
+    /// Records whose damage must be noticed: an acknowledged entry after them was appended after their acknowledgement.
     pub fn provable(&self) -> Vec<Provable> {
         let stream = &self.current;
         let proven = stream.entries[..stream.acknowledged].iter().map(|appended| appended.acknowledged).max();

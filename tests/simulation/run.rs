@@ -18,7 +18,7 @@ use super::model::{Crash, Entry, Model, Observed, Rule, SLOTS, Violation, first_
 
 /// The smallest segments, so that little data makes many.
 pub const SEGMENT_BYTES: u64 = 64 << 10;
-/// What stands in front of a payload, of what a close says, and of each value in it.
+/// What stands before a payload, of what a close says, and of each value in it.
 const FRAME_HEADER_BYTES: usize = 24;
 const CLOSE_HEADER_BYTES: usize = 32;
 const META_HEADER_BYTES: usize = 8;
@@ -53,7 +53,7 @@ struct Watch {
     model: Mutex<Model>,
     cuts: Mutex<Vec<Cut>>,
     log: Mutex<Weak<Log>>,
-    /// The first entry that is still being appended: it and those behind it are not published yet.
+    /// The first entry that is still being appended: it and those after it are not published yet.
     hole: Mutex<Option<usize>>,
     /// In how many of 256 syncs others append meanwhile.
     busy: AtomicU8,
@@ -297,7 +297,7 @@ impl<'t> Run<'t> {
         injected && (happened || failed)
     }
 
-    /// Does one step, with crashes before, in and behind it, and looks at all of them.
+    /// Does one step, with crashes before, in and after it, and looks at all of them.
     fn step(&mut self, step: &Step) -> Result<(), Violation> {
         let mut rng = Rng::with_seed(step.seed);
         self.disk.reseed(rng.u64(..));
@@ -458,8 +458,8 @@ impl<'t> Run<'t> {
                 disk.show_cut();
             }
             let len = 30;
-            let (behind, _) = watch.submit_record(len);
-            let append = || log.append(tag(behind), &payload(behind, len));
+            let (after, _) = watch.submit_record(len);
+            let append = || log.append(tag(after), &payload(after, len));
             let overtook = std::thread::scope(|scope| scope.spawn(append).join().expect("an append does not panic"));
             if overtook.is_err() {
                 watch.model.lock().withdraw(1);

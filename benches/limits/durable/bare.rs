@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Where the first bytes stand: as in a segment, behind a page and a frame, so that a sync ends in the middle of a page.
+/// Where the first bytes are: as in a segment, after a page and a frame, so that a sync ends in the middle of a page.
 const START: u64 = 4096 + 88;
 
 /// A file that grows, or one that was written before.

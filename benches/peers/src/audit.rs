@@ -28,7 +28,7 @@ pub(crate) struct Properties {
     pub(crate) survives_kill: String,
     /// The system calls of a commit, or what the source says.
     pub(crate) sync: String,
-    /// What a reader gets for a record with one changed byte, with others behind it.
+    /// What a reader gets for a record with one changed byte, with others after it.
     pub(crate) damage: String,
 }
 

@@ -56,7 +56,7 @@ enum Internal {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(Internal::Child { peer, directory, task }) = &arguments.internal {
-        // Whoever stops the run stops its children.
+        // When the run is stopped, so are its children.
         #[cfg(target_os = "linux")]
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let entry = peers::ALL.iter().find(|entry| entry.facts.name == peer).context("no such log")?;

@@ -54,7 +54,7 @@ impl Report {
         Ok(std::fs::write(path, serde_json::to_vec_pretty(self)?)?)
     }
 
-    /// The table, and behind it its footnotes. Speeds are beside those of the first row.
+    /// The table, and after it its footnotes. Speeds are beside those of the first row.
     pub(crate) fn print(&self) {
         let mut footnotes = Footnotes::default();
         let mut table = Table::new();

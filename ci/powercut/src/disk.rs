@@ -29,7 +29,8 @@ const ATTRIBUTES_LIVE: Duration = Duration::from_hours(1);
 const FILE: INodeNo = INodeNo(2);
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 const DELAY_MICROS_MAX: u64 = 400;
-/// How long a disk goes on to fail. A file system may try the same write for ever, and keep whoever waits for it from dying.
+/// How long a disk goes on to fail. A file system may try the same write for ever, and keep a process that waits for it
+/// from dying.
 const FAILING_MAX: Duration = Duration::from_secs(20);
 
 /// What is said once the disk is there.

@@ -150,9 +150,9 @@ pub fn told(path: &Path) -> Result<Vec<Stamped>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut rest = &bytes[..];
     let mut events = Vec::new();
-    while let Ok((event, behind)) = postcard::take_from_bytes(rest) {
+    while let Ok((event, after)) = postcard::take_from_bytes(rest) {
         events.push(event);
-        rest = behind;
+        rest = after;
     }
     Ok(events)
 }

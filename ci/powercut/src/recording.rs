@@ -1,8 +1,8 @@
 //! What the disk was asked to do, in order, and what it is to do wrong: in files that the disk, the workload and the judge
 //! share.
 //!
-//! The disk adds an operation before it answers the kernel. So whoever reads the length of the recording and then knows of
-//! something that a flush has made durable knows which operations had been asked for by then.
+//! The disk adds an operation before it answers the kernel. So a process that reads the length of the recording, and
+//! then learns of something that a flush has made durable, knows which operations had been asked for by then.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -34,8 +34,8 @@ pub enum Operation {
     Failed { offset: usize, len: usize },
 }
 
-/// The words of the head. Each is stored with release and read with acquire: the disk's stores before an operation is
-/// counted are seen by whoever sees the count.
+/// The words of the head. Each is stored with release and read with acquire: a process that sees the count sees the
+/// disk's stores before it.
 #[derive(Debug, Clone, Copy)]
 #[repr(u64)]
 pub enum Word {

@@ -105,7 +105,7 @@ impl Following {
                 }
                 Ok(None) => return,
                 Err(Error::Rewound { to }) => self.next = to.0,
-                Err(error) => panic!("behind record {}: {error}", self.next - 1),
+                Err(error) => panic!("after record {}: {error}", self.next - 1),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Panics where nobody expects one, such as in a storage: whoever waits is told, and nobody hangs.
+//! Panics where none is expected, such as in a storage: every waiting call is told, and none hangs.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Frames that say what no writer would say, under a checksum that is right. They are damage, named with file and offset,
-//! where they stand in front of what was durable; and nothing they say is believed before it is checked.
+//! Frames that say what no writer would say, under a checksum that is right. They are damage, named with file and
+//! offset, where they come before what was durable; and nothing they say is believed before it is checked.
 
 use std::fs;
 use std::path::Path;
@@ -225,7 +225,7 @@ fn notes_of_the_log_in_the_place_of_a_record_are_damage() {
         forge(dir.path(), &frame, |bytes| bytes[KIND] = kind);
         for read in read_all(dir.path()) {
             let Err(Error::Corrupt(corruption)) = read else { panic!("kind {kind}: {read:?}") };
-            // What it says is wrong for its kind; or the record behind it has not the number that is due.
+            // What it says is wrong for its kind; or the record after it has not the number that is due.
             assert_eq!(corruption.path, segment(dir.path(), 2));
             assert!([frame.offset as u64, frame.end as u64].contains(&corruption.offset), "kind {kind}: {corruption}");
         }

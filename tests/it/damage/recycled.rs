@@ -71,7 +71,7 @@ fn fill_all(directory: &Path, stale: Stale, from_next_page: bool) {
     }
 }
 
-/// A log of two segments that was closed, or that was dropped behind a sync of its first six records.
+/// A log of two segments that was closed, or that was dropped after a sync of its first six records.
 fn log(is_closed: bool, stale: Stale, from_next_page: bool) -> TempDir {
     let dir = scratch();
     if is_closed { Specimen::closed() } else { Specimen::dropped() }.lay_out(dir.path());

@@ -51,7 +51,7 @@ fn everyone_who_waits_hears_of_a_failed_sync() {
         let mut waiting: Vec<_> = (101..=106).map(|lsn| scope.spawn(move || log.wait_durable(Lsn(lsn)))).collect();
         waiting.push(scope.spawn(move || log.sync().map(drop)));
         storage.wait_until_held();
-        // Time for the others to come and wait for the one that syncs; who comes later hears the same.
+        // Time for the others to come and wait for the one that syncs; a later one gets the same error.
         std::thread::sleep(Duration::from_millis(50));
         storage.release();
         for thread in waiting {

@@ -184,8 +184,8 @@ fn a_frame_that_tells_of_more_than_is_there_makes_it_damage() {
     let mut start = Segment::new(SegmentHeader::new(77, 1, SMALL));
     start.push(1, LINK, 0, 0, 0, &spec::Link { previous: (0, 0, 0), oldest: 0, meta: Vec::new() }.encode());
     start.push(1, DATA, 0, 7, 0, b"lost");
-    let (before, behind) = (1 << 32 | start.frames[1].offset, 1 << 32 | start.end());
-    for (told, proven) in [(0, false), (before, false), (before + 8, true), (behind, true)] {
+    let (before, after) = (1 << 32 | start.frames[1].offset, 1 << 32 | start.end());
+    for (told, proven) in [(0, false), (before, false), (before + 8, true), (after, true)] {
         let mut segment = start.clone();
         segment.push(2, DATA, 0, 7, told, b"witness");
         let mut bytes = segment.encode();

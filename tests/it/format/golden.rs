@@ -23,7 +23,7 @@ const COUNT: u64 = 40;
 const VOID_LSN: u64 = 3;
 /// Two records that were appended together.
 const BATCH: RangeInclusive<u64> = 4..=5;
-/// The last record that was kept when those behind it were truncated, and replaced.
+/// The last record that was kept when those after it were truncated, and replaced.
 const KEPT_LSN: u64 = 38;
 
 /// Tag and payload of record `lsn`: small ones first, then what fills a segment and takes little room when packed.

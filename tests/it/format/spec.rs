@@ -134,7 +134,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Behind the frame and its padding.
+    /// After the frame and its padding.
     pub(crate) fn end(&self) -> u64 {
         self.offset + u64::from(self.len).next_multiple_of(8)
     }
@@ -143,7 +143,7 @@ impl Frame {
         matches!(self.kind, DATA | VOID)
     }
 
-    /// The number of the record behind it.
+    /// The number of the record after it.
     pub(crate) fn next_lsn(&self) -> u64 {
         self.lsn + u64::from(self.takes_lsn())
     }
@@ -250,7 +250,7 @@ pub(crate) fn encode_pin(lsn: u64, limit_bytes: u64, flags: u8, owner: &[u8]) ->
     bytes
 }
 
-/// What goes in front of frames that are shipped.
+/// What goes before frames that are shipped.
 pub(crate) fn encode_shipment_header(salt: u32, first_lsn: u64, frames_len: u64) -> Vec<u8> {
     let mut bytes = b"mwf1".to_vec();
     bytes.extend(salt.to_le_bytes());
@@ -279,7 +279,7 @@ impl Segment {
         Self { header, frames: Vec::new() }
     }
 
-    /// Behind the last frame.
+    /// After the last frame.
     pub(crate) fn end(&self) -> u64 {
         self.frames.last().map_or(offset_of(SEGMENT_HEADER_LEN), Frame::end)
     }
@@ -364,7 +364,7 @@ impl Segment {
 }
 
 impl Frame {
-    /// The header behind the commit word.
+    /// The header after the commit word.
     fn header_words(&self) -> [u64; 2] {
         let (lag, kind, flags) = (u64::from(self.durable_lag), u64::from(self.kind), u64::from(self.flags));
         [self.lsn, lag | kind << 32 | flags << 40 | u64::from(self.tag) << 48]

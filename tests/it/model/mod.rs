@@ -7,7 +7,7 @@
 //!
 //! Each of these bugs was planted in turn, and made this test fail: a trim that goes below a pin; a cut segment that keeps
 //! its old end, so that truncated records come back; links without the metadata; a truncation that does not sync; an open
-//! that forgets what was trimmed; truncations that followers are not told of; a walk that goes on behind the end of a cut
+//! that forgets what was trimmed; truncations that followers are not told of; a walk that goes on after the end of a cut
 //! segment; half a batch taken for a whole one.
 
 mod ops;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::oracle::Oracle;
 
-/// A place in the log: 0 is before the first record, 255 behind the next one.
+/// A place in the log: 0 is before the first record, 255 after the next one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spot(pub(super) u8);
 

@@ -108,7 +108,7 @@ impl Oracle {
         count
     }
 
-    /// False if there was nothing behind `lsn`.
+    /// False if there was nothing after `lsn`.
     pub(super) fn truncate(&mut self, lsn: u64) -> bool {
         let next = lsn + 1;
         if next >= self.next() {
@@ -146,7 +146,7 @@ impl Oracle {
             // A segment in which nothing happened gives its place to the new one.
             self.untouched = true;
         } else {
-            // Left without a close, or without room behind it.
+            // Left without a close, or without room after it.
             self.open_segment();
         }
     }

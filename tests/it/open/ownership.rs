@@ -1,4 +1,4 @@
-//! Whose the files of a log are, and who may use them.
+//! Owner, group and mode of a log's files.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};

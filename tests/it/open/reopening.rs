@@ -103,7 +103,7 @@ fn segments_of_several_sizes_make_one_log() {
 
 #[test]
 fn a_log_closed_at_any_distance_from_its_segments_end_goes_on() {
-    // With so many frames' worth of bytes behind it the close comes to stand before, in or at the end of the seal's room.
+    // With this many bytes after it the close comes before, in or at the end of the seal's room.
     for left in (0..=96).step_by(8) {
         let dir = scratch();
         let log = open_small(dir.path());

@@ -1,5 +1,5 @@
 //! A log that was closed opens without a look at its records, by what the control page says; and never by what it says when
-//! something has come behind the close.
+//! something has come after the close.
 
 use std::fs;
 use std::path::Path;
@@ -177,7 +177,7 @@ fn a_record_that_looks_like_a_close_is_a_record() {
     let log = open_small(dir.path());
     append(&log, 1..=1);
     log.sync().unwrap();
-    // Says, as a close does, that all in front of it is durable.
+    // Says, as a close does, that all before it is durable.
     assert_eq!(log.append(9, payload).unwrap(), Lsn(2));
     log.sync().unwrap();
     drop(log);

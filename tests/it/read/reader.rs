@@ -153,7 +153,7 @@ fn a_follower_outlives_the_deaths_of_the_writer() {
     for life in 0..5 {
         child.ask("append 700");
         child.kill();
-        // What it had published is there for whoever comes to it after its death, too.
+        // What it had published is there after its death, too.
         let last = life * 700 + 700;
         expect_records(&mut follower, life * 700 + 1, last);
         assert_records(&read_only(dir.path()).unwrap().snapshot().unwrap(), 1, last);

@@ -19,7 +19,7 @@ use crate::support::{append, assert_record, read_only};
 
 const RECORDS: u64 = 500;
 
-/// Appends the records one by one, so that whoever follows has to wait.
+/// Appends the records one by one, so that a follower has to wait.
 fn append_slowly(log: &Log) {
     for number in 1..=RECORDS {
         append(log, number..=number);

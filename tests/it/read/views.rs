@@ -86,7 +86,7 @@ fn no_view_changes_over_a_million_changes_of_the_log() {
     });
     assert!(compared.load(Ordering::Relaxed) > 100, "{} views compared", compared.load(Ordering::Relaxed));
     assert!(held_bytes.load(Ordering::Relaxed) > 0, "no view held a dropped segment");
-    // What the last appends left behind is let go of with the next segment.
+    // What the last appends have left is released with the next segment.
     log.rotate().unwrap();
     log.trim_before(log.next_lsn()).unwrap();
     assert_eq!(log.stats().unlinked_bytes, 0);

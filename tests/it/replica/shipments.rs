@@ -38,7 +38,7 @@ fn notes_between_records_do_not_hide_what_comes_behind_them() {
         for _ in 0..400 {
             log.put_meta(0, &[7; 100]).unwrap();
         }
-        let next = log.append(1, b"behind").unwrap();
+        let next = log.append(1, b"after").unwrap();
         let frames = follower.next_batch(64).unwrap();
         let range = frames.map(|frames| (frames.first_lsn(), frames.next_lsn()));
         assert_eq!(range, Some((Lsn(first), Lsn(first + 1))), "{next}");
@@ -51,7 +51,7 @@ fn batches_cover_exactly_the_records_and_cut_no_batch() {
     let dir = scratch();
     let log = open_small(dir.path());
     let mut random = fastrand::Rng::with_seed(5);
-    // The numbers behind which a batch ends.
+    // The numbers after which a batch ends.
     let mut ends = BTreeSet::from([1]);
     while log.next_lsn() < Lsn(4000) {
         let next = log.next_lsn().0;

@@ -99,7 +99,7 @@ fn unsafe_code(source: &Source) -> Vec<String> {
     })
 }
 
-/// Whether the last lines are a comment with a proof, perhaps with attributes behind.
+/// Whether the last lines are a comment with a proof, perhaps with attributes after.
 fn has_safety_comment(lines: &[&str]) -> bool {
     let above = lines.iter().rev().map(|line| line.trim_start()).skip_while(|line| line.starts_with("#["));
     above.take_while(|line| line.starts_with("//")).any(|line| line.starts_with("// SAFETY: "))
@@ -333,7 +333,7 @@ fn the_readme_shows_the_example_that_is_tested_and_run() {
     let tested = first_example(&docs).expect("an example in the crate's documentation");
     assert_eq!(first_example(&read("README.md")), Some(tested));
     let quickstart = read("examples/quickstart.rs");
-    let (_purpose, program) = quickstart.split_once("\n\n").expect("a program behind its purpose");
+    let (_purpose, program) = quickstart.split_once("\n\n").expect("a program after its purpose");
     assert_eq!(program, tested);
 }
 

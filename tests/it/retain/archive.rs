@@ -201,7 +201,7 @@ fn every_changed_byte_of_a_segment_is_refused() {
             bytes[at] = good[at];
         }
     }
-    // Neither may a part of a frame, or anything behind the last one, be taken for its end.
+    // Neither may a part of a frame, or anything after the last one, be taken for its end.
     for len in 0..good.len() {
         let cut = verify_segment(&good[..len]);
         assert!(!cut.is_ok_and(|summary| summary.sealed), "{len} bytes");
@@ -211,7 +211,7 @@ fn every_changed_byte_of_a_segment_is_refused() {
     verify_segment(&whole).unwrap();
     for at in [good.len(), good.len() + 7, whole.len() - 1] {
         whole[at] = 1;
-        assert!(verify_segment(&whole).is_err(), "byte {at} behind the end");
+        assert!(verify_segment(&whole).is_err(), "byte {at} after the end");
         whole[at] = 0;
     }
 }

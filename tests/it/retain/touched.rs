@@ -1,4 +1,4 @@
-//! Files of a log say when they were changed last, for those who copy what is newer than their last copy.
+//! Files of a log say when they were changed last, for backups that copy what is newer than the last copy.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -160,7 +160,7 @@ impl Faulty {
         self.plan.state.lock().calls.clone()
     }
 
-    /// From now on, whoever comes to `call` waits there.
+    /// From now on, each thread that comes to `call` waits there.
     pub(crate) fn hold(&self, call: Call) {
         self.plan.state.lock().held = Some(call);
     }
@@ -194,7 +194,7 @@ impl Faulty {
         state.passed.iter().filter(|(call, _)| calls.contains(call)).map(|(_, file)| file.clone()).collect()
     }
 
-    /// Lets those who wait go on.
+    /// Lets the waiting threads go on.
     pub(crate) fn release(&self) {
         self.plan.state.lock().held = None;
         self.plan.changed.notify_all();

@@ -91,7 +91,7 @@ pub(crate) fn followers(log: &Log, from: u64, visibility: Visibility) -> impl It
 }
 
 /// Takes what the follower has, and checks that it is the records from `first` on, with payloads as [`payload`] makes
-/// them; returns the number behind them.
+/// them; returns the number after them.
 pub(crate) fn drain_from(follower: &mut Follower, first: u64) -> u64 {
     let mut expected = first;
     while let Some(record) = follower.next().expect("a good record") {

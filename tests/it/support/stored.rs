@@ -9,7 +9,7 @@ use super::files;
 use crate::format::spec::{self, DATA, VOID, crc32};
 
 pub(crate) const HEADER_LEN: usize = spec::SEGMENT_HEADER_LEN;
-/// Bytes of a frame in front of its payload.
+/// Bytes of a frame before its payload.
 pub(crate) const FRAME_HEADER_LEN: usize = 24;
 
 /// Fields of a segment's header.
@@ -21,7 +21,7 @@ pub(crate) const LOG_ID: Range<usize> = 32..48;
 pub(crate) const INCOMPATIBLE: Range<usize> = 56..60;
 pub(crate) const READ_ONLY: Range<usize> = 60..64;
 pub(crate) const COMPATIBLE: Range<usize> = 64..68;
-/// Behind the last field but the checksum.
+/// After the last field but the checksum.
 pub(crate) const FIELDS_END: usize = 68;
 pub(crate) const HEADER_CRC: Range<usize> = HEADER_LEN - 4..HEADER_LEN;
 
@@ -48,7 +48,7 @@ pub(crate) struct StoredFrame {
     pub(crate) offset: usize,
     /// Header and payload.
     pub(crate) len: usize,
-    /// Behind the frame and its padding.
+    /// After the frame and its padding.
     pub(crate) end: usize,
     pub(crate) lsn: u64,
     pub(crate) kind: u8,

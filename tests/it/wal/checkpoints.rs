@@ -25,14 +25,14 @@ fn recovery_starts_at_the_checkpoint_or_at_the_oldest_record() {
     commit(&wal, A, "before");
     assert_eq!(wal.log_checkpoint(&[], &[]).unwrap(), Lsn(4));
     assert_eq!((wal.checkpoint_lsn(), wal.flushed_lsn()), (Some(Lsn(4)), Lsn(4)));
-    commit(&wal, B, "behind");
+    commit(&wal, B, "after");
     drop(wal);
     let (wal, recovery) = recover(dir.path(), &small());
-    assert_eq!((list(recovery.redo()), recovery.redo_lsn()), (vec![(6, "behind".into())], Lsn(4)));
+    assert_eq!((list(recovery.redo()), recovery.redo_lsn()), (vec![(6, "after".into())], Lsn(4)));
     assert_eq!((wal.checkpoint_lsn(), recovery.records_processed()), (Some(Lsn(4)), 4));
     drop(wal);
     let (wal, recovery) = recover(dir.path(), &small().recover_from(RecoverFrom::OldestRecord));
-    assert_eq!(list(recovery.redo()), [(2, "before".into()), (6, "behind".into())]);
+    assert_eq!(list(recovery.redo()), [(2, "before".into()), (6, "after".into())]);
     assert_eq!((wal.checkpoint_lsn(), recovery.redo_lsn()), (Some(Lsn(4)), Lsn(1)));
 }
 
@@ -96,7 +96,7 @@ fn transactions_that_span_the_redo_point_are_known_whether_the_checkpoint_lists_
         wal.log_begin(transaction).unwrap();
         wal.log_insert(transaction, None, PAGE, data.as_bytes()).unwrap();
     }
-    // Two have records behind the redo point and before the checkpoint; one of them ends there.
+    // Two have records after the redo point and before the checkpoint; one of them ends there.
     for transaction in [A, B, C] {
         wal.resume(transaction).unwrap().applied();
     }
@@ -270,7 +270,7 @@ fn a_checkpoint_that_does_not_fit_or_makes_no_sense_is_refused() {
     assert!(matches!(refused, Err(WalError::Log(Error::Trimmed { lsn: Lsn(2), first: Lsn(5) }))), "{refused:?}");
     assert_eq!(wal.checkpoint_lsn(), Some(Lsn(4)));
     drop(wal);
-    // Trimmed behind the wal's back.
+    // Trimmed without the wal's knowledge.
     let refused = try_recover(dir.path(), &small());
     assert!(matches!(refused, Err(WalError::NoCheckpoint { lsn: Lsn(4) })), "{refused:?}");
 }

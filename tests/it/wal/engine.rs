@@ -158,7 +158,7 @@ impl Engine<'_> {
         assert!(before.iter().all(|(key, value)| self.memory[key].value == *value));
     }
 
-    /// Writes a page, whoever changed it last: the log goes first.
+    /// Writes a page, whichever transaction changed it last: the log goes first.
     fn write_page(&mut self) {
         let key = self.random.below(KEYS);
         let Some(page) = self.memory.get_mut(&key) else { return };

@@ -247,7 +247,7 @@ fn no_checkpoint_is_taken_before_what_recovery_found_is_redone() {
     assert!(matches!(wal.begin_checkpoint(), Err(WalError::NotRedone { .. })), "a plain record may tell of a change");
     drop(recovery);
     drop(wal);
-    // Who opens it in this way has nothing to redo.
+    // Opened in this way, there is nothing to redo.
     open(dir.path()).log_checkpoint(&[], &[]).unwrap();
 }
 
@@ -374,7 +374,8 @@ fn a_commit_is_applied_only_if_that_is_said_of_its_own_transaction() {
     wal.log_begin(A).unwrap();
     let row = change(&wal, A, b"row");
     let (transaction, commit) = wal.log_commit(A, None).unwrap().defer();
-    // As who has kept the end of an earlier log, which a power cut took back, says of a commit with that number.
+    // As an engine that has kept the end of an earlier log, which a power cut took back, says of a commit with that
+    // number.
     for other in (0..1000).map(TransactionId).filter(|&other| other != transaction) {
         wal.commit_applied(other, commit);
     }

@@ -98,7 +98,7 @@ fn a_roll_back_to_a_savepoint_undoes_what_came_later_once() {
     let redone = [(2, "a"), (3, "b"), (4, "c"), (5, "undo c"), (6, "undo b"), (7, "d")];
     assert_eq!(list(recovery.redo()), redone.map(|(lsn, data)| (lsn, data.to_owned())));
     assert_eq!(last, Lsn(9));
-    // From the start, with a savepoint in front of everything but the begin.
+    // From the start, with a savepoint before everything but the begin.
     let mut third = wal.begin().unwrap();
     let own = third.savepoint();
     assert_ne!(own, start);

@@ -226,7 +226,7 @@ fn no_callback_is_lost_or_acknowledged_wrongly_while_truncations_run() {
         }
         asker.join().unwrap()
     });
-    // Nothing is appended any more: whoever was not told by now waits for a record that will never come.
+    // Nothing is appended any more: a callback that was not called by now waits for a record that will never come.
     let deadline = Instant::now() + LONG;
     while called.load(Ordering::SeqCst) < asked && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));

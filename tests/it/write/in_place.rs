@@ -138,7 +138,7 @@ fn a_call_that_would_wait_for_its_own_closure_is_refused() {
         assert!(matches!(pins.remove("pin"), Err(Error::InsideAppend)));
     })
     .unwrap();
-    assert_eq!(log.sync().unwrap(), Lsn(6), "and allowed again behind it");
+    assert_eq!(log.sync().unwrap(), Lsn(6), "and allowed again after it");
 }
 
 #[test]

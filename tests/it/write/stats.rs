@@ -53,7 +53,7 @@ fn numbers_add_up_over_rotation_truncation_reset_and_reopening() {
     assert!((stats.records_per_sync() - 24.0 / syncs).abs() < 1e-9);
     assert!(stats.sync_time_p50 <= stats.sync_time_p99 && !stats.sync_time_p50.is_zero());
     log.close().unwrap();
-    // In place, behind what is there: counted from here.
+    // In place, after what is there: counted from here.
     let log = open_small(dir.path());
     append_stamped(&log, 1, 16, 2);
     assert_eq!(counted(&log.stats()), (2, 2 * frame(16), 0, 0, SMALL));

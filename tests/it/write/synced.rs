@@ -1,4 +1,4 @@
-//! Making records durable: what a sync covers, who waits for it, and that many wait for one.
+//! Making records durable: what a sync covers, which threads wait for it, and that many wait for one.
 
 use std::sync::Barrier;
 use std::time::Duration;

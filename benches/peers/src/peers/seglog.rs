@@ -28,7 +28,7 @@ impl Peer for Seglog {
         syncs: true,
         notes: &[
             "one file without rotation, here of 512 MiB",
-            "records without a commit behind them are dropped when it is opened (src/walk.rs)",
+            "records without a commit after them are dropped when it is opened (src/walk.rs)",
         ],
     };
     type Place = u64;

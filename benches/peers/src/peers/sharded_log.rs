@@ -1,4 +1,4 @@
-//! sharded-log: eight files, each behind a buffer of 512 KiB.
+//! sharded-log: eight files, each with a buffer of 512 KiB.
 
 use std::path::Path;
 

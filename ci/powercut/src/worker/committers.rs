@@ -78,7 +78,7 @@ fn commit(
                     if durable.is_ok() {
                         teller.tell(Event::Durable(last.0));
                     }
-                    // Whoever waits for the callback may have given up.
+                    // The thread that waits for the callback may have given up.
                     let _ = called.send(());
                 })?;
             }

@@ -244,7 +244,7 @@ fn nothing_more_is_written_to_a_segment_that_could_not_be_synced() {
         let disk = SimDisk::of_either_kind(seed);
         open_simulated(&disk).close().unwrap();
         let log = open_simulated(&disk);
-        log.append(1, b"right behind the close").unwrap();
+        log.append(1, b"right after the close").unwrap();
         disk.plan_fault(Some(Fault { after: 0, only: Some(Operation::SyncMapping), failure: Failure::Io, effect }));
         assert!(matches!(log.sync(), Err(Error::Poisoned { .. })));
         drop(log);

@@ -1,4 +1,5 @@
-//! What may happen to the files of a log: to bits, to pages, to whole files, and to frames by somebody who knows the checksum.
+//! What may happen to the files of a log: to bits, to pages, to whole files, and to frames, with their checksums made
+//! right again.
 
 use std::ops::Range;
 

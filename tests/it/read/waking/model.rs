@@ -1,6 +1,6 @@
 //! The steps by which followers fall asleep and are woken, in every order in which they can happen.
 //!
-//! It is a model: the steps of `src/segment/control/mod.rs`, and a processor that may keep the writer's stores back behind
+//! It is a model: the steps of `src/segment/control/mod.rs`, and a processor that may keep the writer's stores back after
 //! its later loads. It shows that the barrier, and the order of clearing the word and raising the count, are needed, and
 //! that they suffice; that the code has these steps is for its reader to see.
 
@@ -29,7 +29,7 @@ enum Writer {
     Wake,
 }
 
-/// A follower's next step; it waits for the record behind those that it `has`.
+/// A follower's next step; it waits for the record after those that it `has`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Follower {
     ReadCount,

@@ -1,4 +1,4 @@
-//! What a truncation means to those who use the log at the same time.
+//! What a truncation means to threads that use the log at the same time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +23,7 @@ fn waiters_for_what_is_cut_off_get_an_error_and_never_an_acknowledgement() {
             let log = &log;
             scope.spawn(move || log.wait_durable(first).unwrap());
             faults.wait_until_held();
-            // Behind what the leader syncs, so that they wait for the next sync, or for the truncation.
+            // After what the leader syncs, so that they wait for the next sync, or for the truncation.
             let waiters: Vec<_> = (0..WAITERS)
                 .map(|_| log.append(2, b"cut off").unwrap())
                 .map(|lsn| scope.spawn(move || (lsn, log.wait_durable(lsn))))
@@ -98,7 +98,7 @@ fn appenders_meanwhile_come_before_or_after_and_none_that_counts_is_lost() {
     let found: std::collections::HashMap<u64, Vec<u8>> = contents(&log).into_iter().collect();
     let next = log.next_lsn().0;
     assert_eq!(found.len() as u64, next - log.first_lsn().0, "dense");
-    // The lowest number that each truncation or a later one cut behind.
+    // The lowest number after which each truncation, or a later one, cut.
     let mut lowest = cuts;
     for at in (1..lowest.len()).rev() {
         lowest[at - 1] = lowest[at - 1].min(lowest[at]);

@@ -23,7 +23,7 @@ fn fill(log: &Log) {
     }
 }
 
-/// Records 1 up to `kept` as [`fill`] makes them, and `more` behind, with stamps from 1000 on.
+/// Records 1 up to `kept` as [`fill`] makes them, and `more` after, with stamps from 1000 on.
 fn expected(kept: u64, more: u64) -> Vec<(u64, Vec<u8>)> {
     let old = (1..=kept).map(|number| (number, stamped(number, 100)));
     let new = (0..more).map(|at| (kept + 1 + at, stamped(1_000 + at, 100)));

@@ -78,7 +78,7 @@ impl<'s> Bench<'s> {
                 let (records, error) = self.specimen.read(snapshot);
                 self.check(change, &expected, records, error.as_ref())
             }
-            // Looking for a record behind the damage says which record, and only in which file.
+            // Looking for a record after the damage says which record, and only in which file.
             Err(WalError::Log(Error::Corrupt(corruption))) if matches!(expected, Expected::Damage(_)) => {
                 assert_eq!(corruption.path, self.path(change.segment), "{change:?}");
                 Outcome::Refused

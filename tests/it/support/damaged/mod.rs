@@ -5,12 +5,12 @@
 //!
 //! - A change in a segment's header refuses the log.
 //! - If `f` is acknowledged with later evidence, the log is damaged: the open fails, or reading does after exactly the
-//!   records in front of `f`. The error names the file and the offset of `f`.
-//! - Otherwise `f` and what follows is a torn end: exactly the records in front of `f` are there.
+//!   records before `f`. The error names the file and the offset of `f`.
+//! - Otherwise `f` and what follows is a torn end: exactly the records before `f` are there.
 //! - Changes outside of headers and frames change nothing.
 //!
 //! A reader that takes no lock does not search for evidence. It knows how far the log was durable from the page of
-//! watermarks: what is damaged in front of that is an error, and behind it the log ends or is damaged.
+//! watermarks: what is damaged before that is an error, and after it the log ends or is damaged.
 
 mod bench;
 mod specimen;

@@ -20,7 +20,7 @@ pub(crate) struct Specimen {
     pub(crate) frames: Vec<StoredFrame>,
     /// Of record 1 and so on.
     pub(super) payloads: Vec<Vec<u8>>,
-    /// Everything in front of this position had been acknowledged as durable.
+    /// Everything before this position had been acknowledged as durable.
     pub(super) durable: u64,
 }
 
@@ -115,7 +115,7 @@ impl Specimen {
         self.frames.iter().filter(move |frame| frame.segment == number)
     }
 
-    /// The byte behind the last frame of segment `number`.
+    /// The byte after the last frame of segment `number`.
     pub(crate) fn end_of(&self, number: u64) -> usize {
         self.frames_of(number).last().unwrap().end
     }
@@ -127,8 +127,8 @@ impl Specimen {
         frame.segment == change.segment && (start..end).any(|at| before[at] != change.bytes[at - change.range.start])
     }
 
-    /// Whether `change`, which is of one byte, is in a header, or in a frame behind which another one says that it had
-    /// been durable: found without looking at what is broken.
+    /// Whether `change`, which is of one byte, is in a header, or in a frame of which a later one says that it was
+    /// durable: found without looking at what is broken.
     pub(crate) fn is_proven(&self, change: &Change) -> bool {
         let at = change.range.start;
         let proven_end = self.frames.iter().map(|frame| frame.durable_then).max().unwrap();

@@ -99,10 +99,10 @@ impl Bench<'_> {
     /// Whether the change leaves nothing but zeros from the first frame that it breaks on.
     fn lost_all(&self, change: &Change) -> bool {
         let first = self.specimen.first_broken(change).expect("records are lost");
-        let behind = self.specimen.frames.iter().filter(|frame| frame.position() >= first.position());
+        let after = self.specimen.frames.iter().filter(|frame| frame.position() >= first.position());
         let is_zeroed = |frame: &StoredFrame| {
             frame.segment == change.segment && change.range.contains(&frame.offset) && change.range.end >= frame.end
         };
-        change.bytes.iter().all(|&byte| byte == 0) && behind.into_iter().all(is_zeroed)
+        change.bytes.iter().all(|&byte| byte == 0) && after.into_iter().all(is_zeroed)
     }
 }

@@ -241,8 +241,8 @@ fn replace_page(address: usize) -> bool {
     let from = libc::iovec { iov_base: page, iov_len: len };
     // SAFETY: it asks for this process's own number.
     let this = unsafe { libc::getpid() };
-    // What can still be read stays. What cannot is an error here, not a signal, and is left as zeros. SAFETY: `memory`
-    // is as long as is said and nobody else's; the other range is only read, by the system.
+    // What can still be read stays. What cannot is an error here, not a signal, and is left as zeros.
+    // SAFETY: `memory` is as long as is said and nobody else's; the other range is only read, by the system.
     unsafe { libc::process_vm_readv(this, &raw const to, 1, &raw const from, 1, 0) };
     let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: `page` is a page of a mapping of this crate, which is being touched and so still there. Its bytes are those

@@ -109,7 +109,7 @@ fn pins_are_made_listed_and_dropped() {
     for (command, told) in [
         ("drop one", "pin \"one\" does not exist"),
         ("add two 1", "pin \"two\" exists already"),
-        ("add a/b 1", "is no name"),
+        ("add a/b 1", "is not a valid name"),
     ] {
         let ran = run(log.path(), &format!("pins DIR {command}"));
         assert_eq!(ran.code, 4);

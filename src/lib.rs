@@ -116,6 +116,7 @@ compile_error!("mapwal maps segments of up to 4 GiB, many at a time: it needs a 
 pub mod error;
 mod events;
 mod format;
+pub mod inspect;
 mod log;
 mod lsn;
 mod memory;
@@ -128,22 +129,14 @@ pub mod wal;
 
 #[doc(inline)]
 pub use error::{Error, Result};
-pub use log::{Log, Pin, PinDirectory, PinState, PinStatus, RecoveryReport, SealedSegment, Stats};
+pub use log::{Log, Pin, PinDirectory, RecoveryReport, SealedSegment, Stats};
 pub use lsn::Lsn;
 pub use memory::guard_against_sigbus;
 pub use options::Options;
 #[cfg(feature = "async")]
 pub use read::FollowerStream;
 pub use read::{Follower, Frames, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
-
-/// Looking at the files of a log without opening it, live or damaged: what they hold, and all that is wrong with them.
-pub mod inspect {
-    pub use crate::log::{
-        Inspection, ProvenDamage, SegmentFile, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness,
-    };
-    pub use crate::read::{FrameRole, Piece, ScannedFrame, SegmentScan};
-    pub use crate::segment::{Activity, SegmentSummary, verify_segment};
-}
+pub use segment::pins::{PinState, PinStatus};
 
 /// The seam below the log, for this crate's own tests: not part of the published interface.
 #[cfg(feature = "testing")]

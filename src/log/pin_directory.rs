@@ -4,16 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Inspection;
 use super::append::check_outside;
-use super::named_pins::{NamedPins, PinStatus, check_name};
-use super::pin_files::{PinFiles, PinLock};
 use crate::error::{Error, Result};
 use crate::format::name;
 use crate::format::pin::NamedPin;
+use crate::inspect::Inspection;
 use crate::lsn::Lsn;
 use crate::memory::Process;
 use crate::read::{FrameRole, Piece, SegmentScan};
+use crate::segment::pins::files::{PinFiles, PinLock};
+use crate::segment::pins::{NamedPins, PinStatus, check_name};
 use crate::segment::{Segment, Segments};
 use crate::storage::Storage;
 

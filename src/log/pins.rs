@@ -6,11 +6,11 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Log;
-use super::named_pins::NamedPins;
-use super::pin_files::{PinFiles, PinLock};
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
+use crate::segment::pins::NamedPins;
+use crate::segment::pins::files::{PinFiles, PinLock};
 
 /// The pins of one log.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 //!
 //! Nothing is changed here. `docs/design/durability.md` has the protocol and its proof.
 
-use super::evidence::{self, Claim};
 use super::plan::{Plan, Resume};
 use super::shut;
 use super::walked::Walked;
@@ -21,6 +20,7 @@ use crate::segment::Origin;
 use crate::segment::chain::{Chain, ChainLink};
 use crate::segment::control::Known;
 use crate::segment::directory::Found;
+use crate::segment::evidence::{self, Claim};
 use crate::storage::{Access, Storage, StorageFile};
 
 /// How much of a segment is read ahead of the walk, in one call that turns a bad sector into an error.

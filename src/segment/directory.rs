@@ -187,7 +187,7 @@ fn prefix_len(prefix: &[u8]) -> Option<usize> {
     (link.len() as usize <= len_max).then(|| segment_header::LEN + padded(link.len() as usize))
 }
 
-pub(super) fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
+pub(crate) fn first_frame(rest: &[u8], header: &SegmentHeader) -> FirstFrame {
     let parsed = Frame::parse(rest).and_then(|frame| {
         // The link's own number is the segment's first; the walk compares it with the predecessor's.
         let frame = Walk::new(header.layout(), Check::Full, segment_header::LEN, frame.lsn()).step(rest)?;

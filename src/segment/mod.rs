@@ -5,13 +5,14 @@ mod cache;
 pub(crate) mod chain;
 pub(crate) mod control;
 pub(crate) mod directory;
+pub(crate) mod evidence;
 pub(crate) mod filling;
 mod index;
 mod list;
 mod lost;
+pub(crate) mod pins;
 pub(crate) mod prepare;
 pub(crate) mod retire;
-mod verify;
 mod walk;
 
 use std::path::PathBuf;
@@ -23,7 +24,6 @@ use parking_lot::Mutex;
 pub(crate) use cache::MapCache;
 pub use control::Activity;
 pub(crate) use list::{SegmentList, Segments};
-pub use verify::{SegmentSummary, verify_segment};
 
 use crate::format::link::SegmentEnd;
 use crate::format::segment_header::{self, Layout};

@@ -8,9 +8,10 @@ use super::source::{Found, Item, Source, repository};
 const SABOTAGE: &str = "sabotage";
 const EVENTS: &str = "events";
 /// What the modules at the root of the crate may use of each other, besides themselves. `lib.rs` may use all.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("wal", &["log", "read", "segment", "format", "storage", "memory", "options", "error", "lsn"]),
-    ("log", &["read", "segment", "format", "storage", "memory", "options", "error", "lsn"]),
+    ("log", &["inspect", "read", "segment", "format", "storage", "memory", "options", "error", "lsn"]),
+    ("inspect", &["read", "segment", "format", "storage", "memory", "error", "lsn"]),
     ("read", &["segment", "format", "storage", "memory", "error", "lsn"]),
     ("segment", &["format", "storage", "memory", "error", "lsn"]),
     ("format", &["error", "lsn"]),

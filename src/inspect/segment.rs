@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::directory::{self, FirstFrame};
 use crate::error::{Corruption, Damage, Result};
 use crate::format::frame::{ALIGN, FrameKind};
 use crate::format::search;
 use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Walk};
 use crate::lsn::Lsn;
+use crate::segment::directory::{self, FirstFrame};
 
 /// What the bytes of a segment hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::super::inspect::Inspection;
-use super::walk::{Gap, Walked, Walker};
-use super::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+use super::Inspection;
+use super::verify::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+use super::walker::{Gap, Walked, Walker};
 use crate::error::{Corruption, Damage, Result};
 use crate::format::position::Position;
 use crate::format::segment_header;

@@ -22,14 +22,14 @@ const READ_LEN: usize = 1 << 20;
 
 /// The strongest claim found: everything before `durable` had been durable.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Claim {
-    pub(super) durable: Position,
-    pub(super) evidence: Option<Evidence>,
+pub(crate) struct Claim {
+    pub(crate) durable: Position,
+    pub(crate) evidence: Option<Evidence>,
 }
 
 impl Claim {
     /// Takes the claim of a frame at `offset` of segment `number` into account.
-    pub(super) fn hear(&mut self, number: u64, offset: usize, frame: &Frame<'_>) {
+    pub(crate) fn hear(&mut self, number: u64, offset: usize, frame: &Frame<'_>) {
         let position = Position::new(number, offset as u64);
         if let Some(durable) = frame.durable_then(position).filter(|&durable| durable > self.durable) {
             let evidence = Evidence { segment: number, offset: offset as u64, lsn: frame.lsn() };
@@ -39,7 +39,7 @@ impl Claim {
 }
 
 /// Behind the last byte of the file at or after `start` that is not zero on the device; `start` if there is none.
-pub(super) fn nonzero_end(file: &dyn StorageFile, path: &Path, start: usize, size: u64) -> Result<usize> {
+pub(crate) fn nonzero_end(file: &dyn StorageFile, path: &Path, start: usize, size: u64) -> Result<usize> {
     let mut end = start;
     each_chunk(file, path, start, size, |offset, bytes| {
         if let Some(len) = nonzero_len(bytes) {
@@ -60,7 +60,7 @@ fn nonzero_len(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The offset of the first byte in `start..end` that the device and `region` hold differently.
-pub(super) fn first_difference(
+pub(crate) fn first_difference(
     file: &dyn StorageFile,
     path: &Path,
     region: &Region,
@@ -81,7 +81,7 @@ pub(super) fn first_difference(
 
 /// On return the device has what `region` shows in `range`: where it cannot be asked, it is given that once more. Nothing
 /// changes by it, nor by a part of it. Where there is no room for that, what was dropped from the cache has to do.
-pub(super) fn write_again(storage: &dyn Storage, number: u64, region: &Region, range: Range<usize>) -> io::Result<()> {
+pub(crate) fn write_again(storage: &dyn Storage, number: u64, region: &Region, range: Range<usize>) -> io::Result<()> {
     let file = storage.open(&name::segment(number), Access::Write)?;
     let bytes = region.bytes(range.clone()).unwrap_or_default();
     for (chunk, index) in bytes.chunks(READ_LEN).zip(0..) {
@@ -123,7 +123,7 @@ fn each_chunk(
 /// Returns the end of the last one, or where the search began.
 ///
 /// In a recycled segment each intact frame matters: what is not intact there may be older than the segment, and proves nothing.
-pub(super) fn search(
+pub(crate) fn search(
     claim: &mut Claim,
     region: &Region,
     (number, layout): (u64, Layout),

@@ -4,16 +4,13 @@
 //! that it was durable, and else a torn end. Recovery stops at the first damage and walks only what it has to; this goes
 //! through everything, and on behind what is damaged.
 
-mod judge;
-mod walk;
-
 use std::path::PathBuf;
 
-use super::inspect::Inspection;
-use super::named_pins;
+use super::walker::Walker;
+use super::{Inspection, judge};
 use crate::error::{Corruption, Evidence, Result};
 use crate::lsn::Lsn;
-use walk::Walker;
+use crate::segment::pins;
 
 /// How a log is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -141,7 +138,7 @@ impl Inspection {
             others.extend(walker.look_at(file)?);
         }
         let mut report = judge::judge(self, options, &walker, counting, others)?;
-        let pins = named_pins::damage(&*self.storage)?;
+        let pins = pins::damage(&*self.storage)?;
         report
             .damage
             .extend(pins.into_iter().map(|corruption| ProvenDamage { corruption, witness: Witness::Structure }));

@@ -43,9 +43,9 @@ pub(crate) struct PinLock<'f> {
 
 /// What stands in the directory of pins.
 #[derive(Debug, Default)]
-pub(super) struct Entries {
-    pub(super) pins: BTreeMap<String, NamedPin>,
-    pub(super) damaged: BTreeMap<String, Damage>,
+pub(crate) struct Entries {
+    pub(crate) pins: BTreeMap<String, NamedPin>,
+    pub(crate) damaged: BTreeMap<String, Damage>,
     /// Names of unfinished files.
     temporaries: Vec<String>,
 }
@@ -87,12 +87,12 @@ fn is_without(error: &io::Error) -> bool {
 }
 
 impl PinLock<'_> {
-    pub(super) fn entries(&self) -> Result<Entries> {
+    pub(crate) fn entries(&self) -> Result<Entries> {
         self.directory.as_deref().map_or_else(|| Ok(Entries::default()), entries_of)
     }
 
     /// As [`Self::entries`]; removes what somebody has left unfinished, who is gone.
-    pub(super) fn sweep(&self) -> Result<Entries> {
+    pub(crate) fn sweep(&self) -> Result<Entries> {
         let entries = self.entries()?;
         for name in &entries.temporaries {
             if let Some(directory) = &self.directory
@@ -106,7 +106,7 @@ impl PinLock<'_> {
     }
 
     /// Durable on return: a new file takes the place of the old one.
-    pub(super) fn write(&self, name: &str, pin: &NamedPin) -> Result<()> {
+    pub(crate) fn write(&self, name: &str, pin: &NamedPin) -> Result<()> {
         let path = self.log.path().join(name::PINS).join(name);
         let failed = |source| storage::failed(&**self.log, "write", &path, pin::LEN as u64, source);
         let directory = match &self.directory {
@@ -128,7 +128,7 @@ impl PinLock<'_> {
     }
 
     /// Durable on return.
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let removed = directory.remove(name).and_then(|()| directory.sync_directory());
         removed.map_err(|source| Error::io("remove", &directory.path().join(name), source))
@@ -148,7 +148,7 @@ fn create(directory: &dyn Storage, name: &str) -> io::Result<Box<dyn crate::stor
 
 /// What stands in the directory of pins of the log in `log`, if there is one. Nothing is locked: one change or another may be
 /// seen or not.
-pub(super) fn entries(log: &dyn Storage) -> Result<Entries> {
+pub(crate) fn entries(log: &dyn Storage) -> Result<Entries> {
     match log.subdirectory(name::PINS, false) {
         Ok(directory) => entries_of(&*directory),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => {

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::super::evidence::Claim;
-use super::super::inspect::{Inspection, SegmentFile, Tie};
-use super::{SegmentReport, SegmentState, VerifyOptions};
+use super::chain::Tie;
+use super::verify::{SegmentReport, SegmentState, VerifyOptions};
+use super::{Inspection, SegmentFile};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::FrameKind;
 use crate::format::link::SegmentEnd;
@@ -13,6 +13,7 @@ use crate::format::walk::Place;
 use crate::format::{name, segment_header};
 use crate::lsn::Lsn;
 use crate::read::{FrameRole, Piece, ScannedFrame, SegmentScan};
+use crate::segment::evidence::Claim;
 
 /// How many bytes are read between two calls of `progress`.
 const PROGRESS_BYTES: u64 = 1 << 20;

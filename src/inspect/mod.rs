@@ -1,21 +1,28 @@
-//! A look at the files of a log that changes nothing and takes no lock.
+//! Looking at the files of a log without opening it, live or damaged: what they hold, and all that is wrong with them.
 
-mod ties;
+mod chain;
+mod judge;
+mod segment;
+mod verify;
+mod walker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::named_pins::{self, PinStatus};
 use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::link::Seal;
 use crate::format::name;
 use crate::lsn::Lsn;
-use crate::segment::control::{Activity, ControlState};
+pub use crate::read::{FrameRole, Piece, ScannedFrame, SegmentScan};
+pub use crate::segment::Activity;
+use crate::segment::control::ControlState;
 use crate::segment::directory::{self, Found};
+use crate::segment::pins::{self, PinStatus};
 use crate::segment::{Segment, SegmentList, Segments};
 use crate::storage::{Access, Disk, Storage};
-pub(super) use ties::Tie;
-use ties::Ties;
+use chain::Ties;
+pub use segment::{SegmentSummary, verify_segment};
+pub use verify::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
 
 /// The files of a log, from what their first bytes say. Nothing is changed, no lock is taken, and nothing is mapped: a log
 /// that is being written is not disturbed, and one that is damaged can be looked at.
@@ -23,16 +30,16 @@ use ties::Ties;
 /// [`LogReader`](crate::LogReader) reads records; this tells what state the files are in.
 #[derive(Debug)]
 pub struct Inspection {
-    pub(super) storage: Arc<dyn Storage>,
-    pub(super) log_id: u128,
-    pub(super) files: Vec<SegmentFile>,
+    pub(crate) storage: Arc<dyn Storage>,
+    log_id: u128,
+    pub(crate) files: Vec<SegmentFile>,
     /// The lengths of the files that are kept for further segments.
     kept: Vec<u64>,
     /// Which segments count.
-    pub(super) ties: Ties,
-    pub(super) control: Option<ControlState>,
+    ties: Ties,
+    control: Option<ControlState>,
     /// What is wrong with headers.
-    pub(super) faults: Vec<Corruption>,
+    faults: Vec<Corruption>,
 }
 
 /// A file that has a segment's name.
@@ -82,7 +89,7 @@ impl Inspection {
         self.files.iter().all(|file| file.file_len_bytes == 0)
     }
 
-    pub(super) fn look(storage: &Arc<dyn Storage>) -> Result<Self> {
+    pub(crate) fn look(storage: &Arc<dyn Storage>) -> Result<Self> {
         // What is durable before the directory is read is found there.
         let before = ControlState::read(&**storage);
         let listing = directory::list(&**storage)?;
@@ -97,7 +104,7 @@ impl Inspection {
             oldest_segment: after.map_or(before.oldest_segment, |after| after.oldest_segment),
             ..before
         });
-        let ties = ties::sort_out(&listing.segments, &found, storage.path(), control);
+        let ties = chain::sort_out(&listing.segments, &found, storage.path(), control);
         let files = listing.segments.iter().map(|&number| segment_file(&**storage, number, &found, &ties)).collect();
         let kept = listing.temporaries.iter().filter(|name| name::temporary_number(name).is_some());
         // One that is taken just now is a segment by the next look.
@@ -180,7 +187,7 @@ impl Inspection {
     /// # Errors
     /// [`Error::Io`]. A damaged pin is none: it is in the list.
     pub fn pins(&self) -> Result<Vec<PinStatus>> {
-        named_pins::list(&self.storage, &self.counting())
+        pins::list(&self.storage, &self.counting())
     }
 
     /// What is wrong if the newest segment that counts ends with a seal that names segment `named`, and that has no file. In copies of
@@ -197,7 +204,7 @@ impl Inspection {
     }
 
     /// The segments that count, without those that a trim is just removing.
-    pub(super) fn counting(&self) -> Arc<Segments> {
+    pub(crate) fn counting(&self) -> Arc<Segments> {
         let oldest = self.control.and_then(|control| control.oldest_segment).unwrap_or(0);
         let follow = |info| Arc::new(Segment::followed(info, Arc::clone(&self.storage), Arc::default()));
         let infos = self.ties.counting.iter().filter_map(|tie| tie.info);

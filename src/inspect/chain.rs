@@ -16,25 +16,25 @@ use crate::segment::directory::Found;
 
 /// A segment that counts.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Tie {
-    pub(in super::super) number: u64,
+pub(super) struct Tie {
+    pub(super) number: u64,
     /// `None` if header or link are unsound.
-    pub(in super::super) info: Option<SegmentInfo>,
+    pub(super) info: Option<SegmentInfo>,
     /// Where its successor says that it ends; `None` for the newest.
-    pub(in super::super) end: Option<SegmentEnd>,
+    pub(super) end: Option<SegmentEnd>,
     /// Whether its header is sound, so that its frames can be checked.
-    pub(in super::super) is_readable: bool,
+    pub(super) is_readable: bool,
 }
 
 /// The segments of a log, sorted out.
 #[derive(Debug, Default)]
-pub(in super::super) struct Ties {
+pub(super) struct Ties {
     /// Those that count, oldest first.
-    pub(in super::super) counting: Vec<Tie>,
+    pub(super) counting: Vec<Tie>,
     /// Those below the newest that do not.
-    pub(in super::super) superseded: Vec<u64>,
+    pub(super) superseded: Vec<u64>,
     /// What is wrong with the ties between them.
-    pub(in super::super) faults: Vec<Corruption>,
+    pub(super) faults: Vec<Corruption>,
 }
 
 /// What a link says of the segment before.

@@ -1,0 +1,286 @@
+//! Pins with a name, that survive a restart: for replicas. The model are the replication slots of
+//! `PostgreSQL`.
+
+pub(crate) mod files;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use super::Segments;
+use crate::error::{Corruption, Damage, Error, PinFault, Result};
+use crate::events::report;
+use crate::format::name;
+use crate::format::pin::{self, NamedPin};
+use crate::lsn::Lsn;
+use crate::storage::Storage;
+use files::{Entries, PinFiles, PinLock};
+
+/// What a named pin is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PinState {
+    /// It keeps its records.
+    Reserved,
+    /// It holds back more than its limit: its records are still there, and the next trim may take them.
+    Extended,
+    /// Records that it kept are gone.
+    Lost,
+    /// Its file is damaged, and does not say which record it keeps: nothing is trimmed until it is dropped.
+    Damaged,
+}
+
+/// A named pin, as [`Log::pins`](crate::Log::pins) lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PinStatus {
+    /// Its name.
+    pub name: String,
+    /// Whose it is, in the words of whoever made it.
+    pub owner: String,
+    /// The first record that it keeps; of a damaged one, the log's first.
+    pub lsn: Lsn,
+    /// The most disk space that it may hold back, in bytes.
+    pub limit_bytes: Option<u64>,
+    /// The disk space of the segments from its record on, in bytes.
+    pub retained_bytes: u64,
+    /// What it is worth.
+    pub state: PinState,
+}
+
+/// The named pins of a log, as they were when somebody looked last.
+#[derive(Debug)]
+pub(crate) struct NamedPins {
+    pins: BTreeMap<String, NamedPin>,
+    /// Names of those whose files are damaged. What they keep is not known, so they keep everything.
+    damaged: BTreeSet<String>,
+}
+
+impl NamedPins {
+    /// Reads the pins when a log is opened. Neither a damaged one nor another process that changes one keeps it from opening.
+    pub(crate) fn load(files: &PinFiles, log: &dyn Storage) -> Result<Self> {
+        let is_there = log.subdirectory(name::PINS, false).is_ok();
+        let entries = match if is_there { files.lock().and_then(|lock| lock.sweep()) } else { files::entries(log) } {
+            Err(error) if is_there => {
+                report!(warn, error = &error as &dyn std::error::Error, "cannot lock the pins");
+                files::entries(log)?
+            }
+            entries => entries?,
+        };
+        for (pin, damage) in entries.damaged.clone() {
+            report!(warn, pin, %damage, "pin damaged: nothing is trimmed until it is dropped");
+        }
+        Ok(Self::of(entries))
+    }
+
+    /// Reads the pins, which nobody changes.
+    pub(crate) fn read(lock: &PinLock<'_>) -> Result<Self> {
+        lock.entries().map(Self::of)
+    }
+
+    pub(crate) fn of(entries: Entries) -> Self {
+        Self { pins: entries.pins, damaged: entries.damaged.into_keys().collect() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pins.len() + self.damaged.len()
+    }
+
+    /// The oldest record that a pin keeps which is within its limit.
+    pub(crate) fn oldest(&self, segments: &Segments) -> Option<Lsn> {
+        if !self.damaged.is_empty() {
+            return Some(segments.first_lsn());
+        }
+        let reserved = self.pins.values().filter(|pin| state(pin, segments) == PinState::Reserved);
+        reserved.map(|pin| pin.lsn).min()
+    }
+
+    /// Reports the pins whose records a trim from `before` to `first` has taken. That they are lost need not be written: it shows by
+    /// the first record that is left, and a full disk can be trimmed.
+    pub(crate) fn report_lost(&self, before: Lsn, first: Lsn) {
+        for (name, _) in self.pins.iter().filter(|(_, pin)| !is_lost(pin, before) && pin.lsn < first) {
+            report_lost(name, first);
+        }
+    }
+
+    /// Marks all pins of a log that begins with record `first` as lost, durably, before the records go that they keep, and others
+    /// get their numbers.
+    pub(crate) fn lose_all(&mut self, lock: &PinLock<'_>, first: Lsn) -> Result<()> {
+        let names: Vec<String> = self.names(|pin| !pin.lost);
+        names.iter().try_for_each(|name| {
+            let was_lost = is_lost(self.get(name)?, first);
+            self.update(lock, name, |pin| pin.lost = true)?;
+            if !was_lost {
+                report_lost(name, first);
+            }
+            Ok(())
+        })
+    }
+
+    /// Moves the pins beyond record `next` back to it, durably: it is the next that their owners will want.
+    pub(crate) fn rewind_to(&mut self, lock: &PinLock<'_>, next: Lsn) -> Result<()> {
+        let names = self.names(|pin| !pin.lost && pin.lsn > next);
+        names.iter().try_for_each(|name| self.update(lock, name, |pin| pin.lsn = next))
+    }
+
+    fn names(&self, which: impl Fn(&NamedPin) -> bool) -> Vec<String> {
+        self.pins.iter().filter(|(_, pin)| which(pin)).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.pins.contains_key(name) || self.damaged.contains(name)
+    }
+
+    fn get(&self, name: &str) -> Result<&NamedPin> {
+        if self.damaged.contains(name) {
+            return Err(Error::pin(name, PinFault::Damaged));
+        }
+        self.pins.get(name).ok_or_else(|| Error::pin(name, PinFault::Missing))
+    }
+
+    fn update(&mut self, lock: &PinLock<'_>, name: &str, change: impl FnOnce(&mut NamedPin)) -> Result<()> {
+        let mut pin = self.get(name)?.clone();
+        change(&mut pin);
+        lock.write(name, &pin)?;
+        self.pins.insert(name.to_owned(), pin);
+        Ok(())
+    }
+
+    pub(crate) fn create(&mut self, lock: &PinLock<'_>, name: &str, pin: NamedPin) -> Result<()> {
+        if self.has(name) {
+            return Err(Error::pin(name, PinFault::Exists));
+        }
+        lock.write(name, &pin)?;
+        self.pins.insert(name.to_owned(), pin);
+        Ok(())
+    }
+
+    /// Moves pin `name` of a log that begins with record `first` to record `lsn`, which is there or next if `check` says so.
+    pub(crate) fn advance(
+        &mut self,
+        lock: &PinLock<'_>,
+        name: &str,
+        lsn: Lsn,
+        first: Lsn,
+        check: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let pin = self.get(name)?;
+        if is_lost(pin, first) {
+            return Err(Error::pin(name, PinFault::Lost { lsn: pin.lsn, first }));
+        }
+        if lsn <= pin.lsn {
+            return Ok(());
+        }
+        check()?;
+        self.update(lock, name, |pin| pin.lsn = lsn)
+    }
+
+    pub(crate) fn remove(&mut self, lock: &PinLock<'_>, name: &str) -> Result<()> {
+        if !self.has(name) {
+            return Err(Error::pin(name, PinFault::Missing));
+        }
+        lock.remove(name)?;
+        self.pins.remove(name);
+        self.damaged.remove(name);
+        Ok(())
+    }
+
+    pub(crate) fn statuses(&self, segments: &Segments) -> Vec<PinStatus> {
+        statuses(&self.pins, self.damaged.iter(), segments)
+    }
+}
+
+/// An error if no pin may have this name.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if pin::is_name(name) { Ok(()) } else { Err(Error::pin(name, PinFault::InvalidName)) }
+}
+
+/// The pins of the log in `log`, which has `segments`. Changes nothing.
+pub(crate) fn list(log: &Arc<dyn Storage>, segments: &Segments) -> Result<Vec<PinStatus>> {
+    let entries = readable_entries(&**log)?;
+    Ok(statuses(&entries.pins, entries.damaged.keys(), segments))
+}
+
+/// What is wrong with the pins of the log in `log`.
+pub(crate) fn damage(log: &dyn Storage) -> Result<Vec<Corruption>> {
+    let entries = readable_entries(log)?;
+    let directory = log.path().join(name::PINS);
+    let corruption = |(name, damage)| {
+        let path = directory.join(name);
+        Corruption { path, offset: 0, lsn: None, damage, evidence: None }
+    };
+    Ok(entries.damaged.into_iter().map(corruption).collect())
+}
+
+/// The pins of the log in `log`, for a look that nothing depends on: one that the caller may not read is none that is damaged.
+fn readable_entries(log: &dyn Storage) -> Result<Entries> {
+    let entries = files::entries(log)?;
+    let denied = Damage::Unreadable(io::ErrorKind::PermissionDenied);
+    match entries.damaged.iter().find(|(_, damage)| **damage == denied) {
+        None => Ok(entries),
+        Some((name, _)) => {
+            let path = log.path().join(name::PINS).join(name);
+            Err(Error::io("read", &path, io::ErrorKind::PermissionDenied.into()))
+        }
+    }
+}
+
+fn statuses<'n>(
+    pins: &BTreeMap<String, NamedPin>,
+    damaged: impl Iterator<Item = &'n String>,
+    segments: &Segments,
+) -> Vec<PinStatus> {
+    let sound = pins.iter().map(|(name, pin)| status(name, pin, segments));
+    let mut all: Vec<PinStatus> = sound.chain(damaged.map(|name| status_of_damaged(name, segments))).collect();
+    all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
+fn status_of_damaged(name: &str, segments: &Segments) -> PinStatus {
+    let lsn = segments.first_lsn();
+    PinStatus {
+        name: name.to_owned(),
+        owner: String::new(),
+        lsn,
+        limit_bytes: None,
+        retained_bytes: retained_bytes(lsn, segments),
+        state: PinState::Damaged,
+    }
+}
+
+fn status(name: &str, pin: &NamedPin, segments: &Segments) -> PinStatus {
+    PinStatus {
+        name: name.to_owned(),
+        owner: pin.owner.clone(),
+        lsn: pin.lsn,
+        limit_bytes: pin.limit_bytes,
+        retained_bytes: if is_lost(pin, segments.first_lsn()) { 0 } else { retained_bytes(pin.lsn, segments) },
+        state: state(pin, segments),
+    }
+}
+
+fn retained_bytes(lsn: Lsn, segments: &Segments) -> u64 {
+    let from = segments.find(lsn).unwrap_or(0);
+    segments.as_slice()[from..].iter().map(|segment| segment.info().size).sum()
+}
+
+/// Called once for each pin.
+fn report_lost(name: &str, first: Lsn) {
+    let pin = name.to_owned();
+    report!(warn, pin, first_lsn = first.0, "pin lost");
+}
+
+/// Whether records that `pin` kept are gone from a log that starts at `first`.
+fn is_lost(pin: &NamedPin, first: Lsn) -> bool {
+    pin.lost || pin.lsn < first
+}
+
+fn state(pin: &NamedPin, segments: &Segments) -> PinState {
+    if is_lost(pin, segments.first_lsn()) {
+        PinState::Lost
+    } else if pin.limit_bytes.is_some_and(|limit| retained_bytes(pin.lsn, segments) > limit) {
+        PinState::Extended
+    } else {
+        PinState::Reserved
+    }
+}

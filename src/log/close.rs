@@ -1,8 +1,9 @@
 //! Shutting down cleanly.
 
+use super::Log;
 use super::durability::Goal;
+use super::recovery::pending;
 use super::shared::{Rotation, Shared, append_limit};
-use super::{Log, pending};
 use crate::error::Result;
 use crate::events::{calling, report};
 use crate::format::frame::{self, FrameHead, FrameKind};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::pool::Pool;
+use super::preparer::pool::Pool;
 use super::stats::Counters;
 use crate::error::{Error, Result};
 use crate::events::{in_words, report};

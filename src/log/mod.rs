@@ -1,45 +1,34 @@
 //! The log: append, sync, recover, retain.
 
 mod append;
-mod background;
 mod close;
-mod copying;
 mod durability;
-mod held_back;
 mod histogram;
 mod housekeeping;
-mod lookout;
-mod lost;
 mod meta;
 mod named_pins;
 mod open;
-mod pending;
 mod pin_directory;
 mod pins;
-mod plan;
-mod pool;
 mod preparer;
-mod recover;
+mod recovery;
 mod replica;
-mod report;
 mod rotate;
 mod sealed;
 mod shared;
-mod shut;
 mod stats;
 mod sync;
 mod trim;
 mod truncate;
-mod walked;
 
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use copying::CopyWait;
+pub(crate) use durability::copying::CopyWait;
 pub use pin_directory::PinDirectory;
 pub use pins::Pin;
 pub(crate) use preparer::Need;
-pub use report::RecoveryReport;
+pub use recovery::report::RecoveryReport;
 pub use sealed::SealedSegment;
 pub use stats::Stats;
 

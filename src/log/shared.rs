@@ -7,14 +7,14 @@ use std::time::Duration;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::append;
-use super::background::Background;
+use super::durability::background::Background;
+use super::durability::lookout::Lookout;
 use super::durability::{Durability, Goal};
 use super::housekeeping::Housekeeper;
-use super::lookout::Lookout;
-use super::pending::Pending;
 use super::pins::Pins;
 use super::preparer::Preparer;
-use super::report::RecoveryReport;
+use super::recovery::pending::Pending;
+use super::recovery::report::RecoveryReport;
 use super::stats::Counters;
 use crate::error::{Error, NumberSpace, Result};
 use crate::format::frame::Summer;

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Log;
-use super::copying::CopyWait;
 use super::durability::Goal;
+use super::durability::copying::CopyWait;
 use super::preparer::Need;
 use super::shared::Shared;
 use crate::error::{Error, Result};

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::copying::CopyWait;
+use super::Log;
+use super::durability::copying::CopyWait;
 use super::preparer::Need;
+use super::recovery::pending;
 use super::shared::{Rotation, Shared, check_lsn};
-use super::{Log, pending};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::link::{Predecessor, SegmentEnd};

@@ -2,7 +2,9 @@
 //!
 //! A thread does it. Appenders that outrun it make a little room themselves.
 
+mod held_back;
 mod pace;
+pub(crate) mod pool;
 mod state;
 mod thread;
 
@@ -14,10 +16,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::pool::Pool;
-use super::stats::Counters;
 use crate::error::Result;
 use crate::format::position::Position;
+use crate::log::stats::Counters;
 use crate::memory::{Process, Region};
 use crate::segment::Segment;
 use crate::segment::filling::{Filling, LARGE_PAGE_LEN, PAGE_LEN};
@@ -25,6 +26,7 @@ use crate::segment::prepare::{Prepared, failed};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::Storage;
+use pool::Pool;
 use state::Active;
 use thread::Shared;
 

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::super::pool::Pool;
-use super::super::stats::Counters;
 use super::pace::{AHEAD_LEN_MAX, Pace};
+use super::pool::Pool;
 use super::state::{Active, Spare, State};
 use crate::error::{Error, Result};
 use crate::events::{in_words, report};
 use crate::format::name;
 use crate::format::position::Position;
+use crate::log::stats::Counters;
 use crate::segment::Segment;
 use crate::segment::filling::{Filling, LARGE_PAGE_LEN};
 use crate::segment::prepare::{Prepared, abandon, prepare, renew};

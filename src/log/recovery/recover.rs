@@ -2,8 +2,8 @@
 //!
 //! Nothing is changed here. `docs/design/durability.md` has the protocol and its proof.
 
+use super::clean_close;
 use super::plan::{Plan, Resume};
-use super::shut;
 use super::walked::Walked;
 use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::frame::FrameKind;
@@ -30,7 +30,7 @@ const LOAD_WINDOW_BYTES: usize = 1 << 20;
 const PAGE_LEN: usize = 4096;
 
 /// Decides what counts. `known` is what the log's control page says, if it is there.
-pub(super) fn recover(storage: &dyn Storage, chain: Chain, known: Option<Known>, options: &Options) -> Result<Plan> {
+pub(crate) fn recover(storage: &dyn Storage, chain: Chain, known: Option<Known>, options: &Options) -> Result<Plan> {
     let by_page = known.map_or(0, |known| known.oldest.max(known.active).max(known.durable.segment()));
     let last_number = chain.last_number().max(by_page);
     let mut plan = plan(storage, chain, known, options)?;
@@ -43,7 +43,7 @@ fn plan(storage: &dyn Storage, mut chain: Chain, known: Option<Known>, options: 
     chain.forget_trimmed(known.map(|known| known.oldest));
     chain.check_start(storage.path(), known.map(|known| known.oldest))?;
     if let Some(close) = known.and_then(|known| known.closed)
-        && let Some(plan) = shut::plan(storage, &chain, close)?
+        && let Some(plan) = clean_close::plan(storage, &chain, close)?
     {
         return Ok(plan);
     }
@@ -314,7 +314,7 @@ impl<'s> Recovery<'s> {
         remove.extend(links.drain(index + 1..).map(|link| link.info.number));
         let last = links.pop().expect("the cut is in the chain");
         let clean = closed && self.torn_bytes == 0;
-        let room = super::shared::append_limit(last.info.size);
+        let room = crate::log::shared::append_limit(last.info.size);
         // The pages after that are written anew; in this one are frames.
         let in_place = (clean && walked.ends_clear || is(Break::ResumeAfterCrash)) && walked.place.offset <= room;
         let resume = if in_place && Resume::may_go_on_in(&last.info) {

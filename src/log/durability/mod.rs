@@ -1,5 +1,10 @@
 //! What is durable, and who waits for it: group commit.
 
+pub(crate) mod background;
+pub(crate) mod copying;
+pub(crate) mod lookout;
+mod lost;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, OnceLock, PoisonError};

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use parking_lot::MappedMutexGuard;
 
-use super::preparer::Need;
-use super::shared::{Rotation, Shared};
 use crate::error::{Error, Result};
 use crate::events::report;
 use crate::format::link::Predecessor;
 use crate::format::name;
 use crate::format::position::Position;
+use crate::log::preparer::Need;
+use crate::log::shared::{Rotation, Shared};
 use crate::lsn::Lsn;
 use crate::memory::Region;
 use crate::segment::Segment;
@@ -23,18 +23,18 @@ use crate::storage::{Access, Storage};
 #[derive(Debug)]
 pub(crate) struct Pending {
     /// The last segment that counts, with its end.
-    pub(super) previous: Predecessor,
-    pub(super) next_lsn: Lsn,
+    pub(crate) previous: Predecessor,
+    pub(crate) next_lsn: Lsn,
     /// Files that do not count, and whose removal waits for the link that says so.
-    pub(super) leftovers: Vec<String>,
+    pub(crate) leftovers: Vec<String>,
 }
 
 impl Shared {
     /// The rotation, locked, of a log that has a segment to append to.
     ///
     /// # Errors
-    /// As [`Preparer::take`](super::preparer::Preparer::take), and as a sync.
-    pub(super) fn lock_begun_rotation(&self, need: Need) -> Result<MappedMutexGuard<'_, Rotation>> {
+    /// As [`Preparer::take`](crate::log::preparer::Preparer::take), and as a sync.
+    pub(crate) fn lock_begun_rotation(&self, need: Need) -> Result<MappedMutexGuard<'_, Rotation>> {
         loop {
             let rotation = self.lock_rotation();
             if rotation.pending.is_none() {
@@ -46,12 +46,12 @@ impl Shared {
     }
 
     /// Whether the log has no segment to append to.
-    pub(super) fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         self.lock_rotation().pending.is_some()
     }
 
     /// Lets the log wait for room: appenders find `last`, which holds its last record, full.
-    pub(super) fn wait_for_room(&self, rotation: &mut Rotation, last: &Segment, pending: Pending) -> Result<()> {
+    pub(crate) fn wait_for_room(&self, rotation: &mut Rotation, last: &Segment, pending: Pending) -> Result<()> {
         let info = last.info();
         let end = usize::try_from(pending.previous.end).expect("within a segment, whose length was checked");
         let failed = |operation| move |source| Error::io(operation, &last.path(), source);
@@ -96,7 +96,7 @@ impl Shared {
 }
 
 /// Removes files that do not count. What stays is removed at the next open.
-pub(super) fn remove_all(storage: &dyn Storage, names: &[String]) {
+pub(crate) fn remove_all(storage: &dyn Storage, names: &[String]) {
     for name in names {
         remove(storage, name);
     }
@@ -105,7 +105,7 @@ pub(super) fn remove_all(storage: &dyn Storage, names: &[String]) {
 
 /// As [`remove_all`], and ends with the first that cannot be removed: without the control page, one that stays after one that is
 /// missing is damage.
-pub(super) fn remove_in_order(storage: &dyn Storage, names: &[String]) {
+pub(crate) fn remove_in_order(storage: &dyn Storage, names: &[String]) {
     let _ = names.iter().all(|name| remove(storage, name));
     sync_removals(storage, names);
 }

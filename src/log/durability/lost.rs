@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::shared::{Active, Shared};
 use crate::error::Result;
+use crate::log::shared::{Active, Shared};
 use crate::memory::{Mapping, Region, Reservation, replaced_pages};
 
 const PAGE_LEN: usize = 4096;
@@ -19,7 +19,7 @@ fn lost() -> io::Error {
 impl Shared {
     /// `done`, unless a page that appends store to has been lost.
     #[inline]
-    pub(super) fn unless_lost<T>(&self, done: T) -> Result<T> {
+    pub(crate) fn unless_lost<T>(&self, done: T) -> Result<T> {
         if replaced_pages() == self.replaced_seen.load(Ordering::Relaxed) {
             return Ok(done);
         }
@@ -47,7 +47,7 @@ impl Shared {
 
     /// Has the system provide `range` of `mapping` for the log's own frames, which no appender has asked for: an error where a
     /// store there would be a signal.
-    pub(super) fn ask_for_pages(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
+    pub(crate) fn ask_for_pages(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
         match self.storage.populate(mapping, range.start - range.start % PAGE_LEN..range.end) {
             // A full disk, or a file system that takes no writes any more: then it takes none to the control page.
             Err(full) if full.kind() == ErrorKind::StorageFull => {
@@ -60,13 +60,13 @@ impl Shared {
 
     /// As [`Self::ask_for_pages`], for the last frame of a segment that has been closed to appenders. Without it the log cannot
     /// go on, so it is poisoned.
-    pub(super) fn ask_for_last(&self, place: &Reservation<'_, Active>) -> Result<()> {
+    pub(crate) fn ask_for_last(&self, place: &Reservation<'_, Active>) -> Result<()> {
         let range = place.offset()..place.offset() + place.len();
         self.ask_for_pages(place.mapping(), range).map_err(|source| self.poison(source))
     }
 
     /// Asked by the leader after each `msync`, which passes over pages that have been replaced.
-    pub(super) fn check_not_lost(&self, region: &Region) -> Result<()> {
+    pub(crate) fn check_not_lost(&self, region: &Region) -> Result<()> {
         if region.has_failed() || self.control.has_failed() { Err(self.poison(lost())) } else { Ok(()) }
     }
 }

@@ -9,27 +9,27 @@ use crate::segment::{Origin, SegmentInfo};
 
 /// What recovery found.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// The segments that count and take no more frames, oldest first.
-    pub(super) sealed: Vec<(SegmentInfo, SegmentEnd)>,
-    pub(super) resume: Resume,
-    pub(super) next_lsn: Lsn,
-    pub(super) meta: MetaSlots,
+    pub(crate) sealed: Vec<(SegmentInfo, SegmentEnd)>,
+    pub(crate) resume: Resume,
+    pub(crate) next_lsn: Lsn,
+    pub(crate) meta: MetaSlots,
     /// A segment in which nothing has been written, for the log to go on in.
-    pub(super) spare: Option<Found>,
+    pub(crate) spare: Option<Found>,
     /// Segments that do not count: removed once the log goes on.
-    pub(super) remove: Vec<u64>,
-    pub(super) clean: bool,
-    pub(super) bytes_scanned: u64,
-    pub(super) torn_bytes: u64,
+    pub(crate) remove: Vec<u64>,
+    pub(crate) clean: bool,
+    pub(crate) bytes_scanned: u64,
+    pub(crate) torn_bytes: u64,
     /// The largest number that a segment of the log may have had, as far as anything tells: frames may have been stored under
     /// it, and it does not come back.
-    pub(super) last_number: u64,
+    pub(crate) last_number: u64,
 }
 
 /// Where appends go on.
 #[derive(Debug)]
-pub(super) enum Resume {
+pub(crate) enum Resume {
     /// In the newest segment, behind its close; what it holds has been checked, or has not.
     InPlace { info: SegmentInfo, end: SegmentEnd, origin: Origin, tally: Option<Tally> },
     /// In a new segment.
@@ -38,13 +38,13 @@ pub(super) enum Resume {
 
 impl Plan {
     /// Goes on in a new segment after `info`, which was closed at `end`.
-    pub(super) fn leave(&mut self, info: SegmentInfo, end: SegmentEnd) {
+    pub(crate) fn leave(&mut self, info: SegmentInfo, end: SegmentEnd) {
         self.sealed.push((info, end));
         self.resume = Resume::behind(&info, end);
     }
 
     /// The number of the first record kept.
-    pub(super) fn first_lsn(&self) -> Lsn {
+    pub(crate) fn first_lsn(&self) -> Lsn {
         match (self.sealed.first(), &self.resume) {
             (Some((info, _)), _) | (None, Resume::InPlace { info, .. }) => info.base_lsn,
             (None, Resume::Fresh(_)) => self.next_lsn,
@@ -54,12 +54,12 @@ impl Plan {
 
 impl Resume {
     /// Whether frames may follow those of this segment: nothing is appended to one of an older version.
-    pub(super) fn may_go_on_in(info: &SegmentInfo) -> bool {
+    pub(crate) fn may_go_on_in(info: &SegmentInfo) -> bool {
         info.layout.version == Version::V3
     }
 
     /// In a new segment, after those of the segment that ends at `end`.
-    pub(super) fn behind(info: &SegmentInfo, end: SegmentEnd) -> Self {
+    pub(crate) fn behind(info: &SegmentInfo, end: SegmentEnd) -> Self {
         Self::Fresh(Some(Predecessor { number: info.number, end: end.offset, crc: end.crc }))
     }
 }

@@ -7,9 +7,9 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::shared::Shared;
 use crate::error::Result;
 use crate::format::name;
+use crate::log::shared::Shared;
 use crate::segment::Segment;
 use crate::storage::{Displaced, FileIdentity};
 
@@ -42,7 +42,7 @@ impl Lookout {
 
 impl Shared {
     /// Poisons the log if a file of it is not where it was. Called without the rotation lock.
-    pub(super) fn look_around(&self) -> Result<()> {
+    pub(crate) fn look_around(&self) -> Result<()> {
         if !self.lookout.take_if_due() {
             return Ok(());
         }

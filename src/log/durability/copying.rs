@@ -3,9 +3,9 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use super::Log;
-use super::shared::{Rotation, Shared};
 use crate::error::Result;
+use crate::log::Log;
+use crate::log::shared::{Rotation, Shared};
 
 /// How often to look again before the processor is given away.
 const SPINS: u32 = 100;
@@ -70,7 +70,7 @@ impl Shared {
 
     /// Returns once the appenders can be given another segment, or more room in theirs: that takes a place which those who
     /// were given it long ago must have left.
-    pub(super) fn wait_for_slot(&self, rotation: &mut Rotation) -> Result<()> {
+    pub(crate) fn wait_for_slot(&self, rotation: &mut Rotation) -> Result<()> {
         let mut wait = CopyWait::new();
         while !rotation.rotor.has_slot() {
             self.wait_for_copy(&mut wait).inspect_err(|_| _ = rotation.rotor.close(0))?;

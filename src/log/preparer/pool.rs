@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::stats::Counters;
 use crate::events::report;
+use crate::log::stats::Counters;
 use crate::segment::retire::{self, Fitness, Retired};
 use crate::storage::Storage;
 

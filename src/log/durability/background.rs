@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::durability::{Durability, Goal};
-use super::shared::Shared;
+use super::{Durability, Goal};
 use crate::error::{Error, Result};
 use crate::format::position::Position;
+use crate::log::shared::Shared;
 use crate::lsn::Lsn;
 use crate::storage;
 

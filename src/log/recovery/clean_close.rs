@@ -5,13 +5,13 @@
 //! checked when it is read, as in any segment that is not written any more.
 
 use super::plan::{Plan, Resume};
-use super::shared::append_limit;
 use crate::error::{Error, Result};
 use crate::format::frame::{Frame, FrameHeader, FrameKind, Summer, padded};
 use crate::format::link::{self, MetaSlots, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::tally::Tally;
 use crate::format::{meta_len_max, name};
+use crate::log::shared::append_limit;
 use crate::segment::Origin;
 use crate::segment::chain::{Chain, ChainLink};
 use crate::storage::{Access, DeviceBuffer, Storage};

@@ -3,10 +3,10 @@
 //!
 //! `docs/design/transactions.md` says what counts as essential, and why the room is enough.
 
-use super::Log;
-use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::format::position::Position;
+use crate::log::Log;
+use crate::log::shared::Shared;
 
 /// The number of segments held back, beside the spare.
 const HELD_BACK: usize = 1;

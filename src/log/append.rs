@@ -1,9 +1,9 @@
 //! Appending.
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use super::Log;
+use super::inside::{self, Inside};
 use super::preparer::Need;
 use super::shared::{Active, Shared};
 use crate::error::{Error, Result};
@@ -12,17 +12,6 @@ use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Reservation;
 use crate::sabotage::{Break, is};
-
-thread_local! {
-    /// How many `append_with` closures this thread is inside of.
-    static INSIDE: Cell<u32> = const { Cell::new(0) };
-}
-
-/// An error inside of an `append_with` closure: what waits for all appends would wait for this one.
-#[inline]
-pub(super) fn check_outside() -> Result<()> {
-    if INSIDE.get() == 0 { Ok(()) } else { Err(Error::InsideAppend) }
-}
 
 impl Log {
     /// Appends a record with type number `tag`, and returns its number. The payload is copied once, into the mapping.
@@ -119,8 +108,8 @@ impl Log {
         let shared = &*self.shared;
         let place = shared.reserve_record(len as u64, Need::Ordinary)?;
         let lsn = lsn_of(&place);
-        let mut filling = Filling { shared, place: Some(place), kind: FrameKind::Void, tag, lsn, len };
-        INSIDE.set(INSIDE.get() + 1);
+        let mut filling =
+            Filling { shared, _inside: Inside::enter(), place: Some(place), kind: FrameKind::Void, tag, lsn, len };
         if let Some(place) = &mut filling.place {
             fill(place.bytes_mut(frame::HEADER_LEN..frame::HEADER_LEN + len));
         }
@@ -145,6 +134,7 @@ impl Log {
 /// A record being written by a closure. Dropping it publishes it: as void, unless it was completed.
 struct Filling<'l> {
     shared: &'l Shared,
+    _inside: Inside,
     place: Option<Reservation<'l, Active>>,
     kind: FrameKind,
     tag: u16,
@@ -154,7 +144,6 @@ struct Filling<'l> {
 
 impl Drop for Filling<'_> {
     fn drop(&mut self) {
-        INSIDE.set(INSIDE.get() - 1);
         let place = self.place.take().filter(|_| self.kind == FrameKind::Data || !is(Break::VoidUnpublished));
         // A child that a closure has forked has a copy of it, and publishes nothing.
         let place = place.filter(|_| self.shared.process.is_current());
@@ -206,7 +195,7 @@ impl Shared {
     /// As [`Self::reserve_record`], if nothing keeps it from it.
     #[inline]
     fn try_reserve_record(&self, payload_len: u64) -> Option<Reservation<'_, Active>> {
-        if INSIDE.get() > 0 || payload_len > self.payload_len_max() || !self.process.is_current() {
+        if inside::is_inside() || payload_len > self.payload_len_max() || !self.process.is_current() {
             return None;
         }
         let place = self.ring.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1)?;

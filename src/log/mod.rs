@@ -5,6 +5,7 @@ mod close;
 mod durability;
 mod histogram;
 mod housekeeping;
+mod inside;
 mod meta;
 mod named_pins;
 mod open;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::append::check_outside;
+use super::inside::check_outside;
 use crate::error::{Error, Result};
 use crate::format::name;
 use crate::format::pin::NamedPin;

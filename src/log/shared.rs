@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::append;
 use super::durability::background::Background;
 use super::durability::lookout::Lookout;
 use super::durability::{Durability, Goal};
 use super::housekeeping::Housekeeper;
+use super::inside;
 use super::pins::Pins;
 use super::preparer::Preparer;
 use super::recovery::pending::Pending;
@@ -163,7 +163,7 @@ impl Shared {
     #[inline]
     pub(crate) fn check_call(&self) -> Result<()> {
         self.check_process()?;
-        append::check_outside()
+        inside::check_outside()
     }
 
     /// The active segment and what has been reserved in it, read together.

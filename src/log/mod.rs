@@ -104,7 +104,7 @@ impl Log {
         *shared.rotation.lock() = Some(rotation);
         let log = Self { shared: Arc::new(shared), lock };
         if log.shared.background.has_policy() {
-            log.shared.background.start(&log.shared)?;
+            log.shared.start_syncing()?;
         }
         Ok(log)
     }

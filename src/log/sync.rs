@@ -57,7 +57,7 @@ impl Log {
     /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.
     pub fn on_durable(&self, lsn: Lsn, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
         self.shared.check_process()?;
-        self.shared.background.add(&self.shared, lsn, Box::new(callback))
+        self.shared.call_when_durable(lsn, Box::new(callback))
     }
 
     fn check_appended(&self, lsn: Lsn) -> Result<()> {

@@ -3,8 +3,6 @@
 //! One thread syncs, another one calls back: what the application does in a callback keeps nothing from becoming durable.
 
 use std::collections::VecDeque;
-use std::io;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,11 +11,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::{Durability, Goal};
 use crate::error::{Error, Result};
 use crate::format::position::Position;
-use crate::log::shared::Shared;
 use crate::lsn::Lsn;
 use crate::storage;
 
-type Callback = Box<dyn FnOnce(Result<()>) + Send>;
+pub(super) type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// The thread that syncs without being waited for, once there is something for it to do.
 #[derive(Default)]
@@ -31,19 +28,26 @@ pub(crate) struct Background {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     callbacks: Vec<(Lsn, Callback)>,
     /// Those whose records were truncated.
     cut: Vec<(Lsn, Callback)>,
-    thread: Option<JoinHandle<()>>,
+    pub(super) thread: Option<JoinHandle<()>>,
     /// Those to be told, in this order, by the other thread.
     told: VecDeque<(Callback, Result<()>)>,
-    teller: Option<JoinHandle<()>>,
+    pub(super) teller: Option<JoinHandle<()>>,
     /// Appends have reached the position that was set for them.
-    due: bool,
+    pub(super) due: bool,
     stopping: bool,
     /// The thread that syncs has ended, and all that are to be told are in `told`.
     has_synced: bool,
+}
+
+/// What the thread is to make durable.
+pub(super) enum Next {
+    UpTo(Goal),
+    /// What has been appended by then.
+    Everything,
 }
 
 /// The callbacks, locked: none is added until this is dropped.
@@ -59,24 +63,15 @@ impl Background {
         self.interval.is_some() || self.bytes.is_some()
     }
 
-    /// Starts the thread if it does not run.
-    pub(crate) fn start(&self, shared: &Arc<Shared>) -> Result<()> {
-        ensure_thread(&mut self.state.lock(), shared)
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
     }
 
-    /// Calls `callback` once record `lsn`, which has been appended, is durable, or will not be.
-    pub(crate) fn add(&self, shared: &Arc<Shared>, lsn: Lsn, callback: Callback) -> Result<()> {
-        let mut state = self.state.lock();
-        // With the callbacks locked, so that no truncation can pass between this and the last line.
-        let next = shared.next_lsn();
-        if lsn >= next {
-            return Err(Error::NotAppended { lsn, next });
-        }
-        ensure_thread(&mut state, shared)?;
-        ensure_teller(&mut state, shared)?;
+    /// Has `callback` called, by threads that run, for record `lsn`, which has been appended. `state` has been locked since before
+    /// that was seen, so that no truncation has passed since.
+    pub(super) fn push(&self, mut state: MutexGuard<'_, State>, lsn: Lsn, callback: Callback) {
         state.callbacks.push((lsn, callback));
         self.changed.notify_all();
-        Ok(())
     }
 
     /// Enough bytes have been appended.
@@ -121,23 +116,8 @@ impl Background {
         }
     }
 
-    fn run(&self, shared: &Shared) {
-        self.set_due(shared);
-        while let Some(goal) = self.next_goal(shared) {
-            let waited = storage::survive(|| shared.wait(goal));
-            let waited = waited.unwrap_or_else(|| Err(shared.poison(io::Error::other("a sync has panicked"))));
-            if waited.is_ok() {
-                self.set_due(shared);
-            }
-            self.call_back(&shared.durability);
-            if waited.is_err() && shared.durability.check().is_err() && !self.wait_for_callbacks() {
-                return;
-            }
-        }
-    }
-
     /// Calls back, one after the other, with nothing locked.
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         let mut state = self.state.lock();
         loop {
             if let Some((callback, outcome)) = state.told.pop_front() {
@@ -153,7 +133,7 @@ impl Background {
     }
 
     /// What to sync next; waits until there is something. `None` when the thread shall end.
-    fn next_goal(&self, shared: &Shared) -> Option<Goal> {
+    pub(super) fn next_sync(&self) -> Option<Next> {
         let mut state = self.state.lock();
         loop {
             if state.stopping {
@@ -161,10 +141,10 @@ impl Background {
             }
             if !state.cut.is_empty() {
                 // Nothing to sync, and something to call back.
-                return Some(Goal { lsn: Lsn::ZERO, position: Position::ZERO });
+                return Some(Next::UpTo(Goal { lsn: Lsn::ZERO, position: Position::ZERO }));
             }
             if let Some(lsn) = state.callbacks.iter().map(|(lsn, _)| *lsn).min() {
-                return Some(Goal { lsn, position: Position::ZERO });
+                return Some(Next::UpTo(Goal { lsn, position: Position::ZERO }));
             }
             let elapsed = match self.interval {
                 _ if state.due => false,
@@ -175,14 +155,13 @@ impl Background {
                 }
             };
             if std::mem::take(&mut state.due) || elapsed {
-                drop(state);
-                return Some(shared.everything());
+                return Some(Next::Everything);
             }
         }
     }
 
     /// After a failed sync there is nothing left to do but to say so to those who still ask.
-    fn wait_for_callbacks(&self) -> bool {
+    pub(super) fn wait_for_callbacks(&self) -> bool {
         let mut state = self.state.lock();
         while state.callbacks.is_empty() && state.cut.is_empty() && !state.stopping {
             self.changed.wait(&mut state);
@@ -191,7 +170,7 @@ impl Background {
     }
 
     /// Has all told whose records are durable, or will not be.
-    fn call_back(&self, durability: &Durability) {
+    pub(super) fn call_back(&self, durability: &Durability) {
         let mut state = self.state.lock();
         // With the callbacks locked: had the watermark been read before, a truncation could have passed meanwhile, and
         // somebody wait for a record by now that has the number of one that was durable.
@@ -205,39 +184,6 @@ impl Background {
         drop(state);
         self.to_tell.notify_all();
     }
-
-    /// Has appends tell when as many bytes are not durable as the options allow, which may be the case already after a sync.
-    fn set_due(&self, shared: &Shared) {
-        let Some(bytes) = self.bytes else { return };
-        let end = shared.reserved_end();
-        let left = bytes.saturating_sub(shared.unsynced_bytes());
-        // Beyond the end of the segment any position of the next one is due, so a rotation syncs early, never late.
-        let position = Position(end.0.saturating_add(left));
-        shared.durability.set_due(position);
-        if shared.reserved_end() >= position {
-            self.state.lock().due = true;
-        }
-    }
-}
-
-fn ensure_thread(state: &mut State, shared: &Arc<Shared>) -> Result<()> {
-    if state.thread.is_none() {
-        let worker = Arc::clone(shared);
-        let spawned = storage::spawn("mapwal-sync", move || worker.background.run(&worker));
-        let path = shared.storage.path();
-        state.thread = Some(spawned.map_err(|e| Error::io("start the syncing thread for", path, e))?);
-    }
-    Ok(())
-}
-
-fn ensure_teller(state: &mut State, shared: &Arc<Shared>) -> Result<()> {
-    if state.teller.is_none() {
-        let worker = Arc::clone(shared);
-        let spawned = storage::spawn("mapwal-callbacks", move || worker.background.tell());
-        let path = shared.storage.path();
-        state.teller = Some(spawned.map_err(|e| Error::io("start the calling thread for", path, e))?);
-    }
-    Ok(())
 }
 
 fn call(callback: Callback, outcome: Result<()>) {

@@ -4,6 +4,7 @@ pub(crate) mod background;
 pub(crate) mod copying;
 pub(crate) mod lookout;
 mod lost;
+mod syncer;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

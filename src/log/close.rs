@@ -2,7 +2,6 @@
 
 use super::Log;
 use super::durability::Goal;
-use super::recovery::pending;
 use super::shared::{Rotation, Shared, append_limit};
 use crate::error::Result;
 use crate::events::{calling, report};
@@ -14,6 +13,7 @@ use crate::format::tally::Tally;
 use crate::lsn::Lsn;
 use crate::memory::Taken;
 use crate::segment::Segment;
+use crate::segment::leftovers::remove_all;
 
 impl Log {
     /// Makes everything durable and shuts the log down cleanly: the next open goes on where this one ended.
@@ -38,7 +38,7 @@ impl Log {
         }
         let spares: Vec<String> = shared.preparer.stop().iter().map(|spare| name::segment(spare.number)).collect();
         // One that stays is removed at the next open.
-        pending::remove_all(&*shared.storage, &spares);
+        remove_all(&*shared.storage, &spares);
         shared.tell_activity();
         shared.control.set_closed(close);
         let (directory, next_lsn) = (self.directory().to_owned(), shared.next_lsn().0);

@@ -10,6 +10,7 @@ mod meta;
 mod named_pins;
 mod open;
 mod pin_directory;
+mod pin_table;
 mod pins;
 mod preparer;
 mod recovery;

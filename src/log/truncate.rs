@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::Log;
 use super::durability::copying::CopyWait;
 use super::preparer::Need;
-use super::recovery::pending;
 use super::shared::{Rotation, Shared, check_lsn};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
@@ -14,6 +13,7 @@ use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 use crate::segment::Segment;
 use crate::segment::control;
+use crate::segment::leftovers::remove_all;
 use crate::segment::prepare::Prepared;
 
 impl Log {
@@ -135,7 +135,7 @@ impl Shared {
             })?;
         }
         drop(leading);
-        pending::remove_all(&*self.storage, &pending.map_or_else(Vec::new, |pending| pending.leftovers));
+        remove_all(&*self.storage, &pending.map_or_else(Vec::new, |pending| pending.leftovers));
         // The truncation is done. A file that stays does not count, and is removed at the next open.
         self.housekeeper.drop_segments(dropped);
         Ok(())

@@ -1,58 +1,23 @@
 //! A reader that goes on as the log grows.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ahead::Ahead;
 use super::place::{FollowerPlace, Run};
 use super::record::{Record, RecordRef};
 use super::ship::Frames;
+use super::source::Source;
 use super::visibility::Visibility;
 use crate::error::{Damage, Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Process;
-use crate::segment::Segments;
 use crate::segment::control::Channel;
 
 /// How often a follower looks before it waits: a few microseconds.
 const SPINS: u32 = 50;
 /// The longest wait before it looks at the log again, in case that the writer that should wake it is gone.
 const WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// Where a follower gets its segments: the log of this process, or the directory of another's.
-pub(crate) trait Source: Debug + Send + Sync {
-    /// The segments that count, as known.
-    fn segments(&self) -> Arc<Segments>;
-
-    /// Who reads ahead.
-    fn ahead(&self) -> &Ahead;
-
-    /// Finds out what has changed since, as far as this source does not know by itself; also without a sign of change if
-    /// what is known `is_stale`.
-    fn refresh(&self, is_stale: bool) -> Result<()>;
-
-    /// What is behind `error`, if more can be found out than those know who met it.
-    fn explain(&self, error: Error) -> Error {
-        error
-    }
-
-    /// Waits until something happens on `channel`, at most for `timeout`, and not at all if `ready`.
-    fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()>;
-
-    /// How often a suffix of the log has been replaced, as far as is known.
-    fn truncations(&self) -> u64;
-
-    /// The lowest number replaced by any truncation behind the first `seen`.
-    fn replaced_since(&self, seen: u64) -> Option<Lsn>;
-
-    /// Whether nothing can be appended any more.
-    fn is_over(&self) -> bool;
-
-    /// The last record known to be durable, and where its segment was durable to.
-    fn durable(&self) -> (Lsn, Position);
-}
 
 /// Follows a log from one record to the next, over rotations, without a gap and without a repeat.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ mod scan;
 mod sealed;
 mod ship;
 mod snapshot;
+mod source;
 #[cfg(feature = "async")]
 mod stream;
 #[cfg(feature = "testing")]
@@ -22,13 +23,13 @@ mod wakers;
 use crate::segment::Segment;
 pub(crate) use ahead::Ahead;
 pub use follower::Follower;
-pub(crate) use follower::Source;
 pub use reader::LogReader;
 pub use record::{Record, RecordRef};
 pub use scan::{FrameRole, Piece, ScannedFrame, SegmentScan};
 pub use ship::Frames;
 pub use snapshot::{Iter, Snapshot};
 pub(crate) use snapshot::{get_known_ref, get_ref};
+pub(crate) use source::Source;
 #[cfg(feature = "async")]
 pub use stream::FollowerStream;
 pub use visibility::Visibility;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::follower::Source;
+use super::source::Source;
 use super::{CHUNK_BYTES, ahead_from};
 use crate::error::Result;
 use crate::format::frame::FrameKind;

@@ -8,6 +8,7 @@ pub(crate) mod directory;
 pub(crate) mod evidence;
 pub(crate) mod filling;
 mod index;
+pub(crate) mod leftovers;
 mod list;
 mod lost;
 pub(crate) mod pins;

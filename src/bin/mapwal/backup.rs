@@ -17,13 +17,13 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use crate::arguments::Backup;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted, describe};
 use crate::stop::Stop;
-use crate::{open, pins, progress, salvage};
+use crate::{open, out, pins, progress};
 
 const PIN: &str = "mapwal-backup";
 const CHUNK_LEN: usize = 1 << 20;
 
 pub(crate) fn run(arguments: &Backup) -> Result<Outcome> {
-    salvage::check_empty(&arguments.out)?;
+    out::check_empty(&arguments.out)?;
     let stop = Stop::listen()?;
     let pin = if arguments.no_pin { None } else { Some(HeldPin::take(arguments)?) };
     let copied = Copy::new(arguments, &stop).and_then(Copy::carry_out);
@@ -152,9 +152,9 @@ impl<'a> Copy<'a> {
             let name = file.path.file_name().expect("a segment has a name");
             fs::rename(temporary(out, file), out.join(name)).map_err(failed("rename", out))?;
         }
-        sync_directory(out)?;
+        out::sync_directory(out)?;
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync_directory(parent)
+        out::sync_directory(parent)
     }
 
     /// Copies the frames of a segment that count, and checks the copy.
@@ -233,10 +233,6 @@ fn allocate(file: &File, len: u64) -> io::Result<()> {
         Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(len),
         other => Ok(other?),
     }
-}
-
-pub(crate) fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(failed("sync", path))
 }
 
 fn failed(operation: &str, path: &Path) -> impl FnOnce(io::Error) -> Failure {

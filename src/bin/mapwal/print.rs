@@ -8,6 +8,7 @@ use mapwal::Record;
 use serde::Serialize;
 
 use crate::arguments::Format;
+use crate::hex::write_hex;
 use crate::transaction;
 
 /// Prints records to the standard output.
@@ -72,9 +73,4 @@ impl<'a> From<&'a [u8]> for JsonBytes<'a> {
     fn from(bytes: &'a [u8]) -> Self {
         std::str::from_utf8(bytes).map_or_else(|_| Self::Base64(BASE64_STANDARD.encode(bytes)), Self::Text)
     }
-}
-
-/// `bytes` in hexadecimal, without anything between.
-pub(crate) fn write_hex(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
-    bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
 }

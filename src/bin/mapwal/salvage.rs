@@ -15,7 +15,7 @@ use mapwal::{Error, Log, Lsn, Options};
 
 use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted, describe};
-use crate::{backup, open, progress};
+use crate::{open, out, progress};
 
 /// The least that a record takes in a segment: its header.
 const FRAME_LEN_MIN: u64 = 24;
@@ -27,7 +27,7 @@ const HELD_MAX: usize = 64;
 const UNREADABLE_BYTES: u64 = 4096;
 
 pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
-    check_empty(&arguments.out)?;
+    out::check_empty(&arguments.out)?;
     let part = arguments.out.join(PART);
     let copied = copy(arguments, &part);
     if copied.is_err() {
@@ -104,18 +104,6 @@ fn say_pins_left(inspection: &Inspection) -> Result<()> {
     }
     let count = counted(names.len() as u64, "pin", "pins");
     writeln!(io::stdout().lock(), "{count} not copied: {}", names.join(", ")).written()
-}
-
-/// A copy is made where nothing is.
-pub(crate) fn check_empty(out: &Path) -> Result<()> {
-    match Inspection::open(out) {
-        Err(Error::NoLog { .. }) => Ok(()),
-        Ok(_)
-        | Err(Error::NotALog { .. } | Error::NotARegularFile { .. } | Error::Format { .. } | Error::Corrupt(_)) => {
-            Err(Failure::new("cannot copy", "the directory is not empty", out))
-        }
-        Err(error) => Err(Failure::of_log(&error, out)),
-    }
 }
 
 /// Makes the finished copy a log. The control page comes first, which misses what is not there yet.
@@ -330,7 +318,7 @@ impl Copy<'_> {
         }
         log.close().about(out)?;
         move_files(self.part, out).map_err(|error| Failure::new("cannot rename", describe(&error), out))?;
-        backup::sync_directory(out)?;
+        out::sync_directory(out)?;
         self.say(&format!("saved {}", counted(self.copied, "record", "records")))?;
         Ok(if self.has_gaps { Outcome::Gaps } else { Outcome::Done })
     }

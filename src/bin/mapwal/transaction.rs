@@ -9,7 +9,7 @@ use mapwal::wal::{Checkpoint, RecordFault, RecordType, WalError, WalRecord};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Format;
-use crate::print::write_hex;
+use crate::hex::write_hex;
 
 /// Prints `record` as a line: number, type, what its header says, and its data.
 pub(crate) fn print(out: &mut impl Write, record: &Record<'_>, format: Format) -> io::Result<()> {

@@ -1,21 +1,9 @@
-//! Whether the files of an open log are where they were: looked at while the log is in use, once a second at the most.
-//!
-//! A log whose directory, lock file or segments have been removed or replaced would go on acknowledging records that the next
-//! open does not find. So it is poisoned. A log that is left alone is not looked at: it acknowledges nothing either.
+//! When to look whether the files of an open log are where they were, and at which of them.
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
-use crate::format::name;
-use crate::log::shared::Shared;
-use crate::segment::Segment;
-use crate::storage::{Displaced, FileIdentity};
-
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Sealed segments looked at each time, in turn.
-const SEALED_MAX: usize = 64;
 
 /// When and where to look next.
 #[derive(Debug)]
@@ -32,58 +20,20 @@ impl Lookout {
         Self { began: Instant::now(), due: AtomicU64::new(0), resume: AtomicU64::new(0) }
     }
 
-    fn take_if_due(&self) -> bool {
+    /// Whether it is time to look; one caller is told so.
+    pub(super) fn take_if_due(&self) -> bool {
         let now = self.began.elapsed().as_millis() as u64;
         let due = self.due.load(Ordering::Relaxed);
         let next = now + INTERVAL.as_millis() as u64;
         due <= now && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
-}
 
-impl Shared {
-    /// Poisons the log if a file of it is not where it was. Called without the rotation lock.
-    pub(crate) fn look_around(&self) -> Result<()> {
-        if !self.lookout.take_if_due() {
-            return Ok(());
-        }
-        self.find_displaced().map_err(|displaced| {
-            let error = self.poison(displaced);
-            // Appenders find the segment closed, look why, and see the poison.
-            self.lock_rotation().rotor.close(0);
-            error
-        })
+    /// The number of the sealed segment to begin with.
+    pub(super) fn resume(&self) -> u64 {
+        self.resume.load(Ordering::Relaxed)
     }
 
-    /// Only what is known to be displaced is an error: what cannot be looked at may be there.
-    fn find_displaced(&self) -> io::Result<()> {
-        match self.storage.check_place() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let segments = self.segments.load();
-        let Some((active, sealed)) = segments.as_slice().split_last() else { return Ok(()) };
-        self.check_segment(active)?;
-        let resume = self.lookout.resume.load(Ordering::Relaxed);
-        let begin = sealed.partition_point(|segment| segment.number() < resume);
-        let end = sealed.len().min(begin + SEALED_MAX);
-        sealed[begin..end].iter().try_for_each(|segment| self.check_segment(segment))?;
-        self.lookout.resume.store(sealed.get(end).map_or(0, |segment| segment.number()), Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn check_segment(&self, segment: &Segment) -> io::Result<()> {
-        let found = self.storage.find(&name::segment(segment.number()));
-        let is_displaced = match found {
-            Ok(Some(found)) => Self::open_identity(segment).is_some_and(|open| open != found),
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-            Ok(None) => false,
-        };
-        // A segment leaves the list before its file loses its name.
-        if is_displaced && self.is_listed(segment.number()) { Err(Displaced::error(segment.path())) } else { Ok(()) }
-    }
-
-    /// Which file it is that is open for `segment`, if one is.
-    fn open_identity(segment: &Segment) -> Option<FileIdentity> {
-        FileIdentity::of(segment.unsynced()?.1.as_file()?)
+    pub(super) fn resume_at(&self, number: u64) {
+        self.resume.store(number, Ordering::Relaxed);
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod background;
 pub(crate) mod copying;
+mod displaced;
 pub(crate) mod lookout;
 mod lost;
 mod syncer;

@@ -7,27 +7,17 @@ use std::sync::Arc;
 
 use parking_lot::MappedMutexGuard;
 
+use super::plan::Pending;
 use crate::error::{Error, Result};
 use crate::events::report;
-use crate::format::link::Predecessor;
 use crate::format::name;
 use crate::format::position::Position;
 use crate::log::preparer::Need;
 use crate::log::shared::{Rotation, Shared};
-use crate::lsn::Lsn;
 use crate::memory::Region;
 use crate::segment::Segment;
-use crate::storage::{Access, Storage};
-
-/// Where a log will go on.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    /// The last segment that counts, with its end.
-    pub(crate) previous: Predecessor,
-    pub(crate) next_lsn: Lsn,
-    /// Files that do not count, and whose removal waits for the link that says so.
-    pub(crate) leftovers: Vec<String>,
-}
+use crate::segment::leftovers::remove_all;
+use crate::storage::Access;
 
 impl Shared {
     /// The rotation, locked, of a log that has a segment to append to.
@@ -92,40 +82,5 @@ impl Shared {
         drop(leading);
         remove_all(&*self.storage, &leftovers);
         Ok(())
-    }
-}
-
-/// Removes files that do not count. What stays is removed at the next open.
-pub(crate) fn remove_all(storage: &dyn Storage, names: &[String]) {
-    for name in names {
-        remove(storage, name);
-    }
-    sync_removals(storage, names);
-}
-
-/// As [`remove_all`], and ends with the first that cannot be removed: without the control page, one that stays after one that is
-/// missing is damage.
-pub(crate) fn remove_in_order(storage: &dyn Storage, names: &[String]) {
-    let _ = names.iter().all(|name| remove(storage, name));
-    sync_removals(storage, names);
-}
-
-/// Whether it is gone.
-fn remove(storage: &dyn Storage, name: &str) -> bool {
-    match storage.remove(name) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            let file = name.to_owned();
-            report!(warn, error = &error as &dyn std::error::Error, file, "cannot remove a file");
-            false
-        }
-        _ => true,
-    }
-}
-
-fn sync_removals(storage: &dyn Storage, names: &[String]) {
-    if !names.is_empty()
-        && let Err(error) = storage.sync_directory()
-    {
-        report!(warn, error = &error as &dyn std::error::Error, "cannot sync the directory");
     }
 }

@@ -36,6 +36,16 @@ pub(crate) enum Resume {
     Fresh(Option<Predecessor>),
 }
 
+/// Where a log goes on once there is room for a segment.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    /// The last segment that counts, with its end.
+    pub(crate) previous: Predecessor,
+    pub(crate) next_lsn: Lsn,
+    /// Files that do not count, and whose removal waits for the link that says so.
+    pub(crate) leftovers: Vec<String>,
+}
+
 impl Plan {
     /// Goes on in a new segment after `info`, which was closed at `end`.
     pub(crate) fn leave(&mut self, info: SegmentInfo, end: SegmentEnd) {

@@ -1,0 +1,70 @@
+//! What keeps trim away from records: the guards of this process, and named pins.
+
+use std::collections::BTreeMap;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::error::Result;
+use crate::lsn::Lsn;
+use crate::segment::pins::NamedPins;
+use crate::segment::pins::files::{PinFiles, PinLock};
+
+/// The pins of one log.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    files: PinFiles,
+    table: Mutex<PinTable>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PinTable {
+    /// How many guards there are at each record.
+    guards: BTreeMap<Lsn, usize>,
+    pub(super) named: NamedPins,
+}
+
+impl Pins {
+    pub(crate) fn new(files: PinFiles, named: NamedPins) -> Self {
+        Self { files, table: Mutex::new(PinTable { guards: BTreeMap::new(), named }) }
+    }
+
+    /// Keeps everybody else, also in other processes, from changing named pins, and reads what they are now. Taken before
+    /// every other lock of the log: it is waited for.
+    pub(crate) fn lock_files(&self) -> Result<PinLock<'_>> {
+        let lock = self.files.lock()?;
+        let named = NamedPins::read(&lock)?;
+        self.table.lock().named = named;
+        Ok(lock)
+    }
+
+    /// Taken by a trim from before it decides until the segments are out of the list, and by a new pin from before it
+    /// looks at the list until it is set.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PinTable> {
+        self.table.lock()
+    }
+}
+
+impl PinTable {
+    /// The oldest record that a guard keeps.
+    pub(crate) fn oldest_guarded(&self) -> Option<Lsn> {
+        self.guards.keys().next().copied()
+    }
+
+    /// Guards and named pins together.
+    pub(crate) fn len(&self) -> usize {
+        self.guards.values().sum::<usize>() + self.named.len()
+    }
+
+    pub(super) fn add(&mut self, lsn: Lsn) {
+        *self.guards.entry(lsn).or_default() += 1;
+    }
+
+    pub(super) fn remove(&mut self, lsn: Lsn) {
+        if let Some(count) = self.guards.get_mut(&lsn) {
+            *count -= 1;
+            if *count == 0 {
+                self.guards.remove(&lsn);
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Inspection;
-use super::verify::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+use super::report::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
 use super::walker::{Gap, Walked, Walker};
 use crate::error::{Corruption, Damage, Result};
 use crate::format::position::Position;

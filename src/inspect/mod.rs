@@ -2,6 +2,7 @@
 
 mod chain;
 mod judge;
+mod report;
 mod segment;
 mod verify;
 mod walker;
@@ -21,8 +22,8 @@ use crate::segment::pins::{self, PinStatus};
 use crate::segment::{Segment, SegmentList, Segments};
 use crate::storage::{Access, Disk, Storage};
 use chain::Ties;
+pub use report::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
 pub use segment::{SegmentSummary, verify_segment};
-pub use verify::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
 
 /// The files of a log, from what their first bytes say. Nothing is changed, no lock is taken, and nothing is mapped: a log
 /// that is being written is not disturbed, and one that is damaged can be looked at.

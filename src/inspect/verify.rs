@@ -4,115 +4,11 @@
 //! that it was durable, and else a torn end. Recovery stops at the first damage and walks only what it has to; this goes
 //! through everything, and on behind what is damaged.
 
-use std::path::PathBuf;
-
+use super::report::{ProvenDamage, VerifyOptions, VerifyReport, Witness};
 use super::walker::Walker;
 use super::{Inspection, judge};
-use crate::error::{Corruption, Evidence, Result};
-use crate::lsn::Lsn;
+use crate::error::Result;
 use crate::segment::pins;
-
-/// How a log is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct VerifyOptions {
-    /// A process may be writing it: what is missing at its end may still come, and spares may be taken at any moment.
-    pub live: bool,
-    /// Compare what the page cache holds with what the device does. In a live log that is done for segments that are full
-    /// and durable. It finds nothing where the file system gives no more than its page cache: overlayfs, files of btrfs that are
-    /// compressed.
-    pub device: bool,
-    /// The directory holds copies of sealed segments, and the one that the last of them names need not be there.
-    pub archive: bool,
-}
-
-/// What a segment is, once all of it has been looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SegmentState {
-    /// It takes no more frames, and is whole.
-    Sealed,
-    /// It takes, or took, appends.
-    Active,
-    /// Prepared, and not used.
-    Spare,
-    /// A crash has left something at its end, or all of it, that nobody was told is durable: dropped when the log is opened.
-    Torn,
-    /// Something that was durable does not pass its checks.
-    Damaged,
-    /// It does not count any more, and is removed when the log is opened.
-    Superseded,
-}
-
-/// What shows that damaged bytes are no torn end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Witness {
-    /// A frame appended later, whose header says how far the log was durable then.
-    Frame(Evidence),
-    /// The log's control page, which says that the log was durable up to this record.
-    ControlPage(Lsn),
-    /// The place: a header, or a tie between segments, is durable before it is used.
-    Structure,
-}
-
-/// Damage, and what shows that it is no torn end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ProvenDamage {
-    /// What is damaged, and where.
-    pub corruption: Corruption,
-    /// What shows it.
-    pub witness: Witness,
-}
-
-/// What was found in a segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SegmentReport {
-    /// Its number.
-    pub number: u64,
-    /// Its file.
-    pub path: PathBuf,
-    /// What it is.
-    pub state: SegmentState,
-    /// The number of its first record, or of the next one if there is none; `None` if it has not been begun, or that is not
-    /// known.
-    pub first_lsn: Option<Lsn>,
-    /// The number behind its last record that counts.
-    pub next_lsn: Option<Lsn>,
-    /// Records in it that count and pass their checks, without those given up.
-    pub records: u64,
-    /// Bytes up to the end of its last frame that counts; 0 if it has none.
-    pub len_bytes: u64,
-    /// Bytes that nobody was told are durable, and that do not count.
-    pub torn_bytes: u64,
-}
-
-/// What was found in a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct VerifyReport {
-    /// Each segment, by number.
-    pub segments: Vec<SegmentReport>,
-    /// All damage.
-    pub damage: Vec<ProvenDamage>,
-    /// Whether the log ends with a clean shutdown.
-    pub closed: bool,
-}
-
-impl VerifyReport {
-    /// Records that count and pass their checks.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.records).sum()
-    }
-
-    /// Bytes that opening the log would drop as a torn end.
-    #[must_use]
-    pub fn torn_bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.torn_bytes).sum()
-    }
-}
 
 impl Inspection {
     /// About how many bytes [`Self::verify`] is going to read.

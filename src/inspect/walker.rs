@@ -3,7 +3,7 @@
 use std::io;
 
 use super::chain::Tie;
-use super::verify::{SegmentReport, SegmentState, VerifyOptions};
+use super::report::{SegmentReport, SegmentState, VerifyOptions};
 use super::{Inspection, SegmentFile};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::FrameKind;

@@ -1,5 +1,6 @@
 //! Rules for the repository: its sources, its documents, its data.
 
+mod circles;
 mod examples;
 mod names;
 mod source;

@@ -5,6 +5,10 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
+const LIBRARY: &str = "src/";
+/// The program for operators, a crate of its own.
+pub(crate) const PROGRAM: &str = "src/bin/mapwal/";
+
 /// A file of the repository.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -24,8 +28,8 @@ pub(crate) struct Found {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Item {
-    /// A path that leads to this name at the root of the crate.
-    Path(String),
+    /// A path, from the root of the crate: of what is imported, or begins with a name that is in scope.
+    Path(Vec<String>),
     UnsafeBlock,
     UnsafeImpl,
     UnsafeFn(String),
@@ -75,16 +79,19 @@ impl Source {
 
     /// Whether it is a file of the library. Programs are crates of their own, and have nothing but its public interface.
     pub(crate) fn is_of_library(&self) -> bool {
-        self.path.starts_with("src/") && !self.path.starts_with("src/bin/")
+        self.path.starts_with(LIBRARY) && !self.is_of_program()
     }
 
-    /// The modules that lead to the file from the root of the crate, if it is a file of the library.
+    /// Whether it is a file of the program.
+    pub(crate) fn is_of_program(&self) -> bool {
+        self.path.starts_with(PROGRAM)
+    }
+
+    /// The modules that lead to the file from the root of its crate, if it is a file of the library or of the program.
     pub(crate) fn modules(&self) -> Option<Vec<&str>> {
-        if !self.is_of_library() {
-            return None;
-        }
-        let mut modules: Vec<&str> = self.path.strip_prefix("src/")?.strip_suffix(".rs")?.split('/').collect();
-        modules.pop_if(|last| matches!(*last, "mod" | "lib"));
+        let root = if self.is_of_library() { LIBRARY } else { PROGRAM };
+        let mut modules: Vec<&str> = self.path.strip_prefix(root)?.strip_suffix(".rs")?.split('/').collect();
+        modules.pop_if(|last| matches!(*last, "mod" | "lib" | "main"));
         Some(modules)
     }
 
@@ -137,10 +144,11 @@ impl Scan {
         let line = tokens[at].span().start().line;
         let items = match word {
             "unsafe" => unsafe_item(tokens, at).into_iter().collect(),
-            "crate" if starts_path => names_behind(tokens, at + 1).into_iter().map(Item::Path).collect(),
-            "super" if starts_path => self.paths_upwards(tokens, at).into_iter().map(Item::Path).collect(),
+            "crate" if starts_path => absolute(&[], paths_behind(tokens, at + 1)),
+            "super" if starts_path => self.paths_upwards(tokens, at),
             _ if follows("!") => vec![Item::Macro(word.to_owned())],
             _ if is_punct(tokens, at.wrapping_sub(1), '.') => vec![Item::Method(word.to_owned())],
+            _ if starts_path && follows(":") => absolute(&self.modules, paths_at(tokens, at)),
             _ => Vec::new(),
         };
         let in_tests = self.in_tests;
@@ -148,16 +156,13 @@ impl Scan {
     }
 
     /// Where a path that begins with `super` leads.
-    fn paths_upwards(&self, tokens: &[TokenTree], mut at: usize) -> Vec<String> {
+    fn paths_upwards(&self, tokens: &[TokenTree], mut at: usize) -> Vec<Item> {
         let mut up = 1;
         while tokens.get(at + 3).is_some_and(|token| token.to_string() == "super") {
             up += 1;
             at += 3;
         }
-        match self.modules.len().checked_sub(up) {
-            Some(left) if left > 0 => vec![self.modules[0].clone()],
-            _ => names_behind(tokens, at + 1),
-        }
+        absolute(&self.modules[..self.modules.len().saturating_sub(up)], paths_behind(tokens, at + 1))
     }
 }
 
@@ -165,8 +170,18 @@ fn is_punct(tokens: &[TokenTree], at: usize, wanted: char) -> bool {
     matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == wanted)
 }
 
-/// The names that follow the `::` at `at`: one, or the first of each path in braces.
-fn names_behind(tokens: &[TokenTree], at: usize) -> Vec<String> {
+/// The path that begins with the name at `at`: one, or each of those in its braces.
+fn paths_at(tokens: &[TokenTree], at: usize) -> Vec<Vec<String>> {
+    let name = tokens[at].to_string();
+    let further = paths_behind(tokens, at + 1);
+    if further.is_empty() {
+        return vec![vec![name]];
+    }
+    further.into_iter().map(|path| [vec![name.clone()], path].concat()).collect()
+}
+
+/// What follows the `::` at `at`: one path, or each of those in braces.
+fn paths_behind(tokens: &[TokenTree], at: usize) -> Vec<Vec<String>> {
     if !is_punct(tokens, at, ':') || !is_punct(tokens, at + 1, ':') {
         return Vec::new();
     }
@@ -174,10 +189,17 @@ fn names_behind(tokens: &[TokenTree], at: usize) -> Vec<String> {
         Some(TokenTree::Group(group)) => {
             let tokens: Vec<_> = group.stream().into_iter().collect();
             let paths = tokens.split(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ','));
-            paths.filter_map(|path| path.first()).map(ToString::to_string).collect()
+            paths.filter(|path| !path.is_empty()).flat_map(|path| paths_at(path, 0)).collect()
         }
-        other => other.map(ToString::to_string).into_iter().collect(),
+        Some(TokenTree::Ident(_)) => paths_at(tokens, at + 2),
+        _ => Vec::new(),
     }
+}
+
+/// `paths` as seen from the root of the crate, if they are relative to `modules`.
+fn absolute(modules: &[String], paths: Vec<Vec<String>>) -> Vec<Item> {
+    let paths = paths.into_iter().map(|path| [modules, &path].concat());
+    paths.map(|path| Item::Path(path.into_iter().filter(|name| name != "self").collect())).collect()
 }
 
 fn unsafe_item(tokens: &[TokenTree], at: usize) -> Option<Item> {

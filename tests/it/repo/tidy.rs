@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::source::{Found, Item, Source, repository};
+use super::circles::circles;
+use super::source::{Found, Item, PROGRAM, Source, repository};
 
 /// Every layer may ask the one whether it is to be broken on purpose, and tell the other what has happened.
 const SABOTAGE: &str = "sabotage";
@@ -38,8 +39,7 @@ const UNSAFE_FUNCTIONS: [(&str, &str); 8] = [
 ];
 /// Where the contract of `Log::open` is passed on to the caller: a call, with the proof that this is done.
 const CONTRACT_PASSED_ON: &str = "src/wal/mod.rs";
-/// The program for operators, and its one file that opens logs.
-const PROGRAM: &str = "src/bin/";
+/// The one file of the program for operators that opens logs.
 const PROGRAM_OPENS: &str = "src/bin/mapwal/open.rs";
 /// The only home of `tracing` in the library.
 const EVENTS_HOME: &str = "src/events.rs";
@@ -65,14 +65,17 @@ const FORBIDDEN_WORDS: [&str; 6] = [
 
 fn layers(source: &Source) -> Vec<String> {
     let Some(layer) = source.modules().and_then(|modules| modules.first().copied()) else { return Vec::new() };
+    if source.is_of_program() {
+        return Vec::new();
+    }
     let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
         return vec![format!("{}: layer {layer} has no rule", source.path)];
     };
     complaints(source, |found| match &found.item {
-        Item::Path(name)
-            if name != layer && ![SABOTAGE, EVENTS].contains(&&**name) && !allowed.contains(&name.as_str()) =>
-        {
-            Some(format!("{layer} may not use {name}"))
+        Item::Path(path) => {
+            let name = path.first()?.as_str();
+            let may_be_used = name == layer || [SABOTAGE, EVENTS].contains(&name) || allowed.contains(&name);
+            (!may_be_used).then(|| format!("{layer} may not use {name}"))
         }
         _ => None,
     })
@@ -234,6 +237,45 @@ fn a_call_up_is_noticed_however_it_is_written() {
     assert_eq!(layers(&sample("src/unheard.rs", "")).len(), 1, "a new module needs a rule");
     assert_none(&layers(&sample("src/lib.rs", "pub use crate::log::Log;")));
     assert_none(&layers(&sample("src/bin/mapwal/dump.rs", "use crate::print::Printer;")));
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let sources = repository();
+    assert!(sources.iter().filter(|source| source.is_of_library()).count() > 100, "the sources are found");
+    assert_none(&circles(&sources));
+}
+
+#[test]
+fn a_circle_of_files_is_noticed_however_it_is_written() {
+    let circles_of =
+        |files: &[(&str, &str)]| circles(&files.iter().map(|(path, text)| sample(path, text)).collect::<Vec<_>>());
+    let (lsn, folder) =
+        (("src/lsn.rs", "use crate::log::Log;"), ("src/log/mod.rs", "mod a; mod b; use a::A; pub use b::Log;"));
+    for back in [
+        "use crate::lsn::Lsn;",
+        "fn f() -> crate::lsn::Lsn {}",
+        "use super::super::lsn::{self, Lsn};",
+        "fn f() { g!(crate::lsn::Lsn) }",
+        "use super::a;",
+        "use super::A;",
+        "use super::{c::C, a::{A, B}};",
+    ] {
+        let files = [lsn, folder, ("src/log/a.rs", "use crate::lsn::Lsn;"), ("src/log/b.rs", back)];
+        assert_eq!(circles_of(&files).len(), 1, "{back}");
+    }
+    let renamed = [("src/a.rs", "use crate::b::X as Y;"), ("src/b.rs", "use crate::a::Z;")];
+    assert_eq!(circles_of(&renamed), ["a -> b -> a"]);
+    let program = [("src/bin/mapwal/a.rs", "use crate::b;"), ("src/bin/mapwal/b.rs", "use crate::a::f;")];
+    assert_eq!(circles_of(&program).len(), 1);
+    for back in
+        ["", "use super::Options;", "#[cfg(test)] mod tests { use crate::lsn::Lsn; }", "mod inner { use super::x; }"]
+    {
+        let files = [lsn, folder, ("src/log/a.rs", "use super::b::B;"), ("src/log/b.rs", back)];
+        assert_none(&circles_of(&files));
+    }
+    // The folder passes on what is written in one file, and uses another one itself.
+    assert_none(&circles_of(&[lsn, folder, ("src/log/a.rs", "use crate::lsn::Lsn;"), ("src/log/b.rs", "")]));
 }
 
 #[test]

@@ -1,14 +1,26 @@
 //! A mapping: a pointer and a length, from a file or from the heap.
 
 use std::fmt;
+#[cfg(target_os = "linux")]
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::sync::OnceLock;
 #[cfg(any(test, feature = "testing"))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(target_os = "linux")]
+use memmap2::UncheckedAdvice;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::{Process, Slot, replaced_pages};
+
+/// For fewer it is not worth a call.
+#[cfg(target_os = "linux")]
+const RELEASED_PAGES_MIN: usize = 4;
+#[cfg(target_os = "linux")]
+static PAGE_LEN: OnceLock<usize> = OnceLock::new();
 
 /// Bytes that stay where they are for as long as this value lives.
 #[derive(Debug)]
@@ -28,7 +40,10 @@ pub type Keeper = Arc<dyn fmt::Debug + Send + Sync>;
 
 #[derive(Debug)]
 enum Backing {
+    /// Shared with all that have mapped the file.
     File(MmapRaw),
+    /// Of this process alone.
+    Anonymous(#[expect(dead_code, reason = "keeps the memory mapped")] MmapRaw),
     #[cfg(any(test, feature = "testing"))]
     Heap(#[expect(dead_code, reason = "keeps the memory alive")] Arc<HeapMemory>),
 }
@@ -39,11 +54,10 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// The mapping of a file.
+    /// The mapping of a file, shared with all others of it.
     pub(crate) fn from_file(raw: MmapRaw) -> Self {
-        let base = NonNull::new(raw.as_mut_ptr()).unwrap_or(NonNull::dangling());
-        let slot = Some(Slot::take(base.addr().get(), raw.len()));
-        Self { base, len: raw.len(), backing: Backing::File(raw), slot, keeper: None, process: Process::current() }
+        let slot = Some(Slot::take(raw.as_mut_ptr().addr(), raw.len()));
+        Self::new(raw, slot, Backing::File)
     }
 
     /// The same mapping, which keeps `keeper` until it is gone.
@@ -55,7 +69,13 @@ impl Mapping {
 
     /// Zeros that no other process sees.
     pub(crate) fn in_memory(len: usize) -> std::io::Result<Self> {
-        Ok(Self::from_file(MmapOptions::new().len(len).map_anon()?.into()))
+        Ok(Self::new(MmapOptions::new().len(len).map_anon()?.into(), None, Backing::Anonymous))
+    }
+
+    fn new(raw: MmapRaw, slot: Option<&'static Slot>, backing: impl FnOnce(MmapRaw) -> Backing) -> Self {
+        let base = NonNull::new(raw.as_mut_ptr()).unwrap_or(NonNull::dangling());
+        let len = raw.len();
+        Self { base, len, backing: backing(raw), slot, keeper: None, process: Process::current() }
     }
 
     /// A view of `memory`, which other views and its owner share.
@@ -82,8 +102,29 @@ impl Mapping {
     pub fn as_file(&self) -> Option<&MmapRaw> {
         match &self.backing {
             Backing::File(raw) => Some(raw),
+            Backing::Anonymous(_) => None,
             #[cfg(any(test, feature = "testing"))]
             Backing::Heap(_) => None,
+        }
+    }
+
+    /// Takes whole pages of `range` out of the page tables; they stay in the page cache, dirty as they are. Who comes to one later,
+    /// finds it there by a fault.
+    ///
+    /// Before pages are written out, the system protects each against stores, and tells all processors that run the process,
+    /// once for each page. Of this they are told once.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn release_pages(&self, range: Range<usize>) {
+        let page_len = PAGE_LEN.get_or_init(rustix::param::page_size);
+        let (start, end) = (range.start.next_multiple_of(*page_len), range.end - range.end % page_len);
+        if let Backing::File(raw) = &self.backing
+            && start + RELEASED_PAGES_MIN * page_len <= end
+            && !self.has_failed()
+        {
+            // What cannot be done is slower. SAFETY: the mapping is shared, so that its bytes are those of the page cache, with and
+            // without an entry in the page tables. Only pages that the guard has put in their place are of this process; they may turn
+            // to zeros, as the caller of `guard_against_sigbus` has accepted, and the log does not go on.
+            let _ = unsafe { raw.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
         }
     }
 

@@ -112,6 +112,12 @@ impl Housekeeper {
         state.failure.take().map_or(Ok(()), Err)
     }
 
+    /// Whether there is nothing that has failed.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let state = self.shared.state.lock();
+        state.failure.is_none() && !state.is_stuck
+    }
+
     /// How many files have been taken away.
     pub(crate) fn count(&self) -> u64 {
         self.shared.state.lock().count

@@ -40,6 +40,9 @@ impl Log {
             return Err(Error::NotAppended { lsn, next });
         }
         shared.durability.check()?;
+        if shared.has_nothing_below(lsn) {
+            return shared.look_around().map(|()| 0);
+        }
         while shared.has_unsynced_below(lsn) {
             // What stays must be durable with the link that leads to it, before what it leads from may go.
             match shared.wait(shared.everything()) {
@@ -79,6 +82,13 @@ impl Log {
 }
 
 impl Shared {
+    /// Whether no segment ends below `lsn`, and there is nothing of an earlier trim left to be done, or to be told.
+    fn has_nothing_below(&self, lsn: Lsn) -> bool {
+        let ends_above =
+            self.segments.with(|segments| !segments.as_slice().first().is_some_and(|s| ends_below(s, lsn)));
+        ends_above && self.housekeeper.is_at_rest()
+    }
+
     /// Whether a segment that `lsn` would let go cannot go yet, because its successor is not durable.
     fn has_unsynced_below(&self, lsn: Lsn) -> bool {
         self.segments.with(|segments| {

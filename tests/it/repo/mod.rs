@@ -2,7 +2,9 @@
 
 mod circles;
 mod examples;
+mod map;
 mod names;
 mod source;
 mod tidy;
 mod trace;
+mod words;

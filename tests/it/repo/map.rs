@@ -1,0 +1,55 @@
+//! The map of the code names files and functions: each of them is there.
+
+use super::source::{Source, repository};
+
+const MAP: &str = "docs/design/architecture.md";
+
+/// Whether `name`, which stands between backticks, is that of something in the code that is not there.
+fn is_missing(name: &str, sources: &[Source]) -> bool {
+    let is_code = |c: char| c.is_alphanumeric() || "_:/.".contains(c);
+    if !name.chars().all(is_code) {
+        return false;
+    }
+    if name.ends_with(".rs") || name.ends_with('/') {
+        let within =
+            format!("/{}", name.strip_suffix('/').map_or_else(|| name.to_owned(), |folder| format!("{folder}/")));
+        return !sources.iter().any(|source| format!("/{}", source.path).contains(&within));
+    }
+    let Some((home, function)) = name.split_once("::").filter(|(home, _)| !home.is_empty()) else { return false };
+    let is_type = home.starts_with(char::is_uppercase);
+    let is_home = |source: &&Source| match is_type {
+        true => source.text.contains(home),
+        false => [format!("/{home}.rs"), format!("/{home}/mod.rs")].iter().any(|file| source.path.ends_with(file)),
+    };
+    let of_library = sources.iter().filter(|source| source.is_of_library());
+    let definition = [format!("fn {function}("), format!("fn {function}<")];
+    !of_library.filter(is_home).any(|source| definition.iter().any(|start| source.text.contains(start)))
+}
+
+fn missing(map: &str, sources: &[Source]) -> Vec<String> {
+    let names = map.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    names.filter(|name| is_missing(name, sources)).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_the_map_of_the_code_names_is_there() {
+    let sources = repository();
+    let map = sources.iter().find(|source| source.path == MAP).expect("there is a map");
+    assert_eq!(missing(&map.text, &sources), [""; 0]);
+}
+
+#[test]
+fn a_name_on_the_map_that_leads_nowhere_is_noticed() {
+    let text = "struct Ring;\nimpl Ring {\n    pub(crate) fn reserve(&self) {}\n}\n";
+    let sources = [Source { path: "src/memory/ring/mod.rs".to_owned(), text: text.to_owned() }];
+    for there in
+        ["`Ring::reserve` in `memory/ring/`", "`ring::reserve`", "`mod.rs`", "`published` < `a b::c`", "`Trimmed`"]
+    {
+        assert_eq!(missing(there, &sources), [""; 0], "{there}");
+    }
+    for (map, name) in
+        [("`Ring::take`", "Ring::take"), ("`memory/rung/`", "memory/rung/"), ("a `rotor.rs`", "rotor.rs")]
+    {
+        assert_eq!(missing(map, &sources), [name]);
+    }
+}

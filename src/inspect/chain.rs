@@ -1,8 +1,8 @@
 //! Which segments count, as far as sound links tell, in a log that may be damaged anywhere.
 //!
 //! Recovery follows the links back from the newest segment, and takes an unsound one for the end of the log until the
-//! evidence says otherwise. Here all are walked in any case, so an unsound one ends nothing: a segment counts if a link
-//! behind it names it, whatever is wrong with it itself.
+//! evidence says otherwise. Here all are walked in any case, so an unsound link ends nothing: a segment counts if a
+//! later link names it, whatever is wrong with the segment itself.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -122,7 +122,7 @@ fn named_by(
     Named::Segment { number: previous.number, end, referrer: segment.number }
 }
 
-/// What is wrong if the log ends in front of the segment up to which it was durable.
+/// What is wrong if the log ends before the segment up to which it was durable.
 fn lost_end(
     control: ControlState,
     tip: u64,

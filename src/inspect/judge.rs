@@ -60,7 +60,8 @@ impl Judge<'_, '_> {
         }
     }
 
-    /// Judges a segment that counts, unless the log has been cut in front of it. Returns whether it is cut behind it.
+    /// Judges a segment that counts, unless the log has been cut before it. Returns whether the log is cut in it or
+    /// before it.
     fn segment(&mut self, walked: &mut Walked, is_cut: bool) -> Result<bool> {
         if is_cut {
             let report = &mut walked.report;
@@ -87,14 +88,15 @@ impl Judge<'_, '_> {
                     let found = corruption(report.path.clone(), gap.start, gap.lsn, damage);
                     self.damage.push(proven(found, witness));
                 }
-                // All behind is younger, so nothing says of that either that it was durable.
+                // Everything after it is younger, so nothing says that it was durable either.
                 None => return self.cut(report, &gap),
             }
         }
         Ok(false)
     }
 
-    /// What shows that bytes at `position` are none that a crash has left: the control page says that the log was shut down before.
+    /// What shows that no crash has left the bytes at `position`: the control page says that the log was shut down
+    /// before them.
     fn after_close(&self, position: Position) -> Option<Witness> {
         let is_after = |control: &ControlState| control.closed.is_some_and(|close| close < position);
         // A writer may have come since the page was read.
@@ -129,7 +131,7 @@ impl Judge<'_, '_> {
         Ok(true)
     }
 
-    /// Finds out whether something that was durable is missing behind the last frame.
+    /// Finds out whether something that was durable is missing after the last frame.
     fn end(&mut self, tip: Option<&mut Walked>, others: &mut [Walked]) {
         let lsn = tip.as_ref().and_then(|tip| tip.report.next_lsn);
         let sealed_into = tip.as_ref().and_then(|tip| tip.sealed_into);

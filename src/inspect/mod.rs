@@ -65,8 +65,9 @@ impl Inspection {
     /// Looks at the log in directory `path`.
     ///
     /// # Errors
-    /// [`Error::NoLog`], [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Format`], [`Error::Io`]. Damage is none:
-    /// it is reported by [`Self::verify`]; but [`Error::Corrupt`] where no segment is left of a log that another file tells of.
+    /// [`Error::NoLog`], [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Format`], [`Error::Io`]. Damage is
+    /// not an error, and is reported by [`Self::verify`]; but it is [`Error::Corrupt`] if no segment is left of a log
+    /// that another file tells of.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let disk = Disk::open(path).map_err(|source| match source.kind() {
@@ -186,7 +187,7 @@ impl Inspection {
     /// The named pins, by name.
     ///
     /// # Errors
-    /// [`Error::Io`]. A damaged pin is none: it is in the list.
+    /// [`Error::Io`]. A damaged pin is not an error: it is in the list.
     pub fn pins(&self) -> Result<Vec<PinStatus>> {
         pins::list(&self.storage, &self.counting())
     }

@@ -28,7 +28,8 @@ pub enum SegmentState {
     Active,
     /// Prepared, and not used.
     Spare,
-    /// A crash has left something at its end, or all of it, that nobody was told is durable: dropped when the log is opened.
+    /// A torn end, or torn tail: a crash has left something at its end, or all of it, that was never acknowledged as
+    /// durable. It is dropped when the log is opened.
     Torn,
     /// Something that was durable does not pass its checks.
     Damaged,
@@ -71,13 +72,13 @@ pub struct SegmentReport {
     /// The number of its first record, or of the next one if there is none; `None` if it has not been begun, or that is not
     /// known.
     pub first_lsn: Option<Lsn>,
-    /// The number behind its last record that counts.
+    /// The number after its last record that counts.
     pub next_lsn: Option<Lsn>,
-    /// Records in it that count and pass their checks, without those given up.
+    /// Records in it that count and pass their checks, without voided ones.
     pub records: u64,
     /// Bytes up to the end of its last frame that counts; 0 if it has none.
     pub len_bytes: u64,
-    /// Bytes that nobody was told are durable, and that do not count.
+    /// Bytes that were never acknowledged as durable, and do not count.
     pub torn_bytes: u64,
 }
 

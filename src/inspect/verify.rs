@@ -1,8 +1,8 @@
 //! Checking all of a log: every header, link, seal and frame, and what each damage means.
 //!
-//! The rule is that of recovery: what does not pass its checks is damage if a frame that does, or the control page, says
-//! that it was durable, and else a torn end. Recovery stops at the first damage and walks only what it has to; this goes
-//! through everything, and on behind what is damaged.
+//! The rule is that of recovery: what does not pass its checks is damage if a frame that does, or the control page,
+//! says that it was durable, and else a torn end. Recovery stops at the first damage and walks only what it has to;
+//! this goes through everything, and on after what is damaged.
 
 use super::report::{ProvenDamage, VerifyOptions, VerifyReport, Witness};
 use super::walker::Walker;
@@ -22,7 +22,7 @@ impl Inspection {
     /// more bytes have been read.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) when a file cannot be read. Damage is none: it is in the report.
+    /// [`Error::Io`](crate::Error::Io) when a file cannot be read. Damage is not an error: it is in the report.
     pub fn verify(&self, options: VerifyOptions, progress: &mut dyn FnMut(u64)) -> Result<VerifyReport> {
         let mut walker = Walker::new(self, options, progress);
         let mut counting = Vec::with_capacity(self.ties.counting.len());

@@ -31,12 +31,12 @@ pub(super) struct Walker<'i> {
 pub(super) struct Gap {
     /// Byte offset in the file.
     pub(super) start: u64,
-    /// Byte offset of what is missing or wrong: in front of it may stand good frames of a batch that is not all there.
+    /// Byte offset of what is missing or wrong: before it there may be good frames of an incomplete batch.
     pub(super) bad: u64,
     /// The record expected there, where that is known.
     pub(super) lsn: Option<Lsn>,
     pub(super) damage: Damage,
-    /// Records in front of it in the segment.
+    /// Records before it in the segment.
     pub(super) records: u64,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Walked {
     pub(super) sealed_into: Option<u64>,
     /// Whether its last frame is a close.
     pub(super) is_closed: bool,
-    /// Whether the walk ended without a frame behind the last gap.
+    /// Whether the walk ended without a frame after the last gap.
     ends_in_gap: bool,
     /// Records of a batch that goes on.
     pending: u64,
@@ -98,7 +98,7 @@ impl<'i> Walker<'i> {
             (false, false) => SegmentState::Spare,
         };
         let mut walked = Walked::new(file, state);
-        // A spare may be taken, and written, at any moment while somebody has the log open.
+        // A spare may be taken, and written, at any moment while a writer has the log open.
         if state == SegmentState::Spare && !self.options.live {
             let Some(mut scan) = self.open(file.number)? else { return Ok(None) };
             self.walk(&mut scan, &mut walked)?;

@@ -27,7 +27,7 @@ impl Log {
     #[inline]
     pub fn append(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
         let shared = &*self.shared;
-        // Before there is a place: a processor that waits for the stores of the record before has this to do meanwhile.
+        // Computed before there is a place: it overlaps with draining the stores of the record before.
         let sum = shared.summer.sum(payload);
         match shared.try_reserve_record(payload.len() as u64) {
             Some(place) => shared.unless_lost(shared.append_to(place, tag, payload, sum)),
@@ -75,8 +75,8 @@ impl Log {
         let mut place = shared.reserve_batch(records)?;
         let first = lsn_of(&place);
         let next = Lsn(first.0 + records.len() as u64);
-        // Last first: readers come from the front, and see nothing until the first frame is there, which then ends a
-        // complete batch.
+        // The last first: readers come from the start of the batch, and see nothing until the first frame is there,
+        // which completes it.
         let mut flags = 0;
         for (index, (tag, payload)) in rest.iter().enumerate().rev() {
             let records_in_front = u32::try_from(index + 1).expect("they fit into a segment");
@@ -94,7 +94,7 @@ impl Log {
 
     /// Appends a record of `len` bytes that `fill` writes in place. It is given zeros.
     ///
-    /// If `fill` panics, the record is given up: its number is used, readers pass over it, and the panic goes on. While
+    /// If `fill` panics, the record is voided: its number is used, readers pass over it, and the panic goes on. While
     /// `fill` runs, records appended later by other threads wait to be published; it must not wait for them. Calls from
     /// inside it that append, or would wait for it, return [`Error::InsideAppend`].
     ///
@@ -220,7 +220,7 @@ impl Shared {
         self.unless_lost(self.append_to(place, tag, payload, sum))
     }
 
-    /// A place for one record with so many bytes of payload.
+    /// A place for one record with a payload of `payload_len` bytes.
     #[inline]
     fn reserve_record(&self, payload_len: u64, need: Need) -> Result<Reservation<'_, Active>> {
         self.check_call()?;

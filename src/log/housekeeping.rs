@@ -1,5 +1,5 @@
-//! What becomes of the files of segments that are out of the log: nobody waits for it, since a file system may take a tenth of
-//! a second to free the blocks of one.
+//! What becomes of the files of segments that are out of the log: no call waits for it, since a file system may take a
+//! tenth of a second to free the blocks of one.
 //!
 //! Files lose their names oldest first, each durably before the next: without a control page, a segment that is missing after
 //! one that is there is lost. What is not done when the log is dropped is done at the next open.
@@ -57,9 +57,9 @@ struct State {
     count: u64,
     /// The file of one more is being taken away.
     is_busy: bool,
-    /// The first could not be taken away. It is tried again when somebody asks.
+    /// The first could not be taken away. It is tried again when that is asked for.
     is_stuck: bool,
-    /// Why, until somebody has been told.
+    /// Why, until that has been reported.
     failure: Option<Error>,
     /// The last attempt failed, and that has been reported.
     is_failing: bool,
@@ -213,7 +213,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Nobody needs the files that are kept. Those that stay are removed at the next open.
+    /// The files that are kept are no longer needed. Those that stay are removed at the next open.
     fn remove_kept(&self, deadline: Instant) {
         while Instant::now() < deadline
             && let Some(retired) = self.pool.take_any()
@@ -236,7 +236,7 @@ impl Shared {
         let Some(segment) = next else { return state };
         state.is_busy = true;
         drop(state);
-        // Those who wait for it are told, also of a panic.
+        // Callers that wait for it are told, also of a panic.
         let removed = storage::survive(|| self.remove(&segment)).unwrap_or_else(|| {
             Err(Error::io("remove", &segment.path(), io::Error::other("the thread for it has panicked")))
         });
@@ -261,7 +261,7 @@ impl Shared {
         state
     }
 
-    /// Nobody new can reach it; those who can keep it.
+    /// No new reader can reach it; readers that have it keep it.
     fn remove(&self, segment: &Arc<Segment>) -> Result<()> {
         if segment.is_shared() {
             segment.keep()?;

@@ -52,32 +52,33 @@ use shared::{Rotation, Shared};
 /// # Forks
 ///
 /// A log belongs to the process that has opened it. In a child that was forked from it every call that can fail returns
-/// [`Error::Forked`], and so do snapshots, followers, streams, readers and directories of pins that were made before; a drop
-/// there does nothing. A call that cannot fail tells there what it knows without a lock, which a thread of the parent may have
-/// held, and otherwise nothing: `None`, or 0. Records borrowed before the fork must not be looked at there. Children that become
-/// another program are no concern.
+/// [`Error::Forked`], and so do snapshots, followers, streams, readers and directories of pins that were made before; a
+/// drop there does nothing. A call that cannot fail returns there what it knows without a lock, which a thread of the
+/// parent may have held, and otherwise `None`, or 0. Records borrowed before the fork must not be looked at there.
+/// Children that become another program are no concern.
 ///
 /// # Events
 ///
-/// Reported through `tracing`: *error* when the log is poisoned; *warn* when a torn end is dropped, a segment cannot be prepared,
-/// a file not be removed, the control page not be written, or a pin is damaged or lost; *info* when a log or a segment is opened,
-/// a log is trimmed, truncated or closed, and segments can be prepared again; *debug* when a spare is ready. Nothing for each record or sync. What changes is told once: a full disk is
-/// one warning, however many appends it refuses.
+/// Reported through `tracing`: *error* when the log is poisoned; *warn* when a torn end (torn tail) is dropped, a
+/// segment cannot be prepared, a file not be removed, the control page not be written, or a pin is damaged or lost;
+/// *info* when a log or a segment is opened, a log is trimmed, truncated or closed, and segments can be prepared again;
+/// *debug* when a spare is ready. Nothing for each record or sync. What changes is told once: a full disk is one
+/// warning, however many appends it refuses.
 ///
-/// A subscriber may use the log. It is called with nothing locked, by the thread whose call it is about when that call is over,
-/// or by a thread that nobody waits for.
+/// A subscriber may use the log. It is called with nothing locked, by the thread whose call it is about when that call
+/// is over, or by a thread that nothing waits for.
 #[derive(Debug)]
 pub struct Log {
     shared: Arc<Shared>,
-    /// Dropped behind the drop of this value, which stops what may still write.
+    /// Fields are dropped after `Drop for Log` has run, so the lock outlives every thread that may still write.
     lock: Box<dyn LockGuard>,
 }
 
 impl Log {
     /// Opens the log in directory `path`, recovers it, and creates it if there is none.
     ///
-    /// On return, everything that can be read is durable. Segments that a later one proves durable, and those of a log that was
-    /// closed, are not read here but checked when they are read first: whoever wants all damage to be found asks
+    /// On return, everything that can be read is durable. Segments that a later one proves durable, and those of a log
+    /// that was closed, are not read here but checked when they are first read. To find all damage, ask
     /// [`Inspection::verify`](crate::inspect::Inspection::verify) before.
     ///
     /// # Errors
@@ -96,7 +97,7 @@ impl Log {
         open::open_directory(path.as_ref(), options)
     }
 
-    /// As [`Shared::check_process`], for what stands on this log.
+    /// As [`Shared::check_process`], for layers over this log.
     pub(crate) fn check_process(&self) -> Result<()> {
         self.shared.check_process()
     }
@@ -155,7 +156,7 @@ impl Log {
         self.shared.durability.lsn()
     }
 
-    /// Record `lsn`, with a share in its mapping; `None` if it was given up while it was written.
+    /// Record `lsn`, with a share in its mapping; `None` if it was voided: given up while it was written.
     ///
     /// # Errors
     /// [`Error::Trimmed`], [`Error::NotAppended`] when it is not published, [`Error::Corrupt`], [`Error::Io`].
@@ -166,7 +167,8 @@ impl Log {
         if let Some(record) = self.shared.segments.with(|segments| get_known_ref(segments, lsn)) {
             return Ok(Some(record));
         }
-        // In front of the list: behind it, a truncation could have made another segment durable, and this one look torn.
+        // Read before the list. Read after it, the watermark could belong to a newer list, and an old segment would
+        // look torn.
         let durable = self.shared.durability.reached();
         let segments = self.shared.segments.load();
         // A segment is walked when those before it are complete, so what has been walked is published.
@@ -184,7 +186,7 @@ impl Log {
     /// [`Error::Corrupt`] or [`Error::Io`] when a segment cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot> {
         self.shared.check_process()?;
-        // In front of the list, as in `get`.
+        // Read before the list, as in `get`.
         let durable = self.shared.durability.reached();
         let segments = self.shared.segments.load();
         let next = segments.next_published(durable)?;

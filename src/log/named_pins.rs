@@ -8,9 +8,9 @@ use crate::segment::pins::files;
 use crate::segment::pins::{NamedPins, PinStatus, check_name};
 
 impl Log {
-    /// Makes a pin `name` that keeps record `lsn` and all behind it from being trimmed, until it is moved or dropped, also
-    /// after a restart. It may hold back `limit_bytes` of disk space, counted in whole segments: beyond, trim goes on
-    /// without it, and the pin is lost. `owner` is for whoever lists the pins: 64 bytes are kept. Durable on return.
+    /// Makes a pin `name` that keeps record `lsn` and all after it from being trimmed, until it is moved or dropped,
+    /// also after a restart. It may hold back `limit_bytes` of disk space, counted in whole segments; beyond that trim
+    /// ignores it, and the pin is lost. `owner` is shown in lists of pins: 64 bytes are kept. Durable on return.
     ///
     /// # Errors
     /// [`Error::Pin`] for a name that is invalid or taken; [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in

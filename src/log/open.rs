@@ -1,4 +1,4 @@
-//! Opening a log: recovery, and what makes its outcome durable before anyone sees it.
+//! Opening a log: recovery, and what makes its outcome durable before it is shown.
 
 use std::io;
 use std::path::Path;
@@ -65,7 +65,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let _calling = calling();
     options.validate()?;
     let began = Instant::now();
-    // Looked at before anything is created: a directory of somebody else's stays as it is.
+    // Looked at before anything is created: a directory that is not a log's stays as it is.
     let listing = directory::list(&*storage)?;
     if listing.segments.is_empty() && !options.create {
         return Err(Error::NoLog { path: storage.path().to_owned() });
@@ -92,7 +92,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let last_number = plan.last_number.max(listing.temporary_number());
     let opening = Opening { storage, options, log_id, listing, last_number, known, began };
     let log = opening.carry_out(plan, lock)?;
-    // The number is for whoever finds the lock taken. A full disk has no room for it.
+    // The number is for processes that find the lock taken. A full disk has no room for it.
     if let Err(error) = log.lock.sign() {
         report!(warn, error = &error as &dyn std::error::Error, file = name::LOCK, "cannot sign the lock");
     }
@@ -118,7 +118,7 @@ fn check_features(storage: &dyn Storage, found: &[Found]) -> Result<()> {
     }
 }
 
-/// An error if nothing on this file system would keep what a log promises, and nobody has allowed it.
+/// An error if a log's promises do not hold on this file system, unless the options allow it.
 fn check_file_system(storage: &dyn Storage, options: &Options) -> Result<()> {
     let path = storage.path().to_owned();
     match storage.unsupported().map_err(|source| Error::io("look at the file system of", &path, source))? {
@@ -193,7 +193,8 @@ impl Opening<'_> {
         }
         log.shared.control.show().map_err(failed)?;
         log.shared.control.wake_all(&*self.storage);
-        // Until then a follower is woken in time all but always: whoever has gone to sleep meanwhile looks once more.
+        // Before this is done a wake-up may be missed, rarely: followers that have gone to sleep meanwhile look once
+        // more.
         let (storage, control) = (Arc::clone(&self.storage), Arc::clone(&log.shared.control));
         self.storage.register_for_barriers(Box::new(move || control.wake_all(&*storage)));
         Ok(log)

@@ -1,4 +1,4 @@
-//! The named pins of a log, for those who do not have it open for writing.
+//! The named pins of a log, for programs that do not have it open for writing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::storage::Storage;
 /// A truncation holds the pins for as long as it takes to sync what is kept.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The named pins of a log, to be changed without opening it: also while a process writes to it, which heeds them from its next
-/// trim on. It needs no room but that of a pin, and no segment.
+/// The named pins of a log, to be changed without opening it, also while a process writes to it; that heeds them from
+/// its next trim on. It needs only the room of a pin, and no segment.
 ///
-/// Each call waits up to ten seconds for others who change pins, and is an [`Error::Io`] then. In a forked child each is
-/// [`Error::Forked`].
+/// Each call waits up to ten seconds for other processes that change pins, and then returns [`Error::Io`]. In a forked
+/// child each returns [`Error::Forked`].
 #[derive(Debug)]
 pub struct PinDirectory {
     storage: Arc<dyn Storage>,

@@ -7,10 +7,10 @@ use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;
 
-/// Keeps a record, and all behind it, from being trimmed until it is dropped.
+/// Keeps a record, and all after it, from being trimmed until this is dropped.
 ///
-/// It does not outlive this process: a named pin ([`Log::create_pin`]) does. It holds nothing against
-/// [`Log::truncate_after`] and [`Log::reset_to`].
+/// It does not outlive this process: a named pin ([`Log::create_pin`]) does. It does not stop [`Log::truncate_after`]
+/// and [`Log::reset_to`].
 #[derive(Debug)]
 pub struct Pin {
     shared: Arc<Shared>,
@@ -44,7 +44,7 @@ impl Drop for Pin {
 }
 
 impl Log {
-    /// Keeps record `lsn`, which may be the next one to come, and all behind it from being trimmed.
+    /// Keeps record `lsn`, which may be the next one to come, and all after it from being trimmed.
     ///
     /// # Errors
     /// [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in the log nor next.

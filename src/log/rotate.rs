@@ -43,7 +43,7 @@ impl Log {
 }
 
 impl Shared {
-    /// Goes on to the next segment, unless somebody else has done so already.
+    /// Goes on to the next segment, unless another thread has done so already.
     #[cold]
     pub(super) fn make_room(&self, len: usize, need: Need) -> Result<()> {
         let _calling = calling();
@@ -170,8 +170,8 @@ impl Shared {
         Ok(spare)
     }
 
-    /// Lets appenders write to `prepared`, whose link says what came before. If it stands in the place of a suffix,
-    /// `kept` are the segments in front of that, and a truncate frame follows the link.
+    /// Lets appenders write to `prepared`, whose link says what came before. If it replaces a suffix, `kept` are the
+    /// segments before that, and a truncation frame follows the link.
     pub(crate) fn open_segment(
         &self,
         rotation: &mut Rotation,
@@ -199,7 +199,7 @@ impl Shared {
         let file = Arc::clone(filling.file());
         let segment = Arc::new(Segment::live(info, None, tally, Arc::clone(&region), file, storage, cache));
         let counted = Arc::clone(&segment);
-        // In the list before anyone can append to it: a record is found as soon as its number is known.
+        // In the list before the first append to it: a record is found as soon as its number is known.
         let old = match kept {
             None => self.segments.change(|segments| {
                 segments.push(segment);
@@ -229,8 +229,8 @@ fn count_some(segment: &Segment) {
     }
 }
 
-/// What the frames of `segment` up to byte `end` come to, unless there is too much left to be counted, or a record that is
-/// being written by a closure that takes its time: nobody waits for that.
+/// What the frames of `segment` up to byte `end` come to, unless there is too much left to be counted, or a closure
+/// takes long to write a record: that is not waited for.
 fn count_to(segment: &Segment, end: usize) -> Option<Tally> {
     let (region, _) = segment.unsynced()?;
     (0..COUNTS).find_map(|_| {

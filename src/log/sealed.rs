@@ -50,13 +50,13 @@ impl SealedSegment {
         self.first_lsn
     }
 
-    /// The number behind its last record.
+    /// The number after its last record.
     #[must_use]
     pub fn next_lsn(&self) -> Lsn {
         self.end.next_lsn
     }
 
-    /// The length of its file in bytes. What lies behind [`Self::bytes`] is not used.
+    /// The length of its file in bytes. What comes after [`Self::bytes`] is not used.
     #[must_use]
     pub fn file_len_bytes(&self) -> u64 {
         self.size

@@ -41,15 +41,15 @@ pub(crate) struct Active {
     pub(crate) ask_at: usize,
 }
 
-/// The log behind a [`Log`](super::Log), its followers and its threads.
+/// The log that a [`Log`](super::Log), its followers and its threads share.
 pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) cache: Arc<MapCache>,
     pub(crate) ring: Arc<Ring<Active>>,
     pub(crate) segments: SegmentList,
     pub(crate) durability: Durability,
-    /// Taken to change which segments there are. Held while waiting for a spare: appenders who find the segment full have
-    /// nothing else to do. The right to sync ([`Durability::lead`]) is taken before it, every other lock after it.
+    /// Taken to change which segments there are. Held while waiting for a spare: appenders that find the segment full
+    /// have nothing else to do. The right to sync ([`Durability::lead`]) is taken before it, every other lock after it.
     /// `None` only while the log is being opened.
     pub(crate) rotation: Mutex<Option<Rotation>>,
     /// The metadata slots. Changed with the rotation locked, so that each link carries what was put before it.
@@ -65,14 +65,14 @@ pub(crate) struct Shared {
     /// Syncs in a row, up to the last, that were small and wrote large pages. Relaxed: of the leader.
     pub(crate) small_syncs: AtomicU32,
     /// How many pages had been replaced in this process when it was last seen that none of this log's was among them.
-    /// Relaxed: whoever has stored to such a page knows of it.
+    /// Relaxed: a thread that has stored to such a page knows of it.
     pub(crate) replaced_seen: AtomicU32,
     /// Set when the log is closed or dropped, before its followers are woken.
     pub(crate) is_over: AtomicBool,
     /// That which opened the log.
     pub(crate) process: Process,
-    /// The largest payload. Changed with the rotation locked, since metadata takes room in each segment. Relaxed: who finds an
-    /// older one is told when it comes to a new segment.
+    /// The largest payload. Changed with the rotation locked, since metadata takes room in each segment. Relaxed: an
+    /// appender that reads an older one gets the error when it needs a new segment.
     pub(crate) payload_len_max: AtomicU64,
     /// The most bytes that metadata takes.
     pub(crate) meta_len_max: u64,
@@ -85,14 +85,14 @@ pub(crate) struct Rotation {
     pub(crate) rotor: Rotor<Active>,
     /// The oldest segment retained, as the next link will say.
     pub(crate) oldest: u64,
-    /// Behind the frames that the active segment was opened with.
+    /// After the frames that the active segment was opened with.
     pub(crate) begin: Position,
     /// Set as long as there has been no room for a segment since the log was opened.
     pub(crate) pending: Option<Pending>,
 }
 
 impl Rotation {
-    /// Lets appenders write to a segment, behind what is published in it, as far as it has `room`.
+    /// Lets appenders write to a segment, after what is published in it, as far as it has `room`.
     pub(crate) fn open(&mut self, info: SegmentInfo, region: Arc<Region>, room: usize, ordinal: u32) {
         let start = Position::new(info.number, 0);
         let active = Active {
@@ -104,7 +104,7 @@ impl Rotation {
         self.rotor.install(region, start.0, room, ordinal, active);
     }
 
-    /// Lets appenders, who are at byte `offset`, go on in the segment that they write to as far as it has `room` by now.
+    /// Lets appenders, which are at byte `offset`, go on in their segment as far as it has `room` now.
     pub(crate) fn extend(&mut self, info: SegmentInfo, offset: usize, room: usize) {
         let start = Position::new(info.number, 0);
         let active =
@@ -178,7 +178,7 @@ impl Shared {
                 return (segment, reserved);
             }
             if !self.process.is_current() {
-                // Whoever was about to change the two is not there.
+                // The thread that was about to change the two is not there.
                 return (segment, reserved);
             }
             std::thread::yield_now();
@@ -222,9 +222,9 @@ impl Shared {
         })
     }
 
-    /// The number behind the last record that readers can see.
+    /// The number after the last record that readers can see.
     pub(crate) fn next_published(&self) -> Result<Lsn> {
-        // In front of the list, as in `Log::get`.
+        // Read before the list, as in `Log::get`.
         let durable = self.durability.reached();
         self.segments.load().next_published(durable)
     }

@@ -73,7 +73,7 @@ impl Counters {
         ]
     }
 
-    /// A file of `size` bytes has lost its name, and somebody still reads its mapping.
+    /// A file of `size` bytes has lost its name, and its mapping is still in use.
     pub(crate) fn unlinked(&self, region: Weak<Region>, size: u64) {
         let mut unlinked = self.unlinked.lock();
         unlinked.retain(|(region, _)| region.strong_count() > 0);
@@ -107,7 +107,7 @@ impl Counters {
     }
 }
 
-/// The state of a log in numbers. Taken without stopping anyone, so the numbers may be some appends apart.
+/// The state of a log in numbers. Taken without stopping any thread, so the numbers may be some appends apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -126,7 +126,7 @@ pub struct Stats {
     pub disk_bytes: u64,
     /// Disk space of segments that were trimmed or truncated away and that views still hold.
     pub unlinked_bytes: u64,
-    /// Records appended since the log was opened, those given up included.
+    /// Records appended since the log was opened, voided ones included.
     pub records_appended: u64,
     /// Bytes of their frames.
     pub bytes_appended: u64,

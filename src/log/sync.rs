@@ -23,7 +23,7 @@ const SMALL_SYNCS: u32 = 32;
 impl Log {
     /// Makes durable everything that was appended before the call. Returns the last durable record's number.
     ///
-    /// Threads that call it at the same time share one `msync`: while one runs, the next group gathers.
+    /// Threads that call it at the same time share one `msync` (group commit): while one runs, the next group gathers.
     ///
     /// # Errors
     /// [`Error::Poisoned`] when this sync or an earlier one failed: from then on no call reports success, and only
@@ -36,7 +36,7 @@ impl Log {
         Ok(self.durable_lsn())
     }
 
-    /// Returns once record `lsn` and all before it are durable, and makes them so if nobody else does.
+    /// Returns once record `lsn` and all before it are durable, and makes them so if no other thread does.
     ///
     /// # Errors
     /// [`Error::NotAppended`]; [`Error::Truncated`] when it is truncated meanwhile; and as [`Log::sync`].
@@ -49,9 +49,9 @@ impl Log {
 
     /// Has `callback` called once, with `Ok` when record `lsn` and all before it are durable, or with the error that
     /// keeps them from it: [`Error::Poisoned`], [`Error::Truncated`], or [`Error::Closed`] when the log is dropped
-    /// before. Does not wait. The record is synced by a thread of the log if nobody else does it. The callback runs on another one,
-    /// with nothing locked, and may use the log, and drop it. The next callbacks wait for it, and so does a close or a drop of the
-    /// log by any other thread; nothing else does. Should it panic, the log goes on.
+    /// before. Does not wait. The record is synced by a thread of the log if no other call does it. The callback runs
+    /// on another thread, with nothing locked, and may use the log, and drop it. The next callbacks wait for it, and so
+    /// does a close or a drop of the log by any other thread; nothing else does. Should it panic, the log goes on.
     ///
     /// # Errors
     /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.
@@ -99,7 +99,7 @@ impl Shared {
         }
         self.small_syncs.store(0, Ordering::Relaxed);
         self.preparer.use_single_pages();
-        // Whoever must wait for a spare, or finds no room on the disk, is better off here.
+        // A log that must wait for a spare, or has no room on the disk, is better off here.
         if self.preparer.has_spare_at_hand() && self.durability.check().is_ok() {
             let left = self.rotate(&mut self.lock_rotation(), Need::Ordinary);
             let is_left = left.is_ok();
@@ -115,8 +115,8 @@ impl Shared {
         self.small_syncs.store(count, Ordering::Relaxed);
     }
 
-    /// Makes everything durable that has been reserved so far. Called by the leader only, who after an error closes the
-    /// active segment.
+    /// Makes everything durable that has been reserved so far. Called by the leader only, which after an error closes
+    /// the active segment.
     pub(crate) fn sync_all(&self) -> Result<()> {
         let _syncing = Syncing(self);
         let target = self.reserved_end();

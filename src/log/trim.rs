@@ -47,7 +47,7 @@ impl Log {
             // What stays must be durable with the link that leads to it, before what it leads from may go.
             match shared.wait(shared.everything()) {
                 Ok(()) => break,
-                // Some of it is gone, and something else stands in its place.
+                // Some of it is gone, and something else is in its place.
                 Err(Error::Truncated { .. }) => {}
                 Err(error) => return Err(error),
             }

@@ -111,13 +111,13 @@ impl Shared {
         let decided = decide(self.segments.load().as_slice());
         let Some(kept) = decided.inspect_err(|_| self.close_if_poisoned(&mut rotation))? else { return Ok(()) };
         self.wait_for_slot(&mut rotation)?;
-        // While nothing has changed: from here on nobody elsewhere takes for durable what is dropped.
+        // While nothing has changed: from here on no other process takes for durable what is dropped.
         let durable = if is(Break::TruncateWithoutCut) { Lsn(u64::MAX) } else { kept.last };
         let noted = self.control.set_durable(self.durability.lsn().min(durable), self.durability.position());
         noted.map_err(|source| control::write_error(&*self.storage, source))?;
         let spare = self.ready_for_link(self.take_spare(Need::Essential)?)?;
         if kept.is_reset {
-            // What named pins kept goes; those who own them must find out.
+            // What named pins kept goes; their owners must find out.
             let first = self.segments.load().first_lsn();
             self.pins.lock().named.lose_all(&pin_files, first)?;
         } else {
@@ -141,7 +141,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Appenders who find the segment closed look why.
+    /// Appenders that find the segment closed look why.
     fn close_if_poisoned(&self, rotation: &mut Rotation) {
         if self.durability.check().is_err() {
             rotation.rotor.close(0);
@@ -153,11 +153,11 @@ impl Shared {
         if let Some(taken) = rotation.rotor.close(0) {
             self.counters.segment_full(taken.ordinal, taken.offset);
         }
-        // Before the list changes, so that nobody takes a number for durable that means another record now.
+        // Before the list changes, so that no number counts as durable that means another record now.
         if !is(Break::TruncateWithoutCut) {
             self.durability.cut(kept.last);
         }
-        // Until the new segment is there, nobody begins to wait for a record of the old one.
+        // Until the new segment is there, no callback is added for a record of the old one.
         let callbacks = self.background.cut(kept.last);
         let previous = kept.segments.last().and_then(|segment| {
             let SegmentEnd { offset, crc, .. } = segment.end()?;

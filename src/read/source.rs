@@ -16,14 +16,14 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// The segments that count, as known.
     fn segments(&self) -> Arc<Segments>;
 
-    /// Who reads ahead.
+    /// What reads ahead.
     fn ahead(&self) -> &Ahead;
 
     /// Finds out what has changed since, as far as this source does not know by itself; also without a sign of change if
     /// what is known `is_stale`.
     fn refresh(&self, is_stale: bool) -> Result<()>;
 
-    /// What is behind `error`, if more can be found out than those know who met it.
+    /// The cause of `error`, if more can be found out than the caller that met it knows.
     fn explain(&self, error: Error) -> Error {
         error
     }
@@ -34,7 +34,7 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// How often a suffix of the log has been replaced, as far as is known.
     fn truncations(&self) -> u64;
 
-    /// The lowest number replaced by any truncation behind the first `seen`.
+    /// The lowest number replaced by any truncation after the first `seen`.
     fn replaced_since(&self, seen: u64) -> Option<Lsn>;
 
     /// Whether nothing can be appended any more.

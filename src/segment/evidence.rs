@@ -1,7 +1,7 @@
-//! Is it a torn end, or damage? What stands behind the first bad frame tells.
+//! Is it a torn end (torn tail), or damage? What follows the first bad frame tells.
 //!
-//! Every frame's header says how far the log was durable when the frame was appended. A frame behind the bad one that
-//! says "durable beyond it" proves that the bad one had been acknowledged. The idea is that of protocol-aware recovery
+//! Every frame's header says how far the log was durable when the frame was appended. A frame after the bad one that
+//! says "durable beyond it" proves that the bad one was acknowledged. The idea is that of protocol-aware recovery
 //! (Alagappan et al., FAST '18), with the proof in every header instead of in a separate commit.
 
 use std::io;
@@ -38,7 +38,7 @@ impl Claim {
     }
 }
 
-/// Behind the last byte of the file at or after `start` that is not zero on the device; `start` if there is none.
+/// After the last byte of the file at or after `start` that is not zero on the device; `start` if there is none.
 pub(crate) fn nonzero_end(file: &dyn StorageFile, path: &Path, start: usize, size: u64) -> Result<usize> {
     let mut end = start;
     each_chunk(file, path, start, size, |offset, bytes| {

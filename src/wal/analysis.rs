@@ -221,8 +221,8 @@ impl Seen {
 impl Findings {
     /// The transaction that record `lsn` with this number belongs to.
     pub(super) fn find(&self, transaction: TransactionId, lsn: Lsn) -> Option<&Seen> {
-        let behind = self.transactions.partition_point(|seen| (seen.transaction, seen.first) <= (transaction, lsn));
-        let seen = &self.transactions[behind.checked_sub(1)?];
+        let after = self.transactions.partition_point(|seen| (seen.transaction, seen.first) <= (transaction, lsn));
+        let seen = &self.transactions[after.checked_sub(1)?];
         (seen.transaction == transaction).then_some(seen)
     }
 }

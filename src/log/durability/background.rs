@@ -80,8 +80,8 @@ impl Background {
         self.changed.notify_all();
     }
 
-    /// Has those who wait for a record behind `kept` told that it is gone, by the thread: what they do then may need
-    /// the locks that a truncation holds.
+    /// Has the thread tell the callbacks that wait for a record after `kept` that it is gone: what they do then may
+    /// need the locks that a truncation holds.
     pub(crate) fn cut(&self, kept: Lsn) -> CallbacksGuard<'_> {
         let mut state = self.state.lock();
         let State { callbacks, cut, .. } = &mut *state;
@@ -90,8 +90,8 @@ impl Background {
         CallbacksGuard(state)
     }
 
-    /// Stops the threads. Who still waits for a record that is not durable is told that the log is closed. On return all have
-    /// been told, unless one of them has called this.
+    /// Stops the threads. Callbacks that still wait for a record that is not durable are told that the log is closed.
+    /// On return all have been told, unless one of them has called this.
     pub(crate) fn stop(&self, durability: &Durability) {
         let mut state = self.state.lock();
         state.stopping = true;
@@ -160,7 +160,7 @@ impl Background {
         }
     }
 
-    /// After a failed sync there is nothing left to do but to say so to those who still ask.
+    /// After a failed sync all that is left to do is to report it to callbacks that are still added.
     pub(super) fn wait_for_callbacks(&self) -> bool {
         let mut state = self.state.lock();
         while state.callbacks.is_empty() && state.cut.is_empty() && !state.stopping {
@@ -172,8 +172,8 @@ impl Background {
     /// Has all told whose records are durable, or will not be.
     pub(super) fn call_back(&self, durability: &Durability) {
         let mut state = self.state.lock();
-        // With the callbacks locked: had the watermark been read before, a truncation could have passed meanwhile, and
-        // somebody wait for a record by now that has the number of one that was durable.
+        // With the callbacks locked: had the watermark been read before, a truncation could have run meanwhile, and a
+        // callback wait by now for a record with the number of one that was durable.
         let durable = durability.lsn();
         let poisoned = durability.check().is_err();
         let reached: Vec<_> = state.callbacks.extract_if(.., |(lsn, _)| poisoned || *lsn <= durable).collect();

@@ -14,10 +14,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A wait for a frame that has been reserved and is not there.
 ///
-/// A copy takes as long as a memcpy takes, or as the application's closure: no time-out can tell that it will not end. But a
-/// file system that has shut itself down may drop pages that were stored to, so that frames which were there read as zeros,
-/// and nobody is copying them. So whoever waits for long asks whether the file system takes writes; if not, nothing of what
-/// it waits for can become durable, and the log is poisoned.
+/// A copy takes as long as a memcpy takes, or as the application's closure: no time-out can tell that it will not end.
+/// But a file system that has shut itself down may drop pages that were stored to, so that frames which were there read
+/// as zeros, and no thread is copying them. So a thread that waits for long asks whether the file system takes writes;
+/// if not, nothing that it waits for can become durable, and the log is poisoned.
 pub(crate) struct CopyWait {
     looks: u32,
     asked: Option<Instant>,
@@ -68,8 +68,8 @@ impl Shared {
         }
     }
 
-    /// Returns once the appenders can be given another segment, or more room in theirs: that takes a place which those who
-    /// were given it long ago must have left.
+    /// Returns once the appenders can be given another segment, or more room in theirs: that needs a slot which the
+    /// appenders of an old generation must have left.
     pub(crate) fn wait_for_slot(&self, rotation: &mut Rotation) -> Result<()> {
         let mut wait = CopyWait::new();
         while !rotation.rotor.has_slot() {

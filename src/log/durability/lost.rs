@@ -1,5 +1,5 @@
-//! Pages of the log's files that cannot be stored to: those that are asked for before a store, and those that were lost while
-//! somebody stored to them, which the guard against `SIGBUS` has replaced.
+//! Pages of the log's files that cannot be stored to: those that are asked for before a store, and those that were lost
+//! during a store, which the guard against `SIGBUS` has replaced.
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -26,7 +26,7 @@ impl Shared {
         self.look_for_lost().map(|()| done)
     }
 
-    /// Pages of other logs, and such as were only read, are none of this one's writers' business.
+    /// Pages of other logs, and pages that were only read, do not matter to appends of this one.
     #[cold]
     fn look_for_lost(&self) -> Result<()> {
         let seen = replaced_pages();

@@ -1,4 +1,4 @@
-//! What is durable, and who waits for it: group commit.
+//! What is durable, and the threads that wait for it: group commit.
 
 pub(crate) mod background;
 pub(crate) mod copying;
@@ -32,9 +32,9 @@ pub(crate) struct Durability {
     /// An append that reaches this position wakes the background thread; `u64::MAX` if none shall. Relaxed: a hint, read
     /// by every append, next to what it reads anyway.
     sync_at: AtomicU64,
-    /// Release by the leader, after the position; acquire by those who acknowledge.
+    /// Release by the leader, after the position; acquire before a record is acknowledged.
     lsn: AtomicU64,
-    /// Set by the first failed sync, before its leader wakes anyone.
+    /// Set by the first failed sync, before its leader wakes any thread.
     poison: OnceLock<Arc<io::Error>>,
     turn: Mutex<Turn>,
 }
@@ -44,11 +44,11 @@ struct Turn {
     /// Whether a thread is syncing, or truncating, just now: one `msync` at a time, since two can take each other's
     /// error.
     is_led: bool,
-    /// Those who came while that goes on, for the next sync.
+    /// Threads that came while that goes on, for the next sync.
     group: Option<Arc<Group>>,
     /// How many they are.
     members: usize,
-    /// Those who want to lead and wait for nothing else, each in a group of its own. They come first.
+    /// Threads that want to lead and wait for nothing else, each in a group of its own. They come first.
     claims: VecDeque<Arc<Group>>,
     /// How many took part in the sync before, and are likely to come with their next records now.
     expected: usize,
@@ -59,15 +59,15 @@ struct Turn {
     cuts: Vec<Lsn>,
 }
 
-/// What somebody waits for: both must have become durable.
+/// What a thread waits for: both must have become durable.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Goal {
     pub(crate) lsn: Lsn,
     pub(crate) position: Position,
 }
 
-/// Threads that sleep until a sync that covers them all is over, or one of them shall lead it. Not of `parking_lot`, whose
-/// condition variables wake one thread after the other: this takes one system call for all.
+/// Threads that wait for one shared sync. They wake when it completes, or one wakes to lead it. Not of `parking_lot`,
+/// whose condition variables wake one thread after the other: this takes one system call for all.
 #[derive(Debug, Default)]
 struct Group {
     call: std::sync::Mutex<Call>,
@@ -117,14 +117,14 @@ pub(crate) struct Leading<'d> {
 /// A sync that has begun.
 struct Sync {
     began: Instant,
-    /// Those whom it covers, but for its leader.
+    /// The threads that it covers, without its leader.
     group: Option<Arc<Group>>,
     members: usize,
 }
 
 impl Leading<'_> {
-    /// Waits for those whom the sync before has let go, as long as they keep coming, and for no longer than a sync takes:
-    /// those who miss it would wait for two. A thread that commits alone does not wait.
+    /// Waits for the threads of the sync before, as long as they keep coming, and for no longer than a sync takes: one
+    /// that misses this sync would wait for two. A thread that commits alone does not wait.
     fn gather(&mut self) {
         let (expected, patience) = {
             let turn = self.durability.turn.lock();
@@ -183,14 +183,14 @@ impl Turn {
         (self.group.take(), mem::take(&mut self.members))
     }
 
-    /// The group, if there is somebody in it, without the one who is to lead it.
+    /// The group, if there is a thread in it, without the one that is to lead it.
     fn next_of_group(&mut self) -> Option<Arc<Group>> {
         self.members = self.members.checked_sub(1)?;
         self.group.clone()
     }
 }
 
-/// One who waits, from before the first look to the last.
+/// A waiting thread, from before its first look to its last.
 struct Waiter<'d> {
     durability: &'d Durability,
     /// The truncations that were there before.
@@ -248,7 +248,7 @@ impl Durability {
         self.lsn.store(lsn.0, Ordering::Release);
     }
 
-    /// Called by the leader only: records behind `lsn` do not count any more.
+    /// Called by the leader only: records after `lsn` do not count any more.
     pub(crate) fn cut(&self, lsn: Lsn) {
         let mut turn = self.turn.lock();
         // Only the leader stores it.
@@ -279,8 +279,8 @@ impl Durability {
         Ok(reached)
     }
 
-    /// Returns once `goal` is durable, syncing by `sync` whenever nobody else does. Those who come while a sync runs
-    /// form the next group: the first of them leads it.
+    /// Returns once `goal` is durable, syncing by `sync` whenever no other thread does. Threads that come while a sync
+    /// runs form the next group: the first of them leads it.
     pub(crate) fn wait(&self, goal: Goal, sync: impl Fn() -> Result<()>) -> Result<()> {
         if self.is_reached(goal)? {
             return Ok(());
@@ -329,7 +329,7 @@ impl Durability {
         Some(Leading { durability: self, sync: None })
     }
 
-    /// Becomes the leader, as soon as nobody else is.
+    /// Becomes the leader, as soon as no other thread is.
     pub(crate) fn lead(&self) -> Leading<'_> {
         let mut turn = self.turn.lock();
         if turn.is_led {

@@ -172,7 +172,7 @@ impl Preparer {
                 filled.map_err(|source| failed(&*shared.storage, number, shared.segment_size, source))?;
             } else {
                 shared.check_thread(&state)?;
-                // Somebody else has it, for one step.
+                // Another thread has it, for one step.
                 shared.changed.wait(&mut state);
             }
         }
@@ -255,7 +255,7 @@ impl Preparer {
         self.shared.state.lock().ready() + self.pool().len()
     }
 
-    /// Stops the thread; returns the spares that nobody took.
+    /// Stops the thread; returns the spares that were not taken.
     pub(crate) fn stop(&self) -> Vec<Prepared> {
         let mut state = self.shared.state.lock();
         self.shared.stopping.store(true, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::format::position::Position;
 use crate::segment::filling::{LARGE_PAGE_LEN, PAGE_LEN, page_len_for};
 
-/// How far ahead: less lasts no longer than the thread takes to come, and more is a burden to the page cache.
+/// How far ahead: less would be used up before the thread comes, and more is a burden to the page cache.
 const AHEAD_LEN_MIN: usize = 2 << 20;
 pub(super) const AHEAD_LEN_MAX: usize = 16 << 20;
 /// For syncs of less than this, each of which would have to write metadata for its page, blocks are written beforehand.
@@ -85,7 +85,7 @@ impl Pace {
         start..start + SETTLED_LEN
     }
 
-    /// Whether more is to be made ready than somebody has asked for.
+    /// Whether more is to be made ready than has been asked for.
     pub(super) fn is_idling_worth_it(&self) -> bool {
         let between = self.between.load(Ordering::Relaxed);
         between == 0 || between.max(self.unsynced.load(Ordering::Relaxed)) >= IDLE_FROM

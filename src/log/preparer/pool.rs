@@ -18,7 +18,7 @@ use crate::storage::Storage;
 
 /// Bytes of files kept at most, unless the options ask for more.
 const BYTES_MAX: u64 = 1 << 30;
-/// Files kept besides because somebody still sees them.
+/// Files kept besides because readers still see them.
 const IN_USE_MAX: usize = 64;
 /// The estimate counts in parts of a segment, of which it has this many.
 const PARTS: u64 = 16;
@@ -134,8 +134,8 @@ impl Pool {
         taken
     }
 
-    /// One that is not kept any longer, if there are too many besides those that somebody still sees: their room is taken with or
-    /// without a name.
+    /// One that is not kept any longer, if there are too many besides those that readers still see: these take room
+    /// with or without a name.
     pub(crate) fn surplus(&self) -> Option<Retired> {
         let mut changing = self.change();
         let state = &mut changing.state;
@@ -169,7 +169,7 @@ impl Pool {
         self.change().state.retired.pop_front()
     }
 
-    /// Nobody has trimmed for a while: if nobody has begun a segment either, fewer are kept.
+    /// There was no trim for a while: if no segment was begun either, fewer are kept.
     pub(crate) fn age(&self) {
         let mut state = self.state.lock();
         if !std::mem::take(&mut state.is_used) {

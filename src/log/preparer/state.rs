@@ -14,7 +14,7 @@ use crate::storage::Storage;
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
 pub(super) struct State {
-    /// Somebody has begun to append: until then nothing is made ready that may not be needed.
+    /// Appends have begun: until then nothing is made ready that may not be needed.
     pub(super) in_use: bool,
     pub(super) spare: Spare,
     /// Those that are older than the spare and come first, up to as many as are held back for what is essential.
@@ -30,11 +30,11 @@ pub(super) struct State {
     /// The number of the segment that takes appends, or 0, and the room in it.
     pub(super) active_number: u64,
     pub(super) room: usize,
-    /// That segment; `None` also while somebody makes more of it ready.
+    /// That segment; `None` also while more of it is made ready.
     pub(super) active: Option<Active>,
     /// The event that says that all of it is ready has been reported.
     pub(super) announced: bool,
-    /// The thread has ended, by a panic if nobody has stopped it: what it had in hand does not come back.
+    /// The thread has ended, by a panic if it was not stopped: what it had in hand does not come back.
     pub(super) is_gone: bool,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct State {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(super) enum Spare {
-    /// There is none, and the last attempt to make one has failed, or nobody has asked for it.
+    /// There is none, and the last attempt to make one has failed, or none was asked for.
     Missing,
     /// An attempt is wanted or under way.
     Wanted,
@@ -134,7 +134,7 @@ impl State {
         matches!(self.spare, Spare::Wanted)
     }
 
-    /// The spare, for making it ready up to `end`, if that has not been done and nobody waits for it.
+    /// The spare, for making it ready up to `end`, if that has not been done and no caller waits for it.
     pub(super) fn borrow_spare(&mut self, end: usize) -> Option<Prepared> {
         match &self.spare {
             Spare::Ready(spare) if self.takers == 0 && spare.filling.is_short_of(end) => {}

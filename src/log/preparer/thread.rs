@@ -24,8 +24,8 @@ use crate::segment::prepare::{Prepared, abandon, prepare, renew};
 use crate::storage::Preparation;
 use crate::storage::{self, Storage};
 
-/// How long after its start the thread waits for the first appender before it makes a spare. Who opens a log has to read
-/// most of it, as a rule, and wants the machine for that.
+/// How long after its start the thread waits for the first appender before it makes a spare. A process that opens a log
+/// usually reads most of it, and needs the machine for that.
 const GRACE: Duration = Duration::from_millis(100);
 /// Walked at a time.
 const WALK_LEN: usize = 256 << 10;
@@ -140,7 +140,7 @@ impl Shared {
         Ok(())
     }
 
-    /// An error if nothing will come that somebody waits for.
+    /// An error if a caller would wait in vain.
     pub(super) fn check_thread(&self, state: &State) -> Result<()> {
         if !state.is_gone {
             return Ok(());
@@ -199,7 +199,7 @@ impl Shared {
         match job {
             Job::Room(mut active) => {
                 if active.step(&*self.storage, self.pace.page_len()).is_err() {
-                    // Who needs the room finds out why.
+                    // The appender that needs the room finds out why.
                     self.wanted_end.store(0, Ordering::Relaxed);
                 }
                 self.put_back(active)

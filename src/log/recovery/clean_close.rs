@@ -1,8 +1,8 @@
-//! A log that was shut down: its end is where the control page says, and nothing has to be walked.
+//! A log that was shut down cleanly: its end is where the control page says, and nothing has to be walked.
 //!
-//! The page speaks of a close only when that is durable, and no more before anything can follow it; so if the device has the
-//! close where the page says, it is the last frame, and everything in front of it had been durable. What stands there is
-//! checked when it is read, as in any segment that is not written any more.
+//! The page names a close only while that frame is durable and is the last one; so if the device has the close where
+//! the page says, nothing follows it, and everything before it was durable. That is checked when it is read, as in any
+//! segment that is no longer written.
 
 use super::plan::{Plan, Resume};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ pub(super) fn plan(storage: &dyn Storage, chain: &Chain, position: Position) -> 
         Resume::InPlace { info: last.info, end: close.end, origin: Origin::Recovered, tally: close.tally }
     } else {
         sealed.push((last.info, close.end));
-        Resume::behind(&last.info, close.end)
+        Resume::after(&last.info, close.end)
     };
     Ok(Some(Plan {
         sealed,

@@ -30,7 +30,7 @@ pub(crate) struct Plan {
 /// Where appends go on.
 #[derive(Debug)]
 pub(crate) enum Resume {
-    /// In the newest segment, behind its close; what it holds has been checked, or has not.
+    /// In the newest segment, after its close; what it holds has been checked, or has not.
     InPlace { info: SegmentInfo, end: SegmentEnd, origin: Origin, tally: Option<Tally> },
     /// In a new segment.
     Fresh(Option<Predecessor>),
@@ -50,7 +50,7 @@ impl Plan {
     /// Goes on in a new segment after `info`, which was closed at `end`.
     pub(crate) fn leave(&mut self, info: SegmentInfo, end: SegmentEnd) {
         self.sealed.push((info, end));
-        self.resume = Resume::behind(&info, end);
+        self.resume = Resume::after(&info, end);
     }
 
     /// The number of the first record kept.
@@ -69,7 +69,7 @@ impl Resume {
     }
 
     /// In a new segment, after those of the segment that ends at `end`.
-    pub(crate) fn behind(info: &SegmentInfo, end: SegmentEnd) -> Self {
+    pub(crate) fn after(info: &SegmentInfo, end: SegmentEnd) -> Self {
         Self::Fresh(Some(Predecessor { number: info.number, end: end.offset, crc: end.crc }))
     }
 }

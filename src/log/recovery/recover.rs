@@ -114,8 +114,8 @@ impl<'s> Recovery<'s> {
     fn walk_segment(&mut self, link: &ChainLink) -> Result<Walked> {
         let (file, region) = self.open(link.info.number, link.info.size)?;
         let limit = link.end.map_or(region.len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX));
-        // After a crash of a process only, bytes may be in the page cache that never reached the device, be it only a
-        // close. They are made durable before anyone is shown them.
+        // After a crash of a process only, bytes may be in the page cache that never reached the device, if only a
+        // close. They are made durable before they are shown.
         let path = self.storage.path().join(name::segment(link.info.number));
         if !is(Break::RecoverWithoutSync) {
             file.sync().map_err(|source| Error::io("sync", &path, source))?;
@@ -128,7 +128,7 @@ impl<'s> Recovery<'s> {
         }
         let walked = self.walk(link, &region, limit.min(region.len()))?;
         // The device is believed, not the cache: an earlier sync may have failed and left pages that only look clean. A
-        // close stands behind what has been synced without an error, so only the close itself is in doubt.
+        // close comes after bytes that have been synced without an error, so only the close itself is in doubt.
         let end = walked.place.offset;
         let closed = link.end.is_none() && walked.last_kind == FrameKind::Close;
         if is(Break::CacheBelieved) || (closed && is(Break::CloseBelieved)) {
@@ -159,7 +159,7 @@ impl<'s> Recovery<'s> {
         };
         let file = self.storage.open(&name, Access::Read).map_err(failed("open"))?;
         let mapping = file.map(size, Access::Read).map_err(failed("map"))?;
-        // Frozen: the lock is held, so nobody writes.
+        // Frozen: the lock is held, so no process writes.
         Ok((file, Region::frozen(mapping)))
     }
 
@@ -238,9 +238,8 @@ impl<'s> Recovery<'s> {
         Ok(end)
     }
 
-    /// An error if anything behind the cut proves that what is missing there had been durable. A claim that does not reach
-    /// beyond the good frames of a batch that is not all there proves nothing: a truncation cut through the batch, and did not
-    /// come to its end.
+    /// An error if anything after the cut proves that what is missing there was durable. A claim that ends inside an
+    /// incomplete batch proves nothing: an interrupted truncation through the batch leaves one too.
     fn judge(&mut self, chain: &Chain, cut: &Cut) -> Result<()> {
         let ChainLink { info, .. } = &chain.links[cut.index];
         if is(Break::TailWithoutEvidence) {
@@ -326,7 +325,7 @@ impl<'s> Recovery<'s> {
             Resume::Fresh(last.frame.link.previous)
         } else {
             let end = walked.end();
-            let resume = Resume::behind(&last.info, end);
+            let resume = Resume::after(&last.info, end);
             links.push(ChainLink { end: Some(end), ..last });
             resume
         };
@@ -345,8 +344,8 @@ impl<'s> Recovery<'s> {
         }
     }
 
-    /// The newest of the segments beyond the end, if it is as good as new. No other will do: what stands behind the fresh
-    /// segment would count as its successor, and once it is removed in part, as a log that lacks a segment.
+    /// The newest of the segments beyond the end, if it is as good as new. No other will do: segments after the fresh
+    /// one would count as its successors, and once some of them are removed, as a log that lacks a segment.
     fn take_spare(&self, beyond: Vec<Found>) -> Option<Found> {
         let newest = beyond.into_iter().next_back()?;
         // One that was another segment before is not as good as new, however much of it is zero.

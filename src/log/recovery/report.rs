@@ -18,7 +18,7 @@ pub struct RecoveryReport {
     pub segments: usize,
     /// Bytes read to find out what was durable.
     pub bytes_scanned: u64,
-    /// Bytes behind the last good frame that nobody had been told were durable: dropped.
+    /// Bytes of a torn end (torn tail): after the last good frame, never acknowledged as durable, and dropped.
     pub torn_bytes: u64,
     /// How long it took.
     pub duration: Duration,

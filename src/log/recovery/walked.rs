@@ -10,7 +10,7 @@ use crate::format::walk::Place;
 /// What walking one segment found.
 #[derive(Debug)]
 pub(super) struct Walked {
-    /// Behind the last frame that counts, as far as this segment knows.
+    /// After the last frame that counts, as far as this segment knows.
     pub(super) place: Place,
     /// Byte offset after the last good frame: after `place` come those of a batch that is not all there.
     pub(super) good_end: usize,

@@ -300,9 +300,9 @@ mod tests {
             let mut rest = region.bytes(0..region.published()).expect("published");
             let mut frames = 0;
             while let Some((len, _)) = rest.split_first_chunk() {
-                let (frame, behind) = rest.split_at(u32::from_le_bytes(*len) as usize);
+                let (frame, after) = rest.split_at(u32::from_le_bytes(*len) as usize);
                 assert!(frame[8..].iter().all(|&b| b == frame[8]), "torn frame");
-                (frames, rest) = (frames + 1, behind);
+                (frames, rest) = (frames + 1, after);
             }
             frames
         };

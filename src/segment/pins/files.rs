@@ -1,8 +1,8 @@
-//! The files of named pins: read, and changed by one at a time, of all processes.
+//! The files of named pins: read, and changed by one process at a time.
 //!
-//! A process that changes a pin holds a lock on the directory of pins, and so does the writer's trim, from before it looks at the
-//! pins until the control page says what is gone. So a pin that somebody else makes is seen by the trim, or its maker sees
-//! what the trim takes. The system lets go of the lock of a process that dies. None waits for it without end.
+//! A process that changes a pin holds a lock on the directory of pins, and so does the writer's trim, from before it
+//! looks at the pins until the control page says what is gone. So a pin that another process makes is seen by the trim,
+//! or its maker sees what the trim takes. The system releases the lock of a process that dies. Every wait for it ends.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -41,7 +41,7 @@ pub(crate) struct PinLock<'f> {
     _turn: MutexGuard<'f, ()>,
 }
 
-/// What stands in the directory of pins.
+/// What is in the directory of pins.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
     pub(crate) pins: BTreeMap<String, NamedPin>,
@@ -55,7 +55,7 @@ impl PinFiles {
         Self { log, patience, turn: Mutex::new(()) }
     }
 
-    /// Waits for the one who changes pins now. The directory is there then, if there can be one.
+    /// Waits for the process that changes pins now. The directory is there then, if there can be one.
     pub(crate) fn lock(&self) -> Result<PinLock<'_>> {
         let turn = self.turn.lock();
         let directory = match self.log.subdirectory(name::PINS, true) {
@@ -91,7 +91,7 @@ impl PinLock<'_> {
         self.directory.as_deref().map_or_else(|| Ok(Entries::default()), entries_of)
     }
 
-    /// As [`Self::entries`]; removes what somebody has left unfinished, who is gone.
+    /// As [`Self::entries`]; removes unfinished files, whose makers are gone.
     pub(crate) fn sweep(&self) -> Result<Entries> {
         let entries = self.entries()?;
         for name in &entries.temporaries {
@@ -135,7 +135,7 @@ impl PinLock<'_> {
     }
 }
 
-/// Creates a file that somebody may have left unfinished, who is gone: nobody else has the lock.
+/// Creates a file. One of that name was left unfinished, and its maker is gone: no other process has the lock.
 fn create(directory: &dyn Storage, name: &str) -> io::Result<Box<dyn crate::storage::StorageFile>> {
     match directory.create(name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -146,8 +146,8 @@ fn create(directory: &dyn Storage, name: &str) -> io::Result<Box<dyn crate::stor
     }
 }
 
-/// What stands in the directory of pins of the log in `log`, if there is one. Nothing is locked: one change or another may be
-/// seen or not.
+/// What is in the directory of pins of the log in `log`, if there is one. Nothing is locked: a change that is under way
+/// may be seen or not.
 pub(crate) fn entries(log: &dyn Storage) -> Result<Entries> {
     match log.subdirectory(name::PINS, false) {
         Ok(directory) => entries_of(&*directory),
@@ -173,7 +173,7 @@ fn entries_of(directory: &dyn Storage) -> Result<Entries> {
     Ok(entries)
 }
 
-/// The names of the pins in `directory`, and of files that are not finished. What else stands there is none of the log's.
+/// The names of the pins in `directory`, and of files that are not finished. Other entries are not the log's.
 fn names(directory: &dyn Storage) -> Result<(Vec<String>, Vec<String>)> {
     let mut names = Vec::new();
     let mut temporaries = Vec::new();

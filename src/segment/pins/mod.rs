@@ -36,7 +36,7 @@ pub enum PinState {
 pub struct PinStatus {
     /// Its name.
     pub name: String,
-    /// Whose it is, in the words of whoever made it.
+    /// Whose it is, in the words of its maker.
     pub owner: String,
     /// The first record that it keeps; of a damaged one, the log's first.
     pub lsn: Lsn,
@@ -48,7 +48,7 @@ pub struct PinStatus {
     pub state: PinState,
 }
 
-/// The named pins of a log, as they were when somebody looked last.
+/// The named pins of a log, as they were when they were last read.
 #[derive(Debug)]
 pub(crate) struct NamedPins {
     pins: BTreeMap<String, NamedPin>,
@@ -73,7 +73,7 @@ impl NamedPins {
         Ok(Self::of(entries))
     }
 
-    /// Reads the pins, which nobody changes.
+    /// Reads the pins, which do not change meanwhile.
     pub(crate) fn read(lock: &PinLock<'_>) -> Result<Self> {
         lock.entries().map(Self::of)
     }
@@ -212,7 +212,8 @@ pub(crate) fn damage(log: &dyn Storage) -> Result<Vec<Corruption>> {
     Ok(entries.damaged.into_iter().map(corruption).collect())
 }
 
-/// The pins of the log in `log`, for a look that nothing depends on: one that the caller may not read is none that is damaged.
+/// The pins of the log in `log`, for a look that nothing depends on: a pin that the caller may not read does not count
+/// as damaged.
 fn readable_entries(log: &dyn Storage) -> Result<Entries> {
     let entries = files::entries(log)?;
     let denied = Damage::Unreadable(io::ErrorKind::PermissionDenied);

@@ -7,11 +7,12 @@ use std::time::Instant;
 use mapwal::{Log, Options};
 
 use crate::bench::Bench;
+use crate::device::Device;
 use crate::directory::settled_log;
 use crate::limit::SyncedFile;
 use crate::report::Row;
 use crate::samples::{Latencies, Samples};
-use crate::system::{Device, voluntary_switches};
+use crate::system::voluntary_switches;
 
 const COMMITS: usize = 2_000;
 const COMMITS_OF_A_GROUP: usize = 16_000;

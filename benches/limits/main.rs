@@ -36,6 +36,7 @@ mod append;
 mod bench;
 mod calls;
 mod commit;
+mod device;
 mod directory;
 mod docs;
 mod durable;

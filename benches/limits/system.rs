@@ -1,8 +1,6 @@
-//! What the system counts: page faults, waits, memory and bytes written. `None` where it does not tell.
+//! What the system counts: page faults, waits and memory. `None` where it does not tell.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 
 /// Page faults of the calling thread so far, those that read from the disk included.
 pub(crate) fn page_faults() -> Option<u64> {
@@ -37,24 +35,4 @@ fn status_field(path: &str, name: &str) -> Option<u64> {
     let status = fs::read_to_string(path).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-/// The block device that holds a directory.
-#[derive(Debug)]
-pub(crate) struct Device(PathBuf);
-
-impl Device {
-    pub(crate) fn of(directory: &Path) -> Option<Self> {
-        let device = fs::metadata(directory).ok()?.dev();
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        let path = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/stat"));
-        path.exists().then_some(Self(path))
-    }
-
-    /// Bytes written to it so far, by everyone: what somebody else writes meanwhile counts as well.
-    pub(crate) fn bytes_written(&self) -> Option<u64> {
-        let stat = fs::read_to_string(&self.0).ok()?;
-        let sectors: u64 = stat.split_whitespace().nth(6)?.parse().ok()?;
-        Some(sectors * 512)
-    }
 }

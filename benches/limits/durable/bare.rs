@@ -1,4 +1,5 @@
 //! What a log writes, written to a file in the simplest way: the bytes of each sync at once, then `fdatasync`.
+//! `benches/peers` measures it beside other logs, too.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -12,10 +12,10 @@ use mapwal::{Log, Options};
 use tempfile::TempDir;
 
 use crate::bench::Bench;
+use crate::device::Device;
 use crate::directory::fresh_log;
 use crate::report::Row;
 use crate::samples::{Latencies, Samples};
-use crate::system::Device;
 use bare::BareFile;
 
 const KIB: usize = 1 << 10;

@@ -32,6 +32,13 @@ pub(crate) struct Properties {
     pub(crate) damage: String,
 }
 
+impl Properties {
+    /// As they follow the name of a log in its row.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        vec![self.survives_kill.clone(), self.sync.clone(), self.damage.clone()]
+    }
+}
+
 /// Tries one log. System calls are counted only if `trace`.
 pub(crate) fn examine(facts: &Facts, directory: &Path, trace: bool) -> Properties {
     let told = |result: Result<String>| result.unwrap_or_else(|error| format!("failed: {error:#}"));

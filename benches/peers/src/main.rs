@@ -1,11 +1,17 @@
 //! mapwal and other logs, under the same workloads on the same machine in the same minutes.
 
 mod audit;
+// What streams are measured beside, and how the bytes that reach the device are counted, is the same as in `cargo bench`.
+#[path = "../../limits/durable/bare.rs"]
+mod bare;
 mod child;
+#[path = "../../limits/device.rs"]
+mod device;
 mod peer;
 mod peers;
 mod report;
 mod rounds;
+mod stream;
 mod task;
 mod versions;
 mod workload;
@@ -16,8 +22,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::peers::Entry;
-use crate::report::{Column, Report, Row};
-use crate::rounds::Cell;
+use crate::report::{Report, Row};
 use crate::workload::{Scale, Workload};
 
 /// Measures mapwal and other logs in turn, prints a table, and writes mapwal-peers.json to the target directory
@@ -33,15 +38,15 @@ struct Arguments {
     /// Only this log and mapwal; may be given more than once
     #[arg(long, value_name = "NAME")]
     peer: Vec<String>,
-    /// Only workloads with this in their names; may be given more than once
-    #[arg(long, value_name = "WORD")]
-    only: Vec<String>,
     /// Rounds over all logs; figures are medians
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
     /// Where the logs are made [default: the target directory]
     #[arg(long, value_name = "DIR")]
-    directory: Option<PathBuf>,
+    dir: Option<PathBuf>,
+    /// Only workloads with one of these in their names
+    #[arg(value_name = "WORD")]
+    words: Vec<String>,
     #[command(subcommand)]
     internal: Option<Internal>,
 }
@@ -60,7 +65,7 @@ fn main() -> Result<()> {
         #[cfg(target_os = "linux")]
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         let entry = peers::ALL.iter().find(|entry| entry.facts.name == peer).context("no such log")?;
-        let outcome = (entry.run)(directory, &serde_json::from_str(task)?)?;
+        let outcome = entry.run(directory, &serde_json::from_str(task)?)?;
         println!("{}", serde_json::to_string(&outcome)?);
         return Ok(());
     }
@@ -69,19 +74,19 @@ fn main() -> Result<()> {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let entries = chosen(&arguments.peer)?;
-    let workloads = if arguments.audit { Vec::new() } else { workloads(&arguments.only)? };
+    let workloads = if arguments.audit { Vec::new() } else { workloads(&arguments.words)? };
     let scale = if arguments.quick { Scale::QUICK } else { Scale::FULL };
     let target = target_directory()?;
-    let place = arguments.directory.as_deref().unwrap_or(&target);
+    let place = arguments.dir.as_deref().unwrap_or(&target);
     let within = tempfile::Builder::new().prefix("peers-").tempdir_in(place)?;
 
     let file = target.join("mapwal-peers.json");
-    let peers: Vec<Row> = entries.iter().map(|entry| row(entry, arguments, within.path())).collect();
-    let mut report = Report { workloads: Vec::new(), peers };
+    let rows: Vec<Row> = entries.iter().map(|entry| row(entry, arguments, within.path())).collect();
+    let mut report = Report { columns: Vec::new(), rows };
     for workload in workloads {
         let cells = rounds::measure(workload, &entries, scale, arguments.rounds.into(), within.path())?;
-        report.workloads.push(Column::of(workload));
-        report.peers.iter_mut().zip(cells).for_each(|(row, cell): (&mut Row, Cell)| row.cells.push(cell));
+        report.columns.extend(workload.columns());
+        report.rows.iter_mut().zip(cells).for_each(|(row, cells)| row.cells.extend(cells));
         // What is measured is kept, even if the run is stopped.
         report.write(&file)?;
     }
@@ -91,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<()> {
 
 /// A row with what is tried out, unless only some workloads are asked for.
 fn row(entry: &Entry, arguments: &Arguments, within: &Path) -> Row {
-    let examined = arguments.audit || arguments.only.is_empty();
+    let examined = entry.is_log() && (arguments.audit || arguments.words.is_empty());
     let properties = examined.then(|| {
         eprintln!("trying out: {}", entry.facts.name);
         audit::examine(&entry.facts, within, arguments.audit)
@@ -100,12 +105,13 @@ fn row(entry: &Entry, arguments: &Arguments, within: &Path) -> Row {
     Row { name: entry.facts.name, version, properties, cells: Vec::new(), notes: entry.facts.notes }
 }
 
-/// mapwal, and those of these names, or all.
+/// mapwal, what streams are measured beside, and the logs of these names, or all.
 fn chosen(names: &[String]) -> Result<Vec<Entry>> {
     for name in names {
         ensure!(peers::ALL.iter().any(|entry| entry.facts.name == name), "no log has the name {name}");
     }
-    let wanted = |entry: &Entry| names.is_empty() || names.iter().any(|name| name == entry.facts.name);
+    let wanted =
+        |entry: &Entry| names.is_empty() || !entry.is_log() || names.iter().any(|name| name == entry.facts.name);
     let (first, others) = peers::ALL.split_first().expect("the list is not empty");
     Ok(std::iter::once(*first).chain(others.iter().copied().filter(wanted)).collect())
 }
@@ -113,7 +119,7 @@ fn chosen(names: &[String]) -> Result<Vec<Entry>> {
 fn workloads(words: &[String]) -> Result<Vec<Workload>> {
     let wanted =
         |workload: &Workload| words.is_empty() || words.iter().any(|word| workload.name().contains(word.as_str()));
-    let workloads: Vec<Workload> = Workload::ALL.into_iter().filter(wanted).collect();
+    let workloads: Vec<Workload> = Workload::all().into_iter().filter(wanted).collect();
     ensure!(!workloads.is_empty(), "no workload has any of these words in its name");
     Ok(workloads)
 }

@@ -44,6 +44,27 @@ pub(crate) trait Peer: Sized + Sync {
     }
 }
 
+/// A log under a durable stream: records are appended, made durable, and after a while let go.
+pub(crate) trait Stream: Sized {
+    /// How far the log has come, as its call to let go of a beginning wants it.
+    type Mark: Copy;
+
+    /// Creates a log, with files of [`SEGMENT_BYTES`] if it has more than one. Each sync will make this much durable.
+    ///
+    /// [`SEGMENT_BYTES`]: crate::stream::SEGMENT_BYTES
+    fn open(directory: &Path, sync_bytes: usize) -> Result<Self>;
+
+    fn append(&mut self, records: &[&[u8]]) -> Result<()>;
+
+    /// Everything is durable on return. Returns where the next record comes.
+    fn sync(&mut self) -> Result<Self::Mark>;
+
+    /// Lets go of what came before.
+    fn trim(&mut self, _before: Self::Mark) -> Result<()> {
+        Err(Cannot("has no call that lets go of its beginning").into())
+    }
+}
+
 /// More threads than this commit nowhere.
 pub(crate) const THREADS_MAX: usize = 8;
 

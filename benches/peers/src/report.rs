@@ -9,20 +9,12 @@ use serde::Serialize;
 
 use crate::audit::Properties;
 use crate::rounds::Cell;
-use crate::workload::{Better, Workload};
+use crate::workload::{Better, Column};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    pub(crate) workloads: Vec<Column>,
-    pub(crate) peers: Vec<Row>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Column {
-    name: &'static str,
-    unit: &'static str,
-    #[serde(skip)]
-    better: Better,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) rows: Vec<Row>,
 }
 
 #[derive(Debug, Serialize)]
@@ -30,14 +22,14 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) version: Option<&'static str>,
     pub(crate) properties: Option<Properties>,
-    /// One for each workload.
+    /// One for each column.
     pub(crate) cells: Vec<Cell>,
     pub(crate) notes: &'static [&'static str],
 }
 
 impl Column {
-    pub(crate) fn of(workload: Workload) -> Self {
-        Self { name: workload.name(), unit: workload.unit(), better: workload.better() }
+    fn heading(&self) -> String {
+        if self.table.is_some() { self.name.to_owned() } else { format!("{}, {}", self.name, self.unit) }
     }
 
     /// How many times as fast as `reference` a log with the figure `value` is.
@@ -54,47 +46,76 @@ impl Report {
         Ok(std::fs::write(path, serde_json::to_vec_pretty(self)?)?)
     }
 
-    /// The table, and after it its footnotes. Speeds are beside those of the first row.
+    /// The tables, and then their footnotes. Speeds are beside those of the first row.
     pub(crate) fn print(&self) {
         let mut footnotes = Footnotes::default();
-        let mut table = Table::new();
-        table.load_preset(ASCII_MARKDOWN);
-        let audited = self.peers.iter().any(|row| row.properties.is_some());
-        let properties: &[&str] = if audited { &["survives a kill", "sync", "damage is"] } else { &[] };
-        let titles = self.workloads.iter().map(|column| format!("{}, {}", column.name, column.unit));
-        table.set_header(
-            ["log"].iter().chain(properties).map(|title| (*title).to_owned()).chain(titles).collect::<Vec<_>>(),
-        );
-        for row in &self.peers {
-            table.add_row(self.line(row, &mut footnotes));
+        let mut titles: Vec<Option<&str>> = self.columns.iter().map(|column| column.table.as_deref()).collect();
+        if self.rows.iter().any(|row| row.properties.is_some()) {
+            titles.push(None);
         }
-        println!("{table}\n");
-        println!("(x) how many times as fast as {}", self.peers.first().map_or("nothing", |row| row.name));
+        // In the order of the columns, each once; the first one has no title.
+        titles.sort_by_key(Option::is_some);
+        let mut printed = Vec::new();
+        for title in titles {
+            if !printed.contains(&title) {
+                printed.push(title);
+                self.print_table(title, &mut footnotes);
+            }
+        }
+        println!("(x) how many times as fast as {}", self.rows.first().map_or("nothing", |row| row.name));
         for (text, number) in footnotes.0.iter().zip(1..) {
             println!("[{number}] {text}");
         }
     }
 
-    fn line(&self, row: &Row, footnotes: &mut Footnotes) -> Vec<String> {
-        let marks: String = row.notes.iter().map(|note| footnotes.mark(note)).collect();
-        let name = format!("{} {}", row.name, row.version.unwrap_or("?"));
-        let mut line = vec![if marks.is_empty() { name } else { format!("{name} {marks}") }];
-        if let Some(Properties { survives_kill, sync, damage }) = &row.properties {
-            line.extend([survives_kill.clone(), sync.clone(), damage.clone()]);
+    /// All columns that belong to a table, and all rows that have something there.
+    fn print_table(&self, title: Option<&str>, footnotes: &mut Footnotes) {
+        let columns: Vec<usize> =
+            (0..self.columns.len()).filter(|&index| self.columns[index].table.as_deref() == title).collect();
+        let audited = title.is_none() && self.rows.iter().any(|row| row.properties.is_some());
+        let mut header = vec!["log".to_owned()];
+        if audited {
+            header.extend(["survives a kill", "sync", "damage is"].map(str::to_owned));
         }
-        for (index, (column, cell)) in self.workloads.iter().zip(&row.cells).enumerate() {
-            let mark = cell.remark.as_ref().map(|remark| format!(" {}", footnotes.mark(remark))).unwrap_or_default();
-            let figure = cell.median().map_or_else(
-                || "–".to_owned(),
-                |value| {
-                    let reference = self.peers.first().and_then(|row| row.cells.get(index)).and_then(Cell::median);
-                    let speed = reference.map(|reference| format!(" ({:.2}x)", column.speed(value, reference)));
-                    format!("{}{}", three_digits(value), speed.unwrap_or_default())
-                },
-            );
-            line.push(figure + &mark);
+        header.extend(columns.iter().map(|&index| self.columns[index].heading()));
+        let mut table = Table::new();
+        table.load_preset(ASCII_MARKDOWN);
+        table.set_header(header);
+        for row in &self.rows {
+            let properties = row.properties.as_ref().filter(|_| audited);
+            if properties.is_some() || columns.iter().any(|&index| !row.cells[index].is_empty()) {
+                let figures = columns.iter().map(|&index| self.figure(row, index, footnotes));
+                let figures: Vec<String> = figures.collect();
+                table.add_row(
+                    [row.title(footnotes)]
+                        .into_iter()
+                        .chain(properties.map_or_else(Vec::new, Properties::texts))
+                        .chain(figures),
+                );
+            }
         }
-        line
+        if let Some(title) = title {
+            println!("{title}\n");
+        }
+        println!("{table}\n");
+    }
+
+    /// What a row shows in a column.
+    fn figure(&self, row: &Row, index: usize, footnotes: &mut Footnotes) -> String {
+        let cell = &row.cells[index];
+        let mark = cell.remark.as_ref().map(|remark| format!(" {}", footnotes.mark(remark))).unwrap_or_default();
+        let Some(value) = cell.median() else { return format!("–{mark}") };
+        let reference = self.rows.first().and_then(|row| row.cells[index].median());
+        let speed = reference.map(|reference| format!(" ({:.2}x)", self.columns[index].speed(value, reference)));
+        format!("{}{}{mark}", three_digits(value), speed.unwrap_or_default())
+    }
+}
+
+impl Row {
+    fn title(&self, footnotes: &mut Footnotes) -> String {
+        let marks: String = self.notes.iter().map(|note| footnotes.mark(note)).collect();
+        let words = [Some(self.name), self.version, Some(marks.as_str()).filter(|marks| !marks.is_empty())];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 }
 

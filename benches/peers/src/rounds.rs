@@ -11,10 +11,10 @@ use crate::peers::Entry;
 use crate::task::Outcome;
 use crate::workload::{Scale, Workload};
 
-/// What one log did with one workload.
-#[derive(Debug, Serialize)]
+/// One kind of figure of what one log did with one workload.
+#[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Cell {
-    /// One figure for each round; none if there is a reason.
+    /// One figure for each round; none if there is a reason, or if the workload is not for this log.
     pub(crate) figures: Vec<f64>,
     /// Why there is no figure, or what is to be said of it.
     pub(crate) remark: Option<String>,
@@ -25,6 +25,11 @@ impl Cell {
         Self { figures: Vec::new(), remark: Some(reason.into()) }
     }
 
+    /// Whether the workload is not for this log.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.figures.is_empty() && self.remark.is_none()
+    }
+
     /// Of an even number of figures, the lower one in the middle.
     pub(crate) fn median(&self) -> Option<f64> {
         let mut sorted = self.figures.clone();
@@ -33,14 +38,14 @@ impl Cell {
     }
 }
 
-/// Measures all `entries`, in their order.
+/// Measures all `entries`, in their order. Returns, for each, a cell for each of the workload's columns.
 pub(crate) fn measure(
     workload: Workload,
     entries: &[Entry],
     scale: Scale,
     rounds: usize,
     within: &Path,
-) -> Result<Vec<Cell>> {
+) -> Result<Vec<Vec<Cell>>> {
     let mut lanes: Vec<Lane<'_>> =
         entries.iter().map(|entry| Lane::new(workload, entry, scale, within)).collect::<Result<_>>()?;
     for round in 1..=rounds {
@@ -49,7 +54,7 @@ pub(crate) fn measure(
             lane.run(workload, scale, within)?;
         }
     }
-    Ok(lanes.into_iter().map(|lane| lane.cell).collect())
+    Ok(lanes.into_iter().map(|lane| lane.cells).collect())
 }
 
 /// One log on its way through the rounds.
@@ -58,13 +63,16 @@ struct Lane<'e> {
     /// The log that it reads, if it reads one that is there.
     prepared: Option<TempDir>,
     goes_on: bool,
-    cell: Cell,
+    cells: Vec<Cell>,
 }
 
 impl<'e> Lane<'e> {
     fn new(workload: Workload, entry: &'e Entry, scale: Scale, within: &Path) -> Result<Self> {
-        let mut lane = Self { entry, prepared: None, goes_on: true, cell: Cell { figures: Vec::new(), remark: None } };
-        if workload.is_durable() && !entry.facts.syncs {
+        let cells = vec![Cell::default(); workload.columns().len()];
+        let mut lane = Self { entry, prepared: None, goes_on: true, cells };
+        if !workload.is_for(entry) {
+            lane.goes_on = false;
+        } else if workload.is_durable() && !entry.facts.syncs {
             lane.give_up("its flush does not reach the disk");
         } else if let Some(task) = workload.preparation(scale) {
             eprintln!("{}, filling: {}", workload.name(), entry.facts.name);
@@ -79,7 +87,7 @@ impl<'e> Lane<'e> {
 
     fn give_up(&mut self, reason: impl Into<String>) {
         self.goes_on = false;
-        self.cell = Cell::without(reason);
+        self.cells.fill(Cell::without(reason));
     }
 
     fn run(&mut self, workload: Workload, scale: Scale, within: &Path) -> Result<()> {
@@ -102,14 +110,15 @@ impl<'e> Lane<'e> {
             Outcome::Cannot(reason) => self.give_up(reason.as_str()),
             Outcome::Read { error: Some(error), .. } => self.give_up(format!("failed: {error}")),
             _ => {
-                let Some(figure) = workload.figure(outcome) else { bail!("{outcome:?} of {workload:?}") };
-                self.cell.figures.push(figure);
+                let Some(figures) = workload.figures(outcome) else { bail!("{outcome:?} of {workload:?}") };
+                self.cells.iter_mut().zip(figures).for_each(|(cell, figure)| cell.figures.extend(figure));
             }
         }
         if let (Outcome::Read { records, error: None, .. }, Some(expected)) = (outcome, expected)
             && *records != expected
         {
-            self.cell.remark = Some(format!("found {records} of {expected} records"));
+            let remark = format!("found {records} of {expected} records");
+            self.cells.iter_mut().for_each(|cell| cell.remark = Some(remark.clone()));
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::peer::{Cannot, Peer, Seen};
+use crate::stream::Amount;
 
 /// Payloads are full of it, so that they are found in the files.
 pub(crate) const FILLER: u8 = 0x5a;
@@ -40,6 +41,8 @@ pub(crate) enum Task {
     Get { count: usize, len: usize, lookups: usize, seconds: f64 },
     /// Appends, and is killed as soon as the last append returns.
     Die { count: usize, len: usize },
+    /// Appends and makes durable, for as long as a log lives.
+    Stream(Amount),
 }
 
 /// What came of it.
@@ -61,13 +64,20 @@ pub(crate) enum Outcome {
     },
     /// For each look-up.
     Nanoseconds(f64),
+    Stream {
+        mib_per_second: f64,
+        p50_us: f64,
+        p99_us: f64,
+        /// Bytes that reached the device for each byte appended, where the system counts them.
+        amp: Option<f64>,
+    },
     /// Why the interface of the log has no way to do it.
     Cannot(String),
 }
 
 /// Does `task` in this process.
 pub(crate) fn run<P: Peer>(directory: &Path, task: &Task) -> Result<Outcome> {
-    let outcome = match *task {
+    match *task {
         Task::Append { len, bytes, seconds } => append::<P>(directory, len, bytes, Duration::from_secs_f64(seconds)),
         Task::Commit { threads, len, seconds } => {
             commit::<P>(directory, threads, len, Duration::from_secs_f64(seconds))
@@ -80,11 +90,8 @@ pub(crate) fn run<P: Peer>(directory: &Path, task: &Task) -> Result<Outcome> {
             get::<P>(directory, count, len, lookups, Duration::from_secs_f64(seconds))
         }
         Task::Die { count, len } => die::<P>(directory, count, len),
-    };
-    outcome.or_else(|error| match error.downcast_ref::<Cannot>() {
-        Some(cannot) => Ok(Outcome::Cannot(cannot.to_string())),
-        None => Err(error),
-    })
+        Task::Stream(_) => anyhow::bail!("a stream has another interface"),
+    }
 }
 
 fn payload(len: usize) -> Vec<u8> {

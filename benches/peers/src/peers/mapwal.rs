@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use mapwal::{Log, Lsn, Options};
 
-use crate::peer::{Facts, Peer, Seen};
+use crate::peer::{self, Facts, Peer, Seen};
+use crate::stream::SEGMENT_BYTES;
 
 pub(crate) struct Mapwal(Log);
 
@@ -58,6 +59,35 @@ impl Peer for Mapwal {
         for &place in places {
             seen.see(self.0.get(place)?.context("a record is gone")?.payload());
         }
+        Ok(())
+    }
+}
+
+pub(crate) struct Stream(Log);
+
+impl peer::Stream for Stream {
+    type Mark = Lsn;
+
+    fn open(directory: &Path, _sync_bytes: usize) -> Result<Self> {
+        let options = Options::new().segment_size_bytes(SEGMENT_BYTES as u64);
+        // SAFETY: the directory was made for this process, is local, and only this log writes to it.
+        Ok(Self(unsafe { Log::open(directory, &options) }?))
+    }
+
+    fn append(&mut self, records: &[&[u8]]) -> Result<()> {
+        for record in records {
+            self.0.append(1, record)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<Lsn> {
+        self.0.sync()?;
+        Ok(self.0.durable_lsn().next())
+    }
+
+    fn trim(&mut self, before: Lsn) -> Result<()> {
+        self.0.trim_before(before)?;
         Ok(())
     }
 }

@@ -2,13 +2,16 @@
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use anyhow::{Context, Result};
 use okaywal::WriteAheadLog;
-use okaywal::{Configuration, Entry, EntryId, LogManager, LogPosition, LogVoid, ReadChunkResult, SegmentReader};
+use okaywal::{
+    Configuration, Entry, EntryId, EntryWriter, LogManager, LogPosition, LogVoid, ReadChunkResult, SegmentReader,
+};
 
-use crate::peer::{Facts, Peer, Seen};
+use crate::peer::{self, Facts, Peer, Seen};
+use crate::stream::SEGMENT_BYTES;
 
 /// Above what any measurement writes, so that nothing is recycled that is to be read.
 const KEEP_BYTES: u64 = 1 << 30;
@@ -26,7 +29,10 @@ impl Peer for Okay {
         name: "okaywal",
         // `sync_data`: src/log_file.rs, `LogFile::synchronize_locked`.
         syncs: true,
-        notes: &["for reading, an entry of 1000 chunks stands for as many records, and nothing is recycled"],
+        notes: &[
+            "for reading, an entry of 1000 chunks stands for as many records, and nothing is recycled",
+            "in streams, all records of a sync are chunks of an entry",
+        ],
     };
     type Place = (LogPosition, u32);
 
@@ -99,6 +105,70 @@ impl LogManager for Show {
     }
 
     fn checkpoint_to(&mut self, _last: EntryId, _entries: &mut SegmentReader, _log: &WriteAheadLog) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) struct Stream {
+    /// Never dropped, as an entry refers to it.
+    log: &'static WriteAheadLog,
+    entry: Option<EntryWriter<'static>>,
+    trimmed: Arc<Trimmed>,
+}
+
+impl peer::Stream for Stream {
+    /// The last entry before it.
+    type Mark = EntryId;
+
+    fn open(directory: &Path, _sync_bytes: usize) -> Result<Self> {
+        // The same share of a file as by default.
+        let config = Configuration::default_for(directory)
+            .preallocate_bytes(SEGMENT_BYTES as u32)
+            .checkpoint_after_bytes(SEGMENT_BYTES as u64 / 4 * 3);
+        let trimmed = Arc::new(Trimmed::default());
+        let log = Box::leak(Box::new(config.open(Keep(Arc::clone(&trimmed)))?));
+        Ok(Self { log, entry: None, trimmed })
+    }
+
+    fn append(&mut self, records: &[&[u8]]) -> Result<()> {
+        let mut entry = self.log.begin_entry()?;
+        for record in records {
+            entry.write_chunk(record)?;
+        }
+        self.entry = Some(entry);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<EntryId> {
+        Ok(self.entry.take().context("nothing was appended")?.commit()?)
+    }
+
+    fn trim(&mut self, before: EntryId) -> Result<()> {
+        *self.trimmed.entry.lock().expect("no holder panics") = before;
+        self.trimmed.grows.notify_one();
+        Ok(())
+    }
+}
+
+/// Which entries are let go.
+#[derive(Debug, Default)]
+struct Trimmed {
+    entry: Mutex<EntryId>,
+    grows: Condvar,
+}
+
+/// Has a file used again once all of it is trimmed.
+#[derive(Debug)]
+struct Keep(Arc<Trimmed>);
+
+impl LogManager for Keep {
+    fn recover(&mut self, _entry: &mut Entry<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn checkpoint_to(&mut self, last: EntryId, _entries: &mut SegmentReader, _log: &WriteAheadLog) -> io::Result<()> {
+        let trimmed = self.0.entry.lock().expect("no holder panics");
+        let _trimmed = self.0.grows.wait_while(trimmed, |trimmed| *trimmed < last).expect("no holder panics");
         Ok(())
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use anyhow::Result;
 use open_wal::{Lsn, Wal, WalConfig};
 
-use crate::peer::{Cannot, Facts, Peer, Seen};
+use crate::peer::{self, Cannot, Facts, Peer, Seen};
+use crate::stream::SEGMENT_BYTES;
 
 /// Records between two commits, when it is filled.
 const BATCH: usize = 4096;
@@ -67,5 +68,32 @@ impl Peer for OpenWal {
     fn get(&mut self, _places: &[Lsn], _seen: &mut Seen) -> Result<()> {
         // src/reader.rs, `Reader::next`.
         Err(Cannot("its reader walks from the beginning to the record").into())
+    }
+}
+
+pub(crate) struct Stream(Wal);
+
+impl peer::Stream for Stream {
+    /// The last record before it.
+    type Mark = Lsn;
+
+    fn open(directory: &Path, _sync_bytes: usize) -> Result<Self> {
+        let config = WalConfig { segment_size: SEGMENT_BYTES as u64, ..WalConfig::default() };
+        Ok(Self(Wal::open(directory, config)?.0))
+    }
+
+    fn append(&mut self, records: &[&[u8]]) -> Result<()> {
+        for record in records {
+            self.0.append(record)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<Lsn> {
+        Ok(self.0.commit()?)
+    }
+
+    fn trim(&mut self, before: Lsn) -> Result<()> {
+        Ok(self.0.checkpoint(before)?)
     }
 }

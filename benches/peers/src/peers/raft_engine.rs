@@ -5,13 +5,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use protobuf::well_known_types::BytesValue;
-use raft_engine::{Config, Engine, LogBatch, MessageExt};
+use raft_engine::{Config, Engine, LogBatch, MessageExt, ReadableSize};
 
-use crate::peer::{Facts, Peer, Seen, THREADS_MAX};
+use crate::peer::{self, Facts, Peer, Seen, THREADS_MAX};
+use crate::stream::{RECORD_LEN, RETAINED_BYTES, SEGMENT_BYTES};
 
 /// How much one call reads.
 const SCAN_STEP: u64 = 4096;
 const INDEX_LEN: usize = 8;
+/// The group of a stream.
+const GROUP: u64 = 1;
+/// A trim is an entry of its own, so there is one for each file.
+const TRIMMED_RECORDS: u64 = (SEGMENT_BYTES / RECORD_LEN) as u64;
 
 pub(crate) struct RaftEngine {
     engine: Engine,
@@ -31,6 +36,12 @@ impl MessageExt for Entries {
     }
 }
 
+fn entry(index: u64, payload: &[u8]) -> BytesValue {
+    let mut entry = BytesValue::new();
+    entry.set_value([&index.to_le_bytes(), payload].concat());
+    entry
+}
+
 fn payload_of(entry: &BytesValue) -> &[u8] {
     &entry.get_value()[INDEX_LEN..]
 }
@@ -39,9 +50,7 @@ impl RaftEngine {
     fn write(&self, batch: &mut LogBatch, group: usize, payload: &[u8], sync: bool) -> Result<u64> {
         // Relaxed: one thread at a time uses a group.
         let index = self.last[group].fetch_add(1, Ordering::Relaxed) + 1;
-        let mut entry = BytesValue::new();
-        entry.set_value([&index.to_le_bytes(), payload].concat());
-        batch.add_entries::<Entries>(group as u64 + 1, &[entry])?;
+        batch.add_entries::<Entries>(group as u64 + 1, &[entry(index, payload)])?;
         self.engine.write(batch, sync)?;
         Ok(index)
     }
@@ -52,7 +61,10 @@ impl Peer for RaftEngine {
         name: "raft-engine",
         // `fdatasync`: src/engine.rs, `Engine::write`.
         syncs: true,
-        notes: &[],
+        notes: &[
+            // src/purge.rs: with less, what is retained counts as old, and is written once more.
+            "for streams, what is trimmed goes once the files have half as much again as is retained, and is trimmed once for each file",
+        ],
     };
     type Place = u64;
 
@@ -102,6 +114,50 @@ impl Peer for RaftEngine {
         for &place in places {
             let entry = self.engine.get_entry::<Entries>(1, place)?.context("a record is gone")?;
             seen.see(payload_of(&entry));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct Stream {
+    engine: Engine,
+    batch: LogBatch,
+    /// The index of the next entry.
+    next: u64,
+    oldest: u64,
+}
+
+impl peer::Stream for Stream {
+    type Mark = u64;
+
+    fn open(directory: &Path, _sync_bytes: usize) -> Result<Self> {
+        let config = Config {
+            dir: directory.to_str().context("a path that is no text")?.to_owned(),
+            target_file_size: ReadableSize(SEGMENT_BYTES as u64),
+            purge_threshold: ReadableSize(RETAINED_BYTES as u64 * 3 / 2),
+            ..Config::default()
+        };
+        Ok(Self { engine: Engine::open(config)?, batch: LogBatch::default(), next: 1, oldest: 1 })
+    }
+
+    fn append(&mut self, records: &[&[u8]]) -> Result<()> {
+        for record in records {
+            self.batch.add_entries::<Entries>(GROUP, &[entry(self.next, record)])?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<u64> {
+        self.engine.write(&mut self.batch, true)?;
+        Ok(self.next)
+    }
+
+    fn trim(&mut self, before: u64) -> Result<()> {
+        if before >= self.oldest + TRIMMED_RECORDS {
+            self.engine.compact_to(GROUP, before);
+            self.engine.purge_expired_files()?;
+            self.oldest = before;
         }
         Ok(())
     }

@@ -7,10 +7,13 @@ use seglog::read::{ReadHint, Reader};
 use seglog::write::Writer;
 use std::sync::Mutex;
 
-use crate::peer::{Facts, Peer, Seen};
+use crate::peer::{self, Facts, Peer, Seen};
+use crate::stream::MIB;
 
 /// It does not rotate: its one file must hold everything.
 const FILE_LEN: usize = 512 << 20;
+/// As much as is streamed at most, and a commit after each few KiB.
+const STREAM_FILE_LEN: usize = 160 * MIB;
 const FILE: &str = "segment.log";
 /// Records between two commits, when it is filled.
 const BATCH: usize = 1000;
@@ -27,7 +30,7 @@ impl Peer for Seglog {
         // `sync_data`: src/write.rs, `Writer::sync`.
         syncs: true,
         notes: &[
-            "one file without rotation, here of 512 MiB",
+            "one file without rotation, here of 512 MiB, and for streams of 160 MiB",
             "records without a commit after them are dropped when it is opened (src/walk.rs)",
         ],
     };
@@ -83,6 +86,29 @@ impl Peer for Seglog {
         for &place in places {
             seen.see(&reader.read_record(place, ReadHint::Random)?.data);
         }
+        Ok(())
+    }
+}
+
+pub(crate) struct Stream(Writer<0>);
+
+impl peer::Stream for Stream {
+    type Mark = ();
+
+    fn open(directory: &Path, _sync_bytes: usize) -> Result<Self> {
+        Ok(Self(Writer::create(directory.join(FILE), STREAM_FILE_LEN, 0)?))
+    }
+
+    fn append(&mut self, records: &[&[u8]]) -> Result<()> {
+        for record in records {
+            self.0.append_data(record)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let position = self.0.write_offset();
+        self.0.commit(position)?;
         Ok(())
     }
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use wal_db::{Lsn, Wal};
+use wal_db::{Lsn, SegmentedStore, Wal};
 
-use crate::peer::{Facts, Peer, Seen};
+use crate::peer::{self, Facts, Peer, Seen};
+use crate::stream::SEGMENT_BYTES;
 
 const FILE: &str = "log.wal";
 
@@ -16,7 +17,9 @@ impl Peer for WalDb {
         name: "wal-db",
         // `fdatasync`: src/store.rs, `FileStore`.
         syncs: true,
-        notes: &[],
+        notes: &[
+            "streams go to a log of segments, which syncs a file for each call to trim: it is called once for each segment",
+        ],
     };
     type Place = Lsn;
 
@@ -53,6 +56,40 @@ impl Peer for WalDb {
     fn get(&mut self, places: &[Lsn], seen: &mut Seen) -> Result<()> {
         for &place in places {
             seen.see(self.0.iter_from(place)?.next().context("a record is gone")??.data());
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct Stream {
+    log: Wal<SegmentedStore>,
+    /// Where the oldest segment begins that is there.
+    oldest: u64,
+}
+
+impl peer::Stream for Stream {
+    type Mark = u64;
+
+    fn open(directory: &Path, _sync_bytes: usize) -> Result<Self> {
+        Ok(Self { log: Wal::open_segmented(directory, SEGMENT_BYTES as u64)?, oldest: 0 })
+    }
+
+    fn append(&mut self, records: &[&[u8]]) -> Result<()> {
+        for record in records {
+            let _: Lsn = self.log.append(record)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<u64> {
+        self.log.sync()?;
+        Ok(self.log.len())
+    }
+
+    fn trim(&mut self, before: u64) -> Result<()> {
+        if before >= self.oldest + SEGMENT_BYTES as u64 {
+            self.log.truncate_before(Lsn::new(before))?;
+            self.oldest = before - before % SEGMENT_BYTES as u64;
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ impl peer::Stream for Stream {
 
     fn trim(&mut self, before: u64) -> Result<()> {
         if before >= self.oldest + SEGMENT_BYTES as u64 {
-            self.log.truncate_before(Lsn::new(before))?;
+            let _: Lsn = self.log.truncate_before(Lsn::new(before))?;
             self.oldest = before - before % SEGMENT_BYTES as u64;
         }
         Ok(())

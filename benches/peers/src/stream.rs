@@ -23,11 +23,12 @@ pub(crate) const RETAINED_BYTES: usize = 64 * MIB;
 const PAYLOAD_LEN: usize = 1000;
 /// What a record counts as: the length of its frame in mapwal.
 pub(crate) const RECORD_LEN: usize = 1 << 10;
-/// Appended before the steady state is measured: what is kept, and as much again of what is trimmed.
-const WARM_UP_BYTES: usize = 2 * RETAINED_BYTES;
-const WARM_UP_SYNC_BYTES: usize = 4 * MIB;
-/// Then, with syncs of the size that is measured.
-const SETTLING_BYTES: usize = 2 * MIB;
+/// Appended before the steady state is measured: what is kept, and half as much of what is trimmed. Small syncs are not waited
+/// for that often.
+const WARM_UP_BYTES: usize = RETAINED_BYTES * 3 / 2;
+const WARM_UP_SYNC_BYTES_MIN: usize = 64 * KIB;
+/// Then, with syncs of the size that is measured: the rest of a file and the one that is ready were made for larger ones.
+const SETTLING_BYTES: usize = 2 * SEGMENT_BYTES;
 const SEED: u64 = 1;
 
 /// Of a log's life.
@@ -56,11 +57,8 @@ pub(crate) fn run<S: Stream>(directory: &Path, amount: Amount) -> Result<Outcome
     let mut log =
         Appended { log: S::open(directory, amount.sync_bytes)?, bytes: 0, marks: VecDeque::new(), lap: amount.lap };
     if amount.lap == Lap::Steady {
-        let noise = noise(WARM_UP_SYNC_BYTES);
-        while log.bytes < WARM_UP_BYTES {
-            log.append(&records(&noise))?;
-            log.sync()?;
-        }
+        log.stream(amount.sync_bytes.max(WARM_UP_SYNC_BYTES_MIN), WARM_UP_BYTES)?;
+        log.stream(amount.sync_bytes, SETTLING_BYTES)?;
     }
     measure(&mut log, amount, directory)
 }
@@ -68,12 +66,6 @@ pub(crate) fn run<S: Stream>(directory: &Path, amount: Amount) -> Result<Outcome
 fn measure<S: Stream>(log: &mut Appended<S>, amount: Amount, directory: &Path) -> Result<Outcome> {
     let noise = noise(amount.sync_bytes);
     let records = records(&noise);
-    if amount.lap == Lap::Steady {
-        for _ in 0..SETTLING_BYTES / amount.sync_bytes {
-            log.append(&records)?;
-            log.sync()?;
-        }
-    }
     let device = Device::of(directory);
     let written = || device.as_ref().and_then(Device::bytes_written);
     let count = amount.syncs.min(amount.bytes / amount.sync_bytes);
@@ -106,6 +98,16 @@ impl<S: Stream> Appended<S> {
     fn append(&mut self, records: &[&[u8]]) -> Result<()> {
         self.log.append(records)?;
         self.bytes += records.len() * RECORD_LEN;
+        Ok(())
+    }
+
+    fn stream(&mut self, sync_bytes: usize, bytes: usize) -> Result<()> {
+        let noise = noise(sync_bytes);
+        let records = records(&noise);
+        for _ in 0..bytes / sync_bytes {
+            self.append(&records)?;
+            self.sync()?;
+        }
         Ok(())
     }
 

@@ -104,10 +104,10 @@ impl Options {
         self
     }
 
-    /// How many files for further segments are kept in any case, 0 to 1024. Those that are missing are written, with zeros, when the
-    /// log is opened: a log that is trimmed as it grows writes as fast from the first byte on as later in files of segments that
-    /// were trimmed. Without it, and beyond it, as many are kept as the log has used between two trims lately, of a gigabyte at the
-    /// most.
+    /// How many files for further segments are kept in any case, 0 to 1024. Missing ones are written, with zeros, when
+    /// the log is opened: a log that is trimmed as it grows then writes as fast from the first byte on as it does
+    /// later, in files of trimmed segments. Without it, and beyond it, as many are kept as the log has used between its
+    /// last trims, at most a gigabyte.
     pub fn spare_segments(mut self, count: usize) -> Self {
         self.spare_segments = count;
         self

@@ -16,8 +16,8 @@ use crate::sabotage::{Break, is};
 impl Log {
     /// Appends a record with type number `tag`, and returns its number. The payload is copied once, into the mapping.
     ///
-    /// On return the record is in the page cache: once it is published, that is once every append that began before it
-    /// has come to its end as well, it survives the death of this process. It survives a crash of the system after
+    /// On return the record is in the page cache. Once it is published, that is once every append that took its place
+    /// before it has ended too, it survives the death of this process. It survives a crash of the system after
     /// [`Log::sync`]. From many threads at once, the order of numbers is the order in which the appends took their
     /// places.
     ///
@@ -43,7 +43,7 @@ impl Log {
         self.append_for(Need::Ordinary, tag, parts)
     }
 
-    /// As [`Self::append_vectored`]; what is essential also with the room that is held back.
+    /// As [`Self::append_vectored`]; what is essential may also use the room that is held back.
     #[inline]
     pub(crate) fn append_for(&self, need: Need, tag: u16, parts: &[&[u8]]) -> Result<Lsn> {
         let shared = &*self.shared;
@@ -192,7 +192,7 @@ impl Shared {
         }
     }
 
-    /// As [`Self::reserve_record`], if nothing keeps it from it.
+    /// As [`Self::reserve_record`], on the fast path only: `None` if anything else has to be done first.
     #[inline]
     fn try_reserve_record(&self, payload_len: u64) -> Option<Reservation<'_, Active>> {
         if inside::is_inside() || payload_len > self.payload_len_max() || !self.process.is_current() {

@@ -18,9 +18,9 @@ use crate::segment::leftovers::remove_all;
 impl Log {
     /// Makes everything durable and shuts the log down cleanly: the next open goes on where this one ended.
     ///
-    /// The log ends with a frame that says so, and its control page says it too, which spares the next open a look at the last segment.
-    /// A page that cannot be written is a warning and no error: nothing is lost with it, and readers take the log for one that was not
-    /// closed.
+    /// The log ends with a frame that says so, and its control page says it too, which spares the next open a look at
+    /// the last segment. A page that cannot be written is a warning, not an error: nothing is lost with it, and readers
+    /// take the log for one that was not closed.
     ///
     /// # Errors
     /// As [`Log::sync`]; the log is then left as a drop leaves it.
@@ -70,8 +70,8 @@ impl Shared {
         Ok(close)
     }
 
-    /// What the close says but for the tally, if the active segment has room for it, which is ready then; else it says nothing of
-    /// the metadata, in the place of a seal.
+    /// What the close says, without the tally, if the active segment has room for it, which is ready then; else a close
+    /// without metadata, in the place of a seal.
     fn make_room_to_close(&self, _rotation: &mut Rotation) -> Close {
         let note = Close { tally: None, meta: Some(self.meta.lock().clone()) };
         let (segment, reserved) = self.reserved();

@@ -24,8 +24,8 @@ impl Log {
         pins.named.create(&lock, name, NamedPin { owner: owner.to_owned(), lsn, limit_bytes, lost: false })
     }
 
-    /// Moves pin `name` forward to record `lsn`, which may be the next one to come: what lies before may be trimmed. A
-    /// number below its own is ignored. Durable on return. Changes of other processes are waited for, for a second.
+    /// Moves pin `name` forward to record `lsn`, which may be the next one to come: records before it may be trimmed. A
+    /// number below its own is ignored. Durable on return. Waits up to a second for other processes that change pins.
     ///
     /// # Errors
     /// [`Error::Pin`] when there is none of this name, when it is damaged, or when records that it kept are gone;

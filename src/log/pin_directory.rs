@@ -91,7 +91,8 @@ impl PinDirectory {
         NamedPins::read(&lock)?.remove(&lock, name)
     }
 
-    /// An error in a child that was forked after this was opened, where a lock of its parent's threads is never let go of.
+    /// An error in a child that was forked after this was opened, where a lock of its parent's threads is never
+    /// released.
     fn check_process(&self) -> Result<()> {
         if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
     }

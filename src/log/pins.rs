@@ -24,7 +24,7 @@ impl Pin {
         self.lsn
     }
 
-    /// Moves the pin forward to record `lsn`: what lies before may be trimmed. A number below its own is ignored.
+    /// Moves the pin forward to record `lsn`: records before it may be trimmed. A number below its own is ignored.
     pub fn advance(&mut self, lsn: Lsn) {
         if lsn > self.lsn && self.shared.process.is_current() {
             let mut pins = self.shared.pins.lock();

@@ -22,9 +22,9 @@ impl Log {
     /// opened over a replica finds no checkpoint, and recovers from the oldest record kept.
     ///
     /// # Errors
-    /// [`Error::Replica`] when they are not what was shipped, when records are missing before them, when a record differs from
-    /// the one that is here, or when something else has appended; with the records before appended, as each batch is by itself, [`Error::NoSpace`],
-    /// [`Error::RecordTooLarge`], [`Error::Poisoned`], [`Error::Io`].
+    /// [`Error::Replica`] when they are not what was shipped, when records are missing before them, when a record
+    /// differs from the one that is here, or when something else has appended. With the batches before it appended:
+    /// [`Error::NoSpace`], [`Error::RecordTooLarge`], [`Error::Poisoned`], [`Error::Io`].
     pub fn append_frames(&self, shipped: &[u8]) -> Result<Range<Lsn>> {
         self.shared.check_call()?;
         let invalid = ReplicaFault::Damaged { offset: 0, damage: Damage::FrameContents };
@@ -98,7 +98,7 @@ fn next_batch<'f>(walk: &mut Walk, frames: &'f [u8]) -> &'f [u8] {
     }
 }
 
-/// The head of `frame` as it is here: the lag is this log's own, and the last frame of a batch ends it.
+/// The head that `frame` gets here: the lag is this log's own, and the last frame of a batch ends it.
 fn head_of(frame: &Frame<'_>, is_last: bool) -> FrameHead {
     let flags = if is_last { 0 } else { frame::FLAG_BATCH_CONTINUES };
     FrameHead { kind: frame.kind(), flags, tag: frame.tag(), lsn: frame.lsn(), durable_lag: 0 }

@@ -88,14 +88,14 @@ impl Shared {
         Err(Error::RecordTooLarge { len: len - frame::HEADER_LEN as u64, max })
     }
 
-    /// Lets go of what appenders do not use any more, now that those of `segment` have passed byte `end`.
+    /// Releases what appenders no longer use, now that those of `segment` have passed byte `end`.
     fn retire(&self, rotation: &mut Rotation, segment: &Arc<Segment>, end: usize) {
         if !rotation.rotor.retire() {
             self.preparer.walk_later(segment, end);
         }
     }
 
-    /// As [`Self::reserve`], for one of the log's own frames.
+    /// As [`Self::reserve`], for a control frame.
     pub(crate) fn reserve_note(
         &self,
         rotation: &mut Rotation,
@@ -122,7 +122,7 @@ impl Shared {
         }
     }
 
-    /// The next segment. Without room for one, once more when the files are gone of segments that were dropped.
+    /// The next segment. If there is no room for one, it tries once more when the files of dropped segments are gone.
     pub(crate) fn take_spare(&self, need: Need) -> Result<Prepared> {
         let before = self.housekeeper.count();
         match self.preparer.take(need) {

@@ -84,8 +84,8 @@ impl SealedSegment {
 }
 
 impl Log {
-    /// The sealed segments with numbers above `after`, oldest first, as far as they are durable: what is archived is not
-    /// taken back by a crash. 0 asks for all.
+    /// The sealed segments with numbers above `after`, oldest first, as far as they are durable: no crash takes back
+    /// what is archived. 0 asks for all.
     ///
     /// # Errors
     /// [`Error::Io`] when a file cannot be opened.

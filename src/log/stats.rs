@@ -122,7 +122,7 @@ pub struct Stats {
     pub removed_segments: u64,
     /// Pins held.
     pub pins: usize,
-    /// The length of the log's files, without spares. What has not been used of a new one takes no room yet.
+    /// The length of the log's files, without spares. The unused part of a new one takes no room yet.
     pub disk_bytes: u64,
     /// Disk space of segments that were trimmed or truncated away and that views still hold.
     pub unlinked_bytes: u64,

@@ -51,7 +51,7 @@ impl Log {
     /// keeps them from it: [`Error::Poisoned`], [`Error::Truncated`], or [`Error::Closed`] when the log is dropped
     /// before. Does not wait. The record is synced by a thread of the log if no other call does it. The callback runs
     /// on another thread, with nothing locked, and may use the log, and drop it. The next callbacks wait for it, and so
-    /// does a close or a drop of the log by any other thread; nothing else does. Should it panic, the log goes on.
+    /// does a close or a drop of the log by any other thread; nothing else does. If it panics, the log goes on.
     ///
     /// # Errors
     /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.

@@ -19,18 +19,20 @@ struct Trimmed {
 }
 
 impl Log {
-    /// Drops the segments all of whose records are below `lsn`, oldest first, and returns how many went. Never the one
-    /// that takes appends, and none that a [`Pin`](super::Pin) keeps. What is dropped stays readable for the views that
-    /// have it. Durable on return: no crash brings it back. The files go later: a thread of the log removes them, or keeps them to
-    /// be the next segments. What could not be removed goes at the next call or open. Below a [`Wal`](crate::wal::Wal) it is
-    /// [`truncate_before_checkpoint`](crate::wal::Wal::truncate_before_checkpoint) that knows what recovery needs: after a trim past that, only
+    /// Drops the segments whose records are all below `lsn`, oldest first, and returns how many. Never the one that
+    /// takes appends, and none that a [`Pin`](super::Pin) keeps. Views that have a dropped segment can still read it.
+    /// Durable on return: no crash brings it back. The files go later: a thread of the log removes them, or keeps them
+    /// to be the next segments. A file that could not be removed goes at the next call or open. Below a
+    /// [`Wal`](crate::wal::Wal), use [`truncate_before_checkpoint`](crate::wal::Wal::truncate_before_checkpoint), which
+    /// knows what recovery needs: after a trim past that, only
     /// [`RecoverFrom::OldestRecord`](crate::wal::RecoverFrom::OldestRecord) opens the rest.
     ///
     /// # Errors
-    /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file of a segment that was dropped
-    /// before could not be removed: what is asked for now has been done all the same, and that file is tried once more.
-    /// [`Error::Io`] also when the control page can be neither written nor removed, when the named pins cannot be read, or when another
-    /// process changes them for more than a second (`TimedOut`): then nothing has been done. [`Error::Poisoned`], [`Error::InsideAppend`].
+    /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file that an earlier call
+    /// dropped could not be removed: what is asked for now has been done all the same, and that file is tried once
+    /// more. [`Error::Io`] also when the control page can be neither written nor removed, when the named pins cannot be
+    /// read, or when another process changes them for more than a second (`TimedOut`): then nothing has been done.
+    /// [`Error::Poisoned`], [`Error::InsideAppend`].
     pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
         self.shared.check_call()?;
         let _calling = calling();
@@ -82,7 +84,7 @@ impl Log {
 }
 
 impl Shared {
-    /// Whether no segment ends below `lsn`, and there is nothing of an earlier trim left to be done, or to be told.
+    /// Whether no segment ends below `lsn`, and nothing of an earlier trim is left to be done or reported.
     fn has_nothing_below(&self, lsn: Lsn) -> bool {
         let ends_above =
             self.segments.with(|segments| !segments.as_slice().first().is_some_and(|s| ends_below(s, lsn)));
@@ -100,7 +102,8 @@ impl Shared {
         self.durability.position() > segment.position(segment_header::LEN)
     }
 
-    /// Takes the segments that may go out of the list; the files of pins and the rotation are locked. That they may be gone is durable then.
+    /// Takes the segments that may go out of the list, once it is durable that they may be gone. The files of pins and
+    /// the rotation are locked.
     fn take_below(&self, lsn: Lsn) -> Result<Trimmed> {
         let pins = self.pins.lock();
         let segments = self.segments.load();

@@ -47,9 +47,9 @@ impl Log {
         })
     }
 
-    /// Drops all records and goes on with number `lsn`, as a follower does that has installed a snapshot. Durable on
-    /// return. Metadata stays as it is; pins hold nothing against it; waiters, views, followers and a [`Wal`](crate::wal::Wal)
-    /// over this log, which has no checkpoint then, as with [`Log::truncate_after`].
+    /// Drops all records and goes on with number `lsn`, for a follower that has installed a snapshot. Durable on
+    /// return. Metadata stays as it is; pins do not stop it. Waiting calls, views, followers and a
+    /// [`Wal`](crate::wal::Wal) over this log, which then has no checkpoint, as with [`Log::truncate_after`].
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when `lsn` is 0, [`Error::Exhausted`] when it is near 2^64; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
@@ -70,7 +70,7 @@ impl Log {
 struct Kept {
     segments: Vec<Arc<Segment>>,
     next_lsn: Lsn,
-    /// The last record of those there are that keeps its number.
+    /// The last of the present records that keeps its number.
     last: Lsn,
     /// Nothing is kept, and numbers go on anywhere.
     is_reset: bool,

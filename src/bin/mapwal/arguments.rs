@@ -48,7 +48,8 @@ pub(crate) struct Append {
     /// What to append; `-` or nothing is the standard input
     #[arg(value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// When to make records durable: after each; whenever the ones before are, as many as have come; or never
+    /// When to make records durable: each by itself; in groups, each of what has come while the group before was
+    /// synced; or never
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Sync::Group)]
     pub(crate) sync: Sync,
     /// Append from N threads at once
@@ -74,12 +75,12 @@ pub(crate) enum Sync {
 
 /// Print records in order
 ///
-/// `text` is number, tag, length and payload between tabs, with the payload escaped as in a byte string of Rust;
-/// `json` is an object a line, `{"lsn", "tag", "len", "payload"}`, with `payload_base64` where the payload is not UTF-8;
-/// `hex` is as `text`, in hexadecimal; `raw` is the payloads and nothing between.
+/// `text` is number, tag, length and payload between tabs, with the payload escaped as in a byte string of Rust; `json`
+/// is one object per line, `{"lsn", "tag", "len", "payload"}`, with `payload_base64` where the payload is not UTF-8;
+/// `hex` is as `text`, in hexadecimal; `raw` is the payloads, with nothing between them.
 ///
-/// Without `--from` it begins with the oldest record. Records that a writer trims while they are printed end it with 4: what has been
-/// printed has no gap. A pin keeps them, `mapwal pins DIR add NAME oldest`.
+/// Without `--from` it begins with the oldest record. If a writer trims records before they are printed, it ends with
+/// 4: what has been printed has no gap. A pin keeps them, `mapwal pins DIR add NAME oldest`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal dump /var/lib/app/log --from 1000 --to 1010 --format json")]
 pub(crate) struct Dump {
@@ -98,7 +99,7 @@ pub(crate) struct Dump {
     /// How to print them
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub(crate) format: Format,
-    /// Take them for records of transactions: type, transaction, record before, page
+    /// Print them as records of transactions: type, transaction, record before, page
     #[arg(long)]
     pub(crate) wal: bool,
     /// The directory holds copies of sealed segments: the one that the last of them names need not be there
@@ -116,15 +117,16 @@ pub(crate) enum Format {
 
 /// Check every header, link, seal and frame
 ///
-/// Ends with 0 if the log is sound, 1 if there is no more than a torn end, as a crash leaves it and the next open drops
-/// it, and 2 if something is damaged that had been durable. A line for each segment, then one for each damage.
+/// Ends with 0 if the log is sound; with 1 if it has a torn end (torn tail), which a crash leaves and the next open
+/// drops, and no damage; and with 2 if something that was durable is damaged. Prints a line for each segment, then one
+/// for each damage.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal verify --deep /var/lib/app/log || echo \"look at it: $?\"")]
 pub(crate) struct Verify {
     /// The directory of the log
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// Compare what the device holds with the page cache as well, where the file system lets the device be read
+    /// Also compare what the device holds with the page cache, where the file system lets the device be read
     #[arg(long)]
     pub(crate) deep: bool,
     /// The directory holds copies of sealed segments: the one that the last of them names need not be there
@@ -141,7 +143,7 @@ pub(crate) struct Tail {
     /// The directory of the log
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// The record to begin with: a number, `start`, or `end` for what comes from now on. By default `end`, or `start` with
+    /// The record to begin with: a number, `start`, or `end` for records to come. By default `end`, or `start` with
     /// `--no-follow`
     #[arg(long, value_name = "LSN")]
     pub(crate) from: Option<From>,
@@ -217,21 +219,22 @@ pub(crate) enum PinChange {
     Add {
         /// Its name: letters, digits, `-` and `_`
         name: String,
-        /// The first record to keep: a number, `oldest` for all that there are at that moment, or `now` for what comes from now on
+        /// The first record to keep: a number, `oldest` for all that are there at that moment, or `now` for records to
+        /// come
         #[arg(value_name = "LSN")]
         from: crate::pins::PinFrom,
-        /// The most disk space that it may hold back, such as 10GiB: beyond, records are trimmed all the same, and the pin is
-        /// lost. By default what it holds back already, and half of what is free on the disk
+        /// The most disk space that it may hold back, such as 10GiB: beyond that, records are trimmed all the same, and
+        /// the pin is lost. By default what it holds back already, and half of what is free on the disk
         #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "no_limit")]
         limit: Option<u64>,
         /// Have it keep records until the disk is full
         #[arg(long)]
         no_limit: bool,
-        /// Whose it is, for those listing the pins
+        /// Whose it is, for lists of pins
         #[arg(long, value_name = "TEXT", default_value = "mapwal pins")]
         owner: String,
     },
-    /// Move a pin forward: what lies before may be trimmed
+    /// Move a pin forward: records before it may be trimmed
     #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log advance replica-2 2001")]
     Advance {
         /// Its name
@@ -249,10 +252,10 @@ pub(crate) enum PinChange {
 
 /// Copy a log that may be in use, consistent and checked
 ///
-/// The copy is a log: it has every record that was there when the command began, and perhaps some more, up to one point in time.
-/// It goes without the files `LOCK` and `control`, and without named pins. While it is made, a pin `mapwal-backup` keeps records
-/// from being trimmed; one that a backup has left which was killed is replaced. OUT has segments only once all are complete and
-/// durable. Ends with 2 if the log is damaged.
+/// The copy is a log: it has every record that was there when the command began, and perhaps some more, up to one point
+/// in time. It has no files `LOCK` and `control`, and no named pins. While it is made, a pin `mapwal-backup` keeps
+/// records from being trimmed; one that a killed backup has left is replaced. OUT has segments only once all are
+/// complete and durable. Ends with 2 if the log is damaged.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal backup /var/lib/app/log /mnt/backup/log-$(date +%F)")]
 pub(crate) struct Backup {
@@ -275,8 +278,9 @@ pub(crate) struct Backup {
 
 /// Drop old segments of a log that no process has open
 ///
-/// Needs no room: it is the way out for a log that has filled its disk and crashed. Only whole segments go, and never the
-/// last one with a record. What has gone, and what that has freed, is printed; files that stay are an error, and go with the next trim.
+/// Needs no room: it is the way out for a log that has filled its disk and crashed. Only whole segments are dropped,
+/// and never the last one with a record. Prints how many were dropped, and the room that this has freed; files that
+/// stay are an error, and go with the next trim.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal trim /var/lib/app/log --keep-bytes 10GiB")]
 pub(crate) struct Trim {
@@ -285,16 +289,17 @@ pub(crate) struct Trim {
     pub(crate) directory: PathBuf,
     #[command(flatten)]
     pub(crate) extent: Extent,
-    /// Drop the named pins that keep what is to go, and what recovery of transactions needs; without it nothing goes then
+    /// Also drop named pins that keep the records, and records that recovery of transactions needs; without this the
+    /// trim is refused
     #[arg(long)]
     pub(crate) force: bool,
 }
 
-/// What of a log stays.
+/// What stays of a log.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Extent {
-    /// Drop segments all of whose records are below this one
+    /// Drop segments whose records are all below this one
     #[arg(long, value_name = "LSN")]
     pub(crate) before: Option<u64>,
     /// Keep at least the newest N records
@@ -319,8 +324,8 @@ pub(crate) struct Salvage {
     /// The directory of the copy, which must not exist or be empty. It is a log only once the copy is complete
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
-    /// Number the copied records without gaps, from 1 on, and print which old numbers became which new ones. Metadata,
-    /// which may name records by their numbers, is left out
+    /// Number the copied records without gaps, from 1 on, and print the old and the new numbers. Metadata, which may
+    /// name records by their numbers, is left out
     #[arg(long)]
     pub(crate) renumber: bool,
     /// The directory holds copies of sealed segments: the one that the last of them names need not be there
@@ -339,7 +344,7 @@ pub(crate) struct Bench {
     /// A directory on the disk
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// How long to measure, besides what it takes to prepare
+    /// How long to measure, without the preparation
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub(crate) seconds: u32,
     /// How to print the figures

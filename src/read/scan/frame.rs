@@ -16,7 +16,7 @@ pub enum FrameRole {
     Record,
     /// A record given up while it was written (voided): a number without a record.
     Void,
-    /// Metadata slots, or one of the log's notes on itself.
+    /// A control frame: metadata slots, or what the log notes for itself.
     Note,
 }
 

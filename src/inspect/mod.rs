@@ -133,21 +133,21 @@ impl Inspection {
         self.kept.len()
     }
 
-    /// What is wrong with headers, and with the ties between segments: the faults that can be told without reading records.
+    /// What is wrong with headers, and with the links between segments: the faults that show without reading records.
     /// [`Self::verify`] finds all.
     pub fn faults(&self) -> impl Iterator<Item = &Corruption> {
         self.faults.iter().chain(&self.ties.faults)
     }
 
-    /// The process that has the log open for writing, by what it says itself: one that crashed is named still. `None` after
-    /// a clean shutdown, and in a copy that came without the log's control page.
+    /// The process that has the log open for writing, by what it says itself: one that crashed is still named. `None`
+    /// after a clean shutdown, and in a copy that came without the log's control page.
     #[must_use]
     pub fn writer_pid(&self) -> Option<u32> {
         self.control.and_then(|control| control.writer_pid)
     }
 
-    /// Whether a process, whichever and wherever, has the log open for writing at this moment, also after its file `LOCK` was removed
-    /// or replaced; `None` where the system cannot be asked.
+    /// Whether any process has the log open for writing at this moment, also in another container, and after its file
+    /// `LOCK` was removed or replaced; `None` where the system cannot be asked.
     #[must_use]
     pub fn is_being_written(&self) -> Option<bool> {
         self.storage.is_locked().ok().flatten()

@@ -37,7 +37,7 @@ pub enum SegmentState {
     Superseded,
 }
 
-/// What shows that damaged bytes are no torn end.
+/// What shows that damaged bytes are not a torn end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Witness {
@@ -45,11 +45,11 @@ pub enum Witness {
     Frame(Evidence),
     /// The log's control page, which says that the log was durable up to this record.
     ControlPage(Lsn),
-    /// The place: a header, or a tie between segments, is durable before it is used.
+    /// The place: a header, or a link between segments, is durable before it is used.
     Structure,
 }
 
-/// Damage, and what shows that it is no torn end.
+/// Damage, and what shows that it is not a torn end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProvenDamage {

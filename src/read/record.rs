@@ -52,7 +52,7 @@ impl<'a> Record<'a> {
     ///
     /// # Errors
     /// [`Error::PayloadLayout`] when the payload has another size than a `T`, when `T` is aligned to more than 8 bytes
-    /// and the payload happens not to be, or when the bytes are no valid `T`.
+    /// and the payload happens not to be, or when the bytes are not a valid `T`.
     pub fn payload_as<T>(&self) -> Result<&'a T>
     where
         T: TryFromBytes + KnownLayout + Immutable + ?Sized,

@@ -14,8 +14,8 @@ use crate::lsn::Lsn;
 use crate::memory::{Process, Region, replaced_pages};
 use crate::segment::{Segment, Segments};
 
-/// The records of a log as they stood at one moment. It pins the segments that it sees: their bytes stay readable
-/// for as long as it lives, also when they are trimmed meanwhile.
+/// The records of a log as they were at one moment. It keeps the segments that it sees: their bytes stay readable for
+/// as long as it lives, even if they are trimmed meanwhile.
 #[derive(Debug)]
 pub struct Snapshot {
     segments: Arc<Segments>,

@@ -20,7 +20,7 @@ const SLOT: usize = 15;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastCheckpoint {
     lsn: Lsn,
-    /// The next record when it began; of one of an earlier run its own number, since all that begin now begin later.
+    /// The next record when it began; for one of an earlier run its own number, since all that begin now begin later.
     begin: Lsn,
     redo_lsn: Lsn,
     oldest_active: Option<Lsn>,
@@ -70,8 +70,8 @@ impl Wal {
         self.checkpoint.lock().map(|checkpoint| checkpoint.lsn)
     }
 
-    /// Begins a checkpoint, which may take as long as it likes: transactions go on meanwhile. After this call the engine
-    /// looks which of its pages are dirty, and logs the checkpoint by [`BegunCheckpoint::log`].
+    /// Begins a checkpoint, which may take any time: transactions go on meanwhile. After this call the engine collects
+    /// its dirty pages, and logs the checkpoint by [`BegunCheckpoint::log`].
     ///
     /// Any number may have begun at a time, in any number of threads. Nothing waits for one.
     ///

@@ -46,8 +46,8 @@ use redone::Redone;
 /// All methods take `&self` and may be called from any number of threads.
 ///
 /// The records of a transaction form a chain: each names the one before. [`Wal::begin`] gives a [`Transaction`] that
-/// keeps the chain; the `log_` calls leave it to the caller, who gives the transaction's last record as `prev`, or
-/// `None` to have it filled in. Another record than the last is refused, so that no record is lost to undo.
+/// keeps the chain; the `log_` calls leave it to the caller, which gives the transaction's last record as `prev`, or
+/// `None` to have it filled in. Any record but the last is refused, so that undo misses none.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -106,11 +106,12 @@ use redone::Redone;
 ///
 /// # A full disk
 ///
-/// Room is held back for what lets the log be trimmed: a segment beside the spare. So when calls that begin a transaction or log a
-/// change return [`Error::NoSpace`](crate::Error::NoSpace), those that commit, compensate, abort and take a checkpoint go on working. An engine then ends
-/// what is open, takes a checkpoint, calls [`Wal::truncate_before_checkpoint`], and has room again. That is enough for half a segment of
-/// compensations, also if there is one crash in between; `docs/design/transactions.md` has the rule. [`Recovery`] and snapshots keep the room of the records that
-/// they show for as long as they are there.
+/// Room is held back for the calls that allow a trim: a segment beside the spare. So when calls that begin a
+/// transaction or log a change return [`Error::NoSpace`](crate::Error::NoSpace), those that commit, compensate, abort
+/// and take a checkpoint go on working. An engine then ends what is open, takes a checkpoint, calls
+/// [`Wal::truncate_before_checkpoint`], and has room again. That is enough for half a segment of compensations, also if
+/// there is one crash in between; `docs/design/transactions.md` has the rule. [`Recovery`] and snapshots keep the room
+/// of the records that they show for as long as they are there.
 ///
 /// # What else is in the log
 ///

@@ -101,10 +101,11 @@ impl<'w> Transaction<'w> {
     /// Undoes what was logged since `savepoint`; the transaction goes on. A savepoint that was rolled past already
     /// undoes nothing.
     ///
-    /// `undo` is given the records to be undone, newest first. For each it logs what redoes the undoing, by
-    /// [`Undoing::compensate`], and undoes it in the engine, under the LSN that this returns. A record that was
-    /// compensated is not handed out again, not even after an error: what the engine did not do by then, it has to do as
-    /// redo would, from the compensation. With the records before it the call can be made again.
+    /// `undo` is given the records to be undone, newest first. For each it first logs the compensation, the change that
+    /// undoes the record, by [`Undoing::compensate`], and then makes that change in the engine, under the LSN that this
+    /// returns. A record that was compensated is not handed out again, not even after an error: if the engine has not
+    /// made the change by then, it has to do so as redo would, from the compensation. For the records before it the
+    /// call can be made again.
     ///
     /// # Errors
     /// What `undo` returns; [`TransactionFault::ForeignSavepoint`]; [`RecordFault::Chain`](super::RecordFault::Chain); as [`Log::snapshot`].
@@ -124,9 +125,9 @@ impl<'w> Transaction<'w> {
     /// Says that all that the transaction has logged so far is in the engine's pages, and that each of these pages is
     /// durable or counts as dirty. Nothing is logged.
     ///
-    /// Only for an engine that changes pages before the commit, and for it only a matter of speed: until this is called,
-    /// or the transaction is over, checkpoints keep their redo points before its first change, as they cannot know
-    /// whether it has arrived in a page. A transaction that goes on for long makes recovery longer by that.
+    /// Only for an engine that changes pages before the commit, and for it only a matter of speed: until this is
+    /// called, or the transaction is over, checkpoints keep their redo points before its first change, as they cannot
+    /// know whether it has arrived in a page. So a long transaction makes recovery longer.
     pub fn applied(&mut self) {
         if self.wal.log.check_process().is_ok() {
             self.wal.open.applied(self.id);
@@ -134,7 +135,7 @@ impl<'w> Transaction<'w> {
     }
 
     /// Commits. Durable on return, unless [`WalOptions::sync_on_commit`](super::WalOptions::sync_on_commit) says
-    /// otherwise. What is returned waits to hear that the engine has applied the changes.
+    /// otherwise. The value returned is for the engine to say that it has applied the changes.
     ///
     /// # Errors
     /// As [`Wal::log_commit`].
@@ -144,10 +145,9 @@ impl<'w> Transaction<'w> {
         self.wal.log_commit(self.id, self.last)
     }
 
-    /// Undoes all that the transaction has logged, as [`Self::roll_back_to`] does, and logs the abort, by when all has been
-    /// undone in the engine's pages, and these count as dirty. Returns its
-    /// record. Not durable on return, since nothing would come of it: after a crash that takes it back, recovery goes
-    /// on with the undo.
+    /// Undoes all that the transaction has logged, as [`Self::roll_back_to`] does, and then logs the abort: by then
+    /// everything has been undone in the engine's pages, and these count as dirty. Returns the abort's record. It is
+    /// not durable on return, which does no harm: after a crash that takes it back, recovery goes on with the undo.
     ///
     /// # Errors
     /// As [`Self::roll_back_to`]. The transaction is in progress then: [`Wal::resume`] gives a handle to try again.
@@ -196,7 +196,8 @@ impl<'u> Undoing<'u, '_> {
         self.record
     }
 
-    /// Logs a compensation for the same page, whose `data` redoes the undoing. Not durable before the commit.
+    /// Logs a compensation for the same page: `data` is the change that undoes the record. Not durable before the
+    /// commit.
     ///
     /// # Errors
     /// As [`Log::append`]. The record is still to be undone then.

@@ -7,6 +7,16 @@ use std::fmt;
 /// The first record of a log has the number the log was created with (1 unless chosen otherwise), and each record's
 /// number is its predecessor's plus one, over segments, reopenings and crashes. `Lsn(0)` is no record's number: it
 /// stands for "before the first" in watermarks.
+///
+/// # Example
+/// ```
+/// use mapwal::Lsn;
+///
+/// assert_eq!(Lsn::FIRST, Lsn(1));
+/// assert_eq!(Lsn::FIRST.previous(), Lsn::ZERO); // before every record
+/// assert_eq!(Lsn(7).next(), Lsn(8));
+/// assert_eq!(Lsn(7).checked_add(3), Some(Lsn(10)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn(pub u64);
 

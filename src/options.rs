@@ -10,6 +10,29 @@ use crate::lsn::Lsn;
 const SPARE_SEGMENTS_MAX: usize = 1024;
 
 /// Options of [`Log::open`](crate::Log::open). They are checked there.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+///
+/// use mapwal::{Log, Lsn, Options};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let options = Options::new()
+///     .segment_size_bytes(16 << 20)
+///     .spare_segments(4)
+///     .first_lsn(Lsn(1000)) // of a log that is created
+///     .sync_interval(Some(Duration::from_millis(10)))
+///     .sync_bytes(Some(1 << 20))
+///     .file_mode(0o640)
+///     .create(true)
+///     .archive(false)
+///     .allow_unsupported_file_system(false);
+/// // SAFETY: the directory is new, and only this log writes to its files.
+/// let log = unsafe { Log::open(dir.path(), &options) }?;
+/// assert_eq!(log.append(1, b"a thousand")?, Lsn(1000));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Options {
@@ -67,6 +90,30 @@ impl Options {
 
     /// Whether the directory holds copies of [sealed segments](crate::Log::sealed), made one by one. The last of them names the segment that
     /// came next, and without this a log that lacks it is refused as damaged: its newest segments have been lost.
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// use mapwal::{Log, LogReader, Lsn, Options};
+    ///
+    /// log.append(1, b"to be archived")?;
+    /// log.rotate()?;
+    /// log.sync()?; // what is sealed counts as such once it is durable
+    /// let archive = tempfile::tempdir()?;
+    /// for segment in log.sealed(0)? {
+    ///     let name = segment.path().file_name().expect("a file");
+    ///     std::fs::copy(segment.path(), archive.path().join(name))?;
+    /// }
+    /// // SAFETY: nothing writes to the copies.
+    /// let reader = unsafe { LogReader::open_archive(archive.path()) }?;
+    /// assert_eq!(reader.get(Lsn(1))?.expect("a record").payload(), b"to be archived");
+    /// // SAFETY: only this log writes to the files of the directory.
+    /// let restored = unsafe { Log::open(archive.path(), &Options::new().archive(true)) }?;
+    /// assert_eq!(restored.append(1, b"goes on")?, Lsn(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn archive(mut self, archive: bool) -> Self {
         self.archive = archive;
         self

@@ -89,7 +89,7 @@ pub(crate) fn send_frames(mut stream: &TcpStream, frames: &Frames<'_>) -> io::Re
 pub(crate) fn receive_frames(mut stream: &TcpStream, shipment: &mut Vec<u8>, len_max: u64) -> io::Result<()> {
     let mut header = [0; Frames::HEADER_LEN];
     stream.read_exact(&mut header)?;
-    let len = Frames::len_behind(&header).filter(|&len| len <= len_max).ok_or(io::ErrorKind::InvalidData)?;
+    let len = Frames::len_after(&header).filter(|&len| len <= len_max).ok_or(io::ErrorKind::InvalidData)?;
     shipment.clear();
     shipment.extend_from_slice(&header);
     let received = stream.take(len).read_to_end(shipment)?;

@@ -6,6 +6,20 @@ use super::Damage;
 use crate::lsn::Lsn;
 
 /// Why a call about a named pin was refused.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::error::PinFault;
+/// use mapwal::{Error, Lsn};
+///
+/// log.create_pin("replica", "", Lsn(1), None)?;
+/// let Err(Error::Pin { name, fault }) = log.create_pin("replica", "", Lsn(1), None) else { panic!("there is one") };
+/// assert_eq!((name.as_str(), fault), ("replica", PinFault::Exists));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PinFault {
@@ -32,6 +46,23 @@ pub enum PinFault {
 }
 
 /// Why shipped frames were not appended.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::Error;
+/// use mapwal::error::ReplicaFault;
+///
+/// match log.append_frames(b"not what was shipped") {
+///     Err(Error::Replica { lsn, fault: ReplicaFault::Gap { next } }) => println!("send {next} to {lsn:?} first"),
+///     Err(Error::Replica { fault: ReplicaFault::Conflict, .. }) => println!("truncate, and send again"),
+///     Err(Error::Replica { fault: ReplicaFault::Damaged { offset, .. }, .. }) => println!("damaged at {offset}"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplicaFault {
@@ -55,6 +86,19 @@ pub enum ReplicaFault {
 }
 
 /// Why a metadata slot was not set.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::Error;
+/// use mapwal::error::MetaFault;
+///
+/// let refused = log.put_meta(16, b"a value");
+/// assert!(matches!(refused, Err(Error::Meta { slot: 16, fault: MetaFault::NoSlot { slots: 16 } })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetaFault {
@@ -95,6 +139,19 @@ pub enum FormatFault {
 }
 
 /// Numbers that a log can use up.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::error::NumberSpace;
+/// use mapwal::{Error, Lsn};
+///
+/// let refused = log.reset_to(Lsn(u64::MAX));
+/// assert!(matches!(refused, Err(Error::Exhausted(NumberSpace::Records))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NumberSpace {

@@ -20,6 +20,32 @@ use system::{Holder, Left};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call did not do what it was asked to.
+///
+/// # Example
+/// ```
+/// use mapwal::error::{FileKind, FormatFault, SpaceLeft, Unsupported};
+/// use mapwal::{Error, Log, Options};
+///
+/// /// What an operator is to do.
+/// fn advice(error: &Error) -> String {
+///     match error {
+///         Error::NoSpace { left: Some(SpaceLeft { bytes, .. }), .. } => format!("make room: {bytes} bytes are left"),
+///         Error::Corrupt(corruption) => format!("restore a copy: {} is damaged", corruption.path.display()),
+///         Error::Poisoned { durable, .. } => format!("look at the disk, open it again: it has all up to {durable}"),
+///         Error::UnsupportedFileSystem { reason: Unsupported::Network, .. } => "use a local disk".to_owned(),
+///         Error::NotARegularFile { path, found: FileKind::Symlink } => format!("remove {}", path.display()),
+///         Error::Format { fault: FormatFault::Version { found, .. }, .. } => format!("use a program that reads {found}"),
+///         other => other.to_string(),
+///     }
+/// }
+///
+/// # let dir = tempfile::tempdir()?;
+/// std::fs::write(dir.path().join("notes.txt"), "not a log")?;
+/// // SAFETY: nothing else writes to the directory.
+/// let refused = unsafe { Log::open(dir.path(), &Options::new()) }.expect_err("a directory with something else in it");
+/// assert!(advice(&refused).starts_with("not a log"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -29,6 +29,38 @@ pub use segment::{SegmentSummary, verify_segment};
 /// that is being written is not disturbed, and one that is damaged can be looked at.
 ///
 /// [`LogReader`](crate::LogReader) reads records; this tells what state the files are in.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::inspect::{Activity, Inspection, SegmentFile};
+///
+/// # log.append(1, b"a")?;
+/// # log.sync()?;
+/// let found = Inspection::open(dir.path())?; // also beside a writer, or of a damaged log
+/// println!("log {:032x}, {} bytes, {} files kept", found.log_id(), found.disk_bytes(), found.kept_files());
+/// for SegmentFile { number, path, first_lsn, counts, .. } in found.segments() {
+///     println!("segment {number} in {}: from {first_lsn:?}, counts: {counts}", path.display());
+/// }
+/// assert_eq!(found.faults().count(), 0); // of headers and links; `verify` reads all
+///
+/// // What the control page tells of the writer:
+/// assert_eq!(found.is_being_written(), Some(true));
+/// assert_eq!(found.writer_pid(), Some(std::process::id()));
+/// assert!(!found.is_poisoned());
+/// println!("durable up to {:?}, oldest segment {:?}", found.durable_lsn(), found.oldest_segment());
+/// if let Some(Activity { syncs, sync_time_p99, .. }) = found.activity() {
+///     println!("{syncs} syncs, 99 of 100 within {sync_time_p99:?}");
+/// }
+/// assert!(found.pins()?.is_empty());
+/// // A scan of the newest segment has found a seal that names segment 2:
+/// if let Some(missing) = found.missing_after(2, false) {
+///     println!("{missing}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Inspection {
     pub(crate) storage: Arc<dyn Storage>,

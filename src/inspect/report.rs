@@ -6,16 +6,48 @@ use crate::error::{Corruption, Evidence};
 use crate::lsn::Lsn;
 
 /// How a log is checked.
+///
+/// # Example
+/// ```
+/// use mapwal::inspect::VerifyOptions;
+///
+/// let beside_a_writer = VerifyOptions::new().live(true);
+/// let against_the_device = VerifyOptions::new().device(true);
+/// let of_copies = VerifyOptions::new().archive(true);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use]
 pub struct VerifyOptions {
-    /// A process may be writing it: what is missing at its end may still come, and spares may be taken at any moment.
-    pub live: bool,
+    pub(super) live: bool,
+    pub(super) device: bool,
+    pub(super) archive: bool,
+}
+
+impl VerifyOptions {
+    /// The defaults: a whole log that nothing writes to, as the page cache has it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A process may be writing the log: what is missing at its end may still come, and spares may be taken at any moment.
+    pub fn live(mut self, live: bool) -> Self {
+        self.live = live;
+        self
+    }
+
     /// Compare what the page cache holds with what the device does. In a live log that is done for segments that are full
     /// and durable. It finds nothing where the file system gives no more than its page cache: overlayfs, files of btrfs that are
     /// compressed.
-    pub device: bool,
-    /// The directory holds copies of sealed segments, and the one that the last of them names need not be there.
-    pub archive: bool,
+    pub fn device(mut self, device: bool) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// The directory holds copies of sealed segments, and the segment that the last of them names need not be there.
+    pub fn archive(mut self, archive: bool) -> Self {
+        self.archive = archive;
+        self
+    }
 }
 
 /// What a segment is, once all of it has been looked at.

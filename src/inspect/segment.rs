@@ -38,6 +38,32 @@ pub struct SegmentSummary {
 ///
 /// # Errors
 /// [`Error::Format`](crate::Error::Format), or [`Error::Corrupt`](crate::Error::Corrupt) with the offset of what is wrong, and an empty path.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::error::{Corruption, Damage, Evidence};
+/// use mapwal::inspect::{SegmentSummary, verify_segment};
+/// use mapwal::{Error, Lsn};
+///
+/// log.append(1, b"to be archived")?;
+/// log.rotate()?;
+/// log.sync()?; // what is sealed counts as such once it is durable
+/// let mut copy = log.sealed(0)?[0].bytes().to_vec();
+/// let summary: SegmentSummary = verify_segment(&copy)?;
+/// assert_eq!((summary.first_lsn, summary.records, summary.sealed), (Lsn(1), 1, true));
+///
+/// let at = copy.windows(8).position(|bytes| bytes == b"archived").expect("a payload");
+/// copy[at] ^= 1;
+/// let Err(Error::Corrupt(corruption)) = verify_segment(&copy) else { panic!("a flipped bit is found") };
+/// let Corruption { offset, lsn, damage, evidence, .. } = *corruption;
+/// assert!(matches!(damage, Damage::Checksum { .. }));
+/// assert_eq!((lsn, offset < at as u64), (Some(Lsn(1)), true));
+/// let _: Option<Evidence> = evidence; // of later frames, in a whole log
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn verify_segment(bytes: &[u8]) -> Result<SegmentSummary> {
     let corrupt = |offset: usize, lsn, damage| {
         Corruption { path: Path::new("").to_owned(), offset: offset as u64, lsn, damage, evidence: None }.into()

@@ -23,6 +23,37 @@ impl Inspection {
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) when a file cannot be read. Damage is not an error: it is in the report.
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// use mapwal::inspect::{Inspection, ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+    ///
+    /// # log.append(1, b"a")?;
+    /// # log.close()?;
+    /// let inspection = Inspection::open(dir.path())?;
+    /// let total = inspection.bytes_to_verify();
+    /// let mut done = 0;
+    /// let mut progress = |bytes: u64| {
+    ///     done += bytes;
+    ///     println!("{done} of {total}");
+    /// };
+    /// let report: VerifyReport = inspection.verify(VerifyOptions::new().device(true), &mut progress)?;
+    /// assert_eq!((report.records(), report.torn_bytes(), report.closed), (1, 0, true));
+    /// for SegmentReport { number, state, records, .. } in &report.segments {
+    ///     println!("segment {number}: {records} records{}", if *state == SegmentState::Torn { ", torn" } else { "" });
+    /// }
+    /// for ProvenDamage { corruption, witness, .. } in &report.damage {
+    ///     match witness {
+    ///         Witness::Frame(later) => println!("{corruption}: record {} shows it", later.lsn),
+    ///         Witness::ControlPage(durable) => println!("{corruption}: record {durable} was durable"),
+    ///         _ => println!("{corruption}"),
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn verify(&self, options: VerifyOptions, progress: &mut dyn FnMut(u64)) -> Result<VerifyReport> {
         let mut walker = Walker::new(self, options, progress);
         let mut counting = Vec::with_capacity(self.ties.counting.len());

@@ -20,6 +20,18 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Meta`]; otherwise as [`Log::append`].
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// log.append(1, b"an event")?;
+    /// log.put_meta(3, b"applied up to 1")?;
+    /// log.sync()?; // both
+    /// assert_eq!(log.meta(3).as_deref(), Some(b"applied up to 1".as_slice()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_meta(&self, slot: usize, value: &[u8]) -> Result<()> {
         self.shared.check_call()?;
         let _calling = calling();

@@ -67,6 +67,33 @@ use shared::{Rotation, Shared};
 ///
 /// A subscriber may use the log. It is called with nothing locked, by the thread whose call it is about when that call
 /// is over, or by a thread that nothing waits for.
+///
+/// # Example
+/// ```
+/// use mapwal::{Log, Lsn, Options};
+///
+/// # let dir = tempfile::tempdir()?;
+/// // SAFETY: the directory is new and on a local file system, and only this log writes to its files.
+/// let log = unsafe { Log::open(dir.path(), &Options::new()) }?;
+/// println!("{} has {} records", log.directory().display(), log.recovery().records());
+///
+/// assert_eq!(log.append(1, b"one piece")?, Lsn(1));
+/// log.append_vectored(1, &[b"in ", b"parts"])?;
+/// log.append_with(2, 8, |payload| payload.copy_from_slice(&7_u64.to_le_bytes()))?; // written in place
+/// assert_eq!(log.append_batch(&[(3, b"all".as_slice()), (3, b"or none")])?, Lsn(4)..Lsn(6));
+/// log.append_void()?; // a number without a record
+/// assert_eq!((log.first_lsn(), log.next_lsn(), log.published_lsn()?), (Lsn(1), Lsn(7), Lsn(6)));
+/// assert!(log.payload_len_max() > 1 << 20);
+///
+/// log.wait_durable(Lsn(2))?; // with all that was appended before it
+/// log.sync()?; // everything
+/// assert_eq!(log.durable_lsn(), Lsn(6));
+///
+/// assert_eq!(log.get(Lsn(2))?.expect("a record").payload(), b"in parts");
+/// assert!(log.get(Lsn(6))?.is_none());
+/// log.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Log {
     shared: Arc<Shared>,

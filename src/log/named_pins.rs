@@ -13,8 +13,23 @@ impl Log {
     /// ignores it, and the pin is lost. `owner` is shown in lists of pins: 64 bytes are kept. Durable on return.
     ///
     /// # Errors
-    /// [`Error::Pin`] for a name that is invalid or taken; [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in
-    /// the log nor next; [`Error::NoSpace`], [`Error::Io`], [`Error::InsideAppend`].
+    /// [`Error::Pin`](crate::Error::Pin) for a name that is invalid or taken; [`Error::Trimmed`](crate::Error::Trimmed) or [`Error::NotAppended`](crate::Error::NotAppended) when `lsn` is not in
+    /// the log nor next; [`Error::NoSpace`](crate::Error::NoSpace), [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// use mapwal::Lsn;
+    ///
+    /// log.append(1, b"for the replica")?;
+    /// log.create_pin("replica-1", "the machine in the cellar", Lsn(1), Some(10 << 30))?;
+    /// log.advance_pin("replica-1", Lsn(2))?; // it has record 1, durably
+    /// assert_eq!(log.pins()[0].lsn, Lsn(2));
+    /// log.drop_pin("replica-1")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
         check_name(name)?;
         self.shared.check_call()?;
@@ -28,9 +43,9 @@ impl Log {
     /// number below its own is ignored. Durable on return. Waits up to a second for other processes that change pins.
     ///
     /// # Errors
-    /// [`Error::Pin`] when there is none of this name, when it is damaged, or when records that it kept are gone;
-    /// [`Error::NotAppended`], [`Error::InsideAppend`];
-    /// [`Error::NoSpace`], [`Error::Io`], with the pin as it was.
+    /// [`Error::Pin`](crate::Error::Pin) when there is none of this name, when it is damaged, or when records that it kept are gone;
+    /// [`Error::NotAppended`](crate::Error::NotAppended), [`Error::InsideAppend`](crate::Error::InsideAppend);
+    /// [`Error::NoSpace`](crate::Error::NoSpace), [`Error::Io`](crate::Error::Io), with the pin as it was.
     pub fn advance_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
         self.shared.check_call()?;
         let lock = self.shared.pins.lock_files()?;
@@ -41,7 +56,7 @@ impl Log {
     /// Removes pin `name`, also a damaged one. Durable on return.
     ///
     /// # Errors
-    /// [`Error::Pin`] when there is none of this name; [`Error::Io`], [`Error::InsideAppend`].
+    /// [`Error::Pin`](crate::Error::Pin) when there is none of this name; [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
     pub fn drop_pin(&self, name: &str) -> Result<()> {
         self.shared.check_call()?;
         let lock = self.shared.pins.lock_files()?;

@@ -25,6 +25,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// Each call waits up to ten seconds for other processes that change pins, and then returns [`Error::Io`]. In a forked
 /// child each returns [`Error::Forked`].
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::{Lsn, PinDirectory};
+///
+/// # log.append(1, b"for the replica")?;
+/// let pins = PinDirectory::open(dir.path())?; // also while another process writes the log
+/// pins.create("replica-1", "the machine in the cellar", Lsn(1), None)?;
+/// pins.advance("replica-1", Lsn(2))?;
+/// assert_eq!(pins.list()?.len(), 1);
+/// pins.remove("replica-1")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PinDirectory {
     storage: Arc<dyn Storage>,

@@ -11,6 +11,22 @@ use crate::lsn::Lsn;
 ///
 /// It does not outlive this process: a named pin ([`Log::create_pin`]) does. It does not stop [`Log::truncate_after`]
 /// and [`Log::reset_to`].
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::{Lsn, Pin};
+///
+/// # log.append_batch(&[(1, b"a".as_slice()), (1, b"b")])?;
+/// let mut backup: Pin = log.pin(Lsn(1))?;
+/// assert_eq!(log.trim_before(Lsn(3))?, 0);
+/// backup.advance(Lsn(2)); // record 1 is copied
+/// assert_eq!(backup.lsn(), Lsn(2));
+/// drop(backup); // nothing is kept any more
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Pin {
     shared: Arc<Shared>,

@@ -25,6 +25,30 @@ impl Log {
     /// [`Error::Replica`] when they are not what was shipped, when records are missing before them, when a record
     /// differs from the one that is here, or when something else has appended. With the batches before it appended:
     /// [`Error::NoSpace`], [`Error::RecordTooLarge`], [`Error::Poisoned`], [`Error::Io`].
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// use mapwal::{Follower, Frames, Log, Lsn, Options, Visibility};
+    ///
+    /// # log.append_batch(&[(1, b"a".as_slice()), (1, b"b")])?;
+    /// # log.sync()?;
+    /// # let other = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// let replica = unsafe { Log::open(other.path(), &Options::new()) }?;
+    ///
+    /// let mut follower: Follower = log.follow(Lsn(1), Visibility::Durable)?;
+    /// let frames: Frames<'_> = follower.next_batch(1 << 20)?.expect("records that are durable");
+    /// let sent = [&frames.header(), frames.bytes()].concat();
+    ///
+    /// // At the other end:
+    /// let received = sent;
+    /// assert_eq!(replica.append_frames(&received)?, Lsn(1)..Lsn(3));
+    /// replica.sync()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn append_frames(&self, shipped: &[u8]) -> Result<Range<Lsn>> {
         self.shared.check_call()?;
         let invalid = ReplicaFault::Damaged { offset: 0, damage: Damage::FrameContents };

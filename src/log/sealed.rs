@@ -20,6 +20,24 @@ use crate::storage::{Access, StorageFile};
 ///
 /// A directory of copies of such segments, each as long as its original and under its original name, opens as a log with
 /// [`Options::archive`](crate::Options::archive).
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::{Lsn, SealedSegment};
+///
+/// log.append(1, b"to be archived")?;
+/// log.rotate()?;
+/// log.sync()?; // what is sealed counts as such once it is durable
+/// let segment: &SealedSegment = &log.sealed(0)?[0];
+/// assert_eq!((segment.number(), segment.first_lsn(), segment.next_lsn()), (1, Lsn(1), Lsn(2)));
+/// assert_eq!(segment.file_len_bytes(), 64 << 10);
+/// println!("copy {} bytes of {}", segment.bytes().len(), segment.path().display());
+/// println!("or of the open file {:?}, with CRC {:08x}", segment.file(), segment.checksum());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct SealedSegment {
     path: PathBuf,

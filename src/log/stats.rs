@@ -108,6 +108,21 @@ impl Counters {
 }
 
 /// The state of a log in numbers. Taken without stopping any thread, so the numbers may be some appends apart.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::Stats;
+///
+/// log.append_batch(&[(1, b"a".as_slice()), (1, b"b")])?;
+/// log.sync()?;
+/// let stats: Stats = log.stats();
+/// assert_eq!((stats.records_appended, stats.records_synced), (2, 2));
+/// println!("{} records per sync, half within {:?}", stats.records_per_sync(), stats.sync_time_p50);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

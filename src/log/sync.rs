@@ -55,6 +55,21 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// use std::sync::mpsc;
+    ///
+    /// let (done, waiting) = mpsc::channel();
+    /// let lsn = log.append(1, b"order 7")?;
+    /// log.on_durable(lsn, move |outcome| drop(done.send(outcome.is_ok())))?;
+    /// log.sync()?;
+    /// assert!(waiting.recv()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_durable(&self, lsn: Lsn, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
         self.shared.check_process()?;
         self.shared.call_when_durable(lsn, Box::new(callback))

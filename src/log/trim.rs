@@ -33,6 +33,20 @@ impl Log {
     /// more. [`Error::Io`] also when the control page can be neither written nor removed, when the named pins cannot be
     /// read, or when another process changes them for more than a second (`TimedOut`): then nothing has been done.
     /// [`Error::Poisoned`], [`Error::InsideAppend`].
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// for _ in 0..100 {
+    ///     log.append(1, &[0; 1000])?;
+    /// }
+    /// log.rotate()?; // so that all of them are in segments that are full
+    /// assert_eq!(log.trim_before(log.next_lsn())?, 2);
+    /// assert_eq!(log.first_lsn(), log.next_lsn());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
         self.shared.check_call()?;
         let _calling = calling();

@@ -30,6 +30,22 @@ impl Log {
     /// [`Error::Trimmed`] when `lsn` is more than one below the first record kept; [`Error::NoSpace`], with nothing
     /// changed; [`Error::Poisoned`], [`Error::Corrupt`], [`Error::InsideAppend`]; [`Error::Io`], with nothing changed when the control
     /// page cannot be written, the named pins cannot be read, or another process changes them for more than a second (`TimedOut`).
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// use mapwal::Lsn;
+    ///
+    /// log.append_batch(&[(1, b"kept".as_slice()), (1, b"of the old leader")])?;
+    /// log.truncate_after(Lsn(1))?;
+    /// assert_eq!(log.append(1, b"of the new one")?, Lsn(2));
+    ///
+    /// log.reset_to(Lsn(500))?; // as after a snapshot that was installed
+    /// assert_eq!((log.first_lsn(), log.next_lsn()), (Lsn(500), Lsn(500)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
         self.shared.check_call()?;
         let _calling = calling();

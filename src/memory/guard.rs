@@ -166,6 +166,13 @@ pub(crate) fn replaced_pages() -> u32 {
 ///   [`Log::append_with`](crate::Log::append_with) writes. No code may rely on the contrary for its soundness: text is to be
 ///   checked and copied before it is taken for a `str` without a check, and a type with invalid values is to be read by copy.
 /// - No handler of `SIGBUS` is removed afterwards that this one passes signals on to.
+///
+/// # Example
+/// ```
+/// // SAFETY: no code of this program relies on borrowed bytes to keep their values when the device fails.
+/// unsafe { mapwal::guard_against_sigbus() }?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub unsafe fn guard_against_sigbus() -> io::Result<()> {
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _alone = INSTALLING.lock();

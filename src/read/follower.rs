@@ -20,6 +20,34 @@ const SPINS: u32 = 50;
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Follows a log from one record to the next, over rotations, without a gap and without a repeat.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use std::time::Duration;
+///
+/// use mapwal::{Follower, Lsn, RecordRef, Visibility};
+///
+/// let mut follower: Follower = log.follow(Lsn(1), Visibility::Published)?;
+/// assert!(follower.next()?.is_none()); // nothing yet
+/// log.append(1, b"a")?;
+/// assert_eq!(follower.next()?.expect("a record").payload(), b"a");
+/// assert_eq!(follower.next_lsn(), Lsn(2));
+///
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| log.append(1, b"b"));
+///     follower.next_blocking().map(|record| assert_eq!(record.payload(), b"b"))
+/// })?;
+/// assert!(follower.next_timeout(Duration::from_millis(1))?.is_none());
+///
+/// log.append_batch(&[(1, b"c".as_slice()), (1, b"d")])?;
+/// let kept: Option<RecordRef> = follower.next_ref()?; // to be kept beyond the next call
+/// let also = follower.next_ref_timeout(Duration::from_secs(1))?;
+/// assert_eq!([kept, also].map(|record| record.expect("a record").lsn()), [Lsn(3), Lsn(4)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Follower {
     source: Arc<dyn Source>,

@@ -33,6 +33,31 @@ const RELIST_INTERVAL: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A read-only view of a log that another process may be writing. It takes no lock and changes nothing.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use std::time::Duration;
+///
+/// use mapwal::{LogReader, Lsn, Visibility};
+///
+/// log.append_batch(&[(1, b"a".as_slice()), (1, b"b")])?;
+/// log.sync()?;
+///
+/// // In this process or another:
+/// // SAFETY: only the library writes to the files of the directory, which is on a local file system.
+/// let reader = unsafe { LogReader::open_timeout(dir.path(), Duration::from_secs(5)) }?; // `open` if the log is there
+/// assert_eq!((reader.first_lsn()?, reader.published_lsn()?, reader.durable_lsn()), (Lsn(1), Lsn(2), Lsn(2)));
+/// assert_eq!(reader.get(Lsn(2))?.expect("a record").payload(), b"b");
+/// assert_eq!(reader.snapshot()?.iter().count(), 2);
+/// let mut follower = reader.follow(Lsn(2), Visibility::Durable)?;
+/// assert_eq!(follower.next()?.expect("a record").payload(), b"b");
+/// # // SAFETY: as above.
+/// # unsafe { LogReader::open(dir.path()) }?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct LogReader(Arc<DirectorySource>);
 

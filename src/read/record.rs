@@ -13,6 +13,27 @@ use crate::memory::Region;
 
 /// A record in place: nothing is copied, and the bytes stay as they are for as long as the borrow lives, whatever is
 /// trimmed or truncated meanwhile.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::error::LayoutMismatch;
+/// use mapwal::{Error, Lsn, Record};
+/// use zerocopy::little_endian::U64;
+///
+/// log.append(7, &123_456_u64.to_le_bytes())?;
+/// let snapshot = log.snapshot()?;
+/// let record: Record<'_> = snapshot.get(Lsn(1))?.expect("a record");
+/// assert_eq!((record.lsn(), record.tag(), record.payload().len()), (Lsn(1), 7, 8));
+/// assert!(record.frame_bytes().ends_with(record.payload()));
+///
+/// assert_eq!(record.payload_as::<U64>()?.get(), 123_456); // in place
+/// let too_long = record.payload_as::<[U64; 2]>();
+/// assert!(matches!(too_long, Err(Error::PayloadLayout { reason: LayoutMismatch::Size, .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Record<'a>(Frame<'a>);
 
@@ -78,6 +99,21 @@ impl fmt::Debug for Record<'_> {
 
 /// A record that owns a share of its segment's mapping: it can be kept, sent to another thread, and read after the log
 /// is closed or its segment is trimmed. The disk space of the segment is held until then.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::{Lsn, RecordRef};
+///
+/// log.append(7, b"kept")?;
+/// let record: RecordRef = log.get(Lsn(1))?.expect("a record");
+/// drop(log);
+/// let reader = std::thread::spawn(move || (record.lsn(), record.tag(), record.payload().len(), record.record().lsn()));
+/// assert_eq!(reader.join().expect("no panic"), (Lsn(1), 7, 4, Lsn(1)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct RecordRef {
     region: Arc<Region>,

@@ -12,6 +12,34 @@ use crate::segment::Segment;
 ///
 /// To ship them, send [`Self::header`] and then [`Self::bytes`]; what arrives, one after the other in one buffer, is
 /// what [`Log::append_frames`](crate::Log::append_frames) takes.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use std::io::{Read, Seek, SeekFrom};
+/// use std::time::Duration;
+///
+/// use mapwal::{Follower, Frames, Lsn, Visibility};
+///
+/// # log.append(1, b"a")?;
+/// let mut follower: Follower = log.follow(Lsn(1), Visibility::Published)?;
+/// let frames: Frames<'_> = follower.next_batch_timeout(1 << 20, Duration::from_secs(1))?.expect("a record");
+/// assert_eq!((frames.first_lsn(), frames.next_lsn()), (Lsn(1), Lsn(2)));
+/// let header: [u8; Frames::HEADER_LEN] = frames.header();
+/// // A receiver learns from the header how much follows.
+/// assert_eq!(Frames::len_after(&header), Some(frames.bytes().len() as u64));
+///
+/// // They can be sent from the file as well, by `sendfile`.
+/// println!("from {} at {}", frames.path().display(), frames.offset());
+/// let mut file = frames.open_file()?;
+/// file.seek(SeekFrom::Start(frames.offset()))?;
+/// let mut bytes = vec![0; frames.bytes().len()];
+/// file.read_exact(&mut bytes)?;
+/// assert_eq!(bytes, frames.bytes());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Frames<'a> {
     segment: &'a Segment,
@@ -37,7 +65,7 @@ impl<'a> Frames<'a> {
 
     /// The number of bytes that follow a header; `None` if it is not a header.
     #[must_use]
-    pub fn len_behind(header: &[u8; shipment::HEADER_LEN]) -> Option<u64> {
+    pub fn len_after(header: &[u8; shipment::HEADER_LEN]) -> Option<u64> {
         ShipmentHeader::frames_len(header)
     }
 

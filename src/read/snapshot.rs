@@ -16,6 +16,29 @@ use crate::segment::{Segment, Segments};
 
 /// The records of a log as they were at one moment. It keeps the segments that it sees: their bytes stay readable for
 /// as long as it lives, even if they are trimmed meanwhile.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::{Iter, Lsn, Record, Snapshot};
+///
+/// log.append_batch(&[(1, b"a".as_slice()), (1, b"b")])?;
+/// let snapshot: Snapshot = log.snapshot()?;
+/// log.append(1, b"not in the view")?;
+///
+/// assert_eq!((snapshot.first_lsn(), snapshot.next_lsn()), (Lsn(1), Lsn(3)));
+/// assert_eq!(snapshot.iter().count(), 2);
+/// let mut from_two: Iter<'_> = snapshot.range(Lsn(2)..);
+/// let record: Record<'_> = from_two.next().expect("a record")?;
+/// assert_eq!(record.payload(), b"b");
+/// assert_eq!(snapshot.get(Lsn(1))?.expect("a record").payload(), b"a");
+/// let kept = snapshot.get_ref(Lsn(1))?.expect("a record");
+/// drop(snapshot);
+/// assert_eq!(kept.payload(), b"a");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Snapshot {
     segments: Arc<Segments>,

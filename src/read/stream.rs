@@ -33,6 +33,22 @@ const WAIT_MIN: Duration = Duration::from_micros(100);
 ///
 /// An error is an item, and the stream goes on after it: after [`Error::Rewound`](crate::Error::Rewound) with the
 /// records that are new. Others come again for as long as their cause stays: the caller decides when to stop.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use futures_util::StreamExt;
+/// use mapwal::{Follower, FollowerStream, Lsn, Visibility};
+///
+/// log.append(1, b"a")?;
+/// let follower: Follower = log.follow(Lsn(1), Visibility::Published)?;
+/// let mut records: FollowerStream = follower.into_stream();
+/// let record = futures_executor::block_on(records.next()).expect("the log is open")?;
+/// assert_eq!(record.payload(), b"a");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct FollowerStream(Arc<Waiting>);
 

@@ -1,6 +1,19 @@
 //! Which records a follower sees.
 
 /// Which records a [`Follower`](crate::Follower) hands out.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::{Lsn, Visibility};
+///
+/// log.append(1, b"not durable yet")?;
+/// assert!(log.follow(Lsn(1), Visibility::Durable)?.next()?.is_none());
+/// assert!(log.follow(Lsn(1), Visibility::Published)?.next()?.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
     /// All that readers can see. A power failure may still take them back.

@@ -21,6 +21,16 @@ struct CheckpointHeader {
 pub(super) const COUNTS_LEN: usize = size_of::<CheckpointHeader>();
 
 /// A transaction that is open when a checkpoint begins.
+///
+/// # Example
+/// ```
+/// use mapwal::Lsn;
+/// use mapwal::wal::{ActiveTransaction, TransactionId};
+///
+/// let active = ActiveTransaction::with_lsns(TransactionId(5), Some(Lsn(3)), Some(Lsn(9)));
+/// assert_eq!((active.transaction(), active.first_lsn()), (TransactionId(5), Some(Lsn(3))));
+/// assert_eq!(ActiveTransaction::new(TransactionId(5)), TransactionId(5).into());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct ActiveTransaction {
@@ -125,6 +135,25 @@ impl From<PageId> for DirtyPage {
 }
 
 /// A checkpoint record's contents, in place.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let options = mapwal::wal::WalOptions::new().log(mapwal::Options::new().segment_size_bytes(64 << 10));
+/// # let wal = unsafe { mapwal::wal::Wal::open(dir.path(), &options) }?;
+/// use mapwal::wal::{Checkpoint, Wal, WalOptions};
+///
+/// # wal.log_checkpoint(&[], &[])?;
+/// # drop(wal);
+/// // SAFETY: as for `Wal::open`.
+/// let (wal, recovery) = unsafe { Wal::open_and_recover(dir.path(), &WalOptions::new()) }?;
+/// let checkpoint: Checkpoint<'_> = recovery.checkpoint()?.expect("one was logged");
+/// println!("{} is redone from {} on", checkpoint.lsn(), checkpoint.redo_lsn());
+/// println!("{} were open", checkpoint.active_transactions().len());
+/// println!("{} were dirty", checkpoint.dirty_pages().len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Checkpoint<'a> {
     lsn: Lsn,

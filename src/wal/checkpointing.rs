@@ -37,6 +37,34 @@ impl LastCheckpoint {
 
 /// A checkpoint that has begun: it knows which transactions were open at that moment, and which records the engine may
 /// not have applied by then. Dropped, it leaves nothing.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let options = mapwal::wal::WalOptions::new().log(mapwal::Options::new().segment_size_bytes(64 << 10));
+/// # let wal = unsafe { mapwal::wal::Wal::open(dir.path(), &options) }?;
+/// use mapwal::wal::{ActiveTransaction, BegunCheckpoint, DirtyPage, PageId, TransactionId, WalRecord};
+///
+/// let begun: BegunCheckpoint<'_> = wal.begin_checkpoint()?;
+/// // Transactions go on meanwhile; the engine looks which pages are dirty, and since which record.
+/// let dirty = [DirtyPage::new(PageId(7), Some(begun.begin_lsn())), PageId(9).into()];
+/// assert_eq!((dirty[0].page(), dirty[1].recovery_lsn()), (PageId(7), None));
+/// let silent = ActiveTransaction::new(TransactionId(5)); // has logged nothing yet
+/// let lsn = begun.log(&[silent], &dirty)?;
+/// assert_eq!(wal.checkpoint_lsn(), Some(lsn));
+///
+/// let snapshot = wal.log().snapshot()?;
+/// let record = WalRecord::parse(&snapshot.get(lsn)?.expect("a record"))?;
+/// let checkpoint = record.checkpoint().expect("a checkpoint");
+/// assert_eq!(checkpoint.lsn(), lsn);
+/// assert!(checkpoint.redo_lsn() <= lsn);
+/// assert_eq!(checkpoint.dirty_pages(), dirty);
+/// let active = checkpoint.active_transactions()[0];
+/// assert_eq!((active.transaction(), active.first_lsn(), active.last_lsn()), (TransactionId(5), None, None));
+/// assert!(!active.has_begun());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "no checkpoint is taken before `log` is called"]
 pub struct BegunCheckpoint<'w> {
@@ -132,6 +160,23 @@ impl Wal {
     ///
     /// # Errors
     /// As [`Log::trim_before`].
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let options = mapwal::wal::WalOptions::new().log(mapwal::Options::new().segment_size_bytes(64 << 10));
+    /// # let wal = unsafe { mapwal::wal::Wal::open(dir.path(), &options) }?;
+    /// use mapwal::wal::DirtyPage;
+    ///
+    /// let mut transaction = wal.begin()?;
+    /// transaction.insert(None, b"a change")?;
+    /// transaction.commit()?.applied();
+    /// let pages_on_disk: [DirtyPage; 0] = []; // none is dirty
+    /// wal.log_checkpoint(&[], &pages_on_disk)?;
+    /// println!("{} segments dropped", wal.truncate_before_checkpoint()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn truncate_before_checkpoint(&self) -> Result<usize> {
         self.log.check_process()?;
         let _calling = calling();

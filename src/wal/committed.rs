@@ -15,6 +15,27 @@ use crate::lsn::Lsn;
 /// One that is dropped instead, by an error or a panic in between, says so by an event (`tracing`, *warn*) and counts as
 /// missing for as long as the wal is open: the redo point of later checkpoints stays before it, and the next recovery
 /// redoes it.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let options = mapwal::wal::WalOptions::new().log(mapwal::Options::new().segment_size_bytes(64 << 10));
+/// # let wal = unsafe { mapwal::wal::Wal::open(dir.path(), &options) }?;
+/// use mapwal::wal::{Committed, PageId};
+///
+/// let mut transaction = wal.begin()?;
+/// transaction.insert(PageId(7), b"+ row 1")?;
+/// let committed: Committed<'_> = transaction.commit()?;
+/// println!("durable, as record {}", committed.lsn());
+/// // An engine that applies changes here says so by `committed.applied()`. One that does it elsewhere:
+/// let (id, lsn) = committed.defer();
+/// wal.commit_applied(id, lsn); // when the page has it
+/// # let mut transaction = wal.begin()?;
+/// # transaction.insert(PageId(7), b"+ row 1")?;
+/// # transaction.commit()?.applied();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "until `applied` is called, checkpoints keep the log from this transaction's first change on"]
 pub struct Committed<'w> {

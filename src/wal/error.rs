@@ -10,6 +10,28 @@ use crate::lsn::Lsn;
 pub type Result<T, E = WalError> = std::result::Result<T, E>;
 
 /// Why a call of a [`Wal`](super::Wal) did not do what it was asked to.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let options = mapwal::wal::WalOptions::new().log(mapwal::Options::new().segment_size_bytes(64 << 10));
+/// # let wal = unsafe { mapwal::wal::Wal::open(dir.path(), &options) }?;
+/// use mapwal::Error;
+/// use mapwal::wal::{ChainFault, RecordFault, TransactionFault, TransactionId, WalError};
+///
+/// let refused = wal.log_commit(TransactionId(7), None).expect_err("it has not begun");
+/// match &refused {
+///     WalError::Transaction { transaction, fault: TransactionFault::NotOpen } => println!("begin {transaction} first"),
+///     WalError::Log(Error::NoSpace { .. }) => println!("end what is open, take a checkpoint, trim"),
+///     WalError::Record { lsn, fault: RecordFault::Chain { target, fault: ChainFault::Missing } } => {
+///         println!("record {lsn} needs {target:?}, which was trimmed by hand");
+///     }
+///     other => println!("{other}"),
+/// }
+/// assert_eq!(refused.to_string(), "transaction 7 is not open");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WalError {

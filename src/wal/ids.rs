@@ -6,6 +6,22 @@ use std::fmt;
 ///
 /// [`Wal::begin`](crate::wal::Wal::begin) hands out numbers that no transaction of the log has had; a caller may as well
 /// choose its own, up to [`Self::MAX_CHOSEN`], and use one again once its transaction is over.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let options = mapwal::wal::WalOptions::new().log(mapwal::Options::new().segment_size_bytes(64 << 10));
+/// # let wal = unsafe { mapwal::wal::Wal::open(dir.path(), &options) }?;
+/// use mapwal::wal::{PageId, TransactionId};
+///
+/// let mine = TransactionId(7); // for the calls of `Wal` that begin with `log_`
+/// assert!(mine <= TransactionId::MAX_CHOSEN);
+/// wal.log_begin(mine)?;
+/// wal.log_insert(mine, None, PageId(3), b"a row")?;
+/// wal.log_commit(mine, None)?.applied();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TransactionId(pub u64);
 

@@ -32,6 +32,33 @@ impl Wal {
     /// [`TransactionId::MAX_CHOSEN`]; as [`Log::append`].
     ///
     /// [`Log::append`]: crate::Log::append
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let options = mapwal::wal::WalOptions::new().log(mapwal::Options::new().segment_size_bytes(64 << 10));
+    /// # let wal = unsafe { mapwal::wal::Wal::open(dir.path(), &options) }?;
+    /// use mapwal::wal::{PageId, RecordType, TransactionId};
+    ///
+    /// // An engine that keeps the chain itself names each last record; `None` has it filled in.
+    /// let (id, page) = (TransactionId(7), PageId(3));
+    /// let begin = wal.log_begin(id)?;
+    /// let insert = wal.log_insert(id, begin, page, b"+ row 1")?;
+    /// let update = wal.log_update(id, insert, page, b"~ row 1")?;
+    /// let delete = wal.log_delete(id, update, page, b"- row 2")?;
+    /// let undone = wal.log_compensation(id, delete, page, update, b"+ row 2")?; // undo goes on with the update
+    /// wal.append(RecordType::Update, id, undone, page, b"~ row 1 again")?;
+    /// wal.log_commit_unsynced(id, None)?.applied();
+    ///
+    /// wal.log_begin(TransactionId(8))?;
+    /// wal.log_abort(TransactionId(8), None)?; // nothing to undo
+    /// wal.append_plain(0x8000, b"the application's own")?;
+    /// wal.flush()?;
+    /// assert_eq!(wal.flushed_lsn(), wal.current_lsn().previous());
+    /// wal.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn log_begin(&self, transaction: TransactionId) -> Result<Lsn> {
         self.append(RecordType::Begin, transaction, None, None, &[])
     }

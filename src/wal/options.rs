@@ -3,6 +3,21 @@
 use crate::options::Options;
 
 /// Options of [`Wal::open`](super::Wal::open).
+///
+/// # Example
+/// ```
+/// use mapwal::Options;
+/// use mapwal::wal::{RecoverFrom, Wal, WalOptions};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let options = WalOptions::new()
+///     .log(Options::new().segment_size_bytes(16 << 20))
+///     .sync_on_commit(false) // `Wal::flush` says when commits are durable
+///     .recover_from(RecoverFrom::OldestRecord); // the pages are lost
+/// // SAFETY: the directory is new, and only this log writes to its files.
+/// let wal = unsafe { Wal::open(dir.path(), &options) }?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct WalOptions {

@@ -21,6 +21,15 @@ const FLAG_UNDO_NEXT: u32 = 1 << 2;
 const FLAG_OF_BEGIN: u32 = 1 << 3;
 
 /// What a record says of its transaction. Its number is the tag that it has in the log.
+///
+/// # Example
+/// ```
+/// use mapwal::wal::RecordType;
+///
+/// assert_eq!(RecordType::Update.code(), 5); // the record's tag
+/// assert_eq!(RecordType::from_code(5), Some(RecordType::Update));
+/// assert!(RecordType::Compensation.is_data() && !RecordType::Commit.is_data());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 #[non_exhaustive]
@@ -138,6 +147,28 @@ impl TransactionHeader {
 }
 
 /// A record of a transaction, in place: nothing is copied.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let options = mapwal::wal::WalOptions::new().log(mapwal::Options::new().segment_size_bytes(64 << 10));
+/// # let wal = unsafe { mapwal::wal::Wal::open(dir.path(), &options) }?;
+/// use mapwal::wal::{PageId, RecordType, WalRecord};
+///
+/// let mut transaction = wal.begin()?;
+/// let begin = transaction.last_lsn();
+/// let lsn = transaction.insert(PageId(7), b"+ row 1")?;
+/// let snapshot = wal.log().snapshot()?;
+/// let record = snapshot.get(lsn)?.expect("a record");
+/// let record: WalRecord<'_> = WalRecord::parse(&record)?;
+/// assert_eq!((record.lsn(), record.record_type()), (lsn, RecordType::Insert));
+/// assert_eq!((record.transaction(), record.page()), (transaction.id(), Some(PageId(7))));
+/// assert_eq!((record.prev_lsn(), record.undo_next()), (begin, None));
+/// assert_eq!(record.data(), b"+ row 1");
+/// assert!(record.checkpoint().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct WalRecord<'a> {
     lsn: Lsn,

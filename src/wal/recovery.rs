@@ -29,6 +29,49 @@ use crate::read::{Iter, Record, Snapshot};
 ///
 /// In memory it holds a few words for each transaction of the window that was read, and none for its records; the
 /// iterators allocate nothing for a record.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let options = mapwal::wal::WalOptions::new().log(mapwal::Options::new().segment_size_bytes(64 << 10));
+/// # let wal = unsafe { mapwal::wal::Wal::open(dir.path(), &options) }?;
+/// use mapwal::wal::{History, IncompleteTransaction, PageId, PlainRecords, Redo, Undo, Wal, WalOptions};
+///
+/// # let mut transaction = wal.begin()?;
+/// # transaction.insert(PageId(7), b"committed")?;
+/// # transaction.commit()?.applied();
+/// # let mut transaction = wal.begin()?;
+/// # transaction.insert(PageId(7), b"lost")?;
+/// # wal.append_plain(0x8000, b"the application's own")?;
+/// # wal.flush()?;
+/// # drop(transaction);
+/// # drop(wal);
+/// // SAFETY: as for `Wal::open`.
+/// let (wal, recovery) = unsafe { Wal::open_and_recover(dir.path(), &WalOptions::new()) }?;
+/// println!("{} records of {} segments, from {} to {}", recovery.records_processed(), recovery.segments_scanned(),
+///     recovery.redo_lsn(), recovery.max_lsn());
+/// assert!(recovery.checkpoint()?.is_none());
+///
+/// // An engine that changes pages after the commit only redoes what is committed.
+/// let redo: Redo<'_> = recovery.redo();
+/// assert_eq!(redo.count(), 1);
+/// // One that changes them before repeats history, and undoes what is open.
+/// let history: History<'_> = recovery.history();
+/// assert_eq!(history.count(), 2);
+/// let plain: PlainRecords<'_> = recovery.plain_records();
+/// assert_eq!(plain.count(), 1);
+/// recovery.redone(); // checkpoints may begin
+/// let undo: Undo<'_> = recovery.undo();
+/// for record in undo {
+///     println!("to be undone: {:?}", record?);
+/// }
+/// for &IncompleteTransaction { transaction, first_lsn, .. } in recovery.incomplete_transactions() {
+///     println!("transaction {transaction} began with {first_lsn:?}");
+/// }
+/// assert_eq!(recovery.snapshot().next_lsn(), wal.current_lsn());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Recovery {
     snapshot: Snapshot,

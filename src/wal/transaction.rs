@@ -18,6 +18,40 @@ use crate::read::Snapshot;
 ///
 /// It ends by [`Self::commit`] or [`Self::abort`]. One that is dropped before logs nothing, and says so by an event
 /// (`tracing`, *warn*): its transaction stays in progress, recovery would undo it, and [`Wal::resume`] goes on with it.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let options = mapwal::wal::WalOptions::new().log(mapwal::Options::new().segment_size_bytes(64 << 10));
+/// # let wal = unsafe { mapwal::wal::Wal::open(dir.path(), &options) }?;
+/// use mapwal::wal::{Compensated, PageId, Savepoint, Transaction, Undoing, WalError};
+///
+/// let page = PageId(7);
+/// let mut transaction: Transaction<'_> = wal.begin()?;
+/// transaction.insert(page, b"+ row 1")?;
+/// let savepoint: Savepoint = transaction.savepoint();
+/// transaction.update(page, b"~ row 1")?;
+/// let last = transaction.delete(page, b"- row 2")?;
+/// assert_eq!(transaction.last_lsn(), Some(last));
+///
+/// /// Undoes a record in the page, and logs how to redo that.
+/// fn undo<'u>(undoing: Undoing<'u, '_>) -> Result<Compensated<'u>, WalError> {
+///     println!("undo {:?}", undoing.record().data().escape_ascii().to_string());
+///     let compensated = undoing.compensate(b"as it was before")?;
+///     println!("the page has LSN {} now", compensated.lsn());
+///     Ok(compensated)
+/// }
+/// transaction.roll_back_to(savepoint, undo)?; // the delete, then the update
+/// transaction.applied(); // the page has all of it: checkpoints need not wait for the commit
+/// transaction.commit()?.applied();
+///
+/// let mut doubtful = wal.begin()?;
+/// doubtful.insert(page, b"+ row 3")?;
+/// println!("transaction {} is given up", doubtful.id());
+/// doubtful.abort(undo)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "a transaction that is dropped stays in progress"]
 pub struct Transaction<'w> {

@@ -46,7 +46,7 @@ fn look(arguments: &Verify) -> Result<(VerifyReport, Writer)> {
     let inspection = Inspection::open(directory).about(directory)?;
     let before = Writer::find(&inspection);
     let bar = progress::of_bytes("verify", inspection.bytes_to_verify());
-    let options = VerifyOptions { live: before.is_alive(), device: arguments.deep, archive: arguments.archive };
+    let options = VerifyOptions::new().live(before.is_alive()).device(arguments.deep).archive(arguments.archive);
     let verified = inspection.verify(options, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     let after = Writer::find(&Inspection::open(directory).about(directory)?);

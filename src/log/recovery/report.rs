@@ -5,6 +5,23 @@ use std::time::Duration;
 use crate::lsn::Lsn;
 
 /// What [`Log::open`](crate::Log::open) found and did.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::{Log, Lsn, Options, RecoveryReport};
+///
+/// log.append(1, b"left by a crash")?;
+/// drop(log); // as the death of the process would
+/// // SAFETY: as before.
+/// let log = unsafe { Log::open(dir.path(), &Options::new()) }?;
+/// let report: &RecoveryReport = log.recovery();
+/// assert!(!report.clean);
+/// assert_eq!((report.first_lsn, report.records(), report.torn_bytes), (Lsn(1), 1, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecoveryReport {

@@ -21,6 +21,35 @@ pub enum FrameRole {
 }
 
 /// A frame that passes its checks.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::inspect::{FrameRole, Inspection, Piece, ScannedFrame, SegmentScan};
+///
+/// log.append(1, b"a")?;
+/// log.put_meta(3, b"a value")?;
+/// log.append_void()?;
+/// log.rotate()?;
+/// let found = Inspection::open(dir.path())?;
+/// let file = &found.segments()[0];
+/// let mut scan = SegmentScan::open(&file.path)?;
+/// let mut found = Vec::new();
+/// while let Some(Piece::Frame(frame)) = scan.next()? {
+///     let frame: ScannedFrame<'_> = frame;
+///     println!("{} bytes at {}", frame.len_bytes(), frame.offset());
+///     found.push(match frame.role() {
+///         FrameRole::Record => format!("record {}: {:?}", frame.lsn(), frame.record().expect("one").payload()),
+///         FrameRole::Void => format!("void {}", frame.lsn()),
+///         _ if frame.is_seal() => format!("goes on in segment {:?}", frame.sealed_into()),
+///         _ => format!("{} metadata", frame.meta().len()),
+///     });
+/// }
+/// assert_eq!(found, ["0 metadata", "record 1: [97]", "1 metadata", "void 2", "goes on in segment Some(2)"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct ScannedFrame<'a> {
     frame: Frame<'a>,

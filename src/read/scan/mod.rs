@@ -31,6 +31,38 @@ const SHORT_LEN: usize = 1 << 10;
 ///
 /// It yields what the file contains. Later segments decide whether a frame still counts: it may have been truncated, or
 /// belong to an unfinished batch.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::inspect::{Inspection, Piece, SegmentScan};
+///
+/// # log.append(1, b"a")?;
+/// let found = Inspection::open(dir.path())?;
+/// let file = &found.segments()[0];
+/// let mut scan = SegmentScan::open(&file.path)?;
+/// println!("segment {} of log {:032x}, {} bytes", scan.number(), scan.log_id(), scan.file_len_bytes());
+/// if let Some(end) = file.end {
+///     scan.stop_at(end); // what follows does not count
+/// }
+/// loop {
+///     match scan.next() {
+///         Ok(Some(Piece::Frame(frame))) => println!("{frame:?}"),
+///         Ok(Some(Piece::Gap { range, damage, .. })) => println!("nothing sound at {range:?}: {damage}"),
+///         Ok(Some(_)) => {}
+///         Ok(None) => break,
+///         Err(error) => {
+///             println!("at {}: {error}", scan.offset());
+///             if !scan.skip(4096)? {
+///                 break;
+///             }
+///         }
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct SegmentScan {
     file: Box<dyn StorageFile>,

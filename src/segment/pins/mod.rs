@@ -31,6 +31,24 @@ pub enum PinState {
 }
 
 /// A named pin, as [`Log::pins`](crate::Log::pins) lists it.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::{Lsn, PinState, PinStatus};
+///
+/// # log.append(1, b"for the replica")?;
+/// # log.create_pin("replica-1", "the machine in the cellar", Lsn(1), None)?;
+/// for PinStatus { name, owner, lsn, retained_bytes, state, .. } in log.pins() {
+///     match state {
+///         PinState::Lost => println!("{name} of {owner} has lost record {lsn}"),
+///         _ => println!("{name} of {owner} keeps {retained_bytes} bytes from record {lsn} on"),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PinStatus {

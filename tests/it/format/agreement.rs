@@ -127,7 +127,7 @@ fn by_library(directory: &Path, archive: bool) -> (Verdict, bool, u64) {
         Err(Error::Corrupt(_)) => return (Verdict::Damaged, false, 0),
         Err(error) => panic!("{error}"),
     };
-    let report = inspection.verify(VerifyOptions { archive, ..VerifyOptions::default() }, &mut |_| {}).unwrap();
+    let report = inspection.verify(VerifyOptions::new().archive(archive), &mut |_| {}).unwrap();
     let is_torn = report.segments.iter().any(|segment| segment.state == SegmentState::Torn || segment.torn_bytes > 0);
     let verdict = match (report.damage.is_empty(), is_torn) {
         (false, _) => Verdict::Damaged,

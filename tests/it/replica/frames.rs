@@ -11,7 +11,7 @@ fn shipped(from: &Log, first: u64, max_bytes: usize) -> Vec<Vec<u8>> {
     let mut shipments = Vec::new();
     while let Some(frames) = follower.next_batch(max_bytes).unwrap() {
         let header = frames.header();
-        assert_eq!(Frames::len_behind(&header), Some(frames.bytes().len() as u64));
+        assert_eq!(Frames::len_after(&header), Some(frames.bytes().len() as u64));
         shipments.push([&header[..], frames.bytes()].concat());
     }
     shipments

@@ -4,6 +4,7 @@ mod circles;
 mod examples;
 mod map;
 mod names;
+mod shown;
 mod source;
 mod tidy;
 mod trace;

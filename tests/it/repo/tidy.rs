@@ -139,7 +139,14 @@ fn purpose(source: &Source) -> Vec<String> {
 
 fn length(source: &Source) -> Vec<String> {
     let is_test = |line: &&str| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test");
-    let count = source.text.lines().take_while(|line| !is_test(line)).count();
+    // Examples do not count: a file is long by what it does.
+    let mut in_example = false;
+    let counts = |line: &&str| {
+        let is_fence = line.trim_start().starts_with("/// ```");
+        in_example ^= is_fence;
+        !in_example && !is_fence && !matches!(line.trim_start(), "///" | "/// # Example")
+    };
+    let count = source.text.lines().take_while(|line| !is_test(line)).filter(counts).count();
     let excess = count > LINES_BEFORE_TESTS_MAX && !LONG_FILES.iter().any(|(path, _)| *path == source.path);
     if excess { vec![format!("{}: {count} lines before its tests", source.path)] } else { Vec::new() }
 }
@@ -336,6 +343,8 @@ fn no_file_is_long_before_its_tests() {
     let long = "\n".repeat(LINES_BEFORE_TESTS_MAX + 1);
     assert_eq!(length(&sample("src/lsn.rs", &long)).len(), 1);
     assert_none(&length(&sample("src/lsn.rs", &format!("#[cfg(test)]\n{long}"))));
+    assert_none(&length(&sample("src/lsn.rs", &format!("/// ```\n{}/// ```\n", "/// f();\n".repeat(500)))));
+    assert_eq!(length(&sample("src/lsn.rs", &format!("/// ```\n/// f();\n/// ```\n{long}"))).len(), 1);
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn every_changed_byte_of_a_segment_is_refused() {
 
 /// How many places of the log in `path` are damaged.
 fn damaged_places(path: &Path, archive: bool) -> usize {
-    let options = VerifyOptions { archive, ..VerifyOptions::default() };
+    let options = VerifyOptions::new().archive(archive);
     Inspection::open(path).unwrap().verify(options, &mut |_| {}).unwrap().damage.len()
 }
 

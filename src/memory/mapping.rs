@@ -121,9 +121,10 @@ impl Mapping {
             && start + RELEASED_PAGES_MIN * page_len <= end
             && !self.has_failed()
         {
-            // What cannot be done is slower. SAFETY: the mapping is shared, so that its bytes are those of the page cache, with and
-            // without an entry in the page tables. Only pages that the guard has put in their place are of this process; they may turn
-            // to zeros, as the caller of `guard_against_sigbus` has accepted, and the log does not go on.
+            // If it cannot be done, syncs are slower.
+            // SAFETY: the mapping is shared, so that its bytes are those of the page cache, with and without an entry in the page
+            // tables. Only pages that the guard has put in their place are of this process; they may turn to zeros, as the caller of
+            // `guard_against_sigbus` has accepted, and the log does not go on.
             let _ = unsafe { raw.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
         }
     }

@@ -95,10 +95,6 @@ impl Mapping {
 
     /// The mapping of a file, for advice and syncing.
     #[must_use]
-    #[cfg_attr(
-        not(any(test, feature = "testing")),
-        expect(clippy::unnecessary_wraps, reason = "in tests it may be memory of the heap")
-    )]
     pub fn as_file(&self) -> Option<&MmapRaw> {
         match &self.backing {
             Backing::File(raw) => Some(raw),
@@ -108,8 +104,8 @@ impl Mapping {
         }
     }
 
-    /// Takes whole pages of `range` out of the page tables; they stay in the page cache, dirty as they are. Who comes to one later,
-    /// finds it there by a fault.
+    /// Takes whole pages of `range` out of the page tables; they stay in the page cache, dirty as they are. A later access
+    /// finds them there by a fault.
     ///
     /// Before pages are written out, the system protects each against stores, and tells all processors that run the process,
     /// once for each page. Of this they are told once.

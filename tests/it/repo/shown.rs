@@ -133,7 +133,7 @@ impl Interface {
 
     fn add_examples(&mut self, docs: &str, owner: Option<&str>) {
         let blocks = docs.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
-        for (_, code) in blocks.filter(|(kind, _)| matches!(kind.trim(), "" | "rust" | "no_run")) {
+        for (_, code) in blocks.filter(|(kind, _)| matches!(kind.trim(), "" | "rust")) {
             self.examples.push(Example { owner: owner.map(str::to_owned), code: code.to_owned() });
         }
     }
@@ -237,7 +237,7 @@ fn every_public_item_is_shown_in_an_example() {
 fn what_no_example_shows_is_noticed() {
     let source = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
     let types = "/// ```\n/// A::new().used();\n/// ```\npub struct A;\npub struct B;\n\
-                 impl A { pub fn new() {} pub fn used() {} pub fn useless() {} pub(crate) fn own() {} }\n\
+                 impl A { pub fn new() {} pub fn used() {} pub fn us() {} pub(crate) fn own() {} }\n\
                  impl Clone for A { fn clone() {} }\n\
                  /// ```ignore\n/// B\n/// ```\nfn f() {}\n\
                  #[cfg(test)] impl A { pub fn for_tests() {} }\n";
@@ -246,5 +246,5 @@ fn what_no_example_shows_is_noticed() {
         source("src/m/mod.rs", "mod inner;\npub use inner::C;\npub enum D {}\nimpl D { pub const LEN: usize = 1; }"),
         source("src/types.rs", types),
     ];
-    assert_eq!(Interface::of(&sources, "```rust\nf(C)\n```").not_shown(), ["B", "D", "A::useless", "D::LEN"]);
+    assert_eq!(Interface::of(&sources, "```rust\nf(C)\n```").not_shown(), ["B", "D", "A::us", "D::LEN"]);
 }

@@ -15,7 +15,9 @@ fn is_missing(name: &str, sources: &[Source]) -> bool {
             format!("/{}", name.strip_suffix('/').map_or_else(|| name.to_owned(), |folder| format!("{folder}/")));
         return !sources.iter().any(|source| format!("/{}", source.path).contains(&within));
     }
-    let Some((home, function)) = name.split_once("::").filter(|(home, _)| !home.is_empty()) else { return false };
+    // A module of tests ends with colons, and is looked for with the names of tests.
+    let is_path = |(home, function): &(&str, &str)| !home.is_empty() && !function.is_empty();
+    let Some((home, function)) = name.split_once("::").filter(is_path) else { return false };
     let is_type = home.starts_with(char::is_uppercase);
     let is_home = |source: &&Source| match is_type {
         true => source.text.contains(home),

@@ -269,7 +269,7 @@ impl Shared {
             segment.forget();
         }
         let failed = |source| Error::io("remove", &segment.path(), source);
-        let retired = retire::retire(&*self.storage, &segment.info(), segment.is_of_this_run()).map_err(failed)?;
+        let retired = retire::retire(&*self.storage, segment).map_err(failed)?;
         if let Some(region) = segment.mapped() {
             self.counters.unlinked(Arc::downgrade(&region), segment.info().size);
         }

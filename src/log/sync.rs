@@ -172,6 +172,9 @@ impl Shared {
             if is(Break::AcknowledgeBeforeSync) {
                 self.durability.advance(segment.lsn_at(frontier).previous(), segment.position(frontier.offset));
             }
+            // With all of the last large page, which is protected against stores as a whole.
+            let page_len = self.preparer.page_len_at(segment.number(), frontier.offset);
+            self.storage.release(region.mapping(), begin..frontier.offset.next_multiple_of(page_len));
             let sync = || file.sync_mapping(region.mapping(), begin..frontier.offset);
             let synced = if is(Break::AcknowledgeWithoutSync) { Ok(()) } else { sync() };
             let synced = if is(Break::ErrorRetried) { synced.or_else(|_| sync()) } else { synced };

@@ -5,8 +5,6 @@ use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
-#[cfg(target_os = "linux")]
-use std::sync::OnceLock;
 #[cfg(any(test, feature = "testing"))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,12 +13,6 @@ use memmap2::UncheckedAdvice;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::{Process, Slot, replaced_pages};
-
-/// For fewer it is not worth a call.
-#[cfg(target_os = "linux")]
-const RELEASED_PAGES_MIN: usize = 4;
-#[cfg(target_os = "linux")]
-static PAGE_LEN: OnceLock<usize> = OnceLock::new();
 
 /// Bytes that stay where they are for as long as this value lives.
 #[derive(Debug)]
@@ -104,24 +96,25 @@ impl Mapping {
         }
     }
 
-    /// Takes whole pages of `range` out of the page tables; they stay in the page cache, dirty as they are. A later access
-    /// finds them there by a fault.
+    /// Takes the pages of `range` out of the page tables. They stay in the page cache, dirty as they are, and the next access to one
+    /// finds it there by a fault. Not for a few pages, for which it is not worth it.
     ///
     /// Before pages are written out, the system protects each against stores, and tells all processors that run the process,
     /// once for each page. Of this they are told once.
     #[cfg(target_os = "linux")]
     pub(crate) fn release_pages(&self, range: Range<usize>) {
-        let page_len = PAGE_LEN.get_or_init(rustix::param::page_size);
-        let (start, end) = (range.start.next_multiple_of(*page_len), range.end - range.end % page_len);
+        const PAGES_MIN: usize = 4;
+        let page_len = rustix::param::page_size();
+        let range = range.start - range.start % page_len..range.end.next_multiple_of(page_len).min(self.len);
         if let Backing::File(raw) = &self.backing
-            && start + RELEASED_PAGES_MIN * page_len <= end
+            && range.len() >= PAGES_MIN * page_len
             && !self.has_failed()
         {
             // If it cannot be done, syncs are slower.
             // SAFETY: the mapping is shared, so that its bytes are those of the page cache, with and without an entry in the page
-            // tables. Only pages that the guard has put in their place are of this process; they may turn to zeros, as the caller of
-            // `guard_against_sigbus` has accepted, and the log does not go on.
-            let _ = unsafe { raw.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+            // tables. Only pages that the guard has put in their place are this process's own; they may turn to zeros, as the
+            // caller of `guard_against_sigbus` has accepted, and the log does not go on.
+            let _ = unsafe { raw.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
         }
     }
 

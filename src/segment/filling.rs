@@ -10,8 +10,8 @@
 //!
 //! - **single pages**: a small commit dirties, and `msync` writes, one page;
 //! - **larger ones**, of up to half a megabyte: a tenth of the work for each byte, here, for a sync, and for later
-//!   reads of the segment, but a sync writes all of a large page for the smallest record in it. So they are a sixteenth
-//!   of what comes between two syncs.
+//!   reads of the segment, but a sync writes all of a large page for the smallest record in it. So they are an eighth of
+//!   what comes between two syncs.
 //!
 //! Settling writes zeros back to the device before a sync has to: a sync of blocks that have been written once needs no
 //! metadata. It is for small commits to a new file, and stays less than a second of commits ahead of them.
@@ -32,8 +32,8 @@ use crate::storage::{Storage, StorageFile};
 pub(crate) const PAGE_LEN: usize = 4096;
 /// The largest that is of use: a guest that gives free memory back to its host gives back blocks that are larger.
 pub(crate) const LARGE_PAGE_LEN: usize = 512 << 10;
-/// What comes between two syncs is this many pages, at least, and so a sync writes a sixteenth more than it must.
-const PAGES_PER_SYNC: usize = 16;
+/// What comes between two syncs is this many pages, at least, and so a sync writes an eighth more than it must, at the most.
+const PAGES_PER_SYNC: usize = 8;
 
 /// How large pages are to be for syncs of `len` bytes.
 pub(crate) fn page_len_for(len: usize) -> usize {
@@ -42,6 +42,8 @@ pub(crate) fn page_len_for(len: usize) -> usize {
 }
 /// Filled or settled at a time: a waiting appender waits no longer than that takes.
 const STEP_LEN: usize = 256 << 10;
+/// Pages written at a time where the page cache has them already. What it has let go comes back in larger ones.
+const PAGES_KEPT: usize = 16;
 /// A commit word of zeros.
 const STOP_LEN: usize = 8;
 /// More than a header, a link without much metadata, a truncation and a seal take.
@@ -61,8 +63,13 @@ pub(crate) struct Filling {
     large_len: usize,
     /// All blocks have been written before: nothing has to be settled.
     is_written: bool,
-    /// The page cache may hold some of the rest, in pages of any size.
+    /// The page cache may hold some of the rest.
     is_cached: bool,
+    /// In pages of this length, after the first part, which has the smallest; 0 if that is not known.
+    cached_len: usize,
+    /// How long the pages are that were used after the first part; 0 if there were none yet, or of several lengths.
+    page_len: usize,
+    has_several: bool,
     /// The rest is left to the appenders that need it.
     gave_up: bool,
 }
@@ -86,13 +93,21 @@ impl Filling {
             large_len: PAGE_LEN,
             is_written: false,
             is_cached: true,
+            cached_len: 0,
+            page_len: 0,
+            has_several: false,
             gave_up: false,
         }
     }
 
-    /// Of a file that has been another segment before, and has a new header.
-    pub(crate) fn over(file: Arc<dyn StorageFile>, size: u64) -> Self {
-        Self { is_written: true, ..Self::going_on(file, size, segment_header::LEN) }
+    /// Of a file that has been another segment before, whose [`Self::page_len`] was `cached_len`, and has a new header.
+    pub(crate) fn over(file: Arc<dyn StorageFile>, size: u64, cached_len: usize) -> Self {
+        Self { is_written: true, cached_len, ..Self::going_on(file, size, segment_header::LEN) }
+    }
+
+    /// How long all pages after the first part are; 0 if there are none, or of several lengths.
+    pub(crate) fn page_len(&self) -> usize {
+        if self.has_several { 0 } else { self.page_len }
     }
 
     pub(crate) fn file(&self) -> &Arc<dyn StorageFile> {
@@ -145,8 +160,12 @@ impl Filling {
     pub(crate) fn step(&mut self, storage: &dyn Storage, mapping: &Mapping, page_len: usize) -> io::Result<()> {
         let len = STEP_LEN.min(self.first_end(0)).max(page_len);
         let range = self.end..(self.end - self.end % len + len).min(self.size);
-        if self.is_cached {
-            // The page cache may hold it in pages of any size. If this has no effect, it is only slower.
+        let mut piece = page_len;
+        if self.is_cached && self.has_pages_of(page_len, range.start) {
+            // They stay as they are, however much is written at a time.
+            piece = (page_len * PAGES_KEPT).min(ZEROS.len());
+        } else if self.is_cached {
+            // They are of any size. If this has no effect, it is only slower.
             let _ = self.file.drop_cache(range.start as u64..range.end as u64);
         }
         let is_skipped = is(Break::ZerosLeftOut) && self.is_cached;
@@ -156,7 +175,7 @@ impl Filling {
             offset -= PAGE_LEN;
         }
         while offset < range.end && !is_skipped {
-            let len = (page_len - offset % page_len).min(range.end - offset);
+            let len = (piece - offset % piece).min(range.end - offset);
             self.file.write_at(&ZEROS[..len], offset as u64)?;
             offset += len;
         }
@@ -170,7 +189,16 @@ impl Filling {
         Ok(())
     }
 
+    /// Whether the page cache holds what is at `offset` in pages of `page_len` bytes, as far as is known.
+    fn has_pages_of(&self, page_len: usize, offset: usize) -> bool {
+        self.cached_len != 0 && page_len == if offset < self.first_end(0) { PAGE_LEN } else { self.cached_len }
+    }
+
     fn note_pages(&mut self, range: Range<usize>, page_len: usize) {
+        if range.start >= self.first_end(0) {
+            self.has_several |= self.page_len != 0 && self.page_len != page_len;
+            self.page_len = page_len;
+        }
         if page_len > PAGE_LEN {
             let goes_on = self.large.end == range.start && self.large_len == page_len;
             self.large = if goes_on { self.large.start..range.end } else { range };

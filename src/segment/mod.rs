@@ -136,6 +136,8 @@ pub(crate) struct Segment {
     tally: Mutex<Option<Tally>>,
     /// Byte offset up to which pages have been asked for.
     loaded: AtomicUsize,
+    /// How long the pages are in which the page cache holds it; 0 if that is not known. Relaxed: a hint.
+    page_len: AtomicUsize,
     index: Index,
     /// Shared with what a truncation made of this segment, so that both keep their bytes when the file goes.
     bytes: Arc<Mutex<Bytes>>,
@@ -207,6 +209,7 @@ impl Segment {
             ending: Mutex::new(()),
             tally: Mutex::new(None),
             loaded: AtomicUsize::new(0),
+            page_len: AtomicUsize::new(0),
             index: Index::new(info.size),
             bytes: Arc::new(Mutex::new(bytes)),
         }
@@ -230,6 +233,15 @@ impl Segment {
 
     pub(crate) fn position(&self, offset: usize) -> Position {
         Position::new(self.info.number, offset as u64)
+    }
+
+    /// How long the pages are in which the page cache holds it, as [`filling::Filling::page_len`] says; 0 if that is not known.
+    pub(crate) fn page_len(&self) -> usize {
+        self.page_len.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_page_len(&self, len: usize) {
+        self.page_len.store(len, Ordering::Relaxed);
     }
 
     /// Whether this run has made its file.

@@ -131,7 +131,7 @@ fn overwrite(storage: &dyn Storage, retired: &Retired, log_id: u128, number: u64
     let header = SegmentHeader::new(log_id, number, size, now_unix_ms()).recycled();
     file.write_at(header.as_bytes(), 0)?;
     file.sync()?;
-    Ok(Made { layout: header.layout(), filling: Filling::over(file, size) })
+    Ok(Made { layout: header.layout(), filling: Filling::over(file, size, retired.page_len()) })
 }
 
 fn now_unix_ms() -> u64 {

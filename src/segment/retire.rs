@@ -6,7 +6,7 @@ use crate::events::report;
 use crate::format::segment_header;
 use crate::format::{Version, name};
 use crate::sabotage::{Break, is};
-use crate::segment::SegmentInfo;
+use crate::segment::Segment;
 use crate::storage::{Access, Storage, Users};
 
 /// A file that is no segment any more: its name says so, durably.
@@ -16,6 +16,8 @@ pub(crate) struct Retired {
     /// It can be made another segment: every reader of it says so, and all that was ever written to it reached the device, or
     /// the log would not go on.
     is_known: bool,
+    /// How long the pages are in which the page cache holds it; 0 if that is not known.
+    page_len: usize,
 }
 
 /// Whether a file can be made another segment.
@@ -29,11 +31,12 @@ pub(crate) enum Fitness {
     Unfit,
 }
 
-/// Takes the name of segment `info` away, durably. The file has a temporary one then. `is_own` says that this run has made it:
-/// of what came before, a write may have failed, and a page that could not be written once may never be.
+/// Takes the name of `segment` away, durably. The file has a temporary one then. If an earlier run has made it, it is not known
+/// to be sound: a write of it may have failed, and a page that could not be written once may never be.
 ///
 /// A file system that copies what it changes may have no room for that, and have some once a file is gone: then it goes at once.
-pub(crate) fn retire(storage: &dyn Storage, info: &SegmentInfo, is_own: bool) -> io::Result<Retired> {
+pub(crate) fn retire(storage: &dyn Storage, segment: &Segment) -> io::Result<Retired> {
+    let info = segment.info();
     let temporary = name::temporary_segment(info.number);
     match storage.rename(&name::segment(info.number), &temporary) {
         Err(error) if is_full(&error) => storage.remove(&name::segment(info.number))?,
@@ -53,8 +56,9 @@ pub(crate) fn retire(storage: &dyn Storage, info: &SegmentInfo, is_own: bool) ->
         })?;
     }
     // Programs of the time of version 2 read without a word.
-    let is_own = is_own || is(Break::RecycleUnknown);
-    Ok(Retired { name: temporary, is_known: is_own && info.layout.version == Version::V3 })
+    let is_own = segment.is_of_this_run() || is(Break::RecycleUnknown);
+    let is_known = is_own && info.layout.version == Version::V3;
+    Ok(Retired { name: temporary, is_known, page_len: segment.page_len() })
 }
 
 /// Makes a file of `size` zeros under the temporary name of segment `number`, all of whose blocks have been written.
@@ -70,7 +74,7 @@ pub(crate) fn stock(storage: &dyn Storage, number: u64, size: u64) -> io::Result
         file.sync()
     };
     write().inspect_err(|_| drop(storage.remove(&name)))?;
-    Ok(Retired { name, is_known: true })
+    Ok(Retired { name, is_known: true, page_len: 0 })
 }
 
 fn is_full(error: &io::Error) -> bool {
@@ -80,6 +84,10 @@ fn is_full(error: &io::Error) -> bool {
 impl Retired {
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn page_len(&self) -> usize {
+        self.page_len
     }
 
     /// Whether it can be made a segment of `size` bytes now. What cannot be found out counts as a no.

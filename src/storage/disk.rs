@@ -297,6 +297,16 @@ impl Storage for Disk {
         raw.advise_range(Advice::WillNeed, range.start, range.len())
     }
 
+    fn release(&self, mapping: &Mapping, range: Range<usize>) {
+        // A tmpfs writes nothing out.
+        #[cfg(target_os = "linux")]
+        if self.trust != Trust::Tmpfs {
+            mapping.release_pages(range);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (mapping, range);
+    }
+
     fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
         let Some(raw) = mapping.as_file() else { return Ok(()) };
         #[cfg(target_os = "linux")]

@@ -187,10 +187,6 @@ impl StorageFile for DiskFile {
 
     fn sync_mapping(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
         let raw = mapping.as_file().expect("a file of the disk maps as a file");
-        #[cfg(target_os = "linux")]
-        if self.trust != Trust::Tmpfs {
-            mapping.release_pages(range.clone());
-        }
         raw.flush_range(range.start, range.len())?;
         // msync does not reach the device on macOS.
         if cfg!(target_os = "macos") {

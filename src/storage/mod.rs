@@ -224,6 +224,9 @@ pub trait Storage: Debug + Send + Sync {
     /// [`io::ErrorKind::StorageFull`] when a store there would be a signal; any other is one of a hint.
     fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()>;
 
+    /// Hints that `range` of a file's mapping is about to be synced: its pages need not stay mapped.
+    fn release(&self, _mapping: &Mapping, _range: Range<usize>) {}
+
     /// Waits for a call of [`Self::wake`] on `word`, for no longer than `timeout`, and not at all if it does not hold
     /// `seen` any more. May return early. The word may be shared with other processes.
     fn wait(&self, word: &AtomicU32, seen: u32, timeout: Duration) {

@@ -136,6 +136,7 @@ impl Preparer {
     /// `segment`, which is ready as `filling` says, takes appends from now on. Returns the room in it.
     pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, region: Arc<Region>) -> usize {
         let (number, room) = (segment.number(), filling.room());
+        segment.set_page_len(filling.page_len());
         self.shared.pool.note_begun();
         let mut state = self.shared.state.lock();
         self.shared.wanted_end.store(0, Ordering::Relaxed);

@@ -48,7 +48,11 @@ impl Pace {
         let between = self.between.load(Ordering::Relaxed);
         self.unsynced.store(unsynced, Ordering::Relaxed);
         let len = usize::try_from(between.max(unsynced)).unwrap_or(usize::MAX);
-        self.page_len.store(page_len_for(len), Ordering::Relaxed);
+        let (page_len, before) = (page_len_for(len), self.page_len());
+        // What comes between two syncs is never quite the same; files in whose pages nothing changes cost least.
+        if page_len != before / 2 {
+            self.page_len.store(page_len, Ordering::Relaxed);
+        }
         len.saturating_mul(4).clamp(AHEAD_LEN_MIN, AHEAD_LEN_MAX)
     }
 

@@ -255,6 +255,9 @@ impl Shared {
 
     /// Returns what was taken, with more of it ready, unless another segment takes appends by now.
     pub(super) fn put_back(&self, active: Active) -> MutexGuard<'_, State> {
+        if let Some(segment) = active.segment.upgrade() {
+            segment.set_page_len(active.filling.page_len());
+        }
         let mut state = self.state.lock();
         if active.number == state.active_number {
             self.note_filling(active.number, &active.filling);

@@ -11,6 +11,7 @@ use crate::error::{Corruption, Damage};
 use crate::format::link::SegmentEnd;
 use crate::format::{name, segment_header};
 use crate::segment::SegmentInfo;
+use crate::segment::chain::{Lost, lost_end};
 use crate::segment::control::ControlState;
 use crate::segment::directory::Found;
 
@@ -92,7 +93,13 @@ pub(super) fn sort_out(numbers: &[u64], found: &[Found], directory: &Path, contr
     }
     ties.counting.reverse();
     ties.superseded.reverse();
-    ties.faults.extend(control.and_then(|control| lost_end(control, tip_number, numbers, &by_number, directory)));
+    let beyond = numbers.iter().filter(|&&number| number > tip_number);
+    let beyond = beyond.map(|number| (*number, by_number.get(number).copied()));
+    let lost = control.and_then(|control| lost_end(control.durable_position, tip_number, beyond));
+    ties.faults.extend(lost.map(|Lost { number, offset, damage }| {
+        let path = directory.join(name::segment(number));
+        Corruption { path, offset, lsn: None, damage, evidence: None }
+    }));
     ties
 }
 
@@ -109,39 +116,14 @@ fn named_by(
 ) -> Named {
     let Some(frame) = segment.link() else { return Named::Unknown };
     let Some(previous) = frame.link.previous else { return Named::Nothing };
-    let before = by_number.get(&previous.number);
-    let in_range = previous.end > segment_header::LEN as u64 && before.is_none_or(|before| previous.end <= before.size);
-    let in_order = before.and_then(|before| before.link()).is_none_or(|link| link.base_lsn <= frame.base_lsn);
-    if previous.number >= segment.number || !in_range || !in_order {
+    if let Err(damage) = frame.check(segment.number, by_number.get(&previous.number).copied()) {
         let path = directory.join(name::segment(segment.number));
         let (offset, lsn) = (segment_header::LEN as u64, Some(frame.base_lsn));
-        faults.push(Corruption { path, offset, lsn, damage: Damage::FrameContents, evidence: None });
+        faults.push(Corruption { path, offset, lsn, damage, evidence: None });
         return Named::Unknown;
     }
     let end = SegmentEnd { offset: previous.end, next_lsn: frame.base_lsn, crc: previous.crc };
     Named::Segment { number: previous.number, end, referrer: segment.number }
-}
-
-/// What is wrong if the log ends before the segment up to which it was durable.
-fn lost_end(
-    control: ControlState,
-    tip: u64,
-    numbers: &[u64],
-    by_number: &BTreeMap<u64, &Found>,
-    directory: &Path,
-) -> Option<Corruption> {
-    let durable = control.durable_position;
-    // The end of the largest segment counts as the start of the next one, which may not be there yet.
-    if durable.offset() == 0 || durable.segment() <= tip {
-        return None;
-    }
-    let Some(&number) = numbers.iter().find(|&&number| number > tip && number <= durable.segment()) else {
-        return Some(missing(directory, durable.segment(), tip));
-    };
-    // What is wrong with a header is known.
-    let damage = by_number.get(&number)?.damage();
-    let path = directory.join(name::segment(number));
-    Some(Corruption { path, offset: segment_header::LEN as u64, lsn: None, damage, evidence: None })
 }
 
 fn missing(directory: &Path, number: u64, referrer: u64) -> Corruption {

@@ -98,16 +98,13 @@ impl Chain {
     /// An error if it ends before the segment that `durable` is in.
     pub(crate) fn check_end(&self, directory: &Path, durable: Position) -> Result<()> {
         let tip = self.links.last().map_or(0, |link| link.info.number);
-        // The end of the largest segment counts as the start of the next one, which may not be there yet.
-        if durable.offset() == 0 || durable.segment() <= tip {
-            return Ok(());
+        let beyond = self.beyond.iter().map(|segment| (segment.number, Some(segment)));
+        match lost_end(durable, tip, beyond) {
+            None => Ok(()),
+            Some(Lost { number, offset, damage }) => {
+                Err(Error::corrupt(&directory.join(name::segment(number)), offset, None, damage))
+            }
         }
-        let path = |number| directory.join(name::segment(number));
-        let broken = self.beyond.iter().find(|segment| segment.number <= durable.segment() && !segment.is_linked());
-        Err(match broken {
-            Some(broken) => Error::corrupt(&path(broken.number), segment_header::LEN as u64, None, broken.damage()),
-            None => Error::corrupt(&path(durable.segment()), 0, None, Damage::MissingSegment { referrer: tip }),
-        })
     }
 
     fn sort_out(mut by_number: BTreeMap<u64, Found>, numbers: &[u64], missing: Option<u64>) -> Self {
@@ -131,13 +128,28 @@ impl Chain {
     }
 }
 
-impl Found {
-    /// Its link, if it has a good one.
-    pub(crate) fn link(&self) -> Option<&LinkFrame> {
-        match &self.first {
-            FirstFrame::Link(frame) => Some(frame),
-            FirstFrame::Nothing | FirstFrame::Damaged(_) => None,
-        }
+/// Where the end of a log is missing.
+pub(crate) struct Lost {
+    pub(crate) number: u64,
+    pub(crate) offset: u64,
+    pub(crate) damage: Damage,
+}
+
+/// What is missing of a log that was durable up to `durable` if segment `tip` is the newest that counts. `beyond` are the
+/// segments after it, by number, those that have a sound header as found: what is wrong with a header is told elsewhere.
+pub(crate) fn lost_end<'f>(
+    durable: Position,
+    tip: u64,
+    beyond: impl IntoIterator<Item = (u64, Option<&'f Found>)>,
+) -> Option<Lost> {
+    // The end of the largest segment counts as the start of the next one, which may not be there yet.
+    if durable.offset() == 0 || durable.segment() <= tip {
+        return None;
+    }
+    let mut unlinked = beyond.into_iter().filter(|(_, found)| !found.is_some_and(Found::is_linked));
+    match unlinked.find(|&(number, _)| number <= durable.segment()) {
+        Some((number, found)) => Some(Lost { number, offset: segment_header::LEN as u64, damage: found?.damage() }),
+        None => Some(Lost { number: durable.segment(), offset: 0, damage: Damage::MissingSegment { referrer: tip } }),
     }
 }
 
@@ -155,13 +167,9 @@ fn trace(by_number: &BTreeMap<u64, Found>, tip: u64, directory: &Path) -> Result
         let Some(frame) = by_number.get(&current).and_then(Found::link) else { return Ok(Trace::Broken(current)) };
         let Some(previous) = frame.link.previous else { return Ok(Trace::Whole { numbers, missing: None }) };
         let before = by_number.get(&previous.number);
-        let in_range = |before: &Found| previous.end > segment_header::LEN as u64 && previous.end <= before.size;
-        let in_order = |before: &Found| before.link().is_none_or(|link| link.base_lsn <= frame.base_lsn);
-        // Also of one that is missing: it would be taken for one that was trimmed.
-        if previous.number >= current || before.is_some_and(|before| !in_range(before) || !in_order(before)) {
+        if let Err(damage) = frame.check(current, before) {
             let path = directory.join(name::segment(current));
-            let offset = segment_header::LEN as u64;
-            return Err(Error::corrupt(&path, offset, Some(frame.base_lsn), Damage::FrameContents));
+            return Err(Error::corrupt(&path, segment_header::LEN as u64, Some(frame.base_lsn), damage));
         }
         if before.is_none() {
             return Ok(Trace::Whole { numbers, missing: Some(previous.number) });

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::lost;
 use crate::error::{Damage, Error, FileKind, Result};
 use crate::format::frame::{Frame, FrameHeader, padded};
-use crate::format::link::{self, Link};
+use crate::format::link::{self, Link, Predecessor};
 use crate::format::meta_len_max;
 use crate::format::name::{self, Name};
 use crate::format::segment_header::{self, Layout, SegmentHeader};
@@ -105,6 +105,14 @@ impl Found {
         matches!(self.first, FirstFrame::Link(_))
     }
 
+    /// Its link, if it has a good one.
+    pub(crate) fn link(&self) -> Option<&LinkFrame> {
+        match &self.first {
+            FirstFrame::Link(frame) => Some(frame),
+            FirstFrame::Nothing | FirstFrame::Damaged(_) => None,
+        }
+    }
+
     /// What is wrong with its first frame, if that should have been a link.
     pub(crate) fn damage(&self) -> Damage {
         match &self.first {
@@ -128,6 +136,18 @@ pub(crate) struct LinkFrame {
     pub(crate) link: Link,
     /// The number of the segment's first record.
     pub(crate) base_lsn: Lsn,
+}
+
+impl LinkFrame {
+    /// Damage if the link of segment `number` says what cannot be, as far as is known: `before` is the segment that it names, if that
+    /// has a sound header. Also of one that is missing, which would be taken for one that was trimmed.
+    pub(crate) fn check(&self, number: u64, before: Option<&Found>) -> Result<(), Damage> {
+        let Some(Predecessor { number: previous, end, .. }) = self.link.previous else { return Ok(()) };
+        let is_in_order =
+            previous < number && before.and_then(Found::link).is_none_or(|link| link.base_lsn <= self.base_lsn);
+        let is_within = end > segment_header::LEN as u64 && before.is_none_or(|before| end <= before.size);
+        if is_in_order && is_within { Ok(()) } else { Err(Damage::FrameContents) }
+    }
 }
 
 /// An error if one of the segments `found` in `directory` is not of log `log_id`.

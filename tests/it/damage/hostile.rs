@@ -169,6 +169,25 @@ fn a_link_that_contradicts_its_predecessor_is_damage() {
 }
 
 #[test]
+fn a_link_that_says_what_cannot_be_of_a_trimmed_segment_is_damage_for_all_that_read_it() {
+    for end in [0, 8, 4096] {
+        let dir = scratch();
+        let log = open_small(dir.path());
+        append(&log, 1..=10);
+        log.rotate().unwrap();
+        append(&log, 11..=20);
+        assert_eq!(log.trim_before(Lsn(11)).unwrap(), 1);
+        log.close().unwrap();
+        let frame = stored::frames(dir.path(), 2).remove(0);
+        forge(dir.path(), &frame, |bytes| bytes[FRAME_HEADER_LEN + 8..][..8].copy_from_slice(&u64::to_le_bytes(end)));
+        let inspection = Inspection::open(dir.path()).unwrap();
+        let faults: Vec<_> = inspection.faults().map(|fault| (fault.offset, fault.damage.clone())).collect();
+        assert_eq!(faults, [(frame.offset as u64, Damage::FrameContents)], "{end}");
+        assert_eq!(damage_at(dir.path(), &frame), Damage::FrameContents, "{end}");
+    }
+}
+
+#[test]
 fn metadata_that_is_not_in_the_order_of_its_slots_is_damage() {
     for (order, is_good) in [([3, 5], true), ([5, 3], false), ([5, 5], false)] {
         let dir = scratch();

@@ -11,6 +11,7 @@ pub(crate) mod segment_header;
 pub(crate) mod shipment;
 pub(crate) mod tally;
 pub(crate) mod walk;
+pub(crate) mod zeros;
 
 /// The version that this library writes.
 pub(crate) const VERSION: u32 = 3;

@@ -91,7 +91,7 @@ impl SealedSegment {
     pub fn bytes(&self) -> &[u8] {
         // A segment's end was checked when it was found.
         let end = usize::try_from(self.end.offset).unwrap_or(usize::MAX);
-        self.region.bytes(0..end).unwrap_or_default()
+        self.region.bytes(0..end).expect("what is durable is published")
     }
 
     /// The CRC-32 (IEEE) of [`Self::bytes`]. Reads all of them.

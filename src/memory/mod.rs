@@ -45,7 +45,7 @@ pub(crate) use guard::replaced_pages;
 pub use mapping::HeapMemory;
 pub use mapping::Mapping;
 pub(crate) use process::Process;
-pub(crate) use region::{Region, Stop};
+pub(crate) use region::{FrozenRegion, Region, Stop};
 pub(crate) use ring::{Reservation, Reserved, Ring, Rotor, Taken};
 #[cfg(not(target_os = "linux"))]
 use unguarded::Slot;

@@ -170,6 +170,30 @@ impl Region {
     }
 }
 
+/// A region that no thread or process writes any more: all of its bytes can be borrowed.
+#[derive(Debug)]
+pub(crate) struct FrozenRegion(Region);
+
+impl FrozenRegion {
+    pub(crate) fn new(mapping: Mapping) -> Self {
+        Self(Region::frozen(mapping))
+    }
+
+    pub(crate) fn mapping(&self) -> &Mapping {
+        self.0.mapping()
+    }
+
+    /// All of them.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.bytes(0..self.0.len()).expect("published to its end, which does not move back")
+    }
+
+    /// As [`Region::check_read`].
+    pub(crate) fn check_read(&self) -> io::Result<()> {
+        self.0.check_read()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

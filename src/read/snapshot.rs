@@ -269,7 +269,7 @@ impl<'s> Iter<'s> {
             None => self.enter(self.snapshot.index_of(self.next)?)?,
             // Checked frames parse; should the file have been changed under the log, that is an error all the same.
             Some(at) if !self.rest.is_empty() => {
-                let bytes = at.region.bytes(0..at.checked).unwrap_or_default();
+                let bytes = at.region.bytes(0..at.checked).expect("checked frames are published");
                 at.segment.frame_at(at.region, bytes, at.checked - self.rest.len())?;
                 at
             }
@@ -297,7 +297,7 @@ impl<'s> Iter<'s> {
     #[cold]
     fn check_again(&self) -> Result<()> {
         let Some(at) = &self.at else { return Ok(()) };
-        let bytes = at.region.bytes(0..at.checked).unwrap_or_default();
+        let bytes = at.region.bytes(0..at.checked).expect("checked frames are published");
         at.segment.frame_at(at.region, bytes, at.checked - self.rest.len()).map(drop)
     }
 

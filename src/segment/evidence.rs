@@ -14,8 +14,9 @@ use crate::format::name;
 use crate::format::position::Position;
 use crate::format::search;
 use crate::format::segment_header::Layout;
-use crate::memory::Region;
-use crate::storage::{Access, DeviceBuffer, Storage, StorageFile};
+use crate::format::zeros;
+use crate::memory::FrozenRegion;
+use crate::storage::{Access, DeviceBuffer, Storage, StorageFile, is_full};
 
 /// Bytes read from the device, or written to it, at a time.
 const READ_LEN: usize = 1 << 20;
@@ -42,7 +43,7 @@ impl Claim {
 pub(crate) fn nonzero_end(file: &dyn StorageFile, path: &Path, start: usize, size: u64) -> Result<usize> {
     let mut end = start;
     each_chunk(file, path, start, size, |offset, bytes| {
-        if let Some(len) = nonzero_len(bytes) {
+        if let Some(len) = zeros::nonzero_len(bytes) {
             end = end.max(offset + len);
         }
         true
@@ -50,24 +51,15 @@ pub(crate) fn nonzero_end(file: &dyn StorageFile, path: &Path, start: usize, siz
     Ok(end)
 }
 
-/// How many bytes there are up to the last that is not zero, if there is one. Most of what is looked at is zero, and is
-/// compared a page at a time.
-fn nonzero_len(bytes: &[u8]) -> Option<usize> {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    let page = bytes.rchunks(ZEROS.len()).position(|page| *page != ZEROS[..page.len()])?;
-    let end = bytes.len() - page * ZEROS.len();
-    bytes[..end].iter().rposition(|&b| b != 0).map(|last| last + 1)
-}
-
 /// The offset of the first byte in `start..end` that the device and `region` hold differently.
 pub(crate) fn first_difference(
     file: &dyn StorageFile,
     path: &Path,
-    region: &Region,
+    region: &FrozenRegion,
     start: usize,
     end: usize,
 ) -> Result<Option<usize>> {
-    let cached = region.bytes(0..end).unwrap_or_default();
+    let cached = region.bytes();
     let mut difference = None;
     each_chunk(file, path, start, end as u64, |offset, bytes| {
         let cached = cached.get(offset..offset + bytes.len()).unwrap_or_default();
@@ -81,12 +73,17 @@ pub(crate) fn first_difference(
 
 /// On return the device has what `region` shows in `range`: where it cannot be asked, it is given that once more. Nothing
 /// changes by it, nor by a part of it. Where there is no room for that, what was dropped from the cache has to do.
-pub(crate) fn write_again(storage: &dyn Storage, number: u64, region: &Region, range: Range<usize>) -> io::Result<()> {
+pub(crate) fn write_again(
+    storage: &dyn Storage,
+    number: u64,
+    region: &FrozenRegion,
+    range: Range<usize>,
+) -> io::Result<()> {
     let file = storage.open(&name::segment(number), Access::Write)?;
-    let bytes = region.bytes(range.clone()).unwrap_or_default();
+    let bytes = &region.bytes()[range.clone()];
     for (chunk, index) in bytes.chunks(READ_LEN).zip(0..) {
         match file.write_at(chunk, (range.start + index * READ_LEN) as u64) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => break,
+            Err(error) if is_full(&error) => break,
             written => written?,
         }
     }
@@ -125,12 +122,12 @@ fn each_chunk(
 /// In a recycled segment each intact frame matters: what is not intact there may be older than the segment, and proves nothing.
 pub(crate) fn search(
     claim: &mut Claim,
-    region: &Region,
+    region: &FrozenRegion,
     (number, layout): (u64, Layout),
     range: Range<usize>,
     suspect: Position,
 ) -> usize {
-    let bytes = region.bytes(0..region.len()).unwrap_or_default();
+    let bytes = region.bytes();
     let is_claim = |frame: &Frame<'_>, offset: usize| {
         frame.durable_then(Position::new(number, offset as u64)).is_some_and(|durable| durable > suspect)
     };

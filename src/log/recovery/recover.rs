@@ -13,7 +13,7 @@ use crate::format::segment_header::Layout;
 use crate::format::walk::{Check, Place, Walk, may_be_cut_off};
 use crate::format::{Version, name, segment_header};
 use crate::lsn::Lsn;
-use crate::memory::Region;
+use crate::memory::FrozenRegion;
 use crate::options::Options;
 use crate::sabotage::{Break, is};
 use crate::segment::Origin;
@@ -113,7 +113,7 @@ impl<'s> Recovery<'s> {
     /// Walks a segment whose frames may or may not have been durable.
     fn walk_segment(&mut self, link: &ChainLink) -> Result<Walked> {
         let (file, region) = self.open(link.info.number, link.info.size)?;
-        let limit = link.end.map_or(region.len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX));
+        let limit = link.end.map_or(region.bytes().len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX));
         // After a crash of a process only, bytes may be in the page cache that never reached the device, if only a
         // close. They are made durable before they are shown.
         let path = self.storage.path().join(name::segment(link.info.number));
@@ -126,7 +126,7 @@ impl<'s> Recovery<'s> {
             // What is read anew comes from the device.
             file.drop_cache(0..link.info.size).map_err(|source| Error::io("read", &path, source))?;
         }
-        let walked = self.walk(link, &region, limit.min(region.len()))?;
+        let walked = self.walk(link, &region, limit.min(region.bytes().len()))?;
         // The device is believed, not the cache: an earlier sync may have failed and left pages that only look clean. A
         // close comes after bytes that have been synced without an error, so only the close itself is in doubt.
         let end = walked.place.offset;
@@ -151,7 +151,7 @@ impl<'s> Recovery<'s> {
         }
     }
 
-    fn open(&self, number: u64, size: u64) -> Result<(Box<dyn StorageFile>, Region)> {
+    fn open(&self, number: u64, size: u64) -> Result<(Box<dyn StorageFile>, FrozenRegion)> {
         let name = name::segment(number);
         let failed = |operation| {
             let path = self.storage.path().join(&name);
@@ -160,11 +160,11 @@ impl<'s> Recovery<'s> {
         let file = self.storage.open(&name, Access::Read).map_err(failed("open"))?;
         let mapping = file.map(size, Access::Read).map_err(failed("map"))?;
         // Frozen: the lock is held, so no process writes.
-        Ok((file, Region::frozen(mapping)))
+        Ok((file, FrozenRegion::new(mapping)))
     }
 
-    fn walk(&mut self, link: &ChainLink, region: &Region, limit: usize) -> Result<Walked> {
-        let bytes = region.bytes(0..limit).unwrap_or_default();
+    fn walk(&mut self, link: &ChainLink, region: &FrozenRegion, limit: usize) -> Result<Walked> {
+        let bytes = &region.bytes()[..limit];
         let mut walk = Walk::new(link.info.layout, Check::Full, segment_header::LEN, link.info.base_lsn);
         let start = walk.place();
         let mut found = Walked {
@@ -220,7 +220,7 @@ impl<'s> Recovery<'s> {
         let end = walk.place().offset;
         found.tally = walk.tally();
         found.ends_clear =
-            region.bytes(end..end.next_multiple_of(PAGE_LEN)).is_some_and(|rest| rest.iter().all(|&b| b == 0));
+            region.bytes().get(end..end.next_multiple_of(PAGE_LEN)).is_some_and(|rest| rest.iter().all(|&b| b == 0));
         self.bytes_scanned += (end - start.offset) as u64;
         Ok(found)
     }
@@ -230,9 +230,9 @@ impl<'s> Recovery<'s> {
         Error::io("read", &self.storage.path().join(name::segment(number)), lost)
     }
 
-    fn load(&self, link: &ChainLink, region: &Region, offset: usize) -> Result<usize> {
+    fn load(&self, link: &ChainLink, region: &FrozenRegion, offset: usize) -> Result<usize> {
         let start = offset - offset % LOAD_WINDOW_BYTES;
-        let end = (start + LOAD_WINDOW_BYTES).min(region.len());
+        let end = (start + LOAD_WINDOW_BYTES).min(region.bytes().len());
         let path = self.storage.path().join(name::segment(link.info.number));
         self.storage.load(region.mapping(), start..end).map_err(|source| Error::io("read", &path, source))?;
         Ok(end)

@@ -15,9 +15,10 @@ use crate::format::frame::{ALIGN, Frame, FrameHeader, HEADER_LEN, checksum, padd
 use crate::format::range_sum::RangeSums;
 use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Place, Walk};
+use crate::format::zeros::nonzero_len;
 use crate::lsn::Lsn;
 use crate::storage::{Access, DeviceBuffer, Disk, Storage, StorageFile};
-use window::{WINDOW_BYTES, Window, checksum_of, nonzero_len, read_all, usize_of};
+use window::{WINDOW_BYTES, Window, checksum_of, read_all, usize_of};
 
 /// Frames of fewer bytes are checked at once.
 const SHORT_LEN: usize = 1 << 10;

@@ -78,14 +78,6 @@ pub(super) fn read_all(file: &dyn StorageFile, offset: u64, into: &mut [u8]) -> 
     if file.read_at(into, offset)? < into.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
-/// How many bytes there are up to the last that is not zero, if there is one.
-pub(super) fn nonzero_len(bytes: &[u8]) -> Option<usize> {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    let page = bytes.rchunks(ZEROS.len()).position(|page| *page != ZEROS[..page.len()])?;
-    let end = bytes.len() - page * ZEROS.len();
-    bytes[..end].iter().rposition(|&byte| byte != 0).map(|last| last + 1)
-}
-
 /// An offset or length within a segment, of which none is longer than 4 GiB.
 pub(super) fn usize_of(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)

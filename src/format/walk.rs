@@ -1,7 +1,7 @@
 //! Walking the frames of one segment in order.
 
 use super::frame::{self, Frame, FrameKind, Summer};
-use super::link::{self, Close, Link, Seal};
+use super::link::{self, Close, Link, Seal, SegmentEnd};
 use super::segment_header::{self, Layout};
 use super::tally::Tally;
 use crate::error::Damage;
@@ -36,6 +36,16 @@ pub(crate) struct Place {
     pub(crate) next_lsn: Lsn,
     /// The checksum of the frame before; meaningless at the start of a walk.
     pub(crate) last_crc: u32,
+}
+
+impl Place {
+    /// What is wrong with frames that end here, at the offset of `end`, where a segment should end.
+    pub(crate) fn damage_at(&self, end: SegmentEnd) -> Option<Damage> {
+        if self.next_lsn != end.next_lsn {
+            return Some(Damage::FrameLsn { expected: end.next_lsn, found: self.next_lsn });
+        }
+        (self.last_crc != end.crc).then_some(Damage::Checksum { expected: end.crc, found: self.last_crc })
+    }
 }
 
 /// A walk from one frame to the next.

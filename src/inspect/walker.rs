@@ -210,7 +210,7 @@ impl Walked {
             Some(end) if place.offset as u64 == end.offset => {
                 counted = place;
                 self.report.records += std::mem::take(&mut self.pending);
-                end_damage(place, end)
+                place.damage_at(end)
             }
             Some(_) if place == boundary => Some(Damage::MissingFrame),
             None if place == boundary => None,
@@ -222,12 +222,4 @@ impl Walked {
         }
         (self.report.len_bytes, self.report.next_lsn) = (counted.offset as u64, Some(counted.next_lsn));
     }
-}
-
-/// What is wrong with frames that end at `place`, at the offset of `end`.
-fn end_damage(place: Place, end: SegmentEnd) -> Option<Damage> {
-    if place.next_lsn != end.next_lsn {
-        return Some(Damage::FrameLsn { expected: end.next_lsn, found: place.next_lsn });
-    }
-    (place.last_crc != end.crc).then_some(Damage::Checksum { expected: end.crc, found: place.last_crc })
 }

@@ -34,11 +34,11 @@ pub use recovery::report::RecoveryReport;
 pub use sealed::SealedSegment;
 pub use stats::Stats;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::options::Options;
 use crate::read::{Follower, RecordRef, Snapshot, Source, Visibility, get_known_ref, get_ref};
-use crate::segment::Segments;
+use crate::segment::{Segments, check_there_or_next};
 use crate::storage::LockGuard;
 use shared::{Rotation, Shared};
 
@@ -226,13 +226,7 @@ impl Log {
     /// [`Error::Trimmed`] or [`Error::NotAppended`] when `from` is not in the log nor next.
     pub fn follow(&self, from: Lsn, visibility: Visibility) -> Result<Follower> {
         self.shared.check_process()?;
-        let (first, next) = (self.first_lsn(), self.next_lsn());
-        if from > next {
-            return Err(Error::NotAppended { lsn: from, next });
-        }
-        if from < first {
-            return Err(Error::Trimmed { lsn: from, first });
-        }
+        check_there_or_next(from, self.first_lsn(), self.next_lsn())?;
         Ok(Follower::new(Arc::clone(&self.shared) as Arc<dyn Source>, from, visibility))
     }
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::Log;
 use super::shared::Shared;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lsn::Lsn;
+use crate::segment::check_there_or_next;
 
 /// Keeps a record, and all after it, from being trimmed until this is dropped.
 ///
@@ -74,13 +75,6 @@ impl Log {
 
     /// An error if record `lsn` is neither in the log nor next. The pins are locked, so nothing is trimmed meanwhile.
     pub(super) fn check_pinnable(&self, lsn: Lsn) -> Result<()> {
-        let (first, next) = (self.first_lsn(), self.next_lsn());
-        if lsn < first {
-            Err(Error::Trimmed { lsn, first })
-        } else if lsn > next {
-            Err(Error::NotAppended { lsn, next })
-        } else {
-            Ok(())
-        }
+        check_there_or_next(lsn, self.first_lsn(), self.next_lsn())
     }
 }

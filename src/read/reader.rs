@@ -24,7 +24,7 @@ use crate::memory::Process;
 use crate::segment::chain::{Chain, ChainLink};
 use crate::segment::control::{Channel, ControlPage};
 use crate::segment::directory::{self, Found};
-use crate::segment::{MapCache, Origin, Segment, SegmentList, Segments};
+use crate::segment::{MapCache, Origin, Segment, SegmentList, Segments, check_there_or_next};
 use crate::storage::{Disk, FileIdentity, Storage};
 
 /// How often the directory is read again while the control page tells of no change.
@@ -188,12 +188,7 @@ impl LogReader {
     /// [`Error::Trimmed`] or [`Error::NotAppended`] when `from` is not in the log nor next.
     pub fn follow(&self, from: Lsn, visibility: Visibility) -> Result<Follower> {
         let (segments, next) = self.view()?;
-        if from > next {
-            return Err(Error::NotAppended { lsn: from, next });
-        }
-        if from < segments.first_lsn() {
-            return Err(Error::Trimmed { lsn: from, first: segments.first_lsn() });
-        }
+        check_there_or_next(from, segments.first_lsn(), next)?;
         Ok(Follower::new(Arc::clone(&self.0) as Arc<dyn Source>, from, visibility))
     }
 

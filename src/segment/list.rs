@@ -143,3 +143,14 @@ impl Segments {
         self.0.partition_point(|segment| segment.base_lsn() <= lsn).checked_sub(1)
     }
 }
+
+/// An error if record `lsn` is neither in a log that has records from `first` on, nor its `next` one.
+pub(crate) fn check_there_or_next(lsn: Lsn, first: Lsn, next: Lsn) -> Result<()> {
+    if lsn < first {
+        Err(Error::Trimmed { lsn, first })
+    } else if lsn > next {
+        Err(Error::NotAppended { lsn, next })
+    } else {
+        Ok(())
+    }
+}

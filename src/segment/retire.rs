@@ -7,7 +7,7 @@ use crate::format::segment_header;
 use crate::format::{Version, name};
 use crate::sabotage::{Break, is};
 use crate::segment::Segment;
-use crate::storage::{Access, Storage, Users};
+use crate::storage::{Access, Storage, Users, is_full};
 
 /// A file that is no segment any more: its name says so, durably.
 #[derive(Debug)]
@@ -75,10 +75,6 @@ pub(crate) fn stock(storage: &dyn Storage, number: u64, size: u64) -> io::Result
     };
     write().inspect_err(|_| drop(storage.remove(&name)))?;
     Ok(Retired { name, is_known: true, page_len: 0 })
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Retired {

@@ -119,7 +119,7 @@ impl Segment {
         // What is wrong shows when the segment is synced.
         let _ = self.advance(region, |frontier| frontier.offset >= target);
         let published = region.published().min(target);
-        let bytes = region.bytes(0..published).unwrap_or_default();
+        let bytes = region.bytes(0..published).expect("up to the end of what is published");
         let mut local = *counted;
         while let Some(Ok(frame)) = bytes.get(usize::try_from(local.end).unwrap_or(usize::MAX)..).map(Frame::parse) {
             local.pass(&frame);
@@ -237,10 +237,7 @@ impl Segment {
         if place.offset as u64 != end.offset {
             return Some(Damage::SegmentEnd { expected: end.offset, found: place.offset as u64 });
         }
-        if place.next_lsn != end.next_lsn {
-            return Some(Damage::FrameLsn { expected: end.next_lsn, found: place.next_lsn });
-        }
-        (place.last_crc != end.crc).then_some(Damage::Checksum { expected: end.crc, found: place.last_crc })
+        place.damage_at(end)
     }
 
     /// A record at or before the one of this `ordinal` in the segment, among the same frames: its ordinal and its offset.

@@ -276,12 +276,16 @@ pub(crate) fn failed(
     needed_bytes: u64,
     source: io::Error,
 ) -> Error {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::NoSpace { path: storage.path().to_owned(), needed_bytes, left: storage.space_left() }
-        }
-        _ => Error::io(operation, path, source),
+    if is_full(&source) {
+        Error::NoSpace { path: storage.path().to_owned(), needed_bytes, left: storage.space_left() }
+    } else {
+        Error::io(operation, path, source)
     }
+}
+
+/// Whether there was no room: on the disk, or in the user's share of it.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// One open file.

@@ -1,11 +1,11 @@
 //! Waiting for frames that other threads are copying.
 
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::log::Log;
 use crate::log::shared::{Rotation, Shared};
+use crate::storage::is_full;
 
 /// How often to look again before the processor is given away.
 const SPINS: u32 = 100;
@@ -63,7 +63,7 @@ impl Shared {
         self.durability.check()?;
         match self.control.check_writable() {
             // Where what is written is copied, a full disk is no end.
-            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Ok(()),
+            Err(error) if is_full(&error) => Ok(()),
             asked => asked.map_err(|source| self.poison(source)),
         }
     }

@@ -16,7 +16,7 @@ use crate::error::{Damage, Error, FileKind, Result};
 use crate::events::report;
 use crate::format::name;
 use crate::format::pin::{self, NamedPin};
-use crate::storage::{self, Access, Storage};
+use crate::storage::{self, Access, Storage, is_full};
 
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -82,8 +82,7 @@ impl PinFiles {
 
 /// No such directory can be made: there is no other than real ones, or there is no room.
 fn is_without(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull, Unsupported};
-    matches!(error.kind(), Unsupported | StorageFull | QuotaExceeded)
+    error.kind() == io::ErrorKind::Unsupported || is_full(error)
 }
 
 impl PinLock<'_> {

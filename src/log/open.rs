@@ -318,7 +318,6 @@ impl Opening<'_> {
             pins: Pins::new(pin_files, named),
             lookout: Lookout::new(),
             counters,
-            small_syncs: AtomicU32::new(0),
             payload_len_max: AtomicU64::new(format::payload_len_max(size, plan.meta.encoded_len())),
             meta_len_max: format::meta_len_max(size),
             summer: Summer::new(),

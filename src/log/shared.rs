@@ -62,8 +62,6 @@ pub(crate) struct Shared {
     pub(crate) pins: Pins,
     pub(crate) lookout: Lookout,
     pub(crate) counters: Arc<Counters>,
-    /// Syncs in a row, up to the last, that were small and wrote large pages. Relaxed: of the leader.
-    pub(crate) small_syncs: AtomicU32,
     /// How many pages had been replaced in this process when it was last seen that none of this log's was among them.
     /// Relaxed: a thread that has stored to such a page knows of it.
     pub(crate) replaced_seen: AtomicU32,

@@ -1,13 +1,11 @@
 //! Making records durable.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Log;
 use super::durability::Goal;
 use super::durability::copying::CopyWait;
-use super::preparer::Need;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::events::{calling, in_words, report};
@@ -15,10 +13,6 @@ use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::sabotage::{Break, is};
 use crate::segment::Segment;
-use crate::segment::filling::PAGE_LEN;
-
-/// Small syncs in a row that write large pages, until the segment is left.
-const SMALL_SYNCS: u32 = 32;
 
 impl Log {
     /// Makes durable everything that was appended before the call. Returns the last durable record's number.
@@ -106,30 +100,6 @@ impl Shared {
         })
     }
 
-    /// Goes on in another segment when single pages would serve better: each sync writes a large page as a whole, so when
-    /// several in a row were small, the rest of the segment costs more than it is worth. Called by the leader only.
-    fn leave_large_pages(&self) {
-        if self.small_syncs.load(Ordering::Relaxed) < SMALL_SYNCS {
-            return;
-        }
-        self.small_syncs.store(0, Ordering::Relaxed);
-        self.preparer.use_single_pages();
-        // A log that must wait for a spare, or has no room on the disk, is better off here.
-        if self.preparer.has_spare_at_hand() && self.durability.check().is_ok() {
-            let left = self.rotate(&mut self.lock_rotation(), Need::Ordinary);
-            let is_left = left.is_ok();
-            report!(debug, is_left, "small syncs in large pages");
-        }
-    }
-
-    /// Takes note of a sync of `len` bytes that ended at byte `end` of segment `number`.
-    fn note_synced(&self, number: u64, end: usize, len: usize) {
-        let page_len = self.preparer.page_len_at(number, end);
-        let is_wasteful = page_len > PAGE_LEN && len < page_len / 8;
-        let count = if is_wasteful { self.small_syncs.load(Ordering::Relaxed) + 1 } else { 0 };
-        self.small_syncs.store(count, Ordering::Relaxed);
-    }
-
     /// Makes everything durable that has been reserved so far. Called by the leader only, which after an error closes
     /// the active segment.
     pub(crate) fn sync_all(&self) -> Result<()> {
@@ -194,7 +164,6 @@ impl Shared {
             if self.counters.are_due() {
                 self.tell_activity();
             }
-            self.note_synced(segment.number(), frontier.offset, frontier.offset - begin);
             self.preparer.note_sync(segment.number(), frontier.offset, frontier.offset - begin, time);
         }
         if segment.ends_by(frontier.offset) {

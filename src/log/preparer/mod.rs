@@ -4,6 +4,7 @@
 
 mod held_back;
 mod pace;
+mod page_size;
 pub(crate) mod pool;
 mod state;
 mod thread;
@@ -213,14 +214,16 @@ impl Preparer {
         if is_large { self.shared.large_len.load(Ordering::Relaxed) } else { PAGE_LEN }
     }
 
-    /// Uses single pages from now on, until many bytes come between two syncs again.
-    pub(crate) fn use_single_pages(&self) {
-        self.shared.pace.use_single_pages();
+    /// Whether so many small syncs in a row wrote large pages that the segment is better left. Then single pages are used from now
+    /// on, until many bytes come between two syncs again.
+    pub(crate) fn wants_single_pages(&self) -> bool {
+        self.shared.pace.has_many_small_syncs()
     }
 
     /// A sync of `len` bytes, up to byte `end` of segment `number`, took `time`. Called by the leader only.
     pub(crate) fn note_sync(&self, number: u64, end: usize, len: usize, time: Duration) {
         let position = Position::new(number, end as u64);
+        self.shared.pace.note_page(self.page_len_at(number, end), len);
         self.shared.pace.note_sync(position, len, time);
         if self.shared.pace.wants_settling(position) {
             self.shared.changed.notify_all();

@@ -1,7 +1,7 @@
 //! How far ahead of the appenders a segment is made ready, in pages of which length, and how much of it is settled: by how much is
 //! appended between two syncs, and by how long these take.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::format::position::Position;
@@ -17,6 +17,9 @@ const SETTLED_LEN: usize = 1 << 20;
 /// From this many bytes between two syncs on, all of a segment is made ready while nothing else is to be done.
 const IDLE_FROM: u64 = 256 << 10;
 
+/// Small syncs in a row that write large pages, until the segment is left.
+const SMALL_SYNCS: u32 = 32;
+
 /// Relaxed throughout: hints.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -30,6 +33,8 @@ pub(super) struct Pace {
     sync_time: AtomicU64,
     /// Where it ended, as a position.
     synced: AtomicU64,
+    /// Syncs in a row, up to the last, that were small and wrote large pages. Of the leader.
+    small_syncs: AtomicU32,
     /// Up to where the segment that takes appends is settled, as a position.
     settled: AtomicU64,
 }
@@ -41,6 +46,23 @@ impl Pace {
 
     pub(super) fn use_single_pages(&self) {
         self.page_len.store(0, Ordering::Relaxed);
+    }
+
+    /// A sync of `len` bytes wrote at least one page of `page_len`.
+    pub(super) fn note_page(&self, page_len: usize, len: usize) {
+        let is_wasteful = page_len > PAGE_LEN && len < page_len / 8;
+        let count = if is_wasteful { self.small_syncs.load(Ordering::Relaxed) + 1 } else { 0 };
+        self.small_syncs.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether many small syncs in a row have written large pages: then they are counted anew, and single pages used.
+    pub(super) fn has_many_small_syncs(&self) -> bool {
+        let has_many = self.small_syncs.load(Ordering::Relaxed) >= SMALL_SYNCS;
+        if has_many {
+            self.small_syncs.store(0, Ordering::Relaxed);
+            self.use_single_pages();
+        }
+        has_many
     }
 
     /// Plans for appenders that have `unsynced` bytes which are not durable now; returns how far ahead of them to go.

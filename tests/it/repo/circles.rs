@@ -12,7 +12,7 @@ type Module = Vec<String>;
 
 /// The files of a crate, and the paths that each one contains.
 struct Crate {
-    paths: BTreeMap<Module, Vec<Module>>,
+    paths: BTreeMap<Module, BTreeSet<Module>>,
 }
 
 /// The circles among `sources`, each as the files that it leads through.
@@ -101,7 +101,7 @@ fn shortest_circle<'a>(
     None
 }
 
-fn paths_in(source: &Source) -> Vec<Module> {
+fn paths_in(source: &Source) -> BTreeSet<Module> {
     let found = source.scan().into_iter().filter(|found| !found.in_tests);
     found.filter_map(|found| if let Item::Path(path) = found.item { Some(path) } else { None }).collect()
 }

@@ -1,6 +1,7 @@
 //! Crashes, simulated: a disk that loses power at any moment, a model of what must survive, and histories at random.
 //!
-//! `docs/design/crash-testing.md` explains the rules.
+//! `docs/design/crash-testing.md` explains the rules. These files are a part of `tests/it/` and of `examples/crash_lab.rs`,
+//! and `model.rs` is one of `ci/powercut/` as well.
 
 mod damage;
 mod directory;

@@ -108,13 +108,13 @@ impl Log {
         let shared = &*self.shared;
         let place = shared.reserve_record(len as u64, Need::Ordinary)?;
         let lsn = lsn_of(&place);
-        let mut filling =
-            Filling { shared, _inside: Inside::enter(), place: Some(place), kind: FrameKind::Void, tag, lsn, len };
-        if let Some(place) = &mut filling.place {
+        let mut in_place =
+            InPlace { shared, _inside: Inside::enter(), place: Some(place), kind: FrameKind::Void, tag, lsn, len };
+        if let Some(place) = &mut in_place.place {
             fill(place.bytes_mut(frame::HEADER_LEN..frame::HEADER_LEN + len));
         }
-        filling.kind = FrameKind::Data;
-        drop(filling);
+        in_place.kind = FrameKind::Data;
+        drop(in_place);
         shared.unless_lost(lsn)
     }
 
@@ -132,7 +132,7 @@ impl Log {
 }
 
 /// A record being written by a closure. Dropping it publishes it: as void, unless it was completed.
-struct Filling<'l> {
+struct InPlace<'l> {
     shared: &'l Shared,
     _inside: Inside,
     place: Option<Reservation<'l, Active>>,
@@ -142,7 +142,7 @@ struct Filling<'l> {
     len: usize,
 }
 
-impl Drop for Filling<'_> {
+impl Drop for InPlace<'_> {
     fn drop(&mut self) {
         let place = self.place.take().filter(|_| self.kind == FrameKind::Data || !is(Break::VoidUnpublished));
         // A child that a closure has forked has a copy of it, and publishes nothing.

@@ -49,7 +49,7 @@ struct Turn {
     /// How many they are.
     members: usize,
     /// Threads that want to lead and wait for nothing else, each in a group of its own. They come first.
-    claims: VecDeque<Arc<Group>>,
+    exclusive: VecDeque<Arc<Group>>,
     /// How many took part in the sync before, and are likely to come with their next records now.
     expected: usize,
     /// How long that sync took.
@@ -167,7 +167,7 @@ impl Drop for Leading<'_> {
         });
         // After a truncation or a failure everybody looks again.
         let others = if is_sync && durability.check().is_ok() { None } else { turn.take_group().0 };
-        let next = turn.claims.pop_front().or_else(|| turn.next_of_group());
+        let next = turn.exclusive.pop_front().or_else(|| turn.next_of_group());
         turn.is_led = next.is_some();
         drop(turn);
         // The next sync begins while the rest is still being woken.
@@ -333,10 +333,10 @@ impl Durability {
     pub(crate) fn lead(&self) -> Leading<'_> {
         let mut turn = self.turn.lock();
         if turn.is_led {
-            let claim = Arc::<Group>::default();
-            turn.claims.push_back(Arc::clone(&claim));
+            let group = Arc::<Group>::default();
+            turn.exclusive.push_back(Arc::clone(&group));
             drop(turn);
-            claim.sleep();
+            group.sleep();
         } else {
             turn.is_led = true;
         }

@@ -111,11 +111,11 @@ impl Group {
 /// The right to sync or truncate; others wait until it is dropped.
 pub(crate) struct Leading<'d> {
     durability: &'d Durability,
-    sync: Option<Sync>,
+    sync: Option<RunningSync>,
 }
 
 /// A sync that has begun.
-struct Sync {
+struct RunningSync {
     began: Instant,
     /// The threads that it covers, without its leader.
     group: Option<Arc<Group>>,
@@ -135,7 +135,7 @@ impl Leading<'_> {
         }
         let mut turn = self.durability.turn.lock();
         let (group, members) = turn.take_group();
-        self.sync = Some(Sync { began: Instant::now(), group, members });
+        self.sync = Some(RunningSync { began: Instant::now(), group, members });
     }
 
     /// Waits until `expected` threads, this one included, want to be in the next sync, or no more of them come.
@@ -161,7 +161,7 @@ impl Drop for Leading<'_> {
         let durability = self.durability;
         let mut turn = durability.turn.lock();
         let is_sync = self.sync.is_some();
-        let covered = self.sync.take().and_then(|Sync { began, group, members }| {
+        let covered = self.sync.take().and_then(|RunningSync { began, group, members }| {
             (turn.expected, turn.sync_time) = (members + turn.members + 1, began.elapsed());
             group
         });

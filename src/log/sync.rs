@@ -127,7 +127,7 @@ impl Shared {
         };
         let mut wait = CopyWait::new();
         let frontier = loop {
-            let frontier = segment.advance(&region, |_| false).map_err(|e| self.poison(io::Error::other(e)))?;
+            let frontier = segment.advance_to_end(&region).map_err(|e| self.poison(io::Error::other(e)))?;
             if frontier.offset >= goal {
                 break frontier;
             }
@@ -150,7 +150,7 @@ impl Shared {
             let synced = if is(Break::ErrorRetried) { synced.or_else(|_| sync()) } else { synced };
             synced.map_err(|source| self.poison(source))?;
             self.check_not_lost(&region)?;
-            let frontier = if is(Break::EndAfterSync) { segment.advance(&region, |_| false)? } else { frontier };
+            let frontier = if is(Break::EndAfterSync) { segment.advance_to_end(&region)? } else { frontier };
             let lsn = segment.lsn_at(frontier).previous();
             let before = self.durability.lsn().max(segment.base_lsn().previous());
             let time = clock.elapsed();

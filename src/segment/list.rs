@@ -106,7 +106,7 @@ impl Segments {
         let mut next = Lsn::FIRST;
         for segment in &self.0[self.0.partition_point(is_durable)..] {
             let region = segment.region()?;
-            let frontier = segment.advance(&region, |_| false)?;
+            let frontier = segment.advance_to_end(&region)?;
             next = segment.lsn_at(frontier);
             if !segment.ends_by(frontier.offset) {
                 if segment.position(frontier.offset) < durable {

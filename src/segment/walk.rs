@@ -26,6 +26,11 @@ impl Segment {
         self.advance_in(&self.latest, region, enough)
     }
 
+    /// As [`Self::advance`], until nothing more is there.
+    pub(crate) fn advance_to_end(&self, region: &Region) -> Result<Frontier> {
+        self.advance(region, |_| false)
+    }
+
     /// As [`Self::advance`], in one stretch.
     fn advance_in(&self, stretch: &Stretch, region: &Region, enough: impl Fn(Frontier) -> bool) -> Result<Frontier> {
         let start = stretch.frontier();

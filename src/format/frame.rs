@@ -125,9 +125,9 @@ pub(crate) fn payload_sum(payload: &[u8]) -> u32 {
 
 /// Sums payloads, many in a row: it need not find out for each what the processor can do.
 #[derive(Debug, Clone)]
-pub(crate) struct Summer(crc32fast::Hasher);
+pub(crate) struct FrameHasher(crc32fast::Hasher);
 
-impl Summer {
+impl FrameHasher {
     pub(crate) fn new() -> Self {
         Self(crc32fast::Hasher::new())
     }
@@ -264,9 +264,14 @@ impl<'a> Frame<'a> {
 
     /// As [`Self::parse`], and everything that can be checked: checksum, number, reserved bits and padding.
     #[inline]
-    pub(crate) fn parse_checked(rest: &'a [u8], salt: u32, summer: &Summer, expected_lsn: Lsn) -> Result<Self, Damage> {
+    pub(crate) fn parse_checked(
+        rest: &'a [u8],
+        salt: u32,
+        hasher: &FrameHasher,
+        expected_lsn: Lsn,
+    ) -> Result<Self, Damage> {
         let frame = Self::parse(rest)?;
-        let expected = frame.computed_crc(salt, summer);
+        let expected = frame.computed_crc(salt, hasher);
         if expected != frame.crc() && !is(Break::WalkWithoutChecksum) {
             return Err(Damage::Checksum { expected, found: frame.crc() });
         }
@@ -281,8 +286,8 @@ impl<'a> Frame<'a> {
     }
 
     #[inline]
-    pub(crate) fn computed_crc(&self, salt: u32, summer: &Summer) -> u32 {
-        self.checksum_with(salt, summer.sum(self.payload()))
+    pub(crate) fn computed_crc(&self, salt: u32, hasher: &FrameHasher) -> u32 {
+        self.checksum_with(salt, hasher.sum(self.payload()))
     }
 
     /// The checksum that it is to have if its payload has this sum.
@@ -360,7 +365,7 @@ mod tests {
         for len in 0..40 {
             let payload: Vec<u8> = (0..len).collect();
             let bytes = encoded(&payload);
-            let frame = Frame::parse_checked(&bytes, SALT, &Summer::new(), Lsn(5)).expect("valid frame");
+            let frame = Frame::parse_checked(&bytes, SALT, &FrameHasher::new(), Lsn(5)).expect("valid frame");
             assert_eq!((frame.payload(), frame.tag(), frame.lsn()), (&payload[..], 9, Lsn(5)));
             assert_eq!(frame.padded_len(), bytes.len());
         }
@@ -373,7 +378,7 @@ mod tests {
             let mut bytes = good.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             bytes.extend_from_slice(&[0; 64]);
-            assert!(Frame::parse_checked(&bytes, SALT, &Summer::new(), Lsn(5)).is_err(), "bit {bit}");
+            assert!(Frame::parse_checked(&bytes, SALT, &FrameHasher::new(), Lsn(5)).is_err(), "bit {bit}");
         }
     }
 
@@ -397,8 +402,14 @@ mod tests {
     #[test]
     fn another_salt_or_number_is_refused() {
         let bytes = encoded(b"x");
-        assert!(matches!(Frame::parse_checked(&bytes, SALT + 1, &Summer::new(), Lsn(5)), Err(Damage::Checksum { .. })));
-        assert!(matches!(Frame::parse_checked(&bytes, SALT, &Summer::new(), Lsn(6)), Err(Damage::FrameLsn { .. })));
+        assert!(matches!(
+            Frame::parse_checked(&bytes, SALT + 1, &FrameHasher::new(), Lsn(5)),
+            Err(Damage::Checksum { .. })
+        ));
+        assert!(matches!(
+            Frame::parse_checked(&bytes, SALT, &FrameHasher::new(), Lsn(6)),
+            Err(Damage::FrameLsn { .. })
+        ));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-use super::frame::{self, ALIGN, Frame, HEADER_LEN, Summer};
+use super::frame::{self, ALIGN, Frame, FrameHasher, HEADER_LEN};
 use super::range_sum::RangeSums;
 
 /// The longest payload whose checksum is computed at once. Bytes that look like the start of a frame at every step cost no
@@ -20,7 +20,7 @@ pub(crate) fn search<'b>(
     mut found: impl FnMut(&Frame<'b>, usize),
 ) {
     let mut offset = range.start.next_multiple_of(ALIGN);
-    let mut sums = PayloadSums { bytes, start: offset, summer: Summer::new(), ranges: None };
+    let mut sums = PayloadSums { bytes, start: offset, hasher: FrameHasher::new(), ranges: None };
     while offset < range.end && offset + HEADER_LEN <= bytes.len() {
         let stated = Frame::parse(&bytes[offset..]).ok().filter(|frame| matters(frame, offset));
         let intact = stated.filter(|frame| frame.checksum_with(salt, sums.of(frame, offset)) == frame.crc());
@@ -38,7 +38,7 @@ pub(crate) fn search<'b>(
 struct PayloadSums<'b> {
     bytes: &'b [u8],
     start: usize,
-    summer: Summer,
+    hasher: FrameHasher,
     /// Made when the first long payload comes.
     ranges: Option<RangeSums>,
 }
@@ -47,7 +47,7 @@ impl PayloadSums<'_> {
     fn of(&mut self, frame: &Frame<'_>, offset: usize) -> u32 {
         let payload = frame.payload();
         if payload.len() <= SHORT_LEN {
-            return self.summer.sum(payload);
+            return self.hasher.sum(payload);
         }
         let bytes = self.bytes;
         let mut read = |at: u64, into: &mut [u8]| {

@@ -1,6 +1,6 @@
 //! Walking the frames of one segment in order.
 
-use super::frame::{self, Frame, FrameKind, Summer};
+use super::frame::{self, Frame, FrameHasher, FrameKind};
 use super::link::{self, Close, Link, Seal, SegmentEnd};
 use super::segment_header::{self, Layout};
 use super::tally::Tally;
@@ -52,7 +52,7 @@ impl Place {
 #[derive(Debug, Clone)]
 pub(crate) struct Walk {
     layout: Layout,
-    summer: Summer,
+    hasher: FrameHasher,
     check: Check,
     place: Place,
     /// The last place that no batch straddles.
@@ -68,7 +68,7 @@ impl Walk {
     pub(crate) fn new(layout: Layout, check: Check, offset: usize, next_lsn: Lsn) -> Self {
         let place = Place { offset, next_lsn, last_crc: 0 };
         let tally = (check == Check::Full && offset == segment_header::LEN).then_some(Tally::START);
-        Self { layout, summer: Summer::new(), check, place, boundary: place, before: None, tally }
+        Self { layout, hasher: FrameHasher::new(), check, place, boundary: place, before: None, tally }
     }
 
     /// Passes over the frame at the start of `rest`, the bytes from the current offset on.
@@ -76,7 +76,7 @@ impl Walk {
     pub(crate) fn step<'a>(&mut self, rest: &'a [u8]) -> Result<Frame<'a>, Damage> {
         let frame = match self.check {
             Check::Full | Check::Frames => {
-                Frame::parse_checked(rest, self.layout.salt, &self.summer, self.place.next_lsn)?
+                Frame::parse_checked(rest, self.layout.salt, &self.hasher, self.place.next_lsn)?
             }
             Check::None => Frame::parse(rest)?,
         };

@@ -28,7 +28,7 @@ impl Log {
     pub fn append(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
         let shared = &*self.shared;
         // Computed before there is a place: it overlaps with draining the stores of the record before.
-        let sum = shared.summer.sum(payload);
+        let sum = shared.hasher.sum(payload);
         match shared.try_reserve_record(payload.len() as u64) {
             Some(place) => shared.unless_lost(shared.append_to(place, tag, payload, sum)),
             None => shared.append_slowly(tag, payload, sum),
@@ -48,7 +48,7 @@ impl Log {
     pub(crate) fn append_for(&self, need: Need, tag: u16, parts: &[&[u8]]) -> Result<Lsn> {
         let shared = &*self.shared;
         let len = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
-        let sum = shared.summer.sum_parts(parts.iter().copied());
+        let sum = shared.hasher.sum_parts(parts.iter().copied());
         let mut place = shared.reserve_record(len as u64, need)?;
         let lsn = lsn_of(&place);
         let mut at = frame::HEADER_LEN;

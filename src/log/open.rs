@@ -24,7 +24,7 @@ use super::shared::{Rotation, Shared, check_lsn};
 use super::stats::Counters;
 use crate::error::{Error, FormatFault, Result};
 use crate::events::{calling, report};
-use crate::format::frame::Summer;
+use crate::format::frame::FrameHasher;
 use crate::format::link::{Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::tally::Tally;
@@ -320,7 +320,7 @@ impl Opening<'_> {
             counters,
             payload_len_max: AtomicU64::new(format::payload_len_max(size, plan.meta.encoded_len())),
             meta_len_max: format::meta_len_max(size),
-            summer: Summer::new(),
+            hasher: FrameHasher::new(),
             report,
         };
         Ok((shared, rotation))

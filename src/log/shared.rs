@@ -17,7 +17,7 @@ use super::recovery::plan::Pending;
 use super::recovery::report::RecoveryReport;
 use super::stats::Counters;
 use crate::error::{Error, NumberSpace, Result};
-use crate::format::frame::Summer;
+use crate::format::frame::FrameHasher;
 use crate::format::link::{self, MetaSlots};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
@@ -74,7 +74,7 @@ pub(crate) struct Shared {
     pub(crate) payload_len_max: AtomicU64,
     /// The most bytes that metadata takes.
     pub(crate) meta_len_max: u64,
-    pub(crate) summer: Summer,
+    pub(crate) hasher: FrameHasher,
     pub(crate) report: RecoveryReport,
 }
 

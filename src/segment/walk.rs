@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::index::Index;
 use super::{Frontier, Origin, Segment, Stretch};
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::{Frame, FrameKind, Summer};
+use crate::format::frame::{Frame, FrameHasher, FrameKind};
 use crate::format::link::{Seal, SegmentEnd};
 use crate::format::tally::Tally;
 use crate::format::walk::{Place, Walk, may_be_cut_off};
@@ -363,8 +363,8 @@ impl Segment {
         offset: usize,
         parsed: Result<Frame<'a>, Damage>,
     ) -> Result<Frame<'a>> {
-        let checked =
-            parsed.and_then(|frame| Frame::parse_checked(rest, self.info.layout.salt, &Summer::new(), frame.lsn()));
+        let checked = parsed
+            .and_then(|frame| Frame::parse_checked(rest, self.info.layout.salt, &FrameHasher::new(), frame.lsn()));
         checked.map_err(|damage| match region.check_read() {
             Ok(()) => Error::corrupt(&self.path(), offset as u64, None, damage),
             Err(lost) => Error::io("read", &self.path(), lost),

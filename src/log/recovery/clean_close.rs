@@ -6,7 +6,7 @@
 
 use super::plan::{Plan, Resume};
 use crate::error::{Error, Result};
-use crate::format::frame::{Frame, FrameHeader, FrameKind, Summer, padded};
+use crate::format::frame::{Frame, FrameHasher, FrameHeader, FrameKind, padded};
 use crate::format::link::{self, MetaSlots, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::tally::Tally;
@@ -90,7 +90,7 @@ fn close_len_max(last: &ChainLink) -> usize {
 
 fn parse_close(bytes: &[u8], last: &ChainLink, position: Position) -> Option<Close> {
     let stated = Frame::parse(bytes).ok()?;
-    let frame = Frame::parse_checked(bytes, last.info.layout.salt, &Summer::new(), stated.lsn()).ok()?;
+    let frame = Frame::parse_checked(bytes, last.info.layout.salt, &FrameHasher::new(), stated.lsn()).ok()?;
     let is_close = frame.kind() == FrameKind::Close && frame.durable_then(position) == Some(position);
     // In a segment that is full, a close says nothing of what else the log has to know.
     let link::Close { tally, meta } = link::Close::parse(frame.payload(), last.info.layout.version).ok()?;

@@ -67,9 +67,8 @@ pub(crate) struct Filling {
     is_cached: bool,
     /// In pages of this length, after the first part, which has the smallest; 0 if that is not known.
     cached_len: usize,
-    /// How long the pages are that were used after the first part; 0 if there were none yet, or of several lengths.
-    page_len: usize,
-    has_several: bool,
+    /// How long the pages are that were used after the first part; 0 if of several lengths, `None` if there were none yet.
+    page_len: Option<usize>,
     /// The rest is left to the appenders that need it.
     gave_up: bool,
 }
@@ -94,8 +93,7 @@ impl Filling {
             is_written: false,
             is_cached: true,
             cached_len: 0,
-            page_len: 0,
-            has_several: false,
+            page_len: None,
             gave_up: false,
         }
     }
@@ -107,7 +105,7 @@ impl Filling {
 
     /// How long all pages after the first part are; 0 if there are none, or of several lengths.
     pub(crate) fn page_len(&self) -> usize {
-        if self.has_several { 0 } else { self.page_len }
+        self.page_len.unwrap_or(0)
     }
 
     pub(crate) fn file(&self) -> &Arc<dyn StorageFile> {
@@ -196,8 +194,8 @@ impl Filling {
 
     fn note_pages(&mut self, range: Range<usize>, page_len: usize) {
         if range.start >= self.first_end(0) {
-            self.has_several |= self.page_len != 0 && self.page_len != page_len;
-            self.page_len = page_len;
+            let is_alike = self.page_len.is_none_or(|before| before == page_len);
+            self.page_len = Some(if is_alike { page_len } else { 0 });
         }
         if page_len > PAGE_LEN {
             let goes_on = self.large.end == range.start && self.large_len == page_len;

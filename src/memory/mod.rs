@@ -18,6 +18,7 @@
 
 #![expect(unsafe_code, reason = "the crate's one home of unsafe")]
 
+mod atomics;
 #[cfg(target_os = "linux")]
 mod extents;
 #[cfg(target_os = "linux")]
@@ -28,7 +29,6 @@ mod model;
 mod process;
 mod region;
 mod ring;
-mod sync;
 #[cfg(not(target_os = "linux"))]
 mod unguarded;
 mod words;

@@ -4,8 +4,8 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
+use super::atomics::{AtomicU64, AtomicUsize, Ordering, Shadow};
 use super::mapping::Mapping;
-use super::sync::{AtomicU64, AtomicUsize, Ordering, Shadow};
 
 /// Bytes of a commit word: the frame's length in its low half, a checksum in its high half, little-endian.
 const COMMIT_WORD_LEN: usize = 8;

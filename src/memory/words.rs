@@ -2,8 +2,8 @@
 
 use std::sync::atomic::AtomicU32;
 
+use super::atomics::{AtomicU64, Ordering, Shadow};
 use super::mapping::Mapping;
-use super::sync::{AtomicU64, Ordering, Shadow};
 
 /// Mapped memory that is only ever accessed as atomic words. That of a file is only read.
 #[derive(Debug)]

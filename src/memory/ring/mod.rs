@@ -18,8 +18,8 @@ use std::sync::Arc;
 pub(crate) use reservation::Reservation;
 pub(crate) use rotor::{Rotor, Taken};
 
+use super::atomics::{AtomicU64, Ordering, Watched, recall, remember, spin_loop};
 use super::region::{ALIGN, Region};
-use super::sync::{AtomicU64, Ordering, Watched, recall, remember, spin_loop};
 use word::{GENERATIONS, Word};
 
 /// Generations at a time. In models few, so that they come round.

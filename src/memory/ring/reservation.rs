@@ -6,9 +6,9 @@ use std::ptr::NonNull;
 
 use zerocopy::IntoBytes;
 
+use super::super::atomics::Ordering;
 use super::super::mapping::Mapping;
 use super::super::region::ALIGN;
-use super::super::sync::Ordering;
 use super::word::Word;
 use super::{Entry, Ring};
 

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::super::atomics::{Ordering, yield_now};
 use super::super::region::{ALIGN, Region};
-use super::super::sync::{Ordering, yield_now};
 use super::word::Word;
 use super::{Entry, Reservation, Ring, SLOTS};
 

@@ -169,7 +169,7 @@ impl Shared {
         if segment.ends_by(frontier.offset) {
             // For those who go by the time of the last change. That is all it is for, so a failure is nobody's.
             let _ = file.touch();
-            segment.settle();
+            segment.release_file();
         }
         Ok(())
     }

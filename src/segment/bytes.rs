@@ -74,7 +74,7 @@ impl Segment {
     }
 
     /// Lets go of the file once the ended segment is durable; the mapping is kept for as long as it is in use.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn release_file(&self) {
         let mut bytes = self.bytes.lock();
         if let Bytes::Live { region, .. } = &*bytes {
             self.cache.remember(region);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Inspection;
 use super::report::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
-use super::walker::{Gap, Walked, Walker};
+use super::walker::{Gap, WalkedSegment, Walker};
 use crate::error::{Corruption, Damage, Result};
 use crate::format::position::Position;
 use crate::format::segment_header;
@@ -16,8 +16,8 @@ pub(super) fn judge<'i>(
     inspection: &'i Inspection,
     options: VerifyOptions,
     walker: &'i Walker<'_>,
-    mut counting: Vec<Walked>,
-    mut others: Vec<Walked>,
+    mut counting: Vec<WalkedSegment>,
+    mut others: Vec<WalkedSegment>,
 ) -> Result<VerifyReport> {
     let mut judge = Judge { inspection, walker, options, damage: Vec::new() };
     judge.structure(&inspection.faults);
@@ -62,7 +62,7 @@ impl Judge<'_, '_> {
 
     /// Judges a segment that counts, unless the log has been cut before it. Returns whether the log is cut in it or
     /// before it.
-    fn segment(&mut self, walked: &mut Walked, is_cut: bool) -> Result<bool> {
+    fn segment(&mut self, walked: &mut WalkedSegment, is_cut: bool) -> Result<bool> {
         if is_cut {
             let report = &mut walked.report;
             report.state = SegmentState::Torn;
@@ -132,7 +132,7 @@ impl Judge<'_, '_> {
     }
 
     /// Finds out whether something that was durable is missing after the last frame.
-    fn end(&mut self, tip: Option<&mut Walked>, others: &mut [Walked]) {
+    fn end(&mut self, tip: Option<&mut WalkedSegment>, others: &mut [WalkedSegment]) {
         let lsn = tip.as_ref().and_then(|tip| tip.report.next_lsn);
         let sealed_into = tip.as_ref().and_then(|tip| tip.sealed_into);
         let superseded = &self.inspection.ties.superseded;
@@ -165,7 +165,7 @@ impl Judge<'_, '_> {
     }
 
     /// Damage if the newest segment ends with a seal, and the one that it names is not there.
-    fn sealed_into_nothing(&mut self, tip: Option<&Walked>, lsn: Option<Lsn>) {
+    fn sealed_into_nothing(&mut self, tip: Option<&WalkedSegment>, lsn: Option<Lsn>) {
         // What is written just now may have been made after the directory was read.
         let is_copied = self.options.archive || self.options.live;
         if let Some(missing) = tip.and_then(|tip| self.inspection.missing_after(tip.sealed_into?, is_copied)) {

@@ -42,7 +42,7 @@ pub(super) struct Gap {
 
 /// What walking one segment found.
 #[derive(Debug)]
-pub(super) struct Walked {
+pub(super) struct WalkedSegment {
     pub(super) report: SegmentReport,
     pub(super) gaps: Vec<Gap>,
     /// The segment that its last frame, a seal, names.
@@ -61,11 +61,11 @@ impl<'i> Walker<'i> {
     }
 
     /// Walks a segment that counts; `None` if it has been trimmed meanwhile.
-    pub(super) fn walk_tied(&mut self, tie: &Tie) -> Result<Option<Walked>> {
+    pub(super) fn walk_tied(&mut self, tie: &Tie) -> Result<Option<WalkedSegment>> {
         let file = self.inspection.files.iter().find(|file| file.number == tie.number);
         let is_tip = self.inspection.ties.counting.last().is_some_and(|tip| tip.number == tie.number);
         let state = if is_tip { SegmentState::Active } else { SegmentState::Sealed };
-        let mut walked = Walked::new(file.expect("segments that count have files"), state);
+        let mut walked = WalkedSegment::new(file.expect("segments that count have files"), state);
         if !tie.is_readable {
             walked.report.state = SegmentState::Damaged;
             return Ok(Some(walked));
@@ -89,7 +89,7 @@ impl<'i> Walker<'i> {
     }
 
     /// Looks for claims in a segment that does not count.
-    pub(super) fn look_at(&mut self, file: &SegmentFile) -> Result<Option<Walked>> {
+    pub(super) fn look_at(&mut self, file: &SegmentFile) -> Result<Option<WalkedSegment>> {
         let is_superseded = self.inspection.ties.superseded.contains(&file.number);
         let is_damaged = self.inspection.faults.iter().any(|fault| fault.path == file.path);
         let state = match (is_damaged, is_superseded) {
@@ -97,7 +97,7 @@ impl<'i> Walker<'i> {
             (false, true) => SegmentState::Superseded,
             (false, false) => SegmentState::Spare,
         };
-        let mut walked = Walked::new(file, state);
+        let mut walked = WalkedSegment::new(file, state);
         // A spare may be taken, and written, at any moment while a writer has the log open.
         if state == SegmentState::Spare && !self.options.live {
             let Some(mut scan) = self.open(file.number)? else { return Ok(None) };
@@ -133,7 +133,7 @@ impl<'i> Walker<'i> {
         self.inspection.faults.iter().any(|fault| fault.path == path)
     }
 
-    fn walk(&mut self, scan: &mut SegmentScan, walked: &mut Walked) -> Result<()> {
+    fn walk(&mut self, scan: &mut SegmentScan, walked: &mut WalkedSegment) -> Result<()> {
         let mut told = scan.offset();
         loop {
             let before = scan.places();
@@ -160,14 +160,14 @@ impl<'i> Walker<'i> {
     }
 
     /// Whether nothing writes to the segment any more, and all of it is there.
-    fn is_at_rest(&self, tie: &Tie, walked: &Walked) -> bool {
+    fn is_at_rest(&self, tie: &Tie, walked: &WalkedSegment) -> bool {
         let durable = self.inspection.control.map_or(Position::ZERO, |control| control.durable_position);
         let end = Position::new(tie.number, walked.report.len_bytes);
         walked.gaps.is_empty() && (!self.options.live || (tie.end.is_some() && end <= durable))
     }
 }
 
-impl Walked {
+impl WalkedSegment {
     fn new(file: &SegmentFile, state: SegmentState) -> Self {
         let report = SegmentReport {
             number: file.number,

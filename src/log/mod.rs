@@ -34,6 +34,8 @@ pub use recovery::report::RecoveryReport;
 pub use sealed::SealedSegment;
 pub use stats::Stats;
 
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::options::Options;

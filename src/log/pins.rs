@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::Log;
 use super::shared::Shared;
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::segment::check_there_or_next;

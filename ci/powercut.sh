@@ -32,8 +32,8 @@ for kind in ext4 xfs btrfs; do
 done
 
 target="${CARGO_TARGET_DIR:-$PWD/target}/powercut"
-build() {
-    cargo build --quiet --release --manifest-path ci/powercut/Cargo.toml --target-dir "$target" "$@"
+build() { # the root of the sources
+    cargo build --quiet --release --manifest-path "$1/ci/powercut/Cargo.toml" --target-dir "$target"
 }
 lab="$target/release/mapwal-powercut"
 
@@ -61,35 +61,42 @@ notice() { # name, options
 
 case ${1:-short} in
 short)
-    build
+    build .
     failed=0
     "$lab" run --cuts 100000 --seconds 8 --seed "${SEED:-1}" || failed=1
     "$lab" run --cuts 0 --errors 100000 --seconds 6 --seed "${SEED:-1}" || failed=1
     exit "$failed"
     ;;
 clean)
-    build
+    build .
     exec "$lab" clean
     ;;
 breaks)
     shift
-    build --features sabotage
+    # A copy of the sources that has all breaks: the variable MAPWAL_BREAK chooses.
+    copy="${CARGO_TARGET_DIR:-$PWD/target}/sabotage"
+    python3 ci/breaks/apply.py copy "$copy"
+    build "$copy"
     (($#)) || set -- "${breaks[@]}" "${breaks_with_errors[@]}" lying
     failed=0
+    known=$(python3 ci/breaks/apply.py list logs)
     for name in "$@"; do
         if [[ $name == lying ]]; then
             cc -shared -fPIC -O1 -o "$target/lying.so" ci/powercut/lying.c
             notice 'an msync that lies' --preload "$target/lying.so" --cuts 1000000
+        elif ! grep -qx "$name" <<<"$known"; then
+            echo "there is no break $name" >&2
+            failed=1
         elif [[ " ${breaks_with_errors[*]} " == *" $name "* ]]; then
-            notice "$name" --sabotage "$name" --cuts 0 --errors 1000000
+            MAPWAL_BREAK=$name notice "$name" --cuts 0 --errors 1000000
         else
-            notice "$name" --sabotage "$name" --cuts 1000000
+            MAPWAL_BREAK=$name notice "$name" --cuts 1000000
         fi
     done
     exit "$failed"
     ;;
 *)
-    build
+    build .
     exec "$lab" run "$@"
     ;;
 esac

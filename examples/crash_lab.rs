@@ -19,10 +19,6 @@ use simulation::{History, Rule, Tally, Violation, run, run_transactions, shrink}
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
 
-/// A history takes a fraction of a second, and a few seconds on a machine that is busy with other things; one that takes this
-/// long waits for something that never comes. Breaks are to be noticed soon.
-const HANG_TIME: Duration = Duration::from_mins(5);
-const HANG_TIME_OF_A_BREAK: Duration = Duration::from_secs(40);
 /// In the place of a time: the thread runs no history just now.
 const WAITING: u64 = u64::MAX - 1;
 /// In the place of a time: the thread has come to its end.
@@ -49,9 +45,10 @@ struct Arguments {
     /// How long to look for a shorter history that breaks the same rule, in seconds.
     #[arg(long, default_value_t = 20)]
     shrink: u64,
-    /// Break the protocol in this way, or `list` the ways, of transactions or of logs. Needs the feature `sabotage`.
-    #[arg(long, value_name = "NAME")]
-    sabotage: Option<String>,
+    /// How long a history may take, in seconds. It takes a fraction of one, and a few on a machine that is busy with other
+    /// things; one that takes this long waits for something that never comes.
+    #[arg(long, default_value_t = 300)]
+    patience: u64,
 }
 
 /// A random or listed history of a log, or the seed of one of transactions.
@@ -76,9 +73,6 @@ struct Findings {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(code) = arguments.sabotage.as_deref().and_then(|name| sabotage(name, arguments.transactions)) {
-        return code;
-    }
     let began = Instant::now();
     let (next, stop) = (AtomicU64::new(arguments.seed), AtomicBool::new(false));
     let findings = Mutex::new(Findings::default());
@@ -91,7 +85,7 @@ fn main() -> ExitCode {
     };
     let finish = || finish(&findings.lock(), &arguments, next.load(Ordering::Relaxed) - 1, began.elapsed());
     let running: Vec<Running> = (0..arguments.threads).map(|_| Running::default()).collect();
-    let patience = if arguments.sabotage.is_some() { HANG_TIME_OF_A_BREAK } else { HANG_TIME };
+    let patience = Duration::from_secs(arguments.patience);
     std::thread::scope(|scope| {
         let (next, stop, findings, history) = (&next, &stop, &findings, &history);
         for running in &running {
@@ -144,32 +138,6 @@ fn finish(findings: &Findings, arguments: &Arguments, last: u64, time: Duration)
         tally.recycled,
     );
     if broken.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Makes the break of this name; the exit code if there is nothing more to be done.
-#[cfg(feature = "sabotage")]
-fn sabotage(name: &str, transactions: bool) -> Option<ExitCode> {
-    use mapwal::testing::sabotage::{OF_LOGS, OF_TRANSACTIONS, make};
-    let breaks = if transactions { &OF_TRANSACTIONS[..] } else { &OF_LOGS[..] };
-    if name == "list" {
-        for known in breaks {
-            println!("{known:?}");
-        }
-        return Some(ExitCode::SUCCESS);
-    }
-    if let Some(&known) = breaks.iter().find(|known| format!("{known:?}") == name) {
-        make(known);
-        return None;
-    }
-    eprintln!("there is no break {name}; `--sabotage list` names them");
-    Some(ExitCode::from(2))
-}
-
-#[cfg(not(feature = "sabotage"))]
-#[expect(clippy::unnecessary_wraps, reason = "with the feature there may be a break to go on with")]
-fn sabotage(_: &str, _: bool) -> Option<ExitCode> {
-    eprintln!("this build has no breaks: add `--features sabotage`");
-    Some(ExitCode::from(2))
 }
 
 /// What a thread is at.

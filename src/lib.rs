@@ -122,7 +122,6 @@ mod lsn;
 mod memory;
 mod options;
 mod read;
-mod sabotage;
 mod segment;
 mod storage;
 pub mod wal;
@@ -145,10 +144,6 @@ pub mod testing {
     pub use crate::log::testing::open_log;
     pub use crate::memory::{HeapMemory, Mapping};
     pub use crate::read::testing::open_reader;
-    #[cfg(feature = "sabotage")]
-    pub mod sabotage {
-        pub use crate::sabotage::{Break, OF_LOGS, OF_TRANSACTIONS, make};
-    }
     pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile, Users};
     pub use crate::wal::testing::recover_over;
 }

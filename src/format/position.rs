@@ -1,7 +1,5 @@
 //! A place in the files of a log.
 
-use crate::sabotage::{Break, is};
-
 /// Segment number and byte offset as one ordered number. Segment numbers are never reused, so positions order
 /// everything a log ever wrote, also across a truncation of its suffix, where LSNs are handed out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -30,7 +28,6 @@ impl Position {
     /// How far `durable` is before this position, in units of 8 bytes; `u32::MAX` means "too far to say".
     #[inline]
     pub(crate) fn lag_units(self, durable: Self) -> u32 {
-        let durable = if is(Break::ClaimTooMuch) { self } else { durable };
         // `durable` is before this; if it were not, the difference would wrap to one that is too large to say.
         let units = (self.0.wrapping_sub(durable.0) / 8).min(u32::MAX.into());
         units as u32

@@ -8,7 +8,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{OLDEST_VERSION, VERSION, Version};
 use crate::error::{Damage, Error, FormatFault};
-use crate::sabotage::{Break, is};
 
 /// Bytes that a header takes; the first frame follows.
 pub(crate) const LEN: usize = 4096;
@@ -208,8 +207,7 @@ impl SegmentHeader {
 /// The salt of segment `number` of a log: no other number of it, below 2^32, has the same. So a frame that an earlier life
 /// of the file has left is refused for certain: its bytes are the same, and its checksum would have to be another.
 fn salt_of(log_id: u128, number: u64) -> u32 {
-    let number = if is(Break::SaltReused) { 0 } else { number as u32 };
-    crc32fast::hash(&log_id.to_le_bytes()).wrapping_add(number.wrapping_mul(SALT_FACTOR))
+    crc32fast::hash(&log_id.to_le_bytes()).wrapping_add((number as u32).wrapping_mul(SALT_FACTOR))
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Reservation;
-use crate::sabotage::{Break, is};
 
 impl Log {
     /// Appends a record with type number `tag`, and returns its number. The payload is copied once, into the mapping.
@@ -84,7 +83,7 @@ impl Log {
             let (front, last) = place.split(front_len, records_in_front);
             let lsn = Lsn(first.0 + u64::from(records_in_front));
             shared.publish(last, FrameHead { flags, ..record(FrameKind::Data, *tag, lsn) }, payload);
-            flags = if is(Break::BatchWithoutFlag) { 0 } else { frame::FLAG_BATCH_CONTINUES };
+            flags = frame::FLAG_BATCH_CONTINUES;
             place = front;
         }
         let (tag, payload) = start;
@@ -144,9 +143,8 @@ struct InPlace<'l> {
 
 impl Drop for InPlace<'_> {
     fn drop(&mut self) {
-        let place = self.place.take().filter(|_| self.kind == FrameKind::Data || !is(Break::VoidUnpublished));
         // A child that a closure has forked has a copy of it, and publishes nothing.
-        let place = place.filter(|_| self.shared.process.is_current());
+        let place = self.place.take().filter(|_| self.shared.process.is_current());
         if let Some(mut place) = place {
             let sum = frame::payload_sum(place.bytes_mut(frame::HEADER_LEN..frame::HEADER_LEN + self.len));
             self.shared.publish_written(place, record(self.kind, self.tag, self.lsn), self.len, sum);

@@ -18,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::events::{in_words, report};
 use crate::format::name;
 use crate::memory::Process;
-use crate::sabotage::{Break, is};
 use crate::segment::{Segment, retire};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
@@ -231,9 +230,7 @@ impl Shared {
 
     /// Takes the file of the oldest dropped segment away.
     fn step<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
-        let newest_first = is(Break::TrimNewestFirst);
-        let next = if newest_first { state.dropped.pop_back() } else { state.dropped.pop_front() };
-        let Some(segment) = next else { return state };
+        let Some(segment) = state.dropped.pop_front() else { return state };
         state.is_busy = true;
         drop(state);
         // Callers that wait for it are told, also of a panic.

@@ -32,7 +32,6 @@ use crate::format::{self, name};
 use crate::memory::{Process, Ring};
 use crate::options::Options;
 use crate::read::Ahead;
-use crate::sabotage::{Break, is};
 use crate::segment::chain::Chain;
 use crate::segment::control::{self, ControlPage, Known};
 use crate::segment::directory::{self, Found, Listing};
@@ -182,9 +181,7 @@ impl Opening<'_> {
         let log = Log::assemble(shared, rotation, lock)?;
         // The new segment's link is what makes the outcome of recovery final: durable before what it replaces goes, and
         // before the caller sees a record.
-        if !is(Break::RemoveBeforeLink) {
-            log.shared.wait(log.shared.everything())?;
-        }
+        log.shared.wait(log.shared.everything())?;
         remove_all(&*self.storage, &leftovers);
         let failed = |source| control::write_error(&*self.storage, source);
         if !log.shared.is_pending() {

@@ -8,13 +8,12 @@ use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::frame::{self, FrameHead, FrameKind};
-use crate::format::link::{self, Link, MetaSlots, Predecessor, Seal, SegmentEnd};
+use crate::format::link::{self, Link, Predecessor, Seal, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::segment_header;
 use crate::format::tally::Tally;
 use crate::lsn::Lsn;
 use crate::memory::{Reservation, Taken};
-use crate::sabotage::{Break, is};
 use crate::segment::filling::PAGE_LEN;
 use crate::segment::prepare::{self, Prepared};
 use crate::segment::{Segment, SegmentInfo};
@@ -181,7 +180,7 @@ impl Shared {
         kept: Option<Vec<Arc<Segment>>>,
     ) -> Vec<Arc<Segment>> {
         let Prepared { number, size, layout, mut region, filling } = prepared;
-        let meta = if is(Break::LinkWithoutMeta) { MetaSlots::default() } else { self.meta.lock().clone() };
+        let meta = self.meta.lock().clone();
         let link = Link { previous, oldest: rotation.oldest, meta }.encode();
         let last = link::encode_number(base_lsn.previous().0);
         let truncate = kept.as_ref().map(|_| (FrameKind::Truncate, &last[..]));

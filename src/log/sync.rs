@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::events::{calling, in_words, report};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
-use crate::sabotage::{Break, is};
 use crate::segment::Segment;
 
 impl Log {
@@ -107,7 +106,6 @@ impl Shared {
         let target = self.reserved_end();
         let segments = self.segments.load();
         let begin = segments.as_slice().partition_point(|s| s.number() < self.durability.position().segment());
-        let begin = if is(Break::OlderSegmentsUnsynced) { segments.as_slice().len() - 1 } else { begin };
         for segment in &segments.as_slice()[begin..] {
             if segment.number() > target.segment() {
                 break;
@@ -139,18 +137,11 @@ impl Shared {
         let begin = if durable.segment() == segment.number() { durable.offset() as usize } else { 0 };
         if begin < frontier.offset {
             let clock = Instant::now();
-            if is(Break::AcknowledgeBeforeSync) {
-                self.durability.advance(segment.lsn_at(frontier).previous(), segment.position(frontier.offset));
-            }
             // With all of the last large page, which is protected against stores as a whole.
             let page_len = self.preparer.page_len_at(segment.number(), frontier.offset);
             self.storage.release(region.mapping(), begin..frontier.offset.next_multiple_of(page_len));
-            let sync = || file.sync_mapping(region.mapping(), begin..frontier.offset);
-            let synced = if is(Break::AcknowledgeWithoutSync) { Ok(()) } else { sync() };
-            let synced = if is(Break::ErrorRetried) { synced.or_else(|_| sync()) } else { synced };
-            synced.map_err(|source| self.poison(source))?;
+            file.sync_mapping(region.mapping(), begin..frontier.offset).map_err(|source| self.poison(source))?;
             self.check_not_lost(&region)?;
-            let frontier = if is(Break::EndAfterSync) { segment.advance_to_end(&region)? } else { frontier };
             let lsn = segment.lsn_at(frontier).previous();
             let before = self.durability.lsn().max(segment.base_lsn().previous());
             let time = clock.elapsed();

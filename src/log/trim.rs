@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::segment_header;
 use crate::lsn::Lsn;
-use crate::sabotage::{Break, is};
 use crate::segment::Segment;
 
 /// Segments that are out of the list, oldest first.
@@ -128,7 +127,7 @@ impl Shared {
         let count = segments.windows(2).take_while(|pair| goes(pair)).count();
         // Without a page, what an earlier call has let go is to be gone as well.
         let mut is_noted = self.control.has_name();
-        if count > 0 && !is(Break::TrimWithoutRetain) {
+        if count > 0 {
             let oldest = segments[count].number();
             is_noted = self.control.retain_from(&*self.storage, oldest, || self.housekeeper.finish())?;
             pins.named.report_lost(segments[0].base_lsn(), segments[count].base_lsn());

@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::link::{Predecessor, SegmentEnd};
 use crate::lsn::Lsn;
-use crate::sabotage::{Break, is};
 use crate::segment::Segment;
 use crate::segment::control;
 use crate::segment::leftovers::remove_all;
@@ -128,8 +127,7 @@ impl Shared {
         let Some(kept) = decided.inspect_err(|_| self.close_if_poisoned(&mut rotation))? else { return Ok(()) };
         self.wait_for_slot(&mut rotation)?;
         // While nothing has changed: from here on no other process takes for durable what is dropped.
-        let durable = if is(Break::TruncateWithoutCut) { Lsn(u64::MAX) } else { kept.last };
-        let noted = self.control.set_durable(self.durability.lsn().min(durable), self.durability.position());
+        let noted = self.control.set_durable(self.durability.lsn().min(kept.last), self.durability.position());
         noted.map_err(|source| control::write_error(&*self.storage, source))?;
         let spare = self.ready_for_link(self.take_spare(Need::Essential)?)?;
         if kept.is_reset {
@@ -145,11 +143,9 @@ impl Shared {
         let pending = rotation.pending.take();
         drop(rotation);
         drop(pin_files);
-        if !is(Break::TruncateWithoutSync) {
-            self.sync_all().inspect_err(|_| {
-                self.lock_rotation().rotor.close(0);
-            })?;
-        }
+        self.sync_all().inspect_err(|_| {
+            self.lock_rotation().rotor.close(0);
+        })?;
         drop(leading);
         remove_all(&*self.storage, &pending.map_or_else(Vec::new, |pending| pending.leftovers));
         // The truncation is done. A file that stays does not count, and is removed at the next open.
@@ -170,9 +166,7 @@ impl Shared {
             self.counters.segment_full(taken.ordinal, taken.offset);
         }
         // Before the list changes, so that no number counts as durable that means another record now.
-        if !is(Break::TruncateWithoutCut) {
-            self.durability.cut(kept.last);
-        }
+        self.durability.cut(kept.last);
         // Until the new segment is there, no callback is added for a record of the old one.
         let callbacks = self.background.cut(kept.last);
         let previous = kept.segments.last().and_then(|segment| {

@@ -25,7 +25,6 @@ use std::sync::Arc;
 
 use crate::format::{link, segment_header};
 use crate::memory::Mapping;
-use crate::sabotage::{Break, is};
 use crate::storage::{Storage, StorageFile};
 
 /// The smallest page of the page cache.
@@ -166,13 +165,9 @@ impl Filling {
             // They are of any size. If this has no effect, it is only slower.
             let _ = self.file.drop_cache(range.start as u64..range.end as u64);
         }
-        let is_skipped = is(Break::ZerosLeftOut) && self.is_cached;
         // In the page in which a segment goes on zeros follow its frames: recovery has looked.
         let mut offset = range.start.next_multiple_of(PAGE_LEN);
-        if is(Break::FillOverFrames) && offset > 2 * PAGE_LEN {
-            offset -= PAGE_LEN;
-        }
-        while offset < range.end && !is_skipped {
+        while offset < range.end {
             let len = (piece - offset % piece).min(range.end - offset);
             self.file.write_at(&ZEROS[..len], offset as u64)?;
             offset += len;

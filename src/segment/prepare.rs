@@ -13,7 +13,6 @@ use crate::format::position::SEGMENT_NUMBER_LIMIT;
 use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::{frame, name};
 use crate::memory::Region;
-use crate::sabotage::{Break, is};
 use crate::segment::SegmentInfo;
 use crate::segment::directory::Found;
 use crate::segment::filling::{Filling, PAGE_LEN};
@@ -89,8 +88,7 @@ fn put_in_place(
         let _ = storage.remove(temporary);
     }
     let Made { layout, filling } = renamed.map_err(|source| failed(storage, number, size, source))?;
-    let synced = if is(Break::PrepareWithoutDirectorySync) { Ok(()) } else { storage.sync_directory() };
-    let mapped = synced.and_then(|()| filling.file().map(size, Access::Write));
+    let mapped = storage.sync_directory().and_then(|()| filling.file().map(size, Access::Write));
     let mapping = mapped.map_err(|source| {
         abandon(storage, number);
         failed(storage, number, size, source)
@@ -115,13 +113,8 @@ fn make(storage: &dyn Storage, temporary: &str, log_id: u128, number: u64, size:
     let file: Arc<dyn StorageFile> = storage.create(temporary)?.into();
     let is_written = file.allocate(size)?;
     let header = SegmentHeader::new(log_id, number, size, now_unix_ms());
-    if is(Break::HeaderAfterSync) {
-        file.sync()?;
-    }
     file.write_at(header.as_bytes(), 0)?;
-    if !is(Break::PrepareWithoutSync) && !is(Break::HeaderAfterSync) {
-        file.sync()?;
-    }
+    file.sync()?;
     Ok(Made { layout: header.layout(), filling: Filling::new(file, size, is_written) })
 }
 
@@ -149,9 +142,7 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Option<Prepa
         move |source| Error::io(operation, &path, source)
     };
     // A process may have died between naming it and making the name durable.
-    if !is(Break::AdoptWithoutDirectorySync) {
-        storage.sync_directory().map_err(failed("sync the directory of"))?;
-    }
+    storage.sync_directory().map_err(failed("sync the directory of"))?;
     let file: Arc<dyn StorageFile> = storage.open(&name, Access::Write).map_err(failed("open"))?.into();
     if !file.is_own(0..size).map_err(failed("look at"))? {
         return Ok(None);

@@ -3,9 +3,7 @@
 use std::io;
 
 use crate::events::report;
-use crate::format::segment_header;
 use crate::format::{Version, name};
-use crate::sabotage::{Break, is};
 use crate::segment::Segment;
 use crate::storage::{Access, Storage, Users, is_full};
 
@@ -44,20 +42,12 @@ pub(crate) fn retire(storage: &dyn Storage, segment: &Segment) -> io::Result<Ret
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    if is(Break::HeaderBeforeName) {
-        let file = storage.open(&temporary, Access::Write)?;
-        file.write_at(&[0; segment_header::LEN], 0)?;
-        file.sync()?;
-    }
-    if !is(Break::UnlinkWithoutDirectorySync) {
-        storage.sync_directory().or_else(|error| {
-            let is_gone = is_full(&error) && storage.remove(&temporary).is_ok();
-            if is_gone { storage.sync_directory() } else { Err(error) }
-        })?;
-    }
+    storage.sync_directory().or_else(|error| {
+        let is_gone = is_full(&error) && storage.remove(&temporary).is_ok();
+        if is_gone { storage.sync_directory() } else { Err(error) }
+    })?;
     // Programs of the time of version 2 read without a word.
-    let is_own = segment.is_of_this_run() || is(Break::RecycleUnknown);
-    let is_known = is_own && info.layout.version == Version::V3;
+    let is_known = segment.is_of_this_run() && info.layout.version == Version::V3;
     Ok(Retired { name: temporary, is_known, page_len: segment.page_len() })
 }
 
@@ -93,12 +83,10 @@ impl Retired {
             return Fitness::Unfit;
         }
         let Ok(Users { is_linked, here, elsewhere }) = file.users() else { return Fitness::Unfit };
-        if is_linked && !is(Break::RecycleLinked) {
+        if is_linked {
             // A backup: what it holds is its own.
             return Fitness::Unfit;
         }
-        let here = here && !is(Break::RecycleUnderView);
-        let elsewhere = elsewhere && !is(Break::RecycleUnderReader);
         if here || elsewhere { Fitness::InUse } else { Fitness::Free }
     }
 

@@ -11,7 +11,6 @@ use crate::error::Error;
 use crate::events::{calling, report};
 use crate::log::{Log, Need};
 use crate::lsn::Lsn;
-use crate::sabotage::{Break, is};
 
 /// The metadata slot that holds the number of the last checkpoint's record.
 const SLOT: usize = 15;
@@ -223,15 +222,12 @@ impl BegunCheckpoint<'_> {
     /// [`Transaction::applied`]: super::Transaction::applied
     pub fn log(self, active: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
         let _calling = calling();
-        let Self { wal, mut view } = self;
+        let Self { wal, view } = self;
         wal.log.check_process()?;
         let _turn = wal.checkpointing.lock();
         let last = *wal.checkpoint.lock();
-        if let Some(last) = last.filter(|last| last.begin >= view.next && !is(Break::OlderCheckpointLogged)) {
+        if let Some(last) = last.filter(|last| last.begin >= view.next) {
             return Ok(last.lsn);
-        }
-        if is(Break::TransactionsOfTheRecord) {
-            view = View { next: view.next, ..wal.view() };
         }
         let redo_lsn = wal.redo_point(&view, dirty, last)?;
         let open = merge(view.open, active)?;

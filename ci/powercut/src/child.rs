@@ -60,8 +60,6 @@ impl End {
 /// How workers are started.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSetup {
-    /// The break that is made.
-    pub sabotage: Option<String>,
     /// A library that is loaded first.
     pub preload: Option<PathBuf>,
 }
@@ -82,9 +80,6 @@ impl Worker {
     fn start(&self) -> Result<Piped> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("worker");
-        if let Some(name) = &self.setup.sabotage {
-            command.args(["--sabotage", name]);
-        }
         if self.guarded {
             command.arg("--guarded");
         }

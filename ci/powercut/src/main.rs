@@ -37,18 +37,12 @@ enum Command {
     Run(run::Arguments),
     /// Takes down what earlier runs have left
     Clean,
-    /// Lists the breaks that can be made
-    #[cfg(feature = "sabotage")]
-    Breaks,
     /// Serves the disk of a lane
     #[command(hide = true)]
     Disk { pid: u32, lane: usize },
     /// Uses logs
     #[command(hide = true)]
     Worker {
-        /// The break of the protocol that is made
-        #[arg(long)]
-        sabotage: Option<String>,
         /// With the guard against `SIGBUS`
         #[arg(long)]
         guarded: bool,
@@ -62,11 +56,8 @@ fn main() -> Result<ExitCode> {
             return run::run(&arguments);
         }
         Command::Clean => teardown::leftovers(),
-        #[cfg(feature = "sabotage")]
-        Command::Breaks => mapwal::testing::sabotage::OF_LOGS.iter().for_each(|name| println!("{name:?}")),
         Command::Disk { pid, lane } => disk::serve(&Places::new(pid, lane))?,
-        Command::Worker { sabotage, guarded } => {
-            make_break(sabotage.as_deref())?;
+        Command::Worker { guarded } => {
             if guarded {
                 worker::guard()?;
             }
@@ -74,18 +65,4 @@ fn main() -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(feature = "sabotage")]
-fn make_break(name: Option<&str>) -> Result<()> {
-    let Some(name) = name else { return Ok(()) };
-    let wanted = mapwal::testing::sabotage::OF_LOGS.into_iter().find(|known| format!("{known:?}") == name);
-    mapwal::testing::sabotage::make(wanted.ok_or_else(|| anyhow::anyhow!("no break {name}"))?);
-    Ok(())
-}
-
-#[cfg(not(feature = "sabotage"))]
-fn make_break(name: Option<&str>) -> Result<()> {
-    anyhow::ensure!(name.is_none(), "a break needs a build with the feature sabotage");
-    Ok(())
 }

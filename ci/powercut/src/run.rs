@@ -44,9 +44,6 @@ pub struct Arguments {
     /// Tells what happens in each session
     #[arg(long)]
     tell: bool,
-    /// The break of the protocol to make
-    #[arg(long)]
-    sabotage: Option<String>,
     /// A library to load first where the log is used
     #[arg(long)]
     preload: Option<PathBuf>,
@@ -74,7 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn side_by_side(arguments: &Arguments, filesystem: Filesystem, errors: bool, cuts: u64) -> Result<Tally> {
-    let setup = WorkerSetup { sabotage: arguments.sabotage.clone(), preload: arguments.preload.clone() };
+    let setup = WorkerSetup { preload: arguments.preload.clone() };
     let time = arguments.seconds.map(Duration::from_secs);
     let limits = Arc::new(Limits::new(arguments.seed, arguments.sessions, cuts, time, arguments.first));
     let lane = |number| {

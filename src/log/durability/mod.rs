@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
-use crate::sabotage::{Break, is};
 
 /// A leader waits no longer than this for others to join it.
 const GATHER_MAX: Duration = Duration::from_millis(1);
@@ -266,7 +265,6 @@ impl Durability {
     /// An error once a sync has failed.
     pub(crate) fn check(&self) -> Result<()> {
         match self.poison.get() {
-            _ if is(Break::PoisonForgotten) => Ok(()),
             None => Ok(()),
             Some(source) => Err(Error::Poisoned { durable: self.lsn(), source: Arc::clone(source) }),
         }

@@ -15,7 +15,6 @@ use crate::format::{Version, name, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::FrozenRegion;
 use crate::options::Options;
-use crate::sabotage::{Break, is};
 use crate::segment::Origin;
 use crate::segment::chain::{Chain, ChainLink};
 use crate::segment::control::Known;
@@ -95,14 +94,14 @@ impl<'s> Recovery<'s> {
                 let Place { offset, next_lsn, last_crc } = walked.place;
                 (offset as u64, next_lsn, last_crc) == (end.offset, end.next_lsn, end.crc)
             });
-            if !whole && (link.end.is_none() || !is(Break::PredecessorEndUnchecked)) {
+            if !whole {
                 // Pages that could not be written once may never be: what follows such bytes goes into another segment.
                 let intact = walked.damage != Damage::DeviceMismatch;
                 let closed = link.end.is_none() && walked.last_kind == FrameKind::Close && intact;
                 cut = Some(Cut { index, walked, closed });
             }
         }
-        if self.is_written_again && !is(Break::FileSystemUnsynced) {
+        if self.is_written_again {
             // Before a link says that it is there.
             let failed = |source| Error::io("sync", self.storage.path(), source);
             self.storage.sync_file_system().map_err(failed)?;
@@ -117,11 +116,9 @@ impl<'s> Recovery<'s> {
         // After a crash of a process only, bytes may be in the page cache that never reached the device, if only a
         // close. They are made durable before they are shown.
         let path = self.storage.path().join(name::segment(link.info.number));
-        if !is(Break::RecoverWithoutSync) {
-            file.sync().map_err(|source| Error::io("sync", &path, source))?;
-            // What a writer stored that died has changed no time.
-            let _ = file.touch();
-        }
+        file.sync().map_err(|source| Error::io("sync", &path, source))?;
+        // What a writer stored that died has changed no time.
+        let _ = file.touch();
         if !file.reads_device() {
             // What is read anew comes from the device.
             file.drop_cache(0..link.info.size).map_err(|source| Error::io("read", &path, source))?;
@@ -131,12 +128,9 @@ impl<'s> Recovery<'s> {
         // close comes after bytes that have been synced without an error, so only the close itself is in doubt.
         let end = walked.place.offset;
         let closed = link.end.is_none() && walked.last_kind == FrameKind::Close;
-        if is(Break::CacheBelieved) || (closed && is(Break::CloseBelieved)) {
-            return Ok(walked);
-        }
         let start = if closed { walked.last_start } else { segment_header::LEN };
         self.bytes_scanned += (end - start) as u64;
-        if !file.reads_device() && !is(Break::CacheNotWrittenAgain) {
+        if !file.reads_device() {
             evidence::write_again(self.storage, link.info.number, &region, start..end)
                 .map_err(|source| Error::io("write", &path, source))?;
             self.is_written_again = true;
@@ -210,7 +204,7 @@ impl<'s> Recovery<'s> {
             found.good_end = walk.place().offset;
             // What a truncation kept of a batch counts.
             let whole = link.end.is_some_and(|end| walk.place().offset as u64 == end.offset);
-            found.place = if whole || is(Break::IncompleteBatchAccepted) { walk.place() } else { walk.boundary() };
+            found.place = if whole { walk.place() } else { walk.boundary() };
             (found.last_kind, found.last_start) = (frame.kind(), offset);
         }
         region.check_read().map_err(|lost| self.lost(link.info.number, lost))?;
@@ -242,9 +236,6 @@ impl<'s> Recovery<'s> {
     /// incomplete batch proves nothing: an interrupted truncation through the batch leaves one too.
     fn judge(&mut self, chain: &Chain, cut: &Cut) -> Result<()> {
         let ChainLink { info, .. } = &chain.links[cut.index];
-        if is(Break::TailWithoutEvidence) {
-            return Ok(());
-        }
         let Place { offset, next_lsn, .. } = cut.walked.place;
         let path = self.storage.path().join(name::segment(info.number));
         let mut suspects = vec![(info.number, info.size, info.layout, offset)];
@@ -315,7 +306,7 @@ impl<'s> Recovery<'s> {
         let clean = closed && self.torn_bytes == 0;
         let room = crate::log::shared::append_limit(last.info.size);
         // The pages after that are written anew; in this one are frames.
-        let in_place = (clean && walked.ends_clear || is(Break::ResumeAfterCrash)) && walked.place.offset <= room;
+        let in_place = clean && walked.ends_clear && walked.place.offset <= room;
         let resume = if in_place && Resume::may_go_on_in(&last.info) {
             Resume::InPlace { info: last.info, end: walked.end(), origin: Origin::Own, tally: walked.tally }
         } else if walked.only_link {

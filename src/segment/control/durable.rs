@@ -9,7 +9,6 @@ use super::words::{LEN, Word, signed};
 use crate::error::{Error, Result};
 use crate::events::report;
 use crate::format::name;
-use crate::sabotage::{Break, is};
 use crate::storage::{self, Storage};
 
 impl ControlPage {
@@ -28,9 +27,6 @@ impl ControlPage {
     /// Durably clears the position of the close, so that frames may follow it. Returns false if the page had to be
     /// removed instead.
     pub(super) fn take_back_close(&self, storage: &dyn Storage) -> Result<bool> {
-        if is(Break::CloseNotTakenBack) {
-            return Ok(true);
-        }
         // Also if it does not: one that died while it did this may have done it to the page cache alone.
         // What was trimmed before has been removed.
         self.set_durably(storage, Word::Closed, 0, || Ok(()))
@@ -58,9 +54,7 @@ impl ControlPage {
         if synced.is_ok() && is_on_device(&**file, word, value).map_err(failed)? {
             return Ok(true);
         }
-        if !is(Break::PageBeforeTrimmed) {
-            before_removal()?;
-        }
+        before_removal()?;
         let path = storage.path().to_owned();
         report!(warn, path = %path.display(), "control page cannot be written, and is removed");
         match storage.remove(name::CONTROL) {

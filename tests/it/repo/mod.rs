@@ -1,5 +1,6 @@
 //! Rules for the repository: its sources, its documents, its data.
 
+mod breaks;
 mod circles;
 mod examples;
 mod map;

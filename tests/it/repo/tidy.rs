@@ -5,11 +5,10 @@ use std::path::Path;
 use super::circles::circles;
 use super::source::{Found, Item, PROGRAM, Source, repository};
 
-/// Every layer may ask the one whether it is to be broken on purpose, and tell the other what has happened.
-const SABOTAGE: &str = "sabotage";
+/// Every layer may tell it what has happened.
 const EVENTS: &str = "events";
 /// What the modules at the root of the crate may use of each other, besides themselves. `lib.rs` may use all.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 12] = [
     ("wal", &["log", "read", "segment", "format", "storage", "memory", "options", "error", "lsn"]),
     ("log", &["inspect", "read", "segment", "format", "storage", "memory", "options", "error", "lsn"]),
     ("inspect", &["read", "segment", "format", "storage", "memory", "error", "lsn"]),
@@ -21,7 +20,6 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("options", &["format", "error", "lsn"]),
     ("error", &["lsn"]),
     ("lsn", &[]),
-    (SABOTAGE, &[]),
     (EVENTS, &["memory", "storage"]),
 ];
 /// The only home of `unsafe` in the library.
@@ -74,7 +72,7 @@ fn layers(source: &Source) -> Vec<String> {
     complaints(source, |found| match &found.item {
         Item::Path(path) => {
             let name = path.first()?.as_str();
-            let may_be_used = name == layer || [SABOTAGE, EVENTS].contains(&name) || allowed.contains(&name);
+            let may_be_used = name == layer || name == EVENTS || allowed.contains(&name);
             (!may_be_used).then(|| format!("{layer} may not use {name}"))
         }
         _ => None,

@@ -14,7 +14,7 @@ use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::link::Seal;
 use crate::format::name;
 use crate::lsn::Lsn;
-pub use crate::read::{FrameRole, Piece, ScannedFrame, SegmentScan};
+pub use crate::read::{FrameRole, ScanItem, ScannedFrame, SegmentScan};
 pub use crate::segment::Activity;
 use crate::segment::control::ControlState;
 use crate::segment::directory::{self, Found};

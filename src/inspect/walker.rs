@@ -12,7 +12,7 @@ use crate::format::position::Position;
 use crate::format::walk::Place;
 use crate::format::{name, segment_header};
 use crate::lsn::Lsn;
-use crate::read::{FrameRole, Piece, ScannedFrame, SegmentScan};
+use crate::read::{FrameRole, ScanItem, ScannedFrame, SegmentScan};
 use crate::segment::evidence::Claim;
 
 /// How many bytes are read between two calls of `progress`.
@@ -139,12 +139,12 @@ impl<'i> Walker<'i> {
             let before = scan.places();
             match scan.next()? {
                 None => break,
-                Some(Piece::Frame(frame)) => {
+                Some(ScanItem::Frame(frame)) => {
                     // Offsets in a segment fit, as it is at most 4 GiB long.
                     self.claim.hear(walked.report.number, frame.offset() as usize, frame.frame());
                     walked.pass_frame(&frame);
                 }
-                Some(Piece::Gap { lsn, damage, .. }) => walked.pass_gap(before, lsn, damage),
+                Some(ScanItem::Gap { lsn, damage, .. }) => walked.pass_gap(before, lsn, damage),
             }
             let (place, boundary) = scan.places();
             if place == boundary {

@@ -11,7 +11,7 @@ use crate::format::pin::NamedPin;
 use crate::inspect::Inspection;
 use crate::lsn::Lsn;
 use crate::memory::Process;
-use crate::read::{FrameRole, Piece, SegmentScan};
+use crate::read::{FrameRole, ScanItem, SegmentScan};
 use crate::segment::pins::files::{PinFiles, PinLock};
 use crate::segment::pins::{NamedPins, PinStatus, check_name};
 use crate::segment::{Segment, Segments};
@@ -139,8 +139,8 @@ impl PinDirectory {
         let mut scan = SegmentScan::open_in(&*self.storage, &name::segment(newest.number()), &newest.path())?;
         while next < lsn {
             match scan.next()? {
-                Some(Piece::Frame(frame)) if frame.role() == FrameRole::Note => next = frame.lsn(),
-                Some(Piece::Frame(frame)) => next = frame.lsn().next(),
+                Some(ScanItem::Frame(frame)) if frame.role() == FrameRole::Note => next = frame.lsn(),
+                Some(ScanItem::Frame(frame)) => next = frame.lsn().next(),
                 _ => return Err(Error::NotAppended { lsn, next }),
             }
         }

@@ -1,6 +1,6 @@
 //! What a log's own frames say of what was durable, for one without a control page that does.
 
-use super::scan::{Piece, SegmentScan};
+use super::scan::{ScanItem, SegmentScan};
 use crate::error::{Error, Result};
 use crate::format::name;
 use crate::format::position::Position;
@@ -56,7 +56,7 @@ fn largest_in(storage: &dyn Storage, number: u64) -> Result<Position> {
     };
     let mut largest = Position::ZERO;
     while let Some(piece) = scan.next()? {
-        if let Piece::Frame(frame) = piece {
+        if let ScanItem::Frame(frame) = piece {
             let claim = frame.frame().durable_then(Position::new(number, frame.offset()));
             largest = largest.max(claim.unwrap_or(Position::ZERO));
         }

@@ -1,7 +1,7 @@
 //! Whether what is read is what is there: files that were removed or replaced under a reader, and file systems on which that
 //! cannot be told.
 
-use super::scan::{Piece, SegmentScan};
+use super::scan::{ScanItem, SegmentScan};
 use crate::error::{Corruption, Damage, Error, Result};
 use crate::events::{calling, report};
 use crate::format::name;
@@ -62,5 +62,5 @@ fn is_elsewhere(storage: &dyn Storage, corruption: &Corruption) -> bool {
             return false;
         }
     }
-    matches!(scan.next(), Ok(Some(Piece::Frame(frame))) if frame.offset() == corruption.offset)
+    matches!(scan.next(), Ok(Some(ScanItem::Frame(frame))) if frame.offset() == corruption.offset)
 }

@@ -25,7 +25,7 @@ pub(crate) use ahead::Ahead;
 pub use follower::Follower;
 pub use reader::LogReader;
 pub use record::{Record, RecordRef};
-pub use scan::{FrameRole, Piece, ScannedFrame, SegmentScan};
+pub use scan::{FrameRole, ScanItem, ScannedFrame, SegmentScan};
 pub use ship::Frames;
 pub use snapshot::{Iter, Snapshot};
 pub(crate) use snapshot::{get_known_ref, get_ref};

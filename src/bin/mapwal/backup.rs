@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 use mapwal::error::PinFault;
-use mapwal::inspect::{Inspection, Piece, SegmentFile, SegmentScan};
+use mapwal::inspect::{Inspection, ScanItem, SegmentFile, SegmentScan};
 use mapwal::{Error, Lsn, PinDirectory};
 use rustix::fs::{FallocateFlags, FlockOperation};
 
@@ -188,7 +188,7 @@ impl<'a> Copy<'a> {
 fn end_of(path: &Path) -> Result<u64> {
     let mut scan = SegmentScan::open(path).about(path)?;
     let mut end = scan.offset();
-    while let Some(Piece::Frame(frame)) = scan.next().about(path)? {
+    while let Some(ScanItem::Frame(frame)) = scan.next().about(path)? {
         if frame.is_seal() {
             break;
         }
@@ -208,11 +208,11 @@ fn check(path: &Path, end: u64, of: &Path) -> Result<Lsn> {
     let mut reached = scan.offset();
     loop {
         match scan.next().about(path)? {
-            Some(Piece::Frame(frame)) => {
+            Some(ScanItem::Frame(frame)) => {
                 reached = frame.offset() + frame.len_bytes();
                 next = if frame.role() == mapwal::inspect::FrameRole::Note { frame.lsn() } else { frame.lsn().next() };
             }
-            Some(Piece::Gap { range, damage, .. }) => {
+            Some(ScanItem::Gap { range, damage, .. }) => {
                 return Err(damaged(format!("{damage} at offset {}", range.start)));
             }
             Some(_) => {}

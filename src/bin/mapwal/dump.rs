@@ -1,7 +1,7 @@
 //! `mapwal dump`: records in order, of a log or of one segment.
 
 use mapwal::error::Damage;
-use mapwal::inspect::{Piece, SegmentScan};
+use mapwal::inspect::{ScanItem, SegmentScan};
 use mapwal::{Error, LogReader, Lsn, Record};
 
 use crate::arguments::Dump;
@@ -60,7 +60,7 @@ fn dump_file(arguments: &Dump, printer: &mut Printer) -> Result<Outcome> {
     let mut outcome = Outcome::Done;
     while let Some(piece) = scan.next().about(path)? {
         match piece {
-            Piece::Frame(frame) => {
+            ScanItem::Frame(frame) => {
                 if outcome == Outcome::Torn {
                     outcome = Outcome::Damaged;
                 }
@@ -68,7 +68,7 @@ fn dump_file(arguments: &Dump, printer: &mut Printer) -> Result<Outcome> {
                     printer.print(&record).written()?;
                 }
             }
-            Piece::Gap { range, damage, .. } => {
+            ScanItem::Gap { range, damage, .. } => {
                 let why = format!("{damage} at offset {}", range.start);
                 Failure::new(format!("{} bytes hold no record", range.end - range.start), why, path).tell();
                 outcome = if outcome == Outcome::Damaged { outcome } else { Outcome::Torn };

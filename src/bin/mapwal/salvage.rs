@@ -10,7 +10,7 @@ use std::path::Path;
 
 use indicatif::ProgressBar;
 use mapwal::error::{Corruption, Damage};
-use mapwal::inspect::{FrameRole, Inspection, Piece, ScannedFrame, SegmentFile, SegmentScan};
+use mapwal::inspect::{FrameRole, Inspection, ScanItem, ScannedFrame, SegmentFile, SegmentScan};
 use mapwal::{Error, Log, Lsn, Options};
 
 use crate::arguments::Salvage;
@@ -218,7 +218,7 @@ impl Copy<'_> {
         loop {
             let offset = scan.offset();
             match scan.next() {
-                Ok(Some(Piece::Frame(frame))) => self.frame(&frame)?,
+                Ok(Some(ScanItem::Frame(frame))) => self.frame(&frame)?,
                 Ok(Some(_)) => self.sealed_into = None,
                 Ok(None) => break,
                 Err(error) => {

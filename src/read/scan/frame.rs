@@ -27,7 +27,7 @@ pub enum FrameRole {
 /// # let dir = tempfile::tempdir()?;
 /// # // SAFETY: the directory is new, and only this log writes to its files.
 /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
-/// use mapwal::inspect::{FrameRole, Inspection, Piece, ScannedFrame, SegmentScan};
+/// use mapwal::inspect::{FrameRole, Inspection, ScanItem, ScannedFrame, SegmentScan};
 ///
 /// log.append(1, b"a")?;
 /// log.put_meta(3, b"a value")?;
@@ -37,7 +37,7 @@ pub enum FrameRole {
 /// let file = &found.segments()[0];
 /// let mut scan = SegmentScan::open(&file.path)?;
 /// let mut found = Vec::new();
-/// while let Some(Piece::Frame(frame)) = scan.next()? {
+/// while let Some(ScanItem::Frame(frame)) = scan.next()? {
 ///     let frame: ScannedFrame<'_> = frame;
 ///     println!("{} bytes at {}", frame.len_bytes(), frame.offset());
 ///     found.push(match frame.role() {

@@ -38,7 +38,7 @@ const SHORT_LEN: usize = 1 << 10;
 /// # let dir = tempfile::tempdir()?;
 /// # // SAFETY: the directory is new, and only this log writes to its files.
 /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
-/// use mapwal::inspect::{Inspection, Piece, SegmentScan};
+/// use mapwal::inspect::{Inspection, ScanItem, SegmentScan};
 ///
 /// # log.append(1, b"a")?;
 /// let found = Inspection::open(dir.path())?;
@@ -50,8 +50,8 @@ const SHORT_LEN: usize = 1 << 10;
 /// }
 /// loop {
 ///     match scan.next() {
-///         Ok(Some(Piece::Frame(frame))) => println!("{frame:?}"),
-///         Ok(Some(Piece::Gap { range, damage, .. })) => println!("nothing sound at {range:?}: {damage}"),
+///         Ok(Some(ScanItem::Frame(frame))) => println!("{frame:?}"),
+///         Ok(Some(ScanItem::Gap { range, damage, .. })) => println!("nothing sound at {range:?}: {damage}"),
 ///         Ok(Some(_)) => {}
 ///         Ok(None) => break,
 ///         Err(error) => {
@@ -84,7 +84,7 @@ pub struct SegmentScan {
 /// What comes next in a segment.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Piece<'a> {
+pub enum ScanItem<'a> {
     /// A frame that passes its checks.
     Frame(ScannedFrame<'a>),
     /// Bytes without a frame.
@@ -184,7 +184,7 @@ impl SegmentScan {
     /// # Errors
     /// [`Error::Io`] when the file cannot be read. The walk may go on with [`Self::skip`].
     #[expect(clippy::should_implement_trait, reason = "it lends; an iterator cannot")]
-    pub fn next(&mut self) -> Result<Option<Piece<'_>>> {
+    pub fn next(&mut self) -> Result<Option<ScanItem<'_>>> {
         let start = self.walk.place();
         if self.is_done || start.offset as u64 >= self.limit {
             return Ok(None);
@@ -201,7 +201,7 @@ impl SegmentScan {
         let found = self.go_on_at(offset + ALIGN as u64, nonzero_end)?;
         // What follows the last frame of a recycled segment is no part of it, whatever it is.
         let end = found.unwrap_or(if self.layout.is_recycled { offset } else { nonzero_end });
-        Ok((end > offset).then_some(Piece::Gap { range: offset..end, lsn, damage }))
+        Ok((end > offset).then_some(ScanItem::Gap { range: offset..end, lsn, damage }))
     }
 
     /// Goes on after what cannot be read: `len` bytes after the current offset, with the next frame found there. False
@@ -272,10 +272,10 @@ impl SegmentScan {
     }
 
     /// The frame just passed, which began at `start`.
-    fn passed(&self, start: Place) -> Piece<'_> {
+    fn passed(&self, start: Place) -> ScanItem<'_> {
         let (offset, len) = (start.offset as u64, self.walk.place().offset - start.offset);
         let frame = Frame::parse(self.window.bytes(offset, len)).expect("just passed");
-        Piece::Frame(ScannedFrame::new(frame, offset, self.layout.version))
+        ScanItem::Frame(ScannedFrame::new(frame, offset, self.layout.version))
     }
 
     /// The number of the frame at `offset`, if a good one is there; it is not compared with anything.

@@ -31,7 +31,7 @@ use crate::format::tally::Tally;
 use crate::format::{self, name};
 use crate::memory::{Process, Ring};
 use crate::options::Options;
-use crate::read::Ahead;
+use crate::read::ReadAhead;
 use crate::segment::chain::Chain;
 use crate::segment::control::{self, ControlPage, Known};
 use crate::segment::directory::{self, Found, Listing};
@@ -306,7 +306,7 @@ impl Opening<'_> {
             meta: Mutex::new(plan.meta.clone()),
             preparer,
             housekeeper,
-            ahead: Arc::new(Ahead::new(&*self.storage)),
+            ahead: Arc::new(ReadAhead::new(&*self.storage)),
             background: Background::new(self.options.sync_interval, self.options.sync_bytes),
             control,
             replaced_seen: AtomicU32::new(0),

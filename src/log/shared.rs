@@ -22,7 +22,7 @@ use crate::format::link::{self, MetaSlots};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::{Process, Region, Reserved, Ring, Rotor};
-use crate::read::{Ahead, Source};
+use crate::read::{ReadAhead, Source};
 use crate::segment::control::{Channel, ControlPage};
 use crate::segment::{MapCache, Segment, SegmentInfo, SegmentList, Segments};
 use crate::storage::Storage;
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     pub(crate) meta: Mutex<MetaSlots>,
     pub(crate) preparer: Preparer,
     pub(crate) housekeeper: Housekeeper,
-    pub(crate) ahead: Arc<Ahead>,
+    pub(crate) ahead: Arc<ReadAhead>,
     pub(crate) background: Background,
     pub(crate) control: Arc<ControlPage>,
     pub(crate) pins: Pins,
@@ -235,7 +235,7 @@ impl Shared {
 }
 
 impl Source for Shared {
-    fn ahead(&self) -> &Ahead {
+    fn ahead(&self) -> &ReadAhead {
         &self.ahead
     }
 

@@ -1,10 +1,10 @@
 //! Reading: records that borrow the mapping, fixed views, and readers that go on as the log grows.
 
-mod ahead;
 mod claims;
 mod displaced;
 mod follower;
 mod place;
+mod read_ahead;
 mod reader;
 mod record;
 mod scan;
@@ -21,8 +21,8 @@ mod visibility;
 mod wakers;
 
 use crate::segment::Segment;
-pub(crate) use ahead::Ahead;
 pub use follower::Follower;
+pub(crate) use read_ahead::ReadAhead;
 pub use reader::LogReader;
 pub use record::{Record, RecordRef};
 pub use scan::{FrameRole, ScanItem, ScannedFrame, SegmentScan};

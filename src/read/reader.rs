@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::ahead::Ahead;
 use super::claims::Claims;
 use super::displaced;
 use super::follower::Follower;
+use super::read_ahead::ReadAhead;
 use super::record::RecordRef;
 use super::sealed::SealedTip;
 use super::snapshot::{self, Snapshot};
@@ -123,7 +123,7 @@ impl LogReader {
         let source = DirectorySource {
             is_archive,
             process: Process::current(),
-            ahead: Arc::new(Ahead::new(&*storage)),
+            ahead: Arc::new(ReadAhead::new(&*storage)),
             storage,
             cache: Arc::default(),
             segments: SegmentList::default(),
@@ -222,7 +222,7 @@ struct DirectorySource {
     storage: Arc<dyn Storage>,
     cache: Arc<MapCache>,
     segments: SegmentList,
-    ahead: Arc<Ahead>,
+    ahead: Arc<ReadAhead>,
     state: Mutex<State>,
 }
 
@@ -254,7 +254,7 @@ impl Source for DirectorySource {
         self.segments.load()
     }
 
-    fn ahead(&self) -> &Ahead {
+    fn ahead(&self) -> &ReadAhead {
         &self.ahead
     }
 

@@ -4,7 +4,7 @@ use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, OnceLock};
 
-use super::ahead::Ahead;
+use super::read_ahead::ReadAhead;
 use super::record::{Record, RecordRef};
 use super::{CHUNK_BYTES, ahead_from};
 use crate::error::{Damage, Error, Result};
@@ -45,14 +45,14 @@ pub struct Snapshot {
     /// The mappings that records handed out borrow from, one for each segment once it is looked at.
     regions: Box<[OnceLock<Arc<Region>>]>,
     next: Lsn,
-    ahead: Arc<Ahead>,
+    ahead: Arc<ReadAhead>,
     /// That which has made it.
     process: Process,
 }
 
 impl Snapshot {
     /// Of `segments`, up to record `next`, which with all before it is published.
-    pub(crate) fn new(segments: Arc<Segments>, next: Lsn, ahead: Arc<Ahead>) -> Self {
+    pub(crate) fn new(segments: Arc<Segments>, next: Lsn, ahead: Arc<ReadAhead>) -> Self {
         let regions = segments.as_slice().iter().map(|_| OnceLock::new()).collect();
         ahead.expect(&segments);
         Self { segments, regions, next, ahead, process: Process::current() }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ahead::Ahead;
+use super::read_ahead::ReadAhead;
 use crate::error::{Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
@@ -17,7 +17,7 @@ pub(crate) trait Source: Debug + Send + Sync {
     fn segments(&self) -> Arc<Segments>;
 
     /// What reads ahead.
-    fn ahead(&self) -> &Ahead;
+    fn ahead(&self) -> &ReadAhead;
 
     /// Finds out what has changed since, as far as this source does not know by itself; also without a sign of change if
     /// what is known `is_stale`.

@@ -16,8 +16,8 @@ const STEP_LEN: usize = 256 << 10;
 
 /// Reads ahead of readers that go through a log from segment to segment.
 #[derive(Debug)]
-pub(crate) struct Ahead {
-    shared: Arc<Shared>,
+pub(crate) struct ReadAhead {
+    shared: Arc<ReadAheadCore>,
     /// Started when it may have something to do.
     thread: OnceLock<Option<JoinHandle<()>>>,
     is_allowed: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Ahead {
 /// The thread is parked while nothing is wanted: waking a thread up that is takes no memory, unlike the first notice through a
 /// `Condvar`.
 #[derive(Debug, Default)]
-struct Shared {
+struct ReadAheadCore {
     state: Mutex<State>,
 }
 
@@ -38,7 +38,7 @@ struct State {
     stopping: bool,
 }
 
-impl Ahead {
+impl ReadAhead {
     /// For a log on `storage`, which may want all that happens on it to happen in one order.
     #[cfg_attr(not(feature = "testing"), expect(unused_variables, reason = "only simulated disks want that"))]
     pub(crate) fn new(storage: &dyn Storage) -> Self {
@@ -71,7 +71,7 @@ impl Ahead {
     }
 }
 
-impl Drop for Ahead {
+impl Drop for ReadAhead {
     fn drop(&mut self) {
         if !self.process.is_current() {
             // The thread is not here to be waited for.
@@ -87,7 +87,7 @@ impl Drop for Ahead {
     }
 }
 
-impl Shared {
+impl ReadAheadCore {
     fn run(&self) {
         loop {
             let state = self.state.lock();

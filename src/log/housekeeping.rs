@@ -31,7 +31,7 @@ const AGE: Duration = Duration::from_secs(30);
 /// Takes the files of dropped segments away.
 #[derive(Debug)]
 pub(crate) struct Housekeeper {
-    shared: Arc<Shared>,
+    shared: Arc<HousekeeperCore>,
     /// Started when there is something to do for the first time.
     thread: Mutex<Option<JoinHandle<()>>>,
     /// That which may have started the thread.
@@ -39,7 +39,7 @@ pub(crate) struct Housekeeper {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct HousekeeperCore {
     storage: Arc<dyn Storage>,
     pool: Arc<Pool>,
     counters: Arc<Counters>,
@@ -69,7 +69,7 @@ struct State {
 
 impl Housekeeper {
     pub(crate) fn new(storage: Arc<dyn Storage>, pool: Arc<Pool>, counters: Arc<Counters>) -> Self {
-        let shared = Shared { storage, pool, counters, state: Mutex::default(), changed: Condvar::new() };
+        let shared = HousekeeperCore { storage, pool, counters, state: Mutex::default(), changed: Condvar::new() };
         Self { shared: Arc::new(shared), thread: Mutex::new(None), process: Process::current() }
     }
 
@@ -191,7 +191,7 @@ impl Drop for Housekeeper {
     }
 }
 
-impl Shared {
+impl HousekeeperCore {
     fn run(&self) {
         let mut state = self.state.lock();
         while !state.stopping {

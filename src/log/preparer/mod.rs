@@ -28,8 +28,8 @@ use crate::segment::prepare::{Prepared, failed};
 use crate::storage::Preparation;
 use crate::storage::Storage;
 use pool::Pool;
-use state::Active;
-use thread::Shared;
+use state::ActiveFilling;
+use thread::PreparerCore;
 
 /// What a segment is needed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(crate) enum Need {
 /// Hands out prepared segments, and room in the one that takes appends.
 #[derive(Debug)]
 pub(crate) struct Preparer {
-    shared: Arc<Shared>,
+    shared: Arc<PreparerCore>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// More room has been asked for in the segment that takes appends. Relaxed: it only saves asking again.
     asked: AtomicBool,
@@ -61,7 +61,7 @@ impl Preparer {
         pool: Arc<Pool>,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(storage, log_id, segment_size, next_number, pool, counters));
+        let shared = Arc::new(PreparerCore::new(storage, log_id, segment_size, next_number, pool, counters));
         let thread = Mutex::new(shared.start_thread()?);
         Ok(Self { shared, thread, asked: AtomicBool::new(false), process: Process::current() })
     }
@@ -144,7 +144,7 @@ impl Preparer {
         self.shared.note_filling(number, &filling);
         state.active_number = number;
         state.room = room;
-        state.active = Some(Active { number, filling, region, segment: Arc::downgrade(segment) });
+        state.active = Some(ActiveFilling { number, filling, region, segment: Arc::downgrade(segment) });
         state.announced = false;
         drop(state);
         self.asked.store(false, Ordering::Relaxed);

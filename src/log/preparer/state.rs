@@ -31,7 +31,7 @@ pub(super) struct State {
     pub(super) active_number: u64,
     pub(super) room: usize,
     /// That segment; `None` also while more of it is made ready.
-    pub(super) active: Option<Active>,
+    pub(super) active: Option<ActiveFilling>,
     /// The event that says that all of it is ready has been reported.
     pub(super) announced: bool,
     /// The thread has ended, by a panic if it was not stopped: what it had in hand does not come back.
@@ -148,14 +148,14 @@ impl State {
 
 /// The segment that takes appends, as far as it is ready.
 #[derive(Debug)]
-pub(super) struct Active {
+pub(super) struct ActiveFilling {
     pub(super) number: u64,
     pub(super) filling: Filling,
     pub(super) region: Arc<Region>,
     pub(super) segment: Weak<Segment>,
 }
 
-impl Active {
+impl ActiveFilling {
     pub(super) fn step(&mut self, storage: &dyn Storage, page_len: usize) -> io::Result<()> {
         self.filling.step(storage, self.region.mapping(), page_len)
     }

@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::pace::{AHEAD_LEN_MAX, Pace};
 use super::pool::Pool;
-use super::state::{Active, Spare, State};
+use super::state::{ActiveFilling, Spare, State};
 use crate::error::{Error, Result};
 use crate::events::{in_words, report};
 use crate::format::name;
@@ -32,7 +32,7 @@ const WALK_LEN: usize = 256 << 10;
 
 /// What the thread and the appenders share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct PreparerCore {
     pub(super) storage: Arc<dyn Storage>,
     log_id: u128,
     pub(super) segment_size: u64,
@@ -55,7 +55,7 @@ pub(super) struct Shared {
 }
 
 /// Says that the thread has ended, however it does.
-struct Ending<'s>(&'s Shared);
+struct Ending<'s>(&'s PreparerCore);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
@@ -67,7 +67,7 @@ impl Drop for Ending<'_> {
 /// One step.
 enum Job {
     /// More room for the appenders.
-    Room(Active),
+    Room(ActiveFilling),
     /// A segment to go on in.
     Spare,
     /// More of that segment, since it will be needed soon.
@@ -75,12 +75,12 @@ enum Job {
     /// Some of a segment that was filled.
     Walk,
     /// Some of what is ready to the device, before small syncs come to it.
-    Settle(Active),
+    Settle(ActiveFilling),
     /// What can be done at any time: make some more ready.
-    Idle(Active),
+    Idle(ActiveFilling),
 }
 
-impl Shared {
+impl PreparerCore {
     pub(super) fn new(
         storage: Arc<dyn Storage>,
         log_id: u128,
@@ -237,8 +237,8 @@ impl Shared {
         }
     }
 
-    fn idle(&self, mut active: Active) -> MutexGuard<'_, State> {
-        let Active { number, filling, region, .. } = &mut active;
+    fn idle(&self, mut active: ActiveFilling) -> MutexGuard<'_, State> {
+        let ActiveFilling { number, filling, region, .. } = &mut active;
         let number = *number;
         if let Err(error) = filling.step(&*self.storage, region.mapping(), self.pace.page_len()) {
             let file = name::segment(number);
@@ -254,7 +254,7 @@ impl Shared {
     }
 
     /// Returns what was taken, with more of it ready, unless another segment takes appends by now.
-    pub(super) fn put_back(&self, active: Active) -> MutexGuard<'_, State> {
+    pub(super) fn put_back(&self, active: ActiveFilling) -> MutexGuard<'_, State> {
         if let Some(segment) = active.segment.upgrade() {
             segment.set_page_len(active.filling.page_len());
         }
@@ -362,7 +362,7 @@ impl Shared {
 
 /// Without a thread, so that all that happens on a simulated disk happens in one order.
 #[cfg(feature = "testing")]
-impl Shared {
+impl PreparerCore {
     pub(super) fn prepare_ahead(&self) {
         if self.storage.preparation() == Preparation::Ahead {
             // What fails is told by the appender that needs it.

@@ -199,7 +199,7 @@ pub(crate) struct FrameHead {
 
 impl FrameHead {
     /// The head of a control frame.
-    pub(crate) const fn note(kind: FrameKind, lsn: Lsn, durable_lag: u32) -> Self {
+    pub(crate) const fn control(kind: FrameKind, lsn: Lsn, durable_lag: u32) -> Self {
         Self { kind, flags: 0, tag: 0, lsn, durable_lag }
     }
 
@@ -213,7 +213,7 @@ impl FrameHead {
     /// A whole frame, for places that are not the hot path.
     pub(crate) fn encode(self, salt: u32, payload: &[u8]) -> Vec<u8> {
         let len = HEADER_LEN + payload.len();
-        let len_field = u32::try_from(len).expect("the log's own frames are small");
+        let len_field = u32::try_from(len).expect("control frames are small");
         let mut bytes = vec![0; COMMIT_WORD_LEN];
         self.tail().iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         bytes.extend_from_slice(payload);

@@ -108,14 +108,14 @@ impl Walk {
             return Err(Damage::FrameKind(kind as u8));
         }
         if !kind.takes_lsn() {
-            self.check_note(frame)?;
+            self.check_control_frame(frame)?;
         }
         self.before = Some(kind);
         Ok(())
     }
 
-    /// As [`Self::check_place`], for one of the log's own frames.
-    fn check_note(&mut self, frame: &Frame<'_>) -> Result<(), Damage> {
+    /// As [`Self::check_place`], for a control frame.
+    fn check_control_frame(&mut self, frame: &Frame<'_>) -> Result<(), Damage> {
         let (kind, payload, version) = (frame.kind(), frame.payload(), self.layout.version);
         if self.boundary != self.place {
             // Frames of a batch follow each other.

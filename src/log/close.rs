@@ -63,7 +63,7 @@ impl Shared {
             let end = segment.position(offset + place.len());
             let next_lsn = Lsn(segment.base_lsn().0 + u64::from(ordinal));
             note.tally = self.count_all(&segment, offset);
-            self.publish(place, FrameHead::note(FrameKind::Close, next_lsn, 0), &note.encode());
+            self.publish(place, FrameHead::control(FrameKind::Close, next_lsn, 0), &note.encode());
             (note.meta.is_some().then(|| segment.position(offset)), end)
         };
         self.wait(Goal { lsn: Lsn::ZERO, position: end })?;

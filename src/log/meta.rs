@@ -60,9 +60,10 @@ impl Shared {
         let mut rotation = self.lock_begun_rotation(need)?;
         let meta_len = self.check_meta(slot, value.len())?;
         let payload = link::encode_meta(slot, value);
-        let place = self.reserve_note(&mut rotation, frame::padded(frame::HEADER_LEN + payload.len()), need)?;
+        let place =
+            self.reserve_control_frame(&mut rotation, frame::padded(frame::HEADER_LEN + payload.len()), need)?;
         let next_lsn = Lsn(place.context().base_lsn.0 + u64::from(place.ordinal()));
-        self.publish(place, FrameHead::note(FrameKind::Meta, next_lsn, 0), &payload);
+        self.publish(place, FrameHead::control(FrameKind::Meta, next_lsn, 0), &payload);
         self.meta.lock().set(slot, value);
         let payload_len_max = format::payload_len_max(self.preparer.segment_size(), meta_len);
         self.payload_len_max.store(payload_len_max, Ordering::Relaxed);

@@ -139,7 +139,7 @@ impl PinDirectory {
         let mut scan = SegmentScan::open_in(&*self.storage, &name::segment(newest.number()), &newest.path())?;
         while next < lsn {
             match scan.next()? {
-                Some(ScanItem::Frame(frame)) if frame.role() == FrameRole::Note => next = frame.lsn(),
+                Some(ScanItem::Frame(frame)) if frame.role() == FrameRole::Control => next = frame.lsn(),
                 Some(ScanItem::Frame(frame)) => next = frame.lsn().next(),
                 _ => return Err(Error::NotAppended { lsn, next }),
             }

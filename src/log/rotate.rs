@@ -95,7 +95,7 @@ impl Shared {
     }
 
     /// As [`Self::reserve`], for a control frame.
-    pub(crate) fn reserve_note(
+    pub(crate) fn reserve_control_frame(
         &self,
         rotation: &mut Rotation,
         len: usize,
@@ -145,7 +145,7 @@ impl Shared {
         let payload = Seal { next: spare.number, tally: count_to(&active, offset) }.encode();
         let seal = seal.expect("asked for");
         self.ask_for_last(&seal)?;
-        let crc = self.publish(seal, FrameHead::note(FrameKind::Seal, next_lsn, 0), &payload);
+        let crc = self.publish(seal, FrameHead::control(FrameKind::Seal, next_lsn, 0), &payload);
         let end = (offset + link::SEAL_FRAME_LEN) as u64;
         active.set_end(SegmentEnd { offset: end, next_lsn, crc });
         let previous = Predecessor { number: active.number(), end, crc };
@@ -186,7 +186,7 @@ impl Shared {
         let truncate = kept.as_ref().map(|_| (FrameKind::Truncate, &last[..]));
         for (kind, payload) in std::iter::once((FrameKind::Link, &link[..])).chain(truncate) {
             let position = Position::new(number, region.published() as u64);
-            let head = FrameHead::note(kind, base_lsn, position.lag_units(self.durability.position()));
+            let head = FrameHead::control(kind, base_lsn, position.lag_units(self.durability.position()));
             region.fill(&head.encode(layout.salt, payload));
         }
         let begin = region.published();

@@ -1,4 +1,4 @@
-//! What a log's own frames say of what was durable, for one without a control page that does.
+//! What control frames say of what was durable, for one without a control page that does.
 
 use super::scan::{ScanItem, SegmentScan};
 use crate::error::{Error, Result};

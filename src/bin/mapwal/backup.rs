@@ -210,7 +210,8 @@ fn check(path: &Path, end: u64, of: &Path) -> Result<Lsn> {
         match scan.next().about(path)? {
             Some(ScanItem::Frame(frame)) => {
                 reached = frame.offset() + frame.len_bytes();
-                next = if frame.role() == mapwal::inspect::FrameRole::Note { frame.lsn() } else { frame.lsn().next() };
+                next =
+                    if frame.role() == mapwal::inspect::FrameRole::Control { frame.lsn() } else { frame.lsn().next() };
             }
             Some(ScanItem::Gap { range, damage, .. }) => {
                 return Err(damaged(format!("{damage} at offset {}", range.start)));

@@ -238,7 +238,7 @@ impl Copy<'_> {
         let lsn = frame.lsn();
         let next = *self.next.get_or_insert(lsn);
         // Below are records that have been copied, or replaced.
-        if frame.role() == FrameRole::Note || lsn < next {
+        if frame.role() == FrameRole::Control || lsn < next {
             return Ok(());
         }
         let missing = lsn.0 - next.0;

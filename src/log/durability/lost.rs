@@ -45,7 +45,7 @@ impl Shared {
         self.durability.check()
     }
 
-    /// Has the system provide `range` of `mapping` for the log's own frames, which no appender has asked for: an error where a
+    /// Has the system provide `range` of `mapping` for control frames, which no appender has asked for: an error where a
     /// store there would be a signal.
     pub(crate) fn ask_for_pages(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
         match self.storage.populate(mapping, range.start - range.start % PAGE_LEN..range.end) {

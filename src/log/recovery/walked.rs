@@ -35,7 +35,7 @@ impl Walked {
         SegmentEnd { offset: offset as u64, next_lsn, crc: last_crc }
     }
 
-    /// Takes account of one of the log's own frames, which the walk has checked.
+    /// Takes account of a control frame, which the walk has checked.
     pub(super) fn note(&mut self, frame: &Frame<'_>, version: Version) -> Result<(), Damage> {
         match frame.kind() {
             FrameKind::Meta => {

@@ -17,7 +17,7 @@ pub enum FrameRole {
     /// A record given up while it was written (voided): a number without a record.
     Void,
     /// A control frame: metadata slots, or what the log notes for itself.
-    Note,
+    Control,
 }
 
 /// A frame that passes its checks.
@@ -74,7 +74,7 @@ impl<'a> ScannedFrame<'a> {
         match self.frame.kind() {
             FrameKind::Data => FrameRole::Record,
             FrameKind::Void => FrameRole::Void,
-            _ => FrameRole::Note,
+            _ => FrameRole::Control,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::segment::directory::Found;
 
 /// A segment that counts.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tie {
+pub(super) struct Linked {
     pub(super) number: u64,
     /// `None` if header or link are unsound.
     pub(super) info: Option<SegmentInfo>,
@@ -29,12 +29,12 @@ pub(super) struct Tie {
 
 /// The segments of a log, sorted out.
 #[derive(Debug, Default)]
-pub(super) struct Ties {
+pub(super) struct LinkedSegments {
     /// Those that count, oldest first.
-    pub(super) counting: Vec<Tie>,
+    pub(super) counting: Vec<Linked>,
     /// Those below the newest that do not.
     pub(super) superseded: Vec<u64>,
-    /// What is wrong with the ties between them.
+    /// What is wrong with the linked between them.
     pub(super) faults: Vec<Corruption>,
 }
 
@@ -53,54 +53,59 @@ enum Named {
 }
 
 /// `numbers` are all that have files, ascending; `found` are those of them whose headers are sound.
-pub(super) fn sort_out(numbers: &[u64], found: &[Found], directory: &Path, control: Option<ControlState>) -> Ties {
+pub(super) fn sort_out(
+    numbers: &[u64],
+    found: &[Found],
+    directory: &Path,
+    control: Option<ControlState>,
+) -> LinkedSegments {
     let by_number: BTreeMap<u64, &Found> = found.iter().map(|segment| (segment.number, segment)).collect();
     let tip = found.iter().rev().find(|segment| segment.is_linked());
     let tip_number = tip.map_or(0, |tip| tip.number);
     let known_oldest = control.and_then(|control| control.oldest_segment);
     let bound = tip.and_then(|tip| tip.link()).map_or(0, |link| link.link.oldest).max(known_oldest.unwrap_or(0));
-    let mut ties = Ties::default();
+    let mut linked = LinkedSegments::default();
     let mut named = Named::Unknown;
     for &number in numbers.iter().rev().skip_while(|&&number| number > tip_number) {
         if number < bound && number != tip_number {
             // What a trim has not removed yet.
-            ties.superseded.push(number);
+            linked.superseded.push(number);
             continue;
         }
         let end = match named {
             Named::Unknown => None,
             Named::Segment { number: wanted, end, .. } if wanted == number => Some(end),
             Named::Segment { number: wanted, referrer, .. } if wanted > number && number >= bound => {
-                ties.faults.push(missing(directory, wanted, referrer));
+                linked.faults.push(missing(directory, wanted, referrer));
                 None
             }
             // Replaced, or what a trim could not remove.
             Named::Nothing | Named::Segment { .. } => {
-                ties.superseded.push(number);
+                linked.superseded.push(number);
                 continue;
             }
         };
         let segment = by_number.get(&number).copied();
-        named = segment.map_or(Named::Unknown, |segment| named_by(segment, &by_number, directory, &mut ties.faults));
-        ties.counting.push(Tie { number, info: segment.and_then(info), end, is_readable: segment.is_some() });
+        named = segment.map_or(Named::Unknown, |segment| named_by(segment, &by_number, directory, &mut linked.faults));
+        linked.counting.push(Linked { number, info: segment.and_then(info), end, is_readable: segment.is_some() });
     }
     if let Named::Segment { number, referrer, .. } = named
         && known_oldest.is_some()
         && number >= bound
         && !numbers.contains(&number)
     {
-        ties.faults.push(missing(directory, number, referrer));
+        linked.faults.push(missing(directory, number, referrer));
     }
-    ties.counting.reverse();
-    ties.superseded.reverse();
+    linked.counting.reverse();
+    linked.superseded.reverse();
     let beyond = numbers.iter().filter(|&&number| number > tip_number);
     let beyond = beyond.map(|number| (*number, by_number.get(number).copied()));
     let lost = control.and_then(|control| lost_end(control.durable_position, tip_number, beyond));
-    ties.faults.extend(lost.map(|Lost { number, offset, damage }| {
+    linked.faults.extend(lost.map(|Lost { number, offset, damage }| {
         let path = directory.join(name::segment(number));
         Corruption { path, offset, lsn: None, damage, evidence: None }
     }));
-    ties
+    linked
 }
 
 fn info(segment: &Found) -> Option<SegmentInfo> {

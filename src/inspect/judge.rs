@@ -32,7 +32,7 @@ pub(super) fn judge<'i>(
     for left_over in others.iter_mut().filter(|other| other.report.state != SegmentState::Damaged) {
         judge.left_over(&mut left_over.report);
     }
-    judge.structure(&inspection.ties.faults);
+    judge.structure(&inspection.linked.faults);
     let is_torn = counting.iter().chain(&others).any(|walked| walked.report.torn_bytes > 0);
     let closed = !is_cut && !is_torn && counting.last().is_some_and(|tip| tip.is_closed);
     let mut segments: Vec<SegmentReport> = counting.into_iter().chain(others).map(|walked| walked.report).collect();
@@ -48,7 +48,7 @@ struct Judge<'i, 'w> {
 }
 
 impl Judge<'_, '_> {
-    /// Takes account of damage to headers, or to the ties between segments, unless more is known of it.
+    /// Takes account of damage to headers, or to the linked between segments, unless more is known of it.
     fn structure(&mut self, faults: &[Corruption]) {
         for fault in faults {
             let is_place = |damage: &ProvenDamage| {
@@ -135,7 +135,7 @@ impl Judge<'_, '_> {
     fn end(&mut self, tip: Option<&mut WalkedSegment>, others: &mut [WalkedSegment]) {
         let lsn = tip.as_ref().and_then(|tip| tip.report.next_lsn);
         let sealed_into = tip.as_ref().and_then(|tip| tip.sealed_into);
-        let superseded = &self.inspection.ties.superseded;
+        let superseded = &self.inspection.linked.superseded;
         let mut successors = others.iter_mut().filter(|other| !superseded.contains(&other.report.number));
         let next = successors.find(|other| tip.is_none() || Some(other.report.number) == sealed_into);
         let position = match (&tip, &next) {

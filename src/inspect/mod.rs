@@ -21,7 +21,7 @@ use crate::segment::directory::{self, Found};
 use crate::segment::pins::{self, PinStatus};
 use crate::segment::{Segment, SegmentList, Segments};
 use crate::storage::{Access, Disk, Storage};
-use chain::Ties;
+use chain::LinkedSegments;
 pub use report::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
 pub use segment::{SegmentSummary, verify_segment};
 
@@ -69,7 +69,7 @@ pub struct Inspection {
     /// The lengths of the files that are kept for further segments.
     kept: Vec<u64>,
     /// Which segments count.
-    ties: Ties,
+    linked: LinkedSegments,
     control: Option<ControlState>,
     /// What is wrong with headers.
     faults: Vec<Corruption>,
@@ -138,13 +138,13 @@ impl Inspection {
             oldest_segment: after.map_or(before.oldest_segment, |after| after.oldest_segment),
             ..before
         });
-        let ties = chain::sort_out(&listing.segments, &found, storage.path(), control);
-        let files = listing.segments.iter().map(|&number| segment_file(&**storage, number, &found, &ties)).collect();
+        let linked = chain::sort_out(&listing.segments, &found, storage.path(), control);
+        let files = listing.segments.iter().map(|&number| segment_file(&**storage, number, &found, &linked)).collect();
         let kept = listing.temporaries.iter().filter(|name| name::temporary_number(name).is_some());
         // One that is taken just now is a segment by the next look.
         let len = |name: &String| storage.open(name, Access::Read).ok()?.len_bytes().ok();
         let kept = kept.filter_map(len).collect();
-        Ok(Self { storage: Arc::clone(storage), log_id, files, kept, ties, control, faults })
+        Ok(Self { storage: Arc::clone(storage), log_id, files, kept, linked, control, faults })
     }
 
     /// The identity of the log, the same in all its segments.
@@ -168,7 +168,7 @@ impl Inspection {
     /// What is wrong with headers, and with the links between segments: the faults that show without reading records.
     /// [`Self::verify`] finds all.
     pub fn faults(&self) -> impl Iterator<Item = &Corruption> {
-        self.faults.iter().chain(&self.ties.faults)
+        self.faults.iter().chain(&self.linked.faults)
     }
 
     /// The process that has the log open for writing, by what it says itself: one that crashed is still named. `None`
@@ -228,7 +228,7 @@ impl Inspection {
     /// sealed segments (`is_archive`) only the control page can tell, if there is one.
     #[must_use]
     pub fn missing_after(&self, named: u64, is_archive: bool) -> Option<Corruption> {
-        let tip = self.ties.counting.last()?;
+        let tip = self.linked.counting.last()?;
         let version = tip.info?.layout.version;
         let active = self.control.map(|control| control.active_segment);
         let is_there = self.files.iter().any(|file| file.number == named);
@@ -241,7 +241,7 @@ impl Inspection {
     pub(crate) fn counting(&self) -> Arc<Segments> {
         let oldest = self.control.and_then(|control| control.oldest_segment).unwrap_or(0);
         let follow = |info| Arc::new(Segment::followed(info, Arc::clone(&self.storage), Arc::default()));
-        let infos = self.ties.counting.iter().filter_map(|tie| tie.info);
+        let infos = self.linked.counting.iter().filter_map(|linked| linked.info);
         SegmentList::new(infos.filter(|info| info.number >= oldest).map(follow).collect()).load()
     }
 }
@@ -268,16 +268,16 @@ fn sound_headers(storage: &dyn Storage, numbers: &[u64]) -> Result<(Vec<Found>, 
     Ok((found, faults))
 }
 
-fn segment_file(storage: &dyn Storage, number: u64, found: &[Found], ties: &Ties) -> SegmentFile {
+fn segment_file(storage: &dyn Storage, number: u64, found: &[Found], linked: &LinkedSegments) -> SegmentFile {
     let segment = found.iter().find(|segment| segment.number == number);
-    let tie = ties.counting.iter().find(|tie| tie.number == number);
+    let linked = linked.counting.iter().find(|linked| linked.number == number);
     SegmentFile {
         number,
         path: storage.path().join(name::segment(number)),
         file_len_bytes: segment.map_or(0, |segment| segment.size),
         first_lsn: segment.and_then(Found::link).map(|link| link.base_lsn),
-        counts: tie.is_some(),
-        end: tie.and_then(|tie| tie.end).map(|end| end.offset),
+        counts: linked.is_some(),
+        end: linked.and_then(|linked| linked.end).map(|end| end.offset),
     }
 }
 

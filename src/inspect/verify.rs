@@ -15,7 +15,7 @@ impl Inspection {
     #[must_use]
     pub fn bytes_to_verify(&self) -> u64 {
         let size = |number| self.files.iter().find(|file| file.number == number).map_or(0, |file| file.file_len_bytes);
-        self.ties.counting.iter().map(|tie| tie.end.map_or_else(|| size(tie.number), |end| end.offset)).sum()
+        self.linked.counting.iter().map(|linked| linked.end.map_or_else(|| size(linked.number), |end| end.offset)).sum()
     }
 
     /// Reads the whole log and checks all of it, its named pins included, and goes on after what is damaged. `progress` is told now and then how many
@@ -56,9 +56,9 @@ impl Inspection {
     /// ```
     pub fn verify(&self, options: VerifyOptions, progress: &mut dyn FnMut(u64)) -> Result<VerifyReport> {
         let mut walker = Walker::new(self, options, progress);
-        let mut counting = Vec::with_capacity(self.ties.counting.len());
-        for tie in &self.ties.counting {
-            counting.extend(walker.walk_tied(tie)?);
+        let mut counting = Vec::with_capacity(self.linked.counting.len());
+        for linked in &self.linked.counting {
+            counting.extend(walker.walk_linked(linked)?);
         }
         let mut others = Vec::new();
         for file in self.files.iter().filter(|file| !file.counts) {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::chain::Tie;
+use super::chain::Linked;
 use super::report::{SegmentReport, SegmentState, VerifyOptions};
 use super::{Inspection, SegmentFile};
 use crate::error::{Damage, Error, Result};
@@ -61,25 +61,25 @@ impl<'i> Walker<'i> {
     }
 
     /// Walks a segment that counts; `None` if it has been trimmed meanwhile.
-    pub(super) fn walk_tied(&mut self, tie: &Tie) -> Result<Option<WalkedSegment>> {
-        let file = self.inspection.files.iter().find(|file| file.number == tie.number);
-        let is_tip = self.inspection.ties.counting.last().is_some_and(|tip| tip.number == tie.number);
+    pub(super) fn walk_linked(&mut self, linked: &Linked) -> Result<Option<WalkedSegment>> {
+        let file = self.inspection.files.iter().find(|file| file.number == linked.number);
+        let is_tip = self.inspection.linked.counting.last().is_some_and(|tip| tip.number == linked.number);
         let state = if is_tip { SegmentState::Active } else { SegmentState::Sealed };
         let mut walked = WalkedSegment::new(file.expect("segments that count have files"), state);
-        if !tie.is_readable {
+        if !linked.is_readable {
             walked.report.state = SegmentState::Damaged;
             return Ok(Some(walked));
         }
-        let Some(mut scan) = self.open(tie.number)? else { return Ok(None) };
-        if let Some(info) = tie.info {
+        let Some(mut scan) = self.open(linked.number)? else { return Ok(None) };
+        if let Some(info) = linked.info {
             scan.begin_with(info.base_lsn);
         }
-        if let Some(end) = tie.end {
+        if let Some(end) = linked.end {
             scan.stop_at(end.offset);
         }
         self.walk(&mut scan, &mut walked)?;
-        walked.finish(scan.places(), tie.end);
-        if self.options.device && self.is_at_rest(tie, &walked) {
+        walked.finish(scan.places(), linked.end);
+        if self.options.device && self.is_at_rest(linked, &walked) {
             let difference = scan.first_difference(walked.report.len_bytes)?;
             let records = walked.report.records;
             let gap = |start| Gap { start, bad: start, lsn: None, damage: Damage::DeviceMismatch, records };
@@ -90,7 +90,7 @@ impl<'i> Walker<'i> {
 
     /// Looks for claims in a segment that does not count.
     pub(super) fn look_at(&mut self, file: &SegmentFile) -> Result<Option<WalkedSegment>> {
-        let is_superseded = self.inspection.ties.superseded.contains(&file.number);
+        let is_superseded = self.inspection.linked.superseded.contains(&file.number);
         let is_damaged = self.inspection.faults.iter().any(|fault| fault.path == file.path);
         let state = match (is_damaged, is_superseded) {
             (true, _) => SegmentState::Damaged,
@@ -160,10 +160,10 @@ impl<'i> Walker<'i> {
     }
 
     /// Whether nothing writes to the segment any more, and all of it is there.
-    fn is_at_rest(&self, tie: &Tie, walked: &WalkedSegment) -> bool {
+    fn is_at_rest(&self, linked: &Linked, walked: &WalkedSegment) -> bool {
         let durable = self.inspection.control.map_or(Position::ZERO, |control| control.durable_position);
-        let end = Position::new(tie.number, walked.report.len_bytes);
-        walked.gaps.is_empty() && (!self.options.live || (tie.end.is_some() && end <= durable))
+        let end = Position::new(linked.number, walked.report.len_bytes);
+        walked.gaps.is_empty() && (!self.options.live || (linked.end.is_some() && end <= durable))
     }
 }
 

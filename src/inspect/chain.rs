@@ -34,7 +34,7 @@ pub(super) struct LinkedSegments {
     pub(super) counting: Vec<Linked>,
     /// Those below the newest that do not.
     pub(super) superseded: Vec<u64>,
-    /// What is wrong with the linked between them.
+    /// What is wrong with the links between them.
     pub(super) faults: Vec<Corruption>,
 }
 

@@ -174,7 +174,7 @@ impl Shared {
     #[inline]
     pub(crate) fn reserve(&self, len: usize, count: u32, need: Need) -> Result<Reservation<'_, Active>> {
         loop {
-            if let Some(place) = self.ring.reserve(len, count) {
+            if let Some(place) = self.cursor.reserve(len, count) {
                 self.ask_for_room(&place);
                 return Ok(place);
             }
@@ -196,7 +196,7 @@ impl Shared {
         if inside::is_inside() || payload_len > self.payload_len_max() || !self.process.is_current() {
             return None;
         }
-        let place = self.ring.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1)?;
+        let place = self.cursor.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1)?;
         self.ask_for_room(&place);
         Some(place)
     }

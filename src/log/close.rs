@@ -55,7 +55,7 @@ impl Shared {
             let mut rotation = self.lock_rotation();
             let mut note = self.make_room_to_close(&mut rotation);
             let (segment, _) = self.reserved();
-            let closed = rotation.rotor.close(frame::padded(frame::HEADER_LEN + note.encode().len()));
+            let closed = rotation.cursor_control.close(frame::padded(frame::HEADER_LEN + note.encode().len()));
             let Some(Taken { offset, ordinal, trailer: Some(place) }) = closed else {
                 return self.durability.check().map(|()| None);
             };

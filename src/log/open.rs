@@ -29,7 +29,7 @@ use crate::format::link::{Predecessor, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::tally::Tally;
 use crate::format::{self, name};
-use crate::memory::{Process, Ring};
+use crate::memory::{AppendCursor, Process};
 use crate::options::Options;
 use crate::read::ReadAhead;
 use crate::segment::chain::Chain;
@@ -293,13 +293,13 @@ impl Opening<'_> {
             Arc::clone(&counters),
         )
         .map_err(|source| Error::io("start the preparing thread for", path, source))?;
-        let (ring, rotor) = Ring::new();
-        let rotation = Rotation { rotor, oldest, begin: Position::ZERO, pending: None };
+        let (cursor, cursor_control) = AppendCursor::new();
+        let rotation = Rotation { cursor_control, oldest, begin: Position::ZERO, pending: None };
         let housekeeper = Housekeeper::new(Arc::clone(&self.storage), pool, Arc::clone(&counters));
         let shared = Shared {
             storage: Arc::clone(&self.storage),
             cache: Arc::clone(cache),
-            ring,
+            cursor,
             segments: SegmentList::new(segments),
             durability: Durability::new(durable_lsn, durable),
             rotation: Mutex::new(None),

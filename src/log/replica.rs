@@ -169,7 +169,7 @@ impl Shared {
             if Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal())) != first {
                 return Err(conflict(first));
             }
-            match self.ring.reserve_after(reserved, len, count) {
+            match self.cursor.reserve_after(reserved, len, count) {
                 Some(place) => return Ok(place),
                 None if reserved.has_room(len) => {}
                 None => self.make_room(len, Need::Ordinary)?,

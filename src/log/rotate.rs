@@ -89,7 +89,7 @@ impl Shared {
 
     /// Releases what appenders no longer use, now that those of `segment` have passed byte `end`.
     fn retire(&self, rotation: &mut Rotation, segment: &Arc<Segment>, end: usize) {
-        if !rotation.rotor.retire() {
+        if !rotation.cursor_control.retire() {
             self.preparer.walk_later(segment, end);
         }
     }
@@ -102,7 +102,7 @@ impl Shared {
         need: Need,
     ) -> Result<Reservation<'_, Active>> {
         loop {
-            if let Some(reservation) = self.ring.reserve(len, 0) {
+            if let Some(reservation) = self.cursor.reserve(len, 0) {
                 return Ok(reservation);
             }
             self.make_room_locked(rotation, len, need)?;
@@ -139,7 +139,7 @@ impl Shared {
         self.durability.check()?;
         // While appends go on: so there is little left to be counted after them.
         count_some(&active);
-        let closed = rotation.rotor.close(link::SEAL_FRAME_LEN).expect("a log takes appends");
+        let closed = rotation.cursor_control.close(link::SEAL_FRAME_LEN).expect("a log takes appends");
         let Taken { offset, ordinal, trailer: seal } = closed;
         let next_lsn = Lsn(active.base_lsn().0 + u64::from(ordinal));
         let payload = Seal { next: spare.number, tally: count_to(&active, offset) }.encode();

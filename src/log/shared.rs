@@ -21,7 +21,7 @@ use crate::format::frame::FrameHasher;
 use crate::format::link::{self, MetaSlots};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
-use crate::memory::{Process, Region, Reserved, Ring, Rotor};
+use crate::memory::{AppendCursor, CursorControl, Process, Region, Reserved};
 use crate::read::{ReadAhead, Source};
 use crate::segment::control::{Channel, ControlPage};
 use crate::segment::{MapCache, Segment, SegmentInfo, SegmentList, Segments};
@@ -45,7 +45,7 @@ pub(crate) struct Active {
 pub(crate) struct Shared {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) cache: Arc<MapCache>,
-    pub(crate) ring: Arc<Ring<Active>>,
+    pub(crate) cursor: Arc<AppendCursor<Active>>,
     pub(crate) segments: SegmentList,
     pub(crate) durability: Durability,
     /// Taken to change which segments there are. Held while waiting for a spare: appenders that find the segment full
@@ -80,7 +80,7 @@ pub(crate) struct Shared {
 
 /// What changes with the active segment.
 pub(crate) struct Rotation {
-    pub(crate) rotor: Rotor<Active>,
+    pub(crate) cursor_control: CursorControl<Active>,
     /// The oldest segment retained, as the next link will say.
     pub(crate) oldest: u64,
     /// After the frames that the active segment was opened with.
@@ -99,7 +99,7 @@ impl Rotation {
             start,
             ask_at: ask_at(&info, region.published(), room),
         };
-        self.rotor.install(region, start.0, room, ordinal, active);
+        self.cursor_control.install(region, start.0, room, ordinal, active);
     }
 
     /// Lets appenders, which are at byte `offset`, go on in their segment as far as it has `room` now.
@@ -107,7 +107,7 @@ impl Rotation {
         let start = Position::new(info.number, 0);
         let active =
             Active { base_lsn: info.base_lsn, salt: info.layout.salt, start, ask_at: ask_at(&info, offset, room) };
-        self.rotor.extend(room, active);
+        self.cursor_control.extend(room, active);
     }
 }
 
@@ -168,8 +168,8 @@ impl Shared {
     pub(crate) fn reserved(&self) -> (Arc<Segment>, Reserved) {
         loop {
             let segment = self.segments.last().expect("an open log has a segment");
-            let reserved = self.ring.reserved();
-            // Segments come and go between the two reads; a newer one is in the list before it is in the ring.
+            let reserved = self.cursor.reserved();
+            // Segments come and go between the two reads; a newer one is in the list before it is in the cursor.
             if Position(reserved.position).segment() == segment.number()
                 && self.segments.with(|segments| segments.last().is_some_and(|last| Arc::ptr_eq(last, &segment)))
             {

@@ -81,7 +81,7 @@ impl Drop for Syncing<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.poison(io::Error::other("a sync has panicked"));
-            self.0.lock_rotation().rotor.close(0);
+            self.0.lock_rotation().cursor_control.close(0);
         }
     }
 }
@@ -92,7 +92,7 @@ impl Shared {
         self.durability.wait(goal, || {
             let synced = self.look_around().and_then(|()| self.sync_all()).inspect_err(|_| {
                 // Appenders find the segment closed, look why, and see the poison.
-                self.lock_rotation().rotor.close(0);
+                self.lock_rotation().cursor_control.close(0);
             });
             self.leave_large_pages();
             synced

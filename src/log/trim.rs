@@ -70,7 +70,7 @@ impl Log {
         let pins = shared.pins.lock_files()?;
         shared.look_around()?;
         let mut rotation = shared.lock_rotation();
-        rotation.rotor.retire();
+        rotation.cursor_control.retire();
         let Trimmed { segments: dropped, is_noted } = shared.take_below(lsn)?;
         drop(pins);
         let count = dropped.len();

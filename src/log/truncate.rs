@@ -139,12 +139,12 @@ impl Shared {
             self.pins.lock().named.rewind_to(&pin_files, kept.next_lsn)?;
         }
         let dropped = self.replace_locked(&mut rotation, kept, spare);
-        rotation.rotor.retire();
+        rotation.cursor_control.retire();
         let pending = rotation.pending.take();
         drop(rotation);
         drop(pin_files);
         self.sync_all().inspect_err(|_| {
-            self.lock_rotation().rotor.close(0);
+            self.lock_rotation().cursor_control.close(0);
         })?;
         drop(leading);
         remove_all(&*self.storage, &pending.map_or_else(Vec::new, |pending| pending.leftovers));
@@ -156,13 +156,13 @@ impl Shared {
     /// Appenders that find the segment closed look why.
     fn close_if_poisoned(&self, rotation: &mut Rotation) {
         if self.durability.check().is_err() {
-            rotation.rotor.close(0);
+            rotation.cursor_control.close(0);
         }
     }
 
     /// Puts `spare` after what is kept; returns the segments that are dropped.
     fn replace_locked(&self, rotation: &mut Rotation, kept: Kept, spare: Prepared) -> Vec<Arc<Segment>> {
-        if let Some(taken) = rotation.rotor.close(0) {
+        if let Some(taken) = rotation.cursor_control.close(0) {
             self.counters.segment_full(taken.ordinal, taken.offset);
         }
         // Before the list changes, so that no number counts as durable that means another record now.

@@ -18,6 +18,7 @@
 
 #![expect(unsafe_code, reason = "the crate's one home of unsafe")]
 
+mod append_cursor;
 mod atomics;
 #[cfg(target_os = "linux")]
 mod extents;
@@ -28,11 +29,11 @@ mod mapping;
 mod model;
 mod process;
 mod region;
-mod ring;
 #[cfg(not(target_os = "linux"))]
 mod unguarded;
 mod words;
 
+pub(crate) use append_cursor::{AppendCursor, CursorControl, Reservation, Reserved, Taken};
 #[cfg(target_os = "linux")]
 pub(crate) use extents::{Extent, extents};
 #[cfg(target_os = "linux")]
@@ -46,7 +47,6 @@ pub use mapping::HeapMemory;
 pub use mapping::Mapping;
 pub(crate) use process::Process;
 pub(crate) use region::{FrozenRegion, Region, Stop};
-pub(crate) use ring::{Reservation, Reserved, Ring, Rotor, Taken};
 #[cfg(not(target_os = "linux"))]
 use unguarded::Slot;
 #[cfg(not(target_os = "linux"))]

@@ -1,7 +1,7 @@
 //! Models of what threads do to a region at the same time, run by loom in every order that the memory model allows.
 //!
 //! The code is the real one, on memory of the heap; loom sees each atomic, each access to eight bytes of a region, and each
-//! access to a slot of the ring. It fails a model when two accesses are not ordered, or an assertion does not hold.
+//! access to a slot of the cursor. It fails a model when two accesses are not ordered, or an assertion does not hold.
 //!
 //! That they notice was seen by planting bugs, one at a time. Each of these orderings, made relaxed, fails at least one: the
 //! store and the load of a commit word (four of the five, all but that of a failed sync), the move of the published end, the
@@ -13,9 +13,9 @@ use std::sync::Arc;
 use loom::model::Builder;
 use loom::thread;
 
+use super::append_cursor::{AppendCursor, CursorControl};
 use super::mapping::{HeapMemory, Mapping};
 use super::region::Region;
-use super::ring::{Ring, Rotor};
 use super::words::SharedWords;
 
 /// Enough for all that two or three threads can do to each other here; without a bound the models take hours.
@@ -38,16 +38,16 @@ fn words() -> Arc<SharedWords> {
     Arc::new(SharedWords::new(Mapping::from_heap(Arc::new(HeapMemory::zeroed(16)))))
 }
 
-/// A ring that appends to `region`.
-fn open(region: &Arc<Region>) -> (Arc<Ring<()>>, Rotor<()>) {
-    let (ring, mut rotor) = Ring::new();
-    rotor.install(Arc::clone(region), 0, region.len(), 0, ());
-    (ring, rotor)
+/// A cursor that appends to `region`.
+fn open(region: &Arc<Region>) -> (Arc<AppendCursor<()>>, CursorControl<()>) {
+    let (cursor, mut cursor_control) = AppendCursor::new();
+    cursor_control.install(Arc::clone(region), 0, region.len(), 0, ());
+    (cursor, cursor_control)
 }
 
 /// Appends a frame that is filled with `fill`; its ordinal, unless there is no room.
-fn append(ring: &Ring<()>, fill: u8) -> Option<u32> {
-    let mut place = ring.reserve(FRAME_LEN, 1)?;
+fn append(cursor: &AppendCursor<()>, fill: u8) -> Option<u32> {
+    let mut place = cursor.reserve(FRAME_LEN, 1)?;
     let ordinal = place.ordinal();
     place.write(8, &[fill; FRAME_LEN - 8]);
     place.publish(FRAME_LEN as u32, u32::from(fill));
@@ -69,16 +69,16 @@ fn count(region: &Region) -> usize {
 fn readers_see_whole_frames_while_two_append() {
     check(|| {
         let region = region(2);
-        let (ring, _rotor) = open(&region);
+        let (cursor, _rotor) = open(&region);
         let other = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || append(&ring, 1))
+            let cursor = Arc::clone(&cursor);
+            thread::spawn(move || append(&cursor, 1))
         };
         let reader = {
             let region = Arc::clone(&region);
             thread::spawn(move || count(&region))
         };
-        let mine = append(&ring, 2);
+        let mine = append(&cursor, 2);
         let theirs = other.join().expect("appends");
         assert!(mine.is_some() && theirs.is_some() && mine != theirs, "each has a place of its own");
         assert!(reader.join().expect("reads") <= 2);
@@ -90,21 +90,21 @@ fn readers_see_whole_frames_while_two_append() {
 fn a_place_taken_before_a_rotation_is_good_after_it() {
     check(|| {
         let (first, second) = (region(2), region(2));
-        let (ring, mut rotor) = open(&first);
+        let (cursor, mut cursor_control) = open(&first);
         let appender = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || append(&ring, 1).is_some())
+            let cursor = Arc::clone(&cursor);
+            thread::spawn(move || append(&cursor, 1).is_some())
         };
-        let taken = rotor.close(0).expect("open");
+        let taken = cursor_control.close(0).expect("open");
         let (end, records) = (taken.offset, taken.ordinal);
-        rotor.install(Arc::clone(&second), 0, second.len(), 0, ());
+        cursor_control.install(Arc::clone(&second), 0, second.len(), 0, ());
         // Empties the slot, unless the appender still holds a place in it.
-        rotor.retire();
+        cursor_control.retire();
         let appended = appender.join().expect("appends");
         assert_eq!(end, records as usize * FRAME_LEN);
         assert_eq!(count(&first), records as usize, "nothing comes after the end");
         assert_eq!(count(&first) + count(&second), usize::from(appended));
-        rotor.retire();
+        cursor_control.retire();
     });
 }
 
@@ -112,25 +112,25 @@ fn a_place_taken_before_a_rotation_is_good_after_it() {
 fn room_is_added_while_two_append() {
     check(|| {
         let region = region(3);
-        let (ring, mut rotor) = Ring::new();
-        rotor.install(Arc::clone(&region), 0, FRAME_LEN, 0, ());
+        let (cursor, mut cursor_control) = AppendCursor::new();
+        cursor_control.install(Arc::clone(&region), 0, FRAME_LEN, 0, ());
         let other = {
-            let ring = Arc::clone(&ring);
-            thread::spawn(move || append(&ring, 1))
+            let cursor = Arc::clone(&cursor);
+            thread::spawn(move || append(&cursor, 1))
         };
         let looker = {
-            let ring = Arc::clone(&ring);
+            let cursor = Arc::clone(&cursor);
             thread::spawn(move || {
-                let reserved = ring.reserved();
+                let reserved = cursor.reserved();
                 assert_eq!(reserved.position, u64::from(reserved.ordinal()) * FRAME_LEN as u64, "of two generations");
             })
         };
         // Round the slots, which are reused once they are empty.
         for frames in [2, 3, 3] {
-            rotor.extend(frames * FRAME_LEN, ());
-            rotor.retire();
+            cursor_control.extend(frames * FRAME_LEN, ());
+            cursor_control.retire();
         }
-        let mine = append(&ring, 2).expect("there is room");
+        let mine = append(&cursor, 2).expect("there is room");
         let theirs = other.join().expect("appends");
         looker.join().expect("looks");
         assert_ne!(theirs, Some(mine), "each has a place of its own");
@@ -142,8 +142,8 @@ fn room_is_added_while_two_append() {
 fn what_is_called_durable_can_be_read() {
     check(|| {
         let (region, words) = (region(1), words());
-        let (ring, _rotor) = open(&region);
-        let appender = thread::spawn(move || append(&ring, 1).is_some());
+        let (cursor, _rotor) = open(&region);
+        let appender = thread::spawn(move || append(&cursor, 1).is_some());
         let leader = {
             let (region, words) = (Arc::clone(&region), Arc::clone(&words));
             // The walk of a sync, and its acknowledgement.
@@ -161,19 +161,19 @@ fn what_is_called_durable_can_be_read() {
 fn an_appender_that_finds_the_region_closed_by_a_failed_sync_sees_the_failure() {
     check(|| {
         let (region, words) = (region(1), words());
-        let (ring, mut rotor) = open(&region);
+        let (cursor, mut cursor_control) = open(&region);
         let appender = {
             let words = Arc::clone(&words);
             thread::spawn(move || {
-                let appended = append(&ring, 1).is_some();
+                let appended = append(&cursor, 1).is_some();
                 // Looks why.
-                let failed = ring.reserved().is_closed() && words.load(POISONED) == 1;
+                let failed = cursor.reserved().is_closed() && words.load(POISONED) == 1;
                 assert!(appended || failed, "refused, and does not know why");
                 appended
             })
         };
         words.store(POISONED, 1);
-        let end = rotor.close(0).expect("open").offset;
+        let end = cursor_control.close(0).expect("open").offset;
         let appended = appender.join().expect("appends");
         assert_eq!(end, usize::from(appended) * FRAME_LEN);
         assert_eq!(count(&region), usize::from(appended));

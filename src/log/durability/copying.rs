@@ -72,8 +72,8 @@ impl Shared {
     /// appenders of an old generation must have left.
     pub(crate) fn wait_for_slot(&self, rotation: &mut Rotation) -> Result<()> {
         let mut wait = CopyWait::new();
-        while !rotation.rotor.has_slot() {
-            self.wait_for_copy(&mut wait).inspect_err(|_| _ = rotation.rotor.close(0))?;
+        while !rotation.cursor_control.has_slot() {
+            self.wait_for_copy(&mut wait).inspect_err(|_| _ = rotation.cursor_control.close(0))?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ impl Shared {
         self.find_displaced().map_err(|displaced| {
             let error = self.poison(displaced);
             // Appenders find the segment closed, look why, and see the poison.
-            self.lock_rotation().rotor.close(0);
+            self.lock_rotation().cursor_control.close(0);
             error
         })
     }

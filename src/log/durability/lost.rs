@@ -38,7 +38,7 @@ impl Shared {
         });
         if unsynced || self.control.has_failed() {
             let error = self.poison(lost());
-            self.lock_rotation().rotor.close(0);
+            self.lock_rotation().cursor_control.close(0);
             return Err(error);
         }
         self.replaced_seen.store(seen, Ordering::Relaxed);

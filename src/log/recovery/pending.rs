@@ -70,14 +70,14 @@ impl Shared {
         }
         let spare = self.ready_for_link(self.take_spare(need)?)?;
         let Some(Pending { previous, next_lsn, leftovers }) = rotation.pending.take() else { return Ok(()) };
-        if let Some(taken) = rotation.rotor.close(0) {
+        if let Some(taken) = rotation.cursor_control.close(0) {
             self.counters.segment_full(taken.ordinal, taken.offset);
         }
         self.open_segment(&mut rotation, spare, Some(previous), next_lsn, None);
-        rotation.rotor.retire();
+        rotation.cursor_control.retire();
         drop(rotation);
         self.sync_all().inspect_err(|_| {
-            self.lock_rotation().rotor.close(0);
+            self.lock_rotation().cursor_control.close(0);
         })?;
         drop(leading);
         remove_all(&*self.storage, &leftovers);

@@ -42,15 +42,19 @@ fn what_the_map_of_the_code_names_is_there() {
 
 #[test]
 fn a_name_on_the_map_that_leads_nowhere_is_noticed() {
-    let text = "struct Ring;\nimpl Ring {\n    pub(crate) fn reserve(&self) {}\n}\n";
-    let sources = [Source { path: "src/memory/ring/mod.rs".to_owned(), text: text.to_owned() }];
-    for there in
-        ["`Ring::reserve` in `memory/ring/`", "`ring::reserve`", "`mod.rs`", "`published` < `a b::c`", "`Trimmed`"]
-    {
+    let text = "struct AppendCursor;\nimpl AppendCursor {\n    pub(crate) fn reserve(&self) {}\n}\n";
+    let sources = [Source { path: "src/memory/append_cursor/mod.rs".to_owned(), text: text.to_owned() }];
+    for there in [
+        "`AppendCursor::reserve` in `memory/append_cursor/`",
+        "`append_cursor::reserve`",
+        "`mod.rs`",
+        "`published` < `a b::c`",
+        "`Trimmed`",
+    ] {
         assert_eq!(missing(there, &sources), [""; 0], "{there}");
     }
     for (map, name) in
-        [("`Ring::take`", "Ring::take"), ("`memory/rung/`", "memory/rung/"), ("a `rotor.rs`", "rotor.rs")]
+        [("`AppendCursor::take`", "AppendCursor::take"), ("`memory/rung/`", "memory/rung/"), ("a `gone.rs`", "gone.rs")]
     {
         assert_eq!(missing(map, &sources), [name]);
     }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::super::atomics::{Ordering, yield_now};
 use super::super::region::{ALIGN, Region};
 use super::word::Word;
-use super::{Entry, Reservation, Ring, SLOTS};
+use super::{AppendCursor, Entry, Reservation, SLOTS};
 
 /// A rotating thread looks for frames in this many bytes at most: that takes less than a millisecond, a whole segment
 /// of small frames ten times as long.
 const WALK_MAX_BYTES: usize = 1 << 20;
 
 /// The one handle that opens, extends, closes and retires regions.
-pub(crate) struct Rotor<C> {
-    ring: Arc<Ring<C>>,
+pub(crate) struct CursorControl<C> {
+    cursor: Arc<AppendCursor<C>>,
     current: Option<Current>,
     next_slot: usize,
     /// Generations that take no more reservations, and whose slots are not yet empty, oldest first.
@@ -45,9 +45,9 @@ pub(crate) struct Taken<'r, C> {
     pub(crate) trailer: Option<Reservation<'r, C>>,
 }
 
-impl<C> Rotor<C> {
-    pub(super) fn new(ring: Arc<Ring<C>>) -> Self {
-        Self { ring, current: None, next_slot: 0, closed: VecDeque::new() }
+impl<C> CursorControl<C> {
+    pub(super) fn new(cursor: Arc<AppendCursor<C>>) -> Self {
+        Self { cursor, current: None, next_slot: 0, closed: VecDeque::new() }
     }
 
     /// Opens `region`, whose first byte is at position `start`, for appenders: from its published end up to `limit`,
@@ -60,7 +60,7 @@ impl<C> Rotor<C> {
         let word = Word::new(slot, ordinal, limit - offset);
         self.current = Some(Current { slot, region, start, limit });
         // Release: a thread that reserves in this generation sees its slot filled.
-        self.ring.word.0.store(word.0, Ordering::Release);
+        self.cursor.word.0.store(word.0, Ordering::Release);
     }
 
     /// Gives the appenders of the open region more room: up to `limit`. Nothing changes if none is open.
@@ -68,11 +68,11 @@ impl<C> Rotor<C> {
         let Some(Current { slot: before, region, start, limit: limit_before }) = self.current.take() else { return };
         assert!(limit >= limit_before);
         let slot = self.fill_slot(Arc::clone(&region), start, limit, context);
-        let mut word = Word(self.ring.word.0.load(Ordering::Relaxed));
+        let mut word = Word(self.cursor.word.0.load(Ordering::Relaxed));
         loop {
             let next = Word::new(slot, word.ordinal(), word.remaining() + limit - limit_before);
             // Release: as in `install`. Relaxed: nothing is read by what the word was.
-            match self.ring.word.0.compare_exchange_weak(word.0, next.0, Ordering::Release, Ordering::Relaxed) {
+            match self.cursor.word.0.compare_exchange_weak(word.0, next.0, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(now) => word = Word(now),
             }
@@ -85,7 +85,8 @@ impl<C> Rotor<C> {
     /// Whether the slot that [`Self::install`] and [`Self::extend`] will fill next is empty. It will be once the frames of the
     /// generation that had it last are all published; those two wait for that.
     pub(crate) fn has_slot(&mut self) -> bool {
-        let is_taken = |rotor: &Self| rotor.closed.iter().any(|closed| closed.slot == rotor.next_slot);
+        let is_taken =
+            |cursor_control: &Self| cursor_control.closed.iter().any(|closed| closed.slot == cursor_control.next_slot);
         if !is_taken(self) {
             return true;
         }
@@ -103,11 +104,11 @@ impl<C> Rotor<C> {
         }
         let slot = self.next_slot;
         let entry = Entry::new(region, limit, context);
-        let place = self.ring.slots[slot].0.write();
+        let place = self.cursor.slots[slot].0.write();
         // SAFETY: only this handle writes slots. This one is empty, and the word is not of its generation, so that
         // nobody can make a reservation that would read it before it is.
         unsafe { *place = Some(entry) };
-        self.ring.ends[slot].store(start + limit as u64, Ordering::Release);
+        self.cursor.ends[slot].store(start + limit as u64, Ordering::Release);
         self.next_slot = (slot + 1) % SLOTS;
         slot
     }
@@ -116,16 +117,16 @@ impl<C> Rotor<C> {
     /// the region must have beyond its limit, are reserved for the caller.
     pub(crate) fn close(&mut self, trailer_len: usize) -> Option<Taken<'_, C>> {
         let Current { slot, region, limit, .. } = self.current.take()?;
-        let word = Word(self.ring.word.0.fetch_or(Word::CLOSED.0, Ordering::AcqRel));
+        let word = Word(self.cursor.word.0.fetch_or(Word::CLOSED.0, Ordering::AcqRel));
         let (offset, ordinal) = (limit - word.remaining(), word.ordinal());
         assert!(trailer_len.is_multiple_of(ALIGN) && trailer_len <= region.len() - offset);
         self.closed.push_back(Closed { slot, region, end: offset + trailer_len });
         if trailer_len == 0 {
             return Some(Taken { offset, ordinal, trailer: None });
         }
-        let place = self.ring.slots[slot].0.read();
-        // SAFETY: as in `Ring::reserve`: the trailer lies below the end just recorded and is not published, and this
-        // borrow of the only `Rotor` lasts as long as the reservation.
+        let place = self.cursor.slots[slot].0.read();
+        // SAFETY: as in `AppendCursor::reserve`: the trailer lies below the end just recorded and is not published, and this
+        // borrow of the only `CursorControl` lasts as long as the reservation.
         let entry = unsafe { &*place };
         let entry = entry.as_ref().expect("the open region has an entry");
         Some(Taken { offset, ordinal, trailer: Some(Reservation::trailer(entry, offset, trailer_len, ordinal)) })
@@ -142,7 +143,7 @@ impl<C> Rotor<C> {
             if published < *end {
                 return *end - published <= WALK_MAX_BYTES;
             }
-            let place = self.ring.slots[*slot].0.write();
+            let place = self.cursor.slots[*slot].0.write();
             // SAFETY: only this handle writes slots. The generation is closed, so no reservation can begin in it, and
             // every one made was below `end` and is published; publishing is the last thing that a reservation does,
             // and the thread that moved `published` over it has acquired it, as the load above acquires that.

@@ -8,15 +8,15 @@
 //! unpublished commit word**: a slot is emptied only when its generation is over and its region published up to where that
 //! ended, and `published` cannot pass a reservation that is still held.
 
+mod control;
 mod reservation;
-mod rotor;
 mod word;
 
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+pub(crate) use control::{CursorControl, Taken};
 pub(crate) use reservation::Reservation;
-pub(crate) use rotor::{Rotor, Taken};
 
 use super::atomics::{AtomicU64, Ordering, Watched, recall, remember, spin_loop};
 use super::region::{ALIGN, Region};
@@ -29,12 +29,12 @@ const SLOTS: usize = if cfg!(all(test, loom)) { 3 } else { GENERATIONS };
 const STAND_BACK: u32 = 100;
 
 /// Where appenders reserve their places. `C` travels with each generation, for the caller.
-pub(crate) struct Ring<C> {
-    /// Release store by [`Rotor`], after the slot that it names was filled; the acquire in [`Ring::reserve`] reads
+pub(crate) struct AppendCursor<C> {
+    /// Release store by [`CursorControl`], after the slot that it names was filled; the acquire in [`AppendCursor::reserve`] reads
     /// that store, or a later compare-and-swap in its release sequence, and so sees the slot.
     word: Padded<AtomicU64>,
     /// The positions at which the room of the generations ends. Release, before the word is of the generation, by the
-    /// thread that changes it: the acquire in [`Ring::reserved`] sees that the word has left the one before.
+    /// thread that changes it: the acquire in [`AppendCursor::reserved`] sees that the word has left the one before.
     ends: [AtomicU64; SLOTS],
     slots: [Slot<C>; SLOTS],
 }
@@ -62,11 +62,11 @@ impl<C> Entry<C> {
     }
 }
 
-// SAFETY: slots are written by the one `Rotor` only, while no reservation in them exists and none can be made (see
-// `Rotor::fill_slot` and `Rotor::retire`), and read through a reservation only. `Entry` is `Send + Sync` if `C` is.
-unsafe impl<C: Send + Sync> Sync for Ring<C> {}
-// SAFETY: owning a ring is owning its entries.
-unsafe impl<C: Send> Send for Ring<C> {}
+// SAFETY: slots are written by the one `CursorControl` only, while no reservation in them exists and none can be made (see
+// `CursorControl::fill_slot` and `CursorControl::retire`), and read through a reservation only. `Entry` is `Send + Sync` if `C` is.
+unsafe impl<C: Send + Sync> Sync for AppendCursor<C> {}
+// SAFETY: owning a cursor is owning its entries.
+unsafe impl<C: Send> Send for AppendCursor<C> {}
 
 /// What has been reserved, at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -93,16 +93,16 @@ impl Reserved {
     }
 }
 
-impl<C> Ring<C> {
-    /// A ring with nothing installed, and the only handle that can change what is.
-    pub(crate) fn new() -> (Arc<Self>, Rotor<C>) {
-        let ring = Arc::new(Self {
+impl<C> AppendCursor<C> {
+    /// A cursor with nothing installed, and the only handle that can change what is.
+    pub(crate) fn new() -> (Arc<Self>, CursorControl<C>) {
+        let cursor = Arc::new(Self {
             word: Padded(AtomicU64::new(Word::CLOSED.0)),
             ends: std::array::from_fn(|_| AtomicU64::new(0)),
             slots: std::array::from_fn(|_| Slot(Watched::new(None))),
         });
-        let rotor = Rotor::new(Arc::clone(&ring));
-        (ring, rotor)
+        let cursor_control = CursorControl::new(Arc::clone(&cursor));
+        (cursor, cursor_control)
     }
 
     /// Takes `len` bytes, a multiple of 8, for `count` records; `None` if there is no room or the region is closed.
@@ -173,8 +173,8 @@ impl<C> Ring<C> {
     fn reserved_at(&self, word: Word, len: usize) -> Reservation<'_, C> {
         let slot = self.slots[word.generation()].0.read();
         // SAFETY: the swap succeeded, so this generation was open, and from now on its region has an unpublished
-        // reservation below its end: `Rotor::retire` leaves the slot alone until that is published, and
-        // `Rotor::fill_slot` fills empty slots only. Nobody writes the slot while this borrow lives: `Reservation`
+        // reservation below its end: `CursorControl::retire` leaves the slot alone until that is published, and
+        // `CursorControl::fill_slot` fills empty slots only. Nobody writes the slot while this borrow lives: `Reservation`
         // does not use it once it has stored the commit word.
         let entry = unsafe { &*slot };
         let entry = entry.as_ref().expect("an open generation has an entry");
@@ -213,8 +213,8 @@ mod tests {
         Arc::new(Region::live(Mapping::from_heap(Arc::new(HeapMemory::zeroed(len))), 0))
     }
 
-    fn append(ring: &Ring<()>, len: usize, fill: u8) -> Option<usize> {
-        let mut slot = ring.reserve(len, 1)?;
+    fn append(cursor: &AppendCursor<()>, len: usize, fill: u8) -> Option<usize> {
+        let mut slot = cursor.reserve(len, 1)?;
         let offset = slot.offset();
         slot.bytes_mut(8..len).fill(fill);
         slot.publish(u32::try_from(len).expect("small"), 1);
@@ -223,69 +223,69 @@ mod tests {
 
     #[test]
     fn places_follow_each_other_and_end_at_the_limit() {
-        let (ring, mut rotor) = Ring::new();
-        assert!(ring.reserve(24, 1).is_none(), "nothing installed");
-        rotor.install(region(128), 1000, 96, 0, ());
-        assert_eq!(append(&ring, 24, 1), Some(0));
-        assert_eq!(append(&ring, 40, 2), Some(24));
-        assert_eq!(append(&ring, 40, 3), None, "72 bytes remain below the limit only");
-        assert_eq!(append(&ring, 32, 4), Some(64));
-        let reserved = ring.reserved();
+        let (cursor, mut cursor_control) = AppendCursor::new();
+        assert!(cursor.reserve(24, 1).is_none(), "nothing installed");
+        cursor_control.install(region(128), 1000, 96, 0, ());
+        assert_eq!(append(&cursor, 24, 1), Some(0));
+        assert_eq!(append(&cursor, 40, 2), Some(24));
+        assert_eq!(append(&cursor, 40, 3), None, "72 bytes remain below the limit only");
+        assert_eq!(append(&cursor, 32, 4), Some(64));
+        let reserved = cursor.reserved();
         assert_eq!((reserved.ordinal(), reserved.position, reserved.has_room(8)), (3, 1096, false));
-        let taken = rotor.close(32).expect("open");
+        let taken = cursor_control.close(32).expect("open");
         assert_eq!((taken.offset, taken.ordinal), (96, 3));
         taken.trailer.expect("asked for").publish(32, 1);
-        assert!(append(&ring, 24, 1).is_none() && ring.reserved().is_closed());
+        assert!(append(&cursor, 24, 1).is_none() && cursor.reserved().is_closed());
     }
 
     #[test]
     fn room_is_added_without_moving_anything() {
-        let (ring, mut rotor) = Ring::new();
+        let (cursor, mut cursor_control) = AppendCursor::new();
         let region = region(256);
-        rotor.install(Arc::clone(&region), 1000, 64, 5, ());
-        let held = ring.reserve(24, 1).expect("room");
-        assert_eq!(append(&ring, 48, 1), None);
+        cursor_control.install(Arc::clone(&region), 1000, 64, 5, ());
+        let held = cursor.reserve(24, 1).expect("room");
+        assert_eq!(append(&cursor, 48, 1), None);
         for limit in [64, 128, 200] {
-            rotor.extend(limit, ());
-            assert_eq!((ring.reserved().position, ring.reserved().ordinal()), (1024, 6));
+            cursor_control.extend(limit, ());
+            assert_eq!((cursor.reserved().position, cursor.reserved().ordinal()), (1024, 6));
         }
-        assert_eq!(append(&ring, 48, 1), Some(24));
-        assert_eq!(append(&ring, 136, 2), None, "128 bytes remain");
+        assert_eq!(append(&cursor, 48, 1), Some(24));
+        assert_eq!(append(&cursor, 136, 2), None, "128 bytes remain");
         held.publish(24, 1);
-        let taken = rotor.close(0).expect("open");
+        let taken = cursor_control.close(0).expect("open");
         assert_eq!((taken.offset, taken.ordinal), (72, 7));
         region.extend(0, |_| true);
         assert_eq!(region.published(), 72);
-        rotor.extend(256, ());
-        assert!(ring.reserve(24, 1).is_none(), "a closed region gets no more room");
+        cursor_control.extend(256, ());
+        assert!(cursor.reserve(24, 1).is_none(), "a closed region gets no more room");
     }
 
     #[test]
     fn a_place_is_given_only_behind_what_was_seen() {
-        let (ring, mut rotor) = Ring::new();
-        rotor.install(region(128), 0, 128, 0, ());
-        let seen = ring.reserved();
-        append(&ring, 24, 1);
-        assert!(ring.reserve_after(seen, 24, 1).is_none());
-        ring.reserve_after(ring.reserved(), 24, 1).expect("nobody came in between").publish(24, 1);
-        let seen = ring.reserved();
-        rotor.extend(128, ());
-        assert!(ring.reserve_after(seen, 24, 1).is_none(), "of another generation");
+        let (cursor, mut cursor_control) = AppendCursor::new();
+        cursor_control.install(region(128), 0, 128, 0, ());
+        let seen = cursor.reserved();
+        append(&cursor, 24, 1);
+        assert!(cursor.reserve_after(seen, 24, 1).is_none());
+        cursor.reserve_after(cursor.reserved(), 24, 1).expect("nobody came in between").publish(24, 1);
+        let seen = cursor.reserved();
+        cursor_control.extend(128, ());
+        assert!(cursor.reserve_after(seen, 24, 1).is_none(), "of another generation");
     }
 
     #[test]
     fn a_region_is_kept_until_its_last_reservation_is_published() {
-        let (ring, mut rotor) = Ring::new();
+        let (cursor, mut cursor_control) = AppendCursor::new();
         let first = region(128);
-        rotor.install(Arc::clone(&first), 0, 128, 0, ());
-        let held = ring.reserve(24, 1).expect("room");
-        append(&ring, 24, 7);
-        rotor.close(0);
-        rotor.install(region(128), 0, 128, 0, ());
-        rotor.retire();
-        assert_eq!(Arc::strong_count(&first), 3, "slot, rotor and test");
+        cursor_control.install(Arc::clone(&first), 0, 128, 0, ());
+        let held = cursor.reserve(24, 1).expect("room");
+        append(&cursor, 24, 7);
+        cursor_control.close(0);
+        cursor_control.install(region(128), 0, 128, 0, ());
+        cursor_control.retire();
+        assert_eq!(Arc::strong_count(&first), 3, "slot, cursor_control and test");
         held.publish(24, 1);
-        rotor.retire();
+        cursor_control.retire();
         assert_eq!(Arc::strong_count(&first), 1);
     }
 
@@ -294,7 +294,7 @@ mod tests {
         const THREADS: u8 = 4;
         // Miri takes seconds for each.
         const ROUNDS: u64 = if cfg!(miri) { 2 } else { 100 };
-        let (ring, mut rotor) = Ring::new();
+        let (cursor, mut cursor_control) = AppendCursor::new();
         let count = |region: &Region| {
             region.extend(region.published(), |_| true);
             let mut rest = region.bytes(0..region.published()).expect("published");
@@ -308,23 +308,23 @@ mod tests {
         };
         for _ in 0..ROUNDS {
             let region = region(4096);
-            rotor.install(Arc::clone(&region), 0, 1024, 0, ());
+            cursor_control.install(Arc::clone(&region), 0, 1024, 0, ());
             std::thread::scope(|scope| {
                 for thread in 1..=THREADS {
-                    let ring = &ring;
-                    let fits = move || 4096 - ring.reserved().position as usize >= 40;
+                    let cursor = &cursor;
+                    let fits = move || 4096 - cursor.reserved().position as usize >= 40;
                     scope.spawn(move || {
                         while fits() {
-                            append(ring, 24 + 8 * (thread as usize % 3), thread);
+                            append(cursor, 24 + 8 * (thread as usize % 3), thread);
                         }
                     });
                 }
                 for limit in (1024..=4096).step_by(128) {
-                    rotor.extend(limit, ());
+                    cursor_control.extend(limit, ());
                     std::thread::yield_now();
                 }
             });
-            let taken = rotor.close(0).expect("open");
+            let taken = cursor_control.close(0).expect("open");
             let (end, records) = (taken.offset, taken.ordinal);
             assert_eq!(count(&region), records);
             assert_eq!(region.published(), end);

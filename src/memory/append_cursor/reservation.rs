@@ -10,7 +10,7 @@ use super::super::atomics::Ordering;
 use super::super::mapping::Mapping;
 use super::super::region::ALIGN;
 use super::word::Word;
-use super::{Entry, Ring};
+use super::{AppendCursor, Entry};
 
 /// Bytes that belong to one appender until it publishes them.
 ///
@@ -24,7 +24,7 @@ pub(crate) struct Reservation<'r, C> {
     offset: usize,
     len: usize,
     ordinal: u32,
-    ring: PhantomData<&'r Ring<C>>,
+    cursor: PhantomData<&'r AppendCursor<C>>,
 }
 
 // SAFETY: a reservation is shared access to an entry, and exclusive access to bytes that nothing else refers to.
@@ -39,19 +39,19 @@ impl<'r, C> Reservation<'r, C> {
         // SAFETY: no more than `limit` bytes remain (see `Entry`), and the region has that many before `end`.
         let start = unsafe { entry.end.sub(remaining) };
         let offset = entry.limit - remaining;
-        Self { entry: NonNull::from(entry), start, offset, len, ordinal: word.ordinal(), ring: PhantomData }
+        Self { entry: NonNull::from(entry), start, offset, len, ordinal: word.ordinal(), cursor: PhantomData }
     }
 
     /// `len` bytes at `offset` of the region of `entry`, where no one else has been given any.
     pub(super) fn trailer(entry: &'r Entry<C>, offset: usize, len: usize, ordinal: u32) -> Self {
         assert!(offset.is_multiple_of(ALIGN) && len >= ALIGN && offset + len <= entry.region.len());
         let start = entry.region.at(offset);
-        Self { entry: NonNull::from(entry), start, offset, len, ordinal, ring: PhantomData }
+        Self { entry: NonNull::from(entry), start, offset, len, ordinal, cursor: PhantomData }
     }
 
     #[inline]
     fn entry(&self) -> &Entry<C> {
-        // SAFETY: the slot is not written while this reservation is unpublished (see `Ring::reserve`), and publishing
+        // SAFETY: the slot is not written while this reservation is unpublished (see `AppendCursor::reserve`), and publishing
         // consumes it.
         unsafe { self.entry.as_ref() }
     }

@@ -48,7 +48,7 @@ struct Judge<'i, 'w> {
 }
 
 impl Judge<'_, '_> {
-    /// Takes account of damage to headers, or to the linked between segments, unless more is known of it.
+    /// Takes account of damage to headers, or to the links between segments, unless more is known of it.
     fn structure(&mut self, faults: &[Corruption]) {
         for fault in faults {
             let is_place = |damage: &ProvenDamage| {

@@ -283,7 +283,7 @@ mod tests {
         cursor_control.close(0);
         cursor_control.install(region(128), 0, 128, 0, ());
         cursor_control.retire();
-        assert_eq!(Arc::strong_count(&first), 3, "slot, cursor_control and test");
+        assert_eq!(Arc::strong_count(&first), 3, "slot, control and test");
         held.publish(24, 1);
         cursor_control.retire();
         assert_eq!(Arc::strong_count(&first), 1);

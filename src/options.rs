@@ -82,7 +82,7 @@ impl Options {
         self
     }
 
-    /// Whether to create the directory and the log if there is none.
+    /// Whether to create the log if there is none, and its directory, with the parents that are missing.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self

@@ -117,7 +117,8 @@ use redone::Redone;
 ///
 /// Metadata slots 14 and 15 of the log are the wal's. Other slots are free, and so are type numbers from 0x8000 on:
 /// records that the application appends with them ([`Wal::append_plain`]) belong to no transaction, and are neither
-/// redone nor undone. Every other type number that is not one of [`RecordType`]'s is an error. Truncating, resetting or
+/// redone nor undone. Append records of your own by [`Wal::append_plain`], not by [`Log::append`]: that takes smaller
+/// tags too, and the next open of the wal fails on such a record. Truncating, resetting or
 /// trimming the log below by hand ([`Log::truncate_after`], [`Log::reset_to`], [`Log::trim_before`], `mapwal trim
 /// --force`) may take away records of transactions that this value believes to be open, and what the last checkpoint
 /// needs: open the wal again afterwards, with [`RecoverFrom::OldestRecord`] if the checkpoint or what it needs is gone,
@@ -196,6 +197,9 @@ impl Wal {
     }
 
     /// The log below.
+    ///
+    /// Append no record to it with a tag below 0x8000: those tags belong to the wal. The log takes such a record, and the
+    /// next [`Wal::open`] fails. [`Wal::append_plain`] refuses it.
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log

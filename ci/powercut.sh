@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Cuts the power of real file systems under the log, and judges what is left: docs/design/crash-testing.md.
 #
-#   ci/powercut.sh                                   a short run on each file system, with and without errors: a minute and a half
+#   ci/powercut.sh                                   a short run on each file system, with and without errors: two minutes
 #   ci/powercut.sh --fs xfs --cuts 50000             a long one
 #   ci/powercut.sh --fs btrfs --cuts 0 --errors 10000
 #                                                    with write errors, failed flushes, file systems that stop

@@ -98,9 +98,11 @@
 //!
 //! # Safety
 //!
-//! [`Log::open`] and [`LogReader::open`] are `unsafe`, since records borrow from mapped files, and safe code can write
-//! to files. The contract: while a log or anything read from it lives, nothing but this library writes to the files of
-//! its directory or makes them shorter, and the directory is on a local file system. Everything else is safe.
+//! [`Log::open`] and [`LogReader::open`] are `unsafe`, and so are [`LogReader::open_archive`],
+//! [`LogReader::open_timeout`], [`wal::Wal::open`] and [`wal::Wal::open_and_recover`], since records borrow from mapped
+//! files, and safe code can write to files. The contract: while a log or anything read from it lives, nothing but this
+//! library writes to the files of its directory or makes them shorter, and the directory is on a local file system.
+//! [`guard_against_sigbus`] is `unsafe` with a contract of its own. Everything else is safe.
 //!
 //! # Limits
 //!

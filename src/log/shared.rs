@@ -49,7 +49,8 @@ pub(crate) struct Shared {
     pub(crate) segments: SegmentList,
     pub(crate) durability: Durability,
     /// Taken to change which segments there are. Held while waiting for a spare: appenders that find the segment full
-    /// have nothing else to do. The right to sync ([`Durability::lead`]) is taken before it, every other lock after it.
+    /// have nothing else to do. The files of pins and the right to lead ([`Durability::lead`]) are taken before it, every
+    /// other lock after it.
     /// `None` only while the log is being opened.
     pub(crate) rotation: Mutex<Option<Rotation>>,
     /// The metadata slots. Changed with the rotation locked, so that each link carries what was put before it.

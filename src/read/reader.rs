@@ -32,7 +32,9 @@ const RELIST_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a follower that cannot be woken looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A read-only view of a log that another process may be writing. It takes no lock and changes nothing.
+/// A read-only view of a log that another process may be writing. It changes no record, and its writer waits for nothing.
+/// For each file that it reads it holds a shared lock on a byte of the directory, which keeps the file from being used
+/// again, and a follower that waits says so in the log's `control` file, to be woken.
 ///
 /// # Example
 /// ```

@@ -1,6 +1,6 @@
 //! Recovery: which frames count, where the log goes on, and whether anything acknowledged is missing.
 //!
-//! Nothing is changed here. `docs/design/durability.md` has the protocol and its proof.
+//! No content is changed here: what is walked is synced, touched, and perhaps written again as it is. `docs/design/durability.md` has the protocol and its proof.
 
 use super::clean_close;
 use super::plan::{Plan, Resume};

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # How long the laboratory may take to notice, in seconds.
-LIMIT=${LIMIT:-240}
+LIMIT=${LIMIT:-400}
 
 # A copy of the sources, with all breaks of ci/breaks/breaks.toml: the variable MAPWAL_BREAK chooses.
 target="${CARGO_TARGET_DIR:-$PWD/target}"

@@ -214,7 +214,7 @@ impl Preparer {
         if is_large { self.shared.large_len.load(Ordering::Relaxed) } else { PAGE_LEN }
     }
 
-    /// Whether so many small syncs in a row wrote large pages that the segment is better left. Then single pages are used from now
+    /// Whether many small syncs in a row wrote large pages: the segment is better left. Then single pages are used from now
     /// on, until many bytes come between two syncs again.
     pub(crate) fn wants_single_pages(&self) -> bool {
         self.shared.pace.has_many_small_syncs()

@@ -72,7 +72,8 @@ impl Pace {
         let len = usize::try_from(between.max(unsynced)).unwrap_or(usize::MAX);
         let (page_len, before) = (page_len_for(len), self.page_len());
         // What comes between two syncs is never quite the same; files in whose pages nothing changes cost least.
-        if page_len != before / 2 {
+        let is_near = page_len == before / 2 && page_len_for(len.saturating_add(len / 4)) == before;
+        if !is_near {
             self.page_len.store(page_len, Ordering::Relaxed);
         }
         len.saturating_mul(4).clamp(AHEAD_LEN_MIN, AHEAD_LEN_MAX)

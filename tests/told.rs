@@ -203,3 +203,17 @@ fn a_dropped_handle_is_one_warning() {
     expect("dropped in progress", 1);
     assert_eq!(warnings().len(), 1, "{:#?}", warnings());
 }
+
+#[test]
+fn all_of_a_segment_is_made_ready_while_nothing_is_synced() {
+    let _alone = listen();
+    let dir = tempfile::tempdir().unwrap();
+    for segment in [1, 2] {
+        // SAFETY: a temporary directory of one test.
+        let log = unsafe { Log::open(dir.path(), &Options::new().segment_size_bytes(8 << 20)) }.unwrap();
+        log.append(1, &vec![1; 2 << 20]).unwrap();
+        expect(&format!("segment ready segment={segment}"), 1);
+        log.rotate().unwrap();
+        log.close().unwrap();
+    }
+}

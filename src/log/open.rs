@@ -182,6 +182,7 @@ impl Opening<'_> {
         // The new segment's link is what makes the outcome of recovery final: durable before what it replaces goes, and
         // before the caller sees a record.
         log.shared.wait(log.shared.everything())?;
+        log.shared.preparer.forget_syncs();
         remove_all(&*self.storage, &leftovers);
         let failed = |source| control::write_error(&*self.storage, source);
         if !log.shared.is_pending() {

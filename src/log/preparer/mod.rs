@@ -230,6 +230,11 @@ impl Preparer {
         }
     }
 
+    /// No sync so far was one of what appenders append.
+    pub(crate) fn forget_syncs(&self) {
+        self.shared.pace.forget_syncs();
+    }
+
     /// Walks `segment` up to byte `end`, which is more than an appender can walk: until that is done, slots among the
     /// appenders' are not free.
     pub(crate) fn walk_later(&self, segment: &Arc<Segment>, end: usize) {

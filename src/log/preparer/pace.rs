@@ -87,6 +87,11 @@ impl Pace {
         self.synced.store(position.0, Ordering::Relaxed);
     }
 
+    /// What has been synced so far says nothing of what comes.
+    pub(super) fn forget_syncs(&self) {
+        self.between.store(0, Ordering::Relaxed);
+    }
+
     pub(super) fn note_settled(&self, position: Position) {
         self.settled.store(position.0, Ordering::Relaxed);
     }

@@ -90,6 +90,7 @@ impl Pace {
     /// What has been synced so far says nothing of what comes.
     pub(super) fn forget_syncs(&self) {
         self.between.store(0, Ordering::Relaxed);
+        self.sync_time.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn note_settled(&self, position: Position) {

@@ -1,6 +1,7 @@
 //! Looking at the files of a log without opening it, live or damaged: what they hold, and all that is wrong with them.
 
 mod chain;
+mod extent;
 mod judge;
 mod report;
 mod segment;
@@ -22,6 +23,7 @@ use crate::segment::pins::{self, PinStatus};
 use crate::segment::{Segment, SegmentList, Segments};
 use crate::storage::{Access, Disk, Storage};
 use chain::LinkedSegments;
+pub use extent::Extent;
 pub use report::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
 pub use segment::{SegmentSummary, verify_segment};
 
@@ -91,6 +93,8 @@ pub struct SegmentFile {
     pub counts: bool,
     /// Where those that count end, if the next segment says so: a byte offset.
     pub end: Option<u64>,
+    /// The checksum of the frame that ends there, if the next segment says so.
+    pub end_checksum: Option<u32>,
 }
 
 impl Inspection {
@@ -278,6 +282,7 @@ fn segment_file(storage: &dyn Storage, number: u64, found: &[Found], linked: &Li
         first_lsn: segment.and_then(Found::link).map(|link| link.base_lsn),
         counts: linked.is_some(),
         end: linked.and_then(|linked| linked.end).map(|end| end.offset),
+        end_checksum: linked.and_then(|linked| linked.end).map(|end| end.crc),
     }
 }
 

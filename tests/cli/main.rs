@@ -7,8 +7,12 @@
 mod appended;
 mod backed_up;
 mod benched;
+mod child;
 mod dumped;
+#[path = "../it/support/file_system.rs"]
+mod file_system;
 mod generated;
+mod incremental;
 mod killed;
 mod logs;
 mod matrix;
@@ -22,4 +26,5 @@ mod states;
 mod tailed;
 mod trimmed;
 mod trimming;
+mod under_load;
 mod verified;

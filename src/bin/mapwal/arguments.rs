@@ -253,11 +253,13 @@ pub(crate) enum PinChange {
 /// Copy a log that may be in use, consistent and checked
 ///
 /// The copy is a log: it has every record that was there when the command began, and perhaps some more, up to one point
-/// in time. It has no files `LOCK` and `control`, and no named pins. While it is made, a pin `mapwal-backup` keeps
-/// records from being trimmed; one that a killed backup has left is replaced. OUT has segments only once all are
-/// complete and durable. Ends with 2 if the log is damaged.
+/// in time. It has no file `LOCK` and no named pins. While it is made, a pin `mapwal-backup` keeps records from being
+/// trimmed; one that a killed backup has left is replaced. OUT is a log only once all of it is complete and durable.
+/// Blocks are shared with the log where the file system can do that (reflinks). Ends with 2 if the log is damaged.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mapwal backup /var/lib/app/log /mnt/backup/log-$(date +%F)")]
+#[command(
+    after_help = "Example:\n  mapwal backup /var/lib/app/log /mnt/backup/log-$(date +%F) --against /mnt/backup/latest"
+)]
 pub(crate) struct Backup {
     /// The directory of the log
     #[arg(value_name = "DIR")]
@@ -265,6 +267,10 @@ pub(crate) struct Backup {
     /// The directory of the copy, which must not exist or be empty
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
+    /// An earlier backup of the same log: full segments that are the same in it, by their checksums, are not copied but
+    /// shared with it, by reflinks or hard links. It is not changed, and neither needs the other
+    #[arg(long, value_name = "EARLIER")]
+    pub(crate) against: Option<PathBuf>,
     /// The most disk space that the pin may hold back; by default as for `pins add`
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "no_pin")]
     pub(crate) limit: Option<u64>,

@@ -125,6 +125,14 @@ impl Failure {
         }
     }
 
+    /// With which code the program ends because of it; `None` if there is nothing to report.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::PipeClosed => None,
+            Self::Told { outcome, .. } => Some(*outcome),
+        }
+    }
+
     /// Tells it to people, unless there is nothing to tell.
     pub(crate) fn tell(&self) -> Outcome {
         match self {

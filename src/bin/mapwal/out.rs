@@ -1,7 +1,9 @@
 //! The directory that a copy is made in.
 
-use std::fs::File;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 
 use mapwal::Error;
 use mapwal::inspect::Inspection;
@@ -18,6 +20,45 @@ pub(crate) fn check_empty(out: &Path) -> Result<()> {
         }
         Err(error) => Err(Failure::of_log(&error, out)),
     }
+}
+
+/// An error if `out` is inside the log that is copied, on whatever way it is named: it would be among the log's files.
+pub(crate) fn check_outside(out: &Path, log: &Path) -> Result<()> {
+    let failed = |error| Failure::new("cannot copy", describe(&error), out);
+    let real = resolved(out).map_err(failed)?;
+    match real.ancestors().find(|around| is_same_directory(around, log)) {
+        Some(_) => Err(Failure::new("cannot copy", "the copy would be inside the log", out)),
+        None => Ok(()),
+    }
+}
+
+/// Whether both are there, and the same.
+pub(crate) fn is_same_directory(a: &Path, b: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    matches!((identity(a), identity(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Where `path` leads, or will once what is missing of it has been made.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let mut real = PathBuf::new();
+    for component in std::path::absolute(path)?.components() {
+        if component == Component::ParentDir {
+            real.pop();
+            continue;
+        }
+        real.push(component);
+        match real.canonicalize() {
+            // A link to what is not there leads on all the same.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Ok(target) = fs::read_link(&real) {
+                    real.pop();
+                    real = resolved(&real.join(target))?;
+                }
+            }
+            found => real = found?,
+        }
+    }
+    Ok(real)
 }
 
 pub(crate) fn sync_directory(path: &Path) -> Result<()> {

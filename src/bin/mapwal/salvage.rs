@@ -27,6 +27,7 @@ const HELD_MAX: usize = 64;
 const UNREADABLE_BYTES: u64 = 4096;
 
 pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
+    out::check_outside(&arguments.out, &arguments.directory)?;
     out::check_empty(&arguments.out)?;
     let part = arguments.out.join(PART);
     let copied = copy(arguments, &part);

@@ -43,7 +43,10 @@ pub enum FrameRole {
 ///     found.push(match frame.role() {
 ///         FrameRole::Record => format!("record {}: {:?}", frame.lsn(), frame.record().expect("one").payload()),
 ///         FrameRole::Void => format!("void {}", frame.lsn()),
-///         _ if frame.is_seal() => format!("goes on in segment {:?}", frame.sealed_into()),
+///         _ if frame.is_seal() => {
+///             assert!(frame.sums_up(), "{:08x} is a checksum of the segment", frame.checksum());
+///             format!("goes on in segment {:?}", frame.sealed_into())
+///         }
 ///         _ => format!("{} metadata", frame.meta().len()),
 ///     });
 /// }
@@ -94,6 +97,20 @@ impl<'a> ScannedFrame<'a> {
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
         self.frame.padded_len() as u64
+    }
+
+    /// Its checksum, with the segment's salt.
+    #[must_use]
+    pub fn checksum(&self) -> u32 {
+        self.frame.crc()
+    }
+
+    /// Whether it is a seal that says what all frames before it in the segment come to, so that its checksum is one of
+    /// them all. Seals of version 2 do not say so, nor do those of segments that were reopened.
+    #[must_use]
+    pub fn sums_up(&self) -> bool {
+        let seal = self.is_seal().then(|| Seal::parse(self.frame.payload(), self.version).ok()).flatten();
+        seal.is_some_and(|seal| seal.tally.is_some())
     }
 
     /// The record; `None` if it is not one.

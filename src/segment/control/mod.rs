@@ -29,7 +29,7 @@ use words::{LEN, MAGIC, Said, VERSION, Watermark, Word, checksum, log_id, signed
 
 pub use activity::Activity;
 pub(crate) use channel::Channel;
-pub(crate) use words::ControlState;
+pub(crate) use words::{ControlState, page_of_copy};
 
 use crate::error::{Error, Result};
 use crate::events::report;

@@ -98,6 +98,23 @@ impl ControlState {
     }
 }
 
+/// The page of a copy that goes from segment `oldest` to a place in segment `newest`, with the last record before it. All of it
+/// is durable, and no process has it open.
+pub(crate) fn page_of_copy(log_id: u128, oldest: u64, newest: u64, (end, last): (Position, Lsn)) -> Vec<u8> {
+    let mut words = [0; LEN as usize / size_of::<u64>()];
+    words[Word::Magic as usize] = MAGIC;
+    words[Word::Version as usize] = VERSION;
+    words[Word::LogIdLow as usize] = log_id as u64;
+    words[Word::LogIdHigh as usize] = (log_id >> 64) as u64;
+    words[Word::ActiveSegment as usize] = signed(log_id, newest);
+    words[Word::OldestSegment as usize] = signed(log_id, oldest);
+    let watermark = [1, end.0, last.0];
+    let place = Word::DurableOdd as usize;
+    words[place..place + watermark.len()].copy_from_slice(&watermark);
+    words[place + watermark.len()] = checksum(log_id, &watermark).into();
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
 /// A watermark as it is on the page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Watermark {

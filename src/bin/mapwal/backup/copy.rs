@@ -1,0 +1,338 @@
+//! A copy under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, File};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use mapwal::Lsn;
+use mapwal::inspect::{Extent, FrameRole, Inspection, ScanItem, SegmentFile, SegmentScan};
+
+use super::earlier::Earlier;
+use super::files::{self, failed, temporary};
+use crate::arguments::Backup;
+use crate::failure::{Explain, Failure, Outcome, Result, counted};
+use crate::stop::Stop;
+use crate::{open, out, progress};
+
+const CHUNK_LEN: usize = 1 << 20;
+/// How often a log that is being written is copied before it is called damaged.
+const TRIES_MAX: u32 = 4;
+/// Between two of these.
+const PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) struct Copy<'a> {
+    arguments: &'a Backup,
+    earlier: Option<&'a Earlier>,
+    stop: &'a Stop,
+    log_id: u128,
+    files: Vec<SegmentFile>,
+    /// The last record that there was before.
+    published: Lsn,
+    /// What has been made of segments that have a successor, by number: where they end, and with what.
+    made: BTreeMap<u64, Made>,
+    /// Segments that an earlier copy has as they are.
+    same: BTreeSet<u64>,
+    bar: ProgressBar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Made {
+    end: (Option<u64>, Option<u32>),
+    means: Means,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Means {
+    Copied,
+    /// It has the blocks of the log's own file.
+    Reflinked,
+    /// It has those of an earlier copy.
+    Shared,
+}
+
+impl<'a> Copy<'a> {
+    pub(super) fn new(arguments: &'a Backup, earlier: Option<&'a Earlier>, stop: &'a Stop) -> Result<Self> {
+        let bar = progress::of_bytes("backup", 0);
+        let (log_id, files, published) = look(arguments)?;
+        earlier.map_or(Ok(()), |earlier| earlier.check(log_id))?;
+        Ok(Self {
+            arguments,
+            earlier,
+            stop,
+            log_id,
+            files,
+            published,
+            made: BTreeMap::new(),
+            same: BTreeSet::new(),
+            bar,
+        })
+    }
+
+    /// Returns what to say of it.
+    pub(super) fn carry_out(mut self) -> Result<String> {
+        let out = &*self.arguments.out;
+        DirBuilder::new().recursive(true).mode(0o700).create(out).map_err(failed("create", out))?;
+        let next = self.try_all();
+        if next.is_err() {
+            // What is left of it says by its names that it is no log.
+            for file in &self.files {
+                let _ = fs::remove_file(temporary(out, file));
+            }
+        }
+        let next = next?;
+        let parting = self.earlier.map_or(Ok(None), |earlier| earlier.parting(&self.files, &self.same))?;
+        self.bar.finish_and_clear();
+        Ok(self.told(next, parting))
+    }
+
+    fn told(&self, next: Lsn, parting: Option<Lsn>) -> String {
+        let first = self.first();
+        let records = counted(next.0 - first.0, "record", "records");
+        let segments = counted(self.files.len() as u64, "segment", "segments");
+        let count = |means| self.made.values().filter(|made| made.means == means).count();
+        let reflinked = match count(Means::Reflinked) {
+            0 => String::new(),
+            reflinked => format!(", {reflinked} of them as reflinks"),
+        };
+        let (shared, parts) = match self.earlier.map(|earlier| (earlier.path.display(), parting)) {
+            None => (String::new(), String::new()),
+            Some((path, parting)) => {
+                let parts = parting.map(|lsn| {
+                    format!(
+                        "\n{path} parts from the log at record {lsn}: it was truncated, or one of them replaced, since"
+                    )
+                });
+                (format!(", {} of them shared with {path}", count(Means::Shared)), parts.unwrap_or_default())
+            }
+        };
+        format!("copied {records} from {first} on, in {segments}{reflinked}{shared}{parts}")
+    }
+
+    fn first(&self) -> Lsn {
+        self.files.first().and_then(|file| file.first_lsn).unwrap_or(Lsn(1))
+    }
+
+    /// Copies the log as it is at one moment, however often that takes; the number after the last record.
+    fn try_all(&mut self) -> Result<Lsn> {
+        let mut tries = 1;
+        loop {
+            match self.copy_all() {
+                Err(failure) if self.is_to_be_tried_again(&failure, tries)? => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    /// Whether the log has changed since it was looked at, or may have; it is looked at anew then.
+    fn is_to_be_tried_again(&mut self, failure: &Failure, tries: u32) -> Result<bool> {
+        if self.stop.is_asked() || tries >= open::LOOKS_MAX {
+            return Ok(false);
+        }
+        let inspection = Inspection::open(&self.arguments.directory).about(&self.arguments.directory)?;
+        let is_there = |file: &SegmentFile| {
+            inspection.segments().iter().any(|now| {
+                (now.number, now.counts) == (file.number, true) && (file.end.is_none() || ends(now) == ends(file))
+            })
+        };
+        let is_written = inspection.is_being_written().unwrap_or(false);
+        let may_change = tries < TRIES_MAX && is_written && failure.outcome() == Some(Outcome::Damaged);
+        if self.files.iter().all(is_there) && !may_change {
+            return Ok(false);
+        }
+        std::thread::sleep(if may_change { PAUSE } else { Duration::ZERO });
+        let first = self.first();
+        let before = std::mem::take(&mut self.files);
+        (self.log_id, self.files, self.published) = look(self.arguments)?;
+        if self.first() > first && self.files.first().is_some_and(|file| before.iter().any(|b| b.number == file.number))
+        {
+            let why = format!("records up to {} were trimmed before they were copied", self.first().previous());
+            self.files = before;
+            return Err(Failure::new("cannot copy", why, &self.arguments.directory));
+        }
+        for file in before {
+            let is_right = self.files.iter().any(|now| now.number == file.number && ends(now) == ends(&file));
+            if !is_right || file.end.is_none() {
+                self.made.remove(&file.number);
+                self.same.remove(&file.number);
+                // It may not have come so far.
+                let _ = fs::remove_file(temporary(&self.arguments.out, &file));
+            }
+        }
+        Ok(true)
+    }
+
+    fn copy_all(&mut self) -> Result<Lsn> {
+        self.bar.set_position(0);
+        self.bar.set_length(self.files.iter().map(|file| file.end.unwrap_or(file.file_len_bytes)).sum());
+        let Some((newest, sealed)) = self.files.split_last() else {
+            return Err(Failure::new("nothing to copy", "no segment is sound", &self.arguments.directory));
+        };
+        let (newest, sealed) = (newest.clone(), sealed.to_vec());
+        for file in &sealed {
+            self.segment(file)?;
+        }
+        let end = end_of(&newest.path)?;
+        let next = self.copy_bytes(&newest, end)?;
+        // What the newest segment lacks at its end is found by that alone.
+        if self.published >= next {
+            return Err(damaged(format!("it ends before record {}, which was there", self.published), &newest.path));
+        }
+        self.give_names(end, next)?;
+        Ok(next)
+    }
+
+    /// Makes a copy of a segment that has a successor, by the cheapest means there are.
+    fn segment(&mut self, file: &SegmentFile) -> Result<()> {
+        let end = file.end.unwrap_or(file.file_len_bytes);
+        if self.made.get(&file.number).is_some_and(|made| made.end == ends(file)) {
+            self.bar.inc(end);
+            return Ok(());
+        }
+        let path = temporary(&self.arguments.out, file);
+        // While it is open for reading, no writer uses the file for another segment.
+        let held = SegmentScan::open(&file.path).about(&file.path)?;
+        let means = if self.is_shared(file, &path)? {
+            self.bar.inc(end);
+            Means::Shared
+        } else {
+            let source = File::open(&file.path).map_err(failed("open", &file.path))?;
+            if files::reflink(&source, &path).map_err(failed("create", &path))? {
+                File::open(&path).and_then(|file| file.sync_all()).map_err(failed("sync", &path))?;
+                self.check(&path, end, &file.path)?;
+                self.bar.inc(end);
+                Means::Reflinked
+            } else {
+                self.copy_bytes(file, end)?;
+                Means::Copied
+            }
+        };
+        drop(held);
+        self.made.insert(file.number, Made { end: ends(file), means });
+        Ok(())
+    }
+
+    fn is_shared(&mut self, file: &SegmentFile, path: &Path) -> Result<bool> {
+        let Some(same) = self.earlier.and_then(|earlier| earlier.same_as(file)) else { return Ok(false) };
+        self.same.insert(file.number);
+        files::share(same, path).map_err(failed("share", path))
+    }
+
+    /// Copies the frames of a segment up to `end`, and checks the copy; the number after its last record.
+    fn copy_bytes(&self, file: &SegmentFile, end: u64) -> Result<Lsn> {
+        let path = temporary(&self.arguments.out, file);
+        let _held = SegmentScan::open(&file.path).about(&file.path)?;
+        let source = File::open(&file.path).map_err(failed("open", &file.path))?;
+        let copy = files::create(&path).map_err(failed("create", &path))?;
+        files::allocate(&copy, file.file_len_bytes).map_err(failed("prepare", &path))?;
+        let mut buffer = vec![0; CHUNK_LEN];
+        let mut offset = 0;
+        while offset < end {
+            self.check_stop()?;
+            let len = CHUNK_LEN.min(usize::try_from(end - offset).unwrap_or(CHUNK_LEN));
+            source.read_exact_at(&mut buffer[..len], offset).map_err(failed("read", &file.path))?;
+            copy.write_all_at(&buffer[..len], offset).map_err(failed("write", &path))?;
+            offset += len as u64;
+            self.bar.inc(len as u64);
+        }
+        copy.sync_all().map_err(failed("sync", &path))?;
+        self.check(&path, end, &file.path)
+    }
+
+    /// Checks that the segment in `path` is nothing but sound frames up to `end`; the number after its last record. Damage is that of
+    /// the original at `of`.
+    fn check(&self, path: &Path, end: u64, of: &Path) -> Result<Lsn> {
+        let mut scan = SegmentScan::open(path).map_err(|error| damaged(error.to_string(), of))?;
+        scan.stop_at(end);
+        let (mut next, mut frames) = (Lsn(0), 0_u64);
+        loop {
+            frames += 1;
+            if frames.is_multiple_of(1 << 12) {
+                self.check_stop()?;
+            }
+            match scan.next().about(path)? {
+                Some(ScanItem::Frame(frame)) if frame.role() == FrameRole::Control => next = frame.lsn(),
+                Some(ScanItem::Frame(frame)) => next = frame.lsn().next(),
+                Some(ScanItem::Gap { range, damage, .. }) => {
+                    return Err(damaged(format!("{damage} at offset {}", range.start), of));
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        match scan.offset() {
+            reached if reached == end => Ok(next),
+            reached => Err(damaged(format!("a frame is missing at offset {reached}"), of)),
+        }
+    }
+
+    fn check_stop(&self) -> Result<()> {
+        if self.stop.is_asked() {
+            return Err(Failure::new("stopped", "the copy is removed", &self.arguments.out));
+        }
+        Ok(())
+    }
+
+    /// Makes a log of what has been copied, up to `end` of the newest segment, which is before record `next`.
+    fn give_names(&self, end: u64, next: Lsn) -> Result<()> {
+        let out = &*self.arguments.out;
+        let number = |file: Option<&SegmentFile>| file.map_or(0, |file| file.number);
+        let (oldest_segment, newest_segment) = (number(self.files.first()), number(self.files.last()));
+        let extent = Extent { log_id: self.log_id, oldest_segment, newest_segment, end, last: next.previous() };
+        write_control(out, &extent.control_page())?;
+        // The newest first: a log that loses its control page as well begins late, and lacks nothing after that.
+        for file in self.files.iter().rev() {
+            let name = file.path.file_name().expect("a segment has a name");
+            fs::rename(temporary(out, file), out.join(name)).map_err(failed("rename", out))?;
+        }
+        out::sync_directory(out)?;
+        let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        out::sync_directory(parent)
+    }
+}
+
+/// What the log is at this moment.
+fn look(arguments: &Backup) -> Result<(u128, Vec<SegmentFile>, Lsn)> {
+    let directory = &*arguments.directory;
+    // Finds out whether a segment is missing, or the newest one damaged at its end.
+    let reader = open::reader(directory, arguments.archive)?;
+    let published = open::again(|| reader.published_lsn()).about(directory)?;
+    let inspection = Inspection::open(directory).about(directory)?;
+    let files = inspection.segments().iter().filter(|file| file.counts).cloned().collect();
+    Ok((inspection.log_id(), files, published))
+}
+
+/// Where the frames of a segment that may be being written end. A seal is left out: it names a segment that is not in
+/// the copy.
+fn end_of(path: &Path) -> Result<u64> {
+    let mut scan = SegmentScan::open(path).about(path)?;
+    let mut end = scan.offset();
+    while let Some(ScanItem::Frame(frame)) = scan.next().about(path)? {
+        if frame.is_seal() {
+            break;
+        }
+        end = frame.offset() + frame.len_bytes();
+    }
+    Ok(end)
+}
+
+/// The file is durable, and has its name durably, before any segment has one.
+fn write_control(out: &Path, page: &[u8]) -> Result<()> {
+    let path: PathBuf = out.join("control");
+    let temporary = path.with_extension("tmp");
+    let write = |mut file: File| file.write_all(page).and_then(|()| file.sync_all());
+    files::create(&temporary).and_then(write).map_err(failed("write", &temporary))?;
+    fs::rename(&temporary, &path).map_err(failed("rename", &path))?;
+    out::sync_directory(out)
+}
+
+fn ends(file: &SegmentFile) -> (Option<u64>, Option<u32>) {
+    (file.end, file.end_checksum)
+}
+
+fn damaged(why: String, of: &Path) -> Failure {
+    Failure::Told { what: "damaged".into(), why, place: of.to_owned(), outcome: Outcome::Damaged }
+}

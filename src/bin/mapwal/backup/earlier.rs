@@ -1,0 +1,137 @@
+//! A copy that was made before: what of it can be used again, and whether the log has gone another way since.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use mapwal::Lsn;
+use mapwal::inspect::{Inspection, ScanItem, SegmentFile, SegmentScan};
+
+use crate::failure::{Explain, Failure, Result};
+use crate::out;
+
+/// Bytes that are compared at a time.
+const CHUNK_LEN: usize = 256 << 10;
+
+/// An earlier copy of a log.
+pub(super) struct Earlier {
+    pub(super) path: PathBuf,
+    log_id: u128,
+    /// By number.
+    files: BTreeMap<u64, SegmentFile>,
+}
+
+impl Earlier {
+    pub(super) fn open(path: &Path, log: &Path) -> Result<Self> {
+        if out::is_same_directory(path, log) {
+            return Err(Failure::new("cannot copy", "the log is no copy of itself", path));
+        }
+        let inspection = Inspection::open(path).about(path)?;
+        let files = inspection.segments().iter().filter(|file| file.counts).cloned();
+        let files = files.map(|file| (file.number, file)).collect();
+        Ok(Self { path: path.to_owned(), log_id: inspection.log_id(), files })
+    }
+
+    /// An error if it is of another log than `log_id`.
+    pub(super) fn check(&self, log_id: u128) -> Result<()> {
+        if self.log_id == log_id {
+            return Ok(());
+        }
+        let why =
+            format!("it is of the log {:032x}, and this is {log_id:032x}: copy it without --against", self.log_id);
+        Err(Failure::new("no earlier copy of this log", why, &self.path))
+    }
+
+    /// The file that holds what `file` holds, a segment that has a successor. All that it holds is checked.
+    pub(super) fn same_as(&self, file: &SegmentFile) -> Option<&Path> {
+        let (end, checksum) = (file.end?, file.end_checksum?);
+        let earlier = self.files.get(&file.number)?;
+        // Of its newest segment a log that was made of the copy has the file.
+        earlier.end?;
+        let same = match walk(&earlier.path, end)? {
+            Walked { last, .. } if last != checksum => false,
+            Walked { sums_up: true, .. } => true,
+            // What the last frame says is of itself alone.
+            Walked { .. } => are_bytes_equal(&earlier.path, &file.path, end).unwrap_or(false),
+        };
+        same.then_some(&*earlier.path)
+    }
+
+    /// The first record that is in this copy, and has been truncated or replaced in the log `files` since. Of segments `same` it is
+    /// known that they are.
+    pub(super) fn parting(&self, files: &[SegmentFile], same: &BTreeSet<u64>) -> Result<Option<Lsn>> {
+        let oldest = files.first().map_or(0, |file| file.number);
+        for earlier in self.files.values().filter(|earlier| earlier.number >= oldest) {
+            let Some(file) = files.iter().find(|file| file.number == earlier.number) else {
+                return Ok(earlier.first_lsn);
+            };
+            // The log may have been cut in what both have.
+            let is_same = same.contains(&file.number) && earlier.end == file.end;
+            if let Some(lsn) = if is_same { None } else { first_difference(earlier, file)? } {
+                return Ok(Some(lsn));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What a walk to the end of a segment comes to.
+struct Walked {
+    /// The checksum of the last frame.
+    last: u32,
+    /// Whether that is one of all frames.
+    sums_up: bool,
+}
+
+/// `None` if there is anything but sound frames up to `end`, and one of them ends there.
+fn walk(path: &Path, end: u64) -> Option<Walked> {
+    let mut scan = SegmentScan::open(path).ok()?;
+    scan.stop_at(end);
+    let mut walked = Walked { last: 0, sums_up: false };
+    while let Some(item) = scan.next().ok()? {
+        let ScanItem::Frame(frame) = item else { return None };
+        walked = Walked { last: frame.checksum(), sums_up: frame.sums_up() };
+    }
+    (scan.offset() == end).then_some(walked)
+}
+
+fn are_bytes_equal(a: &Path, b: &Path, end: u64) -> std::io::Result<bool> {
+    let (a, b) = (File::open(a)?, File::open(b)?);
+    let (mut of_a, mut of_b) = (vec![0; CHUNK_LEN], vec![0; CHUNK_LEN]);
+    let mut offset = 0;
+    while offset < end {
+        let len = CHUNK_LEN.min(usize::try_from(end - offset).unwrap_or(CHUNK_LEN));
+        a.read_exact_at(&mut of_a[..len], offset)?;
+        b.read_exact_at(&mut of_b[..len], offset)?;
+        if of_a[..len] != of_b[..len] {
+            return Ok(false);
+        }
+        offset += len as u64;
+    }
+    Ok(true)
+}
+
+/// The record at the first frame of `earlier` that `file` does not have at the same place.
+fn first_difference(earlier: &SegmentFile, file: &SegmentFile) -> Result<Option<Lsn>> {
+    let (mut before, mut now) = (open(earlier)?, open(file)?);
+    loop {
+        let Some(ScanItem::Frame(frame)) = before.next().about(&earlier.path)? else { return Ok(None) };
+        let (lsn, place) = (frame.lsn(), (frame.offset(), frame.checksum()));
+        let is_there = match now.next().about(&file.path)? {
+            Some(ScanItem::Frame(frame)) => (frame.offset(), frame.checksum()) == place,
+            _ => false,
+        };
+        if !is_there {
+            return Ok(Some(lsn));
+        }
+    }
+}
+
+fn open(file: &SegmentFile) -> Result<SegmentScan> {
+    let mut scan = SegmentScan::open(&file.path).about(&file.path)?;
+    if let Some(end) = file.end {
+        scan.stop_at(end);
+    }
+    Ok(scan)
+}

@@ -1,0 +1,42 @@
+//! `mapwal backup`: a copy of a log that may be in use.
+//!
+//! What is copied of each segment ends with a frame: where the next segment says that it ends, or, of the newest, where the frames
+//! end that are there. Neither changes any more, so it makes no difference that a writer goes on meanwhile. A truncation takes
+//! segments away, in spite of a pin: then what is still right of the copy stays, and the rest is looked for anew.
+//!
+//! **Unfinished copies.** Segments are made under names that no log has. Once all are durable, a control page gets its name, which
+//! says from where to where the copy goes; then they get theirs, the newest first. Whatever a crash leaves has no control page and no
+//! segments, or a control page and not all segments: that is no log, or a damaged one.
+//!
+//! **Shared files.** A segment that has a successor never changes, so its blocks may be shared: with the log's own file by a
+//! reflink, with an earlier copy by a reflink or a second name. The newest is always copied, since appends to it go on in its
+//! file: those of the log, and those of one that is made of the copy.
+
+mod copy;
+mod earlier;
+mod files;
+mod pin;
+
+use std::io::{self, Write};
+
+use crate::arguments::Backup;
+use crate::failure::{Outcome, Result, Written};
+use crate::out;
+use crate::stop::Stop;
+use copy::Copy;
+use earlier::Earlier;
+use pin::HeldPin;
+
+pub(crate) fn run(arguments: &Backup) -> Result<Outcome> {
+    out::check_outside(&arguments.out, &arguments.directory)?;
+    out::check_empty(&arguments.out)?;
+    let earlier = arguments.against.as_deref().map(|path| Earlier::open(path, &arguments.directory)).transpose()?;
+    let stop = Stop::listen()?;
+    let pin = if arguments.no_pin { None } else { Some(HeldPin::take(arguments)?) };
+    let copied = Copy::new(arguments, earlier.as_ref(), &stop).and_then(Copy::carry_out);
+    let dropped = pin.map_or(Ok(()), HeldPin::drop_it);
+    let done = copied?;
+    dropped?;
+    writeln!(io::stdout().lock(), "{done}").written()?;
+    Ok(Outcome::Done)
+}

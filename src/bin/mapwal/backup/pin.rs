@@ -1,0 +1,71 @@
+//! What keeps a log from being trimmed while it is copied.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mapwal::error::PinFault;
+use mapwal::inspect::Inspection;
+use mapwal::{Error, Lsn, PinDirectory};
+use rustix::fs::FlockOperation;
+
+use super::files::failed;
+use crate::arguments::Backup;
+use crate::failure::{Explain, Failure, Result};
+use crate::pins;
+
+const PIN: &str = "mapwal-backup";
+
+/// A pin for as long as this process runs. The oldest segment is locked with it, so that another backup can tell
+/// whether the process that made the pin lives: a pin whose segment is not locked is left over.
+pub(super) struct HeldPin {
+    directory: PathBuf,
+    pins: PinDirectory,
+    _locked: File,
+}
+
+impl HeldPin {
+    pub(super) fn take(arguments: &Backup) -> Result<Self> {
+        let directory = &*arguments.directory;
+        let pins = PinDirectory::open(directory).about(directory)?;
+        let owner = format!("process {}, to {}", std::process::id(), arguments.out.display());
+        loop {
+            let Some((first, locked)) = lock_oldest(directory)? else { continue };
+            match pins.remove(PIN) {
+                Ok(()) | Err(Error::Pin { fault: PinFault::Missing, .. }) => {}
+                Err(error) => return Err(Failure::of_log(&error, directory)),
+            }
+            let limit = arguments.limit.map_or_else(|| pins::default_limit(directory, first), Ok)?;
+            match pins.create(PIN, &owner, first, Some(limit)) {
+                Ok(()) => return Ok(Self { directory: directory.to_owned(), pins, _locked: locked }),
+                // Trimmed, or truncated, since it was looked at.
+                Err(Error::Trimmed { .. } | Error::NotAppended { .. }) => {}
+                Err(error) => return Err(Failure::of_log(&error, directory)),
+            }
+        }
+    }
+
+    pub(super) fn drop_it(self) -> Result<()> {
+        self.pins.remove(PIN).about(&self.directory)
+    }
+}
+
+/// Locks the oldest segment that counts; its first record's number. `None` if it is gone by now.
+fn lock_oldest(directory: &Path) -> Result<Option<(Lsn, File)>> {
+    let inspection = Inspection::open(directory).about(directory)?;
+    let oldest = inspection.segments().iter().filter(|file| file.counts).find_map(|file| Some((file, file.first_lsn?)));
+    let Some((oldest, first)) = oldest else {
+        return Err(Failure::new("nothing to copy", "no segment is sound", directory));
+    };
+    let file = match File::open(&oldest.path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(failed("open", &oldest.path))?,
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some((first, file))),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Failure::new("cannot copy", "another backup is under way", directory))
+        }
+        Err(error) => Err(failed("lock", &oldest.path)(error.into())),
+    }
+}

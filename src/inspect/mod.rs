@@ -37,14 +37,17 @@ pub use segment::{SegmentSummary, verify_segment};
 /// # let dir = tempfile::tempdir()?;
 /// # // SAFETY: the directory is new, and only this log writes to its files.
 /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
-/// use mapwal::inspect::{Activity, Inspection, SegmentFile};
+/// use mapwal::inspect::{Activity, Inspection, KeptFile, SegmentFile};
 ///
 /// # log.append(1, b"a")?;
 /// # log.sync()?;
 /// let found = Inspection::open(dir.path())?; // also beside a writer, or of a damaged log
-/// println!("log {:032x}, {} bytes, {} files kept", found.log_id(), found.disk_bytes(), found.kept_files());
+/// println!("log {:032x}, {} bytes", found.log_id(), found.disk_bytes());
 /// for SegmentFile { number, path, first_lsn, counts, .. } in found.segments() {
 ///     println!("segment {number} in {}: from {first_lsn:?}, counts: {counts}", path.display());
+/// }
+/// for KeptFile { path, file_len_bytes, is_read, .. } in found.kept_files() {
+///     println!("{}: {file_len_bytes} bytes for a further segment, still read: {is_read}", path.display());
 /// }
 /// assert_eq!(found.faults().count(), 0); // of headers and links; `verify` reads all
 ///
@@ -68,8 +71,8 @@ pub struct Inspection {
     pub(crate) storage: Arc<dyn Storage>,
     log_id: u128,
     pub(crate) files: Vec<SegmentFile>,
-    /// The lengths of the files that are kept for further segments.
-    kept: Vec<u64>,
+    /// The files that are kept for further segments.
+    kept: Vec<KeptFile>,
     /// Which segments count.
     linked: LinkedSegments,
     control: Option<ControlState>,
@@ -95,6 +98,22 @@ pub struct SegmentFile {
     pub end: Option<u64>,
     /// The checksum of the frame that ends there, if the next segment says so.
     pub end_checksum: Option<u32>,
+    /// The number after its last record that counts, if the next segment says so.
+    pub next_lsn: Option<Lsn>,
+    /// The segment before it, by its own link; `None` if there is none, or that is not known.
+    pub previous: Option<u64>,
+}
+
+/// The file of a dropped segment, kept for a further one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeptFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub file_len_bytes: u64,
+    /// Whether a reader still sees it: until that is over it is no other segment.
+    pub is_read: bool,
 }
 
 impl Inspection {
@@ -146,8 +165,7 @@ impl Inspection {
         let files = listing.segments.iter().map(|&number| segment_file(&**storage, number, &found, &linked)).collect();
         let kept = listing.temporaries.iter().filter(|name| name::temporary_number(name).is_some());
         // One that is taken just now is a segment by the next look.
-        let len = |name: &String| storage.open(name, Access::Read).ok()?.len_bytes().ok();
-        let kept = kept.filter_map(len).collect();
+        let kept = kept.filter_map(|name| kept_file(&**storage, name).ok()).collect();
         Ok(Self { storage: Arc::clone(storage), log_id, files, kept, linked, control, faults })
     }
 
@@ -163,10 +181,10 @@ impl Inspection {
         &self.files
     }
 
-    /// How many files of dropped segments are kept for further ones.
+    /// The files of dropped segments that are kept for further ones.
     #[must_use]
-    pub fn kept_files(&self) -> usize {
-        self.kept.len()
+    pub fn kept_files(&self) -> &[KeptFile] {
+        &self.kept
     }
 
     /// What is wrong with headers, and with the links between segments: the faults that show without reading records.
@@ -217,7 +235,8 @@ impl Inspection {
     /// new segment takes no room yet.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.file_len_bytes).chain(self.kept.iter().copied()).sum()
+        let kept = self.kept.iter().map(|file| file.file_len_bytes);
+        self.files.iter().map(|file| file.file_len_bytes).chain(kept).sum()
     }
 
     /// The named pins, by name.
@@ -283,7 +302,15 @@ fn segment_file(storage: &dyn Storage, number: u64, found: &[Found], linked: &Li
         counts: linked.is_some(),
         end: linked.and_then(|linked| linked.end).map(|end| end.offset),
         end_checksum: linked.and_then(|linked| linked.end).map(|end| end.crc),
+        next_lsn: linked.and_then(|linked| linked.end).map(|end| end.next_lsn),
+        previous: segment.and_then(Found::link).and_then(|frame| frame.link.previous).map(|previous| previous.number),
     }
+}
+
+fn kept_file(storage: &dyn Storage, name: &str) -> std::io::Result<KeptFile> {
+    let file = storage.open(name, Access::Read)?;
+    let is_read = file.users().is_ok_and(|users| users.elsewhere);
+    Ok(KeptFile { path: storage.path().join(name), file_len_bytes: file.len_bytes()?, is_read })
 }
 
 fn fault(path: &Path, damage: Damage) -> Corruption {

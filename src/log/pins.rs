@@ -49,6 +49,7 @@ impl Pin {
             let mut pins = self.shared.pins.lock();
             pins.add(lsn);
             pins.remove(self.lsn);
+            self.shared.counters.guarded(pins.oldest_guarded());
             self.lsn = lsn;
         }
     }
@@ -57,7 +58,9 @@ impl Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         if self.shared.process.is_current() {
-            self.shared.pins.lock().remove(self.lsn);
+            let mut pins = self.shared.pins.lock();
+            pins.remove(self.lsn);
+            self.shared.counters.guarded(pins.oldest_guarded());
         }
     }
 }
@@ -72,6 +75,7 @@ impl Log {
         let mut pins = self.shared.pins.lock();
         self.check_pinnable(lsn)?;
         pins.add(lsn);
+        self.shared.counters.guarded(pins.oldest_guarded());
         Ok(Pin { shared: Arc::clone(&self.shared), lsn })
     }
 

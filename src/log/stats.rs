@@ -28,6 +28,8 @@ pub(crate) struct Counters {
     stalls: AtomicU64,
     recycled_segments: AtomicU64,
     removed_segments: AtomicU64,
+    /// The oldest record that a pin of this process keeps; 0 if there is none.
+    oldest_guarded: AtomicU64,
     /// Mappings of files that have lost their names, and their sizes.
     unlinked: Mutex<Vec<(Weak<Region>, u64)>>,
 }
@@ -58,7 +60,7 @@ impl Counters {
     }
 
     /// For [`ControlPage::set_activity`](crate::segment::control::ControlPage::set_activity).
-    pub(crate) fn activity(&self, spares: usize) -> [u64; 8] {
+    pub(crate) fn activity(&self, spares: usize) -> [u64; 10] {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let [p50, p99] = [50, 99].map(|part| self.sync_times.percentile(part).as_nanos() as u64);
         [
@@ -70,6 +72,8 @@ impl Counters {
             load(&self.recycled_segments),
             load(&self.removed_segments),
             spares as u64,
+            load(&self.oldest_guarded),
+            self.unlinked_bytes(),
         ]
     }
 
@@ -99,6 +103,11 @@ impl Counters {
     /// A segment takes the file of one that was dropped.
     pub(crate) fn recycled(&self) {
         self.recycled_segments.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Pins of this process have come or gone.
+    pub(crate) fn guarded(&self, oldest: Option<Lsn>) {
+        self.oldest_guarded.store(oldest.map_or(0, |lsn| lsn.0), Ordering::Relaxed);
     }
 
     /// The file of a segment that was dropped has been removed.

@@ -6,8 +6,22 @@ use std::path::Path;
 use crate::logs::scratch;
 use crate::program::run;
 
-const COMMANDS: [&str; 11] =
-    ["append", "dump", "verify", "tail", "stat", "pins", "backup", "salvage", "bench", "completions", "man"];
+const COMMANDS: [&str; 14] = [
+    "append",
+    "dump",
+    "verify",
+    "tail",
+    "stat",
+    "segments",
+    "meta",
+    "pins",
+    "backup",
+    "trim",
+    "salvage",
+    "bench",
+    "completions",
+    "man",
+];
 
 #[test]
 fn each_command_has_help_with_an_example() {

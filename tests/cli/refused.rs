@@ -31,9 +31,18 @@ fn a_directory_without_permission_is_refused() {
         eprintln!("SKIPPED: nobody else can run the program here: {error}");
         return;
     }
-    for words in
-        ["dump DIR", "verify DIR", "tail DIR --no-follow", "stat DIR", "pins DIR", "append DIR", "trim DIR --before 2"]
-    {
+    for words in [
+        "segments DIR",
+        "meta DIR",
+        "stat DIR --format prometheus",
+        "dump DIR",
+        "verify DIR",
+        "tail DIR --no-follow",
+        "stat DIR",
+        "pins DIR",
+        "append DIR",
+        "trim DIR --before 2",
+    ] {
         let ran = Ran::new(command(words).output().unwrap());
         assert_eq!(ran.code, 4, "{words}: {}", ran.err);
         assert!(ran.err.contains("permission denied: "), "{words}: {}", ran.err);

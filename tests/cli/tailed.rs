@@ -49,10 +49,10 @@ fn the_state_of_a_log_is_told_to_people_and_to_machines() {
     let text = run(log.path(), "stat DIR").done();
     assert!(text.text().contains("records    600, from 1 to 600"), "{}", text.text());
     assert!(text.text().contains("writer     none\n"), "{}", text.text());
-    let json: Value = serde_json::from_str(run(log.path(), "stat DIR --json").done().text()).unwrap();
+    let json: Value = serde_json::from_str(run(log.path(), "stat DIR --format json").done().text()).unwrap();
     assert_eq!((&json["first_lsn"], &json["next_lsn"], &json["durable_lsn"]), (&1.into(), &601.into(), &600.into()));
     assert_eq!(json["segments"], 2);
-    assert_eq!(json["writer"], serde_json::json!({ "alive": false, "pid": null, "poisoned": false }));
+    assert_eq!(json["writer"], serde_json::json!({ "alive": false, "pid": null }));
     let sizes = json["record_sizes"].as_array().unwrap();
     assert_eq!(sizes.iter().map(|class| class["records"].as_u64().unwrap()).sum::<u64>(), 600);
     let bytes: u64 = (1..=600).map(|number| line(number).len() as u64).sum();
@@ -66,18 +66,19 @@ fn the_state_of_a_log_is_told_to_people_and_to_machines() {
 fn a_writer_is_seen_alive_and_then_dead() {
     let directory = scratch();
     let writer = live(directory.path(), 10);
-    let state = || -> Value { serde_json::from_str(run(directory.path(), "stat DIR --json").done().text()).unwrap() };
+    let state =
+        || -> Value { serde_json::from_str(run(directory.path(), "stat DIR --format json").done().text()).unwrap() };
     let pid = writer.child.id();
-    assert_eq!(state()["writer"], serde_json::json!({ "alive": true, "pid": pid, "poisoned": false }));
+    assert_eq!(state()["writer"], serde_json::json!({ "alive": true, "pid": pid }));
     drop(writer);
-    assert_eq!(state()["writer"], serde_json::json!({ "alive": false, "pid": pid, "poisoned": false }));
+    assert_eq!(state()["writer"], serde_json::json!({ "alive": false, "pid": pid }));
 }
 
 #[test]
 fn watching_tells_the_rate() {
     let directory = scratch();
     let mut writer = live(directory.path(), 10);
-    let mut watch = Running::start(directory.path(), "stat DIR --watch --json");
+    let mut watch = Running::start(directory.path(), "stat DIR --watch --format json");
     let first: Value = serde_json::from_str(&watch.line().unwrap()).unwrap();
     assert_eq!((&first["next_lsn"], &first["rate"]), (&11.into(), &Value::Null));
     for number in 11..=110 {

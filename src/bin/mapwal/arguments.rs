@@ -1,12 +1,13 @@
 //! The command line.
 
+mod looking;
+
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mapwal::Lsn;
 
 use crate::failure::EXIT_CODES;
+pub(crate) use looking::{From, Meta, Segments, Stat, StatFormat, Tail};
 
 /// Look at a mapwal log, append to it, check it, and save what is left of a damaged one.
 ///
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Verify(Verify),
     Tail(Tail),
     Stat(Stat),
+    Segments(Segments),
+    Meta(Meta),
     Pins(Pins),
     Backup(Backup),
     Trim(Trim),
@@ -129,70 +132,9 @@ pub(crate) struct Verify {
     /// Also compare what the device holds with the page cache, where the file system lets the device be read
     #[arg(long)]
     pub(crate) deep: bool,
-    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
-    #[arg(long)]
-    pub(crate) archive: bool,
-}
-
-/// Print records as they come
-///
-/// Waits for records without using the processor, and goes on over rotations. `q`, or Ctrl-C, ends it.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mapwal tail /var/lib/app/log --from start --durable")]
-pub(crate) struct Tail {
-    /// The directory of the log
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    /// The record to begin with: a number, `start`, or `end` for records to come. By default `end`, or `start` with
-    /// `--no-follow`
-    #[arg(long, value_name = "LSN")]
-    pub(crate) from: Option<From>,
-    /// Print records only once they are durable
-    #[arg(long)]
-    pub(crate) durable: bool,
-    /// Stop at the last record instead of waiting for the next
-    #[arg(long)]
-    pub(crate) no_follow: bool,
-    /// How to print them, as for `dump`
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
-    pub(crate) format: Format,
-    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
-    #[arg(long)]
-    pub(crate) archive: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum From {
-    Start,
-    End,
-    Record(Lsn),
-}
-
-impl FromStr for From {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "start" => Ok(Self::Start),
-            "end" => Ok(Self::End),
-            number => Ok(Self::Record(Lsn(number.parse()?))),
-        }
-    }
-}
-
-/// Show watermarks, segments, pins, the writer and the sizes of records
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mapwal stat /var/lib/app/log --json")]
-pub(crate) struct Stat {
-    /// The directory of the log
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Go on every second, with the rate of appends, until `q` or Ctrl-C
-    #[arg(long)]
-    pub(crate) watch: bool,
+    /// How to print what is found
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
     /// The directory holds copies of sealed segments: the one that the last of them names need not be there
     #[arg(long)]
     pub(crate) archive: bool,
@@ -208,6 +150,9 @@ pub(crate) struct Pins {
     /// The directory of the log
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
+    /// How to list them
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
     #[command(subcommand)]
     pub(crate) change: Option<PinChange>,
 }

@@ -112,7 +112,12 @@ impl Failure {
     pub(crate) fn of_usage(error: &clap::Error) -> Self {
         let text = error.render().to_string();
         let paragraph = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
-        let why = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self::usage(paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    /// What does not go together on the command line.
+    pub(crate) fn usage(why: impl Into<String>) -> Self {
+        let why = why.into();
         let (what, place) = ("bad command line".to_owned(), PathBuf::from("see mapwal --help"));
         Self::Told { what, why, place, outcome: Outcome::Usage }
     }
@@ -174,6 +179,14 @@ impl<T> Explain<T> for mapwal::Result<T> {
 /// Turns errors of writing to the standard output into failures.
 pub(crate) trait Written<T> {
     fn written(self) -> Result<T>;
+}
+
+/// How a command ends that has shown what it found: as that is, also when no process reads it to its end.
+pub(crate) fn shown(printed: io::Result<()>, outcome: Outcome) -> Result<Outcome> {
+    match printed.written() {
+        Ok(()) | Err(Failure::PipeClosed) => Ok(outcome),
+        Err(failure) => Err(failure),
+    }
 }
 
 impl<T> Written<T> for io::Result<T> {

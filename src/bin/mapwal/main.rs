@@ -4,20 +4,28 @@ mod append;
 mod arguments;
 mod backup;
 mod bench;
+mod checkpoint;
 mod dump;
 mod failure;
 mod generate;
 mod hex;
 mod input;
+mod json;
+mod keep;
+mod look;
+mod meta;
 mod open;
 mod out;
 mod pins;
 mod print;
 mod progress;
 mod salvage;
+mod segment_state;
+mod segments;
 mod stat;
 mod stop;
 mod tail;
+mod tip;
 mod transaction;
 mod trim;
 mod verify;
@@ -45,6 +53,8 @@ fn main() -> ExitCode {
         Command::Verify(verify) => verify::run(verify),
         Command::Tail(tail) => tail::run(tail),
         Command::Stat(stat) => stat::run(stat),
+        Command::Segments(segments) => segments::run(segments),
+        Command::Meta(meta) => meta::run(meta),
         Command::Pins(pins) => pins::run(pins),
         Command::Backup(backup) => backup::run(backup),
         Command::Trim(trim) => trim::run(trim),

@@ -12,15 +12,19 @@ pub(crate) const LOOKS_MAX: u32 = 1000;
 
 /// Opens a log for reading, also one that is being written; or copies of sealed segments.
 pub(crate) fn reader(directory: &Path, is_archive: bool) -> Result<LogReader> {
-    let opened = if is_archive {
+    try_reader(directory, is_archive).about(directory)
+}
+
+/// As [`reader`], with the error of the library.
+pub(crate) fn try_reader(directory: &Path, is_archive: bool) -> mapwal::Result<LogReader> {
+    if is_archive {
         // SAFETY: as below.
         unsafe { LogReader::open_archive(directory) }
     } else {
         // SAFETY: by naming the directory to this program the user says, as its manual asks for, that it is on a local file
         // system, and that nothing but mapwal writes to its files meanwhile.
         unsafe { LogReader::open(directory) }
-    };
-    opened.about(directory)
+    }
 }
 
 /// Opens a log for writing.

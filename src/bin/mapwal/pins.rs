@@ -7,10 +7,11 @@ use std::str::FromStr;
 use indicatif::{BinaryBytes, HumanCount};
 use mapwal::inspect::Inspection;
 use mapwal::{Error, Lsn, PinDirectory, PinState, PinStatus};
+use serde_json::{Value, json};
 
-use crate::arguments::{PinChange, Pins};
+use crate::arguments::{PinChange, Pins, ReportFormat};
 use crate::failure::{Explain, Failure, Outcome, Result, Written, describe};
-use crate::open;
+use crate::{json, open};
 
 /// The first record that a pin keeps.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +36,10 @@ impl FromStr for PinFrom {
 pub(crate) fn run(arguments: &Pins) -> Result<Outcome> {
     let directory = &*arguments.directory;
     match &arguments.change {
-        None => list(directory)?,
+        None => list(directory, arguments.format)?,
+        Some(_) if arguments.format != ReportFormat::Text => {
+            return Err(Failure::usage("--format is for the list of pins"));
+        }
         Some(change) => apply(directory, change)?,
     }
     Ok(Outcome::Done)
@@ -106,16 +110,36 @@ pub(crate) fn default_limit(directory: &Path, lsn: Lsn) -> Result<u64> {
     Ok(held.saturating_add(disk.f_bavail.saturating_mul(disk.f_frsize) / 2))
 }
 
-fn list(directory: &Path) -> Result<()> {
+fn list(directory: &Path, format: ReportFormat) -> Result<()> {
     let inspection = Inspection::open(directory).about(directory)?;
     let pins = inspection.pins().about(directory)?;
     // Of a damaged log, pins are shown all the same.
     let next = next_lsn(directory).ok();
     let mut out = anstream::stdout().lock();
-    if !pins.is_empty() {
-        write_table(&mut out, &pins, next).and_then(|()| out.flush()).written()?;
-    }
-    Ok(())
+    let written = match format {
+        ReportFormat::Text if pins.is_empty() => Ok(()),
+        ReportFormat::Text => write_table(&mut out, &pins, next),
+        ReportFormat::Json => {
+            let pins: Vec<Value> = pins.iter().map(|pin| json_of(pin, next)).collect();
+            let next = next.map(|next| next.0);
+            let directory = directory.display().to_string();
+            json::write(&mut out, "pins", &json!({ "directory": directory, "next_lsn": next, "pins": pins }))
+        }
+    };
+    written.and_then(|()| out.flush()).written()
+}
+
+/// For machines.
+pub(crate) fn json_of(pin: &PinStatus, next: Option<Lsn>) -> Value {
+    json!({
+        "name": pin.name,
+        "owner": pin.owner,
+        "lsn": pin.lsn.0,
+        "state": state_name(pin.state),
+        "lag_records": next.map(|next| lag(pin, next)),
+        "retained_bytes": pin.retained_bytes,
+        "limit_bytes": pin.limit_bytes,
+    })
 }
 
 /// The number of the next record.

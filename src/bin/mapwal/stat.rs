@@ -1,6 +1,8 @@
 //! `mapwal stat`: the state of a log in numbers.
 
 mod histogram;
+mod prometheus;
+mod size;
 
 use std::io::Write;
 use std::path::Path;
@@ -11,12 +13,14 @@ use mapwal::inspect::{Activity, Inspection};
 use mapwal::{Error, Follower, LogReader, Lsn, PinStatus, Visibility};
 use serde_json::{Value, json};
 
-use crate::arguments::Stat;
+use crate::arguments::{Stat, StatFormat};
 use crate::failure::{Explain, Failure, Outcome, Result, Written};
+use crate::look::Look;
 use crate::stop::Stop;
 use crate::writer::Writer;
-use crate::{open, pins, progress};
+use crate::{json, open, pins, progress};
 use histogram::Histogram;
+use size::Size;
 
 /// How often `--watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,13 +29,21 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
     let directory = &*arguments.directory;
+    if arguments.format == StatFormat::Prometheus && arguments.watch {
+        return Err(Failure::usage("--watch goes with text and json only"));
+    }
+    if arguments.format == StatFormat::Prometheus {
+        return prometheus::run(directory, arguments.archive);
+    }
+    let is_json = arguments.format == StatFormat::Json;
+    let size = || Look::take(directory, arguments.archive, "stat").map(|look| Size::of(&look));
     let reader = open::reader(directory, arguments.archive)?;
     let mut sizes = Sizes::new(reader.clone(), directory)?;
     let bar = progress::of_bytes("stat", Inspection::open(directory).about(directory)?.bytes_to_verify());
     sizes.catch_up(directory, &bar)?;
     bar.finish_and_clear();
     let mut state = State::take(directory, &reader)?;
-    state.print(arguments.json, &sizes.histogram, None)?;
+    state.print(is_json, &sizes.histogram, Some(&size()?), None)?;
     if arguments.watch {
         let stop = Stop::listen()?;
         let mut looked = Instant::now();
@@ -48,7 +60,8 @@ pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
                 records: per_second(state.next.0.saturating_sub(before.0), seconds),
                 bytes: per_second(sizes.histogram.bytes().saturating_sub(before.1), seconds),
             };
-            state.print(arguments.json, &sizes.histogram, Some(rate))?;
+            let size = if is_json { Some(size()?) } else { None };
+            state.print(is_json, &sizes.histogram, size.as_ref(), Some(rate))?;
         }
     }
     Ok(Outcome::Done)
@@ -138,21 +151,21 @@ impl State {
             durable: inspection.durable_lsn(),
             segments,
             other_segments: inspection.segments().len() - segments,
-            kept_files: inspection.kept_files(),
+            kept_files: inspection.kept_files().len(),
             disk_bytes: inspection.disk_bytes(),
             activity: inspection.activity(),
             pins: inspection.pins().about(directory)?,
         })
     }
 
-    fn print(&self, json: bool, sizes: &Histogram, rate: Option<Rate>) -> Result<()> {
+    fn print(&self, is_json: bool, sizes: &Histogram, size: Option<&Size>, rate: Option<Rate>) -> Result<()> {
         let mut out = anstream::stdout().lock();
-        let printed = if json {
-            writeln!(out, "{}", self.json(sizes, rate))
+        let printed = if is_json {
+            json::write(&mut out, "stat", &self.json(sizes, size, rate))
         } else if let Some(rate) = rate {
             self.print_rate(&mut out, rate)
         } else {
-            self.print_text(&mut out, sizes)
+            self.print_text(&mut out, sizes, size)
         };
         printed.and_then(|()| out.flush()).written()
     }
@@ -164,7 +177,7 @@ impl State {
         writeln!(out, "last {last}  durable {durable}  {records} records/s  {bytes}/s  {}", self.writer_text())
     }
 
-    fn print_text(&self, out: &mut impl Write, sizes: &Histogram) -> std::io::Result<()> {
+    fn print_text(&self, out: &mut impl Write, sizes: &Histogram, size: Option<&Size>) -> std::io::Result<()> {
         let count = |number: u64| HumanCount(number).to_string();
         let records = self.next.0.saturating_sub(self.first.0);
         writeln!(out, "log        {}", self.directory)?;
@@ -178,6 +191,9 @@ impl State {
         let (segments, others, disk) = (self.segments, self.other_segments, BinaryBytes(self.disk_bytes));
         let kept = self.kept_files;
         writeln!(out, "segments   {segments}, and {others} spare or left over, {kept} files kept; {disk} on disk")?;
+        if let Some(size) = size {
+            size.print(out)?;
+        }
         if let Some(activity) = &self.activity {
             print_activity(out, activity)?;
         }
@@ -199,21 +215,15 @@ impl State {
         }
     }
 
-    fn json(&self, sizes: &Histogram, rate: Option<Rate>) -> Value {
-        let (alive, pid) = (self.writer.is_alive(), self.writer.pid());
-        let pin = |pin: &PinStatus| {
-            json!({
-                "name": pin.name, "owner": pin.owner, "lsn": pin.lsn.0, "state": pins::state_name(pin.state),
-                "lag_records": pins::lag(pin, self.next), "retained_bytes": pin.retained_bytes,
-                "limit_bytes": pin.limit_bytes,
-            })
-        };
+    fn json(&self, sizes: &Histogram, size: Option<&Size>, rate: Option<Rate>) -> Value {
+        let pin = |pin: &PinStatus| pins::json_of(pin, Some(self.next));
         let class = |(from, to, records)| json!({ "from_bytes": from, "to_bytes": to, "records": records });
         let rate = rate.map(|rate| json!({ "records_per_second": rate.records, "bytes_per_second": rate.bytes }));
         json!({
             "directory": self.directory,
             "log_id": format!("{:032x}", self.log_id),
-            "writer": { "alive": alive, "pid": pid, "poisoned": self.poisoned },
+            "writer": self.writer.json(),
+            "poisoned": self.poisoned,
             "first_lsn": self.first.0,
             "next_lsn": self.next.0,
             "durable_lsn": self.durable.map(|durable| durable.0),
@@ -221,6 +231,7 @@ impl State {
             "other_segments": self.other_segments,
             "kept_files": self.kept_files,
             "disk_bytes": self.disk_bytes,
+            "size": size.map(Size::json),
             "activity": self.activity.as_ref().map(activity_json),
             "payload_bytes": sizes.bytes(),
             "record_sizes": sizes.classes().map(class).collect::<Vec<_>>(),
@@ -253,5 +264,7 @@ fn activity_json(activity: &Activity) -> Value {
         "recycled_segments": activity.recycled_segments,
         "removed_segments": activity.removed_segments,
         "spare_segments": activity.spare_segments,
+        "oldest_guarded_lsn": activity.oldest_guarded.map(|lsn| lsn.0),
+        "unlinked_bytes": activity.unlinked_bytes,
     })
 }

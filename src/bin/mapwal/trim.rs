@@ -5,12 +5,12 @@ use std::path::Path;
 
 use indicatif::BinaryBytes;
 use mapwal::inspect::{Inspection, SegmentFile};
-use mapwal::wal::{ActiveTransaction, WalRecord};
 use mapwal::{Error, Log, Lsn, Options, PinState, PinStatus, SealedSegment};
 
 use crate::arguments::Trim;
+use crate::checkpoint::Needed;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
-use crate::open;
+use crate::{checkpoint, open};
 
 pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
     let directory = &*arguments.directory;
@@ -132,55 +132,24 @@ fn first_within(log: &Log, bytes: u64) -> mapwal::Result<Lsn> {
     Ok(log.first_lsn())
 }
 
-/// The metadata slots of a log of transactions, as `docs/design/transactions.md` has them.
-const NUMBERS_SLOT: usize = 14;
-const CHECKPOINT_SLOT: usize = 15;
-
 /// An error if recovery of transactions needs some of what is to go.
 fn check_recovery(log: &Log, before: Lsn, directory: &Path) -> Result<()> {
-    let needed = match checkpoint(log).about(directory)? {
-        Some((lsn, needed)) => Some((needed, format!("checkpoint {lsn}"))),
-        None if has_transactions(log).about(directory)? => {
-            Some((log.first_lsn(), "a log of transactions without a checkpoint".to_owned()))
-        }
-        None => None,
-    };
-    match needed.filter(|&(needed, _)| needed < before) {
+    let snapshot = log.snapshot().about(directory)?;
+    let needed = checkpoint::needed(|slot| log.meta(slot), &snapshot).about(directory)?;
+    match needed.filter(|needed| needed.first < before) {
         None => Ok(()),
-        Some((needed, what)) => {
+        Some(Needed { first, checkpoint }) => {
+            let what = match checkpoint {
+                Some(lsn) => format!("checkpoint {lsn}"),
+                None => "a log of transactions without a checkpoint".to_owned(),
+            };
             let why = format!(
-                "recovery from {what} needs record {needed} and all after it; \
+                "recovery from {what} needs record {first} and all after it; \
                  with --force they go; RecoverFrom::OldestRecord opens the rest, without what they would have told of open transactions"
             );
             Err(Failure::new("nothing trimmed", why, directory))
         }
     }
-}
-
-/// The last checkpoint of a log of transactions, and the first record that recovery from it needs.
-fn checkpoint(log: &Log) -> mapwal::Result<Option<(Lsn, Lsn)>> {
-    let named = log.meta(CHECKPOINT_SLOT).and_then(|value| value.try_into().ok());
-    let Some(lsn) = named.map(u64::from_le_bytes).map(Lsn) else { return Ok(None) };
-    let snapshot = log.snapshot()?;
-    let record = match snapshot.get(lsn) {
-        Err(Error::Trimmed { .. } | Error::NotAppended { .. }) => None,
-        found => found?,
-    };
-    let record = record.and_then(|record| WalRecord::parse(&record).ok());
-    let Some(checkpoint) = record.as_ref().and_then(WalRecord::checkpoint) else { return Ok(None) };
-    let first = checkpoint.active_transactions().iter().filter_map(ActiveTransaction::first_lsn);
-    Ok(Some((lsn, first.fold(checkpoint.redo_lsn(), Lsn::min))))
-}
-
-/// Whether the log is one of transactions that has never had a checkpoint.
-fn has_transactions(log: &Log) -> mapwal::Result<bool> {
-    let has_numbers = log.meta(NUMBERS_SLOT).is_some_and(|value| value.len() == size_of::<u64>());
-    if !has_numbers || log.meta(CHECKPOINT_SLOT).is_some() {
-        return Ok(false);
-    }
-    let snapshot = log.snapshot()?;
-    let first = snapshot.iter().next().transpose()?;
-    Ok(first.is_some_and(|record| WalRecord::parse(&record).is_ok()))
 }
 
 /// An error if a pin keeps what is to go; with `force`, such pins go first.

@@ -3,14 +3,15 @@
 use std::io::Write;
 use std::time::Duration;
 
-use anstyle::{AnsiColor, Style};
 use indicatif::{BinaryBytes, HumanCount};
 use mapwal::inspect::{Inspection, ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+use serde_json::{Value, json};
 
-use crate::arguments::Verify;
-use crate::failure::{Explain, Outcome, Result, Written, counted};
-use crate::progress;
+use crate::arguments::{ReportFormat, Verify};
+use crate::failure::{Explain, Outcome, Result, counted, shown};
+use crate::segment_state::{name, style_of};
 use crate::writer::Writer;
+use crate::{json, progress};
 
 /// How often a log that is being written is looked at before it is called damaged.
 const LOOKS_MAX: u32 = 4;
@@ -30,13 +31,55 @@ pub(crate) fn run(arguments: &Verify) -> Result<Outcome> {
         report.damage.retain(|damage| before.contains(damage));
     }
     let mut out = anstream::stdout().lock();
-    print(&mut out, &report, writer).and_then(|()| out.flush()).written()?;
-    Ok(if !report.damage.is_empty() {
+    let printed = match arguments.format {
+        ReportFormat::Text => print(&mut out, &report, writer),
+        ReportFormat::Json => json::write(&mut out, "verify", &json_of(arguments, &report, writer)),
+    };
+    shown(printed.and_then(|()| out.flush()), outcome_of(&report))
+}
+
+fn outcome_of(report: &VerifyReport) -> Outcome {
+    if !report.damage.is_empty() {
         Outcome::Damaged
     } else if report.torn_bytes() > 0 {
         Outcome::Torn
     } else {
         Outcome::Done
+    }
+}
+
+fn json_of(arguments: &Verify, report: &VerifyReport, writer: Writer) -> Value {
+    let segment = |segment: &SegmentReport| {
+        json!({
+            "number": segment.number,
+            "path": segment.path.display().to_string(),
+            "state": name(segment.state),
+            "first_lsn": segment.first_lsn.map(|lsn| lsn.0),
+            "next_lsn": segment.next_lsn.map(|lsn| lsn.0),
+            "records": segment.records,
+            "len_bytes": segment.len_bytes,
+            "torn_bytes": segment.torn_bytes,
+        })
+    };
+    let damage = |damage: &ProvenDamage| {
+        let mut found = json::of_damage(&damage.corruption);
+        found["proof"] = told_by(&damage.witness).into();
+        found
+    };
+    let verdict = match outcome_of(report) {
+        Outcome::Damaged => "damaged",
+        Outcome::Torn => "torn",
+        _ => "sound",
+    };
+    json!({
+        "directory": arguments.directory.display().to_string(),
+        "verdict": verdict,
+        "records": report.records(),
+        "torn_bytes": report.torn_bytes(),
+        "closed": report.closed,
+        "writer": writer.json(),
+        "segments": report.segments.iter().map(segment).collect::<Vec<_>>(),
+        "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
     })
 }
 
@@ -116,27 +159,4 @@ fn told_by(witness: &Witness) -> String {
         Witness::Structure => "this is made durable before it is used".to_owned(),
         _ => "a crash does not leave that".to_owned(),
     }
-}
-
-fn name(state: SegmentState) -> &'static str {
-    match state {
-        SegmentState::Sealed => "sealed",
-        SegmentState::Active => "active",
-        SegmentState::Spare => "spare",
-        SegmentState::Torn => "torn",
-        SegmentState::Damaged => "damaged",
-        SegmentState::Superseded => "superseded",
-        _ => "unknown",
-    }
-}
-
-fn style_of(state: SegmentState) -> Style {
-    let colour = match state {
-        SegmentState::Damaged => AnsiColor::Red,
-        SegmentState::Torn => AnsiColor::Yellow,
-        SegmentState::Active => AnsiColor::Cyan,
-        SegmentState::Sealed => AnsiColor::Green,
-        _ => AnsiColor::BrightBlack,
-    };
-    Style::new().fg_color(Some(colour.into()))
 }

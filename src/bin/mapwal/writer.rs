@@ -2,6 +2,7 @@
 
 use mapwal::inspect::Inspection;
 use rustix::io::Errno;
+use serde_json::{Value, json};
 
 /// The process that writes to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,11 @@ impl Writer {
 
     pub(crate) fn is_alive(self) -> bool {
         matches!(self, Self::Alive(_))
+    }
+
+    /// For machines.
+    pub(crate) fn json(self) -> Value {
+        json!({ "alive": self.is_alive(), "pid": self.pid() })
     }
 
     pub(crate) fn pid(self) -> Option<u32> {

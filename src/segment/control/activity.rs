@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::ControlPage;
 use super::words::{Said, Word, checksum};
+use crate::lsn::Lsn;
 
 /// Words of the page, with their checksum.
-pub(super) const WORDS: usize = 9;
+pub(super) const WORDS: usize = 11;
 
 /// What the writer of a log has done since it opened the log. Written with some of the first syncs of a run, with one in 64, and when the
 /// log is closed: so the numbers may be some syncs old.
@@ -30,12 +31,16 @@ pub struct Activity {
     pub removed_segments: u64,
     /// Segments prepared and not yet used, and files of dropped ones that are kept for the next.
     pub spare_segments: u64,
+    /// The oldest record that a [`Pin`](crate::Pin) of the writer's process keeps.
+    pub oldest_guarded: Option<Lsn>,
+    /// Disk space of segments that were dropped and that views of the writer's process still hold.
+    pub unlinked_bytes: u64,
 }
 
 impl Activity {
     pub(crate) fn new(counts: [u64; WORDS - 1]) -> Self {
-        let [syncs, p50, p99, stalls, zeros_written_bytes, recycled_segments, removed_segments, spare_segments] =
-            counts;
+        let [syncs, p50, p99, stalls, zeros_written_bytes, counts @ ..] = counts;
+        let [recycled_segments, removed_segments, spare_segments, guarded, unlinked_bytes] = counts;
         let (sync_time_p50, sync_time_p99) = (Duration::from_nanos(p50), Duration::from_nanos(p99));
         Self {
             syncs,
@@ -46,6 +51,8 @@ impl Activity {
             recycled_segments,
             removed_segments,
             spare_segments,
+            oldest_guarded: Some(Lsn(guarded)).filter(|&lsn| lsn != Lsn::ZERO),
+            unlinked_bytes,
         }
     }
 }

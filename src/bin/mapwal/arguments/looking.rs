@@ -1,0 +1,125 @@
+//! The command lines of what looks at a log: `tail`, `stat`, `segments`, `meta`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use mapwal::Lsn;
+
+use super::{Format, ReportFormat};
+
+/// Print records as they come
+///
+/// Waits for records without using the processor, and goes on over rotations. `q`, or Ctrl-C, ends it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal tail /var/lib/app/log --from start --durable")]
+pub(crate) struct Tail {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The record to begin with: a number, `start`, or `end` for records to come. By default `end`, or `start` with
+    /// `--no-follow`
+    #[arg(long, value_name = "LSN")]
+    pub(crate) from: Option<From>,
+    /// Print records only once they are durable
+    #[arg(long)]
+    pub(crate) durable: bool,
+    /// Stop at the last record instead of waiting for the next
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+    /// How to print them, as for `dump`
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum From {
+    Start,
+    End,
+    Record(Lsn),
+}
+
+impl FromStr for From {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "start" => Ok(Self::Start),
+            "end" => Ok(Self::End),
+            number => Ok(Self::Record(Lsn(number.parse()?))),
+        }
+    }
+}
+
+/// Show watermarks, segments, why the log is as large as it is, pins, the writer and the sizes of records
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal stat /var/lib/app/log --format json")]
+pub(crate) struct Stat {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// How to print it. `prometheus` is `OpenMetrics` text, also for the text files of a node exporter: it is made without
+    /// reading all records, and of a damaged log too, with `mapwal_damaged` and exit code 2
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = StatFormat::Text)]
+    pub(crate) format: StatFormat,
+    /// Go on every second, with the rate of appends, until `q` or Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
+}
+
+/// List the files of a log, and what keeps each from being trimmed
+///
+/// Reads headers, links and the newest segment, and not the records of the others, which `verify` does. Lists the state of
+/// each file, its records, its size, where its frames end, the segment before it, the checksum of its last frame, which sums
+/// up the others, and what keeps it: `newest`, a pin, a checkpoint, or a pin of the process that writes. Then what is
+/// damaged: in that case it ends with 2.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal segments /var/lib/app/log --format json")]
+pub(crate) struct Segments {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// How to print them
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
+}
+
+/// Show the metadata slots
+///
+/// For each slot that has a value its length, the place of the frame that says so, the record before which it was put, and
+/// the value: as text between quotes, or in hexadecimal. Of a damaged log it shows what can be read, and ends with 2.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal meta /var/lib/app/log --slot 3 --raw > value")]
+pub(crate) struct Meta {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Only this slot, and all of its value
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..16))]
+    pub(crate) slot: Option<u8>,
+    /// Print the bytes of the value, and nothing else
+    #[arg(long, requires = "slot", conflicts_with = "format")]
+    pub(crate) raw: bool,
+    /// How to print them
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatFormat {
+    Text,
+    Json,
+    Prometheus,
+}

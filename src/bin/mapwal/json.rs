@@ -1,0 +1,37 @@
+//! Documents for machines: one JSON object on a line, with its kind and its version. `docs/mapwal.schema.json` says what is in each.
+//!
+//! Numbers are written in full: those of records may be beyond 2^53, which programs that read numbers as floating point do not
+//! tell apart.
+
+use std::io::{self, Write};
+
+use mapwal::error::Corruption;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Of all documents. It changes when one loses a member or gives it another meaning, and not when one gets more.
+const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Document<'a, T> {
+    kind: &'a str,
+    version: u32,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+/// Writes the document of a command.
+pub(crate) fn write(out: &mut impl Write, kind: &str, body: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &Document { kind, version: VERSION, body })?;
+    writeln!(out)
+}
+
+/// What is wrong, and where.
+pub(crate) fn of_damage(corruption: &Corruption) -> Value {
+    json!({
+        "path": corruption.path.display().to_string(),
+        "offset": corruption.offset,
+        "lsn": corruption.lsn.map(|lsn| lsn.0),
+        "damage": corruption.damage.to_string(),
+    })
+}

@@ -1,0 +1,129 @@
+//! A look at a log that may be live or damaged, without reading all of its records.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use mapwal::error::Corruption;
+use mapwal::inspect::Inspection;
+use mapwal::{Error, LogReader, Lsn, PinStatus};
+
+use crate::failure::{Explain, Failure, Outcome, Result};
+use crate::keep::Keepers;
+use crate::tip::Tip;
+use crate::writer::Writer;
+use crate::{checkpoint, open, progress};
+
+/// How often a log that is being written is looked at before it is called damaged.
+const LOOKS_MAX: u32 = 4;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is found without reading more than headers, links and the newest segment.
+pub(crate) struct Look {
+    pub(crate) inspection: Inspection,
+    pub(crate) writer: Writer,
+    /// The first record, and the number after the last; `None` if damage keeps them from being known.
+    pub(crate) first: Option<Lsn>,
+    pub(crate) next: Option<Lsn>,
+    pub(crate) tip: Option<Tip>,
+    pub(crate) pins: Vec<PinStatus>,
+    pub(crate) keepers: Keepers,
+    pub(crate) damage: Vec<Corruption>,
+}
+
+impl Look {
+    pub(crate) fn take(directory: &Path, is_archive: bool, what: &'static str) -> Result<Self> {
+        let mut look = Self::once(directory, is_archive, what)?;
+        for _ in 1..LOOKS_MAX {
+            if look.damage.is_empty() || !look.writer.is_alive() {
+                break;
+            }
+            // What changes meanwhile may look like damage. What is damaged stays so.
+            std::thread::sleep(PAUSE);
+            let before = std::mem::replace(&mut look, Self::once(directory, is_archive, what)?).damage;
+            look.damage.retain(|damage| before.contains(damage));
+        }
+        Ok(look)
+    }
+
+    /// How a command ends that has shown it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        if self.damage.is_empty() { Outcome::Done } else { Outcome::Damaged }
+    }
+
+    /// Tells people of the damage, beside what is printed for machines.
+    pub(crate) fn tell_damage(&self, directory: &Path) {
+        for damage in &self.damage {
+            Failure::of_log(&damage.clone().into(), directory).tell();
+        }
+    }
+
+    /// A line for each damage, as `verify` has it.
+    pub(crate) fn print_damage(&self, out: &mut impl Write) -> io::Result<()> {
+        self.damage.iter().try_for_each(|damage| {
+            let at = damage.lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
+            writeln!(out, "{}: offset {}{at}: {}", damage.path.display(), damage.offset, damage.damage)
+        })
+    }
+
+    fn once(directory: &Path, is_archive: bool, what: &'static str) -> Result<Self> {
+        let newest = |inspection: &Inspection| {
+            let newest = inspection.segments().iter().rev().find(|file| file.counts);
+            newest.map_or(0, |file| file.file_len_bytes)
+        };
+        open::again(|| {
+            let inspection = Inspection::open(directory)?;
+            let bar = progress::of_bytes(what, newest(&inspection));
+            let look = Self::of(inspection, directory, is_archive, &bar);
+            bar.finish_and_clear();
+            look
+        })
+        .about(directory)
+    }
+
+    fn of(inspection: Inspection, directory: &Path, is_archive: bool, bar: &ProgressBar) -> mapwal::Result<Self> {
+        let writer = Writer::find(&inspection);
+        let mut damage: Vec<Corruption> = inspection.faults().cloned().collect();
+        let reader = noted(open::try_reader(directory, is_archive), &mut damage)?;
+        let ends = match &reader {
+            Some(reader) => noted(ends_of(reader), &mut damage)?,
+            None => None,
+        };
+        let (first, next) = ends.unzip();
+        let tip = Tip::read(&inspection, next, bar)?;
+        let needed = match (&reader, &tip) {
+            (Some(reader), Some(tip)) => {
+                let meta = |slot: usize| tip.slots.get(&slot).map(|slot| slot.value.clone());
+                noted(reader.snapshot().and_then(|snapshot| checkpoint::needed(meta, &snapshot)), &mut damage)?
+            }
+            _ => None,
+        };
+        let pins = inspection.pins()?;
+        let activity = inspection.activity().filter(|_| writer.is_alive());
+        let guarded = activity.and_then(|activity| activity.oldest_guarded);
+        let keepers = Keepers::new(&inspection, &pins, needed.flatten(), guarded);
+        Ok(Self { inspection, writer, first, next, tip, pins, keepers, damage })
+    }
+}
+
+/// The first record, and the number after the last.
+fn ends_of(reader: &LogReader) -> mapwal::Result<(Lsn, Lsn)> {
+    Ok((reader.first_lsn()?, reader.published_lsn()?.next()))
+}
+
+/// Adds what is damaged to what is known to be.
+fn noted<T>(outcome: mapwal::Result<T>, damage: &mut Vec<Corruption>) -> mapwal::Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::Corrupt(corruption)) => {
+            let is_place = |known: &Corruption| (&known.path, known.offset) == (&corruption.path, corruption.offset);
+            if !damage.iter().any(is_place) {
+                damage.push(*corruption);
+            }
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,214 @@
+//! `--format json`: what is printed is what `docs/mapwal.schema.json` says, no less and no more.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::logs::{closed, damaged, killed, live, scratch, torn};
+use crate::program::{Running, run, run_with_input};
+
+/// What a schema may say; and what says nothing that could be checked.
+const KEYWORDS: [&str; 10] =
+    ["$ref", "type", "const", "enum", "properties", "required", "items", "minimum", "maximum", "oneOf"];
+const NOTES: [&str; 4] = ["description", "title", "$schema", "$defs"];
+
+fn schema() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mapwal.schema.json");
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// What of `value` is not as `schema`, a part of `root`, has it. Members that it does not name are wrong.
+fn complaints(root: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
+    let wrong = |why: &str| vec![format!("{at}: {why}: {value}")];
+    let mut found = Vec::new();
+    for (keyword, rule) in schema.as_object().unwrap() {
+        found.extend(match keyword.as_str() {
+            "$ref" => complaints(root, root.pointer(&rule.as_str().unwrap()[1..]).unwrap(), value, at),
+            "type" => {
+                let types = rule.as_array().cloned().unwrap_or_else(|| vec![rule.clone()]);
+                let has_one = types.iter().any(|it| is_of_type(value, it.as_str().unwrap()));
+                if has_one { Vec::new() } else { wrong("type") }
+            }
+            "const" if rule != value => wrong("const"),
+            "enum" if !rule.as_array().unwrap().contains(value) => wrong("enum"),
+            "minimum" if value.as_f64().is_some_and(|it| it < rule.as_f64().unwrap()) => wrong("minimum"),
+            "maximum" if value.as_f64().is_some_and(|it| it > rule.as_f64().unwrap()) => wrong("maximum"),
+            "oneOf" => {
+                let tried: Vec<_> =
+                    rule.as_array().unwrap().iter().map(|one| complaints(root, one, value, at)).collect();
+                match tried.iter().filter(|one| one.is_empty()).count() {
+                    1 => Vec::new(),
+                    // The one that comes nearest.
+                    _ => tried.into_iter().min_by_key(Vec::len).unwrap(),
+                }
+            }
+            "items" => {
+                let items = value.as_array().into_iter().flatten().enumerate();
+                items.flat_map(|(index, item)| complaints(root, rule, item, &format!("{at}/{index}"))).collect()
+            }
+            "required" => {
+                let has = |name: &&Value| value.get(name.as_str().unwrap()).is_some();
+                rule.as_array()
+                    .unwrap()
+                    .iter()
+                    .filter(|it| !has(it))
+                    .flat_map(|name| wrong(&name.to_string()))
+                    .collect()
+            }
+            "properties" => {
+                let members = value.as_object().into_iter().flatten();
+                let of = |(name, member): (&String, &Value)| match rule.get(name) {
+                    Some(rule) => complaints(root, rule, member, &format!("{at}/{name}")),
+                    None => vec![format!("{at}/{name}: not in the schema")],
+                };
+                members.flat_map(of).collect()
+            }
+            known => {
+                assert!(KEYWORDS.contains(&known) || NOTES.contains(&known), "{known} is not checked");
+                Vec::new()
+            }
+        });
+    }
+    found
+}
+
+fn is_of_type(value: &Value, name: &str) -> bool {
+    match name {
+        "integer" => value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        other => panic!("{other}"),
+    }
+}
+
+/// The names of members, and the values of enumerations, that occur in `value`, where `schema` has them.
+fn names(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, member)| {
+            into.insert(name.clone());
+            names(member, into);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| names(item, into)),
+        Value::String(text) => drop(into.insert(text.clone())),
+        _ => {}
+    }
+}
+
+/// Checks the document that `command` prints on a log, with the exit code expected; the document.
+#[track_caller]
+fn check(log: &Path, command: &str, code: i32) -> Value {
+    let ran = run(log, &format!("{command} --format json"));
+    assert_eq!(ran.code, code, "{command}: {}", ran.err);
+    let [line] = ran.lines()[..] else { panic!("one line: {}", ran.text()) };
+    let schema = schema();
+    let document: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(complaints(&schema, &schema, &document, ""), [""; 0], "{command}");
+    assert_eq!(document["kind"], command.split(' ').next().unwrap());
+    document
+}
+
+#[test]
+fn what_is_printed_is_what_the_schema_says() {
+    let log = closed(1200);
+    run(log.path(), "pins DIR add a 1 --no-limit").done();
+    run(log.path(), "pins DIR add b 900 --limit 1MiB").done();
+    let commands = ["stat DIR", "verify DIR", "pins DIR", "segments DIR", "meta DIR"];
+    let mut seen = BTreeSet::new();
+    for command in commands {
+        names(&check(log.path(), command, 0), &mut seen);
+    }
+    let (torn, damaged, killed) = (torn(100), damaged(900), killed(50));
+    let live_log = scratch();
+    let _writer = live(live_log.path(), 600);
+    for command in commands {
+        for log in [&torn, &killed, &live_log] {
+            let code = i32::from(command == "verify DIR" && log.path() == torn.path());
+            names(&check(log.path(), command, code), &mut seen);
+        }
+    }
+    let found = check(damaged.path(), "verify DIR", 2);
+    assert_eq!((&found["verdict"], &found["damage"][0]["lsn"]), (&"damaged".into(), &5.into()));
+    names(&found, &mut seen);
+    // What has no value anywhere is not shown to be right.
+    for name in ["proof", "limit_bytes", "kept_by", "pin", "newest", "spare", "torn", "sealed", "active", "untrimmed"] {
+        assert!(seen.contains(name), "{name} was never printed");
+    }
+}
+
+#[test]
+fn each_look_is_a_document() {
+    let log = scratch();
+    let _writer = live(log.path(), 10);
+    let mut watch = Running::start(log.path(), "stat DIR --watch --format json");
+    let schema = schema();
+    for is_first in [true, false] {
+        let document: Value = serde_json::from_str(&watch.line().unwrap()).unwrap();
+        assert_eq!(complaints(&schema, &schema, &document, ""), [""; 0]);
+        assert_eq!(document["rate"].is_null(), is_first);
+    }
+}
+
+#[test]
+fn numbers_of_records_are_written_in_full() {
+    let log = scratch();
+    let first = (1_u64 << 53) + 1;
+    let options = mapwal::Options::new().segment_size_bytes(64 << 10).first_lsn(mapwal::Lsn(first));
+    // SAFETY: the directory is one of this test.
+    let made = unsafe { mapwal::Log::open(log.path(), &options) }.unwrap();
+    made.append(1, b"a").unwrap();
+    made.close().unwrap();
+    let ran = run(log.path(), "stat DIR --format json").done();
+    assert!(ran.text().contains("\"first_lsn\":9007199254740993,"), "{}", ran.text());
+}
+
+#[test]
+fn every_object_of_the_schema_requires_all_that_it_names() {
+    fn walk(schema: &Value) {
+        if let Some(properties) = schema.get("properties") {
+            let required: BTreeSet<&str> =
+                schema["required"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+            let named: BTreeSet<&str> = properties.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(required, named);
+            assert_eq!(schema["type"], "object");
+        }
+        let parts = schema.as_object().into_iter().flatten().map(|(_, part)| part);
+        parts.chain(schema.as_array().into_iter().flatten()).for_each(walk);
+    }
+    walk(&schema());
+}
+
+#[test]
+fn what_is_not_as_the_schema_says_is_noticed() {
+    let root = schema();
+    let of = |value: Value| complaints(&root, &root["$defs"]["keeper"], &value, "");
+    assert_eq!(of(json!({ "by": "pin", "name": "a", "lsn": 1 })), [""; 0]);
+    for (wrong, why) in [
+        (json!({ "by": "pin", "name": "a" }), "\"lsn\""),
+        (json!({ "by": "pin", "name": "a", "lsn": -1 }), "/lsn: type"),
+        (json!({ "by": "pin", "name": "a", "lsn": 1, "more": 1 }), "/more: not in the schema"),
+        (json!({ "by": "nothing", "name": "a", "lsn": 1 }), "/by: enum"),
+        (json!({ "by": "pin", "name": 7, "lsn": 1.5 }), "/name: type"),
+    ] {
+        let found = of(wrong);
+        assert!(found.iter().any(|complaint| complaint.contains(why)), "{why}: {found:?}");
+    }
+}
+
+#[test]
+fn a_value_of_metadata_is_printed_as_it_is() {
+    let log = scratch();
+    run_with_input(log.path(), "append DIR --segment-size 64KiB", b"one\n").done();
+    let options = mapwal::Options::new().segment_size_bytes(64 << 10);
+    // SAFETY: the directory is one of this test.
+    let made = unsafe { mapwal::Log::open(log.path(), &options) }.unwrap();
+    made.put_meta(0, &[0, 255]).unwrap();
+    made.close().unwrap();
+    let document = check(log.path(), "meta DIR", 0);
+    assert_eq!((&document["slots"][0]["hex"], &document["slots"][0]["text"]), (&"00ff".into(), &Value::Null));
+}

@@ -8,6 +8,7 @@ mod appended;
 mod backed_up;
 mod benched;
 mod child;
+mod differed;
 mod documents;
 mod dumped;
 #[path = "../it/support/file_system.rs"]

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod keeping;
 mod looking;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::EXIT_CODES;
+pub(crate) use keeping::{Backup, Diff, Salvage, Trim};
 pub(crate) use looking::{From, Meta, Segments, Stat, StatFormat, Tail};
 
 /// Look at a mapwal log, append to it, check it, and save what is left of a damaged one.
@@ -31,6 +33,7 @@ pub(crate) enum Command {
     Meta(Meta),
     Pins(Pins),
     Backup(Backup),
+    Diff(Diff),
     Trim(Trim),
     Salvage(Salvage),
     Bench(Bench),
@@ -193,95 +196,6 @@ pub(crate) enum PinChange {
         /// Its name
         name: String,
     },
-}
-
-/// Copy a log that may be in use, consistent and checked
-///
-/// The copy is a log: it has every record that was there when the command began, and perhaps some more, up to one point
-/// in time. It has no file `LOCK` and no named pins. While it is made, a pin `mapwal-backup` keeps records from being
-/// trimmed; one that a killed backup has left is replaced. OUT is a log only once all of it is complete and durable.
-/// Blocks are shared with the log where the file system can do that (reflinks). Ends with 2 if the log is damaged.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  mapwal backup /var/lib/app/log /mnt/backup/log-$(date +%F) --against /mnt/backup/latest"
-)]
-pub(crate) struct Backup {
-    /// The directory of the log
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    /// The directory of the copy, which must not exist or be empty
-    #[arg(value_name = "OUT")]
-    pub(crate) out: PathBuf,
-    /// An earlier backup of the same log: full segments that are the same in it, by their checksums, are not copied but
-    /// shared with it, by reflinks or hard links. It is not changed, and neither needs the other
-    #[arg(long, value_name = "EARLIER")]
-    pub(crate) against: Option<PathBuf>,
-    /// The most disk space that the pin may hold back; by default as for `pins add`
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "no_pin")]
-    pub(crate) limit: Option<u64>,
-    /// Set no pin, for a log that cannot be written: the command fails if records are trimmed before they are copied
-    #[arg(long)]
-    pub(crate) no_pin: bool,
-    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
-    #[arg(long)]
-    pub(crate) archive: bool,
-}
-
-/// Drop old segments of a log that no process has open
-///
-/// Needs no room: it is the way out for a log that has filled its disk and crashed. Only whole segments are dropped,
-/// and never the last one with a record. Prints how many were dropped, and the room that this has freed; files that
-/// stay are an error, and go with the next trim.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mapwal trim /var/lib/app/log --keep-bytes 10GiB")]
-pub(crate) struct Trim {
-    /// The directory of the log
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    #[command(flatten)]
-    pub(crate) extent: Extent,
-    /// Also drop named pins that keep the records, and records that recovery of transactions needs; without this the
-    /// trim is refused
-    #[arg(long)]
-    pub(crate) force: bool,
-}
-
-/// What stays of a log.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct Extent {
-    /// Drop segments whose records are all below this one
-    #[arg(long, value_name = "LSN")]
-    pub(crate) before: Option<u64>,
-    /// Keep at least the newest N records
-    #[arg(long, value_name = "N")]
-    pub(crate) keep_records: Option<u64>,
-    /// Keep the newest segments that take no more than this together, such as 10GiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) keep_bytes: Option<u64>,
-}
-
-/// Copy every record that passes its checks out of a damaged log into a new one
-///
-/// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without
-/// records, which readers pass over. Each gap, and a lost beginning, is listed as a range of numbers, and the exit code
-/// is 3 if there were any. Named pins are not copied, but listed.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mapwal salvage /var/lib/app/log /var/lib/app/log.saved")]
-pub(crate) struct Salvage {
-    /// The directory of the damaged log
-    #[arg(value_name = "DIR")]
-    pub(crate) directory: PathBuf,
-    /// The directory of the copy, which must not exist or be empty. It is a log only once the copy is complete
-    #[arg(value_name = "OUT")]
-    pub(crate) out: PathBuf,
-    /// Number the copied records without gaps, from 1 on, and print the old and the new numbers. Metadata, which may
-    /// name records by their numbers, is left out
-    #[arg(long)]
-    pub(crate) renumber: bool,
-    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
-    #[arg(long)]
-    pub(crate) archive: bool,
 }
 
 /// Measure what a disk allows, and what a log on it reaches

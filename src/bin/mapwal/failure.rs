@@ -13,24 +13,26 @@ use mapwal::error::{Damage, FormatFault};
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Done = 0,
+    Done,
     /// There is a torn end, and no damage.
-    Torn = 1,
+    Torn,
+    /// Two logs differ: what `diff` says of files.
+    Differ,
     /// Something that was durable is damaged.
-    Damaged = 2,
+    Damaged,
     /// What was copied has gaps.
-    Gaps = 3,
+    Gaps,
     /// The command could not be carried out.
-    Failed = 4,
+    Failed,
     /// The command line is wrong: the number that `sysexits.h` has for it.
-    Usage = 64,
+    Usage,
 }
 
 /// For people.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0   done; for verify: the log is sound
-  1   verify: a torn end (torn tail), as a crash leaves it, and no damage
+  1   verify: a torn end (torn tail), as a crash leaves it, and no damage; diff: the logs differ
   2   something that was durable is damaged
   3   salvage: the copy has gaps
   4   the command could not be carried out
@@ -53,7 +55,14 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
-        Self::from(outcome as u8)
+        Self::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::Torn | Outcome::Differ => 1,
+            Outcome::Damaged => 2,
+            Outcome::Gaps => 3,
+            Outcome::Failed => 4,
+            Outcome::Usage => 64,
+        })
     }
 }
 

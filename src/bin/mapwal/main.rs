@@ -5,6 +5,7 @@ mod arguments;
 mod backup;
 mod bench;
 mod checkpoint;
+mod diff;
 mod dump;
 mod failure;
 mod generate;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Meta(meta) => meta::run(meta),
         Command::Pins(pins) => pins::run(pins),
         Command::Backup(backup) => backup::run(backup),
+        Command::Diff(diff) => diff::run(diff),
         Command::Trim(trim) => trim::run(trim),
         Command::Salvage(salvage) => salvage::run(salvage),
         Command::Bench(bench) => bench::run(bench),

@@ -1,0 +1,120 @@
+//! What copies logs, compares them, and drops parts of them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::parse_size;
+
+/// Copy a log that may be in use, consistent and checked
+///
+/// The copy is a log: it has every record that was there when the command began, and perhaps some more, up to one point
+/// in time. It has no file `LOCK` and no named pins. While it is made, a pin `mapwal-backup` keeps records from being
+/// trimmed; one that a killed backup has left is replaced. OUT is a log only once all of it is complete and durable.
+/// Blocks are shared with the log where the file system can do that (reflinks). Ends with 2 if the log is damaged.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  mapwal backup /var/lib/app/log /mnt/backup/log-$(date +%F) --against /mnt/backup/latest"
+)]
+pub(crate) struct Backup {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The directory of the copy, which must not exist or be empty
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// An earlier backup of the same log: full segments that are the same in it, by their checksums, are not copied but
+    /// shared with it, by reflinks or hard links. It is not changed, and neither needs the other
+    #[arg(long, value_name = "EARLIER")]
+    pub(crate) against: Option<PathBuf>,
+    /// The most disk space that the pin may hold back; by default as for `pins add`
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "no_pin")]
+    pub(crate) limit: Option<u64>,
+    /// Set no pin, for a log that cannot be written: the command fails if records are trimmed before they are copied
+    #[arg(long)]
+    pub(crate) no_pin: bool,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
+}
+
+/// Tell where two logs part, record by record: a leader and its replica, a log and its backup
+///
+/// Numbers, tags and payloads are compared; segments and metadata are not. Ends, like `diff`, with 0 if both hold the
+/// same, with 1 if they differ, and with more if that cannot be told: with 2 if one is damaged, with 4 if one cannot be
+/// read. A log that is being written is taken as it is at one moment; if its writer trims what has not been read yet,
+/// that is 4. A pin keeps it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal diff --overlap /var/lib/app/log /mnt/replica/log")]
+pub(crate) struct Diff {
+    /// The directory of one log
+    #[arg(value_name = "A")]
+    pub(crate) a: PathBuf,
+    /// That of the other
+    #[arg(value_name = "B")]
+    pub(crate) b: PathBuf,
+    /// Compare only what both reach: records that one of them has trimmed, or does not have yet, are told and count as
+    /// no difference
+    #[arg(long)]
+    pub(crate) overlap: bool,
+    /// The directories hold copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
+}
+
+/// Drop old segments of a log that no process has open
+///
+/// Needs no room: it is the way out for a log that has filled its disk and crashed. Only whole segments are dropped,
+/// and never the last one with a record. Prints how many were dropped, and the room that this has freed; files that
+/// stay are an error, and go with the next trim.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal trim /var/lib/app/log --keep-bytes 10GiB")]
+pub(crate) struct Trim {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
+    /// Also drop named pins that keep the records, and records that recovery of transactions needs; without this the
+    /// trim is refused
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// What stays of a log.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Extent {
+    /// Drop segments whose records are all below this one
+    #[arg(long, value_name = "LSN")]
+    pub(crate) before: Option<u64>,
+    /// Keep at least the newest N records
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_records: Option<u64>,
+    /// Keep the newest segments that take no more than this together, such as 10GiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) keep_bytes: Option<u64>,
+}
+
+/// Copy every record that passes its checks out of a damaged log into a new one
+///
+/// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without
+/// records, which readers pass over. Each gap, and a lost beginning, is listed as a range of numbers, and the exit code
+/// is 3 if there were any. Named pins are not copied, but listed.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal salvage /var/lib/app/log /var/lib/app/log.saved")]
+pub(crate) struct Salvage {
+    /// The directory of the damaged log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The directory of the copy, which must not exist or be empty. It is a log only once the copy is complete
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Number the copied records without gaps, from 1 on, and print the old and the new numbers. Metadata, which may
+    /// name records by their numbers, is left out
+    #[arg(long)]
+    pub(crate) renumber: bool,
+    /// The directory holds copies of sealed segments: the one that the last of them names need not be there
+    #[arg(long)]
+    pub(crate) archive: bool,
+}

@@ -58,7 +58,9 @@ struct State {
     is_busy: bool,
     /// The first could not be taken away. It is tried again when that is asked for.
     is_stuck: bool,
-    /// Why, until that has been reported.
+    /// That was asked for while it was being tried: what fails then may have begun to fail before, and is tried once more.
+    is_asked: bool,
+    /// Why, until that has been told to a caller, or it has been taken away all the same.
     failure: Option<Error>,
     /// The last attempt failed, and that has been reported.
     is_failing: bool,
@@ -78,7 +80,7 @@ impl Housekeeper {
     pub(crate) fn drop_segments(&self, segments: Vec<Arc<Segment>>) {
         let mut state = self.shared.state.lock();
         state.dropped.extend(segments);
-        state.is_stuck = false;
+        state.ask();
         if state.dropped.is_empty() {
             return;
         }
@@ -99,7 +101,7 @@ impl Housekeeper {
     /// What has kept a file from being removed.
     pub(crate) fn finish(&self) -> Result<()> {
         let mut state = self.shared.state.lock();
-        state.is_stuck = false;
+        state.ask();
         if state.is_running {
             self.shared.changed.notify_all();
             while state.is_busy || (!state.dropped.is_empty() && !state.is_stuck) {
@@ -111,9 +113,10 @@ impl Housekeeper {
         state.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Whether there is nothing that has failed.
+    /// Whether there is nothing that has failed. What is just being taken away is tried once more if that fails.
     pub(crate) fn is_at_rest(&self) -> bool {
-        let state = self.shared.state.lock();
+        let mut state = self.shared.state.lock();
+        state.is_asked |= state.is_busy;
         state.failure.is_none() && !state.is_stuck
     }
 
@@ -191,6 +194,14 @@ impl Drop for Housekeeper {
     }
 }
 
+impl State {
+    /// Whatever is left is tried, if need be once more.
+    fn ask(&mut self) {
+        self.is_stuck = false;
+        self.is_asked = self.is_busy;
+    }
+}
+
 impl HousekeeperCore {
     fn run(&self) {
         let mut state = self.state.lock();
@@ -232,6 +243,7 @@ impl HousekeeperCore {
     fn step<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
         let Some(segment) = state.dropped.pop_front() else { return state };
         state.is_busy = true;
+        state.is_asked = false;
         drop(state);
         // Callers that wait for it are told, also of a panic.
         let removed = storage::survive(|| self.remove(&segment)).unwrap_or_else(|| {
@@ -249,10 +261,14 @@ impl HousekeeperCore {
                 report!(warn, error, file, "cannot remove a segment");
             }
             state.dropped.push_front(segment);
-            state.is_stuck = true;
+            state.is_stuck = !state.is_asked;
             state.failure = Some(error);
-        } else if was_failing {
-            report!(info, file, "segments can be removed again");
+        } else {
+            // It was this one's, if there was any.
+            state.failure = None;
+            if was_failing {
+                report!(info, file, "segments can be removed again");
+            }
         }
         self.changed.notify_all();
         state

@@ -90,7 +90,7 @@ impl Preparer {
             return self.shared.take_in_line(keep);
         }
         state.in_use = true;
-        let mut tried = false;
+        let mut tried = None;
         loop {
             if let Some(prepared) = state.take_spare(keep) {
                 self.shared.note(&state);
@@ -117,7 +117,7 @@ impl Preparer {
             return Ok(());
         }
         state.in_use = true;
-        let mut tried = false;
+        let mut tried = None;
         while !state.is_complete() {
             if has_room && !state.is_failing {
                 state.want_spare();

@@ -44,8 +44,10 @@ pub(super) struct State {
 pub(super) enum Spare {
     /// There is none, and the last attempt to make one has failed, or none was asked for.
     Missing,
-    /// An attempt is wanted or under way.
+    /// An attempt is wanted.
     Wanted,
+    /// It is under way.
+    UnderWay,
     Ready(Prepared),
     /// The thread makes more of it ready, for one step.
     Borrowed,
@@ -126,7 +128,7 @@ impl State {
         }
     }
 
-    /// Has one made if there is none; whether it is being made now.
+    /// Has one made if there is none; whether an attempt is wanted that has not begun yet.
     pub(super) fn want_spare(&mut self) -> bool {
         if matches!(self.spare, Spare::Missing) {
             self.spare = Spare::Wanted;

@@ -118,21 +118,22 @@ impl PreparerCore {
         storage::spawn("mapwal-prepare", move || worker.run()).map(Some)
     }
 
-    /// Has a spare made, and waits until the state has changed.
+    /// Has a spare made, and waits until the state has changed. `tried` says whether an attempt has begun since this caller came,
+    /// and is `None` when it comes.
     ///
     /// # Errors
-    /// Why none can be made, once that has been `tried` for this caller.
-    pub(super) fn await_spare(&self, state: &mut MutexGuard<'_, State>, tried: &mut bool) -> Result<()> {
+    /// Why none can be made, once that has been tried.
+    pub(super) fn await_spare(&self, state: &mut MutexGuard<'_, State>, tried: &mut Option<bool>) -> Result<()> {
         if let Some(failure) = state.failure.take()
-            && *tried
+            && *tried == Some(true)
         {
             return Err(failure);
         }
         self.check_thread(state)?;
-        if !*tried {
+        if tried.is_none() {
             self.counters.stalled();
         }
-        *tried |= state.want_spare();
+        *tried = Some(state.want_spare() || *tried == Some(true));
         self.changed.notify_all();
         state.takers += 1;
         self.changed.wait(state);
@@ -177,6 +178,7 @@ impl PreparerCore {
             return Some(Job::Room(active));
         }
         if is_spare_wanted {
+            state.spare = Spare::UnderWay;
             return Some(Job::Spare);
         }
         let to_settle = self.pace.to_settle(state.active_number);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mapwal::{Error, Log, Lsn};
 use rustix::io::Errno;
@@ -10,13 +10,11 @@ use rustix::io::Errno;
 use crate::support::faulty::{Call, Faulty};
 use crate::support::files::names;
 use crate::support::mounted::Mounted;
-use crate::support::scratch::{open_small, scratch};
+use crate::support::scratch::{await_spare, open_small, scratch};
+use crate::support::wait::until;
 use crate::support::{
     SMALL, append, assert_records, drain_from, followers, open_on, payload, read_only, small, try_open,
 };
-
-/// How long a segment may take to be prepared in vain.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Appends until the disk is full; returns the last record's number.
 fn fill(log: &Log) -> u64 {
@@ -42,10 +40,7 @@ fn check_full(log: &Log, last: u64) {
     assert_eq!(log.sync().unwrap(), Lsn(last), "what was appended can be made durable");
     assert_records(&log.snapshot().unwrap(), 1, last);
     // The log may be about to prepare a segment once more.
-    let began = Instant::now();
-    while names(log.directory()).iter().any(|name| name.ends_with(".tmp")) {
-        assert!(began.elapsed() < PATIENCE, "nothing half made is left");
-    }
+    until("nothing half made is left", || !names(log.directory()).iter().any(|name| name.ends_with(".tmp")));
 }
 
 /// A file system that a log fills soon, with the log in a directory of its own beside a file that takes up room.
@@ -308,6 +303,29 @@ fn every_way_to_run_out_of_room_is_a_full_disk() {
         let storage = Faulty::new(dir.path());
         fill_and_go_on(&storage, &open_on(&storage), call);
     }
+}
+
+#[test]
+fn an_append_does_not_hear_of_an_attempt_that_began_before_it() {
+    let dir = scratch();
+    let storage = Faulty::new(dir.path());
+    let log = open_on(&storage);
+    append(&log, 1..=1);
+    await_spare(&log);
+    storage.hold(Call::Allocate);
+    storage.fail_once(Call::Allocate, Errno::NOSPC);
+    // Takes the spare, so that another one is wanted.
+    log.rotate().unwrap();
+    storage.wait_until_held();
+    let most = vec![0; 50_000];
+    assert_eq!(log.append(0, &most).unwrap(), Lsn(2));
+    let stalls = log.stats().stalls;
+    std::thread::scope(|scope| {
+        let appending = scope.spawn(|| log.append(0, &most));
+        until("it waits for a segment", || log.stats().stalls > stalls);
+        storage.release();
+        assert_eq!(appending.join().unwrap().unwrap(), Lsn(3), "there has been room since");
+    });
 }
 
 #[test]

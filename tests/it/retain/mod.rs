@@ -3,6 +3,7 @@
 mod archive;
 mod named_pins;
 mod recycling;
+mod removed;
 mod touched;
 mod trim;
 mod truncate;

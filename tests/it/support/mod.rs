@@ -17,6 +17,7 @@ pub(crate) mod rights;
 pub(crate) mod scratch;
 pub(crate) mod stored;
 pub(crate) mod transactions;
+pub(crate) mod wait;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -2,11 +2,11 @@
 //! nothing.
 
 use std::path::Path;
-use std::time::Duration;
 
 use mapwal::{Log, Lsn, Record};
 use tempfile::TempDir;
 
+use crate::support::wait::until;
 use crate::support::{small, try_open};
 
 /// A directory that is removed when this value is dropped.
@@ -45,9 +45,7 @@ pub(crate) fn append_stamped(log: &Log, stamp: u64, len: usize, count: u64) -> L
 
 /// Returns once the next segment is there already.
 pub(crate) fn await_spare(log: &Log) {
-    while log.stats().spare_segments == 0 {
-        std::thread::sleep(Duration::from_micros(100));
-    }
+    until("a spare", || log.stats().spare_segments > 0);
 }
 
 /// The records that readers can see, as number and payload.

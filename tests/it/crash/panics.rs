@@ -1,24 +1,22 @@
 //! Panics where none is expected, such as in a storage: every waiting call is told, and none hangs.
 
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mapwal::{Error, Lsn};
 
 use crate::support::faulty::{Call, Faulty};
 use crate::support::files::segment_numbers;
 use crate::support::scratch::{open_small, scratch};
+use crate::support::wait::{LONG, until};
 use crate::support::{append, assert_records, open_on, payload};
-
-/// Whatever is to happen happens within this time.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What `act` returns, unless it hangs.
 fn in_time<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     let (tell, told) = mpsc::channel();
     let thread = std::thread::Builder::new().name("application".into());
     thread.spawn(move || tell.send(act())).unwrap();
-    told.recv_timeout(PATIENCE).expect("nobody hangs, and what panics is not the application's call")
+    told.recv_timeout(LONG).expect("nobody hangs, and what panics is not the application's call")
 }
 
 #[test]
@@ -60,7 +58,7 @@ fn one_in_the_thread_that_syncs_poisons_the_log() {
     append(&log, 4..=4);
     let (tell, told) = mpsc::channel();
     log.on_durable(Lsn(4), move |outcome| tell.send(outcome).unwrap()).unwrap();
-    let outcome = told.recv_timeout(PATIENCE).expect("the callback is called");
+    let outcome = told.recv_timeout(LONG).expect("the callback is called");
     assert!(matches!(outcome, Err(Error::Poisoned { durable: Lsn(3), .. })), "{outcome:?}");
     assert_eq!(storage.panics(), 1);
     assert!(matches!(log.append(1, b"refused"), Err(Error::Poisoned { .. })));
@@ -109,22 +107,22 @@ fn one_in_the_thread_that_removes_files_is_told_and_the_next_trim_goes_on() {
         in_time(move || log.trim_before(log.next_lsn()))
     };
     assert_eq!(trim().unwrap(), 4, "it is done");
-    let until = Instant::now() + PATIENCE;
-    let failed = loop {
-        match trim() {
-            Ok(count) => assert!(count == 0 && Instant::now() < until, "what stays is told by a later call"),
-            Err(error) => break error,
+    until("what stays is told by a later call", || match trim() {
+        Ok(count) => {
+            assert_eq!(count, 0);
+            false
         }
-    };
-    assert!(matches!(failed, Error::Io { operation: "remove", .. }), "{failed:?}");
+        Err(Error::Io { operation: "remove", .. }) => true,
+        Err(error) => panic!("{error:?}"),
+    });
     assert!(storage.panics() > 0);
     assert_eq!(segment_numbers(dir.path())[0], 1);
     storage.heal();
-    while segment_numbers(dir.path())[0] < 5 {
-        assert!(Instant::now() < until, "the next trims go on");
+    until("the next trims go on", || {
         // What failed once more is told once more.
         let _ = trim();
-    }
+        segment_numbers(dir.path())[0] >= 5
+    });
     in_time(move || drop(log));
 }
 
@@ -138,7 +136,7 @@ fn one_in_the_thread_that_reads_ahead_is_nobodys() {
     storage.panic_in("mapwal-ahead", Call::Load);
     let began = Instant::now();
     // The thread may come to a log only once all has been read.
-    while storage.panics() == 0 && began.elapsed() < PATIENCE {
+    while storage.panics() == 0 && began.elapsed() < LONG {
         let log = Arc::new(open_on(&storage));
         for _ in 0..2 {
             let there = Arc::clone(&log);

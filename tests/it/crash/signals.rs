@@ -9,9 +9,9 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use crate::crash::killed;
 use crate::support::child::{self, Child};
 use crate::support::scratch::{open_small, scratch};
+use crate::support::wait::LONG;
 use crate::support::{SMALL, append, assert_records, payload, read_only};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Ignores the signal for what it runs: what is ignored stays so.
 const IGNORING: [&str; 4] = ["sh", "-c", "trap '' XFSZ && exec \"$@\"", "sh"];
 
@@ -27,7 +27,7 @@ fn a_follower_waits_for_a_writer_that_is_stopped_and_goes_on_with_it() {
     let mut next = 1;
     for _ in 0..3 {
         for _ in 0..2000 {
-            let record = follower.next_timeout(PATIENCE).unwrap().expect("the writer is at it");
+            let record = follower.next_timeout(LONG).unwrap().expect("the writer is at it");
             assert_eq!(record.lsn(), Lsn(next));
             next += 1;
         }
@@ -44,7 +44,7 @@ fn a_follower_waits_for_a_writer_that_is_stopped_and_goes_on_with_it() {
         assert!(snapshot.iter().all(|record| record.is_ok()));
         child.go_on();
     }
-    let record = follower.next_timeout(PATIENCE).unwrap().map(|record| record.lsn());
+    let record = follower.next_timeout(LONG).unwrap().map(|record| record.lsn());
     assert_eq!(record, Some(Lsn(next)));
     child.kill();
 }

@@ -10,7 +10,7 @@ use mapwal::{Error, Lsn, PinDirectory};
 use tempfile::TempDir;
 
 use crate::support::files::{self, edit, segment, unchanged};
-use crate::support::scratch::{open_small, scratch};
+use crate::support::scratch::{await_spare, open_small, scratch};
 use crate::support::stored::{self, COMPATIBLE, INCOMPATIBLE, LOG_ID, NUMBER, READ_ONLY, SEGMENT_SIZE, VERSION};
 use crate::support::{append, assert_records, corruption, read_only, small, try_open};
 
@@ -288,9 +288,7 @@ fn a_log_of_which_a_spare_alone_is_left_is_missed_by_its_control_page() {
     let log = open_small(dir.path());
     append(&log, 1..=10);
     log.sync().unwrap();
-    while log.stats().spare_segments == 0 {
-        std::thread::yield_now();
-    }
+    await_spare(&log);
     files::copy(dir.path(), left.path());
     drop(log);
     fs::remove_file(segment(left.path(), 1)).unwrap();

@@ -2,10 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mapwal::testing::{Access, DeviceBuffer, Disk, Storage, StorageFile};
 use mapwal::{Error, Lsn, Visibility};
@@ -13,10 +14,12 @@ use rustix::fs::IFlags;
 
 use crate::support::child::Child;
 use crate::support::file_system::{FileSystem, Kind};
+use crate::support::files::{await_ready, segment};
+use crate::support::scratch::await_spare;
+use crate::support::wait::until;
 use crate::support::{append, assert_records, drain_from, read_only, small, try_open};
 
 const PAGE_LEN: usize = 4096;
-const SETTLING: Duration = Duration::from_secs(2);
 const FIRST_SEGMENT: &str = "00000000000000000001.seg";
 
 /// What was acknowledged is there after a cut, also of a log that goes on in a segment of before.
@@ -85,9 +88,7 @@ fn a_sync_after_ext4_could_not_write_its_journal_for_somebody_else_fails() {
     let log = try_open(&disk.path().join("log"), &small()).unwrap();
     append(&log, 1..=10);
     assert_eq!(log.sync().unwrap(), Lsn(10));
-    while log.stats().spare_segments == 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    await_spare(&log);
     let mut other = File::create(disk.path().join("other")).unwrap();
     other.sync_all().unwrap();
     // To blocks that have been allocated and never written; what says that they have been is for the journal.
@@ -102,8 +103,9 @@ fn a_sync_after_ext4_could_not_write_its_journal_for_somebody_else_fails() {
 /// Has the kernel write a file that is mapped, and waits until that is done, but not for any journal.
 fn write_back(path: &Path) {
     let file = File::open(path).unwrap();
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: no memory is touched.
+    assert_eq!(unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) }, 0);
 }
 
 /// Bytes of one page, the same in all pages of a file.
@@ -219,11 +221,7 @@ fn what_was_removed_does_not_come_back_with_the_bytes_of_another_file() {
         storage.remove("first").unwrap();
         let second = storage.create("second").unwrap();
         // A child that another test has just forked has the first one open for a moment.
-        let began = Instant::now();
-        while let Err(error) = second.allocate(len) {
-            assert!(began.elapsed() < Duration::from_secs(10), "{kind:?}: {error}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until("room", || second.allocate(len).is_ok());
         second.write_at(&page(2).repeat((len / PAGE_LEN as u64) as usize), 0).unwrap();
         write_back(&disk.path().join("second"));
         let cut = disk.after_a_cut();
@@ -315,8 +313,8 @@ fn check_last_requests(disk: &FileSystem, (before, after): (&str, &str), shut_do
     let mut child = Child::serving(&disk.path().join("log"));
     assert_eq!(child.ask("open"), "1");
     assert_eq!(child.ask("append 300"), "301");
-    // All of the segment has been made ready by then, and nobody asks for its pages once more.
-    std::thread::sleep(SETTLING);
+    // Then nobody asks for its pages once more.
+    await_ready(&segment(&disk.path().join("log"), 1));
     assert_eq!(child.ask("append 2"), "303");
     assert_eq!(child.ask("sync"), "302");
     rustix::fs::syncfs(File::open(disk.path()).unwrap()).unwrap();

@@ -5,18 +5,16 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::time::Duration;
 
 use mapwal::{Error, Log, Lsn, RecordRef, Snapshot, Visibility};
 use rustix::process::Signal;
 
 use crate::support::child::{self, Child};
 use crate::support::file_system::{FileSystem, Kind};
-use crate::support::files::segment_numbers;
+use crate::support::files::{await_ready, segment, segment_numbers};
 use crate::support::scratch::scratch;
 use crate::support::{append, assert_record, payload, small, try_open};
 
-const SETTLING: Duration = Duration::from_secs(2);
 /// Of the payload of the first record, in pages of its own but for its start, and what is kept of the file: the header of
 /// the segment, and the page after it.
 const LONG: usize = 12 << 10;
@@ -54,8 +52,8 @@ fn stores(is_guarded: bool) {
     }
     let log = try_open(&directory, &small()).unwrap();
     append(&log, 1..=300);
-    // All of the segment has been made ready by then, and nobody asks for its pages once more.
-    std::thread::sleep(SETTLING);
+    // Then nobody asks for its pages once more.
+    await_ready(&segment(&directory, 1));
     append(&log, 301..=302);
     assert_eq!(log.sync().unwrap(), Lsn(302));
     child::answer("synced");
@@ -171,7 +169,7 @@ fn a_page_that_cannot_be_read_any_more_is_an_error_with_the_guard_and_ends_the_p
         let mut child = start(if is_guarded { "reads_guarded" } else { "reads_unguarded" }, &path);
         assert_eq!(child.hear(), "read");
         // As a device that does not give the pages again: touching one is the same signal.
-        let first = crate::support::files::segment(&path, segment_numbers(&path)[0]);
+        let first = segment(&path, segment_numbers(&path)[0]);
         File::options().write(true).open(first).unwrap().set_len(KEPT).unwrap();
         if is_guarded {
             assert_eq!(child.ask("go on"), "lost");

@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::support::faulty::{Call, Faulty};
-use crate::support::scratch::scratch;
+use crate::support::files::segment;
+use crate::support::scratch::{await_spare, scratch};
+use crate::support::wait::LONG;
 use crate::support::{append, assert_records, open_on, payload, tag, try_open_on};
 
 const PAGE_LEN: usize = 4096;
 const FIRST_SEGMENT: &str = "00000000000000000001.seg";
-/// Until a wait is taken for one without an end.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A log of which a page with records that are not durable reads as zeros, on storage that takes no writes any more.
 fn log_that_lost_pages() -> (TempDir, Arc<Faulty>, Arc<Log>) {
@@ -28,21 +28,27 @@ fn log_that_lost_pages() -> (TempDir, Arc<Faulty>, Arc<Log>) {
     lost
 }
 
-/// A log of 150 records, the first `durable` of which are, of which a later page reads as zeros.
+/// A log of 150 records, the first `durable` of which are, of which a later page reads as zeros. All but the first record are in
+/// the second segment.
 fn log_that_lost_a_page(durable: u64) -> (TempDir, Arc<Faulty>, Arc<Log>) {
-    loop {
-        let dir = scratch();
-        let storage = Faulty::new(dir.path());
-        let log = open_on(&storage);
-        append(&log, 1..=durable);
+    let dir = scratch();
+    let storage = Faulty::new(dir.path());
+    let log = open_on(&storage);
+    append(&log, 1..=1);
+    await_spare(&log);
+    // The thread that makes segments also counts frames. It waits here, and so cannot have passed the page before.
+    storage.hold(Call::Allocate);
+    log.rotate().unwrap();
+    storage.wait_until_held();
+    if durable > 0 {
+        append(&log, 2..=durable);
         assert_eq!(log.sync().unwrap(), Lsn(durable));
-        append(&log, durable + 1..=150);
-        zero_page(&dir.path().join(FIRST_SEGMENT));
-        // The thread that counts frames may have passed that page before: then nobody looks at it any more.
-        if log.published_lsn().unwrap() < Lsn(150) {
-            return (dir, storage, Arc::new(log));
-        }
     }
+    append(&log, durable.max(1) + 1..=150);
+    zero_page(&segment(dir.path(), 2));
+    storage.release();
+    assert!(log.published_lsn().unwrap() < Lsn(100));
+    (dir, storage, Arc::new(log))
 }
 
 fn zero_page(segment: &Path) {
@@ -55,7 +61,7 @@ fn ends<T: Send + 'static>(log: &Arc<Log>, call: impl FnOnce(&Log) -> T + Send +
     let (sender, receiver) = channel();
     let log = Arc::clone(log);
     std::thread::spawn(move || sender.send(call(&log)));
-    match receiver.recv_timeout(PATIENCE) {
+    match receiver.recv_timeout(LONG) {
         Ok(returned) => returned,
         Err(RecvTimeoutError::Timeout) => panic!("it waits for ever"),
         Err(RecvTimeoutError::Disconnected) => panic!("it panicked"),

@@ -9,6 +9,7 @@ use mapwal::{Error, Lsn, Visibility};
 
 use crate::support::mounted::Mounted;
 use crate::support::scratch::open_small;
+use crate::support::wait::until;
 use crate::support::{append, open, read_only, small, try_open};
 
 /// An overlay over what `make` leaves in a directory.
@@ -72,23 +73,15 @@ fn a_reader_from_before_the_copy_is_told_so_and_not_of_damage() {
     let log = open_small(&directory);
     append(&log, 11..=20);
     log.sync().unwrap();
-    let mut told = None;
-    for _ in 0..100 {
-        match follower.next_timeout(Duration::from_millis(50)) {
-            Ok(Some(_)) => seen += 1,
-            Ok(None) => {}
-            Err(error) => {
-                told = Some(error);
-                break;
-            }
+    until("all records, or an error", || match follower.next_timeout(Duration::from_millis(50)) {
+        // It has everything if the file is mapped anew.
+        Ok(record) => {
+            seen += u64::from(record.is_some());
+            seen == 20
         }
-    }
-    match told {
         // What it maps is the file that it was, and it says so.
-        Some(Error::Displaced { .. }) => {}
-        // Or it has everything: the file is mapped anew.
-        None => assert_eq!(seen, 20),
-        Some(error) => panic!("{error}"),
-    }
+        Err(Error::Displaced { .. }) => true,
+        Err(error) => panic!("{error}"),
+    });
     crate::support::assert_records(&read_only(&directory).unwrap().snapshot().unwrap(), 1, 20);
 }

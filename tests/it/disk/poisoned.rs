@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::support::child::{self, Child};
 use crate::support::faulty::{Call, Faulty};
 use crate::support::scratch::{open_small, scratch};
+use crate::support::wait::until;
 use crate::support::{append, assert_record, assert_records, open_on, payload};
 
 /// A log whose records 1 to 100 are durable, records 101 to 200 are not, and whose storage fails to sync from now on.
@@ -123,11 +124,19 @@ fn an_append_that_waits_for_a_segment_hears_of_a_failed_sync() {
     let (_dir, storage, log) = failing();
     storage.hold(Call::Create);
     std::thread::scope(|scope| {
-        // More than the active segment and the spare hold.
-        let appending = scope.spawn(|| (0..100).try_for_each(|_| log.append(0, &[0; 4000]).map(drop)));
+        // Until it hears of it, in whatever segment that is.
+        let appending = scope.spawn(|| {
+            loop {
+                if let Err(error) = log.append(0, &[0; 4000]) {
+                    break Err::<(), _>(error);
+                }
+            }
+        });
         storage.wait_until_held();
-        std::thread::sleep(Duration::from_millis(50));
+        let stalls = log.stats().stalls;
+        until("it waits for the segment", || log.stats().stalls > stalls || log.stats().spare_segments == 0);
         let syncing = scope.spawn(|| log.sync());
+        // Time for the sync to fail before there is a segment; after that the append hears of it just so.
         std::thread::sleep(Duration::from_millis(50));
         storage.release();
         assert_poisoned(syncing.join().unwrap());

@@ -119,7 +119,7 @@ fn a_reader_of_an_old_log_follows_it_into_new_segments() {
     let log = open(dir.path(), &small());
     log.append(5, b"new").unwrap();
     log.sync().unwrap();
-    let record = follower.next_timeout(std::time::Duration::from_secs(10)).unwrap().expect("it is there");
+    let record = follower.next_timeout(crate::support::wait::LONG).unwrap().expect("it is there");
     assert_eq!((record.lsn(), record.payload()), (Lsn(41), &b"new"[..]));
 }
 

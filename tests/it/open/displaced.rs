@@ -9,10 +9,8 @@ use mapwal::{Error, Follower, Log, Lsn, Visibility};
 
 use crate::support::files::segment;
 use crate::support::scratch::{open_small, scratch};
+use crate::support::wait::LONG;
 use crate::support::{append, read_only, small, try_open};
-
-/// Far more than it takes to notice.
-const LONG: Duration = Duration::from_secs(20);
 
 /// A log in `directory` with records in several segments.
 fn log_in(directory: &Path) -> Log {

@@ -156,7 +156,7 @@ fn a_follower_from_the_next_record_gets_exactly_that_one_while_others_append() {
         for _ in 0..300 {
             let from = log.next_lsn();
             let mut follower = log.follow(from, Visibility::Published).unwrap();
-            let first = follower.next_timeout(Duration::from_secs(10)).unwrap().map(|record| record.lsn());
+            let first = follower.next_timeout(PATIENCE).unwrap().map(|record| record.lsn());
             if first != Some(from) {
                 done.store(true, Ordering::Relaxed);
             }

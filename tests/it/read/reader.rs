@@ -53,7 +53,7 @@ fn a_durable_follower_that_comes_before_the_page_of_watermarks_finds_it() {
     let log = open_small(dir.path());
     append(&log, 1..=1);
     log.sync().unwrap();
-    let record = follower.next_timeout(Duration::from_secs(10)).unwrap().expect("the record is durable");
+    let record = follower.next_timeout(PATIENCE).unwrap().expect("the record is durable");
     assert_record(&record, 1);
 }
 
@@ -266,12 +266,12 @@ fn a_follower_can_wait_for_a_log_that_is_not_there_yet() {
     let open_timeout = |timeout| unsafe { LogReader::open_timeout(&path, timeout) };
     assert!(matches!(open_timeout(Duration::from_millis(20)), Err(Error::NoLog { .. })));
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| open_timeout(Duration::from_secs(20)).unwrap());
+        let waiting = scope.spawn(|| open_timeout(PATIENCE).unwrap());
         std::thread::sleep(Duration::from_millis(50));
         append(&open_small(&path), 1..=3);
         let mut follower = waiting.join().unwrap().follow(Lsn(1), Visibility::Published).unwrap();
         for number in 1..=3 {
-            let record = follower.next_timeout(Duration::from_secs(20)).unwrap().map(|record| record.lsn());
+            let record = follower.next_timeout(PATIENCE).unwrap().map(|record| record.lsn());
             assert_eq!(record, Some(Lsn(number)));
         }
     });

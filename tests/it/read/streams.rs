@@ -15,6 +15,7 @@ use mapwal::{Error, FollowerStream, Log, Lsn, Visibility};
 use parking_lot::{Condvar, Mutex};
 
 use crate::support::scratch::{open_small, scratch};
+use crate::support::wait::LONG;
 use crate::support::{append, assert_record, read_only};
 
 const RECORDS: u64 = 500;
@@ -175,9 +176,6 @@ impl Wake for Stuck {
     }
 }
 
-/// Whatever is to happen happens within this time.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 fn poll(stream: &mut FollowerStream, waker: &Waker) -> bool {
     Pin::new(stream).poll_next(&mut Context::from_waker(waker)).is_ready()
 }
@@ -189,7 +187,7 @@ fn next_in_time(mut stream: FollowerStream) -> (FollowerStream, Lsn) {
         let lsn = block_on(stream.next()).unwrap().unwrap().lsn();
         let _ = tell.send((stream, lsn));
     });
-    told.recv_timeout(PATIENCE).expect("the stream is woken")
+    told.recv_timeout(LONG).expect("the stream is woken")
 }
 
 #[test]
@@ -204,7 +202,7 @@ fn what_wakers_throw_harms_no_other_stream_however_many_they_are() {
         let mut bad = follow();
         assert!(!poll(&mut bad, &waker));
         log.append(1, b"record").unwrap();
-        told.recv_timeout(PATIENCE).expect("it is called, whatever the ones before have thrown");
+        told.recv_timeout(LONG).expect("it is called, whatever the ones before have thrown");
     }
     let good = follow();
     let next = log.next_lsn();
@@ -235,7 +233,7 @@ fn wakers_that_do_not_return_stop_no_other_stream() {
         assert_eq!(received, Lsn(lsn));
     }
     for _ in &stuck {
-        called.recv_timeout(PATIENCE).expect("each is called, whatever the ones before do");
+        called.recv_timeout(LONG).expect("each is called, whatever the ones before do");
     }
     stuck.iter().for_each(|stuck| stuck.release());
     for stream in bad {
@@ -270,7 +268,7 @@ fn the_waker_of_a_stream_is_dropped_by_whoever_drops_the_stream() {
             std::thread::yield_now();
         }
         drop(stream);
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), std::thread::current().id());
+        assert_eq!(told.recv_timeout(LONG).unwrap(), std::thread::current().id());
     }
 }
 
@@ -306,7 +304,7 @@ fn a_waker_may_poll_its_stream_and_use_the_log() {
     assert!(!poll(task.stream.lock().as_mut().unwrap(), &waker));
     for lsn in 1..=20 {
         log.append(1, b"record").unwrap();
-        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Lsn(lsn));
+        assert_eq!(told.recv_timeout(LONG).unwrap(), Lsn(lsn));
     }
     // The task holds the stream, which holds its waker.
     drop(task.stream.lock().take());

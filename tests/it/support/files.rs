@@ -1,8 +1,12 @@
 //! Directories and the files in them.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::SeekFrom;
+
+use crate::support::wait::until;
 
 /// The files that say nothing about what the log holds: who has it open, and watermarks that each open rebuilds.
 const ADVISORY: [&str; 2] = ["LOCK", "control"];
@@ -51,6 +55,15 @@ pub(crate) fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).expect("the file is readable");
     change(&mut bytes);
     fs::write(path, bytes).expect("the file is writable");
+}
+
+/// Waits until the segment at `path` has been made ready to its end, on a file system that tells holes.
+pub(crate) fn await_ready(path: &Path) {
+    until("no hole is left", || {
+        let file = File::open(path).expect("the segment is there");
+        let hole = rustix::fs::seek(&file, SeekFrom::Hole(0)).expect("holes are told");
+        hole == file.metadata().expect("it is open").len()
+    });
 }
 
 /// Runs `act`, and checks that it changes nothing in `directory` that says what the log holds.

@@ -1,7 +1,5 @@
 //! The calls of a classic write-ahead log, and what they refuse.
 
-use std::time::{Duration, Instant};
-
 use mapwal::wal::{Committed, PageId, RecordType, TransactionFault, TransactionId, WalError, WalOptions, WalRecord};
 use mapwal::{Error, Lsn, Options, testing};
 use rustix::io::Errno;
@@ -9,6 +7,7 @@ use rustix::io::Errno;
 use crate::support::faulty::{Call, Faulty};
 use crate::support::open_on;
 use crate::support::transactions::{A, B, C, PAGE, incomplete, list, lsns, open, recover, small};
+use crate::support::wait::{LONG, until};
 
 #[test]
 fn the_first_transaction_has_records_1_to_3() {
@@ -328,13 +327,8 @@ fn commit_while_a_sync_waits(id: impl Fn(u64) -> TransactionId + Sync) {
             scope.spawn(move || commit(number));
         }
         // All of them log their commits though none of those is durable.
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while wal.current_lsn() < Lsn(3 * COMMITTERS + 1) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let logged = wal.current_lsn();
+        until("no commit waits for another one's sync", || wal.current_lsn() >= Lsn(3 * COMMITTERS + 1));
         storage.release();
-        assert_eq!(logged, Lsn(3 * COMMITTERS + 1), "a commit waits for another one's sync");
     });
     let stats = wal.log().stats();
     let syncs = stats.syncs - before;
@@ -386,11 +380,11 @@ fn a_load_in_bulk_goes_on_while_its_spare_is_made_ready() {
     let (loaded, is_loaded) = std::sync::mpsc::channel();
     let load = std::thread::spawn(move || {
         let mut transaction = wal.begin().unwrap();
-        for _ in 0..2000 {
+        for _ in 0..1000 {
             transaction.insert(PAGE, &[1; 64 << 10]).unwrap();
         }
         loaded.send(()).unwrap();
     });
-    is_loaded.recv_timeout(Duration::from_secs(60)).expect("no rotation waits for a spare that nobody makes");
+    is_loaded.recv_timeout(5 * LONG).expect("no rotation waits for a spare that nobody makes");
     load.join().unwrap();
 }

@@ -1,11 +1,11 @@
 //! Records that a closure writes straight into the mapping.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
 
 use mapwal::{Error, Log, Lsn, PinDirectory, Visibility};
 
 use crate::support::scratch::{open_small, scratch};
+use crate::support::wait::LONG;
 use crate::support::{append, assert_record, payload, read_only};
 
 /// Appends a record whose closure panics halfway.
@@ -166,7 +166,7 @@ fn what_is_appended_behind_an_open_closure_is_seen_when_it_ends() {
         .unwrap();
         assert_eq!(log.published_lsn().unwrap(), Lsn(4));
         let mut follower = log.follow(Lsn(3), Visibility::Published).unwrap();
-        assert_record(&follower.next_timeout(Duration::from_secs(10)).unwrap().unwrap(), 3);
+        assert_record(&follower.next_timeout(LONG).unwrap().unwrap(), 3);
     });
 }
 

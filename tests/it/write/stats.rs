@@ -1,12 +1,11 @@
 //! The log in numbers.
 
-use std::time::{Duration, Instant};
-
 use mapwal::inspect::Inspection;
 use mapwal::{Log, Lsn, Stats};
 
 use crate::support::SMALL;
 use crate::support::scratch::{append_stamped, open_small, scratch};
+use crate::support::wait::until;
 
 /// Bytes of a frame with this payload.
 fn frame(payload_len: u64) -> u64 {
@@ -85,11 +84,7 @@ fn disk_space_of_dropped_segments_is_told_as_long_as_a_view_holds_it() {
 
 /// A thread of the log's own may be walking a segment that was dropped, or be about to remove it, for a moment.
 fn await_unlinked(log: &Log, bytes: u64, whose: &str) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while log.stats().unlinked_bytes != bytes && Instant::now() < until {
-        std::thread::yield_now();
-    }
-    assert_eq!(log.stats().unlinked_bytes, bytes, "{whose}");
+    until(whose, || log.stats().unlinked_bytes == bytes);
 }
 
 #[test]
@@ -114,14 +109,13 @@ fn operators_are_told_what_the_writer_has_done_since_it_opened_the_log() {
     let dir = scratch();
     let told = || Inspection::open(dir.path()).unwrap().activity();
     let log = open_small(dir.path());
-    let until = Instant::now() + Duration::from_secs(30);
-    while log.stats().recycled_segments < 3 {
-        assert!(Instant::now() < until, "{:?}", log.stats());
+    until("files are used again", || {
         append_stamped(&log, log.next_lsn().0, 100, 10);
         log.rotate().unwrap();
         log.sync().unwrap();
         log.trim_before(log.next_lsn()).unwrap();
-    }
+        log.stats().recycled_segments >= 3
+    });
     assert!(told().unwrap().syncs > 0, "while it runs");
     let counted = log.stats();
     log.close().unwrap();

@@ -101,7 +101,7 @@ impl Task for Grow {
 fn timed(len: usize, until: Until<'_>, path: &Path, mut write: impl FnMut() -> io::Result<()>) -> Result<Measured> {
     let mut measured = Measured::default();
     let begin = Instant::now();
-    while !until.is_over() {
+    while !until.is_over(&measured) {
         measured.time(len, &mut write).map_err(|error| failed(&error, path))?;
     }
     measured.elapsed = begin.elapsed();

@@ -45,7 +45,7 @@ impl Commits {
     fn commit(&self, until: Until<'_>) -> mapwal::Result<Measured> {
         let payload = noise(COMMIT_LEN);
         let mut measured = Measured::default();
-        while !until.is_over() {
+        while !until.is_over(&measured) {
             measured.time(frame_len(COMMIT_LEN), || {
                 let lsn = self.log.append(TAG, &payload)?;
                 self.log.wait_durable(lsn)
@@ -130,7 +130,7 @@ impl Task for Streaming<'_> {
         let Streams { directory, .. } = self.target;
         let mut measured = Measured::default();
         let begin = Instant::now();
-        while !until.is_over() {
+        while !until.is_over(&measured) {
             let len = self.records * frame_len(RECORD_LEN);
             measured.time(len, || self.target.sync_next(self.records)).about(directory)?;
             self.target.trim().about(directory)?;

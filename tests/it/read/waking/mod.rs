@@ -14,53 +14,61 @@ use mapwal::{Follower, Log, Lsn, Visibility};
 
 use crate::support::faulty::{Call, Faulty, asleep_in_waits};
 use crate::support::scratch::{open_small, scratch};
+use crate::support::wait::{LONG, until};
 use crate::support::{child, open_on, read_only};
 
 /// Much less than the time after which a follower looks again by itself, which is 500 ms.
 const WOKEN_WITHIN: Duration = Duration::from_millis(300);
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A follower of this process, and one with a mapping of its own.
-fn followers(log: &Log, visibility: Visibility) -> [Follower; 2] {
-    let next = log.next_lsn();
-    let reader = read_only(log.directory()).unwrap();
-    [log.follow(next, visibility).unwrap(), reader.follow(next, visibility).unwrap()]
+fn followers(log: &Log, storage: &Arc<Faulty>, from: Lsn, visibility: Visibility) -> [Follower; 2] {
+    // SAFETY: a temporary directory of one test; the storage passes every mapping on as the disk makes it.
+    let reader = unsafe { open_reader(Arc::clone(storage) as _) }.unwrap();
+    [log.follow(from, visibility).unwrap(), reader.follow(from, visibility).unwrap()]
 }
 
-/// How long after `event` each of two waiting followers has its record.
-fn delays(visibility: Visibility, event: impl Fn(&Log)) -> [Duration; 2] {
+/// For how long each of two followers that wait goes on sleeping after `event`, which is what they wait for. Only the time for
+/// which it sleeps counts, in the wait for a wake-up: one that has been woken may wait for a processor, or for the system, for as
+/// long as others want it.
+fn asleep_after(visibility: Visibility, event: impl Fn(&Log)) -> [Duration; 2] {
     let dir = scratch();
-    let log = open_small(dir.path());
-    let followers = followers(&log, visibility);
+    let storage = Faulty::new(dir.path());
+    let log = open_on(&storage);
+    let followers = followers(&log, &storage, Lsn(1), visibility);
     std::thread::scope(|scope| {
         let waiting = followers.map(|mut follower| {
             scope.spawn(move || {
-                assert!(follower.next_timeout(PATIENCE).unwrap().is_some(), "the record has come");
-                Instant::now()
+                let (began, asleep_earlier) = (Instant::now(), asleep_in_waits());
+                assert!(follower.next_timeout(LONG).unwrap().is_some(), "the record has come");
+                (began, asleep_in_waits() - asleep_earlier)
             })
         });
-        std::thread::sleep(Duration::from_millis(100));
-        let before = Instant::now();
+        until("both are about to sleep", || storage.count(Call::Wait) >= 2);
+        std::thread::sleep(Duration::from_millis(20));
         event(&log);
-        waiting.map(|waiting| waiting.join().unwrap() - before)
+        let after = Instant::now();
+        waiting.map(|waiting| {
+            let (began, asleep) = waiting.join().unwrap();
+            asleep.saturating_sub(after - began)
+        })
     })
 }
 
 #[test]
 fn a_record_wakes_followers() {
-    let delays = delays(Visibility::Published, |log| {
+    let asleep = asleep_after(Visibility::Published, |log| {
         log.append(1, b"record").unwrap();
     });
-    assert!(delays.iter().all(|&delay| delay < WOKEN_WITHIN), "{delays:?}");
+    assert!(asleep.iter().all(|&time| time < WOKEN_WITHIN), "{asleep:?}");
 }
 
 #[test]
 fn durability_wakes_followers() {
-    let delays = delays(Visibility::Durable, |log| {
+    let asleep = asleep_after(Visibility::Durable, |log| {
         log.append(1, b"record").unwrap();
         log.sync().unwrap();
     });
-    assert!(delays.iter().all(|&delay| delay < WOKEN_WITHIN), "{delays:?}");
+    assert!(asleep.iter().all(|&time| time < WOKEN_WITHIN), "{asleep:?}");
 }
 
 #[test]
@@ -72,50 +80,45 @@ fn a_record_between_the_last_look_and_the_sleep_ends_the_sleep() {
     storage.hold(Call::Wait);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(move || {
-            assert!(follower.next_timeout(PATIENCE).unwrap().is_some(), "the record has come");
-            Instant::now()
+            assert!(follower.next_timeout(LONG).unwrap().is_some(), "the record has come");
+            asleep_in_waits()
         });
         storage.wait_until_held();
         log.append(1, b"record").unwrap();
-        let released = Instant::now();
         storage.release();
-        let delay = waiting.join().unwrap() - released;
-        assert!(delay < WOKEN_WITHIN, "{delay:?}");
+        let asleep = waiting.join().unwrap();
+        assert!(asleep < WOKEN_WITHIN, "{asleep:?}");
     });
 }
 
 /// Two followers wait for each record, and the next is appended as soon as one of them has it, while the other may be
 /// anywhere between its last look and its sleep.
 ///
-/// A wake-up is lost if a follower sleeps on after its record has been appended, until the time-out. Only the time for which it
-/// sleeps counts, in the wait for a wake-up: one that has been woken may wait for a processor, or for the system, for as long as
-/// others want it.
+/// A wake-up is lost if a follower sleeps on after its record has been appended, until the time-out. The time is taken as in
+/// [`asleep_after`].
 #[test]
 #[cfg(target_os = "linux")]
 fn no_wake_up_is_lost() {
     const RECORDS: u64 = 20_000;
     const RECORDS_MIN: u64 = 50;
     /// On a machine that has other things to do, fewer records have to do.
-    const TIME: Duration = Duration::from_secs(20);
+    const TIME: Duration = Duration::from_secs(5);
     let dir = scratch();
     let storage = Faulty::new(dir.path());
     let log = open_on(&storage);
-    // SAFETY: a temporary directory of one test; the storage passes every mapping on as the disk makes it.
-    let reader = unsafe { open_reader(Arc::clone(&storage) as _) }.unwrap();
-    let followers = [log.follow(Lsn(1), Visibility::Published), reader.follow(Lsn(1), Visibility::Published)];
     let began = Instant::now();
     let nanos = || u64::try_from(began.elapsed().as_nanos()).unwrap();
     // When each append returned.
     let appended: Vec<AtomicU64> = (0..RECORDS + 2).map(|_| AtomicU64::new(0)).collect();
     let [received, slow, last] = [0; 3].map(AtomicU64::new);
     std::thread::scope(|scope| {
-        for mut follower in followers.map(Result::unwrap) {
+        for mut follower in followers(&log, &storage, Lsn(1), Visibility::Published) {
             let (appended, received, slow, last) = (&appended, &received, &slow, &last);
             scope.spawn(move || {
                 let mut next = 1;
                 while last.load(Ordering::Acquire) == 0 || next <= last.load(Ordering::Acquire) {
                     let (before, asleep_earlier) = (nanos(), asleep_in_waits());
-                    let record = follower.next_timeout(PATIENCE).unwrap().map(|record| record.lsn());
+                    let record = follower.next_timeout(LONG).unwrap().map(|record| record.lsn());
                     let asleep = asleep_in_waits() - asleep_earlier;
                     if record != Some(Lsn(next)) {
                         return;
@@ -147,7 +150,7 @@ fn no_wake_up_is_lost() {
             append(lsn);
             let waits = Instant::now();
             while received.load(Ordering::Acquire) < lsn {
-                if waits.elapsed() > PATIENCE {
+                if waits.elapsed() > LONG {
                     return last.store(lsn, Ordering::Release);
                 }
                 std::thread::yield_now();
@@ -172,7 +175,7 @@ fn processor_time(pid: u32) -> Duration {
 #[test]
 #[cfg(target_os = "linux")]
 fn an_idle_follower_takes_no_processor_time() {
-    const WATCHED: Duration = Duration::from_secs(10);
+    const WATCHED: Duration = Duration::from_secs(3);
     let dir = scratch();
     let log = open_small(dir.path());
     log.append(1, b"record").unwrap();

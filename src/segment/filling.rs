@@ -219,9 +219,10 @@ impl Filling {
         start..if self.is_written { start } else { wanted.end.min(self.end) }
     }
 
-    /// Whether some of `wanted` is ready and not settled.
+    /// Whether enough of `wanted` is ready and not settled to be settled at one time.
     pub(crate) fn is_unsettled(&self, wanted: &Range<usize>) -> bool {
-        !self.unsettled(wanted).is_empty()
+        let range = self.unsettled(wanted);
+        !range.is_empty() && (range.len() >= STEP_LEN || range.end == self.size)
     }
 
     /// Byte offset up to which it is settled.

@@ -225,7 +225,9 @@ impl Preparer {
         let position = Position::new(number, end as u64);
         self.shared.pace.note_page(self.page_len_at(number, end), len);
         self.shared.pace.note_sync(position, len, time);
-        if self.shared.pace.wants_settling(position) {
+        if self.shared.pace.wants_settling(position) && !self.shared.is_settling_asked.swap(true, Ordering::Relaxed) {
+            // Either the thread has seen how far syncs have come, or it sleeps.
+            drop(self.shared.state.lock());
             self.shared.changed.notify_all();
         }
     }

@@ -49,6 +49,8 @@ pub(super) struct PreparerCore {
     pub(super) counters: Arc<Counters>,
     /// Byte offset up to which the segment that takes appends shall be ready soon. Relaxed: a hint.
     pub(super) wanted_end: AtomicUsize,
+    /// Syncs have come near to what is not settled, and the thread has been told, or is at it. Relaxed: a hint.
+    pub(super) is_settling_asked: AtomicBool,
     /// Where larger pages were used last, as positions, and how large. Relaxed: hints.
     pub(super) large: [AtomicU64; 2],
     pub(super) large_len: AtomicUsize,
@@ -102,6 +104,7 @@ impl PreparerCore {
             pool,
             counters,
             wanted_end: AtomicUsize::new(0),
+            is_settling_asked: AtomicBool::new(false),
             large: [AtomicU64::new(0), AtomicU64::new(0)],
             large_len: AtomicUsize::new(0),
         }
@@ -152,16 +155,24 @@ impl PreparerCore {
     fn run(&self) {
         let _ending = Ending(self);
         let mut grace = Some(Instant::now() + GRACE);
+        // Until then the device is left to others, by what can wait.
+        let mut pause = None;
         let mut state = self.state.lock();
         while !self.stopping.load(Ordering::Relaxed) {
             if grace.take_if(|until| state.in_use || Instant::now() >= *until).is_some() {
                 state.want_spare();
             }
-            if let Some(job) = self.next_job(&mut state) {
+            pause.take_if(|until| Instant::now() >= *until);
+            let job = self.next_job(&mut state).or_else(|| self.job_that_can_wait(&mut state, pause.is_none()));
+            if let Some(job) = job {
+                let could_wait = matches!(job, Job::Settle(_) | Job::Idle(_));
                 drop(state);
                 state = self.work(job);
+                if could_wait {
+                    pause = Some(Instant::now() + self.pace.pause());
+                }
                 self.changed.notify_all();
-            } else if let Some(until) = grace {
+            } else if let Some(until) = grace.into_iter().chain(pause).min() {
                 self.changed.wait_until(&mut state, until);
             } else {
                 self.changed.wait(&mut state);
@@ -181,17 +192,22 @@ impl PreparerCore {
             state.spare = Spare::UnderWay;
             return Some(Job::Spare);
         }
-        let to_settle = self.pace.to_settle(state.active_number);
-        if let Some(active) = state.active.take_if(|active| active.filling.is_unsettled(&to_settle)) {
-            return Some(Job::Settle(active));
-        }
         if self.pace.fills_spares()
             && let Some(spare) = state.borrow_spare(AHEAD_LEN_MAX)
         {
             return Some(Job::SpareRoom(spare));
         }
-        if !self.unwalked.lock().is_empty() {
-            return Some(Job::Walk);
+        (!self.unwalked.lock().is_empty()).then_some(Job::Walk)
+    }
+
+    fn job_that_can_wait(&self, state: &mut State, is_rested: bool) -> Option<Job> {
+        if !is_rested {
+            return None;
+        }
+        let to_settle = self.pace.to_settle(state.active_number);
+        if let Some(active) = state.active.take_if(|active| active.filling.is_unsettled(&to_settle)) {
+            self.is_settling_asked.store(false, Ordering::Relaxed);
+            return Some(Job::Settle(active));
         }
         let is_worth_it = state.in_use && self.pace.is_idling_worth_it();
         state.active.take_if(|active| is_worth_it && !active.filling.is_done()).map(Job::Idle)
@@ -227,15 +243,9 @@ impl PreparerCore {
                 let wanted = self.pace.to_settle(active.number);
                 let len = active.filling.settle(&*self.storage, active.region.mapping(), &wanted);
                 self.counters.settled(len);
-                let mut state = self.put_back(active);
-                self.changed.wait_for(&mut state, self.pace.pause());
-                state
+                self.put_back(active)
             }
-            Job::Idle(active) => {
-                let mut state = self.idle(active);
-                self.changed.wait_for(&mut state, self.pace.pause());
-                state
-            }
+            Job::Idle(active) => self.idle(active),
         }
     }
 

@@ -38,8 +38,8 @@ use crate::segment::directory::{self, Found, Listing};
 use crate::segment::leftovers::{remove_all, remove_in_order};
 use crate::segment::pins::NamedPins;
 use crate::segment::pins::files::PinFiles;
-use crate::segment::prepare::{GoneOn, Prepared, adopt, go_on, prepare};
-use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList};
+use crate::segment::prepare::{GoneOn, Prepared, adopt, go_on, prepare, renew};
+use crate::segment::{MapCache, Origin, Segment, SegmentInfo, SegmentList, retire};
 use crate::storage::{self, Disk, Lock, LockGuard, Storage};
 
 /// Another process changes pins for as long as a few syncs take.
@@ -239,8 +239,15 @@ impl Opening<'_> {
         {
             return Ok(prepared);
         }
+        let number = *next_number;
         *next_number += 1;
-        prepare(&*self.storage, self.log_id, *next_number - 1, size)
+        // As fast from the first byte on as those that are kept. What is in the way of this is met again, and reported.
+        if self.options.spare_segments > 0
+            && let Ok(stocked) = retire::stock(&*self.storage, number, size)
+        {
+            return renew(&*self.storage, &stocked, self.log_id, number, size);
+        }
+        prepare(&*self.storage, self.log_id, number, size)
     }
 
     fn build(

@@ -56,12 +56,15 @@ pub(crate) fn stock(storage: &dyn Storage, number: u64, size: u64) -> io::Result
     static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
     let name = name::temporary_segment(number);
     let file = storage.create(&name)?;
-    let write = || {
+    let write = || -> io::Result<()> {
         file.allocate(size)?;
         for offset in (0..size).step_by(ZEROS.len()) {
             file.write_at(&ZEROS[..ZEROS.len().min((size - offset) as usize)], offset)?;
         }
-        file.sync()
+        file.sync()?;
+        // It comes back in pages that suit the syncs. If it stays, those of the first records write more.
+        let _ = file.drop_cache(0..size);
+        Ok(())
     };
     write().inspect_err(|_| drop(storage.remove(&name)))?;
     Ok(Retired { name, is_known: true, page_len: 0 })

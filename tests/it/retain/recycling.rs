@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mapwal::{Log, Lsn};
+use mapwal::{Log, Lsn, Options};
 
 use crate::support::child::{self, Child};
 use crate::support::files::segment_numbers;
@@ -187,6 +187,21 @@ fn files_are_there_from_the_start_if_the_options_say_so() {
     let expected = contents(&log);
     drop(log);
     assert_eq!(contents(&try_open(dir.path(), &options).unwrap()), expected);
+}
+
+#[test]
+fn with_files_from_the_start_the_first_segment_is_written_as_well() {
+    const SIZE: u64 = 4 << 20;
+    let is_written = |count: usize| {
+        // Not in memory, where all of a segment takes room at once.
+        let dir = tempfile::tempdir().unwrap();
+        let log = try_open(dir.path(), &Options::new().segment_size_bytes(SIZE).spare_segments(count)).unwrap();
+        let first = fs::metadata(dir.path().join("00000000000000000001.seg")).unwrap();
+        log.append(1, b"record").unwrap();
+        assert_eq!(contents(&log), [(1, b"record".to_vec())]);
+        first.blocks() * 512 >= SIZE
+    };
+    assert!(is_written(1));
 }
 
 /// What it has seen first stays as it is.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mapwal::{Log, Options};
 use tempfile::TempDir;
 
+use crate::commit::commit;
 use crate::spare;
 
 /// Opens the log in `path`, a directory that only this program touches.
@@ -51,13 +52,16 @@ fn settle_file_system(path: &Path) {
     }
 }
 
-/// As [`ready_log`], once the device has written what was prepared.
+/// A log in its steady state, which goes over blocks that have been written before, and has seen enough commits to be as ready
+/// for them as it will be.
 pub(crate) fn settled_log(parent: &Path, options: &Options) -> (Log, TempDir) {
-    let ready = ready_log(parent, options);
-    ready.0.sync().expect("the disk works");
+    let fresh = fresh_log(parent, &options.clone().spare_segments(1));
+    (0..USUAL_COMMITS).for_each(|_| commit(&fresh.0, &[0; 200]));
     std::thread::sleep(SETTLING);
-    ready
+    fresh
 }
+
+const USUAL_COMMITS: usize = 200;
 
 /// Longer than a device of a GB/s takes for two segments.
 const SETTLING: Duration = Duration::from_millis(250);

@@ -1,65 +1,202 @@
 //! `mapwal tail`: records as they come.
 
+mod filter;
+mod position;
+
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mapwal::inspect::Inspection;
-use mapwal::{Error, Visibility};
+use mapwal::{Error, Follower, LogReader, Record, Visibility};
 
 use crate::arguments::{From, Tail};
 use crate::failure::{Explain, Failure, Outcome, Result, Written};
 use crate::open;
 use crate::print::Printer;
 use crate::stop::Stop;
+pub(crate) use filter::Filter;
+use position::Position;
 
-/// How often it is asked whether to stop.
+/// How often it is asked whether to stop, and whether a log is there again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the position is kept.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(arguments: &Tail) -> Result<Outcome> {
-    let directory = &*arguments.directory;
-    let reader = open::reader(directory, arguments.archive)?;
-    let visibility = if arguments.durable { Visibility::Durable } else { Visibility::Published };
-    if arguments.durable && arguments.no_follow {
-        check_is_told(directory)?;
-    }
-    let from = arguments.from.unwrap_or(if arguments.no_follow { From::Start } else { From::End });
-    let follow = || match from {
-        From::Start => open::again(|| reader.follow(reader.first_lsn()?, visibility)),
-        From::End => open::again(|| reader.follow(reader.published_lsn()?.next(), visibility)),
-        From::Record(lsn) => reader.follow(lsn, visibility),
-    };
-    let mut follower = follow().about(directory)?;
-    let mut printer = Printer::new(arguments.format, false);
     let stop = if arguments.no_follow { None } else { Some(Stop::listen()?) };
+    let mut tailing = Tailing::start(arguments)?;
     let mut is_idle = false;
     while !stop.as_ref().is_some_and(Stop::is_asked) {
-        let next = if is_idle { follower.next_timeout(LOOK_INTERVAL) } else { follower.next() };
-        is_idle = false;
+        is_idle = match tailing.step(is_idle) {
+            Ok(Step::Printed) => false,
+            Ok(Step::Idle) if arguments.no_follow => break,
+            Ok(Step::Idle) => true,
+            Ok(Step::Displaced(why)) => match &stop {
+                Some(stop) => {
+                    tailing.follow_anew(stop, why)?;
+                    false
+                }
+                None => return Err(why),
+            },
+            Err(failure) => {
+                // What is good has been printed, whatever follows.
+                tailing.hand_over(true)?;
+                return Err(failure);
+            }
+        };
+    }
+    tailing.hand_over(true)?;
+    Ok(Outcome::Done)
+}
+
+/// A log that is followed.
+struct Tailing<'a> {
+    arguments: &'a Tail,
+    log_id: u128,
+    follower: Follower,
+    printer: Printer,
+    position: Option<Position>,
+    saved: Instant,
+}
+
+/// What came of a look for the next record.
+enum Step {
+    Printed,
+    /// There is none yet, and all before has been handed over.
+    Idle,
+    /// The log is not there any more.
+    Displaced(Failure),
+}
+
+impl<'a> Tailing<'a> {
+    fn start(arguments: &'a Tail) -> Result<Self> {
+        let directory = &*arguments.directory;
+        let reader = open::reader(directory, arguments.archive)?;
+        let inspection = Inspection::open(directory).about(directory)?;
+        if arguments.durable && arguments.no_follow {
+            check_is_told(&inspection, directory)?;
+        }
+        let log_id = inspection.log_id();
+        let position = arguments.since_last_run.as_deref().map(|name| Position::take(name, log_id)).transpose()?;
+        let default = if arguments.no_follow || position.is_some() { From::Start } else { From::End };
+        let from = arguments.from.unwrap_or(default);
+        let from = position.as_ref().and_then(Position::next).map_or(from, From::Record);
+        let follower = follow(&reader, from, arguments.visibility()).about(directory)?;
+        let printer = Printer::new(arguments.format, arguments.wal);
+        Ok(Self { arguments, log_id, follower, printer, position, saved: Instant::now() })
+    }
+
+    /// Prints the next record if there is one and it is wanted; waits for it a little if that `is_idle`.
+    fn step(&mut self, is_idle: bool) -> Result<Step> {
+        let directory = &*self.arguments.directory;
+        let next = if is_idle { self.follower.next_timeout(LOOK_INTERVAL) } else { self.follower.next() };
         match next {
-            Ok(Some(record)) => printer.print(&record).written()?,
-            Ok(None) if arguments.no_follow => break,
+            Ok(Some(record)) => {
+                if self.arguments.wants(&record) {
+                    self.printer.print(&record).written()?;
+                }
+                if self.position.is_some() && self.saved.elapsed() >= SAVE_INTERVAL {
+                    self.hand_over(true)?;
+                }
+                Ok(Step::Printed)
+            }
             Ok(None) => {
                 // What has come is shown before waiting for more.
-                printer.flush().written()?;
-                is_idle = true;
+                self.hand_over(self.saved.elapsed() >= SAVE_INTERVAL)?;
+                Ok(Step::Idle)
             }
             Err(Error::Rewound { to }) => {
                 let why = format!("it goes back to record {to}");
                 Failure::new("the log was truncated", why, directory).tell();
+                Ok(Step::Printed)
             }
-            Err(error) => {
-                printer.flush().written()?;
-                return Err(Failure::of_log(&error, directory));
+            Err(error @ Error::Displaced { .. }) => {
+                self.hand_over(true)?;
+                Ok(Step::Displaced(Failure::of_log(&error, directory)))
             }
+            Err(error) => Err(Failure::of_log(&error, directory)),
         }
     }
-    printer.flush().written()?;
-    Ok(Outcome::Done)
+
+    /// Flushes what was printed, and then, if `is_kept`, the position say so.
+    fn hand_over(&mut self, is_kept: bool) -> Result<()> {
+        self.printer.flush().written()?;
+        if let Some(position) = self.position.as_mut().filter(|_| is_kept) {
+            position.save(self.follower.next_lsn())?;
+            self.saved = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Waits for a log to be there again, for reason of `why`, and goes on with it.
+    fn follow_anew(&mut self, stop: &Stop, why: Failure) -> Result<()> {
+        let directory = &*self.arguments.directory;
+        why.tell();
+        Failure::new("waiting", "for a log to be there again", directory).tell();
+        while !stop.is_asked() {
+            std::thread::sleep(LOOK_INTERVAL);
+            // One that is being made, or copied to its place, is none until it is complete.
+            let Ok(found) = Inspection::open(directory) else { continue };
+            let Ok(reader) = open::try_reader(directory, self.arguments.archive) else { continue };
+            if let Some(follower) = self.follow_found(&reader, found.log_id())? {
+                self.follower = follower;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows the log `log_id` that is there by now; `None` if it is gone again.
+    fn follow_found(&mut self, reader: &LogReader, log_id: u128) -> Result<Option<Follower>> {
+        let directory = &*self.arguments.directory;
+        let visibility = self.arguments.visibility();
+        let next = self.follower.next_lsn();
+        let (followed, how) = if log_id == self.log_id {
+            match reader.follow(next, visibility) {
+                // A copy of an earlier time: what comes after it is new.
+                Err(Error::NotAppended { .. }) => {
+                    (follow(reader, From::End, visibility), format!("it is shorter: record {next} is not there yet"))
+                }
+                followed => (followed, format!("it goes on with record {next}")),
+            }
+        } else if let Some(position) = &self.position {
+            return Err(Failure::new("cannot go on", "another log has taken the place of this one", position.path()));
+        } else {
+            (follow(reader, From::Start, visibility), "it is another one, from its first record on".to_owned())
+        };
+        match followed {
+            Ok(follower) => {
+                self.log_id = log_id;
+                Failure::new("a log is there again", how, directory).tell();
+                Ok(Some(follower))
+            }
+            Err(Error::Displaced { .. }) => Ok(None),
+            Err(error) => Err(Failure::of_log(&error, directory)),
+        }
+    }
+}
+
+fn follow(reader: &LogReader, from: From, visibility: Visibility) -> mapwal::Result<Follower> {
+    match from {
+        From::Start => open::again(|| reader.follow(reader.first_lsn()?, visibility)),
+        From::End => open::again(|| reader.follow(reader.published_lsn()?.next(), visibility)),
+        From::Record(lsn) => reader.follow(lsn, visibility),
+    }
+}
+
+impl Tail {
+    fn visibility(&self) -> Visibility {
+        if self.durable { Visibility::Durable } else { Visibility::Published }
+    }
+
+    fn wants(&self, record: &Record<'_>) -> bool {
+        self.filters.iter().all(|filter| filter.passes(record))
+    }
 }
 
 /// An error if nothing says which records are durable: none would be printed, as if there were none.
-fn check_is_told(directory: &Path) -> Result<()> {
-    match Inspection::open(directory).about(directory)?.durable_lsn() {
+fn check_is_told(inspection: &Inspection, directory: &Path) -> Result<()> {
+    match inspection.durable_lsn() {
         Some(_) => Ok(()),
         None => Err(Failure::new("cannot tell what is durable", "there is no control page", directory)),
     }

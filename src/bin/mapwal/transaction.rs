@@ -53,6 +53,11 @@ fn name(record_type: RecordType) -> &'static str {
     }
 }
 
+/// The tag of the type of this name.
+pub(crate) fn code_of(text: &str) -> Option<u16> {
+    (1..).map_while(RecordType::from_code).find(|of| name(*of) == text).map(RecordType::code)
+}
+
 /// What a record is called that is no transaction's.
 fn other(record: &Record<'_>, error: &WalError) -> String {
     match error {

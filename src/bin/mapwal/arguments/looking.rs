@@ -7,10 +7,13 @@ use clap::{Args, ValueEnum};
 use mapwal::Lsn;
 
 use super::{Format, ReportFormat};
+use crate::tail::Filter;
 
 /// Print records as they come
 ///
-/// Waits for records without using the processor, and goes on over rotations. `q`, or Ctrl-C, ends it.
+/// Waits for records without using the processor, and goes on over rotations. `q`, or Ctrl-C, ends it. If the directory is
+/// removed or replaced, it says so, waits for a log to be there again, and goes on: with the next record, if it is the same
+/// log, and else with the first.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal tail /var/lib/app/log --from start --durable")]
 pub(crate) struct Tail {
@@ -27,6 +30,19 @@ pub(crate) struct Tail {
     /// Stop at the last record instead of waiting for the next
     #[arg(long)]
     pub(crate) no_follow: bool,
+    /// Print only records that are so; given several times, all of it: `tag=7` or `tag=1,2` for their tag, which may also be
+    /// a type of records of transactions, such as `tag=commit,abort`; `text=TEXT` or `hex=DIGITS` for bytes in the payload
+    #[arg(long = "filter", value_name = "WHAT")]
+    pub(crate) filters: Vec<Filter>,
+    /// Print them as records of transactions: type, transaction, record before, page
+    #[arg(long)]
+    pub(crate) wal: bool,
+    /// Begin where the last run with the same NAME has ended; the first begins with the oldest record, or with `--from`.
+    /// The position is kept in the file `mapwal/NAME` of `$XDG_STATE_HOME` or of `~/.local/state`, or in the file NAME if that
+    /// has a slash. It moves once a second and at the end, after records have been printed: after a crash some are printed
+    /// again. It keeps nothing from being trimmed: a pin does
+    #[arg(long, value_name = "NAME")]
+    pub(crate) since_last_run: Option<String>,
     /// How to print them, as for `dump`
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub(crate) format: Format,

@@ -1,4 +1,4 @@
-//! What the log tells through `tracing`: with no lock held, and on no thread that others wait for.
+//! What the log tells through `tracing`, and through `metrics` with that feature: with no lock held, and on no thread that others wait for.
 //!
 //! A subscriber is code of the application, and may call the log. So no event is sent where it happens: it is put aside
 //! until the call in which it happens has released its locks, and sent by the thread that made the call. An event
@@ -70,9 +70,13 @@ impl Drop for Calling {
 
 /// Puts `event` aside, if there is a subscriber for its level. That is asked of a number, not of a subscriber.
 pub(crate) fn put_aside(level: LevelFilter, event: impl FnOnce() + Send + 'static) {
-    if level > LevelFilter::current() {
-        return;
+    if level <= LevelFilter::current() {
+        put_aside_always(event);
     }
+}
+
+/// Puts `event` aside, whatever it is.
+pub(crate) fn put_aside_always(event: impl FnOnce() + Send + 'static) {
     let event = Box::new(event);
     if DEPTH.get() > 0 {
         let _ = PUT_ASIDE.try_with(|put_aside| put_aside.borrow_mut().push(event));

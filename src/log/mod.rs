@@ -7,6 +7,8 @@ mod histogram;
 mod housekeeping;
 mod inside;
 mod meta;
+#[cfg(feature = "metrics")]
+mod meter;
 mod named_pins;
 mod open;
 mod pin_directory;
@@ -69,6 +71,15 @@ use shared::{Rotation, Shared};
 ///
 /// A subscriber may use the log. It is called with nothing locked, by the thread whose call it is about when that call
 /// is over, or by a thread that nothing waits for.
+///
+/// # Metrics
+///
+/// With the feature `metrics` the log tells the recorder of the crate `metrics`, if one is installed when the log is opened:
+/// counters `mapwal_syncs_total`, `mapwal_synced_records_total`, `mapwal_synced_bytes_total`, `mapwal_stalls_total`,
+/// `mapwal_zeros_written_bytes_total`, `mapwal_recycled_segments_total`, `mapwal_removed_segments_total`; gauges
+/// `mapwal_first_lsn`, `mapwal_next_lsn`, `mapwal_durable_lsn`, `mapwal_unlinked_bytes`, `mapwal_torn_bytes`,
+/// `mapwal_poisoned`; histograms `mapwal_sync_seconds` and `mapwal_sync_records`; all with the label `directory`. They are
+/// told at the open and after each sync, and never by an append. The recorder is called as a subscriber is.
 ///
 /// # Example
 /// ```

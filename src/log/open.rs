@@ -13,6 +13,8 @@ use super::durability::Durability;
 use super::durability::background::Background;
 use super::durability::lookout::Lookout;
 use super::housekeeping::Housekeeper;
+#[cfg(feature = "metrics")]
+use super::meter::Meter;
 use super::pin_table::Pins;
 use super::preparer::Preparer;
 use super::preparer::pool::Pool;
@@ -191,6 +193,8 @@ impl Opening<'_> {
         }
         log.shared.control.show().map_err(failed)?;
         log.shared.control.wake_all(&*self.storage);
+        #[cfg(feature = "metrics")]
+        log.shared.meter.opened(log.shared.ends(), plan.torn_bytes);
         // Before this is done a wake-up may be missed, rarely: followers that have gone to sleep meanwhile look once
         // more.
         let (storage, control) = (Arc::clone(&self.storage), Arc::clone(&log.shared.control));
@@ -322,6 +326,8 @@ impl Opening<'_> {
             process: Process::current(),
             pins: Pins::new(pin_files, named),
             lookout: Lookout::new(),
+            #[cfg(feature = "metrics")]
+            meter: Meter::new(path, Arc::clone(&counters)),
             counters,
             payload_len_max: AtomicU64::new(format::payload_len_max(size, plan.meta.encoded_len())),
             meta_len_max: format::meta_len_max(size),

@@ -11,6 +11,8 @@ use super::durability::lookout::Lookout;
 use super::durability::{Durability, Goal};
 use super::housekeeping::Housekeeper;
 use super::inside;
+#[cfg(feature = "metrics")]
+use super::meter::{Ends, Meter};
 use super::pin_table::Pins;
 use super::preparer::Preparer;
 use super::recovery::plan::Pending;
@@ -63,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) pins: Pins,
     pub(crate) lookout: Lookout,
     pub(crate) counters: Arc<Counters>,
+    #[cfg(feature = "metrics")]
+    pub(crate) meter: Meter,
     /// How many pages had been replaced in this process when it was last seen that none of this log's was among them.
     /// Relaxed: a thread that has stored to such a page knows of it.
     pub(crate) replaced_seen: AtomicU32,
@@ -193,6 +197,12 @@ impl Shared {
     pub(crate) fn next_lsn(&self) -> Lsn {
         let (segment, reserved) = self.reserved();
         Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal()))
+    }
+
+    /// Where the log begins and ends.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn ends(&self) -> Ends {
+        Ends { first: self.segments.with(Segments::first_lsn), next: self.next_lsn(), durable: self.durability.lsn() }
     }
 
     /// What has been reserved so far.

@@ -77,6 +77,19 @@ impl Counters {
         ]
     }
 
+    /// What is counted since the log was opened.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn totals(&self) -> Totals {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals {
+            syncs: load(&self.syncs),
+            stalls: load(&self.stalls),
+            zeros_written_bytes: load(&self.zeros_written_bytes),
+            recycled_segments: load(&self.recycled_segments),
+            removed_segments: load(&self.removed_segments),
+        }
+    }
+
     /// A file of `size` bytes has lost its name, and its mapping is still in use.
     pub(crate) fn unlinked(&self, region: Weak<Region>, size: u64) {
         let mut unlinked = self.unlinked.lock();
@@ -84,7 +97,7 @@ impl Counters {
         unlinked.push((region, size));
     }
 
-    fn unlinked_bytes(&self) -> u64 {
+    pub(crate) fn unlinked_bytes(&self) -> u64 {
         let mut unlinked = self.unlinked.lock();
         unlinked.retain(|(region, _)| region.strong_count() > 0);
         unlinked.iter().map(|(_, size)| size).sum()
@@ -114,6 +127,16 @@ impl Counters {
     pub(crate) fn removed(&self) {
         self.removed_segments.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Some of the counters at one moment.
+#[cfg(feature = "metrics")]
+pub(crate) struct Totals {
+    pub(crate) syncs: u64,
+    pub(crate) stalls: u64,
+    pub(crate) zeros_written_bytes: u64,
+    pub(crate) recycled_segments: u64,
+    pub(crate) removed_segments: u64,
 }
 
 /// The state of a log in numbers. Taken without stopping any thread, so the numbers may be some appends apart.

@@ -6,6 +6,8 @@ use std::time::Instant;
 use super::Log;
 use super::durability::Goal;
 use super::durability::copying::CopyWait;
+#[cfg(feature = "metrics")]
+use super::meter::Synced;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::events::{calling, in_words, report};
@@ -145,7 +147,8 @@ impl Shared {
             let lsn = segment.lsn_at(frontier).previous();
             let before = self.durability.lsn().max(segment.base_lsn().previous());
             let time = clock.elapsed();
-            self.counters.synced(lsn.0.saturating_sub(before.0), time);
+            let records = lsn.0.saturating_sub(before.0);
+            self.counters.synced(records, time);
             let position = segment.position(frontier.offset);
             // The page first: should this process die in between, it does not say less than somebody was told, unless it
             // cannot be written: on a file system that copies what is written, it may take room that is not there.
@@ -155,6 +158,13 @@ impl Shared {
             if self.counters.are_due() {
                 self.tell_activity();
             }
+            #[cfg(feature = "metrics")]
+            self.meter.synced(Synced {
+                took: time,
+                records,
+                bytes: (frontier.offset - begin) as u64,
+                ends: self.ends(),
+            });
             self.preparer.note_sync(segment.number(), frontier.offset, frontier.offset - begin, time);
         }
         if segment.ends_by(frontier.offset) {
@@ -178,6 +188,8 @@ impl Shared {
         if is_first {
             let (error, directory) = (in_words(&poisoned), self.storage.path().to_owned());
             report!(error, error, directory = %directory.display(), "log poisoned");
+            #[cfg(feature = "metrics")]
+            self.meter.poisoned();
         }
         poisoned
     }

@@ -20,6 +20,7 @@ mod out;
 mod pins;
 mod print;
 mod progress;
+mod record_type;
 mod salvage;
 mod segment_state;
 mod segments;

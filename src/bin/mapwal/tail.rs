@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Tail) -> Result<Outcome> {
             Ok(Step::Idle) => true,
             Ok(Step::Displaced(why)) => match &stop {
                 Some(stop) => {
-                    tailing.follow_anew(stop, why)?;
+                    tailing.follow_anew(stop, &why)?;
                     false
                 }
                 None => return Err(why),
@@ -129,7 +129,7 @@ impl<'a> Tailing<'a> {
     }
 
     /// Waits for a log to be there again, for reason of `why`, and goes on with it.
-    fn follow_anew(&mut self, stop: &Stop, why: Failure) -> Result<()> {
+    fn follow_anew(&mut self, stop: &Stop, why: &Failure) -> Result<()> {
         let directory = &*self.arguments.directory;
         why.tell();
         Failure::new("waiting", "for a log to be there again", directory).tell();
@@ -151,20 +151,20 @@ impl<'a> Tailing<'a> {
         let directory = &*self.arguments.directory;
         let visibility = self.arguments.visibility();
         let next = self.follower.next_lsn();
-        let (followed, how) = if log_id == self.log_id {
+        let (found, how) = if log_id == self.log_id {
             match reader.follow(next, visibility) {
                 // A copy of an earlier time: what comes after it is new.
                 Err(Error::NotAppended { .. }) => {
                     (follow(reader, From::End, visibility), format!("it is shorter: record {next} is not there yet"))
                 }
-                followed => (followed, format!("it goes on with record {next}")),
+                found => (found, format!("it goes on with record {next}")),
             }
         } else if let Some(position) = &self.position {
             return Err(Failure::new("cannot go on", "another log has taken the place of this one", position.path()));
         } else {
             (follow(reader, From::Start, visibility), "it is another one, from its first record on".to_owned())
         };
-        match followed {
+        match found {
             Ok(follower) => {
                 self.log_id = log_id;
                 Failure::new("a log is there again", how, directory).tell();

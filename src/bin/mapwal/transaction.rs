@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use mapwal::Record;
-use mapwal::wal::{Checkpoint, RecordFault, RecordType, WalError, WalRecord};
+use mapwal::wal::{Checkpoint, RecordFault, WalError, WalRecord};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Format;
 use crate::hex::write_hex;
+use crate::record_type::name;
 
 /// Prints `record` as a line: number, type, what its header says, and its data.
 pub(crate) fn print(out: &mut impl Write, record: &Record<'_>, format: Format) -> io::Result<()> {
@@ -37,25 +38,6 @@ pub(crate) fn print(out: &mut impl Write, record: &Record<'_>, format: Format) -
         Format::Text | Format::Json | Format::Raw => write!(out, "{}", data.escape_ascii())?,
     }
     writeln!(out)
-}
-
-fn name(record_type: RecordType) -> &'static str {
-    match record_type {
-        RecordType::Begin => "begin",
-        RecordType::Commit => "commit",
-        RecordType::Abort => "abort",
-        RecordType::Insert => "insert",
-        RecordType::Update => "update",
-        RecordType::Delete => "delete",
-        RecordType::Checkpoint => "checkpoint",
-        RecordType::Compensation => "compensation",
-        _ => "of a later version",
-    }
-}
-
-/// The tag of the type of this name.
-pub(crate) fn code_of(text: &str) -> Option<u16> {
-    (1..).map_while(RecordType::from_code).find(|of| name(*of) == text).map(RecordType::code)
 }
 
 /// What a record is called that is no transaction's.

@@ -5,6 +5,7 @@ mod callbacks;
 mod in_place;
 mod limits;
 mod meta;
+mod metered;
 mod numbers;
 mod stats;
 mod synced;

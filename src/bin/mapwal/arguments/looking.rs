@@ -16,6 +16,7 @@ use crate::tail::Filter;
 /// log, and else with the first.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal tail /var/lib/app/log --from start --durable")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option by itself")]
 pub(crate) struct Tail {
     /// The directory of the log
     #[arg(value_name = "DIR")]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use mapwal::Record;
 
-use crate::transaction;
+use crate::record_type;
 
 /// What a record has to be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl FromStr for Filter {
 
 /// A tag by its number, or by the name of a type of records of transactions.
 fn tag_of(text: &str) -> Result<u16, String> {
-    let named = transaction::code_of(text).ok_or(());
+    let named = record_type::code_of(text).ok_or(());
     named.or_else(|()| {
         text.parse().map_err(|_| format!("{text:?} is neither a number up to 65535 nor a type of record"))
     })

@@ -24,6 +24,7 @@ mod matrix;
 mod mounted;
 mod program;
 mod refused;
+mod repaired;
 mod resumed;
 mod salvaged;
 mod scraped;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::EXIT_CODES;
-pub(crate) use keeping::{Backup, Diff, Salvage, Trim};
+pub(crate) use keeping::{Backup, Diff, Repair, Salvage, Trim};
 pub(crate) use looking::{From, Meta, Segments, Stat, StatFormat, Tail};
 
 /// Look at a mapwal log, append to it, check it, and save what is left of a damaged one.
@@ -35,6 +35,7 @@ pub(crate) enum Command {
     Backup(Backup),
     Diff(Diff),
     Trim(Trim),
+    Repair(Repair),
     Salvage(Salvage),
     Bench(Bench),
     Completions(Completions),

@@ -34,9 +34,12 @@ Exit codes:
   0   done; for verify: the log is sound
   1   verify: a torn end (torn tail), as a crash leaves it, and no damage; diff: the logs differ
   2   something that was durable is damaged
-  3   salvage: the copy has gaps
+  3   salvage, repair: records are lost
   4   the command could not be carried out
   64  the command line is wrong";
+
+/// The file that says that a repair is under way. Ends like a segment's, and is none's: no log opens in a directory that has it.
+pub(crate) const REPAIR_GUARD: &str = "repair-under-way.seg";
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -89,6 +92,11 @@ impl Failure {
                 let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
                 told("cannot open for writing", format!("{who} has the log open"), path)
             }
+            Error::NotALog { path } if path.ends_with(REPAIR_GUARD) => told(
+                "not a log",
+                "a repair was not finished; `mapwal repair` with --apply or --undo goes on from there".to_owned(),
+                path,
+            ),
             Error::NotALog { path } => {
                 told("not a log", "this is no file of mapwal, and a log needs a directory of its own".to_owned(), path)
             }

@@ -21,6 +21,7 @@ mod pins;
 mod print;
 mod progress;
 mod record_type;
+mod repair;
 mod salvage;
 mod segment_state;
 mod segments;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         Command::Backup(backup) => backup::run(backup),
         Command::Diff(diff) => diff::run(diff),
         Command::Trim(trim) => trim::run(trim),
+        Command::Repair(repair) => repair::run(repair),
         Command::Salvage(salvage) => salvage::run(salvage),
         Command::Bench(bench) => bench::run(bench),
         Command::Completions(completions) => generate::completions(completions.shell),

@@ -27,8 +27,8 @@ const HELD_MAX: usize = 64;
 const UNREADABLE_BYTES: u64 = 4096;
 
 pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
-    out::check_outside(&arguments.out, &arguments.directory)?;
     out::check_empty(&arguments.out)?;
+    out::check_outside(&arguments.out, &arguments.directory)?;
     let part = arguments.out.join(PART);
     let copied = copy(arguments, &part);
     if copied.is_err() {
@@ -39,21 +39,44 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
 }
 
 fn copy(arguments: &Salvage, part: &Path) -> Result<Outcome> {
-    let directory = &*arguments.directory;
-    let (inspection, mut held) = look(directory)?;
-    let files = with_records(&inspection);
-    let first = files.first().and_then(|file| file.first_lsn);
-    let sizes = inspection.segments().iter().map(|file| file.file_len_bytes);
-    let segment_size = sizes.max().filter(|&size| size > 0);
+    let (inspection, held) = look(&arguments.directory)?;
+    let files: Vec<_> = with_records(&inspection).into_iter().cloned().collect();
+    let next = files.first().and_then(|file| file.first_lsn);
+    let outcome = copy_records(arguments, &inspection, (&files, held), Target { part, log: None, next })?;
+    let out = &*arguments.out;
+    move_files(part, out).map_err(|error| Failure::new("cannot rename", describe(&error), out))?;
+    out::sync_directory(out)?;
+    say_pins_left(&inspection)?;
+    Ok(outcome)
+}
+
+/// Where records are copied to.
+pub(crate) struct Target<'a> {
+    /// The directory.
+    pub(crate) part: &'a Path,
+    /// The log there, if it has been begun.
+    pub(crate) log: Option<Log>,
+    /// The number that the damaged log goes on with, as far as that is known.
+    pub(crate) next: Option<Lsn>,
+}
+
+/// Copies what is sound in `files`, of which some are `held` open, into a log that is closed then. Tells what is lost.
+pub(crate) fn copy_records(
+    arguments: &Salvage,
+    inspection: &Inspection,
+    (files, mut held): (&[SegmentFile], VecDeque<mapwal::Result<SegmentScan>>),
+    target: Target<'_>,
+) -> Result<Outcome> {
+    let segment_size = segment_size(inspection);
     let span = files.last().map_or(0, |last| last.number) - files.first().map_or(0, |first| first.number) + 1;
     let bar = progress::of_bytes("salvage", files.iter().map(|file| file.file_len_bytes).sum());
     let mut copy = Copy {
         arguments,
         options: segment_size.map_or_else(Options::new, |size| Options::new().segment_size_bytes(size)),
         jump_max: span.saturating_mul(segment_size.unwrap_or(0)) / FRAME_LEN_MIN,
-        part,
-        out: None,
-        next: first,
+        part: target.part,
+        out: target.log,
+        next: target.next,
         copied: 0,
         run: None,
         meta: BTreeMap::new(),
@@ -62,19 +85,22 @@ fn copy(arguments: &Salvage, part: &Path) -> Result<Outcome> {
         bar,
     };
     copy.note_missing(inspection.faults());
-    copy.note_beginning(&inspection)?;
-    let newest = inspection.segments().iter().rfind(|file| file.counts);
-    for (at, &file) in files.iter().enumerate() {
+    copy.note_beginning(inspection)?;
+    let newest = inspection.segments().iter().rfind(|file| file.counts).map(|file| file.number);
+    for (at, file) in files.iter().enumerate() {
         held.extend(files.get(at + held.len()).map(|ahead| SegmentScan::open(&ahead.path)));
         let opened = held.pop_front().expect("this one at least");
         copy.segment(file, opened)?;
-        if newest == Some(file) {
-            copy.note_missing_after(&inspection);
+        if newest == Some(file.number) {
+            copy.note_missing_after(inspection);
         }
     }
-    let outcome = copy.finish(inspection.durable_lsn())?;
-    say_pins_left(&inspection)?;
-    Ok(outcome)
+    copy.finish(inspection.durable_lsn())
+}
+
+/// The size of the largest segment.
+pub(crate) fn segment_size(inspection: &Inspection) -> Option<u64> {
+    inspection.segments().iter().map(|file| file.file_len_bytes).max().filter(|&size| size > 0)
 }
 
 /// Looks at the log, and opens the oldest of its files: what is trimmed after that can be copied all the same.
@@ -118,7 +144,7 @@ fn move_files(part: &Path, out: &Path) -> io::Result<()> {
 }
 
 /// Those that count, and later ones of the log, of which a damaged one may hold records as well.
-fn with_records(inspection: &Inspection) -> Vec<&SegmentFile> {
+pub(crate) fn with_records(inspection: &Inspection) -> Vec<&SegmentFile> {
     let files = inspection.segments();
     let newest = files.iter().filter(|file| file.counts).map(|file| file.number).max().unwrap_or(0);
     let is_foreign = |path: &Path| {
@@ -318,8 +344,6 @@ impl Copy<'_> {
             log.put_meta(slot, value).about(out)?;
         }
         log.close().about(out)?;
-        move_files(self.part, out).map_err(|error| Failure::new("cannot rename", describe(&error), out))?;
-        out::sync_directory(out)?;
         self.say(&format!("saved {}", counted(self.copied, "record", "records")))?;
         Ok(if self.has_gaps { Outcome::Gaps } else { Outcome::Done })
     }

@@ -96,6 +96,30 @@ pub(crate) struct Extent {
     pub(crate) keep_bytes: Option<u64>,
 }
 
+/// Do in place what `salvage` does into a copy, for a damaged log that no process has open
+///
+/// Says what it would do, and does it with `--apply`. Full segments before the first damage stay as they are. The files of
+/// the others are set aside in a folder `repair-N` in the directory, unchanged, and what is sound in them is appended
+/// anew, under the same numbers: that needs as much room as they take. A log that is sound, or has a torn end, is not
+/// touched. Ends with 2 as long as nothing is repaired, and then with 3 if records are lost, which are listed, or 0. After
+/// a repair that was killed no command opens the log; `--apply` or `--undo` go on from there.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal repair /var/lib/app/log && mapwal repair --apply /var/lib/app/log")]
+pub(crate) struct Repair {
+    /// The directory of the damaged log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Only say what would be done, which is the default
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do it
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) apply: bool,
+    /// Take back a repair that was not finished
+    #[arg(long, conflicts_with_all = ["apply", "dry_run"])]
+    pub(crate) undo: bool,
+}
+
 /// Copy every record that passes its checks out of a damaged log into a new one
 ///
 /// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without

@@ -28,8 +28,8 @@ use earlier::Earlier;
 use pin::HeldPin;
 
 pub(crate) fn run(arguments: &Backup) -> Result<Outcome> {
-    out::check_outside(&arguments.out, &arguments.directory)?;
     out::check_empty(&arguments.out)?;
+    out::check_outside(&arguments.out, &arguments.directory)?;
     let earlier = arguments.against.as_deref().map(|path| Earlier::open(path, &arguments.directory)).transpose()?;
     let stop = Stop::listen()?;
     let pin = if arguments.no_pin { None } else { Some(HeldPin::take(arguments)?) };

@@ -1,0 +1,74 @@
+//! The file that says that a repair is under way.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::step;
+use crate::failure::{Failure, REPAIR_GUARD, Result, describe};
+use crate::out;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Moving,
+    Done,
+}
+
+/// What the guard says.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    pub(super) phase: Phase,
+    /// The folder in the directory.
+    pub(super) folder: PathBuf,
+    /// Files in `work` with smaller numbers were those of the log.
+    pub(super) kept_below: u64,
+}
+
+impl Guard {
+    /// The one that is there.
+    pub(super) fn find(directory: &Path) -> Result<Option<Self>> {
+        let path = directory.join(REPAIR_GUARD);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            read => read.map_err(|error| Failure::new("cannot read", describe(&error), &path))?,
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let guard = match words[..] {
+            [phase @ ("moving" | "done"), folder, kept_below] => kept_below.parse().ok().map(|kept_below| Self {
+                phase: if phase == "done" { Phase::Done } else { Phase::Moving },
+                folder: directory.join(folder),
+                kept_below,
+            }),
+            _ => None,
+        };
+        match guard {
+            Some(guard) => Ok(Some(guard)),
+            None => Err(Failure::new("cannot repair", "this is no guard of a repair", &path)),
+        }
+    }
+
+    /// Has it say what this says, durably.
+    pub(super) fn set(&self, directory: &Path) -> Result<()> {
+        let phase = if self.phase == Phase::Done { "done" } else { "moving" };
+        let name = self.folder.file_name().unwrap_or_default().display();
+        let made = self.folder.join("guard");
+        let write = || {
+            let mut file = File::create(&made)?;
+            writeln!(file, "{phase} {name} {}", self.kept_below)?;
+            file.sync_all()
+        };
+        write().map_err(|error| Failure::new("cannot write", describe(&error), &made))?;
+        step();
+        super::rename(&made, &directory.join(REPAIR_GUARD))?;
+        out::sync_directory(directory)
+    }
+
+    pub(super) fn remove(directory: &Path) -> Result<()> {
+        let path = directory.join(REPAIR_GUARD);
+        fs::remove_file(&path).map_err(|error| Failure::new("cannot remove", describe(&error), &path))?;
+        step();
+        out::sync_directory(directory)
+    }
+}

@@ -1,0 +1,107 @@
+//! `mapwal repair`: what `salvage` does into a copy, in place.
+//!
+//! The full segments before the first damage stay as they are. Of the others, what passes its checks is appended anew, with
+//! numbers without records where some are lost, and their files are set aside in a folder in the directory, unchanged.
+//!
+//! | step | a crash after it leaves |
+//! |---|---|
+//! | 1. The folder `repair-N` is made, and in it the guard | the log as it was, and an empty folder beside its files |
+//! | 2. The guard gets its name in the directory, durably. A name like that no log has, so that from now on nothing opens the directory | the guard says *moving* |
+//! | 3. The files from the first damage on, and the control page, are renamed into the folder; those before it into `repair-N/work` | the same; each file is in one of the three places |
+//! | 4. In `repair-N/work` the log is opened as one of sealed copies. The records of what was set aside are appended, and it is closed and verified | the same, with more segments in `work`, of other numbers than the files before the damage |
+//! | 5. The guard is replaced by one that says *done*, durably | the guard says *done* |
+//! | 6. The files of `work` are renamed into the directory, the control page last | the same |
+//! | 7. The guard is removed, durably | the repaired log |
+//!
+//! A guard that says *moving* is undone: files go back under their names, and what was made in `work` is removed. Nothing has been
+//! written to a file that is moved: the last segment before the damage ends with a seal, after which no log goes on in a file. A guard
+//! that says *done* is carried through: the rest of step 6, and 7. Both may be interrupted, and begun again. A repair that is
+//! refused, fails, or finds no room, is undone as well.
+
+mod guard;
+mod lock;
+mod plan;
+mod steps;
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use indicatif::BinaryBytes;
+
+use crate::arguments::Repair;
+use crate::failure::{Failure, Outcome, Result, Written, counted};
+use guard::{Guard, Phase};
+use lock::Lock;
+use plan::Plan;
+
+pub(crate) fn run(arguments: &Repair) -> Result<Outcome> {
+    let directory = &*arguments.directory;
+    let _lock = Lock::take(directory)?;
+    if let Some(guard) = Guard::find(directory)? {
+        if arguments.dry_run || (!arguments.apply && !arguments.undo) {
+            let why = "a repair was not finished; with --apply it is, with --undo the log is as it was before";
+            return Err(Failure::new("nothing done", why, directory));
+        }
+        match guard.phase {
+            Phase::Done => {
+                steps::carry_through(directory, &guard)?;
+                say("the repair that was under way is finished")?;
+                return Ok(Outcome::Done);
+            }
+            Phase::Moving => steps::take_back(directory, &guard)?,
+        }
+        say("the repair that was under way has been taken back")?;
+    }
+    if arguments.undo {
+        return Ok(Outcome::Done);
+    }
+    let Some(plan) = Plan::make(directory)? else { return Ok(Outcome::Done) };
+    explain(&plan)?;
+    if !arguments.apply {
+        say("nothing is changed; --apply carries it out")?;
+        return Ok(Outcome::Damaged);
+    }
+    let outcome = steps::apply(directory, &plan)?;
+    say(&format!("what was set aside is in {}", plan.folder.display()))?;
+    Ok(outcome)
+}
+
+/// Says what would be done.
+fn explain(plan: &Plan) -> Result<()> {
+    let kept = counted(plan.kept.len() as u64, "segment", "segments");
+    match plan.kept.last() {
+        Some(last) => say(&format!("{kept} up to number {} stay as they are", last.number))?,
+        None => say("no segment stays as it is: the log gets a new identity")?,
+    }
+    let anew = counted(plan.anew.len() as u64, "segment", "segments");
+    let bytes = BinaryBytes(plan.needed_bytes());
+    let folder = plan.folder.display();
+    say(&format!("{anew} to be set aside in {folder}, and what is sound in them appended anew: {bytes} are needed"))
+}
+
+fn say(line: &str) -> Result<()> {
+    writeln!(io::stdout().lock(), "{line}").written()
+}
+
+/// For tests, which end this process at each of its steps.
+#[cfg(feature = "testing")]
+fn step() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static STEPS: AtomicU64 = AtomicU64::new(1);
+    let wanted = std::env::var("MAPWAL_END_AT_STEP").ok().and_then(|text| text.parse().ok());
+    if wanted == Some(STEPS.fetch_add(1, Ordering::Relaxed)) {
+        let this = rustix::process::getpid();
+        // It does not return.
+        let _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
+    }
+}
+
+#[cfg(not(feature = "testing"))]
+fn step() {}
+
+/// Renames a file, into a directory that is synced later.
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(|error| Failure::new("cannot rename", crate::failure::describe(&error), from))?;
+    step();
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! What is to be done to a damaged log.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use mapwal::Lsn;
+use mapwal::inspect::{Inspection, ScanItem, SegmentFile, SegmentScan, VerifyOptions};
+
+use super::say;
+use crate::failure::{Explain, Failure, Outcome, Result};
+use crate::{progress, salvage};
+
+pub(super) struct Plan {
+    pub(super) inspection: Inspection,
+    /// Segments that stay, oldest first: full ones before any damage.
+    pub(super) kept: Vec<SegmentFile>,
+    /// Those whose records are appended anew.
+    pub(super) anew: Vec<SegmentFile>,
+    /// All files that are set aside.
+    pub(super) aside: Vec<PathBuf>,
+    /// Where to.
+    pub(super) folder: PathBuf,
+    /// The record that comes after the segments that stay.
+    pub(super) next: Option<Lsn>,
+}
+
+impl Plan {
+    /// `None` if there is nothing to repair, which is said.
+    pub(super) fn make(directory: &Path) -> Result<Option<Self>> {
+        let inspection = Inspection::open(directory).about(directory)?;
+        let bar = progress::of_bytes("verify", inspection.bytes_to_verify());
+        let report = inspection.verify(VerifyOptions::new(), &mut |bytes| bar.inc(bytes)).about(directory)?;
+        bar.finish_and_clear();
+        let damaged: BTreeSet<u64> =
+            report.damage.iter().filter_map(|damage| number_of(&damage.corruption.path)).collect();
+        for damage in &report.damage {
+            Failure::of_log(&mapwal::Error::Corrupt(Box::new(damage.corruption.clone())), directory).tell();
+        }
+        let Some(&first_damaged) = damaged.first() else {
+            return match (report.damage.is_empty(), report.torn_bytes()) {
+                (true, 0) => say("nothing to repair: the log is sound").map(|()| None),
+                (true, _) => say("nothing to repair: the next open drops the torn end").map(|()| None),
+                // Of pins, which are no part of the log.
+                (false, _) => Err(Failure::Told {
+                    what: "nothing to repair".into(),
+                    why: "the log is sound, its pins are not: `mapwal pins DIR drop NAME` removes one".into(),
+                    place: directory.to_owned(),
+                    outcome: Outcome::Damaged,
+                }),
+            };
+        };
+        let with_records = salvage::with_records(&inspection);
+        let mut kept: Vec<SegmentFile> = with_records
+            .iter()
+            .filter(|file| file.counts && file.number < first_damaged)
+            .map(|&file| file.clone())
+            .collect();
+        let mut next = None;
+        // Without the file that followed it, a segment ends where its frames do: only a seal shows that this is the same place.
+        while let Some(last) = kept.last() {
+            next = after_seal(last)?;
+            if next.is_some() {
+                break;
+            }
+            kept.pop();
+        }
+        let keeps_to = kept.last().map_or(0, |last| last.number);
+        let anew: Vec<SegmentFile> =
+            with_records.into_iter().filter(|file| file.number > keeps_to || kept.is_empty()).cloned().collect();
+        let is_kept = |file: &SegmentFile| kept.iter().any(|kept| kept.number == file.number);
+        let aside = inspection.segments().iter().filter(|file| !is_kept(file)).map(|file| file.path.clone()).collect();
+        let folder = (1..u64::MAX).map(|number| directory.join(format!("repair-{number}"))).find(|path| !path.exists());
+        let folder = folder.expect("there are more numbers than folders");
+        Ok(Some(Self { inspection, kept, anew, aside, folder, next }))
+    }
+
+    /// The room that it takes at most.
+    pub(super) fn needed_bytes(&self) -> u64 {
+        let size = salvage::segment_size(&self.inspection).unwrap_or(0);
+        self.anew.iter().map(|file| file.file_len_bytes).sum::<u64>() + size
+    }
+
+    /// Below which numbers files are those that stay.
+    pub(super) fn kept_below(&self) -> u64 {
+        self.kept.last().map_or(0, |last| last.number + 1)
+    }
+
+    /// The largest number of a segment that there was.
+    pub(super) fn last_number(&self) -> u64 {
+        self.inspection.segments().last().map_or(0, |file| file.number)
+    }
+}
+
+/// The number in the name of a segment's file.
+fn number_of(path: &Path) -> Option<u64> {
+    (path.extension() == Some(OsStr::new("seg"))).then(|| path.file_stem()?.to_str()?.parse().ok()).flatten()
+}
+
+/// The number after the last record of a segment that ends with a seal, where the next one says that it ends; `None` of any other.
+fn after_seal(file: &SegmentFile) -> Result<Option<Lsn>> {
+    let Some(end) = file.end else { return Ok(None) };
+    let mut scan = SegmentScan::open(&file.path).about(&file.path)?;
+    scan.stop_at(end);
+    let mut next = None;
+    while let Some(item) = scan.next().about(&file.path)? {
+        next = match item {
+            ScanItem::Frame(frame) if frame.is_seal() => Some(frame.lsn()),
+            _ => None,
+        };
+    }
+    Ok(next.filter(|_| scan.offset() == end))
+}

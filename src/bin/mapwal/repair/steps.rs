@@ -1,0 +1,201 @@
+//! The steps of a repair, and of what undoes or ends one that was not finished.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use mapwal::inspect::{Inspection, SegmentFile, VerifyOptions};
+use mapwal::{Error, Log, Options};
+
+use super::guard::{Guard, Phase};
+use super::plan::Plan;
+use super::{rename, step};
+use crate::arguments::Salvage;
+use crate::failure::{Explain, Failure, Outcome, Result, describe};
+use crate::{open, out, salvage};
+
+const CONTROL: &str = "control";
+
+/// Repairs the log, or leaves it as it was.
+pub(super) fn apply(directory: &Path, plan: &Plan) -> Result<Outcome> {
+    check_room(directory, plan)?;
+    let mut guard = Guard { phase: Phase::Moving, folder: plan.folder.clone(), kept_below: plan.kept_below() };
+    let made = make(directory, plan, &guard);
+    let outcome = match made {
+        Ok(outcome) => outcome,
+        Err(failure) => {
+            // What keeps it from being taken back keeps the guard as well: that is for another try.
+            if Guard::find(directory)?.is_some() {
+                take_back(directory, &guard)?;
+            }
+            return Err(failure);
+        }
+    };
+    guard.phase = Phase::Done;
+    guard.set(directory)?;
+    carry_through(directory, &guard)?;
+    Ok(outcome)
+}
+
+fn check_room(directory: &Path, plan: &Plan) -> Result<()> {
+    let disk = rustix::fs::statvfs(directory)
+        .map_err(|error| Failure::new("cannot look at the disk", describe(&error.into()), directory))?;
+    let (needed, free) = (plan.needed_bytes(), disk.f_bavail.saturating_mul(disk.f_frsize));
+    if free >= needed {
+        return Ok(());
+    }
+    let why = format!(
+        "{needed} bytes are needed, and {free} are left; `mapwal salvage` makes a copy elsewhere, and `mapwal trim` drops what \
+         is not needed"
+    );
+    Err(Failure::new("nothing repaired", why, directory))
+}
+
+/// Makes the log as it will be, in the folder.
+fn make(directory: &Path, plan: &Plan, guard: &Guard) -> Result<Outcome> {
+    let work = work(guard);
+    for made in [&plan.folder, &work] {
+        let create = || fs::create_dir(made).and_then(|()| give(made, directory));
+        create().map_err(|error| Failure::new("cannot create", describe(&error), made))?;
+        step();
+    }
+    out::sync_directory(&plan.folder)?;
+    guard.set(directory)?;
+    let control = directory.join(CONTROL);
+    for path in plan.aside.iter().chain(control.exists().then_some(&control)) {
+        move_into(path, &plan.folder)?;
+    }
+    for file in &plan.kept {
+        move_into(&file.path, &work)?;
+    }
+    // New files are made like the lock file.
+    let lock = work.join("LOCK");
+    let like = segments(&plan.folder)?.first().map(|name| plan.folder.join(name));
+    let like = like.or_else(|| plan.kept.first().map(|file| work.join(name(&file.path))));
+    let create = || File::create(&lock).and_then(|_| like.map_or(Ok(()), |like| give(&lock, &like)));
+    create().map_err(|error| Failure::new("cannot create", describe(&error), &lock))?;
+    for synced in [&plan.folder, &work, directory] {
+        out::sync_directory(synced)?;
+    }
+    let outcome = append_anew(directory, plan, &work)?;
+    step();
+    let report =
+        Inspection::open(&work).and_then(|found| found.verify(VerifyOptions::new(), &mut |_| {})).about(&work)?;
+    match report.damage.first() {
+        None => Ok(outcome),
+        Some(damage) => Err(Failure::of_log(&Error::Corrupt(Box::new(damage.corruption.clone())), &work)),
+    }
+}
+
+fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
+    let log = plan.next.map(|_| open_kept(plan, work)).transpose()?;
+    let moved = |file: &SegmentFile| {
+        let mut moved = file.clone();
+        moved.path = plan.folder.join(name(&file.path));
+        moved
+    };
+    let files: Vec<SegmentFile> = plan.anew.iter().map(moved).collect();
+    let next = plan.next.or_else(|| files.first().and_then(|file| file.first_lsn));
+    let arguments = Salvage { directory: directory.to_owned(), out: work.to_owned(), renumber: false, archive: false };
+    salvage::copy_records(
+        &arguments,
+        &plan.inspection,
+        (&files, VecDeque::new()),
+        salvage::Target { part: work, log, next },
+    )
+}
+
+/// Opens the log of the segments that stay.
+fn open_kept(plan: &Plan, work: &Path) -> Result<Log> {
+    // No number of a file that was set aside is used again: a log goes on above the number of an unfinished file.
+    let unfinished = work.join(format!("{:020}.tmp", plan.last_number()));
+    File::create(&unfinished).map_err(|error| Failure::new("cannot create", describe(&error), &unfinished))?;
+    let options = Options::new().create(false).archive(true);
+    let size = salvage::segment_size(&plan.inspection);
+    open::writer(work, &size.map_or_else(|| options.clone(), |size| options.clone().segment_size_bytes(size)))
+}
+
+/// Ends a repair that has come to its result.
+pub(super) fn carry_through(directory: &Path, guard: &Guard) -> Result<()> {
+    let work = work(guard);
+    // The control page last: it misses what is not there.
+    for name in segments(&work)?.into_iter().chain([OsString::from(CONTROL)]) {
+        let path = work.join(&name);
+        if path.exists() {
+            rename(&path, &directory.join(&name))?;
+        }
+    }
+    out::sync_directory(directory)?;
+    Guard::remove(directory)?;
+    remove_directory(&work)
+}
+
+/// Has the log be as it was before.
+pub(super) fn take_back(directory: &Path, guard: &Guard) -> Result<()> {
+    let (folder, work) = (&guard.folder, work(guard));
+    for name in segments(&work)? {
+        let path = work.join(&name);
+        if number(&path).is_some_and(|number| number < guard.kept_below) {
+            rename(&path, &directory.join(&name))?;
+        }
+    }
+    for name in segments(folder)?.into_iter().chain([OsString::from(CONTROL)]) {
+        let path = folder.join(&name);
+        if path.exists() {
+            rename(&path, &directory.join(&name))?;
+        }
+    }
+    out::sync_directory(directory)?;
+    Guard::remove(directory)?;
+    remove_directory(folder)
+}
+
+/// Gives `path` the mode of `like`, and the owner if this process may.
+fn give(path: &Path, like: &Path) -> io::Result<()> {
+    let found = fs::metadata(like)?;
+    // Only root may give files away; those of anyone else have the right owner, or could not be moved either.
+    let _ = std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid()));
+    fs::set_permissions(path, found.permissions())
+}
+
+fn work(guard: &Guard) -> PathBuf {
+    guard.folder.join("work")
+}
+
+/// The names of segments in a folder, by number.
+fn segments(folder: &Path) -> Result<Vec<OsString>> {
+    let failed = |error| Failure::new("cannot list", describe(&error), folder);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut names = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    names.retain(|name| number(Path::new(name)).is_some());
+    names.sort();
+    Ok(names)
+}
+
+fn number(path: &Path) -> Option<u64> {
+    path.extension().filter(|&it| it == "seg")?;
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
+fn name(path: &Path) -> OsString {
+    path.file_name().unwrap_or_default().to_owned()
+}
+
+fn move_into(path: &Path, folder: &Path) -> Result<()> {
+    rename(path, &folder.join(name(path)))
+}
+
+fn remove_directory(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::new("cannot remove", describe(&error), path))
+        }
+        _ => Ok(()),
+    }
+}

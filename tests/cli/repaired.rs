@@ -1,0 +1,230 @@
+//! `repair`: in place, by steps that may be interrupted.
+//!
+//! Planted, and noticed: a control page that goes before the segments; a guard removed too early; a segment kept that ends
+//! without a seal; new numbers for old files; files taken back that were made anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+
+use mapwal::{Log, Lsn, Options};
+use tempfile::TempDir;
+
+use crate::logs::{closed, copy, line, live, scratch, segments, spoil, synced, torn, write_at};
+use crate::program::{Ran, run, run_with_input, start};
+
+/// All files of a directory and of those in it, but for locks, with their bytes.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if !path.ends_with("LOCK") {
+            found.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+/// The numbers of the records.
+fn numbers(log: &Path) -> Vec<u64> {
+    let dumped = run(log, "dump DIR").done();
+    dumped.lines().iter().map(|line| line.split('\t').next().unwrap().parse().unwrap()).collect()
+}
+
+/// Damaged logs of 1200 records in four segments, with the numbers that can be saved.
+fn damaged_logs() -> Vec<(&'static str, TempDir, Vec<u64>)> {
+    let sound = synced(1200);
+    let made = |spoil: &dyn Fn(&Path, &[PathBuf])| {
+        let log = copy(sound.path());
+        spoil(log.path(), &segments(log.path()));
+        log
+    };
+    let of = |log: &Path| {
+        let out = scratch();
+        run(log, &format!("salvage DIR {}", out.path().display()));
+        numbers(out.path())
+    };
+    let logs = [
+        ("a record", made(&|log, _| drop(spoil(log, &line(700))))),
+        ("the first header", made(&|_, files| write_at(&files[0], 20, &[99]))),
+        ("the last segment", made(&|_, files| fs::remove_file(&files[3]).unwrap())),
+    ];
+    logs.into_iter().map(|(name, log)| (name, of(log.path()), log)).map(|(name, of, log)| (name, log, of)).collect()
+}
+
+#[test]
+fn a_log_is_repaired_in_place_and_what_was_damaged_is_set_aside() {
+    for (name, log, there) in damaged_logs() {
+        let before = files(log.path());
+        let ran = run(log.path(), "repair DIR");
+        assert_eq!(ran.code, 2, "{name}: {}", ran.text());
+        assert!(ran.text().ends_with("nothing is changed; --apply carries it out\n"), "{}", ran.text());
+        assert!(files(log.path()) == before, "{name}: changed by a look");
+        let ran = run(log.path(), "repair DIR --apply");
+        assert_eq!(ran.code, 3, "{name}: {}{}", ran.text(), ran.err);
+        assert!(ran.text().contains("lost "), "{name}: {}", ran.text());
+        assert_eq!(numbers(log.path()), there, "{name}");
+        run(log.path(), "verify DIR").done();
+        // What was set aside is there as it was.
+        let aside = files(&log.path().join("repair-1"));
+        assert!(aside.contains_key(&log.path().join("repair-1/control")), "{name}");
+        for (path, bytes) in aside {
+            let was = log.path().join(path.file_name().unwrap());
+            assert!(before[&was] == bytes, "{name}: {}", path.display());
+        }
+        // The numbers go on after all that there were, and a second repair finds nothing.
+        let ran = run_with_input(log.path(), "append DIR", b"more\n").done();
+        assert_eq!(ran.text(), "1201\n", "{name}");
+        assert_eq!(run(log.path(), "repair DIR --apply").done().text(), "nothing to repair: the log is sound\n");
+    }
+}
+
+#[test]
+fn only_what_follows_the_last_full_segment_before_the_damage_is_made_anew() {
+    let log = synced(1200);
+    spoil(log.path(), &line(700));
+    let inodes = |log: &Path| segments(log).iter().map(|file| fs::metadata(file).unwrap().ino()).collect::<Vec<_>>();
+    let (before, count) = (inodes(log.path()), segments(log.path()).len());
+    assert_eq!(run(log.path(), "repair DIR --apply").code, 3);
+    assert_eq!(inodes(log.path())[..2], before[..2], "the first two are the files that they were");
+    for path in &segments(log.path())[2..] {
+        let number: usize = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        assert!(number > count, "{number} is used again");
+    }
+}
+
+#[test]
+fn what_a_truncation_dropped_does_not_come_back() {
+    let dir = scratch();
+    // SAFETY: the directory is one of this test.
+    let log = unsafe { Log::open(dir.path(), &Options::new().segment_size_bytes(64 << 10)) }.unwrap();
+    for _ in 0..30 {
+        log.append(0, b"kept, or dropped").unwrap();
+    }
+    log.truncate_after(Lsn(20)).unwrap();
+    log.append(0, b"the new 21").unwrap();
+    log.append(0, b"the new 22").unwrap();
+    log.append(0, b"the new 23").unwrap();
+    log.close().unwrap();
+    spoil(dir.path(), "the new 22");
+    assert_eq!(run(dir.path(), "repair DIR --apply").code, 3);
+    assert_eq!(numbers(dir.path()), (1..=21).chain([23]).collect::<Vec<_>>());
+    assert!(run(dir.path(), "dump DIR --from 21").done().text().contains("the new 21"));
+    assert_eq!(run_with_input(dir.path(), "append DIR", b"more\n").done().text(), "24\n");
+}
+
+#[test]
+fn a_log_that_is_sound_or_torn_or_live_is_not_touched() {
+    let (sound, torn) = (closed(300), torn(100));
+    for (log, why) in [(&sound, "the log is sound"), (&torn, "the next open drops the torn end")] {
+        let before = files(log.path());
+        let ran = run(log.path(), "repair DIR --apply").done();
+        assert_eq!(ran.text(), format!("nothing to repair: {why}\n"));
+        assert!(files(log.path()) == before);
+    }
+    let log = scratch();
+    let _writer = live(log.path(), 10);
+    for options in ["", "--apply", "--undo"] {
+        let ran = run(log.path(), &format!("repair DIR {options}"));
+        assert_eq!((ran.code, ran.err.contains("a process has the log open")), (4, true), "{}", ran.err);
+    }
+}
+
+#[test]
+fn without_room_nothing_is_changed() {
+    let Some(disk) = crate::mounted::Mounted::of_size(400 << 10) else { return };
+    let sound = synced(1200);
+    spoil(sound.path(), &line(5));
+    let log = disk.path().join("log");
+    fs::create_dir(&log).unwrap();
+    for (path, bytes) in files(sound.path()) {
+        fs::write(log.join(path.file_name().unwrap()), bytes).unwrap();
+    }
+    let before = files(&log);
+    let ran = run(&log, "repair DIR --apply");
+    assert_eq!((ran.code, ran.err.contains("nothing repaired: ")), (4, true), "{}", ran.err);
+    assert!(files(&log) == before);
+}
+
+#[test]
+fn a_repair_by_root_leaves_the_files_to_their_owner() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root gives files away");
+        return;
+    }
+    let log = synced(1200);
+    write_at(&segments(log.path())[0], 20, &[99]);
+    std::os::unix::fs::chown(log.path(), Some(65534), Some(65534)).unwrap();
+    for path in files(log.path()).keys() {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
+    }
+    assert_eq!(run(log.path(), "repair DIR --apply").code, 3);
+    for path in files(log.path()).keys() {
+        let found = fs::metadata(path).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o777), (65534, 0o640), "{}", path.display());
+    }
+}
+
+/// Runs the program, which ends itself at step `at` of a repair; `None` if it did.
+fn ended_at(log: &Path, command: &str, at: u64) -> Option<Ran> {
+    let output = start(log, command).env("MAPWAL_END_AT_STEP", at.to_string()).output().unwrap();
+    if output.status.signal() == Some(9) { None } else { Some(Ran::new(output)) }
+}
+
+/// Ends a repair at each of its steps: the log is as it was, or repaired, or opens in no way; and `then` makes of it what
+/// `is_right` says, which has the files as they were unless the repair had come to its result.
+fn killed_at_each_step(then: &str, is_right: impl Fn(&Path, Option<&BTreeMap<PathBuf, Vec<u8>>>, &[u64])) {
+    for (name, made, there) in damaged_logs().into_iter().take(2) {
+        let mut at = 1;
+        loop {
+            let log = copy(made.path());
+            let before = files(log.path());
+            if ended_at(log.path(), "repair DIR --apply", at).is_some() {
+                break;
+            }
+            let opened = run(log.path(), "dump DIR");
+            let is_guarded = opened.code == 4 && opened.err.contains("a repair was not finished");
+            let is_repaired = opened.code == 0 && numbers(log.path()) == there;
+            assert!(is_guarded || is_repaired || opened.code == 2, "{name}, step {at}: {} {}", opened.code, opened.err);
+            if is_guarded {
+                let is_done = fs::read_to_string(log.path().join("repair-under-way.seg")).unwrap().starts_with("done");
+                // That is ended as well, once at each place, over all the steps.
+                let first = at % 7 + 1;
+                if ended_at(log.path(), then, first).is_none() {
+                    let ran = run(log.path(), then);
+                    assert!([0, 3].contains(&ran.code), "{name}, step {at}, then {first}: {}", ran.err);
+                }
+                is_right(log.path(), Some(&before).filter(|_| !is_done), &there);
+            }
+            at += 1;
+        }
+        assert!(at > 10, "{name}: {at} steps");
+    }
+}
+
+#[test]
+fn a_repair_that_is_killed_at_any_step_can_be_run_again() {
+    killed_at_each_step("repair DIR --apply", |log, _, there| {
+        assert_eq!(numbers(log), there);
+        run(log, "verify DIR").done();
+        assert_eq!(run_with_input(log, "append DIR", b"more\n").done().text(), "1201\n");
+    });
+}
+
+#[test]
+fn a_repair_that_is_killed_at_any_step_can_be_taken_back_until_it_is_done() {
+    killed_at_each_step("repair DIR --undo", |log, before, there| {
+        let files: BTreeMap<_, _> =
+            files(log).into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("/repair-")).collect();
+        match before {
+            Some(before) => assert!(files == *before, "{:?}", files.keys()),
+            // Once all is made, what was begun is ended.
+            None => assert_eq!(numbers(log), there),
+        }
+    });
+}

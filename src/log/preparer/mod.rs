@@ -6,6 +6,7 @@ mod held_back;
 mod pace;
 mod page_size;
 pub(crate) mod pool;
+mod spare;
 mod state;
 mod thread;
 

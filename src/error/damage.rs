@@ -125,6 +125,12 @@ pub enum Damage {
         /// The file beside them that says so: the control page, or a named pin.
         witness: String,
     },
+    /// A named pin without a limit keeps records that are not there: no trim takes them.
+    #[error("it keeps records that are missing; the log begins with {first}")]
+    PinnedMissing {
+        /// The first record that is there.
+        first: Lsn,
+    },
     /// There are bytes where a frame must be, and nothing at all was written.
     #[error("frame is missing")]
     MissingFrame,

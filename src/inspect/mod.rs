@@ -154,6 +154,9 @@ impl Inspection {
             return Err(Error::NoLog { path: storage.path().to_owned() });
         }
         let (found, faults) = sound_headers(&**storage, &listing.segments)?;
+        if faults.is_empty() {
+            directory::check_begun(&**storage, &found)?;
+        }
         let log_id = found.first().map_or(0, |segment| segment.log_id);
         // A trim says so before it removes the files.
         let after = ControlState::read(&**storage).filter(|control| control.log_id == log_id);

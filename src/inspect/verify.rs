@@ -65,7 +65,8 @@ impl Inspection {
             others.extend(walker.look_at(file)?);
         }
         let mut report = judge::judge(self, options, &walker, counting, others)?;
-        let pins = pins::damage(&*self.storage)?;
+        let first = self.counting().as_slice().first().map(|segment| segment.base_lsn());
+        let pins = pins::damage(&*self.storage, first)?;
         report
             .damage
             .extend(pins.into_iter().map(|corruption| ProvenDamage { corruption, witness: Witness::Structure }));

@@ -79,6 +79,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let lock = take_lock(&*storage)?;
     let listing = directory::list(&*storage)?;
     let found = directory::inspect_all(&*storage, &listing.segments)?;
+    directory::check_begun(&*storage, &found)?;
     check_features(&*storage, &found)?;
     let log_id = match found.first() {
         Some(segment) => segment.log_id,

@@ -227,12 +227,27 @@ pub(crate) fn find(storage: &dyn Storage, is_known: impl Fn(u64) -> bool) -> Res
         let listing = list(storage)?;
         let unknown: Vec<u64> = listing.segments.iter().copied().filter(|&number| !is_known(number)).collect();
         let found = inspect_all(storage, &unknown)?;
+        if unknown.len() == listing.segments.len() {
+            check_begun(storage, &found)?;
+        }
         let is_all_gone = found.is_empty() && !unknown.is_empty() && unknown.len() == listing.segments.len();
         if !is_all_gone || looks == LOOKS_MAX {
             return Ok((listing, found));
         }
         looks += 1;
     }
+}
+
+/// An error if no segment of `found` has been begun, and a pin says that some had been: they are lost, and what is left is a spare.
+pub(crate) fn check_begun(storage: &dyn Storage, found: &[Found]) -> Result<()> {
+    let is_unbegun = |segment: &Found| matches!(segment.first, FirstFrame::Nothing);
+    if found.is_empty() || !found.iter().all(is_unbegun) {
+        return Ok(());
+    }
+    let Some(lost) = lost::told_by_pin(storage) else { return Ok(()) };
+    // A log that has been begun since had its first link before its first pin.
+    let numbers: Vec<u64> = found.iter().map(|segment| segment.number).collect();
+    if inspect_all(storage, &numbers)?.iter().all(is_unbegun) { Err(lost) } else { Ok(()) }
 }
 
 /// Inspects all of `numbers`, which belong to one log. Those that are gone meanwhile are left out.

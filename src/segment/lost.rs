@@ -4,6 +4,8 @@
 //! segment that takes appends, and a truncation or a reset makes a new one first. `LOCK` comes before the first segment, and
 //! unfinished files tell of nothing, so beside these alone a log may be begun.
 
+use std::path::Path;
+
 use crate::error::{Damage, Error};
 use crate::format::pin::{self, NamedPin};
 use crate::format::{name, position::Position};
@@ -18,11 +20,20 @@ pub(super) fn told_of(storage: &dyn Storage) -> Option<Error> {
         let newest = storage.path().join(name::segment(page.durable_position.segment()));
         (newest, page.durable_lsn, name::CONTROL.to_owned())
     } else {
-        let (name, pin) = pin(storage)?;
-        (storage.path().to_owned(), pin.lsn.previous(), format!("{}/{name}", name::PINS))
+        return told_by_pin(storage);
     };
+    Some(all_missing(&path, lsn, witness))
+}
+
+/// An error if a pin says that there were segments.
+pub(super) fn told_by_pin(storage: &dyn Storage) -> Option<Error> {
+    let (name, pin) = pin(storage)?;
+    Some(all_missing(storage.path(), pin.lsn.previous(), format!("{}/{name}", name::PINS)))
+}
+
+fn all_missing(path: &Path, lsn: Lsn, witness: String) -> Error {
     let lsn = Some(lsn).filter(|&lsn| lsn > Lsn::ZERO);
-    Some(Error::corrupt(&path, 0, lsn, Damage::AllSegmentsMissing { witness }))
+    Error::corrupt(path, 0, lsn, Damage::AllSegmentsMissing { witness })
 }
 
 /// The sound pin that keeps the newest record, with its name.

@@ -222,3 +222,26 @@ fn a_segment_of_another_log_is_no_part_of_the_copy() {
     assert!(ran.err.contains("belongs to log"), "{}", ran.err);
     assert_eq!(records(out.path()), expected(1..=1500 - u64::try_from(lost).unwrap()));
 }
+
+#[test]
+fn an_end_that_nothing_tells_the_length_of_is_listed_as_well() {
+    for (options, is_cut) in [("", true), ("--archive", true), ("", false)] {
+        let (log, out) = (closed(1500), scratch());
+        fs::remove_file(log.path().join("control")).unwrap();
+        let files = segments(log.path());
+        let last = &files[files.len() - 1];
+        if is_cut {
+            fs::File::options().write(true).open(last).unwrap().set_len(5000).unwrap();
+        } else {
+            write_at(last, 20, &[99]);
+        }
+        let ran = salvage(log.path(), out.path(), options);
+        assert_eq!(ran.code, 3, "{}", ran.err);
+        let next = run(out.path(), "dump DIR").done().lines().len() + 1;
+        let listed = format!("lost what there was from {next} on: nothing tells how many records");
+        assert!(ran.lines().contains(&&*listed), "{options}, {is_cut}: {}{}", ran.text(), ran.err);
+    }
+    // Where all is there, nothing of the kind is said.
+    let (log, out) = (closed(1500), scratch());
+    assert_eq!(salvage(log.path(), out.path(), "").done().text(), "saved 1,500 records\n");
+}

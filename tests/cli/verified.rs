@@ -227,6 +227,22 @@ fn verify_agrees_with_opening_that_a_log_is_damaged() {
 }
 
 #[test]
+fn a_pin_without_a_limit_shows_that_the_first_segments_are_missing() {
+    for (options, code) in [("--no-limit", 2), ("--limit 1GiB", 0)] {
+        let log = closed(1500);
+        run(log.path(), &format!("pins DIR add replica 5 {options}")).done();
+        assert_eq!(run(log.path(), "verify DIR").code, 0);
+        fs::remove_file(log.path().join("control")).unwrap();
+        fs::remove_file(&segments(log.path())[0]).unwrap();
+        let ran = run(log.path(), "verify DIR");
+        // A trim may have passed one that has a limit.
+        assert_eq!(ran.code, code, "{options}: {}", ran.text());
+        let told = "pins/replica: offset 0, record 5: it keeps records that are missing; the log begins with ";
+        assert_eq!(ran.text().contains(told), code == 2, "{}", ran.text());
+    }
+}
+
+#[test]
 fn nothing_is_drawn_where_nobody_sees_it() {
     let ran = run(closed(600).path(), "verify DIR").done();
     assert!(!ran.out.contains(&0x1b), "no colours in a pipe");

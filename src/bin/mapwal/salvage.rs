@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 use mapwal::error::{Corruption, Damage};
@@ -82,6 +82,8 @@ pub(crate) fn copy_records(
         meta: BTreeMap::new(),
         sealed_into: None,
         has_gaps: false,
+        last_copied: None,
+        last_missing: None,
         bar,
     };
     copy.note_missing(inspection.faults());
@@ -170,6 +172,10 @@ struct Copy<'a> {
     /// The segment that the last frame, a seal, names.
     sealed_into: Option<u64>,
     has_gaps: bool,
+    /// The last file with a record that was copied.
+    last_copied: Option<PathBuf>,
+    /// The last file that is missing, or of which a part is.
+    last_missing: Option<PathBuf>,
     bar: ProgressBar,
 }
 
@@ -183,9 +189,15 @@ impl Copy<'_> {
             );
             if is_unseen {
                 Failure::of_log(&Error::Corrupt(Box::new(fault.clone())), &fault.path).tell();
-                self.has_gaps = true;
+                self.note_lost(&fault.path);
             }
         }
+    }
+
+    /// Nothing tells by itself which records were in a file that is missing, or a part of it.
+    fn note_lost(&mut self, path: &Path) {
+        self.has_gaps = true;
+        self.last_missing = self.last_missing.take().max(Some(path.to_owned()));
     }
 
     /// Lists the records of segments that are missing, or have no sound header, before the first that is there.
@@ -229,12 +241,13 @@ impl Copy<'_> {
     fn segment(&mut self, file: &SegmentFile, opened: mapwal::Result<SegmentScan>) -> Result<()> {
         let path = &*file.path;
         let is_gone = is_gone(&opened);
+        let copied = self.copied;
         let mut scan = match opened {
             Ok(scan) => scan,
             Err(error) if is_gone || matches!(error, Error::Corrupt(_)) => {
                 // Without a sound header, no frame of it can be checked.
                 Failure::of_log(&error, path).tell();
-                self.has_gaps = true;
+                self.note_lost(path);
                 return Ok(());
             }
             Err(error) => return Err(Failure::of_log(&error, path)),
@@ -255,6 +268,9 @@ impl Copy<'_> {
                 }
             }
             self.bar.inc(scan.offset().saturating_sub(offset));
+        }
+        if self.copied > copied {
+            self.last_copied = Some(path.to_owned());
         }
         Ok(())
     }
@@ -333,6 +349,11 @@ impl Copy<'_> {
             && durable.0 - next.0 < self.jump_max
         {
             self.gap(next, durable)?;
+        } else if let Some(next) =
+            self.next.filter(|_| self.last_missing.is_some() && self.last_missing >= self.last_copied)
+        {
+            // No later number tells how far it went.
+            self.say(&format!("lost what there was from {next} on: nothing tells how many records"))?;
         }
         self.print_run(self.run)?;
         self.bar.finish_and_clear();

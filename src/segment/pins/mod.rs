@@ -219,15 +219,21 @@ pub(crate) fn list(log: &Arc<dyn Storage>, segments: &Segments) -> Result<Vec<Pi
     Ok(statuses(&entries.pins, entries.damaged.keys(), segments))
 }
 
-/// What is wrong with the pins of the log in `log`.
-pub(crate) fn damage(log: &dyn Storage) -> Result<Vec<Corruption>> {
+/// What is wrong with the pins of the log in `log`, which began with record `first` before they are read here, if it has any. Those
+/// that prove that records are missing are among them: a pin without a limit lets no trim pass, and a reset marks it.
+pub(crate) fn damage(log: &dyn Storage, first: Option<Lsn>) -> Result<Vec<Corruption>> {
     let entries = readable_entries(log)?;
     let directory = log.path().join(name::PINS);
-    let corruption = |(name, damage)| {
+    let corruption = |(name, lsn, damage)| {
         let path = directory.join(name);
-        Corruption { path, offset: 0, lsn: None, damage, evidence: None }
+        Corruption { path, offset: 0, lsn, damage, evidence: None }
     };
-    Ok(entries.damaged.into_iter().map(corruption).collect())
+    let unreadable = entries.damaged.into_iter().map(|(name, damage)| (name, None, damage));
+    let passed = entries.pins.into_iter().filter_map(|(name, pin)| {
+        let first = first.filter(|&first| !pin.lost && pin.limit_bytes.is_none() && pin.lsn < first)?;
+        Some((name, Some(pin.lsn), Damage::PinnedMissing { first }))
+    });
+    Ok(unreadable.chain(passed).map(corruption).collect())
 }
 
 /// The pins of the log in `log`, for a look that nothing depends on: a pin that the caller may not read does not count

@@ -297,7 +297,16 @@ fn a_log_of_which_a_spare_alone_is_left_is_missed_by_its_control_page() {
     assert_eq!((missing.path, missing.damage), (segment(left.path(), 1), Damage::MissingSegment { referrer: 0 }));
     // Nothing tells of it then.
     fs::remove_file(left.path().join("control")).unwrap();
+    let pinned = scratch();
+    files::copy(left.path(), pinned.path());
     assert_eq!(open_small(left.path()).next_lsn(), Lsn(1));
+    // But a pin does.
+    fs::create_dir(pinned.path().join("pins")).unwrap();
+    PinDirectory::open(dir.path()).unwrap().create("replica", "me", Lsn(9), None).unwrap();
+    fs::copy(dir.path().join("pins/replica"), pinned.path().join("pins/replica")).unwrap();
+    let missing = refusal(pinned.path());
+    assert_eq!(missing.damage, Damage::AllSegmentsMissing { witness: "pins/replica".to_owned() });
+    assert_eq!(missing.lsn, Some(Lsn(8)));
 }
 
 #[test]

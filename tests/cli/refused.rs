@@ -42,6 +42,10 @@ fn a_directory_without_permission_is_refused() {
         "pins DIR",
         "append DIR",
         "trim DIR --before 2",
+        "backup DIR /tmp/mapwal-no-copy",
+        "diff DIR DIR",
+        "repair DIR",
+        "repair DIR --apply",
     ] {
         let ran = Ran::new(command(words).output().unwrap());
         assert_eq!(ran.code, 4, "{words}: {}", ran.err);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::logs::{copy, frames, killed, live, rewrite_header, scratch, segments, synced, torn, write_at};
+use crate::mounted::Mounted;
 use crate::program::{Running, run};
 
 /// Records of the logs that most states are made from, in four segments.
@@ -41,11 +42,35 @@ pub(crate) enum Log {
     /// Each command has a copy of it.
     Copied(TempDir),
     /// All have the same one, which a process is writing.
-    Live(TempDir, Running),
+    Live(TempDir, Running, Option<Running>),
+    /// All have the same one, which cannot be written; what is mounted is that directory.
+    Mounted(#[expect(dead_code, reason = "held, not looked at")] TempDir, Mounted),
+    /// Each command has a copy of it, on a disk that is full.
+    Full(TempDir),
     /// There is no directory.
     Missing,
     /// A file.
     File(TempDir),
+}
+
+const READ_ONLY: &str = "read-only file system";
+const FULL_DISK: &str = "full disk";
+
+/// Of the states that need a file system of their own, those that are not there.
+pub(crate) fn unmade(states: &[State]) -> Vec<&'static str> {
+    [READ_ONLY, FULL_DISK].into_iter().filter(|&name| states.iter().all(|state| state.name != name)).collect()
+}
+
+/// A copy of a log on a disk without room.
+pub(crate) fn on_full_disk(log: &Path) -> Mounted {
+    let disk = Mounted::of_size(1 << 20).unwrap();
+    for entry in fs::read_dir(log).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), disk.path().join(entry.file_name())).unwrap();
+    }
+    let ballast = fs::write(disk.path().join("ballast"), vec![0; 1 << 20]).unwrap_err();
+    assert_eq!(ballast.kind(), std::io::ErrorKind::StorageFull);
+    disk
 }
 
 /// All states, those that are well first.
@@ -126,7 +151,16 @@ fn well(sound: &Path) -> Vec<State> {
     add("closed", Log::Copied(copy(sound)), RECORDS);
     let directory = scratch();
     let writer = live(directory.path(), RECORDS);
-    add("live", Log::Live(directory, writer), RECORDS);
+    add("live", Log::Live(directory, writer, None), RECORDS);
+    let directory = scratch();
+    let writer = live(directory.path(), RECORDS);
+    let follower = Running::start(directory.path(), "tail DIR --from start");
+    add("live, with a follower", Log::Live(directory, writer, Some(follower)), RECORDS);
+    let log = copy(sound);
+    if let Some(mounted) = Mounted::read_only(log.path()) {
+        add(READ_ONLY, Log::Mounted(log, mounted), RECORDS);
+        add(FULL_DISK, Log::Full(copy(sound)), RECORDS);
+    }
     add("killed", Log::Copied(killed(RECORDS)), RECORDS);
     add("killed, no control page", Log::Copied(without_control(killed(RECORDS))), RECORDS);
     add("torn end", Log::Copied(torn(100)), 99);

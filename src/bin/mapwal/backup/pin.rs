@@ -11,7 +11,7 @@ use rustix::fs::FlockOperation;
 
 use super::files::failed;
 use crate::arguments::Backup;
-use crate::failure::{Explain, Failure, Result};
+use crate::failure::{Explain, Failure, Result, describe};
 use crate::pins;
 
 const PIN: &str = "mapwal-backup";
@@ -25,7 +25,8 @@ pub(super) struct HeldPin {
 }
 
 impl HeldPin {
-    pub(super) fn take(arguments: &Backup) -> Result<Self> {
+    /// `None`, and a word about it, where no pin can be written: what is trimmed too early is noticed all the same.
+    pub(super) fn take(arguments: &Backup) -> Result<Option<Self>> {
         let directory = &*arguments.directory;
         let pins = PinDirectory::open(directory).about(directory)?;
         let owner = format!("process {}, to {}", std::process::id(), arguments.out.display());
@@ -33,11 +34,13 @@ impl HeldPin {
             let Some((first, locked)) = lock_oldest(directory)? else { continue };
             match pins.remove(PIN) {
                 Ok(()) | Err(Error::Pin { fault: PinFault::Missing, .. }) => {}
+                Err(error) if cannot_be_written(&error) => return Ok(without(&error, directory)),
                 Err(error) => return Err(Failure::of_log(&error, directory)),
             }
             let limit = arguments.limit.map_or_else(|| pins::default_limit(directory, first), Ok)?;
             match pins.create(PIN, &owner, first, Some(limit)) {
-                Ok(()) => return Ok(Self { directory: directory.to_owned(), pins, _locked: locked }),
+                Ok(()) => return Ok(Some(Self { directory: directory.to_owned(), pins, _locked: locked })),
+                Err(error) if cannot_be_written(&error) => return Ok(without(&error, directory)),
                 // Trimmed, or truncated, since it was looked at.
                 Err(Error::Trimmed { .. } | Error::NotAppended { .. }) => {}
                 Err(error) => return Err(Failure::of_log(&error, directory)),
@@ -48,6 +51,27 @@ impl HeldPin {
     pub(super) fn drop_it(self) -> Result<()> {
         self.pins.remove(PIN).about(&self.directory)
     }
+}
+
+/// On a full disk, where writes are refused, and by a user that may only read.
+fn cannot_be_written(error: &Error) -> bool {
+    match error {
+        Error::NoSpace { .. } => true,
+        Error::Io { source, .. } => matches!(
+            source.kind(),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied | io::ErrorKind::QuotaExceeded
+        ),
+        _ => false,
+    }
+}
+
+fn without(error: &Error, directory: &Path) -> Option<HeldPin> {
+    let why = match error {
+        Error::Io { source, .. } => describe(source),
+        _ => "the disk is full".to_owned(),
+    };
+    Failure::new("goes on without a pin", why, directory).tell();
+    None
 }
 
 /// Locks the oldest segment that counts; its first record's number. `None` if it is gone by now.

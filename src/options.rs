@@ -185,7 +185,7 @@ impl Options {
             return Err(Error::InvalidArgument {
                 name: "file_mode",
                 value: self.file_mode.into(),
-                expected: "permission bits for reading and writing, the owner's both among them",
+                expected: "permission bits for reading and writing, the owner's both among them; execute bits are not allowed",
             });
         }
         if self.sync_interval.is_some_and(|interval| interval.is_zero()) {

@@ -42,6 +42,12 @@ pub struct Evidence {
     pub lsn: Lsn,
 }
 
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the frame at offset {} of segment {} says that it was durable", self.offset, self.segment)
+    }
+}
+
 /// The record concerned, for a message.
 pub(super) struct At(pub(super) Option<Lsn>);
 
@@ -55,9 +61,7 @@ struct Proof<'a>(Option<&'a Evidence>);
 
 impl fmt::Display for Proof<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |e| {
-            write!(f, "; record {} in segment {} at offset {} proves that it was durable", e.lsn, e.segment, e.offset)
-        })
+        self.0.map_or(Ok(()), |e| write!(f, "; {e}"))
     }
 }
 
@@ -174,4 +178,21 @@ pub enum Damage {
     /// A named pin's file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::ErrorKind),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_proves_damage_is_told_as_a_frame_by_its_place() {
+        let evidence = Some(Evidence { segment: 2, offset: 4096, lsn: Lsn(101) });
+        let path = PathBuf::from("log/1.seg");
+        let damage = Corruption { path, offset: 4200, lsn: Some(Lsn(3)), damage: Damage::MissingFrame, evidence };
+        assert_eq!(
+            damage.to_string(),
+            "log/1.seg is damaged at offset 4200 (record 3): frame is missing; \
+             the frame at offset 4096 of segment 2 says that it was durable"
+        );
+    }
 }

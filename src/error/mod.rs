@@ -14,7 +14,7 @@ pub use system::{FileKind, SpaceLeft, Unsupported};
 
 use crate::lsn::Lsn;
 use damage::At;
-use system::{Holder, Left};
+use system::{Given, Gone, Holder, Left};
 
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -70,7 +70,7 @@ pub enum Error {
         left: Option<SpaceLeft>,
     },
     /// The payload, or the batch, does not fit into one segment. Nothing was written.
-    #[error("payload of {len} bytes exceeds the largest of {max}")]
+    #[error("a record or batch of {len} bytes exceeds the largest of {max}")]
     RecordTooLarge {
         /// Bytes asked for.
         len: u64,
@@ -144,7 +144,7 @@ pub enum Error {
         fault: FormatFault,
     },
     /// An option, or an argument of the call, is out of range. Nothing was changed.
-    #[error("{name} = {value} is not {expected}")]
+    #[error("{name} = {} is not {expected}", Given(name, *value))]
     InvalidArgument {
         /// The name of the option or the argument.
         name: &'static str,
@@ -153,8 +153,8 @@ pub enum Error {
         /// What would do.
         expected: &'static str,
     },
-    /// The record has been trimmed away.
-    #[error("record {lsn} has been trimmed; the log starts at {first}")]
+    /// The record has been trimmed away, or is below the first that the log had.
+    #[error("{}; the log starts at {first}", Gone(*lsn))]
     Trimmed {
         /// The record asked for.
         lsn: Lsn,

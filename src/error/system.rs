@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::lsn::Lsn;
+
 /// What a file system has left for processes without privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -40,6 +42,28 @@ impl fmt::Display for Holder {
             Some(pid) if pid == std::process::id() => write!(f, "by this process"),
             Some(pid) => write!(f, "by process {pid}"),
             None => write!(f, "by another process"),
+        }
+    }
+}
+
+/// The value of an option or argument, for a message: a mode in octal.
+pub(super) struct Given<'a>(pub(super) &'a str, pub(super) u64);
+
+impl fmt::Display for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == "file_mode" { write!(f, "{:#o}", self.1) } else { write!(f, "{}", self.1) }
+    }
+}
+
+/// A record below the first of a log, for a message.
+pub(super) struct Gone(pub(super) Lsn);
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == Lsn::ZERO {
+            write!(f, "there is no record 0")
+        } else {
+            write!(f, "record {} has been trimmed, or was never there", self.0)
         }
     }
 }

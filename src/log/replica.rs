@@ -147,7 +147,10 @@ impl Shared {
         let max = frame::padded(frame::HEADER_LEN + self.payload_len_max() as usize);
         let count = match u32::try_from(frames.len()) {
             Ok(count) if len <= max => count,
-            _ => return Err(Error::RecordTooLarge { len: len as u64, max: self.payload_len_max() }),
+            _ => {
+                let len = (len - frame::HEADER_LEN) as u64;
+                return Err(Error::RecordTooLarge { len, max: self.payload_len_max() });
+            }
         };
         let mut place = self.reserve_at(len, count, first)?;
         // Last first, as in a batch that is appended here.

@@ -57,7 +57,7 @@ pub enum WalError {
     },
     /// The call does not log records of this type, or the type number is not one of those left to the application.
     /// Nothing was logged.
-    #[error("records of type {code} are not logged by this call")]
+    #[error("records of type {code} are not logged by this call; an application's own have tags from 0x8000 on")]
     RecordTypeNotAllowed {
         /// The type's number.
         code: u16,

@@ -1,4 +1,4 @@
-//! What the program may not look at.
+//! What the program may not look at, and what it cannot make sense of.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::logs::closed;
-use crate::program::{PROGRAM, Ran};
+use crate::program::{PROGRAM, Ran, run};
 
 #[test]
 fn a_directory_without_permission_is_refused() {
@@ -52,4 +52,21 @@ fn a_directory_without_permission_is_refused() {
         assert!(ran.err.contains("permission denied: "), "{words}: {}", ran.err);
     }
     fs::set_permissions(log.path(), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn what_is_no_number_of_a_record_is_told_with_what_would_do() {
+    let log = closed(10);
+    for (command, said) in [
+        ("pins DIR add x foo", "'foo' for '<LSN>': this is neither the number of a record, nor `oldest`, nor `now`"),
+        (
+            "tail DIR --from foo",
+            "'foo' for '--from <LSN>': this is neither the number of a record, nor `start`, nor `end`",
+        ),
+        ("pins DIR add x 5 --limit KiB", "'KiB' for '--limit <SIZE>': \"\" is not a number of bytes"),
+    ] {
+        let ran = run(log.path(), command);
+        assert_eq!(ran.code, 64);
+        assert!(ran.err.contains(said), "{}", ran.err);
+    }
 }

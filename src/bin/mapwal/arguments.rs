@@ -252,7 +252,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
         "g" | "gib" => 30,
         _ => return Err(format!("{unit:?} is none of KiB, MiB, GiB")),
     };
-    let number: u64 = number.parse().map_err(|error| format!("{error}"))?;
+    let number: u64 = number.parse().map_err(|_| format!("{number:?} is not a number of bytes"))?;
     number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }
 

@@ -22,13 +22,17 @@ pub(crate) enum PinFrom {
 }
 
 impl FromStr for PinFrom {
-    type Err = std::num::ParseIntError;
+    type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "oldest" => Ok(Self::Oldest),
             "now" => Ok(Self::Now),
-            number => Ok(Self::Record(Lsn(number.parse()?))),
+            number => {
+                let number =
+                    number.parse().map_err(|_| "this is neither the number of a record, nor `oldest`, nor `now`")?;
+                Ok(Self::Record(Lsn(number)))
+            }
         }
     }
 }

@@ -149,10 +149,7 @@ fn print_damage(out: &mut impl Write, damage: &ProvenDamage) -> std::io::Result<
 /// What shows that the damage is not a torn end.
 fn told_by(witness: &Witness) -> String {
     match witness {
-        Witness::Frame(frame) => format!(
-            "it was acknowledged: the frame of record {} in segment {} at offset {} says that it was durable",
-            frame.lsn, frame.segment, frame.offset
-        ),
+        Witness::Frame(frame) => format!("it was acknowledged: {frame}"),
         Witness::ControlPage(durable) => {
             format!("it was acknowledged: the control page says that all was durable up to record {durable}")
         }

@@ -181,8 +181,21 @@ fn what_is_too_large_or_out_of_range_is_refused_before_anything_is_written() {
     let max = log.payload_len_max();
     let large = vec![1; usize::try_from(max).unwrap() + 1];
     assert!(matches!(log.append(0, &large), Err(Error::RecordTooLarge { len, max: m }) if len == max + 1 && m == max));
+    let refused = log.append_batch(&[(0, &large[1..]), (0, b"one more")]).unwrap_err();
+    assert!(refused.to_string().starts_with("a record or batch of "), "{refused}");
     assert_eq!(log.next_lsn(), Lsn(1));
     assert_eq!(log.append(0, &large[1..]).unwrap(), Lsn(1));
+}
+
+#[test]
+fn a_mode_that_is_refused_is_told_in_octal() {
+    let dir = tempfile::tempdir().unwrap();
+    for (mode, said) in [(0o755, "file_mode = 0o755 is not "), (0o60, "file_mode = 0o60 is not ")] {
+        let refused = try_open(dir.path(), &small().file_mode(mode)).unwrap_err().to_string();
+        assert!(refused.starts_with(said) && refused.ends_with("execute bits are not allowed"), "{refused}");
+    }
+    let refused = try_open(dir.path(), &small().sync_bytes(Some(493))).unwrap_err().to_string();
+    assert!(refused.starts_with("sync_bytes = 493 is not "), "{refused}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mapwal::{Error, Lsn, Snapshot};
+use mapwal::{Error, Lsn, Snapshot, Visibility};
 
 use crate::support::scratch::{open_small, scratch};
 use crate::support::{append, assert_record, assert_records, read_only, small, try_open};
@@ -141,6 +141,26 @@ fn a_record_is_found_as_soon_as_its_number_is_known() {
             });
         }
     });
+}
+
+#[test]
+fn record_0_is_not_said_to_have_been_trimmed() {
+    let dir = scratch();
+    let log = try_open(dir.path(), &small()).unwrap();
+    append(&log, 1..=3);
+    let said = "there is no record 0; the log starts at 1";
+    assert_eq!(log.get(Lsn(0)).unwrap_err().to_string(), said);
+    assert_eq!(log.follow(Lsn(0), Visibility::Published).unwrap_err().to_string(), said);
+}
+
+#[test]
+fn a_record_from_before_the_log_began_is_not_said_to_have_been_there() {
+    let dir = scratch();
+    let log = try_open(dir.path(), &small().first_lsn(Lsn(1000))).unwrap();
+    append(&log, 1000..=1002);
+    let said = "record 5 has been trimmed, or was never there; the log starts at 1000";
+    assert_eq!(log.get(Lsn(5)).unwrap_err().to_string(), said);
+    assert_eq!(log.pin(Lsn(5)).unwrap_err().to_string(), said);
 }
 
 #[test]

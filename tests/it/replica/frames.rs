@@ -3,7 +3,7 @@
 use mapwal::error::ReplicaFault;
 use mapwal::{Error, Frames, Log, Lsn, Visibility};
 
-use crate::support::{assert_records, open, payload, small};
+use crate::support::{SMALL, assert_records, open, payload, small};
 
 /// Everything that `from` holds from record `first` on, as it would arrive.
 fn shipped(from: &Log, first: u64, max_bytes: usize) -> Vec<Vec<u8>> {
@@ -48,6 +48,17 @@ fn a_replica_holds_the_same_records_under_the_same_numbers() {
     assert_records(&to.snapshot().unwrap(), 1, 3000);
     drop(to);
     assert_records(&open(dirs[1].path(), &small()).snapshot().unwrap(), 1, 3000);
+}
+
+#[test]
+fn a_record_that_no_segment_of_the_replica_holds_is_refused_with_its_length() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let from = open(dirs[0].path(), &small().segment_size_bytes(2 * SMALL));
+    let to = open(dirs[1].path(), &small());
+    let max = to.payload_len_max();
+    from.append(1, &vec![7; usize::try_from(max).unwrap() + 8]).unwrap();
+    let refused = to.append_frames(&shipped(&from, 1, 1)[0]);
+    assert!(matches!(refused, Err(Error::RecordTooLarge { len, max: m }) if (len, m) == (max + 8, max)), "{refused:?}");
 }
 
 #[test]

@@ -168,6 +168,8 @@ fn calls_out_of_order_are_refused_and_log_nothing() {
         assert!(matches!(refused, Err(WalError::RecordTypeNotAllowed { .. })), "{refused:?}");
     }
     assert!(matches!(wal.append_plain(0x7fff, b""), Err(WalError::RecordTypeNotAllowed { code: 0x7fff })));
+    let refused = wal.append_plain(7, b"").unwrap_err().to_string();
+    assert!(refused.ends_with("an application's own have tags from 0x8000 on"), "{refused}");
     assert_eq!(wal.current_lsn(), Lsn(3));
     wal.log_commit(A, insert).unwrap().applied();
     assert!(unknown(wal.log_commit(A, None).map(Committed::applied)));

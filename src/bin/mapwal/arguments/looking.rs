@@ -60,13 +60,17 @@ pub(crate) enum From {
 }
 
 impl FromStr for From {
-    type Err = std::num::ParseIntError;
+    type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "start" => Ok(Self::Start),
             "end" => Ok(Self::End),
-            number => Ok(Self::Record(Lsn(number.parse()?))),
+            number => {
+                let number =
+                    number.parse().map_err(|_| "this is neither the number of a record, nor `start`, nor `end`")?;
+                Ok(Self::Record(Lsn(number)))
+            }
         }
     }
 }

@@ -122,8 +122,15 @@ fn nothing_is_trimmed_under_a_writer_nor_without_a_word_what_stays() {
     let ran = run(directory.path(), "trim DIR --before 500");
     assert_eq!(ran.code, 4);
     assert!(ran.err.contains(&format!("process {} has the log open", writer.child.id())), "{}", ran.err);
+    assert!(!ran.err.contains("; what pin"), "{}", ran.err);
+    for (name, from) in [("late", 300), ("early", 7)] {
+        run(directory.path(), &format!("pins DIR add {name} {from}")).done();
+    }
+    let ran = run(directory.path(), "trim DIR --before 500");
+    assert!(ran.err.contains("; what pin early keeps, from record 7 on, it does not trim"), "{}", ran.err);
     drop(writer);
     assert_eq!(first(directory.path()), 1);
+    assert_eq!(run(directory.path(), "pins DIR").done().lines().len(), 3);
     assert_eq!(run(directory.path(), "trim DIR").code, 64);
     assert_eq!(run(directory.path(), "trim DIR --before 5 --keep-records 3").code, 64);
     let empty = scratch();

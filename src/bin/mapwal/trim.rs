@@ -10,6 +10,7 @@ use mapwal::{Error, Log, Lsn, Options, PinState, PinStatus, SealedSegment};
 use crate::arguments::Trim;
 use crate::checkpoint::Needed;
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
+use crate::writer::Writer;
 use crate::{checkpoint, open};
 
 pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
@@ -20,6 +21,7 @@ pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
     };
     let options = options.create(false);
     let found = Inspection::open(directory).about(directory)?;
+    check_not_written(&found, directory)?;
     let log = open::writer(directory, &options)?;
     let trimmed = trim(&log, arguments, found.segments(), directory);
     let closed = log.close().about(directory);
@@ -32,6 +34,23 @@ pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
     }
     trimmed.report(directory)?;
     closed.map(|()| Outcome::Done)
+}
+
+/// An error if a process has the log open, which says what keeps that from trimming it.
+fn check_not_written(found: &Inspection, directory: &Path) -> Result<()> {
+    let who = match Writer::find(found) {
+        Writer::Alive(Some(pid)) => format!("process {pid}"),
+        Writer::Alive(None) => "another process".to_owned(),
+        Writer::Crashed(_) | Writer::Closed => return Ok(()),
+    };
+    // Where they cannot be read, `pins` tells why.
+    let pins = found.pins().unwrap_or_default();
+    let oldest = pins.iter().filter(|pin| pin.state == PinState::Reserved).min_by_key(|pin| pin.lsn);
+    let kept = oldest.map_or(String::new(), |pin| {
+        format!("; what pin {} keeps, from record {} on, it does not trim: `mapwal pins DIR drop`", pin.name, pin.lsn)
+    });
+    let why = format!("{who} has the log open, and it alone knows what it needs: it trims the log itself{kept}");
+    Err(Failure::new("nothing trimmed", why, directory))
 }
 
 /// What a trim has done.

@@ -66,7 +66,8 @@ pub(crate) struct Diff {
 ///
 /// Needs no room: it is the way out for a log that has filled its disk and crashed. Only whole segments are dropped,
 /// and never the last one with a record. Prints how many were dropped, and the room that this has freed; files that
-/// stay are an error, and go with the next trim.
+/// stay are an error, and go with the next trim. A log that a process has open is trimmed by that process, which alone
+/// knows what it still needs; a pin that keeps it from doing so is named.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal trim /var/lib/app/log --keep-bytes 10GiB")]
 pub(crate) struct Trim {

@@ -65,15 +65,15 @@ fn segments_are_listed_with_state_range_end_link_and_checksum() {
 fn what_keeps_each_segment_is_named() {
     let log = synced(1200);
     run(log.path(), "pins DIR add late 900 --no-limit").done();
-    run(log.path(), "pins DIR add early 400 --no-limit").done();
+    run(log.path(), "pins DIR add early 339 --no-limit").done();
     let ran = run(log.path(), "segments DIR").done();
     let kept: Vec<String> = rows(&ran).iter().map(|row| row[8..].join(" ")).collect();
     let both = "pin early, pin late";
     assert_eq!(kept, ["-", "pin early", both, &format!("newest, {both}")], "{}", ran.text());
     // A trim does what the table says.
     run(log.path(), "pins DIR drop late").done();
-    assert_eq!(run(log.path(), "trim DIR --before 401").code, 4);
-    run(log.path(), "trim DIR --before 400").done();
+    assert_eq!(run(log.path(), "trim DIR --before 340").code, 4);
+    run(log.path(), "trim DIR --before 339").done();
     assert_eq!(rows(&run(log.path(), "segments DIR").done())[0][0], "2");
 }
 

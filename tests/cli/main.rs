@@ -14,6 +14,7 @@ mod dumped;
 #[path = "../it/support/file_system.rs"]
 mod file_system;
 mod generated;
+mod guided;
 mod incremental;
 mod inspected;
 mod killed;
@@ -22,6 +23,8 @@ mod matrix;
 #[allow(dead_code, reason = "a kit: each test uses what it needs")]
 #[path = "../it/support/mounted.rs"]
 mod mounted;
+mod pictures;
+mod piped;
 mod program;
 mod refused;
 mod repaired;

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use mapwal::Record;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use crate::arguments::Format;
@@ -67,6 +68,14 @@ impl Printer {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// An error if no process reads the standard output any more, which a write would tell later.
+pub(crate) fn check_is_read() -> io::Result<()> {
+    let stdout = io::stdout();
+    let mut looked = [PollFd::new(&stdout, PollFlags::empty())];
+    poll(&mut looked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    if looked[0].revents().contains(PollFlags::ERR) { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
 }
 
 impl<'a> From<&'a [u8]> for JsonBytes<'a> {

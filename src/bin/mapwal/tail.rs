@@ -12,7 +12,7 @@ use mapwal::{Error, Follower, LogReader, Record, Visibility};
 use crate::arguments::{From, Tail};
 use crate::failure::{Explain, Failure, Outcome, Result, Written};
 use crate::open;
-use crate::print::Printer;
+use crate::print::{Printer, check_is_read};
 use crate::stop::Stop;
 pub(crate) use filter::Filter;
 use position::Position;
@@ -103,6 +103,7 @@ impl<'a> Tailing<'a> {
             Ok(None) => {
                 // What has come is shown before waiting for more.
                 self.hand_over(self.saved.elapsed() >= SAVE_INTERVAL)?;
+                check_is_read().written()?;
                 Ok(Step::Idle)
             }
             Err(Error::Rewound { to }) => {

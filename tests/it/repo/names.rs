@@ -6,6 +6,8 @@ use super::source::{Source, repository};
 
 /// So many words make a sentence, and only tests have one for their name.
 const WORDS_OF_A_SENTENCE: usize = 5;
+/// What names of metrics begin with.
+const METRIC: &str = "mapwal_";
 /// Where paths of unit tests begin.
 const LIBRARY: &str = "::src::";
 /// Folders at the root of the repository.
@@ -50,7 +52,8 @@ fn says_a_test(name: &str, tests: &[String]) -> bool {
     let is_of_behaviour = |test: &&String| !test.starts_with(LIBRARY);
     let is_in_module =
         module.is_some_and(|module| tests.iter().filter(is_of_behaviour).any(|test| test.contains(&module)));
-    is_in_module || name.ends_with("::") || name.split('_').count() >= WORDS_OF_A_SENTENCE
+    let is_sentence = name.split('_').count() >= WORDS_OF_A_SENTENCE && !name.starts_with(METRIC);
+    is_in_module || name.ends_with("::") || is_sentence
 }
 
 /// Whether `name`, from whichever of its modules on, is a test's path, or the beginning of one if it ends with `::`.

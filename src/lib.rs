@@ -73,8 +73,8 @@
 //! # Replicas and archives
 //!
 //! [`Follower::next_batch`] hands out runs of [`Frames`] in place, to be sent uncopied; [`Log::append_frames`] appends
-//! them to another log under the same numbers. [`Log::sealed`] lists the segments that will not change any more, and
-//! [`inspect::verify_segment`] checks a copy of one. A directory of such copies is opened with [`Options::archive`].
+//! them to another log under the same numbers. [`Log::sealed`] lists the segments that will not change any more,
+//! [`Log::durable_prefix`] has what is durable of the one that takes appends, and [`inspect::verify_segment`] checks a copy of one. A directory of such copies is opened with [`Options::archive`].
 //!
 //! # Looking at a log in trouble
 //!
@@ -140,13 +140,16 @@ pub mod wal;
 
 #[doc(inline)]
 pub use error::{Error, Result};
-pub use log::{Log, Pin, PinDirectory, RecoveryReport, SealedSegment, Stats};
+pub use log::{Log, Pin, PinDirectory, RecoveryReport, Stats};
 pub use lsn::Lsn;
 pub use memory::guard_against_sigbus;
 pub use options::Options;
 #[cfg(feature = "async")]
 pub use read::FollowerStream;
-pub use read::{Follower, Frames, Iter, LogReader, Record, RecordRef, Snapshot, Visibility};
+pub use read::{
+    DurablePrefix, Follower, Frames, Iter, LogReader, Record, RecordRef, SealedSegment, SegmentTip, Snapshot,
+    Visibility,
+};
 pub use segment::pins::{PinState, PinStatus};
 
 /// The seam below the log, for this crate's own tests: not part of the published interface.

@@ -15,6 +15,7 @@ use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::link::Seal;
 use crate::format::name;
 use crate::lsn::Lsn;
+use crate::read::SegmentTip;
 pub use crate::read::{FrameRole, ScanItem, ScannedFrame, SegmentScan};
 pub use crate::segment::Activity;
 use crate::segment::control::ControlState;
@@ -102,6 +103,8 @@ pub struct SegmentFile {
     pub next_lsn: Option<Lsn>,
     /// The segment before it, by its own link; `None` if there is none, or that is not known.
     pub previous: Option<u64>,
+    /// The end of the segment before it, as its first frame says; `None` also if that is damaged or not there.
+    pub predecessor: Option<SegmentTip>,
 }
 
 /// The file of a dropped segment, kept for a further one.
@@ -297,16 +300,18 @@ fn sound_headers(storage: &dyn Storage, numbers: &[u64]) -> Result<(Vec<Found>, 
 fn segment_file(storage: &dyn Storage, number: u64, found: &[Found], linked: &LinkedSegments) -> SegmentFile {
     let segment = found.iter().find(|segment| segment.number == number);
     let linked = linked.counting.iter().find(|linked| linked.number == number);
+    let link = segment.and_then(Found::link);
     SegmentFile {
         number,
         path: storage.path().join(name::segment(number)),
         file_len_bytes: segment.map_or(0, |segment| segment.size),
-        first_lsn: segment.and_then(Found::link).map(|link| link.base_lsn),
+        first_lsn: link.map(|link| link.base_lsn),
         counts: linked.is_some(),
         end: linked.and_then(|linked| linked.end).map(|end| end.offset),
         end_checksum: linked.and_then(|linked| linked.end).map(|end| end.crc),
         next_lsn: linked.and_then(|linked| linked.end).map(|end| end.next_lsn),
         previous: segment.and_then(Found::link).and_then(|frame| frame.link.previous).map(|previous| previous.number),
+        predecessor: link.and_then(|link| SegmentTip::before(&link.link)),
     }
 }
 

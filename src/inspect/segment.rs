@@ -8,6 +8,7 @@ use crate::format::search;
 use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Walk};
 use crate::lsn::Lsn;
+use crate::read::SegmentTip;
 use crate::segment::directory::{self, FirstFrame};
 
 /// What the bytes of a segment hold.
@@ -30,6 +31,10 @@ pub struct SegmentSummary {
     pub len_bytes: u64,
     /// Whether it ends with a seal: it was filled, or rotated, and not cut short by a crash, a truncation or a close.
     pub sealed: bool,
+    /// The end of its frames, as the segment after it says if all of them count.
+    pub tip: SegmentTip,
+    /// The tip of the segment before it; `None` if it is the first one of a log, or after a reset.
+    pub predecessor: Option<SegmentTip>,
 }
 
 /// Checks a segment from its bytes alone: the whole file, or as many bytes as a [`SealedSegment`](crate::SealedSegment)
@@ -54,6 +59,7 @@ pub struct SegmentSummary {
 /// let mut copy = log.sealed(0)?[0].bytes().to_vec();
 /// let summary: SegmentSummary = verify_segment(&copy)?;
 /// assert_eq!((summary.first_lsn, summary.records, summary.sealed), (Lsn(1), 1, true));
+/// assert_eq!((summary.tip, summary.predecessor), (log.sealed(0)?[0].tip(), None));
 ///
 /// let at = copy.windows(8).position(|bytes| bytes == b"archived").expect("a payload");
 /// copy[at] ^= 1;
@@ -77,7 +83,7 @@ pub fn verify_segment(bytes: &[u8]) -> Result<SegmentSummary> {
         return Err(corrupt(segment_header::LEN, None, Damage::MissingFrame));
     };
     let mut walk = Walk::new(header.layout(), Check::Full, segment_header::LEN, link.base_lsn);
-    let (mut records, mut sealed) = (0, false);
+    let (mut records, mut sealed, mut checksum) = (0, false, 0);
     while walk.place().offset < bytes.len() {
         let offset = walk.place().offset;
         match walk.step(&bytes[offset..]) {
@@ -85,6 +91,7 @@ pub fn verify_segment(bytes: &[u8]) -> Result<SegmentSummary> {
             Ok(frame) => {
                 records += u64::from(frame.kind() == FrameKind::Data);
                 sealed = frame.kind() == FrameKind::Seal;
+                checksum = frame.crc();
             }
             Err(_) if ends_at(bytes, header.layout(), offset, sealed) => break,
             Err(damage) => return Err(corrupt(offset, Some(walk.place().next_lsn), damage)),
@@ -99,6 +106,8 @@ pub fn verify_segment(bytes: &[u8]) -> Result<SegmentSummary> {
         records,
         len_bytes: walk.place().offset as u64,
         sealed,
+        tip: SegmentTip { number: header.number(), end_bytes: walk.place().offset as u64, checksum },
+        predecessor: SegmentTip::before(&link.link),
     })
 }
 

@@ -33,7 +33,6 @@ pub use pin_directory::PinDirectory;
 pub use pins::Pin;
 pub(crate) use preparer::Need;
 pub use recovery::report::RecoveryReport;
-pub use sealed::SealedSegment;
 pub use stats::Stats;
 
 #[cfg(doc)]
@@ -277,5 +276,12 @@ pub(crate) mod testing {
     #[expect(unsafe_code, reason = "as for `Log::open`")]
     pub unsafe fn open_log(storage: Arc<dyn Storage>, options: &Options) -> Result<Log> {
         open::open_storage(storage, options)
+    }
+}
+
+/// For functions that take a log, or a layer over one.
+impl AsRef<Log> for Log {
+    fn as_ref(&self) -> &Log {
+        self
     }
 }

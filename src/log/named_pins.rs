@@ -27,6 +27,7 @@ impl Log {
     /// log.create_pin("replica-1", "the machine in the cellar", Lsn(1), Some(10 << 30))?;
     /// log.advance_pin("replica-1", Lsn(2))?; // it has record 1, durably
     /// assert_eq!(log.pins()[0].lsn, Lsn(2));
+    /// log.assign_pin("replica-1", "the machine in the attic")?;
     /// log.drop_pin("replica-1")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -51,6 +52,17 @@ impl Log {
         let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
         pins.named.advance(&lock, name, lsn, self.first_lsn(), || self.check_pinnable(lsn))
+    }
+
+    /// States that pin `name` is `owner`'s from here on: 64 bytes are kept. Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Pin`](crate::Error::Pin) when there is none of this name, or when it is damaged;
+    /// [`Error::NoSpace`](crate::Error::NoSpace), [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
+    pub fn assign_pin(&self, name: &str, owner: &str) -> Result<()> {
+        self.shared.check_call()?;
+        let lock = self.shared.pins.lock_files()?;
+        self.shared.pins.lock().named.assign(&lock, name, owner)
     }
 
     /// Removes pin `name`, also a damaged one. Durable on return.

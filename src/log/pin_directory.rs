@@ -37,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// let pins = PinDirectory::open(dir.path())?; // also while another process writes the log
 /// pins.create("replica-1", "the machine in the cellar", Lsn(1), None)?;
 /// pins.advance("replica-1", Lsn(2))?;
+/// pins.assign("replica-1", "the machine in the attic")?;
 /// assert_eq!(pins.list()?.len(), 1);
 /// pins.remove("replica-1")?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -95,6 +96,16 @@ impl PinDirectory {
     pub fn advance(&self, name: &str, lsn: Lsn) -> Result<()> {
         let (lock, mut pins, segments) = self.lock()?;
         pins.advance(&lock, name, lsn, segments.first_lsn(), || self.check_not_beyond(lsn, &segments))
+    }
+
+    /// As [`Log::assign_pin`](crate::Log::assign_pin).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn assign(&self, name: &str, owner: &str) -> Result<()> {
+        self.check_call()?;
+        let lock = self.files.lock()?;
+        NamedPins::read(&lock)?.assign(&lock, name, owner)
     }
 
     /// As [`Log::drop_pin`](crate::Log::drop_pin).

@@ -1,112 +1,19 @@
-//! Sealed segments, for an archiver.
-
-use std::fs::File;
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+//! What an archiver copies of a log that this process writes.
 
 use super::Log;
 use super::shared::Shared;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::link::SegmentEnd;
-use crate::format::name;
 use crate::format::position::Position;
-use crate::lsn::Lsn;
-use crate::memory::Region;
+use crate::read::{DurablePrefix, SealedSegment, next_sealed};
 use crate::segment::Segment;
-use crate::storage::{Access, StorageFile};
-
-/// A segment that is complete, durable, and will never change. Its bytes stay readable for as long as this value lives.
-///
-/// A directory of copies of such segments, each as long as its original and under its original name, opens as a log with
-/// [`Options::archive`](crate::Options::archive).
-///
-/// # Example
-/// ```
-/// # let dir = tempfile::tempdir()?;
-/// # // SAFETY: the directory is new, and only this log writes to its files.
-/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
-/// use mapwal::{Lsn, SealedSegment};
-///
-/// log.append(1, b"to be archived")?;
-/// log.rotate()?;
-/// log.sync()?; // what is sealed counts as such once it is durable
-/// let segment: &SealedSegment = &log.sealed(0)?[0];
-/// assert_eq!((segment.number(), segment.first_lsn(), segment.next_lsn()), (1, Lsn(1), Lsn(2)));
-/// assert_eq!(segment.file_len_bytes(), 64 << 10);
-/// println!("copy {} bytes of {}", segment.bytes().len(), segment.path().display());
-/// println!("or of the open file {:?}, with CRC {:08x}", segment.file(), segment.checksum());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug)]
-pub struct SealedSegment {
-    path: PathBuf,
-    number: u64,
-    size: u64,
-    first_lsn: Lsn,
-    end: SegmentEnd,
-    region: Arc<Region>,
-    file: Box<dyn StorageFile>,
-}
-
-impl SealedSegment {
-    /// Its number: later segments have higher ones.
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The path of its file, which is there until the segment is trimmed.
-    #[must_use]
-    pub fn path(&self) -> &PathBuf {
-        &self.path
-    }
-
-    /// The number of its first record; the same as [`Self::next_lsn`] if it has none.
-    #[must_use]
-    pub fn first_lsn(&self) -> Lsn {
-        self.first_lsn
-    }
-
-    /// The number after its last record.
-    #[must_use]
-    pub fn next_lsn(&self) -> Lsn {
-        self.end.next_lsn
-    }
-
-    /// The length of its file in bytes. What comes after [`Self::bytes`] is not used.
-    #[must_use]
-    pub fn file_len_bytes(&self) -> u64 {
-        self.size
-    }
-
-    /// Its open file, if it is on a disk.
-    #[must_use]
-    pub fn file(&self) -> Option<&File> {
-        self.file.as_file()
-    }
-
-    /// Header and frames, in place.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        // A segment's end was checked when it was found.
-        let end = usize::try_from(self.end.offset).unwrap_or(usize::MAX);
-        self.region.bytes(0..end).expect("what is durable is published")
-    }
-
-    /// The CRC-32 (IEEE) of [`Self::bytes`]. Reads all of them.
-    #[must_use]
-    pub fn checksum(&self) -> u32 {
-        crc32fast::hash(self.bytes())
-    }
-}
 
 impl Log {
     /// The sealed segments with numbers above `after`, oldest first, as far as they are durable: no crash takes back
     /// what is archived. 0 asks for all.
     ///
     /// # Errors
-    /// [`Error::Io`] when a file cannot be opened.
+    /// [`Error::Io`](crate::Error::Io) when a file cannot be opened.
     pub fn sealed(&self, after: u64) -> Result<Vec<SealedSegment>> {
         let shared = &*self.shared;
         shared.check_process()?;
@@ -119,27 +26,57 @@ impl Log {
             .filter_map(|(segment, end)| shared.sealed_segment(segment, end).transpose())
             .collect()
     }
+
+    /// The first of them, and `None` if there is none. Frames that an earlier run has written are checked.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io), [`Error::Corrupt`](crate::Error::Corrupt).
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// log.append(1, b"to be archived")?;
+    /// log.rotate()?;
+    /// log.sync()?;
+    /// let mut archived = 0;
+    /// while let Some(segment) = log.next_sealed(archived)? {
+    ///     archived = segment.number(); // once its bytes are stored elsewhere
+    /// }
+    /// assert_eq!(archived, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn next_sealed(&self, after: u64) -> Result<Option<SealedSegment>> {
+        let shared = &*self.shared;
+        shared.check_process()?;
+        let durable = shared.durability.position();
+        let segments = shared.segments.load();
+        let sealed = next_sealed(&segments, after, durable)?;
+        sealed.map_or(Ok(None), |(segment, end)| shared.sealed_segment(&segment, end))
+    }
+
+    /// What is durable of the segment that takes appends; `None` if that has nothing durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io), [`Error::Corrupt`](crate::Error::Corrupt).
+    pub fn durable_prefix(&self) -> Result<Option<DurablePrefix>> {
+        self.shared.check_process()?;
+        let durable = self.shared.durability.reached();
+        DurablePrefix::of(&self.shared.segments.load(), durable)
+    }
 }
 
 impl Shared {
     /// `None` if the segment has been trimmed or truncated away meanwhile.
     fn sealed_segment(&self, segment: &Segment, end: SegmentEnd) -> Result<Option<SealedSegment>> {
-        let (path, number) = (segment.path(), segment.number());
-        let file = match self.storage.open(&name::segment(number), Access::Read) {
-            Ok(file) => file,
+        let opened = SealedSegment::open(&*self.storage, segment, end)?;
+        if opened.is_none() && self.is_listed(segment.number()) {
             // A segment leaves the list before its file loses its name.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_listed(number) => return Ok(None),
-            Err(source) => return Err(Error::io("open", &path, source)),
-        };
-        Ok(Some(SealedSegment {
-            path,
-            number,
-            size: segment.info().size,
-            first_lsn: segment.base_lsn(),
-            end,
-            region: segment.region()?,
-            file,
-        }))
+            let source = std::io::ErrorKind::NotFound.into();
+            return Err(crate::error::Error::io("open", &segment.path(), source));
+        }
+        Ok(opened)
     }
 
     pub(super) fn is_listed(&self, number: u64) -> bool {

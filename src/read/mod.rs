@@ -1,5 +1,6 @@
 //! Reading: records that borrow the mapping, fixed views, and readers that go on as the log grows.
 
+mod archivable;
 mod claims;
 mod displaced;
 mod follower;
@@ -14,6 +15,7 @@ mod snapshot;
 mod source;
 #[cfg(feature = "async")]
 mod stream;
+mod taking;
 #[cfg(feature = "testing")]
 pub(crate) mod testing;
 mod visibility;
@@ -21,6 +23,8 @@ mod visibility;
 mod wakers;
 
 use crate::segment::Segment;
+pub(crate) use archivable::next_sealed;
+pub use archivable::{DurablePrefix, SealedSegment, SegmentTip};
 pub use follower::Follower;
 pub(crate) use read_ahead::ReadAhead;
 pub use reader::LogReader;

@@ -56,12 +56,15 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// assert_eq!(reader.snapshot()?.iter().count(), 2);
 /// let mut follower = reader.follow(Lsn(2), Visibility::Durable)?;
 /// assert_eq!(follower.next()?.expect("a record").payload(), b"b");
+/// assert!(reader.next_sealed(0)?.is_none()); // the segment still takes appends
+/// let prefix = reader.durable_prefix()?.expect("what is durable of it");
+/// println!("{} bytes of {}", prefix.bytes().len(), reader.directory().display());
 /// # // SAFETY: as above.
 /// # unsafe { LogReader::open(dir.path()) }?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct LogReader(Arc<DirectorySource>);
+pub struct LogReader(pub(super) Arc<DirectorySource>);
 
 impl LogReader {
     /// Opens the log in directory `path` for reading.
@@ -216,12 +219,12 @@ impl LogReader {
 
 /// What is known of a directory that another process writes.
 #[derive(Debug)]
-struct DirectorySource {
+pub(super) struct DirectorySource {
     /// That which has opened it.
     process: Process,
     /// Whether it is of copies of sealed segments.
     is_archive: bool,
-    storage: Arc<dyn Storage>,
+    pub(super) storage: Arc<dyn Storage>,
     cache: Arc<MapCache>,
     segments: SegmentList,
     ahead: Arc<ReadAhead>,
@@ -317,7 +320,7 @@ impl Source for DirectorySource {
 }
 
 impl DirectorySource {
-    fn check_process(&self) -> Result<()> {
+    pub(super) fn check_process(&self) -> Result<()> {
         if self.process.is_current() { Ok(()) } else { Err(Error::Forked) }
     }
 
@@ -385,7 +388,8 @@ impl DirectorySource {
         if state.control.is_none() && self.open_control(state) {
             return self.list(state);
         }
-        Ok((stated, Chain::build(state.found.values().cloned().collect(), self.storage.path())?))
+        let chain = Chain::build(state.found.values().cloned().collect(), self.storage.path())?;
+        Ok((stated, chain.of_copies(self.is_archive)))
     }
 
     /// Opens the control page as it is now, and keeps the one there was if there is none. Whether it has been opened.

@@ -30,6 +30,8 @@ pub(crate) struct Chain {
     pub(crate) beyond: Vec<Found>,
     /// The predecessor of the oldest, if its link names one: trimmed, or missing.
     pub(crate) missing: Option<u64>,
+    /// Of copies, made one by one.
+    are_copies: bool,
 }
 
 impl Chain {
@@ -63,8 +65,21 @@ impl Chain {
     /// counts in any case.
     pub(crate) fn trimmed(&self, known_oldest: Option<u64>) -> usize {
         let Some((tip, older)) = self.links.split_last() else { return 0 };
-        let oldest = tip.frame.link.oldest.max(known_oldest.unwrap_or(0));
+        let oldest = self.bound(tip, known_oldest);
         older.partition_point(|link| link.info.number < oldest)
+    }
+
+    /// The same of copies, which may be of segments that the log itself has trimmed since: all of them count, unless a control page
+    /// says otherwise.
+    pub(crate) fn of_copies(mut self, is_archive: bool) -> Self {
+        self.are_copies = is_archive;
+        self
+    }
+
+    /// The oldest segment that may count, if `tip` is the newest that does.
+    fn bound(&self, tip: &ChainLink, known_oldest: Option<u64>) -> u64 {
+        let told = if self.are_copies { 0 } else { tip.frame.link.oldest };
+        told.max(known_oldest.unwrap_or(0))
     }
 
     /// Leaves out what was [trimmed](Self::trimmed).
@@ -84,7 +99,7 @@ impl Chain {
         let (Some(missing), Some(first), Some(tip)) = (self.missing, self.links.first(), self.links.last()) else {
             return Ok(());
         };
-        let oldest = tip.frame.link.oldest.max(known_oldest.unwrap_or(0));
+        let oldest = self.bound(tip, known_oldest);
         // Files below the oldest are those that a trim could not remove.
         let is_gap = self.superseded.iter().any(|&number| number < missing && number >= oldest);
         let is_lost = known_oldest.is_some() && missing >= oldest;

@@ -148,6 +148,25 @@ impl Segment {
         Ok(false)
     }
 
+    /// Walks over all frames before byte `offset`, of any origin, which are there.
+    ///
+    /// # Errors
+    /// As [`Self::advance`]; also when a frame is missing.
+    pub(crate) fn check_to(&self, region: &Region, offset: usize) -> Result<()> {
+        for stretch in self.earlier.iter().chain([&self.latest]) {
+            let end = stretch.end.map_or(usize::MAX, |end| usize::try_from(end.offset).unwrap_or(usize::MAX));
+            let wanted = offset.min(end);
+            while stretch.frontier().offset < wanted {
+                let start = stretch.frontier();
+                if self.advance_in(stretch, region, |frontier| frontier.offset >= wanted)? == start {
+                    let lsn = Some(self.lsn_at(start));
+                    return Err(Error::corrupt(&self.path(), start.offset as u64, lsn, Damage::MissingFrame));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// As far as `bytes` reach, which begin with the segment; what stopped it, if not their end nor `enough`.
     fn pass_all(&self, walk: &mut Walk, bytes: &[u8], enough: &impl Fn(Frontier) -> bool) -> Option<Damage> {
         // A walk that nothing refers to is kept in registers.

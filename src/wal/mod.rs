@@ -278,3 +278,10 @@ pub(crate) mod testing {
         Wal::over(log, options)
     }
 }
+
+/// The log below.
+impl AsRef<Log> for Wal {
+    fn as_ref(&self) -> &Log {
+        &self.log
+    }
+}

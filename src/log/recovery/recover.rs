@@ -39,6 +39,7 @@ pub(crate) fn recover(storage: &dyn Storage, chain: Chain, known: Option<Known>,
 
 fn plan(storage: &dyn Storage, mut chain: Chain, known: Option<Known>, options: &Options) -> Result<Plan> {
     let mut recovery = Recovery::new(storage, known, options.archive);
+    chain = chain.of_copies(options.archive);
     chain.forget_trimmed(known.map(|known| known.oldest));
     chain.check_start(storage.path(), known.map(|known| known.oldest))?;
     if let Some(close) = known.and_then(|known| known.closed)

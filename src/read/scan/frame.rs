@@ -6,7 +6,7 @@ use crate::format::Version;
 use crate::format::frame::{Frame, FrameKind};
 use crate::format::link::{self, Link, Seal};
 use crate::lsn::Lsn;
-use crate::read::Record;
+use crate::read::{Record, SegmentTip};
 
 /// What a frame is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,7 @@ pub enum FrameRole {
 /// while let Some(ScanItem::Frame(frame)) = scan.next()? {
 ///     let frame: ScannedFrame<'_> = frame;
 ///     println!("{} bytes at {}", frame.len_bytes(), frame.offset());
+///     assert_eq!(frame.predecessor(), None); // the first segment has none
 ///     found.push(match frame.role() {
 ///         FrameRole::Record => format!("record {}: {:?}", frame.lsn(), frame.record().expect("one").payload()),
 ///         FrameRole::Void => format!("void {}", frame.lsn()),
@@ -141,6 +142,13 @@ impl<'a> ScannedFrame<'a> {
 
     pub(crate) fn kind(&self) -> FrameKind {
         self.frame.kind()
+    }
+
+    /// The end of the segment before, as the first frame of a segment says; `None` for every other frame, and if there is none.
+    #[must_use]
+    pub fn predecessor(&self) -> Option<SegmentTip> {
+        let link = (self.kind() == FrameKind::Link).then(|| Link::parse(self.frame.payload(), self.version).ok());
+        SegmentTip::before(&link.flatten()?)
     }
 
     /// The segment that a seal says comes next, whose file was there before it; `None` for every other frame.

@@ -53,7 +53,7 @@ const SHORT_LEN: usize = 1 << 10;
 ///         Ok(Some(ScanItem::Frame(frame))) => println!("{frame:?}"),
 ///         Ok(Some(ScanItem::Gap { range, damage, .. })) => println!("nothing sound at {range:?}: {damage}"),
 ///         Ok(Some(_)) => {}
-///         Ok(None) => break,
+///         Ok(None) => break println!("whole batches end at {:?}", scan.whole_up_to()),
 ///         Err(error) => {
 ///             println!("at {}: {error}", scan.offset());
 ///             if !scan.skip(4096)? {
@@ -171,6 +171,14 @@ impl SegmentScan {
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.walk.place().offset as u64
+    }
+
+    /// Where the last frame ends that has been passed and that ends a batch or is in none, as a byte offset in the file; and the
+    /// number of the record that follows there. What comes before is as a crash leaves it.
+    #[must_use]
+    pub fn whole_up_to(&self) -> (u64, Lsn) {
+        let Place { offset, next_lsn, .. } = self.walk.boundary();
+        (offset as u64, next_lsn)
     }
 
     /// Ends the walk at byte `offset` at the latest: what comes after it does not count.

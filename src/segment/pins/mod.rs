@@ -193,6 +193,10 @@ impl NamedPins {
         self.update(lock, name, |pin| pin.lsn = lsn)
     }
 
+    pub(crate) fn assign(&mut self, lock: &PinLock<'_>, name: &str, owner: &str) -> Result<()> {
+        self.update(lock, name, |pin| owner.clone_into(&mut pin.owner))
+    }
+
     pub(crate) fn remove(&mut self, lock: &PinLock<'_>, name: &str) -> Result<()> {
         if !self.has(name) {
             return Err(Error::pin(name, PinFault::Missing));

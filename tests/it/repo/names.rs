@@ -11,7 +11,7 @@ const METRIC: &str = "mapwal_";
 /// Where paths of unit tests begin.
 const LIBRARY: &str = "::src::";
 /// Folders at the root of the repository.
-const ROOTS: [&str; 9] = ["src", "tests", "examples", "benches", "docs", "ci", ".ci", "contrib", "fuzz"];
+const ROOTS: [&str; 10] = ["src", "tests", "examples", "benches", "docs", "ci", ".ci", "contrib", "crates", "fuzz"];
 
 /// The paths of all tests: `::`, the modules that lead to each, from its crate, and its name.
 fn tests(sources: &[Source]) -> Vec<String> {
@@ -31,7 +31,8 @@ fn modules_of(path: &str) -> String {
 }
 
 fn names_of_tests(text: &str) -> impl Iterator<Item = &str> {
-    let after = text.split("#[test]\n").skip(1);
+    let is_test = |attribute: &&str| attribute.starts_with("test]") || attribute.starts_with("tokio::test");
+    let after = text.split("#[").filter(is_test);
     after.filter_map(|rest| rest.split_once("fn ")?.1.split_once('(')).map(|(name, _)| name)
 }
 

@@ -77,6 +77,12 @@ impl Source {
         self.path.starts_with(".ci/") || Path::new(&self.path).extension().is_some_and(|extension| extension == "sh")
     }
 
+    /// Whether it is a file of tests, of the log or of a package in `crates/`.
+    pub(crate) fn is_of_tests(&self) -> bool {
+        let in_package = self.path.strip_prefix("crates/").and_then(|path| path.split_once('/'));
+        in_package.map_or(&*self.path, |(_, path)| path).starts_with("tests/")
+    }
+
     /// Whether it is a file of the library. Programs are crates of their own, and have nothing but its public interface.
     pub(crate) fn is_of_library(&self) -> bool {
         self.path.starts_with(LIBRARY) && !self.is_of_program()

@@ -152,7 +152,7 @@ fn length(source: &Source) -> Vec<String> {
 fn unfinished(source: &Source) -> Vec<String> {
     complaints(source, |found| match &found.item {
         Item::Macro(name) if matches!(name.as_str(), "todo" | "unimplemented" | "dbg") => Some(format!("{name}!")),
-        Item::Method(name) if name == "unwrap" && !found.in_tests && !source.path.starts_with("tests/") => {
+        Item::Method(name) if name == "unwrap" && !found.in_tests && !source.is_of_tests() => {
             Some("unwrap outside of tests".to_owned())
         }
         _ => None,

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::scratch::{append_stamped, contents, open_small, scratch, stamped};
 use crate::support::stored;
-use crate::support::{corruption, open, read_archive, small, try_open};
+use crate::support::{corruption, open, read_archive, read_only, small, try_open};
 
 /// Copies of the sealed segments of a log of `count` full ones with ten records each, under their names.
 fn archive(count: u64) -> TempDir {
@@ -260,4 +260,125 @@ fn a_sealed_copy_proves_itself_without_the_next_one() {
     let by_writer = corruption(try_open(copy.path(), &archived()));
     assert_eq!((by_writer.offset, by_writer.damage), (found.offset, Damage::SegmentSum));
     assert_eq!(damaged_places(copy.path(), true), 1);
+}
+
+/// The sealed segments one after the other, as an archiver takes them: numbers, and that each names the one before.
+fn taken(next: impl Fn(u64) -> Result<Option<SealedSegment>>) -> Vec<u64> {
+    let (mut numbers, mut tip) = (Vec::new(), None);
+    while let Some(segment) = next(numbers.last().copied().unwrap_or(0)).unwrap() {
+        assert_eq!(segment.predecessor(), tip);
+        let summary = verify_segment(segment.bytes()).unwrap();
+        assert_eq!((summary.tip, summary.predecessor), (segment.tip(), segment.predecessor()));
+        tip = Some(segment.tip());
+        numbers.push(segment.number());
+    }
+    numbers
+}
+
+#[test]
+fn an_archiver_takes_segments_one_by_one_in_the_process_of_the_writer_and_in_another() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    let other = read_only(dir.path()).unwrap();
+    for segment in 0..3 {
+        append_stamped(&log, segment * 10 + 1, 100, 10);
+        log.rotate().unwrap();
+        assert_eq!(taken(|after| log.next_sealed(after)).len() as u64, segment, "what is not durable is not taken");
+        assert_eq!(taken(|after| other.next_sealed(after)).len() as u64, segment);
+        log.sync().unwrap();
+        assert_eq!(taken(|after| log.next_sealed(after)).len() as u64, segment + 1);
+        assert_eq!(taken(|after| other.next_sealed(after)).len() as u64, segment + 1);
+    }
+    append_stamped(&log, 31, 100, 1);
+    drop(log);
+    let again = open_small(dir.path());
+    assert_eq!(taken(|after| again.next_sealed(after)), [1, 2, 3, 4]);
+    assert_eq!(taken(|after| other.next_sealed(after)), [1, 2, 3, 4]);
+}
+
+#[test]
+fn what_is_durable_of_the_active_segment_ends_with_the_last_durable_record() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    let other = read_only(dir.path()).unwrap();
+    let mut before = Vec::new();
+    for count in [1, 7, 30] {
+        append_stamped(&log, log.next_lsn().0, 100, count);
+        log.sync().unwrap();
+        let durable = log.next_lsn();
+        append_stamped(&log, durable.0, 100, 3); // not durable
+        for prefix in [log.durable_prefix(), other.durable_prefix()] {
+            let prefix = prefix.unwrap().unwrap();
+            assert_eq!((prefix.number(), prefix.first_lsn(), prefix.next_lsn()), (1, Lsn(1), durable));
+            assert!(prefix.bytes().starts_with(&before), "it only grows");
+            let summary = verify_segment(prefix.bytes()).unwrap();
+            assert_eq!((summary.next_lsn, summary.len_bytes), (durable, prefix.bytes().len() as u64));
+        }
+        before = log.durable_prefix().unwrap().unwrap().bytes().to_vec();
+        log.sync().unwrap();
+    }
+    log.rotate().unwrap();
+    log.sync().unwrap();
+    let prefix = log.durable_prefix().unwrap().unwrap();
+    assert_eq!((prefix.number(), prefix.next_lsn()), (2, log.next_lsn()));
+    assert_eq!(prefix.predecessor(), Some(log.sealed(0).unwrap()[0].tip()));
+}
+
+#[test]
+fn damage_of_what_was_durable_is_not_archived() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append_stamped(&log, 1, 100, 10);
+    log.rotate().unwrap();
+    log.sync().unwrap();
+    append_stamped(&log, 11, 100, 10); // which say that the others were durable
+    log.sync().unwrap();
+    drop(log);
+    let path = segment(&dir, 1);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096 + 600] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let log = open_small(dir.path());
+    match log.next_sealed(0) {
+        Err(Error::Corrupt(corruption)) => assert_eq!(corruption.path, path),
+        taken => panic!("it is checked before it is handed out: {taken:?}"),
+    }
+    let other = read_only(dir.path()).unwrap();
+    assert!(matches!(other.next_sealed(0), Err(Error::Corrupt(_))));
+}
+
+#[test]
+fn copies_of_segments_that_the_log_has_trimmed_since_count_in_an_archive() {
+    let (dir, copy) = (scratch(), scratch());
+    let log = open_small(dir.path());
+    for segment in 0..4 {
+        append_stamped(&log, segment * 10 + 1, 100, 10);
+        log.rotate().unwrap();
+        log.sync().unwrap();
+        let sealed = log.sealed(segment).unwrap().remove(0);
+        fs::copy(sealed.path(), copy.path().join(sealed.path().file_name().unwrap())).unwrap();
+        log.trim_before(sealed.next_lsn()).unwrap();
+    }
+    assert_eq!(read_archive(copy.path()).unwrap().first_lsn().unwrap(), Lsn(1));
+    let restored = open(copy.path(), &archived());
+    assert_eq!(contents(&restored), records(40));
+    drop(restored);
+    assert_eq!(contents(&open_small(copy.path())), records(40), "its new segment says so from then on");
+}
+
+#[test]
+fn a_pin_can_be_handed_to_another_owner() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    log.create_pin("a", "one", Lsn(1), Some(1 << 20)).unwrap();
+    log.assign_pin("a", "two").unwrap();
+    let pins = mapwal::PinDirectory::open(dir.path()).unwrap();
+    assert_eq!(pins.list().unwrap()[0].owner, "two");
+    pins.assign("a", "three").unwrap();
+    let pin = log.pins().remove(0);
+    assert_eq!((pin.owner.as_str(), pin.lsn, pin.limit_bytes), ("three", Lsn(1), Some(1 << 20)));
+    append_stamped(&log, 1, 100, 1);
+    log.advance_pin("a", Lsn(2)).unwrap();
+    assert_eq!(log.pins()[0].owner, "three", "moving it keeps the owner");
+    assert!(matches!(log.assign_pin("b", "one"), Err(Error::Pin { .. })));
 }

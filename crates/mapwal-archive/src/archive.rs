@@ -1,0 +1,137 @@
+//! The handle: an object store, and the prefix of one log's archive in it.
+
+use std::path::Path as Directory;
+use std::sync::Arc;
+
+use mapwal::Lsn;
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::backoff::patiently;
+use crate::error::{Error, Result};
+use crate::history::History;
+use crate::listing::Listing;
+use crate::prune::{PruneReport, prune};
+use crate::restore::{RestoreOptions, RestoreProgress, RestoreReport, RestoreTo, restore};
+use crate::store::Store;
+use crate::verify::{VerifyProgress, VerifyReport, verify};
+
+/// The archive of one log, at a prefix of an object store. Cheap to clone.
+///
+/// A directory is a store as well: `LocalFileSystem`, always with `with_fsync(true)`, since without it an upload that
+/// has been confirmed can be lost by a power cut.
+///
+/// # Example
+/// ```
+/// use std::sync::Arc;
+///
+/// use mapwal::{Log, Lsn, Options};
+/// use mapwal_archive::{Archive, Archiver, ArchiverOptions, RestoreOptions, RestoreTo};
+/// use object_store::memory::InMemory;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// let (dir, elsewhere) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// // SAFETY: the directory is new and on a local file system, and only this log writes to its files.
+/// let log = Arc::new(unsafe { Log::open(dir.path(), &Options::new()) }?);
+/// log.append(1, b"debit 7")?;
+/// log.sync()?;
+///
+/// let archive = Archive::new(Arc::new(InMemory::new()), "logs/a");
+/// let archiver = Archiver::of_log(log, archive.clone(), ArchiverOptions::new())?;
+/// archiver.catch_up().await?; // or `run`, for ever
+///
+/// let list = archive.list().await?;
+/// assert_eq!(list.epochs[0].next_lsn, Lsn(2));
+/// let report = archive.verify(None, &mut |_| {}).await?;
+/// assert!(report.is_sound());
+///
+/// let restored = archive.restore(elsewhere.path(), RestoreTo::Latest, &RestoreOptions::new(), &mut |_| {}).await?;
+/// assert_eq!(restored.next_lsn, Lsn(2));
+/// archive.prune(Lsn(1)).await?; // nothing is older
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Archive {
+    pub(crate) store: Store,
+    pub(crate) prefix: Path,
+}
+
+impl Archive {
+    /// The archive at `prefix`, which need not be there yet.
+    pub fn new(store: Arc<dyn ObjectStore>, prefix: impl Into<Path>) -> Self {
+        Self { store: Store(store), prefix: prefix.into() }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store.0
+    }
+
+    /// The prefix.
+    #[must_use]
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    /// What the archive holds.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; [`Error::Damaged`] when the note of an epoch cannot be read.
+    pub async fn list(&self) -> Result<Listing> {
+        Ok(Listing::of(&self.history().await?))
+    }
+
+    /// Reads all objects, and compares them with their keys and each other. Those that have not changed since an
+    /// `earlier` report found them sound are not read again. `progress` hears of each.
+    ///
+    /// # Errors
+    /// [`Error::Store`]. Damage is not an error, and is in the report.
+    pub async fn verify(
+        &self,
+        earlier: Option<&VerifyReport>,
+        progress: &mut (dyn FnMut(VerifyProgress) + Send),
+    ) -> Result<VerifyReport> {
+        verify(self, earlier, progress).await
+    }
+
+    /// Deletes what no restore to record `before`, or to a later one, needs, the oldest first; and parts that a segment has
+    /// superseded. The last segment of each epoch that leads to the newest one stays in any case. To be called by one
+    /// program at a time; an archiver may run meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Conflict`], [`Error::Damaged`].
+    pub async fn prune(&self, before: Lsn) -> Result<PruneReport> {
+        prune(self, before).await
+    }
+
+    /// Makes a log in `directory`, which is empty or not there, of what is archived up to a record; or goes on with a
+    /// restore of the same records that was interrupted. The log opens as any other, and goes on under the same numbers. To archive
+    /// it begins a new epoch. `progress` hears of each segment that is there.
+    ///
+    /// # Errors
+    /// [`Error::Gap`] when records are missing before that one; [`Error::NotArchived`], [`Error::Empty`]; [`Error::NotEmpty`],
+    /// [`Error::Io`]; [`Error::Damaged`], [`Error::Conflict`]; [`Error::Store`]. The directory then holds no log, and a restore into
+    /// it can be tried again.
+    pub async fn restore(
+        &self,
+        directory: impl AsRef<Directory>,
+        to: RestoreTo,
+        options: &RestoreOptions,
+        progress: &mut (dyn FnMut(RestoreProgress) + Send),
+    ) -> Result<RestoreReport> {
+        restore(self, directory.as_ref(), to, options, progress).await
+    }
+
+    /// As it is listed now.
+    pub(crate) async fn history(&self) -> Result<History> {
+        patiently(|| async { History::load(&self.store, &self.prefix).await }).await
+    }
+
+    pub(crate) fn empty(&self) -> Error {
+        Error::Empty { prefix: self.prefix.to_string() }
+    }
+}

@@ -1,0 +1,326 @@
+//! Finding the place in the archive where the log goes on.
+//!
+//! The archive decides, not what an archiver remembers: the last segment of the epoch has to be the one that a segment of
+//! the log names as its predecessor, by number, end and checksum. Anything else is another history, and gets an epoch of
+//! its own.
+
+use mapwal::error::PinFault;
+use mapwal::inspect::verify_segment;
+use mapwal::{Lsn, PinState, SegmentTip};
+
+use super::Archiver;
+use super::session::{Parts, Place, Session};
+use super::source::{Local, LocalLog, blocking};
+use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, token, unix_ms};
+use crate::error::{Error, ObjectDamage, Result};
+use crate::history::{Epoch, History, Piece};
+use crate::object::{epoch_key, session_key};
+use crate::store::{Created, encode};
+
+impl Archiver {
+    /// Finds the epoch and the place, or begins a new epoch, and takes the right to write it.
+    pub(super) async fn attach(&self) -> Result<Session> {
+        let source = self.source.clone();
+        let local = blocking(move || source.look()).await?;
+        let owner = self.owner(&local).await?;
+        let mut history = History::load(&self.archive.store, &self.archive.prefix).await?;
+        self.check_log(&history, &local)?;
+        let (epoch, token) = self.find_epoch(&mut history, owner).await?;
+        if let Some(epoch) = epoch
+            && let Some((place, parts)) = self.place_in(&history, epoch, &local).await?
+        {
+            return self.begin_session(epoch, &token, place, parts, history.epochs[&epoch].note.as_ref()).await;
+        }
+        let token = if epoch.is_some() { self.leave_epoch().await? } else { token };
+        let (place, parent) = self.branch(&history, &local).await?;
+        let (epoch, note) = self.begin_epoch(&history, &local, &token, place, parent).await?;
+        self.begin_session(epoch, &token, place, None, Some(&note)).await
+    }
+
+    /// Whose the pin is; makes one if there is none that still keeps anything.
+    async fn owner(&self, local: &LocalLog) -> Result<Owner> {
+        let (source, name, limit) = (self.source.clone(), self.options.pin.clone(), self.options.pin_limit_bytes);
+        let first = local.segments.first().map_or(Lsn::FIRST, |segment| segment.first_lsn);
+        blocking(move || {
+            if let Some(pin) = source.pin(&name)? {
+                let owner = Owner::parse(&pin.owner);
+                match (pin.state, owner) {
+                    (PinState::Lost | PinState::Damaged, _) => source.drop_pin(&name)?,
+                    (_, Some(owner)) => return Ok(owner),
+                    (_, None) => return Err(Error::PinTaken { pin: name, owner: pin.owner }),
+                }
+            }
+            let owner = Owner::Begins(token());
+            source.create_pin(&name, &owner.to_string(), first, limit)?;
+            Ok(owner)
+        })
+        .await
+    }
+
+    /// Says, durably, that another epoch is to be begun, with the token that is returned: a try that is interrupted goes on with it.
+    async fn leave_epoch(&self) -> Result<String> {
+        let (source, pin, token) = (self.source.clone(), self.options.pin.clone(), token());
+        let owner = Owner::Begins(token.clone()).to_string();
+        blocking(move || source.assign_pin(&pin, &owner)).await?;
+        Ok(token)
+    }
+
+    fn check_log(&self, history: &History, local: &LocalLog) -> Result<()> {
+        match history.log_id() {
+            Some(archived) if archived != local.log_id => {
+                Err(Error::OtherLog { prefix: self.archive.prefix.to_string(), archived, log: local.log_id })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The epoch of the pin, if it has been begun, and its token.
+    async fn find_epoch(&self, history: &mut History, owner: Owner) -> Result<(Option<u64>, String)> {
+        let (epoch, token) = match owner {
+            Owner::Begins(token) => {
+                let is_it = |epoch: &&Epoch| epoch.note.as_ref().is_some_and(|note| note.token == token);
+                let begun = history.epochs.iter().find(|(_, epoch)| is_it(epoch)).map(|(&number, _)| number);
+                return Ok((begun, token));
+            }
+            Owner::Of { epoch, token } => (epoch, token),
+        };
+        // The list may be late.
+        let own = history.epochs.entry(epoch).or_default();
+        if own.note.is_none() {
+            own.note = self.archive.store.note(&epoch_key(&self.archive.prefix, epoch)).await?;
+        }
+        if own.note.as_ref().is_some_and(|note| note.token == token) {
+            return Ok((Some(epoch), token));
+        }
+        let (pin, prefix) = (self.options.pin.clone(), self.archive.prefix.to_string());
+        Err(Error::OtherArchive { pin, epoch, prefix })
+    }
+
+    /// Where the log goes on in `epoch`; `None` if it has another history.
+    async fn place_in(
+        &self,
+        history: &History,
+        epoch: u64,
+        local: &LocalLog,
+    ) -> Result<Option<(Place, Option<Parts>)>> {
+        let own = &history.epochs[&epoch];
+        history.chain(epoch)?; // an error if two objects of it have the same records
+        let mut later = Vec::new();
+        let mut place = None;
+        for segment in own.segments.iter().rev() {
+            let piece = piece_of(segment);
+            place = self.place_after(&piece, segment.next_lsn, local).await?;
+            if place.is_some() {
+                break;
+            }
+            later.push(segment);
+        }
+        let Some(mut place) = place.or_else(|| place_at_start(own, local)) else { return Ok(None) };
+        // What the archive has after that must be what the log has.
+        for segment in later.into_iter().rev() {
+            let (source, after) = (self.source.clone(), place.after);
+            let Some(sealed) = blocking(move || source.next_sealed(after)).await? else { return Ok(None) };
+            if self.object(epoch, &sealed).key != segment.key {
+                return Ok(None);
+            }
+            place = Place { tip: Some(sealed.tip), after: sealed.tip.number, next: sealed.next_lsn };
+        }
+        let last = own.segments.last().map_or(0, |segment| segment.number);
+        if !own.parts.iter().any(|part| part.number > last) {
+            return Ok(Some((place, None)));
+        }
+        let parts = self.parts_after(history, epoch, place).await?;
+        Ok(parts.map(|parts| (place, Some(parts))))
+    }
+
+    /// The place after `piece`, if a segment of the log names its end as that of its predecessor.
+    async fn place_after(&self, piece: &Piece, next: Lsn, local: &LocalLog) -> Result<Option<Place>> {
+        let names_it = |tip: SegmentTip| tip.number == piece.number && tip.end_bytes == piece.len_bytes();
+        let follower = local.segments.iter().find(|it| it.first_lsn == next && it.predecessor.is_some_and(names_it));
+        let Some(tip) = follower.and_then(|follower| follower.predecessor) else { return Ok(None) };
+        let is_same = self.tip_of(piece, tip.end_bytes).await? == Some(tip);
+        Ok(is_same.then_some(Place { tip: Some(tip), after: tip.number, next }))
+    }
+
+    /// The parts of the epoch after `place`, if they are of the segment that the log has there.
+    async fn parts_after(&self, history: &History, epoch: u64, place: Place) -> Result<Option<Parts>> {
+        let chain = history.chain(epoch)?;
+        let piece = chain.pieces.last().filter(|piece| piece.number > place.after && piece.first_lsn == place.next);
+        let Some(piece) = piece.filter(|piece| piece.objects[0].part.is_some()) else { return Ok(None) };
+        let source = self.source.clone();
+        // What follows the place, sealed meanwhile or not.
+        let next = blocking(move || {
+            Ok(match source.next_sealed(place.after)? {
+                Some(sealed) => Some((sealed.tip.number, sealed.bytes)),
+                None => source.durable_prefix()?.map(|prefix| (prefix.number, prefix.bytes)),
+            })
+        });
+        let Some((number, bytes)) = next.await? else { return Ok(None) };
+        let is_there = |object: &crate::ArchivedSegment| {
+            let (from, to) = (object.part.unwrap_or(0) as usize, object.end() as usize);
+            bytes.get(from..to).is_some_and(|bytes| crc32fast::hash(bytes) == object.checksum)
+        };
+        if number != piece.number || !piece.objects.iter().all(is_there) {
+            return Ok(None);
+        }
+        let keys = history.epochs[&epoch].parts.iter().map(|part| part.key.clone()).collect();
+        Ok(Some(Parts { number, end: piece.len_bytes(), next: piece.next_lsn, keys }))
+    }
+
+    /// Where the log left a history that is archived, the latest such place; or its beginning.
+    async fn branch(&self, history: &History, local: &LocalLog) -> Result<(Place, Option<Parent>)> {
+        for segment in local.segments.iter().rev() {
+            let Some(tip) = segment.predecessor else { continue };
+            for &epoch in history.epochs.keys().rev() {
+                let Ok(chain) = history.chain(epoch) else { continue };
+                let has_it = |piece: &&Piece| {
+                    let lsns = piece.first_lsn..=piece.next_lsn;
+                    piece.number == tip.number
+                        && piece.len_bytes() >= tip.end_bytes
+                        && lsns.contains(&segment.first_lsn)
+                };
+                let Some(piece) = chain.pieces.iter().find(has_it) else { continue };
+                if self.tip_of(piece, tip.end_bytes).await? == Some(tip) {
+                    let place = Place { tip: Some(tip), after: tip.number, next: segment.first_lsn };
+                    return Ok((place, Some(Parent::new(epoch_of(piece), tip))));
+                }
+            }
+        }
+        let first = self.first_of(local)?;
+        Ok((Place { tip: None, after: first.number - 1, next: first.first_lsn }, None))
+    }
+
+    fn first_of<'l>(&self, local: &'l LocalLog) -> Result<&'l Local> {
+        let path = || self.source.directory().to_owned();
+        local.segments.first().ok_or_else(|| mapwal::Error::NoLog { path: path() }.into())
+    }
+
+    /// How the frames before byte `end` of an archived segment end, if they are whole.
+    async fn tip_of(&self, piece: &Piece, end: u64) -> Result<Option<SegmentTip>> {
+        let mut bytes = Vec::new();
+        for object in &piece.objects {
+            let read = self.archive.store.read(&object.key, |chunk| {
+                bytes.extend_from_slice(chunk);
+                Ok(())
+            });
+            match read.await {
+                Err(Error::Store { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => {
+                    return Ok(None);
+                }
+                read => read?,
+            };
+        }
+        let frames = usize::try_from(end).ok().and_then(|end| bytes.get(..end));
+        Ok(frames.and_then(|frames| verify_segment(frames).ok()).map(|summary| summary.tip))
+    }
+
+    async fn begin_epoch(
+        &self,
+        history: &History,
+        local: &LocalLog,
+        token: &str,
+        place: Place,
+        parent: Option<Parent>,
+    ) -> Result<(u64, EpochNote)> {
+        let newest = history.newest().and_then(|epoch| history.chain(epoch).ok());
+        let end = newest.map(|chain| chain.lsns.end).filter(|&end| parent.is_none() && end < place.next);
+        let note = EpochNote {
+            version: EpochNote::VERSION,
+            log: format!("{:032x}", local.log_id),
+            token: token.to_owned(),
+            first_lsn: place.next.0,
+            parent,
+            lost: end.map(|end| (end.0, place.next.0)),
+            created_unix_ms: unix_ms(),
+        };
+        let mut epoch = history.epochs.keys().next_back().map_or(1, |newest| newest + 1);
+        // Another archiver may begin one in the same moment: each number has one maker.
+        while self.archive.store.create(&epoch_key(&self.archive.prefix, epoch), encode(&note).into()).await?
+            == Created::Other
+        {
+            let key = epoch_key(&self.archive.prefix, epoch);
+            let other = self.archive.store.note::<EpochNote>(&key).await?;
+            let Some(other) = other else { continue };
+            if let Some(archived) = other.log_id().filter(|&archived| archived != local.log_id) {
+                let prefix = self.archive.prefix.to_string();
+                return Err(Error::OtherLog { prefix, archived, log: local.log_id });
+            }
+            if other.token == token {
+                // Of an earlier try, whose answer was lost. It says the same but for the time, unless the log has changed since.
+                let is_same = (other.first_lsn, other.parent) == (note.first_lsn, note.parent);
+                return if is_same { Ok((epoch, other)) } else { Err(Error::damaged(&key, ObjectDamage::Contents)) };
+            }
+            epoch += 1;
+        }
+        if let Some(lost) = lsn_range(note.lost) {
+            tracing::warn!(
+                epoch,
+                first = lost.start.0,
+                next = lost.end.0,
+                "records were trimmed before they were archived"
+            );
+        }
+        tracing::info!(epoch, lsn = place.next.0, "epoch begun");
+        Ok((epoch, note))
+    }
+
+    async fn begin_session(
+        &self,
+        epoch: u64,
+        token: &str,
+        place: Place,
+        parts: Option<Parts>,
+        epoch_note: Option<&EpochNote>,
+    ) -> Result<Session> {
+        let note = SessionNote::new();
+        self.archive.store.replace_note(&session_key(&self.archive.prefix, epoch), &note).await?;
+        let (source, pin) = (self.source.clone(), self.options.pin.clone());
+        let owner = Owner::Of { epoch, token: token.to_owned() }.to_string();
+        blocking(move || {
+            source.assign_pin(&pin, &owner)?;
+            source.advance_pin(&pin, place.next)
+        })
+        .await?;
+        let archived = parts.as_ref().map_or(place.next, |parts| parts.next);
+        self.note(|progress| {
+            progress.epoch = Some(epoch);
+            progress.lost = epoch_note.and_then(|note| lsn_range(note.lost));
+            (progress.sealed, progress.archived) = (place.next, archived);
+            progress.place = (place.after, parts.as_ref().map_or(0, |parts| parts.end));
+        });
+        Ok(Session { epoch, note, place, parts, prepared: None, parted: None, waiting: None })
+    }
+}
+
+/// The beginning of an epoch that has no segment of its own, if the log has the one that follows.
+fn place_at_start(own: &Epoch, local: &LocalLog) -> Option<Place> {
+    let note = own.note.as_ref()?;
+    let next = Lsn(note.first_lsn);
+    let is_it = |segment: &&Local| match (note.parent, segment.predecessor) {
+        (Some(parent), Some(tip)) => segment.first_lsn == next && parent.is_at(tip),
+        (Some(_), None) => false,
+        (None, _) => segment.first_lsn == next,
+    };
+    let first = local.segments.iter().find(is_it)?;
+    let tip = first.predecessor.filter(|_| note.parent.is_some());
+    Some(Place { tip, after: first.number - 1, next })
+}
+
+fn piece_of(segment: &crate::ArchivedSegment) -> Piece {
+    let (number, first_lsn, next_lsn) = (segment.number, segment.first_lsn, segment.next_lsn);
+    Piece { number, first_lsn, next_lsn, objects: vec![segment.clone()] }
+}
+
+fn epoch_of(piece: &Piece) -> u64 {
+    piece.objects[0].epoch
+}
+
+/// Whether a failed call says that the pin, or what it kept, is gone.
+pub(super) fn is_pin_gone(error: &Error) -> bool {
+    let is_gone = |fault: &PinFault| matches!(fault, PinFault::Missing | PinFault::Lost { .. } | PinFault::Damaged);
+    match error {
+        Error::Log(mapwal::Error::Pin { fault, .. }) => is_gone(fault),
+        Error::Log(mapwal::Error::Trimmed { .. }) => true,
+        _ => false,
+    }
+}

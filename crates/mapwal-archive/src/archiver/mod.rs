@@ -1,0 +1,207 @@
+//! Following a log, and uploading what will not change any more.
+
+mod attach;
+mod lock;
+mod options;
+mod session;
+mod source;
+mod status;
+mod step;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use mapwal::{Log, LogReader, PinDirectory};
+use parking_lot::Mutex;
+
+use crate::archive::Archive;
+use crate::backoff::Backoff;
+use crate::error::{Error, Result};
+use lock::PinLock;
+pub use options::ArchiverOptions;
+use session::Session;
+use source::Source;
+use status::Progress;
+pub use status::Status;
+use step::Step;
+
+/// Uploads a log's segments, and keeps the log from trimming what is not confirmed.
+///
+/// The writer never waits for it. A future of [`Self::run`] or [`Self::catch_up`] may be dropped at any time: what was not confirmed
+/// is uploaded again by the next call, or by the next archiver.
+///
+/// An archiver in the writer's process shares its mappings, and believes the frames that the process has written. One in another
+/// process checks all frames, needs the right to write to the log's directory, for the pin, and cannot rotate segments. Of a
+/// writer that has died, both go on with what is durable.
+///
+/// # Example
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use std::sync::Arc;
+///
+/// use mapwal::{Log, LogReader, Lsn, Options};
+/// use mapwal_archive::{Archive, Archiver, ArchiverOptions, Status};
+/// use object_store::local::LocalFileSystem;
+///
+/// let (dir, shelf) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// // SAFETY: the directory is new and on a local file system, and only this log writes to its files.
+/// let log = unsafe { Log::open(dir.path(), &Options::new()) }?;
+/// log.append(1, b"a record")?;
+/// log.rotate()?;
+/// log.sync()?;
+///
+/// let store = LocalFileSystem::new_with_prefix(shelf.path())?.with_fsync(true);
+/// // SAFETY: as above. The reader may be in another process.
+/// let reader = unsafe { LogReader::open(dir.path()) }?;
+/// let archiver = Archiver::of_reader(reader, Archive::new(Arc::new(store), "a"), ArchiverOptions::new())?;
+/// let Status { sealed_lsn, lag_records, .. } = archiver.catch_up().await?;
+/// assert_eq!((sealed_lsn, lag_records), (Lsn(2), 0));
+/// assert_eq!(log.pins()[0].lsn, Lsn(2)); // what is archived may be trimmed
+/// tokio::select! {
+///     error = archiver.run() => return Err(error.unwrap_err().into()),
+///     () = tokio::time::sleep(std::time::Duration::from_millis(1)) => {} // until it shall stop
+/// }
+/// println!("{:?}", archiver.status());
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Archiver {
+    source: Source,
+    archive: Archive,
+    options: ArchiverOptions,
+    progress: Mutex<Progress>,
+    /// One call at a time works.
+    session: tokio::sync::Mutex<Option<Session>>,
+    _lock: PinLock,
+}
+
+impl Archiver {
+    /// Of a log that this process writes, or of a [`Wal`](mapwal::wal::Wal) over one. Changes nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when there is one for this log and pin already; [`Error::Io`].
+    pub fn of_log<L>(log: Arc<L>, archive: Archive, options: ArchiverOptions) -> Result<Self>
+    where
+        L: AsRef<Log> + Send + Sync + 'static,
+    {
+        Self::new(Source::Writer(log), archive, options)
+    }
+
+    /// Of a log that another process writes, or none.
+    ///
+    /// # Errors
+    /// As [`Self::of_log`]; [`Error::NotTheWriter`] when the options have a largest age; [`Error::Log`].
+    pub fn of_reader(reader: LogReader, archive: Archive, options: ArchiverOptions) -> Result<Self> {
+        if options.max_age.is_some() {
+            return Err(Error::NotTheWriter);
+        }
+        let pins = Arc::new(PinDirectory::open(reader.directory())?);
+        Self::new(Source::Reader(reader, pins), archive, options)
+    }
+
+    fn new(source: Source, archive: Archive, options: ArchiverOptions) -> Result<Self> {
+        let lock = PinLock::take(source.directory(), &options.pin)?;
+        let session = tokio::sync::Mutex::default();
+        // Nothing is known to be archived.
+        let first = source.first_lsn()?;
+        let progress = Mutex::new(Progress::from(first));
+        Ok(Self { source, archive, options, progress, session, _lock: lock })
+    }
+
+    /// Archives until it is told to stop, by dropping the future, or until going on would do harm. Whatever may pass is
+    /// tried again, for ever, and is in [`Self::status`] meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], [`Error::Superseded`], [`Error::OtherLog`], [`Error::OtherArchive`], [`Error::PinTaken`]; [`Error::Store`] for
+    /// what the store will never do.
+    pub async fn run(&self) -> Result<Infallible> {
+        let mut session = self.session.lock().await;
+        let mut backoff = self.backoff();
+        loop {
+            match self.try_step(&mut session, false).await {
+                Ok(Step::Done) => backoff.reset(),
+                Ok(Step::Idle) => {
+                    backoff.reset();
+                    tokio::time::sleep(self.options.poll_interval).await;
+                }
+                Err(error) => self.after_failure(error, &mut backoff).await?,
+            }
+        }
+    }
+
+    /// Archives what is durable now, sealed or not, and returns. Whatever may pass is tried again, as by [`Self::run`].
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn catch_up(&self) -> Result<Status> {
+        let mut session = self.session.lock().await;
+        let mut backoff = self.backoff();
+        loop {
+            match self.try_step(&mut session, true).await {
+                Ok(Step::Done) => backoff.reset(),
+                Ok(Step::Idle) => return Ok(self.status()),
+                Err(error) => self.after_failure(error, &mut backoff).await?,
+            }
+        }
+    }
+
+    /// How far it has come. Looks at the log's files, which may take a few milliseconds.
+    pub fn status(&self) -> Status {
+        let next = self.source.next_lsn();
+        let place = self.progress.lock().place;
+        let lag_bytes = self.lag_bytes(place).unwrap_or(0);
+        let mut progress = self.progress.lock();
+        let next = next.unwrap_or_else(|_| progress.next_seen());
+        progress.status(next, lag_bytes)
+    }
+
+    /// The bytes of segments after number `after`, of the first of which `archived` bytes are in the archive.
+    fn lag_bytes(&self, (after, archived): (u64, u64)) -> Result<u64> {
+        let prefix = self.source.durable_prefix()?;
+        let look = self.source.look()?;
+        let later = look.segments.iter().filter(|segment| segment.number > after);
+        let len = later.map(|segment| match (segment.end, &prefix) {
+            (Some(end), _) => end,
+            (None, Some(prefix)) if prefix.number == segment.number => prefix.bytes.len() as u64,
+            (None, _) => 0,
+        });
+        Ok(len.sum::<u64>().saturating_sub(archived))
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(self.options.retry.0, self.options.retry.1)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress.lock());
+    }
+
+    async fn after_failure(&self, error: Error, backoff: &mut Backoff) -> Result<()> {
+        let told = told(&error);
+        self.note(|progress| {
+            progress.failures += 1;
+            progress.last_error = Some(told.clone());
+        });
+        if !error.is_transient() {
+            tracing::error!(error = told, "archiver stopped");
+            return Err(error);
+        }
+        tracing::warn!(error = told, "will be tried again");
+        tokio::time::sleep(backoff.pause()).await;
+        Ok(())
+    }
+}
+
+/// The error and what has caused it, in one line.
+fn told(error: &Error) -> String {
+    let mut told = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        told = format!("{told}: {cause}");
+        source = cause.source();
+    }
+    told
+}

@@ -1,0 +1,93 @@
+//! How to archive.
+
+use std::time::Duration;
+
+/// How an [`Archiver`](crate::Archiver) archives.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let options = mapwal_archive::ArchiverOptions::new()
+///     .pin("archive")
+///     .pin_limit_bytes(Some(100 << 30))
+///     .part_interval(Some(Duration::from_secs(1)))
+///     .max_age(Some(Duration::from_secs(60)))
+///     .poll_interval(Duration::from_millis(200))
+///     .retry(Duration::from_millis(100), Duration::from_secs(30));
+/// # let _ = options;
+/// ```
+#[derive(Debug, Clone)]
+pub struct ArchiverOptions {
+    pub(crate) pin: String,
+    pub(crate) pin_limit_bytes: Option<u64>,
+    pub(crate) part_interval: Option<Duration>,
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) poll_interval: Duration,
+    pub(crate) retry: (Duration, Duration),
+}
+
+impl Default for ArchiverOptions {
+    fn default() -> Self {
+        Self {
+            pin: "archive".to_owned(),
+            pin_limit_bytes: None,
+            part_interval: Some(Duration::from_secs(10)),
+            max_age: None,
+            poll_interval: Duration::from_millis(250),
+            retry: (Duration::from_millis(100), Duration::from_secs(30)),
+        }
+    }
+}
+
+impl ArchiverOptions {
+    /// A pin named `archive` without a limit, parts every ten seconds, and segments as large as the log makes them.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The named pin that keeps the log from trimming what is not archived. A log that goes to two archives needs two.
+    #[must_use]
+    pub fn pin(mut self, name: impl Into<String>) -> Self {
+        self.pin = name.into();
+        self
+    }
+
+    /// The disk space that the pin may hold back while the archive cannot be reached. Beyond it the log trims what it likes, and
+    /// those records may be lost to the archive: a new epoch then begins after them, and says which.
+    #[must_use]
+    pub fn pin_limit_bytes(mut self, limit: Option<u64>) -> Self {
+        self.pin_limit_bytes = limit;
+        self
+    }
+
+    /// How often what is durable of the segment that takes appends is uploaded, as far as it has grown. Without it, what
+    /// is not in a full segment is lost with the log's disk.
+    #[must_use]
+    pub fn part_interval(mut self, interval: Option<Duration>) -> Self {
+        self.part_interval = interval;
+        self
+    }
+
+    /// How long records may wait in a segment that is not full, before it is rotated. Only in the writer's process. Each rotation
+    /// uses a segment's number and a file; parts bound the loss without that.
+    #[must_use]
+    pub fn max_age(mut self, age: Option<Duration>) -> Self {
+        self.max_age = age;
+        self
+    }
+
+    /// How often the log is looked at while nothing is to be done.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// The first and the longest pause after a failure.
+    #[must_use]
+    pub fn retry(mut self, first: Duration, longest: Duration) -> Self {
+        self.retry = (first.max(Duration::from_millis(1)), longest);
+        self
+    }
+}

@@ -1,0 +1,67 @@
+//! Where an archiver goes on: which epoch, and after which segment.
+
+use std::time::Instant;
+
+use mapwal::{Lsn, SegmentTip};
+use object_store::path::Path;
+
+use super::source::{Prefix, Sealed};
+use crate::epoch::SessionNote;
+
+/// The place in the log up to which an epoch has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// The end of the last segment, which the next one must name; `None` if the epoch has nothing before it.
+    pub(crate) tip: Option<SegmentTip>,
+    /// The number of the last segment; the next one has a higher one.
+    pub(crate) after: u64,
+    /// The first record of the next one.
+    pub(crate) next: Lsn,
+}
+
+/// What is archived of the segment that takes appends.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) number: u64,
+    /// Byte offset up to which it is.
+    pub(crate) end: u64,
+    pub(crate) next: Lsn,
+    pub(crate) keys: Vec<Path>,
+}
+
+/// An archiver's right to write an epoch.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) epoch: u64,
+    pub(crate) note: SessionNote,
+    pub(crate) place: Place,
+    pub(crate) parts: Option<Parts>,
+    /// The next segment, made ready while the one before was uploaded.
+    pub(crate) prepared: Option<Sealed>,
+    /// When a part was uploaded last.
+    pub(crate) parted: Option<Instant>,
+    /// Since when records wait in the segment after `place`.
+    pub(crate) waiting: Option<(Lsn, Instant)>,
+}
+
+impl Session {
+    /// Whether `segment` is the one after what the epoch has. Otherwise the log has another history.
+    pub(crate) fn continues_with(&self, segment: &Sealed) -> bool {
+        self.follows(segment.tip.number, segment.predecessor, segment.first_lsn)
+    }
+
+    /// As [`Self::continues_with`]; also the segment may not have become shorter.
+    pub(crate) fn continues_in(&self, prefix: &Prefix) -> bool {
+        let is_longer = self.parts.as_ref().is_none_or(|parts| parts.end <= prefix.bytes.len() as u64);
+        is_longer && self.follows(prefix.number, prefix.predecessor, prefix.first_lsn)
+    }
+
+    fn follows(&self, number: u64, predecessor: Option<SegmentTip>, first: Lsn) -> bool {
+        let is_of_parts = self.parts.as_ref().is_none_or(|parts| parts.number == number);
+        is_of_parts && first == self.place.next && (self.place.tip.is_none() || predecessor == self.place.tip)
+    }
+
+    pub(crate) fn passed(&mut self, segment: &Sealed) {
+        self.place = Place { tip: Some(segment.tip), after: segment.tip.number, next: segment.next_lsn };
+    }
+}

@@ -1,0 +1,151 @@
+//! How far an archiver has come, and what would be lost.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use mapwal::Lsn;
+
+/// Observations that are kept of a log that grows while nothing can be archived.
+const SAMPLES_MAX: usize = 256;
+
+/// How far an [`Archiver`](crate::Archiver) has come.
+///
+/// `lag_records`, `lag_bytes` and `lag` are what is lost if the log's disk is lost at this moment. While the store answers, `lag`
+/// stays below the interval of parts, and the time that two uploads take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The epoch that is being written, once that is known.
+    pub epoch: Option<u64>,
+    /// All records before it are in sealed segments in the archive: the log may trim them.
+    pub sealed_lsn: Lsn,
+    /// All records before it are in the archive, in segments or parts.
+    pub archived_lsn: Lsn,
+    /// The number of the next record that the log will have.
+    pub next_lsn: Lsn,
+    /// Records that are not in the archive.
+    pub lag_records: u64,
+    /// Durable bytes of the log that are not in the archive.
+    pub lag_bytes: u64,
+    /// For how long the oldest record that is not in the archive has been seen in the log.
+    pub lag: Duration,
+    /// Segments that were uploaded, or found to be there, since this archiver began.
+    pub segments: u64,
+    /// Parts, in the same way.
+    pub parts: u64,
+    /// Bytes of both.
+    pub bytes: u64,
+    /// Failures since the last success, each of which was followed by a pause.
+    pub failures: u64,
+    /// The last error, until something succeeds.
+    pub last_error: Option<String>,
+    /// Records that were trimmed before they were archived, when the epoch was begun.
+    pub lost: Option<Range<Lsn>>,
+}
+
+/// What the archiver notes for it.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) epoch: Option<u64>,
+    pub(crate) sealed: Lsn,
+    pub(crate) archived: Lsn,
+    pub(crate) segments: u64,
+    pub(crate) parts: u64,
+    pub(crate) bytes: u64,
+    pub(crate) failures: u64,
+    pub(crate) last_error: Option<String>,
+    pub(crate) lost: Option<Range<Lsn>>,
+    /// Bytes that are archived of the segment after the last sealed one that is: up to which number those are, and of the next.
+    pub(crate) place: (u64, u64),
+    /// The next record's number, when it was seen first: ascending, and above what is archived.
+    samples: VecDeque<(Instant, Lsn)>,
+}
+
+impl Progress {
+    /// With nothing archived of a log that begins with record `first`.
+    pub(crate) fn from(first: Lsn) -> Self {
+        Self { sealed: first, archived: first, ..Self::default() }
+    }
+
+    /// Notes that the log's next record is `next`.
+    pub(crate) fn observe(&mut self, next: Lsn) {
+        self.forget();
+        if next > self.samples.back().map_or(self.archived, |&(_, seen)| seen) {
+            if self.samples.len() == SAMPLES_MAX {
+                // The oldest is what counts.
+                self.samples.pop_back();
+            }
+            self.samples.push_back((Instant::now(), next));
+        }
+    }
+
+    fn forget(&mut self) {
+        while self.samples.front().is_some_and(|&(_, seen)| seen <= self.archived) {
+            self.samples.pop_front();
+        }
+    }
+
+    pub(crate) fn archived(&mut self, next: Lsn) {
+        self.archived = self.archived.max(next);
+        self.forget();
+    }
+
+    pub(crate) fn next_seen(&self) -> Lsn {
+        self.samples.back().map_or(self.archived, |&(_, seen)| seen)
+    }
+
+    pub(crate) fn status(&mut self, next: Lsn, lag_bytes: u64) -> Status {
+        self.observe(next);
+        Status {
+            epoch: self.epoch,
+            sealed_lsn: self.sealed,
+            archived_lsn: self.archived,
+            next_lsn: next,
+            lag_records: next.0.saturating_sub(self.archived.0),
+            lag_bytes,
+            lag: self.samples.front().map_or(Duration::ZERO, |(since, _)| since.elapsed()),
+            segments: self.segments,
+            parts: self.parts,
+            bytes: self.bytes,
+            failures: self.failures,
+            last_error: self.last_error.clone(),
+            lost: self.lost.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lag_is_that_of_the_oldest_record_that_is_not_archived() {
+        let mut progress = Progress::default();
+        progress.archived(Lsn(1));
+        assert_eq!(progress.status(Lsn(1), 0).lag, Duration::ZERO);
+        progress.observe(Lsn(5));
+        let since = Instant::now();
+        std::thread::sleep(Duration::from_millis(20));
+        progress.observe(Lsn(9));
+        progress.archived(Lsn(3));
+        let status = progress.status(Lsn(9), 0);
+        assert!(status.lag >= Duration::from_millis(20) && status.lag_records == 6, "{status:?}");
+        progress.archived(Lsn(5));
+        let lag = progress.status(Lsn(9), 0).lag;
+        assert!(lag + Duration::from_millis(20) <= since.elapsed());
+        progress.archived(Lsn(9));
+        assert_eq!(progress.status(Lsn(9), 0).lag, Duration::ZERO);
+    }
+
+    #[test]
+    fn the_oldest_observation_outlives_any_number_of_later_ones() {
+        let mut progress = Progress::default();
+        progress.archived(Lsn(1));
+        for next in 2..3 * SAMPLES_MAX as u64 {
+            progress.observe(Lsn(next));
+        }
+        assert_eq!(progress.samples.front().map(|sample| sample.1), Some(Lsn(2)));
+        assert_eq!(progress.next_seen(), Lsn(3 * SAMPLES_MAX as u64 - 1));
+    }
+}

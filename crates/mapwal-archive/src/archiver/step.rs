@@ -1,0 +1,213 @@
+//! One thing at a time: a segment, a part, a rotation, or nothing.
+
+use std::time::Instant;
+
+use super::Archiver;
+use super::attach::is_pin_gone;
+use super::session::{Parts, Session};
+use super::source::{Prefix, Sealed, blocking};
+use crate::epoch::SessionNote;
+use crate::error::{Error, Result};
+use crate::object::{ArchivedSegment, session_key};
+use crate::store::Created;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There may be more to do.
+    Done,
+    /// There is nothing to do but to wait.
+    Idle,
+}
+
+impl Archiver {
+    /// As [`Self::step`], with a session, which is given up when the log or the pin is not what it was.
+    pub(super) async fn try_step(&self, session: &mut Option<Session>, is_last: bool) -> Result<Step> {
+        if session.is_none() {
+            *session = Some(self.attach().await?);
+            self.succeeded();
+        }
+        let current = session.as_mut().expect("there is one");
+        let stepped = self.step(current, is_last).await;
+        match stepped {
+            // The log has another history: the next step finds where it goes on.
+            Ok(None) => *session = None,
+            Err(error) if is_pin_gone(&error) => *session = None,
+            Err(error) => return Err(error),
+            Ok(Some(step)) => {
+                self.succeeded();
+                return Ok(step);
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    fn succeeded(&self) {
+        self.note(|progress| (progress.failures, progress.last_error) = (0, None));
+    }
+
+    /// `None` if what the log has does not continue what the epoch has.
+    async fn step(&self, session: &mut Session, is_last: bool) -> Result<Option<Step>> {
+        let source = self.source.clone();
+        let next = blocking(move || source.next_lsn()).await?;
+        self.note(|progress| progress.observe(next));
+        let sealed = match session.prepared.take() {
+            Some(sealed) => Some(sealed),
+            None => self.prepare(session.place.after).await?,
+        };
+        if let Some(sealed) = sealed {
+            return self.archive_segment(session, sealed).await;
+        }
+        if is_last || self.is_part_due(session) {
+            return self.archive_part(session, is_last).await;
+        }
+        self.rotate_if_old(session, next).await.map(Some)
+    }
+
+    async fn prepare(&self, after: u64) -> Result<Option<Sealed>> {
+        let source = self.source.clone();
+        blocking(move || source.next_sealed(after)).await
+    }
+
+    async fn archive_segment(&self, session: &mut Session, sealed: Sealed) -> Result<Option<Step>> {
+        if !session.continues_with(&sealed) {
+            return Ok(None);
+        }
+        // Reading the next one takes processor time, and uploading this one takes the store's.
+        let object = self.object(session.epoch, &sealed);
+        let upload = self.upload(session, &object, sealed.bytes.clone(), sealed.path.display().to_string());
+        let (uploaded, prepared) = tokio::join!(upload, self.prepare(sealed.tip.number));
+        uploaded?;
+        session.passed(&sealed);
+        session.prepared = prepared.unwrap_or(None);
+        session.waiting = None;
+        let parts = session.parts.take();
+        self.note(|progress| {
+            (progress.segments, progress.bytes) = (progress.segments + 1, progress.bytes + object.len_bytes);
+            progress.sealed = sealed.next_lsn;
+            progress.archived(sealed.next_lsn);
+            progress.place = (sealed.tip.number, 0);
+        });
+        let (source, pin, next) = (self.source.clone(), self.options.pin.clone(), sealed.next_lsn);
+        blocking(move || source.advance_pin(&pin, next)).await?;
+        for key in parts.into_iter().flat_map(|parts| parts.keys) {
+            // One that is left does no harm.
+            let _ = self.archive.store.delete(&key).await;
+        }
+        Ok(Some(Step::Done))
+    }
+
+    pub(super) fn object(&self, epoch: u64, sealed: &Sealed) -> ArchivedSegment {
+        let object = ArchivedSegment {
+            epoch,
+            first_lsn: sealed.first_lsn,
+            next_lsn: sealed.next_lsn,
+            number: sealed.tip.number,
+            part: None,
+            checksum: sealed.checksum,
+            len_bytes: sealed.bytes.len() as u64,
+            key: object_store::path::Path::default(),
+            e_tag: None,
+        };
+        object.with_key(&self.archive.prefix)
+    }
+
+    fn is_part_due(&self, session: &Session) -> bool {
+        self.options
+            .part_interval
+            .is_some_and(|interval| session.parted.is_none_or(|parted| parted.elapsed() >= interval))
+    }
+
+    async fn archive_part(&self, session: &mut Session, is_last: bool) -> Result<Option<Step>> {
+        let began = Instant::now();
+        let source = self.source.clone();
+        let prefix = blocking(move || source.durable_prefix()).await?;
+        let Some(prefix) = prefix.filter(|prefix| prefix.number > session.place.after) else {
+            return Ok(Some(Step::Idle));
+        };
+        if !session.continues_in(&prefix) {
+            // Segments were sealed meanwhile, or the history is another one: a sealed segment tells.
+            return Ok(if self.prepare(session.place.after).await?.is_some() { Some(Step::Done) } else { None });
+        }
+        let (from, first) = session.parts.as_ref().map_or((0, prefix.first_lsn), |parts| (parts.end, parts.next));
+        if prefix.bytes.len() as u64 == from || prefix.next_lsn == prefix.first_lsn {
+            session.parted = Some(began);
+            return Ok(Some(Step::Idle));
+        }
+        let part = self.part(session.epoch, &prefix, from, first).await?;
+        let bytes = prefix.bytes.slice(usize::try_from(from).unwrap_or(usize::MAX)..);
+        self.upload(session, &part, bytes, format!("segment {}", prefix.number)).await?;
+        let (number, end, next) = (prefix.number, prefix.bytes.len() as u64, prefix.next_lsn);
+        let mut keys = session.parts.take().map_or_else(Vec::new, |parts| parts.keys);
+        keys.push(part.key);
+        session.parts = Some(Parts { number, end, next, keys });
+        session.parted = Some(began);
+        self.note(|progress| {
+            (progress.parts, progress.bytes) = (progress.parts + 1, progress.bytes + part.len_bytes);
+            progress.archived(next);
+            progress.place = (session.place.after, end);
+        });
+        Ok(Some(if is_last { Step::Idle } else { Step::Done }))
+    }
+
+    async fn part(&self, epoch: u64, prefix: &Prefix, from: u64, first: mapwal::Lsn) -> Result<ArchivedSegment> {
+        let bytes = prefix.bytes.slice(usize::try_from(from).unwrap_or(usize::MAX)..);
+        let len_bytes = bytes.len() as u64;
+        let checksum = blocking(move || Ok(crc32fast::hash(&bytes))).await?;
+        let object = ArchivedSegment {
+            epoch,
+            first_lsn: first,
+            next_lsn: prefix.next_lsn,
+            number: prefix.number,
+            part: Some(from),
+            checksum,
+            len_bytes,
+            key: object_store::path::Path::default(),
+            e_tag: None,
+        };
+        Ok(object.with_key(&self.archive.prefix))
+    }
+
+    async fn rotate_if_old(&self, session: &mut Session, next: mapwal::Lsn) -> Result<Step> {
+        let Some(age) = self.options.max_age else { return Ok(Step::Idle) };
+        let place = session.place.next;
+        if next <= place {
+            session.waiting = None;
+            return Ok(Step::Idle);
+        }
+        let since = session.waiting.filter(|&(at, _)| at == place).map_or_else(Instant::now, |(_, since)| since);
+        session.waiting = Some((place, since));
+        if since.elapsed() < age {
+            return Ok(Step::Idle);
+        }
+        let source = self.source.clone();
+        blocking(move || source.rotate()).await?;
+        Ok(Step::Done)
+    }
+
+    /// On return the object is in the archive with these bytes, durably, and this archiver is the one that writes the epoch.
+    async fn upload(
+        &self,
+        session: &Session,
+        object: &ArchivedSegment,
+        bytes: bytes::Bytes,
+        local: String,
+    ) -> Result<()> {
+        let (store, prefix) = (&self.archive.store, &self.archive.prefix);
+        let created = store.create(&object.key, bytes).await?;
+        if created == Created::Other {
+            return Err(Error::Conflict { key: object.key.to_string(), other: local, lsn: object.first_lsn });
+        }
+        let key = session_key(prefix, session.epoch);
+        match store.note::<SessionNote>(&key).await? {
+            Some(note) if note.token == session.note.token => {}
+            Some(other) => return Err(Error::Superseded { epoch: session.epoch, by: other.describe() }),
+            None => store.replace_note(&key, &session.note).await?,
+        }
+        if created == Created::Same {
+            // In a directory, the name of an object that a killed archiver has made is durable only once another one was written
+            // there.
+            store.replace_note(&key, &session.note).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! What can go wrong: [`Error`], with one variant for each thing that a caller can act on.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use mapwal::Lsn;
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store failed. An archiver tries again, and reports it in its status meanwhile.
+    #[error("cannot {operation} {key}")]
+    Store {
+        /// What was being done, as a verb.
+        operation: &'static str,
+        /// The object, or the prefix.
+        key: String,
+        /// What the store said.
+        source: Box<object_store::Error>,
+    },
+    /// A call of the log failed.
+    #[error(transparent)]
+    Log(#[from] mapwal::Error),
+    /// A system call failed.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was being done, as a verb.
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Two things claim the same records of one epoch, and differ. Nothing was overwritten, and the archiver has stopped.
+    #[error("{key} and {other} both have record {lsn}, and differ")]
+    Conflict {
+        /// The object that is in the archive.
+        key: String,
+        /// Another object, or the segment's file.
+        other: String,
+        /// The first record that both have.
+        lsn: Lsn,
+    },
+    /// Another archiver has this log open under this pin; or another restore into the directory is under way.
+    #[error("another one holds {}", path.display())]
+    Busy {
+        /// The locked file.
+        path: PathBuf,
+    },
+    /// Another archiver, with a copy of the log's directory, has gone on with the epoch.
+    #[error("epoch {epoch} is being written by {by}")]
+    Superseded {
+        /// The epoch.
+        epoch: u64,
+        /// The other one: process, host and time, as it says itself.
+        by: String,
+    },
+    /// The prefix has the archive of another log.
+    #[error("{prefix} is the archive of log {archived:032x}, and not of {log:032x}")]
+    OtherLog {
+        /// The prefix.
+        prefix: String,
+        /// The identity of the log that is archived there.
+        archived: u128,
+        /// That of the log at hand.
+        log: u128,
+    },
+    /// The pin says that the log is archived in an epoch that is not here: the store or the prefix is another one, or objects
+    /// were removed. Drop the pin to begin again.
+    #[error("pin {pin} is of epoch {epoch}, which {prefix} does not have")]
+    OtherArchive {
+        /// The pin.
+        pin: String,
+        /// The epoch that it names.
+        epoch: u64,
+        /// Where that was looked for.
+        prefix: String,
+    },
+    /// The pin is not an archiver's.
+    #[error("pin {pin} belongs to {owner:?}")]
+    PinTaken {
+        /// The pin.
+        pin: String,
+        /// Whose it is.
+        owner: String,
+    },
+    /// The segment that takes appends cannot be rotated from another process than the writer's.
+    #[error("a largest age needs the writer's process")]
+    NotTheWriter,
+    /// Records are missing in the middle of an epoch. What comes before them can be restored.
+    #[error("records {} to {} are missing in epoch {epoch}", missing.start, Lsn(missing.end.0 - 1))]
+    Gap {
+        /// The epoch that lacks them.
+        epoch: u64,
+        /// The missing ones.
+        missing: Range<Lsn>,
+    },
+    /// The archive does not have this record.
+    #[error("record {lsn} is not in the archive, which has {} up to {}", kept.start, Lsn(kept.end.0.saturating_sub(1)))]
+    NotArchived {
+        /// The record.
+        lsn: Lsn,
+        /// What the epoch has.
+        kept: Range<Lsn>,
+    },
+    /// There is no archive, or not this epoch of it.
+    #[error("{prefix} has nothing to restore")]
+    Empty {
+        /// The prefix.
+        prefix: String,
+    },
+    /// The directory has something in it that no interrupted restore of the same records has left.
+    #[error("{} is not empty", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An object is not what its key says, or a part of the archive's own notes cannot be read.
+    #[error("{key} is damaged: {damage}")]
+    Damaged {
+        /// The object.
+        key: String,
+        /// What is wrong with it.
+        damage: ObjectDamage,
+    },
+}
+
+/// What is wrong with an object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub enum ObjectDamage {
+    /// It has another length than when it was listed, or was uploaded.
+    #[error("{found} bytes instead of {expected}")]
+    Length {
+        /// What it should have, in bytes.
+        expected: u64,
+        /// What it has.
+        found: u64,
+    },
+    /// Its bytes do not have the checksum in its key.
+    #[error("checksum {found:08x} instead of {expected:08x}")]
+    Checksum {
+        /// The one in its key.
+        expected: u32,
+        /// That of its bytes.
+        found: u32,
+    },
+    /// Its first frames say that it is another segment, or does not follow the one before.
+    #[error("it is not the segment that its key says")]
+    Identity,
+    /// It is not there any more, or not yet.
+    #[error("it is missing")]
+    Missing,
+    /// It cannot be understood.
+    #[error("its contents cannot be read")]
+    Contents,
+}
+
+impl Error {
+    pub(crate) fn store(operation: &'static str, key: &object_store::path::Path, source: object_store::Error) -> Self {
+        Self::Store { operation, key: key.to_string(), source: Box::new(source) }
+    }
+
+    pub(crate) fn io(operation: &'static str, path: &std::path::Path, source: io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn damaged(key: &object_store::path::Path, damage: ObjectDamage) -> Self {
+        Self::Damaged { key: key.to_string(), damage }
+    }
+
+    /// Whether trying again may help: an archiver does so, for ever.
+    pub(crate) fn is_transient(&self) -> bool {
+        use object_store::Error as Store;
+        match self {
+            Self::Store { source, .. } => !matches!(
+                **source,
+                Store::NotSupported { .. }
+                    | Store::NotImplemented { .. }
+                    | Store::InvalidPath { .. }
+                    | Store::UnknownConfigurationKey { .. }
+            ),
+            Self::Log(error) => !matches!(error, mapwal::Error::Forked),
+            Self::Io { .. } | Self::Damaged { .. } => true,
+            _ => false,
+        }
+    }
+}

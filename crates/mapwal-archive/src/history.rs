@@ -1,0 +1,195 @@
+//! What an archive holds: its epochs, and the segments that lead to the end of each.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use mapwal::Lsn;
+use object_store::path::Path;
+
+use crate::epoch::EpochNote;
+use crate::error::{Error, ObjectDamage, Result};
+use crate::object::{ArchivedSegment, Object, epoch_key};
+use crate::store::Store;
+
+/// The objects of an archive, as they were listed.
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) prefix: Path,
+    pub(crate) epochs: BTreeMap<u64, Epoch>,
+    /// Records before it may have been pruned.
+    pub(crate) pruned: Lsn,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Epoch {
+    pub(crate) note: Option<EpochNote>,
+    /// In the log's order.
+    pub(crate) segments: Vec<ArchivedSegment>,
+    pub(crate) parts: Vec<ArchivedSegment>,
+}
+
+/// Segments that follow each other.
+#[derive(Debug, Clone)]
+pub(crate) struct Chain {
+    pub(crate) epoch: u64,
+    pub(crate) pieces: Vec<Piece>,
+    /// The first record, and the number after the last.
+    pub(crate) lsns: Range<Lsn>,
+    /// What is missing after that, if something comes later.
+    pub(crate) gap: Option<Range<Lsn>>,
+}
+
+/// A segment in the archive.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    pub(crate) number: u64,
+    pub(crate) first_lsn: Lsn,
+    pub(crate) next_lsn: Lsn,
+    /// One, or parts in a row.
+    pub(crate) objects: Vec<ArchivedSegment>,
+}
+
+impl Piece {
+    fn of(objects: Vec<ArchivedSegment>) -> Option<Self> {
+        let (first, last) = (objects.first()?, objects.last()?);
+        Some(Self { number: first.number, first_lsn: first.first_lsn, next_lsn: last.next_lsn, objects })
+    }
+
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.objects.iter().map(|object| object.len_bytes).sum()
+    }
+}
+
+impl History {
+    /// Lists the archive at `prefix`.
+    pub(crate) async fn load(store: &Store, prefix: &Path) -> Result<Self> {
+        let mut history = Self { prefix: prefix.clone(), epochs: BTreeMap::new(), pruned: Lsn(0) };
+        for meta in store.list(prefix).await? {
+            history.add(Object::of(prefix, &meta));
+        }
+        for (&number, epoch) in &mut history.epochs {
+            epoch.segments.sort_by_key(|segment| (segment.first_lsn, segment.next_lsn, segment.number));
+            epoch.parts.sort_by_key(|part| (part.number, part.part));
+            // Read by its key: a list may be late.
+            epoch.note = store.note(&epoch_key(prefix, number)).await?;
+        }
+        Ok(history)
+    }
+
+    fn add(&mut self, object: Object) {
+        match object {
+            Object::Segment(segment) => {
+                let epoch = self.epochs.entry(segment.epoch).or_default();
+                if segment.part.is_none() { &mut epoch.segments } else { &mut epoch.parts }.push(segment);
+            }
+            Object::Epoch(number) | Object::Session(number) => {
+                self.epochs.entry(number).or_default();
+            }
+            Object::Pruned(before) => self.pruned = self.pruned.max(before),
+            Object::Foreign => {}
+        }
+    }
+
+    /// The identity of the log whose archive this is.
+    pub(crate) fn log_id(&self) -> Option<u128> {
+        self.epochs.values().find_map(|epoch| epoch.note.as_ref()?.log_id())
+    }
+
+    /// The newest epoch that leads to a record, or the newest of all.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        let has_records = |&&epoch: &&u64| self.chain(epoch).map_or(true, |chain| !chain.pieces.is_empty());
+        self.epochs.keys().rev().find(has_records).or_else(|| self.epochs.keys().next_back()).copied()
+    }
+
+    /// What leads to the end of `epoch`, or to the first gap.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when two objects have the same records; [`Error::Damaged`] when a note is missing.
+    pub(crate) fn chain(&self, epoch: u64) -> Result<Chain> {
+        let missing = || Error::damaged(&epoch_key(&self.prefix, epoch), ObjectDamage::Missing);
+        let own = self.epochs.get(&epoch).ok_or_else(missing)?;
+        let note = own.note.as_ref().ok_or_else(missing)?;
+        let first = Lsn(note.first_lsn);
+        let mut chain = Chain { epoch, pieces: Vec::new(), lsns: first..first, gap: None };
+        if let Some(parent) = note.parent.filter(|parent| parent.epoch < epoch) {
+            let is_pruned = !self.epochs.contains_key(&parent.epoch) && first <= self.pruned;
+            if !is_pruned {
+                let before = self.chain(parent.epoch)?;
+                chain = before.up_to(parent.number, first, epoch, self.pruned);
+            }
+        }
+        if chain.gap.is_none() {
+            chain.extend(own, self.pruned)?;
+        }
+        Ok(chain)
+    }
+}
+
+impl Chain {
+    /// The same up to segment `number`, after which the history goes on elsewhere with record `next`.
+    fn up_to(mut self, number: u64, next: Lsn, epoch: u64, pruned: Lsn) -> Self {
+        let has_more = self.pieces.last().is_some_and(|last| last.number >= number);
+        self.pieces.retain(|piece| piece.number <= number);
+        let reached = self.pieces.last().map_or(self.lsns.start, |last| last.next_lsn);
+        if self.pieces.is_empty() && next <= pruned {
+            return Self { epoch, lsns: next..next, gap: None, ..self };
+        }
+        self.gap = self.gap.filter(|_| !has_more).or_else(|| (reached < next).then_some(reached..next));
+        if self.gap.is_none() {
+            (self.epoch, self.lsns.end) = (epoch, next);
+        }
+        self
+    }
+
+    fn extend(&mut self, own: &Epoch, pruned: Lsn) -> Result<()> {
+        for segment in &own.segments {
+            let (first, next) = (segment.first_lsn, self.lsns.end);
+            let last = self.pieces.last().filter(|last| last.number >= segment.number || first < next);
+            if let Some(last) = last {
+                let other = last.objects.last().map_or(String::new(), |object| object.key.to_string());
+                return Err(Error::Conflict { key: segment.key.to_string(), other, lsn: first });
+            }
+            if first > next && self.pieces.is_empty() && first <= pruned {
+                self.lsns = first..first;
+            } else if first < next {
+                return Err(Error::damaged(&segment.key, ObjectDamage::Identity));
+            } else if first != next {
+                self.gap = Some(next..first);
+                return Ok(());
+            }
+            self.push(vec![segment.clone()]);
+        }
+        let last = self.pieces.last().map(|piece| piece.number);
+        let later = own.parts.iter().filter(|part| last.is_none_or(|last| part.number > last));
+        if let Some(number) = later.clone().map(|part| part.number).min() {
+            let parts: Vec<_> = later.filter(|part| part.number == number).collect();
+            self.push(longest(&parts, self.lsns.end));
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, objects: Vec<ArchivedSegment>) {
+        if let Some(piece) = Piece::of(objects) {
+            self.lsns.end = piece.next_lsn;
+            self.pieces.push(piece);
+        }
+    }
+}
+
+/// Those of `parts`, which are of one segment, in order of their offsets, that lead farthest from its beginning at `first`.
+fn longest(parts: &[&ArchivedSegment], first: Lsn) -> Vec<ArchivedSegment> {
+    let mut led_to: BTreeMap<(u64, Lsn), Option<usize>> = BTreeMap::from([((0, first), None)]);
+    for (at, part) in parts.iter().enumerate() {
+        if led_to.contains_key(&(part.part.unwrap_or(0), part.first_lsn)) {
+            led_to.entry((part.end(), part.next_lsn)).or_insert(Some(at));
+        }
+    }
+    let mut place = *led_to.keys().next_back().expect("the beginning");
+    let mut chosen = Vec::new();
+    while let Some(Some(at)) = led_to.get(&place) {
+        chosen.push(parts[*at].clone());
+        place = (parts[*at].part.unwrap_or(0), parts[*at].first_lsn);
+    }
+    chosen.reverse();
+    chosen
+}

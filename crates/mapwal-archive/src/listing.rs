@@ -1,0 +1,88 @@
+//! What an archive holds, for people.
+
+use std::ops::Range;
+
+use mapwal::Lsn;
+
+use crate::epoch::lsn_range;
+use crate::error::Error;
+use crate::history::{Epoch, History};
+use crate::object::ArchivedSegment;
+
+/// What an archive holds.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The identity of the log.
+    pub log_id: Option<u128>,
+    /// By number: the newest is last.
+    pub epochs: Vec<EpochListing>,
+    /// Records before it may have been pruned; 0 if none were.
+    pub pruned_before: Lsn,
+}
+
+/// One history of the log. The next one begins after a restore, a truncation or a reset, or when records were lost.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct EpochListing {
+    /// Its number.
+    pub epoch: u64,
+    /// The epoch that it continues.
+    pub parent: Option<u64>,
+    /// The first record of its own; earlier ones are its parent's.
+    pub begins_at: Lsn,
+    /// When it was begun, in milliseconds since 1970.
+    pub created_unix_ms: u64,
+    /// Records between the end of the epoch before and this one that were trimmed before they were archived.
+    pub lost: Option<Range<Lsn>>,
+    /// The first record that can be restored.
+    pub first_lsn: Lsn,
+    /// The number after the last that can be.
+    pub next_lsn: Lsn,
+    /// Its own segments.
+    pub segments: Vec<ArchivedSegment>,
+    /// Parts of its own segments.
+    pub parts: Vec<ArchivedSegment>,
+    /// What keeps it from being restored to its end: a gap, a conflict, a missing note.
+    pub fault: Option<Error>,
+}
+
+impl Listing {
+    pub(crate) fn of(history: &History) -> Self {
+        let epochs = history.epochs.iter().map(|(&number, epoch)| EpochListing::of(history, number, epoch)).collect();
+        Self { log_id: history.log_id(), epochs, pruned_before: history.pruned }
+    }
+
+    /// Bytes of all segments and parts.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        let objects = self.epochs.iter().flat_map(|epoch| epoch.segments.iter().chain(&epoch.parts));
+        objects.map(|object| object.len_bytes).sum()
+    }
+}
+
+impl EpochListing {
+    fn of(history: &History, number: u64, epoch: &Epoch) -> Self {
+        let note = epoch.note.as_ref();
+        let begins_at = note.map_or(Lsn(0), |note| Lsn(note.first_lsn));
+        let (lsns, fault) = match history.chain(number) {
+            Ok(chain) => {
+                let fault = chain.gap.map(|missing| Error::Gap { epoch: chain.epoch, missing });
+                (chain.lsns, fault)
+            }
+            Err(error) => (begins_at..begins_at, Some(error)),
+        };
+        Self {
+            epoch: number,
+            parent: note.and_then(|note| note.parent).map(|parent| parent.epoch),
+            begins_at,
+            created_unix_ms: note.map_or(0, |note| note.created_unix_ms),
+            lost: note.and_then(|note| lsn_range(note.lost)),
+            first_lsn: lsns.start,
+            next_lsn: lsns.end,
+            segments: epoch.segments.clone(),
+            parts: epoch.parts.clone(),
+            fault,
+        }
+    }
+}

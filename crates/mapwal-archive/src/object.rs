@@ -1,0 +1,187 @@
+//! The objects of an archive and their keys, which say all that has to be known of them: they sort in the log's order, and
+//! show gaps.
+
+use mapwal::Lsn;
+use object_store::ObjectMeta;
+use object_store::path::Path;
+
+const SEGMENT_SUFFIX: &str = ".seg";
+const PART_SUFFIX: &str = ".part";
+const EPOCH: &str = "epoch.json";
+const SESSION: &str = "session.json";
+const PRUNED: &str = "pruned";
+
+/// A segment, or a part of one, in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArchivedSegment {
+    /// The epoch that it belongs to.
+    pub epoch: u64,
+    /// The number of its first record; the same as `next_lsn` if it has none.
+    pub first_lsn: Lsn,
+    /// The number after its last record.
+    pub next_lsn: Lsn,
+    /// The segment's number.
+    pub number: u64,
+    /// Where it begins in the segment, if it is a part of one: a byte offset. A sealed segment is whole.
+    pub part: Option<u64>,
+    /// The CRC-32 of its bytes.
+    pub checksum: u32,
+    /// Its length in bytes.
+    pub len_bytes: u64,
+    /// Its key.
+    pub key: Path,
+    /// What tells its versions apart, if the store says so.
+    pub e_tag: Option<String>,
+}
+
+impl ArchivedSegment {
+    pub(crate) fn with_key(mut self, prefix: &Path) -> Self {
+        self.key = epoch_prefix(prefix, self.epoch).join(self.file_name());
+        self
+    }
+
+    fn file_name(&self) -> String {
+        let Self { first_lsn: Lsn(first), next_lsn: Lsn(next), number, checksum, .. } = self;
+        match self.part {
+            None => format!("{first:020}-{next:020}-{number:010}-{checksum:08x}{SEGMENT_SUFFIX}"),
+            Some(offset) => format!("{first:020}-{next:020}-{number:010}-{offset:010}-{checksum:08x}{PART_SUFFIX}"),
+        }
+    }
+
+    /// Byte offset in the segment after its last byte.
+    pub(crate) fn end(&self) -> u64 {
+        self.part.unwrap_or(0) + self.len_bytes
+    }
+
+    fn parse(epoch: u64, name: &str) -> Option<Self> {
+        let (stem, is_part) = match (name.strip_suffix(SEGMENT_SUFFIX), name.strip_suffix(PART_SUFFIX)) {
+            (Some(stem), _) => (stem, false),
+            (None, Some(stem)) => (stem, true),
+            (None, None) => return None,
+        };
+        let mut fields = stem.split('-');
+        let mut number = |width| fields.next().filter(|field| field.len() == width).and_then(digits);
+        let (first, next, segment) = (number(20)?, number(20)?, number(10)?);
+        let part = if is_part { Some(number(10)?) } else { None };
+        let checksum = fields.next().filter(|field| field.len() == 8)?;
+        let checksum = u32::from_str_radix(checksum, 16).ok()?;
+        let is_in_order = first >= 1 && first <= next && fields.next().is_none();
+        let found = Self {
+            epoch,
+            first_lsn: Lsn(first),
+            next_lsn: Lsn(next),
+            number: segment,
+            part,
+            checksum,
+            len_bytes: 0,
+            key: Path::default(),
+            e_tag: None,
+        };
+        // One key for one thing: nothing but what is written here is read here.
+        (is_in_order && found.file_name() == name).then_some(found)
+    }
+}
+
+fn digits(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// What a key below the prefix is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Object {
+    Segment(ArchivedSegment),
+    /// What is known of an epoch.
+    Epoch(u64),
+    /// Which archiver writes an epoch.
+    Session(u64),
+    /// That records before this one were pruned.
+    Pruned(Lsn),
+    /// Not an archive's.
+    Foreign,
+}
+
+impl Object {
+    pub(crate) fn of(prefix: &Path, meta: &ObjectMeta) -> Self {
+        let names = meta.location.prefix_match(prefix).map(|parts| parts.map(|part| part.as_ref().to_owned()));
+        let names: Vec<String> = names.into_iter().flatten().collect();
+        let [directory, name] = names.as_slice() else { return Self::Foreign };
+        if directory == PRUNED {
+            return digits(name).filter(|_| name.len() == 20).map_or(Self::Foreign, |lsn| Self::Pruned(Lsn(lsn)));
+        }
+        let Some(epoch) = digits(directory).filter(|&epoch| directory.len() == 10 && epoch > 0) else {
+            return Self::Foreign;
+        };
+        match name.as_str() {
+            EPOCH => Self::Epoch(epoch),
+            SESSION => Self::Session(epoch),
+            _ => ArchivedSegment::parse(epoch, name).map_or(Self::Foreign, |segment| {
+                let (key, e_tag) = (meta.location.clone(), meta.e_tag.clone());
+                Self::Segment(ArchivedSegment { len_bytes: meta.size, key, e_tag, ..segment })
+            }),
+        }
+    }
+}
+
+fn epoch_prefix(prefix: &Path, epoch: u64) -> Path {
+    prefix.clone().join(format!("{epoch:010}"))
+}
+
+pub(crate) fn epoch_key(prefix: &Path, epoch: u64) -> Path {
+    epoch_prefix(prefix, epoch).join(EPOCH)
+}
+
+pub(crate) fn session_key(prefix: &Path, epoch: u64) -> Path {
+    epoch_prefix(prefix, epoch).join(SESSION)
+}
+
+pub(crate) fn pruned_key(prefix: &Path, before: Lsn) -> Path {
+    prefix.clone().join(PRUNED).join(format!("{:020}", before.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(key: &str) -> Object {
+        let now = std::time::SystemTime::UNIX_EPOCH.into();
+        let meta = ObjectMeta { location: Path::from(key), last_modified: now, size: 7, e_tag: None, version: None };
+        Object::of(&Path::from("a/log"), &meta)
+    }
+
+    fn segment(part: Option<u64>) -> ArchivedSegment {
+        let (key, e_tag, len_bytes) = (Path::default(), None, 7);
+        let (first_lsn, next_lsn) = (Lsn(1), Lsn(u64::MAX));
+        let found =
+            ArchivedSegment { epoch: 3, first_lsn, next_lsn, number: 2, part, checksum: 0xab, len_bytes, key, e_tag };
+        found.with_key(&Path::from("a/log"))
+    }
+
+    #[test]
+    fn a_key_says_what_the_object_is() {
+        for part in [None, Some(4 << 30)] {
+            let written = segment(part);
+            assert_eq!(object(written.key.as_ref()), Object::Segment(written));
+        }
+        assert_eq!(
+            segment(None).key.as_ref(),
+            "a/log/0000000003/00000000000000000001-18446744073709551615-0000000002-000000ab.seg"
+        );
+        let prefix = Path::from("a/log");
+        assert_eq!(object(epoch_key(&prefix, 9).as_ref()), Object::Epoch(9));
+        assert_eq!(object(session_key(&prefix, 9).as_ref()), Object::Session(9));
+        assert_eq!(object(pruned_key(&prefix, Lsn(9)).as_ref()), Object::Pruned(Lsn(9)));
+    }
+
+    #[test]
+    fn what_is_not_written_here_is_not_read_here() {
+        let good = segment(None).key.to_string();
+        for (from, to) in
+            [("ab.seg", "AB.seg"), ("0000000003/", "3/"), (".seg", ".seg.tmp"), ("-0000000002", ""), ("/log", "/lag")]
+        {
+            assert_eq!(object(&good.replace(from, to)), Object::Foreign, "{from} {to}");
+        }
+        assert_eq!(object("a/log/0000000000/epoch.json"), Object::Foreign);
+        assert_eq!(object("a/log/0000000003/b/epoch.json"), Object::Foreign);
+    }
+}

@@ -1,0 +1,240 @@
+//! The directory that is restored into. Until the end no file in it has a segment's name: no log opens it by mistake.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use mapwal::inspect::{ScanItem, SegmentScan};
+use mapwal::{Log, Lsn, Options};
+use serde::{Deserialize, Serialize};
+
+use super::RestoreTo;
+use super::plan::Plan;
+use crate::error::{Error, ObjectDamage, Result};
+use crate::history::Piece;
+use crate::store::encode;
+
+/// Says whose the files are while they are not a log yet.
+const MARK: &str = "mapwal-restore.json";
+const MARK_TEMPORARY: &str = "mapwal-restore.json.tmp";
+const SEGMENT_SUFFIX: &str = ".seg";
+/// After the name of a segment that is whole.
+const RESTORED_SUFFIX: &str = ".restored";
+/// After the name of one that is being downloaded.
+const PARTIAL_SUFFIX: &str = ".partial";
+/// What a log makes, beside its segments, when it is opened.
+const OF_LOG: [&str; 2] = ["LOCK", "control"];
+const TEMPORARY_SUFFIX: &str = ".tmp";
+/// In the root of a volume.
+const OF_SYSTEM: &str = "lost+found";
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    log: String,
+    epoch: u64,
+    to: Option<u64>,
+}
+
+/// A directory that becomes a log's.
+#[derive(Debug)]
+pub(crate) struct Target {
+    path: PathBuf,
+    file_mode: u32,
+    /// The mark, locked for as long as anything is done for this restore.
+    _mark: File,
+}
+
+impl Target {
+    /// A directory that is empty, or that an interrupted restore of the same has left; made if there is none.
+    pub(crate) fn open(path: &Path, log_id: u128, epoch: u64, to: RestoreTo, file_mode: u32) -> Result<Self> {
+        let to = if let RestoreTo::Lsn(lsn) = to { Some(lsn.0) } else { None };
+        let mark = Mark { log: format!("{log_id:032x}"), epoch, to };
+        let search = file_mode | (file_mode & 0o444) >> 2;
+        let made = DirBuilder::new().recursive(true).mode(search | 0o700).create(path);
+        made.map_err(|source| Error::io("create", path, source))?;
+        let names = names(path)?;
+        let is_begun = names.iter().any(|name| name == MARK);
+        if !is_begun && names.iter().any(|name| name != OF_SYSTEM && name != MARK_TEMPORARY) {
+            return Err(Error::NotEmpty { path: path.to_owned() });
+        }
+        let opened = if is_begun { open_mark(path, &mark)? } else { write_mark(path, &mark)? };
+        let target = Self { path: path.to_owned(), file_mode, _mark: opened };
+        target.take_names()?;
+        Ok(target)
+    }
+
+    /// Takes the names of segments away from those that have them already, and removes what a log has made beside them.
+    fn take_names(&self) -> Result<()> {
+        for name in names(&self.path)? {
+            let Some(name) = name.to_str() else { continue };
+            if OF_LOG.contains(&name) || name.ends_with(TEMPORARY_SUFFIX) {
+                remove(&self.path.join(name))?;
+            }
+            if !name.ends_with(SEGMENT_SUFFIX) {
+                continue;
+            }
+            rename(&self.path.join(name), &self.path.join(format!("{name}{RESTORED_SUFFIX}")))?;
+        }
+        self.sync()
+    }
+
+    pub(crate) fn partial(&self, piece: &Piece) -> PathBuf {
+        self.path.join(format!("{}{PARTIAL_SUFFIX}", segment_name(piece.number)))
+    }
+
+    pub(crate) fn restored(&self, piece: &Piece) -> PathBuf {
+        self.path.join(format!("{}{RESTORED_SUFFIX}", segment_name(piece.number)))
+    }
+
+    /// A new file for a segment.
+    pub(crate) fn create(&self, piece: &Piece) -> Result<(File, PathBuf)> {
+        let path = self.partial(piece);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).mode(self.file_mode).open(&path);
+        Ok((file.map_err(|source| Error::io("create", &path, source))?, path))
+    }
+
+    /// Gives the segment its name for whole ones, which [`Self::finish`] makes durable.
+    pub(crate) fn keep(&self, piece: &Piece) -> Result<()> {
+        rename(&self.partial(piece), &self.restored(piece))
+    }
+
+    /// Ends the last segment where the log is to end, and gives all of them the names of segments; the number after the
+    /// last record.
+    pub(crate) fn finish(&self, plan: &Plan) -> Result<Lsn> {
+        let last = plan.pieces.last().expect("a plan has pieces");
+        let next_lsn = end_at(&self.restored(last), last, plan)?;
+        for name in names(&self.path)? {
+            let is_wanted = |piece: &Piece| self.restored(piece).file_name() == Some(&*name);
+            let is_ours = [RESTORED_SUFFIX, PARTIAL_SUFFIX].iter().any(|suffix| ends_with(&name, suffix));
+            // An earlier try had other segments to restore, since the archive had not come as far.
+            if is_ours && !plan.pieces.iter().any(is_wanted) {
+                remove(&self.path.join(&name))?;
+            }
+        }
+        self.sync()?;
+        // The newest first: what a crash leaves in between begins late, and lacks nothing after that.
+        for piece in plan.pieces.iter().rev() {
+            rename(&self.restored(piece), &self.path.join(segment_name(piece.number)))?;
+        }
+        self.sync()?;
+        self.begin_anew(plan.first_lsn, next_lsn, last)?;
+        remove(&self.path.join(MARK))?;
+        self.sync()?;
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync_directory(parent)?;
+        Ok(next_lsn)
+    }
+
+    /// Opens the log as one of copies, and closes it: its new segment says that all of them count, also those that the log had
+    /// trimmed when it made the last one.
+    #[expect(unsafe_code, reason = "the directory belongs to this restore")]
+    fn begin_anew(&self, first_lsn: Lsn, next_lsn: Lsn, last: &Piece) -> Result<()> {
+        let size = SegmentScan::open(self.path.join(segment_name(last.number)))?.file_len_bytes();
+        let options = Options::new().archive(true).create(false).segment_size_bytes(size);
+        // An application that opens it is told whether its promises hold there.
+        let options = options.allow_unsupported_file_system(true);
+        // SAFETY: the mark is locked, so nothing but this restore writes to the files, and it does not after this; no record is
+        // borrowed.
+        let log = unsafe { Log::open(&self.path, &options) }?;
+        if (log.first_lsn(), log.next_lsn()) != (first_lsn, next_lsn) {
+            return Err(Error::damaged(&last.objects[0].key, ObjectDamage::Contents));
+        }
+        Ok(log.close()?)
+    }
+
+    fn sync(&self) -> Result<()> {
+        sync_directory(&self.path)
+    }
+}
+
+fn names(path: &Path) -> Result<Vec<OsString>> {
+    let failed = |source| Error::io("list", path, source);
+    let entries = fs::read_dir(path).map_err(failed)?;
+    entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed)).collect()
+}
+
+/// The mark of a restore that was interrupted; an error if that was of something else, or goes on.
+fn open_mark(directory: &Path, mark: &Mark) -> Result<File> {
+    let path = directory.join(MARK);
+    let mut file = File::open(&path).map_err(|source| Error::io("open", &path, source))?;
+    lock(&file, &path)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|source| Error::io("read", &path, source))?;
+    let is_it = serde_json::from_slice::<Mark>(&bytes).is_ok_and(|found| found == *mark);
+    // The other one may just have ended.
+    if is_it && path.exists() { Ok(file) } else { Err(Error::NotEmpty { path: directory.to_owned() }) }
+}
+
+fn write_mark(directory: &Path, mark: &Mark) -> Result<File> {
+    let (temporary, path) = (directory.join(MARK_TEMPORARY), directory.join(MARK));
+    let failed = |source| Error::io("write", &temporary, source);
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&temporary);
+    let mut file = opened.map_err(failed)?;
+    lock(&file, &path)?;
+    file.set_len(0).and_then(|()| file.write_all(&encode(mark))).and_then(|()| file.sync_all()).map_err(failed)?;
+    rename(&temporary, &path)?;
+    sync_directory(directory)?;
+    Ok(file)
+}
+
+fn lock(file: &File, path: &Path) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(Error::io("lock", path, source)),
+    }
+}
+
+fn ends_with(name: &OsString, suffix: &str) -> bool {
+    name.to_str().is_some_and(|name| name.ends_with(suffix))
+}
+
+fn segment_name(number: u64) -> String {
+    format!("{number:020}{SEGMENT_SUFFIX}")
+}
+
+/// Cuts the last segment of `plan`, in file `path`, after the last whole batch that is wanted, and without a seal, which names a
+/// segment that is not there.
+fn end_at(path: &Path, piece: &Piece, plan: &Plan) -> Result<Lsn> {
+    let failed = |source| Error::io("cut", path, source);
+    let mut scan = SegmentScan::open(path)?;
+    scan.stop_at(piece.len_bytes());
+    let size = scan.file_len_bytes();
+    let (mut end, mut next_lsn) = (scan.whole_up_to().0, piece.first_lsn);
+    while let Some(item) = scan.next()? {
+        let ScanItem::Frame(frame) = item else {
+            let object = &piece.objects[0];
+            return Err(Error::damaged(&object.key, ObjectDamage::Contents));
+        };
+        let is_last = frame.is_seal();
+        if is_last || scan.whole_up_to().1 > plan.limit {
+            break;
+        }
+        (end, next_lsn) = scan.whole_up_to();
+        // What follows the last record that is wanted was not there yet.
+        if plan.is_cut && next_lsn == plan.limit {
+            break;
+        }
+    }
+    let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+    file.set_len(end).and_then(|()| file.set_len(size)).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(next_lsn)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|source| Error::io("rename", from, source))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(|source| Error::io("remove", path, source)),
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(|source| Error::io("sync", path, source))
+}

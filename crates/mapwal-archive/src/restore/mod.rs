@@ -1,0 +1,162 @@
+//! From an archive to a directory that holds a log.
+
+mod directory;
+mod download;
+mod plan;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mapwal::Lsn;
+use tokio::task::JoinSet;
+
+use crate::archive::Archive;
+use crate::error::{Error, Result};
+use crate::history::Piece;
+use directory::Target;
+use download::download;
+use plan::Plan;
+
+/// Up to which record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoreTo {
+    /// The last one that is archived.
+    Latest,
+    /// This one, and none after it. A batch that it is in the middle of is left out as a whole.
+    Lsn(Lsn),
+}
+
+/// How to restore.
+///
+/// ```
+/// let options = mapwal_archive::RestoreOptions::new().epoch(Some(2)).parallel(8).file_mode(0o640);
+/// # let _ = options;
+/// ```
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    epoch: Option<u64>,
+    parallel: usize,
+    file_mode: u32,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self { epoch: None, parallel: 4, file_mode: 0o600 }
+    }
+}
+
+impl RestoreOptions {
+    /// Of the newest epoch, four segments at a time, in files for their owner alone.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Restores this epoch, and not the newest one that has records.
+    #[must_use]
+    pub fn epoch(mut self, epoch: Option<u64>) -> Self {
+        self.epoch = epoch;
+        self
+    }
+
+    /// How many segments are downloaded at the same time, at least one. Each takes a few megabytes of memory, however
+    /// large the segments are.
+    #[must_use]
+    pub fn parallel(mut self, parallel: usize) -> Self {
+        self.parallel = parallel.max(1);
+        self
+    }
+
+    /// The permission bits of the files.
+    #[must_use]
+    pub fn file_mode(mut self, mode: u32) -> Self {
+        self.file_mode = mode;
+        self
+    }
+}
+
+/// How far a restore has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreProgress {
+    /// Segments that are there, and all.
+    pub segments: (u64, u64),
+    /// Bytes of them, and of all.
+    pub bytes: (u64, u64),
+}
+
+/// What was restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// Of which epoch.
+    pub epoch: u64,
+    /// The first record.
+    pub first_lsn: Lsn,
+    /// The number after the last one.
+    pub next_lsn: Lsn,
+    /// Segments, and how many of them an interrupted restore had left.
+    pub segments: u64,
+    /// Segments that an interrupted restore had left, and that were not downloaded again.
+    pub resumed: u64,
+    /// Bytes of all.
+    pub bytes: u64,
+}
+
+pub(crate) async fn restore(
+    archive: &Archive,
+    directory: &Path,
+    to: RestoreTo,
+    options: &RestoreOptions,
+    progress: &mut (dyn FnMut(RestoreProgress) + Send),
+) -> Result<RestoreReport> {
+    let history = archive.history().await?;
+    let epoch = options.epoch.or_else(|| history.newest()).filter(|epoch| history.epochs.contains_key(epoch));
+    let epoch = epoch.ok_or_else(|| archive.empty())?;
+    let plan = Plan::new(history.chain(epoch)?, to)?.ok_or_else(|| archive.empty())?;
+    let log_id = history.log_id().ok_or_else(|| archive.empty())?;
+    let target = Target::open(directory, log_id, epoch, to, options.file_mode)?;
+    let all = (plan.pieces.len() as u64, plan.pieces.iter().map(Piece::len_bytes).sum());
+    let mut seen = RestoreProgress { segments: (0, all.0), bytes: (0, all.1) };
+    let (archive, target) = (archive.clone(), Arc::new(target));
+    let mut waiting = links(&plan);
+    let mut downloads = JoinSet::new();
+    let mut resumed = 0;
+    loop {
+        while downloads.len() < options.parallel
+            && let Some((before, piece)) = waiting.next()
+        {
+            let (archive, target) = (archive.clone(), Arc::clone(&target));
+            // A task of its own: the downloads share the processors.
+            downloads.spawn(async move {
+                let was_there = download(&archive, &target, (before.as_ref(), &piece), log_id).await?;
+                Ok((was_there, piece.len_bytes()))
+            });
+        }
+        let Some(done) = downloads.join_next().await else { break };
+        match done.unwrap_or_else(|error| Err(Error::io("restore", directory, error.into()))) {
+            Ok((was_there, len)) => {
+                resumed += u64::from(was_there);
+                (seen.segments.0, seen.bytes.0) = (seen.segments.0 + 1, seen.bytes.0 + len);
+                progress(seen);
+            }
+            Err(error) => {
+                // The directory is free when the caller hears of it.
+                downloads.shutdown().await;
+                return Err(error);
+            }
+        }
+    }
+    let next_lsn = {
+        let (target, plan) = (Arc::clone(&target), plan.clone());
+        let finishing = tokio::task::spawn_blocking(move || target.finish(&plan));
+        finishing.await.map_err(|error| Error::io("finish", directory, error.into()))??
+    };
+    Ok(RestoreReport { epoch, first_lsn: plan.first_lsn, next_lsn, segments: all.0, resumed, bytes: all.1 })
+}
+
+/// Each segment with the one before it.
+fn links(plan: &Plan) -> impl Iterator<Item = (Option<Piece>, Piece)> {
+    let befores = std::iter::once(None).chain(plan.pieces.clone().into_iter().map(Some));
+    befores.zip(plan.pieces.clone())
+}

@@ -1,0 +1,160 @@
+//! Reading everything again.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::archive::Archive;
+use crate::backoff::patiently;
+use crate::error::{Error, ObjectDamage, Result};
+use crate::history::History;
+use crate::object::ArchivedSegment;
+
+/// Objects that are read at the same time.
+const AT_ONCE: usize = 4;
+
+/// How far a verification has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyProgress {
+    /// Objects that have been looked at, and all.
+    pub objects: (u64, u64),
+    /// Bytes of them, and of all.
+    pub bytes: (u64, u64),
+}
+
+/// What a verification has found. To be kept, as JSON or otherwise, for the next one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Objects that were read.
+    pub read: u64,
+    /// Objects that had not changed since the earlier report.
+    pub unchanged: u64,
+    /// Objects that are not what their keys say.
+    pub damaged: Vec<(String, ObjectDamage)>,
+    /// What keeps an epoch from being restored to its end.
+    pub faults: Vec<EpochFault>,
+    /// The sound ones: their lengths, and what tells their versions apart.
+    sound: BTreeMap<String, (u64, Option<String>)>,
+}
+
+/// What is wrong between the objects of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum EpochFault {
+    /// Records are missing: from the first number, up to but without the second.
+    Gap {
+        /// The epoch.
+        epoch: u64,
+        /// The missing records.
+        missing: (u64, u64),
+    },
+    /// It cannot be followed, for another reason.
+    Broken {
+        /// The epoch.
+        epoch: u64,
+        /// Why.
+        why: String,
+    },
+}
+
+impl VerifyReport {
+    /// Whether nothing is damaged or missing.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.damaged.is_empty() && self.faults.is_empty()
+    }
+
+    fn knows(&self, object: &ArchivedSegment) -> bool {
+        // A length alone does not tell one version from another.
+        let version = (object.len_bytes, object.e_tag.clone());
+        version.1.is_some() && self.sound.get(object.key.as_ref()) == Some(&version)
+    }
+}
+
+pub(crate) async fn verify(
+    archive: &Archive,
+    earlier: Option<&VerifyReport>,
+    progress: &mut (dyn FnMut(VerifyProgress) + Send),
+) -> Result<VerifyReport> {
+    let history = archive.history().await?;
+    let mut report = VerifyReport { faults: faults(&history), ..VerifyReport::default() };
+    let objects: Vec<&ArchivedSegment> =
+        history.epochs.values().flat_map(|epoch| epoch.segments.iter().chain(&epoch.parts)).collect();
+    let all = (objects.len() as u64, objects.iter().map(|object| object.len_bytes).sum());
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| earlier.is_some_and(|earlier| earlier.knows(object)));
+    let mut seen = VerifyProgress { objects: (0, all.0), bytes: (0, all.1) };
+    let mut note = |report: &mut VerifyReport, object: &ArchivedSegment, damage: Option<ObjectDamage>| {
+        let key = object.key.to_string();
+        match damage {
+            Some(damage) => report.damaged.push((key, damage)),
+            None => drop(report.sound.insert(key, (object.len_bytes, object.e_tag.clone()))),
+        }
+        (seen.objects.0, seen.bytes.0) = (seen.objects.0 + 1, seen.bytes.0 + object.len_bytes);
+        progress(seen);
+    };
+    for object in known {
+        report.unchanged += 1;
+        note(&mut report, object, None);
+    }
+    let checks = unknown.into_iter().map(|object| async move { (object, check(archive, object).await) });
+    let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE);
+    while let Some((object, checked)) = checks.next().await {
+        report.read += 1;
+        match checked {
+            Ok(()) => note(&mut report, object, None),
+            Err(Error::Damaged { damage, .. }) => note(&mut report, object, Some(damage)),
+            Err(error) => return Err(error),
+        }
+    }
+    report.damaged.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(report)
+}
+
+/// Compares the bytes of `object` with its key and its length.
+async fn check(archive: &Archive, object: &ArchivedSegment) -> Result<()> {
+    let checked = patiently(|| async {
+        let mut hasher = crc32fast::Hasher::new();
+        let len = archive.store.read(&object.key, |chunk| {
+            hasher.update(chunk);
+            Ok(())
+        });
+        Ok((len.await?, hasher.finalize()))
+    });
+    let (len, checksum) = match checked.await {
+        Err(Error::Store { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => {
+            return Err(Error::damaged(&object.key, ObjectDamage::Missing));
+        }
+        checked => checked?,
+    };
+    check_read(object, len, checksum)
+}
+
+/// An error if `len` bytes with this checksum are not those of `object`.
+pub(crate) fn check_read(object: &ArchivedSegment, len: u64, checksum: u32) -> Result<()> {
+    let (expected, found) = (object.len_bytes, len);
+    if expected != found {
+        return Err(Error::damaged(&object.key, ObjectDamage::Length { expected, found }));
+    }
+    let (expected, found) = (object.checksum, checksum);
+    if expected != found {
+        return Err(Error::damaged(&object.key, ObjectDamage::Checksum { expected, found }));
+    }
+    Ok(())
+}
+
+fn faults(history: &History) -> Vec<EpochFault> {
+    let faults = history.epochs.keys().filter_map(|&epoch| match history.chain(epoch) {
+        Ok(chain) => {
+            let (epoch, gap) = (chain.epoch, chain.gap?);
+            Some(EpochFault::Gap { epoch, missing: (gap.start.0, gap.end.0) })
+        }
+        Err(error) => Some(EpochFault::Broken { epoch, why: error.to_string() }),
+    });
+    let mut faults: Vec<EpochFault> = faults.collect();
+    faults.dedup();
+    faults
+}

@@ -1,0 +1,11 @@
+//! The library against directories and memory: what an archiver promises, and what a restore makes of it.
+
+#![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
+
+mod archiving;
+mod cancelled;
+mod epochs;
+mod keeping;
+mod other_archivers;
+mod restoring;
+mod support;

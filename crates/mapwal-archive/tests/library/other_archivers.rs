@@ -1,0 +1,169 @@
+//! Two archivers at once, objects that are there already, and stores that say too much.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mapwal_archive::{Archive, Archiver, Error, RestoreTo};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+
+use crate::support::{
+    archiver, both, catch_up, expected, fill, fill_and_seal, memory, open, options, reader, restored, scratch,
+    with_suffix,
+};
+
+#[tokio::test]
+async fn a_second_archiver_of_a_log_is_refused_as_long_as_the_first_lives() {
+    let dir = scratch();
+    let log = open(dir.path());
+    let archive = memory();
+    let first = archiver(&log, &archive);
+    let here = Archiver::of_log(Arc::clone(&log), archive.clone(), options());
+    let elsewhere = Archiver::of_reader(reader(dir.path()), archive.clone(), options());
+    for second in [here, elsewhere] {
+        assert!(matches!(second, Err(Error::Busy { .. })), "{second:?}");
+    }
+    // To another archive, under another pin.
+    Archiver::of_log(Arc::clone(&log), memory(), options().pin("other")).unwrap().catch_up().await.unwrap();
+    drop(first);
+    catch_up(&log, &archive).await;
+}
+
+#[tokio::test]
+async fn an_archiver_of_a_copy_of_the_directory_takes_over_and_the_first_finds_out_and_stops() {
+    let (dir, copy) = (scratch(), scratch());
+    let archive = memory();
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 100);
+    let first = archiver(&log, &archive);
+    first.catch_up().await.unwrap();
+    copy_all(dir.path(), copy.path());
+    let other = open(copy.path());
+    fill_and_seal(&other, 2, 200);
+    let second = archiver(&other, &archive);
+    second.catch_up().await.unwrap();
+    fill_and_seal(&log, 1, 150);
+    let stopped = first.catch_up().await.unwrap_err();
+    assert!(matches!(stopped, Error::Superseded { epoch: 1, .. } | Error::Conflict { .. }), "{stopped}");
+    assert_eq!(log.pins()[0].lsn, mapwal::Lsn(101), "what was not confirmed is kept");
+}
+
+fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, to) = {
+            let entry = entry.unwrap();
+            (entry.path(), to.join(entry.file_name()))
+        };
+        if path.is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy_all(&path, &to);
+        } else {
+            std::fs::copy(&path, to).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_with_one_origin_that_begin_in_the_same_moment_get_epochs_of_their_own() {
+    for _ in 0..20 {
+        let archive = memory();
+        let dir = scratch();
+        let log = open(dir.path());
+        fill_and_seal(&log, 1, 10);
+        catch_up(&log, &archive).await;
+        let (one, _) = crate::support::restore(&archive, RestoreTo::Latest).await.unwrap();
+        let (two, _) = crate::support::restore(&archive, RestoreTo::Latest).await.unwrap();
+        let (one, two) = (open(one.path()), open(two.path()));
+        fill_and_seal(&one, 2, 20);
+        fill_and_seal(&two, 3, 20);
+        let archive_it = |log: &Arc<mapwal::Log>| {
+            let (log, archive) = (Arc::clone(log), archive.clone());
+            tokio::spawn(async move { archiver(&log, &archive).catch_up().await.map(|status| status.epoch) })
+        };
+        let (a, b) = (archive_it(&one), archive_it(&two));
+        let mut epochs = [a.await.unwrap().unwrap(), b.await.unwrap().unwrap()];
+        epochs.sort_unstable();
+        assert_eq!(epochs, [Some(2), Some(3)]);
+        let list = archive.list().await.unwrap();
+        assert!(list.epochs.iter().all(|epoch| epoch.fault.is_none() && epoch.next_lsn.0 >= 11), "{list:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_with_the_same_bytes_is_a_success_and_with_others_stops_the_archiver() {
+    let (_shelf, archives) = both();
+    for archive in archives {
+        let dir = scratch();
+        let log = open(dir.path());
+        fill_and_seal(&log, 1, 10);
+        let running = archiver(&log, &archive);
+        running.catch_up().await.unwrap();
+        for (last, is_same) in [(20, true), (30, false)] {
+            fill_and_seal(&log, 1, last);
+            let sealed = log.sealed(last / 10 - 1).unwrap().remove(0);
+            let name =
+                format!("{:020}-{:020}-{:010}-{:08x}.seg", last - 9, last + 1, sealed.number(), sealed.checksum());
+            let key = archive.prefix().clone().join("0000000001").join(name);
+            let mut bytes = sealed.bytes().to_vec();
+            *bytes.last_mut().unwrap() ^= u8::from(!is_same);
+            put(&archive, &key, bytes).await;
+            if is_same {
+                running.catch_up().await.unwrap();
+                continue;
+            }
+            let stopped = running.catch_up().await.unwrap_err();
+            let Error::Conflict { key: named, other, lsn } = stopped else { panic!("{stopped}") };
+            assert_eq!((named, lsn), (key.to_string(), mapwal::Lsn(21)));
+            assert!(other.ends_with(".seg") && other.contains(dir.path().to_str().unwrap()), "{other}");
+            assert_eq!(log.pins()[0].lsn, mapwal::Lsn(21));
+        }
+    }
+}
+
+async fn put(archive: &Archive, key: &object_store::path::Path, bytes: Vec<u8>) {
+    archive.store().put(key, bytes.into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_archive_that_has_lost_its_newest_segments_is_told_from_the_log_as_long_as_that_has_them() {
+    let store = Arc::new(InMemory::new());
+    let archive = Archive::new(Arc::clone(&store) as _, "a");
+    let dir = scratch();
+    let log = open(dir.path());
+    for last in [100, 200, 300] {
+        fill_and_seal(&log, 1, last);
+        catch_up(&log, &archive).await;
+    }
+    for key in &with_suffix(&*store, ".seg").await[1..] {
+        store.delete(key).await.unwrap();
+    }
+    fill(&log, 1, 310);
+    log.sync().unwrap();
+    catch_up(&log, &archive).await;
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=310), "uploaded again");
+    assert_eq!(archive.list().await.unwrap().epochs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_run_goes_on_until_its_future_is_dropped_and_then_again() {
+    let dir = scratch();
+    let log = open(dir.path());
+    let archive = memory();
+    let archiver = Arc::new(archiver(&log, &archive));
+    for last in [50, 100, 150] {
+        let running = tokio::spawn({
+            let archiver = Arc::clone(&archiver);
+            async move { archiver.run().await.map(|_| ()) }
+        });
+        fill_and_seal(&log, 1, last);
+        let archived = async {
+            while archiver.status().sealed_lsn.0 <= last {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), archived).await.expect("in a minute");
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+    }
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=150));
+}

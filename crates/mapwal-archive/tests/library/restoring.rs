@@ -1,0 +1,184 @@
+//! What a restore makes of what is there, whole or not.
+
+use std::sync::Arc;
+
+use mapwal::Lsn;
+use mapwal_archive::{Archive, Error, ObjectDamage, RestoreOptions, RestoreTo};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+
+use crate::support::{
+    bytes_of, catch_up, expected, fill, fill_and_seal, open, reader, records, restore, restored, scratch, with_suffix,
+};
+
+/// Five segments of a hundred records, metadata in each, and a part.
+async fn archived() -> (Arc<InMemory>, Archive) {
+    let store = Arc::new(InMemory::new());
+    let archive = Archive::new(Arc::clone(&store) as _, "a");
+    let dir = scratch();
+    let log = open(dir.path());
+    for segment in 1..=5_u64 {
+        log.put_meta(0, &segment.to_le_bytes()).unwrap();
+        fill_and_seal(&log, 1, segment * 100);
+    }
+    log.append_batch(&[(7, b"one".as_slice()), (7, b"two"), (7, b"three")]).unwrap();
+    log.sync().unwrap();
+    catch_up(&log, &archive).await;
+    (store, archive)
+}
+
+#[tokio::test]
+async fn any_record_may_be_the_last_and_metadata_is_as_it_was_then() {
+    let (_store, archive) = archived().await;
+    for to in [1, 99, 100, 101, 250, 500] {
+        let (dir, report) = restore(&archive, RestoreTo::Lsn(Lsn(to))).await.unwrap();
+        assert_eq!((report.first_lsn, report.next_lsn), (Lsn(1), Lsn(to + 1)));
+        let log = open(dir.path());
+        assert_eq!(records(&log), expected(1, 1..=to));
+        let segment = (to - 1) / 100 + 1;
+        assert_eq!(log.meta(0).as_deref(), Some(&segment.to_le_bytes()[..]), "{to}");
+        fill(&log, 2, to + 10);
+        log.sync().unwrap();
+        assert_eq!(reader(dir.path()).published_lsn().unwrap(), Lsn(to + 10));
+    }
+    assert_eq!(restored(&archive, RestoreTo::Latest).await.len(), 503);
+}
+
+#[tokio::test]
+async fn a_batch_is_restored_whole_or_not_at_all() {
+    let (_store, archive) = archived().await;
+    for (to, next) in [(501, 501), (502, 501), (503, 504)] {
+        let (dir, report) = restore(&archive, RestoreTo::Lsn(Lsn(to))).await.unwrap();
+        assert_eq!(report.next_lsn, Lsn(next), "{to}");
+        assert_eq!(open(dir.path()).next_lsn(), Lsn(next));
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_not_there_is_not_restored() {
+    let (_store, archive) = archived().await;
+    let refused = restore(&archive, RestoreTo::Lsn(Lsn(504))).await.unwrap_err();
+    let Error::NotArchived { lsn: Lsn(504), kept } = refused else { panic!("{refused}") };
+    assert_eq!(kept, Lsn(1)..Lsn(504));
+    let empty = Archive::new(Arc::new(InMemory::new()), "a");
+    assert!(matches!(restore(&empty, RestoreTo::Latest).await, Err(Error::Empty { .. })));
+}
+
+#[tokio::test]
+async fn a_missing_segment_is_a_gap_and_what_comes_before_can_be_restored() {
+    let (store, archive) = archived().await;
+    let keys = with_suffix(&*store, ".seg").await;
+    store.delete(&keys[2]).await.unwrap();
+    for to in [RestoreTo::Latest, RestoreTo::Lsn(Lsn(201)), RestoreTo::Lsn(Lsn(450))] {
+        let dir = scratch();
+        let refused = archive.restore(dir.path(), to, &RestoreOptions::new(), &mut |_| {}).await.unwrap_err();
+        let Error::Gap { epoch: 1, missing } = refused else { panic!("{refused}") };
+        assert_eq!(missing, Lsn(201)..Lsn(301));
+    }
+    assert_eq!(restored(&archive, RestoreTo::Lsn(Lsn(200))).await, expected(1, 1..=200));
+    // The first one cannot be told from a pruned one by what follows: but nothing was pruned.
+    store.delete(&keys[0]).await.unwrap();
+    let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
+    let Error::Gap { missing, .. } = refused else { panic!("{refused}") };
+    assert_eq!(missing, Lsn(1)..Lsn(101));
+}
+
+#[tokio::test]
+async fn objects_that_were_replaced_or_shortened_are_not_restored() {
+    let (store, archive) = archived().await;
+    let keys = with_suffix(&*store, ".seg").await;
+    let good = bytes_of(&*store, &keys[1]).await;
+    let other = bytes_of(&*store, &keys[2]).await;
+    let mut flipped = good.clone();
+    flipped[9000] ^= 1;
+    // So that the first segment is there when the second is refused.
+    let one_by_one = RestoreOptions::new().parallel(1);
+    let checksum = |damage: &ObjectDamage| matches!(damage, ObjectDamage::Checksum { .. });
+    for bytes in [flipped, good[..good.len() / 2].to_vec(), other, Vec::new()] {
+        store.put(&keys[1], bytes.into()).await.unwrap();
+        let dir = scratch();
+        for _ in 0..2 {
+            let refused = archive.restore(dir.path(), RestoreTo::Latest, &one_by_one, &mut |_| {}).await;
+            let Err(Error::Damaged { key, damage }) = refused else { panic!("{refused:?}") };
+            assert!(key == keys[1].to_string() && checksum(&damage), "{key}: {damage}");
+            // SAFETY: only this test has the directory.
+            assert!(unsafe { mapwal::LogReader::open(dir.path()) }.is_err(), "no log is opened by mistake");
+        }
+        store.put(&keys[1], good.clone().into()).await.unwrap();
+        let report = archive.restore(dir.path(), RestoreTo::Latest, &one_by_one, &mut |_| {}).await;
+        assert!(report.unwrap().resumed > 0, "what was there is not downloaded again");
+        assert_eq!(records(&open(dir.path())).len(), 503);
+    }
+}
+
+#[tokio::test]
+async fn a_segment_with_the_key_of_another_is_not_taken_for_it() {
+    let (store, archive) = archived().await;
+    let keys = with_suffix(&*store, ".seg").await;
+    // Its own checksum is right.
+    let third = bytes_of(&*store, &keys[2]).await;
+    let key = keys[1].to_string();
+    let (stem, _) = key.rsplit_once('-').unwrap();
+    let forged = object_store::path::Path::from(format!("{stem}-{:08x}.seg", crc32fast::hash(&third)));
+    store.put(&forged, third.into()).await.unwrap();
+    store.delete(&keys[1]).await.unwrap();
+    let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
+    assert!(matches!(refused, Error::Damaged { damage: ObjectDamage::Identity, .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn two_objects_with_the_same_records_are_a_conflict_that_names_both() {
+    let (store, archive) = archived().await;
+    let keys = with_suffix(&*store, ".seg").await;
+    let key = keys[1].to_string().replace(".seg", "");
+    let other = object_store::path::Path::from(format!("{}ffffffff.seg", &key[..key.len() - 8]));
+    store.put(&other, b"other".as_slice().into()).await.unwrap();
+    let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
+    let Error::Conflict { key, other: second, lsn: Lsn(101) } = refused else { panic!("{refused}") };
+    let mut named = [key, second];
+    let mut both = [keys[1].to_string(), other.to_string()];
+    named.sort();
+    both.sort();
+    assert_eq!(named, both);
+}
+
+#[tokio::test]
+async fn only_an_empty_directory_or_the_same_restore_is_gone_on_with() {
+    let (store, archive) = archived().await;
+    let dir = scratch();
+    std::fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+    let into = async |to| archive.restore(dir.path(), to, &RestoreOptions::new(), &mut |_| {}).await;
+    assert!(matches!(into(RestoreTo::Latest).await, Err(Error::NotEmpty { .. })));
+    std::fs::remove_file(dir.path().join("notes.txt")).unwrap();
+    let key = &with_suffix(&*store, ".seg").await[3];
+    let good = bytes_of(&*store, key).await;
+    store.put(key, b"bad".as_slice().into()).await.unwrap();
+    assert!(matches!(into(RestoreTo::Latest).await, Err(Error::Damaged { .. })));
+    assert!(matches!(into(RestoreTo::Lsn(Lsn(50))).await, Err(Error::NotEmpty { .. })), "another restore");
+    store.put(key, good.into()).await.unwrap();
+    into(RestoreTo::Latest).await.unwrap();
+    assert!(matches!(into(RestoreTo::Latest).await, Err(Error::NotEmpty { .. })), "it is a log");
+    assert_eq!(records(&open(dir.path())).len(), 503);
+}
+
+#[tokio::test]
+async fn a_restore_that_was_interrupted_while_names_were_given_is_gone_on_with() {
+    let (_store, archive) = archived().await;
+    let dir = scratch();
+    let restore = async || archive.restore(dir.path(), RestoreTo::Latest, &RestoreOptions::new(), &mut |_| {}).await;
+    restore().await.unwrap();
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 9, "six segments, the one that the log goes on in, LOCK and control: {names:?}");
+    // As if the last names had not been given yet.
+    let log_id = mapwal::inspect::Inspection::open(dir.path()).unwrap().log_id();
+    let mark = format!("{{\"log\":\"{log_id:032x}\",\"epoch\":1,\"to\":null}}");
+    std::fs::write(dir.path().join("mapwal-restore.json"), mark).unwrap();
+    for number in 1..=3 {
+        let name = dir.path().join(format!("{number:020}.seg"));
+        std::fs::rename(&name, name.with_extension("seg.restored")).unwrap();
+    }
+    let report = restore().await.unwrap();
+    // The last one has been cut, and so is downloaded again, if it had more than was wanted.
+    assert!(report.resumed >= 5, "{report:?}");
+    assert_eq!(records(&open(dir.path())).len(), 503);
+}

@@ -142,6 +142,19 @@ fn what_is_printed_is_what_the_schema_says() {
 }
 
 #[test]
+fn a_backup_says_what_it_has_made() {
+    let (log, out) = (closed(1200), scratch());
+    let (first, second) = (out.path().join("first"), out.path().join("second"));
+    let document = check(log.path(), &format!("backup DIR {}", first.display()), 0);
+    assert_eq!((&document["first_lsn"], &document["next_lsn"]), (&1.into(), &1201.into()));
+    assert_eq!((&document["segments"], &document["against"]), (&4.into(), &Value::Null));
+    let command = format!("backup DIR {} --against {}", second.display(), first.display());
+    let document = check(log.path(), &command, 0);
+    assert_eq!((&document["shared_segments"], &document["parts_at_lsn"]), (&3.into(), &Value::Null));
+    assert_eq!(document["against"], first.to_str().unwrap());
+}
+
+#[test]
 fn each_look_is_a_document() {
     let log = scratch();
     let _writer = live(log.path(), 10);

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::logs::scratch;
 use crate::program::run;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "append",
     "dump",
     "verify",
@@ -18,6 +18,8 @@ const COMMANDS: [&str; 14] = [
     "backup",
     "trim",
     "salvage",
+    "diff",
+    "repair",
     "bench",
     "completions",
     "man",

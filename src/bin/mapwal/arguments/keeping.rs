@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::parse_size;
+use super::{ReportFormat, parse_size};
 
 /// Copy a log that may be in use, consistent and checked
 ///
@@ -33,6 +33,9 @@ pub(crate) struct Backup {
     /// Set no pin, for a log that cannot be written: the command fails if records are trimmed before they are copied
     #[arg(long)]
     pub(crate) no_pin: bool,
+    /// How to say what was copied
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
     /// The directory holds copies of sealed segments: the one that the last of them names need not be there
     #[arg(long)]
     pub(crate) archive: bool,

@@ -13,8 +13,9 @@ use mapwal::inspect::{Extent, FrameRole, Inspection, ScanItem, SegmentFile, Segm
 
 use super::earlier::Earlier;
 use super::files::{self, failed, temporary};
+use super::report::Report;
 use crate::arguments::Backup;
-use crate::failure::{Explain, Failure, Outcome, Result, counted};
+use crate::failure::{Explain, Failure, Outcome, Result};
 use crate::stop::Stop;
 use crate::{open, out, progress};
 
@@ -73,7 +74,7 @@ impl<'a> Copy<'a> {
     }
 
     /// Returns what to say of it.
-    pub(super) fn carry_out(mut self) -> Result<String> {
+    pub(super) fn carry_out(mut self) -> Result<Report> {
         let out = &*self.arguments.out;
         DirBuilder::new().recursive(true).mode(0o700).create(out).map_err(failed("create", out))?;
         let next = self.try_all();
@@ -86,30 +87,19 @@ impl<'a> Copy<'a> {
         let next = next?;
         let parting = self.earlier.map_or(Ok(None), |earlier| earlier.parting(&self.files, &self.same))?;
         self.bar.finish_and_clear();
-        Ok(self.told(next, parting))
+        Ok(self.report(next, parting))
     }
 
-    fn told(&self, next: Lsn, parting: Option<Lsn>) -> String {
-        let first = self.first();
-        let records = counted(next.0 - first.0, "record", "records");
-        let segments = counted(self.files.len() as u64, "segment", "segments");
+    fn report(&self, next: Lsn, parting: Option<Lsn>) -> Report {
         let count = |means| self.made.values().filter(|made| made.means == means).count();
-        let reflinked = match count(Means::Reflinked) {
-            0 => String::new(),
-            reflinked => format!(", {reflinked} of them as reflinks"),
-        };
-        let (shared, parts) = match self.earlier.map(|earlier| (earlier.path.display(), parting)) {
-            None => (String::new(), String::new()),
-            Some((path, parting)) => {
-                let parts = parting.map(|lsn| {
-                    format!(
-                        "\n{path} parts from the log at record {lsn}: it was truncated, or one of them replaced, since"
-                    )
-                });
-                (format!(", {} of them shared with {path}", count(Means::Shared)), parts.unwrap_or_default())
-            }
-        };
-        format!("copied {records} from {first} on, in {segments}{reflinked}{shared}{parts}")
+        Report {
+            first: self.first(),
+            next,
+            segments: self.files.len(),
+            reflinked: count(Means::Reflinked),
+            shared: count(Means::Shared),
+            against: self.earlier.map(|earlier| (earlier.path.clone(), parting)),
+        }
     }
 
     fn first(&self) -> Lsn {

@@ -16,13 +16,14 @@ mod copy;
 mod earlier;
 mod files;
 mod pin;
+mod report;
 
 use std::io::{self, Write};
 
-use crate::arguments::Backup;
+use crate::arguments::{Backup, ReportFormat};
 use crate::failure::{Outcome, Result, Written};
-use crate::out;
 use crate::stop::Stop;
+use crate::{json, out};
 use copy::Copy;
 use earlier::Earlier;
 use pin::HeldPin;
@@ -37,6 +38,11 @@ pub(crate) fn run(arguments: &Backup) -> Result<Outcome> {
     let dropped = pin.map_or(Ok(()), HeldPin::drop_it);
     let done = copied?;
     dropped?;
-    writeln!(io::stdout().lock(), "{done}").written()?;
+    let mut out = io::stdout().lock();
+    let printed = match arguments.format {
+        ReportFormat::Text => writeln!(out, "{done}"),
+        ReportFormat::Json => json::write(&mut out, "backup", &done.json(arguments)),
+    };
+    printed.written()?;
     Ok(Outcome::Done)
 }

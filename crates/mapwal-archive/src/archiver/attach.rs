@@ -22,14 +22,15 @@ impl Archiver {
     pub(super) async fn attach(&self) -> Result<Session> {
         let source = self.source.clone();
         let local = blocking(move || source.look()).await?;
-        let owner = self.owner(&local).await?;
+        let (owner, pinned) = self.owner(&local).await?;
         let mut history = History::load(&self.archive.store, &self.archive.prefix).await?;
         self.check_log(&history, &local)?;
         let (epoch, token) = self.find_epoch(&mut history, owner).await?;
-        if let Some(epoch) = epoch
-            && let Some((place, parts)) = self.place_in(&history, epoch, &local).await?
-        {
-            return self.begin_session(epoch, &token, place, parts, history.epochs[&epoch].note.as_ref()).await;
+        if let Some(epoch) = epoch {
+            if let Some((place, parts)) = self.place_in(&history, epoch, &local).await? {
+                return self.begin_session(epoch, &token, place, parts, history.epochs[&epoch].note.as_ref()).await;
+            }
+            self.check_list(&history, epoch, pinned)?;
         }
         let token = if epoch.is_some() { self.leave_epoch().await? } else { token };
         let (place, parent) = self.branch(&history, &local).await?;
@@ -37,8 +38,20 @@ impl Archiver {
         self.begin_session(epoch, &token, place, None, Some(&note)).await
     }
 
-    /// Whose the pin is; makes one if there is none that still keeps anything.
-    async fn owner(&self, local: &LocalLog) -> Result<Owner> {
+    /// An error, which may pass, if the archive lacks something of `epoch` that was confirmed: all before record `pinned` was. A
+    /// list that is late must not look like another history.
+    fn check_list(&self, history: &History, epoch: u64, pinned: Lsn) -> Result<()> {
+        let listed = history.chain(epoch)?.lsns.end;
+        if listed >= pinned {
+            return Ok(());
+        }
+        let why = format!("it ends before record {listed}, and was confirmed up to record {pinned}");
+        let source = object_store::Error::Generic { store: "archive", source: why.into() };
+        Err(Error::store("list", &self.archive.prefix, source))
+    }
+
+    /// Whose the pin is, and the first record that it keeps; makes one if there is none that still keeps anything.
+    async fn owner(&self, local: &LocalLog) -> Result<(Owner, Lsn)> {
         let (source, name, limit) = (self.source.clone(), self.options.pin.clone(), self.options.pin_limit_bytes);
         let first = local.segments.first().map_or(Lsn::FIRST, |segment| segment.first_lsn);
         blocking(move || {
@@ -46,13 +59,13 @@ impl Archiver {
                 let owner = Owner::parse(&pin.owner);
                 match (pin.state, owner) {
                     (PinState::Lost | PinState::Damaged, _) => source.drop_pin(&name)?,
-                    (_, Some(owner)) => return Ok(owner),
+                    (_, Some(owner)) => return Ok((owner, pin.lsn)),
                     (_, None) => return Err(Error::PinTaken { pin: name, owner: pin.owner }),
                 }
             }
             let owner = Owner::Begins(token());
             source.create_pin(&name, &owner.to_string(), first, limit)?;
-            Ok(owner)
+            Ok((owner, first))
         })
         .await
     }

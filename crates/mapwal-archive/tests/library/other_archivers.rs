@@ -8,8 +8,8 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
 use crate::support::{
-    archiver, both, catch_up, expected, fill, fill_and_seal, memory, open, options, reader, restored, scratch,
-    with_suffix,
+    archiver, both, bytes_of, catch_up, expected, fill, fill_and_seal, memory, open, options, reader, restored,
+    scratch, with_suffix,
 };
 
 #[tokio::test]
@@ -166,4 +166,35 @@ async fn a_run_goes_on_until_its_future_is_dropped_and_then_again() {
         assert!(running.await.unwrap_err().is_cancelled());
     }
     assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=150));
+}
+
+#[tokio::test]
+async fn a_list_that_is_late_is_no_other_history() {
+    let store = Arc::new(InMemory::new());
+    let archive = Archive::new(Arc::clone(&store) as _, "a");
+    let dir = scratch();
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 100);
+    fill_and_seal(&log, 1, 200);
+    catch_up(&log, &archive).await;
+    log.trim_before(mapwal::Lsn(201)).unwrap();
+    fill_and_seal(&log, 1, 300);
+    // The list lacks the newest object, and the log has it no more.
+    let key = with_suffix(&*store, ".seg").await.remove(1);
+    let bytes = bytes_of(&*store, &key).await;
+    store.delete(&key).await.unwrap();
+    let archiver = archiver(&log, &archive);
+    let told = async {
+        while archiver.status().last_error.is_none_or(|error| !error.contains("confirmed up to record 201")) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::select! {
+        stopped = archiver.run() => panic!("{stopped:?}"),
+        told = tokio::time::timeout(Duration::from_secs(60), told) => told.expect("in a minute"),
+    }
+    store.put(&key, bytes.into()).await.unwrap();
+    archiver.catch_up().await.unwrap();
+    assert_eq!(archive.list().await.unwrap().epochs.len(), 1);
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=300));
 }

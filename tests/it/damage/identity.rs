@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mapwal::error::FormatFault;
-use mapwal::error::{Corruption, Damage};
+use mapwal::error::{Corruption, Damage, FormatFault};
 use mapwal::inspect::Inspection;
 use mapwal::{Error, Lsn, PinDirectory};
 use tempfile::TempDir;
@@ -295,12 +294,11 @@ fn a_log_of_which_a_spare_alone_is_left_is_missed_by_its_control_page() {
     assert_eq!(files::segment_numbers(left.path()), [2]);
     let missing = refusal(left.path());
     assert_eq!((missing.path, missing.damage), (segment(left.path(), 1), Damage::MissingSegment { referrer: 0 }));
-    // Nothing tells of it then.
+    // Nothing tells of it then, unless a pin does.
     fs::remove_file(left.path().join("control")).unwrap();
     let pinned = scratch();
     files::copy(left.path(), pinned.path());
     assert_eq!(open_small(left.path()).next_lsn(), Lsn(1));
-    // But a pin does.
     fs::create_dir(pinned.path().join("pins")).unwrap();
     PinDirectory::open(dir.path()).unwrap().create("replica", "me", Lsn(9), None).unwrap();
     fs::copy(dir.path().join("pins/replica"), pinned.path().join("pins/replica")).unwrap();

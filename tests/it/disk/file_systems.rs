@@ -149,7 +149,7 @@ fn a_read_of_the_device_shows_what_the_device_holds() {
 /// again.
 fn reads_of_the_cache(disk: &FileSystem, name: &str, storage: &Disk) -> usize {
     const PAGES: usize = 256;
-    const READS: usize = 1000;
+    const READS: usize = 200;
     let len = (PAGES * PAGE_LEN) as u64;
     let file = storage.create(name).unwrap();
     file.allocate(len).unwrap();

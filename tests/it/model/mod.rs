@@ -30,8 +30,8 @@ use crate::support::scratch::{open_small, scratch, stamped};
 use crate::support::stored::{StoredFrame, frames};
 use crate::support::{SMALL, read_only};
 
-/// Histories for each seed. Each seed has a thread of its own.
-const CASES: u32 = 2_000;
+/// Histories for each seed, unless `MODEL_CASES` says how many. Each seed has a thread of its own.
+const CASES: u32 = 700;
 const SEEDS: u8 = 2;
 const OPS_MAX: usize = 30;
 
@@ -44,7 +44,8 @@ fn a_log_does_what_its_model_does() {
 
 /// As many random histories as [`CASES`] says, the same ones for the same seed.
 fn run_histories(seed: u8) {
-    let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
+    let cases = std::env::var("MODEL_CASES").map_or(CASES, |cases| cases.parse().expect("a number"));
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::XorShift, &[seed; 16]);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let histories = prop::collection::vec(op(), 1..=OPS_MAX);

@@ -18,7 +18,7 @@ use crate::support::scratch::scratch;
 use python::{Answer, Python};
 use specimens::Files;
 
-const LOGS: usize = 2_000;
+const LOGS: usize = 1_000;
 const WORKERS: usize = 2;
 const SEED: u64 = 0x5eed;
 /// Disagreements shown.

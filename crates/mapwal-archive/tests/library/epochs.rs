@@ -114,6 +114,31 @@ async fn a_truncation_of_archived_records_begins_an_epoch_and_one_of_others_does
 }
 
 #[tokio::test]
+async fn parts_of_what_was_truncated_are_not_taken_for_the_newest_records() {
+    for (cut, more, is_restarted) in
+        [(100, 5, false), (100, 60, false), (100, 5, true), (110, 5, false), (110, 60, true), (130, 5, false)]
+    {
+        let (dir, archive) = (scratch(), memory());
+        let log = open(dir.path());
+        fill_and_seal(&log, 1, 100);
+        fill(&log, 1, 130);
+        log.sync().unwrap();
+        let mut archiver = Some(crate::support::archiver(&log, &archive));
+        archiver.as_ref().unwrap().catch_up().await.unwrap();
+        log.truncate_after(Lsn(cut)).unwrap();
+        fill(&log, 2, cut + more);
+        log.sync().unwrap();
+        if is_restarted {
+            archiver = None;
+        }
+        let archiver = archiver.unwrap_or_else(|| crate::support::archiver(&log, &archive));
+        archiver.catch_up().await.unwrap();
+        let both = [expected(1, 1..=cut), expected(2, cut + 1..=cut + more)].concat();
+        assert_eq!(restored(&archive, RestoreTo::Latest).await, both, "{cut} {more} {is_restarted}");
+    }
+}
+
+#[tokio::test]
 async fn a_truncation_while_no_archiver_runs_is_noticed() {
     for cut in [150, 200, 250, 300] {
         let dir = scratch();
@@ -146,6 +171,20 @@ async fn a_reset_begins_a_history_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_reset_to_the_very_record_that_comes_next_is_another_history_as_well() {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    let archiver = crate::support::archiver(&log, &archive);
+    fill_and_seal(&log, 1, 100);
+    archiver.catch_up().await.unwrap();
+    log.reset_to(Lsn(101)).unwrap();
+    fill_and_seal(&log, 2, 120);
+    archiver.catch_up().await.unwrap();
+    assert_eq!(epoch_of(&archive, 1).await, expected(1, 1..=100));
+    assert_eq!(epoch_of(&archive, 2).await, expected(2, 101..=120));
+}
+
+#[tokio::test]
 async fn a_directory_that_was_rolled_back_with_its_pins_begins_an_epoch() {
     // The rolled-back log makes segments of the same numbers, ends and lengths, with other bytes.
     for ahead in [200, 230, 300] {
@@ -156,7 +195,10 @@ async fn a_directory_that_was_rolled_back_with_its_pins_begins_an_epoch() {
         fill(&log, 1, 150);
         log.sync().unwrap();
         catch_up(&log, &archive).await;
+        // It goes on in the same segment.
+        std::sync::Arc::into_inner(log).expect("the last one").close().unwrap();
         copy(dir.path(), before.path());
+        let log = open(dir.path());
         fill(&log, 1, ahead);
         if ahead != 230 {
             log.rotate().unwrap();

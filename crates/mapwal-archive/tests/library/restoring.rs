@@ -19,6 +19,8 @@ async fn archived() -> (Arc<InMemory>, Archive) {
     let log = open(dir.path());
     for segment in 1..=5_u64 {
         log.put_meta(0, &segment.to_le_bytes()).unwrap();
+        fill(&log, 1, segment * 100 - 50);
+        log.put_meta(1, &segment.to_le_bytes()).unwrap();
         fill_and_seal(&log, 1, segment * 100);
     }
     log.append_batch(&[(7, b"one".as_slice()), (7, b"two"), (7, b"three")]).unwrap();
@@ -30,13 +32,17 @@ async fn archived() -> (Arc<InMemory>, Archive) {
 #[tokio::test]
 async fn any_record_may_be_the_last_and_metadata_is_as_it_was_then() {
     let (_store, archive) = archived().await;
-    for to in [1, 99, 100, 101, 250, 500] {
+    for to in [1, 50, 51, 99, 100, 101, 150, 151, 250, 500] {
         let (dir, report) = restore(&archive, RestoreTo::Lsn(Lsn(to))).await.unwrap();
         assert_eq!((report.first_lsn, report.next_lsn), (Lsn(1), Lsn(to + 1)));
         let log = open(dir.path());
         assert_eq!(records(&log), expected(1, 1..=to));
         let segment = (to - 1) / 100 + 1;
         assert_eq!(log.meta(0).as_deref(), Some(&segment.to_le_bytes()[..]), "{to}");
+        // Set after the fiftieth record of each segment.
+        let halves = (to + 49) / 100;
+        let halves = (halves > 0).then(|| halves.to_le_bytes().to_vec());
+        assert_eq!(log.meta(1), halves, "{to}");
         fill(&log, 2, to + 10);
         log.sync().unwrap();
         assert_eq!(reader(dir.path()).published_lsn().unwrap(), Lsn(to + 10));

@@ -22,6 +22,7 @@
 mod archive;
 mod archiver;
 mod backoff;
+mod directory;
 mod epoch;
 mod error;
 mod history;
@@ -36,6 +37,7 @@ pub use object_store;
 
 pub use archive::Archive;
 pub use archiver::{Archiver, ArchiverOptions, Status};
+pub use directory::DirectoryStore;
 pub use error::{Error, ObjectDamage, Result};
 pub use listing::{EpochListing, Listing};
 pub use object::ArchivedSegment;

@@ -97,11 +97,12 @@ impl Store {
         }
     }
 
-    /// Hands the bytes of an object to `take`, in order; returns how many there are.
+    /// Hands the bytes of an object to `take`, in order; returns how many there are: all of them, or an error.
     pub(crate) async fn read(&self, key: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
         let failed = |source| Error::store("read", key, source);
         let got = self.0.get(key).await.map_err(failed)?;
         let (range, mut len) = (got.range.clone(), 0);
+        let expected = range.end - range.start;
         match got.payload {
             GetResultPayload::File(file, path) => {
                 let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
@@ -119,6 +120,11 @@ impl Store {
                     take(&chunk)?;
                 }
             }
+        }
+        // A connection that breaks may look like the end.
+        if len < expected {
+            let source = format!("{len} of {expected} bytes have come").into();
+            return Err(failed(object_store::Error::Generic { store: "read", source }));
         }
         Ok(len)
     }

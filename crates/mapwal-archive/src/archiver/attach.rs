@@ -128,15 +128,20 @@ impl Archiver {
             }
             later.push(segment);
         }
-        let Some(mut place) = place.or_else(|| place_at_start(own, local)) else { return Ok(None) };
+        let Some(place) = place.or_else(|| place_at_start(own, local)) else { return Ok(None) };
         // What the archive has after that must be what the log has.
-        for segment in later.into_iter().rev() {
-            let (source, after) = (self.source.clone(), place.after);
+        let mut walked = place;
+        for segment in later.iter().rev() {
+            let (source, after) = (self.source.clone(), walked.after);
             let Some(sealed) = blocking(move || source.next_sealed(after)).await? else { return Ok(None) };
             if self.object(epoch, &sealed).key != segment.key {
                 return Ok(None);
             }
-            place = Place { tip: Some(sealed.tip), after: sealed.tip.number, next: sealed.next_lsn };
+            walked = Place { tip: Some(sealed.tip), after: sealed.tip.number, next: sealed.next_lsn };
+        }
+        if !later.is_empty() {
+            // Their contents are compared when they are uploaded, which finds them there.
+            return Ok(Some((place, None)));
         }
         let last = own.segments.last().map_or(0, |segment| segment.number);
         if !own.parts.iter().any(|part| part.number > last) {

@@ -1,0 +1,260 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mapwal::Lsn;
+
+use crate::failure::EXIT_CODES;
+use crate::store::StoreUrl;
+
+const URLS: &str = "\
+URLs:
+  file:///path             a directory; what is written to it is synced
+  s3://bucket/prefix       needs the feature aws; also gs:// (gcp) and az:// (azure)
+  Credentials, region and endpoint are taken from the environment: AWS_ACCESS_KEY_ID,
+  AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT and so on.";
+
+/// Archive the segments of a mapwal log in an object store, and restore the log from it.
+#[derive(Debug, Parser)]
+#[command(name = "mapwal-archive", version, after_help = format!("{URLS}\n\n{EXIT_CODES}"), propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Run),
+    Restore(Restore),
+    List(List),
+    Verify(Verify),
+    Prune(Prune),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Archive a log for as long as it is written, and longer
+///
+/// A service: it waits for the log to come, for the store to answer and for its writer to return, and ends when it is told to, by
+/// Ctrl-C or SIGTERM, with 0. Each sealed segment is uploaded once it is durable, and a named pin keeps it from being
+/// trimmed before. Beside that, what is durable of the segment that takes appends is uploaded as a part from time to time.
+///
+/// It ends by itself only where going on would do harm: with 2 if the archive has other contents for the same records, and
+/// with 4 if another archiver does the same work, or the archive belongs to another log.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal-archive run /var/lib/app/log s3://backups/app-1")]
+pub(crate) struct Run {
+    /// The directory of the log
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Where the archive is
+    #[arg(value_name = "URL")]
+    pub(crate) url: StoreUrl,
+    /// How often what is durable of the segment that takes appends is uploaded, such as 10s or 5m; `never`
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
+    pub(crate) part_interval: Interval,
+    /// The pin's name
+    #[arg(long, value_name = "NAME", default_value = "archive")]
+    pub(crate) pin: String,
+    /// The most disk space that the pin may hold back while the store cannot be reached, such as 10GiB. Beyond that records
+    /// may be trimmed before they are archived; the archive then goes on after them, in a new epoch. By default there is no
+    /// limit: the disk fills up
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) pin_limit: Option<u64>,
+    /// How often its state is printed, and whenever it begins or ceases to fail; `never`
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_interval)]
+    pub(crate) status_interval: Interval,
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// Make a log from an archive
+///
+/// Every object is checked. The log opens as any other, and goes on under the same numbers; archived again, it begins a new
+/// epoch. A restore that was interrupted goes on where it was, if it is called again with the same arguments. Where
+/// records are missing in the archive nothing is restored beyond them, and the exit code is 3.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal-archive restore s3://backups/app-1 /var/lib/app/log --to 120000")]
+pub(crate) struct Restore {
+    /// Where the archive is
+    #[arg(value_name = "URL")]
+    pub(crate) url: StoreUrl,
+    /// The directory of the log, which must not exist or be empty
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// The last record of the log: a number, or `latest`
+    #[arg(long, value_name = "LSN", default_value = "latest")]
+    pub(crate) to: To,
+    /// The epoch whose history is restored, as `list` shows it; by default the newest
+    #[arg(long, value_name = "N")]
+    pub(crate) epoch: Option<u64>,
+    /// How many downloads run at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) parallel: u16,
+    /// How to print what was restored
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// Show what is in an archive
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal-archive list s3://backups/app-1 --format json")]
+pub(crate) struct List {
+    /// Where the archive is
+    #[arg(value_name = "URL")]
+    pub(crate) url: StoreUrl,
+    /// Also each object
+    #[arg(long)]
+    pub(crate) objects: bool,
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// Read everything in an archive, and check it
+///
+/// Ends with 2 if an object is damaged, and with 3 if records are missing between others.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal-archive verify s3://backups/app-1 || echo \"look at it: $?\"")]
+pub(crate) struct Verify {
+    /// Where the archive is
+    #[arg(value_name = "URL")]
+    pub(crate) url: StoreUrl,
+    /// A file that says which objects were sound when they were looked at last: only others, and changed ones, are read. It
+    /// is made if it is not there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) changed_since: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// Delete what no restore to a kept record needs
+///
+/// Only whole segments whose records are all before LSN are deleted, the oldest first, and what parts of segments a sealed
+/// segment has taken the place of.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal-archive prune s3://backups/app-1 --before 1000000")]
+pub(crate) struct Prune {
+    /// Where the archive is
+    #[arg(value_name = "URL")]
+    pub(crate) url: StoreUrl,
+    /// The first record that is kept
+    #[arg(long, value_name = "LSN")]
+    pub(crate) before: u64,
+    /// How to print what was deleted
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// Print completions for a shell
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal-archive completions bash > /etc/bash_completion.d/mapwal-archive")]
+pub(crate) struct Completions {
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the manual page, or write one for each command into a directory
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  mapwal-archive man > mapwal-archive.1 && man ./mapwal-archive.1")]
+pub(crate) struct Man {
+    /// Where to write `mapwal-archive.1`, `mapwal-archive-run.1` and so on
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+/// The last record of a restored log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum To {
+    Latest,
+    Record(Lsn),
+}
+
+impl FromStr for To {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "latest" { Ok(Self::Latest) } else { text.parse().map(|lsn| Self::Record(Lsn(lsn))) }
+    }
+}
+
+/// A time after which something is done again, if it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interval(pub(crate) Option<Duration>);
+
+/// A number with ms, s, m or h after it; or `never`.
+fn parse_interval(text: &str) -> Result<Interval, String> {
+    if text == "never" {
+        return Ok(Interval(None));
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|error| format!("{error}"))?;
+    let unit_ms = match unit.trim_start() {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("{unit:?} is none of ms, s, m, h")),
+    };
+    let ms =
+        number.checked_mul(unit_ms).filter(|&ms| ms > 0).ok_or("it must be more than nothing, and not for ever")?;
+    Ok(Interval(Some(Duration::from_millis(ms))))
+}
+
+/// A number of bytes, with KiB, MiB or GiB after it or without.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err(format!("{unit:?} is none of KiB, MiB, GiB")),
+    };
+    let number: u64 = number.parse().map_err(|error| format!("{error}"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_units() {
+        let of = |text| parse_interval(text).map(|interval| interval.0.map(|time| time.as_millis()));
+        assert_eq!(of("250ms"), Ok(Some(250)));
+        assert_eq!(of("10s"), Ok(Some(10_000)));
+        assert_eq!(of("2 h"), Ok(Some(7_200_000)));
+        assert_eq!(of("never"), Ok(None));
+        for wrong in ["", "10", "0s", "s", "1d", "99999999999999999999h", "18446744073709551615h"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(parse_size("4 m"), Ok(4 << 20));
+        assert_eq!(parse_size("1GiB"), Ok(1 << 30));
+        assert!(parse_size("4MB").is_err(), "a million bytes are not meant by anyone");
+    }
+}

@@ -1,0 +1,117 @@
+//! `mapwal-archive list`: what is in an archive.
+
+use std::io::{self, Write};
+
+use indicatif::{BinaryBytes, HumanCount};
+use mapwal::Lsn;
+use mapwal_archive::{Archive, ArchivedSegment, EpochListing, Listing};
+use serde_json::{Value, json};
+
+use crate::arguments::{Format, List};
+use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
+
+pub(crate) async fn run(arguments: &List) -> Result<Outcome> {
+    let (store, prefix) = arguments.url.open_existing()?;
+    let listing = Archive::new(store, prefix).list().await.about(&arguments.url)?;
+    if listing.epochs.is_empty() {
+        return Err(Failure::new("no archive", "nothing is archived there", &arguments.url));
+    }
+    let mut out = anstream::stdout().lock();
+    let printed = match arguments.format {
+        Format::Text => print(&mut out, &listing, arguments.objects),
+        Format::Json => writeln!(out, "{}", as_json(&listing, arguments.objects)),
+    };
+    printed.and_then(|()| out.flush()).written()?;
+    Ok(Outcome::Done)
+}
+
+fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:>10}  {:>41}  {:>14}  {:>8}  {:>6}  {:>11}",
+        "EPOCH", "LSN", "RECORDS", "SEGMENTS", "PARTS", "BYTES"
+    )?;
+    for epoch in &listing.epochs {
+        print_epoch(out, epoch)?;
+        if with_objects {
+            for object in objects(epoch) {
+                writeln!(out, "{:>10}  {:>41}  {}", "", range(object.first_lsn, object.next_lsn), object.key)?;
+            }
+        }
+    }
+    let (log, epochs) = (listing.log_id.unwrap_or_default(), counted(listing.epochs.len() as u64, "epoch"));
+    let pruned = match listing.pruned_before {
+        Lsn(0) => String::new(),
+        before => format!(", pruned before record {before}"),
+    };
+    writeln!(out, "log {log:032x}: {epochs}, {}{pruned}", BinaryBytes(listing.len_bytes()))
+}
+
+fn print_epoch(out: &mut impl Write, epoch: &EpochListing) -> io::Result<()> {
+    let (number, lsns) = (epoch.epoch, range(epoch.first_lsn, epoch.next_lsn));
+    let records = HumanCount(records(epoch)).to_string();
+    let (segments, parts) = (epoch.segments.len(), epoch.parts.len());
+    let bytes = BinaryBytes(objects(epoch).map(|object| object.len_bytes).sum()).to_string();
+    write!(out, "{number:>10}  {lsns:>41}  {records:>14}  {segments:>8}  {parts:>6}  {bytes:>11}")?;
+    if let Some(parent) = epoch.parent {
+        write!(out, "  continues {parent} at record {}", epoch.begins_at)?;
+    }
+    if let Some(lost) = &epoch.lost {
+        write!(out, "  records {} were trimmed unarchived before it", range(lost.start, lost.end))?;
+    }
+    if let Some(fault) = &epoch.fault {
+        write!(out, "  {fault}")?;
+    }
+    writeln!(out)
+}
+
+fn as_json(listing: &Listing, with_objects: bool) -> Value {
+    let epoch = |epoch: &EpochListing| {
+        let objects = with_objects.then(|| objects(epoch).map(object_json).collect::<Vec<_>>());
+        json!({
+            "epoch": epoch.epoch,
+            "parent": epoch.parent,
+            "begins_at": epoch.begins_at.0,
+            "created_unix_ms": epoch.created_unix_ms,
+            "lost": epoch.lost.as_ref().map(|lost| [lost.start.0, lost.end.0]),
+            "first_lsn": epoch.first_lsn.0,
+            "next_lsn": epoch.next_lsn.0,
+            "segments": epoch.segments.len(),
+            "parts": epoch.parts.len(),
+            "fault": epoch.fault.as_ref().map(ToString::to_string),
+            "objects": objects,
+        })
+    };
+    json!({
+        "log_id": listing.log_id.map(|id| format!("{id:032x}")),
+        "pruned_before": listing.pruned_before.0,
+        "bytes": listing.len_bytes(),
+        "epochs": listing.epochs.iter().map(epoch).collect::<Vec<_>>(),
+    })
+}
+
+fn object_json(object: &ArchivedSegment) -> Value {
+    json!({
+        "key": object.key.as_ref(),
+        "segment": object.number,
+        "part_offset": object.part,
+        "first_lsn": object.first_lsn.0,
+        "next_lsn": object.next_lsn.0,
+        "bytes": object.len_bytes,
+        "checksum": format!("{:08x}", object.checksum),
+    })
+}
+
+fn objects(epoch: &EpochListing) -> impl Iterator<Item = &ArchivedSegment> {
+    epoch.segments.iter().chain(&epoch.parts)
+}
+
+/// Those that can be restored.
+fn records(epoch: &EpochListing) -> u64 {
+    epoch.next_lsn.0.saturating_sub(epoch.first_lsn.0)
+}
+
+/// `first..last`, or `-`.
+fn range(first: Lsn, next: Lsn) -> String {
+    if first < next { format!("{first}..{}", next.0 - 1) } else { "-".into() }
+}

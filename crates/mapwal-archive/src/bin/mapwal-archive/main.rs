@@ -1,0 +1,58 @@
+//! The program `mapwal-archive`: archives a log, and restores it.
+
+mod arguments;
+mod failure;
+mod generate;
+mod list;
+mod progress;
+mod prune;
+mod restore;
+mod run;
+mod stop;
+mod store;
+mod verify;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use failure::{Failure, Outcome, Result};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => return Failure::of_usage(&error).tell().into(),
+        Err(help) => {
+            // If help cannot be printed, it cannot be read either.
+            let _ = help.print();
+            return Outcome::Done.into();
+        }
+    };
+    carry_out(&arguments.command).unwrap_or_else(|failure| failure.tell()).into()
+}
+
+fn carry_out(command: &Command) -> Result<Outcome> {
+    match command {
+        Command::Completions(completions) => generate::completions(completions.shell),
+        Command::Man(man) => generate::manual(man.directory.as_deref()),
+        command => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            let runtime = runtime.map_err(|error| Failure::new("cannot start threads", error, "this process"))?;
+            let done = runtime.block_on(on_store(command));
+            // What is under way is of no use any more.
+            runtime.shutdown_background();
+            done
+        }
+    }
+}
+
+async fn on_store(command: &Command) -> Result<Outcome> {
+    match command {
+        Command::Run(arguments) => run::run(arguments).await,
+        Command::Restore(arguments) => restore::run(arguments).await,
+        Command::List(arguments) => list::run(arguments).await,
+        Command::Verify(arguments) => verify::run(arguments).await,
+        Command::Prune(arguments) => prune::run(arguments).await,
+        Command::Completions(_) | Command::Man(_) => Ok(Outcome::Done),
+    }
+}

@@ -1,0 +1,154 @@
+//! `mapwal-archive run`: the service.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{BinaryBytes, HumanCount};
+use mapwal::LogReader;
+use mapwal_archive::{Archive, Archiver, ArchiverOptions, Error, Status};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::arguments::{Format, Run};
+use crate::failure::{Explain, Failure, Outcome, Result, Written};
+use crate::stop::Stop;
+
+/// How often it looks whether there is a log, and how things stand.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run(arguments: &Run) -> Result<Outcome> {
+    let mut stop = Stop::listen()?;
+    let mut report = Report::new(arguments);
+    let archiver = tokio::select! {
+        archiver = wait_for_log(arguments, &mut report) => archiver?,
+        () = stop.asked() => return Ok(Outcome::Done),
+    };
+    let ended = tokio::select! {
+        ended = archiver.run() => ended.map(|never| match never {}).about(arguments.directory.display()),
+        failed = report.look_again_and_again(&archiver) => failed,
+        () = stop.asked() => Ok(Outcome::Done),
+    };
+    report.look(&archiver, true)?;
+    ended
+}
+
+/// An archiver, once there is a log.
+async fn wait_for_log(arguments: &Run, report: &mut Report<'_>) -> Result<Archiver> {
+    let (store, prefix) = arguments.url.open()?;
+    let archive = Archive::new(store, prefix);
+    let parts = arguments.part_interval.0;
+    let options = ArchiverOptions::new().pin(&arguments.pin).pin_limit_bytes(arguments.pin_limit).part_interval(parts);
+    loop {
+        match open(&arguments.directory, &archive, &options) {
+            Ok(archiver) => return Ok(archiver),
+            Err(error) if may_come(&error) => report.waits(&error),
+            Err(error) => return Err(Failure::of_archive(&error, arguments.directory.display())),
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+fn open(directory: &Path, archive: &Archive, options: &ArchiverOptions) -> mapwal_archive::Result<Archiver> {
+    // SAFETY: by naming the directory to this program the user says, as its manual asks for, that it is on a local file
+    // system, and that nothing but mapwal writes to its files meanwhile.
+    let reader = tokio::task::block_in_place(|| unsafe { LogReader::open(directory) })?;
+    Archiver::of_reader(reader, archive.clone(), options.clone())
+}
+
+/// Whether there may be a log soon: the service was started first, or the writer is at work.
+fn may_come(error: &Error) -> bool {
+    use mapwal::Error as Log;
+    match error {
+        Error::Io { .. } => true,
+        Error::Log(error) => !matches!(
+            error,
+            Log::NotALog { .. } | Log::NotARegularFile { .. } | Log::Format { .. } | Log::UnsupportedFileSystem { .. }
+        ),
+        _ => false,
+    }
+}
+
+/// What it says while it is at work.
+struct Report<'a> {
+    arguments: &'a Run,
+    printed: Option<Instant>,
+    /// Whether what was printed last was a failure.
+    failing: bool,
+}
+
+impl<'a> Report<'a> {
+    fn new(arguments: &'a Run) -> Self {
+        Self { arguments, printed: None, failing: false }
+    }
+
+    /// There is no log yet.
+    fn waits(&mut self, error: &Error) {
+        if self.is_due(true) {
+            Failure::of_archive(error, self.arguments.directory.display()).tell();
+        }
+    }
+
+    async fn look_again_and_again(&mut self, archiver: &Archiver) -> Result<Outcome> {
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            self.look(archiver, false)?;
+        }
+    }
+
+    fn look(&mut self, archiver: &Archiver, is_last: bool) -> Result<()> {
+        // What it looks at is on a disk.
+        let status = tokio::task::block_in_place(|| archiver.status());
+        let is_due = self.is_due(status.last_error.is_some());
+        if is_due || (is_last && self.arguments.status_interval.0.is_some()) { self.print(&status) } else { Ok(()) }
+    }
+
+    /// From time to time, and whenever failures begin or end.
+    fn is_due(&mut self, failing: bool) -> bool {
+        let Some(interval) = self.arguments.status_interval.0 else { return false };
+        let is_due = self.printed.is_none_or(|printed| printed.elapsed() >= interval) || failing != self.failing;
+        if is_due {
+            (self.printed, self.failing) = (Some(Instant::now()), failing);
+        }
+        is_due
+    }
+
+    fn print(&self, status: &Status) -> Result<()> {
+        let mut out = anstream::stdout().lock();
+        let printed = match self.arguments.format {
+            Format::Text => writeln!(out, "{}", text(status)),
+            Format::Json => writeln!(out, "{}", as_json(status)),
+        };
+        printed.and_then(|()| out.flush()).written()
+    }
+}
+
+fn text(status: &Status) -> String {
+    let epoch = status.epoch.map_or("-".to_owned(), |epoch| epoch.to_string());
+    let archived = status.archived_lsn.0.saturating_sub(1);
+    let (records, bytes) = (HumanCount(status.lag_records), BinaryBytes(status.lag_bytes));
+    let (segments, parts) = (HumanCount(status.segments), HumanCount(status.parts));
+    let seconds = status.lag.as_secs_f64();
+    let error = status.last_error.as_ref().map_or(String::new(), |error| format!("  failing: {error}"));
+    format!(
+        "epoch {epoch}  archived up to {archived}  lag {records} records, {bytes}, {seconds:.1} s  {segments} segments, {parts} parts{error}"
+    )
+}
+
+fn as_json(status: &Status) -> serde_json::Value {
+    json!({
+        "epoch": status.epoch,
+        "sealed_lsn": status.sealed_lsn.0,
+        "archived_lsn": status.archived_lsn.0,
+        "next_lsn": status.next_lsn.0,
+        "lag_records": status.lag_records,
+        "lag_bytes": status.lag_bytes,
+        "lag_seconds": status.lag.as_secs_f64(),
+        "segments": status.segments,
+        "parts": status.parts,
+        "bytes": status.bytes,
+        "failures": status.failures,
+        "last_error": status.last_error,
+        "lost": status.lost.as_ref().map(|lost| [lost.start.0, lost.end.0]),
+    })
+}

@@ -1,0 +1,107 @@
+//! `mapwal-archive verify`: everything is read again.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anstyle::{AnsiColor, Style};
+use mapwal_archive::{Archive, EpochFault, VerifyProgress, VerifyReport};
+use serde_json::{Value, json};
+
+use crate::arguments::{Format, Verify};
+use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
+use crate::progress;
+
+pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
+    let (store, prefix) = arguments.url.open_existing()?;
+    let earlier = arguments.changed_since.as_deref().map(read).transpose()?.flatten();
+    let bar = progress::of_bytes("verify");
+    let mut show = |progress: VerifyProgress| {
+        bar.set_length(progress.bytes.1);
+        bar.set_position(progress.bytes.0);
+    };
+    let verified = Archive::new(store, prefix).verify(earlier.as_ref(), &mut show).await;
+    bar.finish_and_clear();
+    let report = verified.about(&arguments.url)?;
+    if report.read + report.unchanged == 0 && report.is_sound() {
+        return Err(Failure::new("no archive", "nothing is archived there", &arguments.url));
+    }
+    if let Some(path) = &arguments.changed_since {
+        write(path, &report)?;
+    }
+    let mut out = anstream::stdout().lock();
+    let printed = match arguments.format {
+        Format::Text => print(&mut out, &report),
+        Format::Json => writeln!(out, "{}", as_json(&report)),
+    };
+    printed.and_then(|()| out.flush()).written()?;
+    Ok(outcome(&report))
+}
+
+fn outcome(report: &VerifyReport) -> Outcome {
+    let is_gap = |fault: &EpochFault| matches!(fault, EpochFault::Gap { .. });
+    if !report.damaged.is_empty() || !report.faults.iter().all(is_gap) {
+        Outcome::Damaged
+    } else if report.faults.is_empty() {
+        Outcome::Done
+    } else {
+        Outcome::Gaps
+    }
+}
+
+/// `None` if there is no such file.
+fn read(path: &Path) -> Result<Option<VerifyReport>> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| Failure::of_io("cannot read", &error, path.display()))?,
+    };
+    let parsed = serde_json::from_slice(&bytes);
+    parsed.map(Some).map_err(|error| Failure::new("not a report of verify", error, path.display()))
+}
+
+/// As a whole or not at all.
+fn write(path: &Path, report: &VerifyReport) -> Result<()> {
+    let text = serde_json::to_vec(report).expect("text and numbers");
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
+    written.map_err(|error| Failure::of_io("cannot write", &error, path.display()))
+}
+
+fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
+    for (key, damage) in &report.damaged {
+        writeln!(out, "{key}: {damage}")?;
+    }
+    for fault in &report.faults {
+        writeln!(out, "{}", describe(fault))?;
+    }
+    let colour = if report.is_sound() { AnsiColor::Green } else { AnsiColor::Red };
+    let style = Style::new().fg_color(Some(colour.into()));
+    let verdict = match (report.damaged.len() + report.faults.len()) as u64 {
+        0 => "sound".to_owned(),
+        places => format!("damaged in {}", counted(places, "place")),
+    };
+    let read = counted(report.read, "object");
+    writeln!(out, "{style}{verdict}{style:#}: {read} read, {} unchanged", report.unchanged)
+}
+
+fn describe(fault: &EpochFault) -> String {
+    match fault {
+        EpochFault::Gap { epoch, missing: (from, to) } => {
+            format!("epoch {epoch}: records {from}..{} are missing", to.saturating_sub(1))
+        }
+        EpochFault::Broken { epoch, why } => format!("epoch {epoch}: {why}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn as_json(report: &VerifyReport) -> Value {
+    let damaged = report.damaged.iter().map(|(key, damage)| json!({ "key": key, "damage": damage.to_string() }));
+    json!({
+        "sound": report.is_sound(),
+        "read": report.read,
+        "unchanged": report.unchanged,
+        "damaged": damaged.collect::<Vec<_>>(),
+        "faults": report.faults.iter().map(describe).collect::<Vec<_>>(),
+    })
+}

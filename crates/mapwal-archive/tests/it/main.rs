@@ -1,0 +1,19 @@
+//! The archive from outside: what is archived is restored, whatever fails on the way.
+
+#![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
+
+#[path = "../support/child.rs"]
+mod child;
+#[path = "../support/failing.rs"]
+mod failing;
+mod failures;
+mod kills;
+#[path = "../support/logs.rs"]
+mod logs;
+mod mistakes;
+mod program;
+#[path = "../support/s3.rs"]
+mod s3;
+mod server;
+mod stores;
+mod tools;

@@ -1,0 +1,354 @@
+//! The program `mapwal-archive`, run as a user would.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mapwal::Lsn;
+use object_store::{ObjectStoreExt, PutPayload};
+use serde_json::Value;
+
+use crate::child::Process;
+use crate::logs::{append_up_to, check, open};
+use crate::s3::{BUCKET, Server};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_mapwal-archive");
+const COMMANDS: [&str; 7] = ["run", "restore", "list", "verify", "prune", "completions", "man"];
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What came of a run.
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn done(self) -> Self {
+        assert_eq!((self.code, &*self.err), (Some(0), ""), "{}", self.out);
+        self
+    }
+
+    /// What is told to people has one form: `mapwal-archive: what: why: where`.
+    #[track_caller]
+    fn failed(self, code: i32, what: &str) -> Self {
+        assert_eq!(self.code, Some(code), "{} {}", self.out, self.err);
+        let lines: Vec<&str> = self.err.lines().collect();
+        let [line] = lines.as_slice() else { panic!("{}", self.err) };
+        let parts: Vec<&str> = line.split(": ").collect();
+        assert!(parts[0] == "mapwal-archive" && parts.len() >= 4 && parts[1] == what, "{line}");
+        self
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+}
+
+/// A directory to work in, and a server whose environment the program gets.
+struct Place {
+    scratch: tempfile::TempDir,
+    server: Option<Server>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { scratch: tempfile::tempdir().unwrap(), server: None }
+    }
+
+    fn with_server() -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let server = Server::start(&scratch.path().join("objects")).unwrap();
+        Self { scratch, server: Some(server) }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Where the archive is.
+    fn url(&self) -> String {
+        match self.server {
+            Some(_) => format!("s3://{BUCKET}/logs/a"),
+            None => format!("file://{}", self.path("archive").display()),
+        }
+    }
+
+    /// The command: `URL` stands for where the archive is, and `./name` for a file of this place.
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(PROGRAM);
+        for word in words.split_whitespace() {
+            match word.strip_prefix("./") {
+                Some(name) => command.arg(self.path(name)),
+                None if word == "URL" => command.arg(self.url()),
+                None => command.arg(word),
+            };
+        }
+        if let Some(server) = &self.server {
+            command.envs(server.environment());
+        }
+        command
+    }
+
+    fn run(&self, words: &str) -> Ran {
+        let output = self.command(words).stdin(Stdio::null()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (out, err) = (text(output.stdout), text(output.stderr));
+        assert!(!err.contains("panicked"), "{err}");
+        Ran { code: output.status.code(), out, err }
+    }
+
+    /// Archives `./log`, with the service, up to record `last`; what it has printed.
+    fn archive(&self, last: u64) -> Vec<Value> {
+        let output = self.path("status");
+        let words = "run ./log URL --part-interval 20ms --status-interval 1ms --format json";
+        let mut command = self.command(words);
+        let service = Process::start(command.stdout(fs::File::create(&output).unwrap()));
+        let began = Instant::now();
+        while !self.lists_up_to(last) {
+            assert!(began.elapsed() < PATIENCE, "not archived: {}", fs::read_to_string(&output).unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(service.terminate().code(), Some(0));
+        let text = fs::read_to_string(&output).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn lists_up_to(&self, last: u64) -> bool {
+        let listed = self.run("list URL --format json");
+        listed.code == Some(0)
+            && listed.json()["epochs"].as_array().unwrap().iter().any(|epoch| epoch["next_lsn"] == last + 1)
+    }
+}
+
+/// A closed log in `directory` with records up to `last`.
+fn make_log(directory: &Path, last: u64) {
+    let log = open(directory);
+    append_up_to(&log, 1, last);
+    log.close().unwrap();
+}
+
+fn from_nothing_to_a_restored_log(place: &Place) {
+    make_log(&place.path("log"), 600);
+    let told = place.archive(600);
+    let last = told.last().expect("it says how far it is");
+    assert_eq!(
+        (&last["archived_lsn"], &last["lag_records"], &last["last_error"]),
+        (&601.into(), &0.into(), &Value::Null)
+    );
+
+    let listed = place.run("list URL").done();
+    assert!(listed.out.contains("1..600") && listed.out.contains("1 epoch"), "{}", listed.out);
+    let objects = place.run("list URL --objects --format json").done().json();
+    let objects = objects["epochs"][0]["objects"].as_array().unwrap().clone();
+    assert!(objects.len() > 4 && objects[0]["first_lsn"] == 1 && objects[0]["key"].is_string());
+
+    let verified = place.run("verify URL --changed-since ./seen").done();
+    assert!(verified.out.starts_with("sound: ") && verified.out.ends_with(" 0 unchanged\n"), "{}", verified.out);
+    let again = place.run("verify URL --changed-since ./seen --format json").done().json();
+    let count = |name: &str| again[name].as_u64().unwrap();
+    // The server's lists do not tell versions apart: all is read again then.
+    let unchanged = if place.server.is_some() { 0 } else { objects.len() as u64 };
+    assert_eq!((&again["sound"], count("unchanged")), (&true.into(), unchanged));
+    assert_eq!(count("read") + count("unchanged"), objects.len() as u64);
+
+    fs::remove_dir_all(place.path("log")).unwrap();
+    let restored = place.run("restore URL ./log").done();
+    assert!(restored.out.starts_with("restored 600 records from 1 on, in "), "{}", restored.out);
+    check(&place.path("log"), 1, 600, |_| 1);
+    let earlier = place.run("restore URL ./earlier --to 333 --parallel 2 --format json").done().json();
+    assert_eq!((&earlier["next_lsn"], &earlier["epoch"]), (&334.into(), &1.into()));
+    check(&place.path("earlier"), 1, 333, |_| 1);
+
+    let first = objects[2]["first_lsn"].as_u64().unwrap();
+    let pruned = place.run(&format!("prune URL --before {}", first + 1)).done();
+    assert!(pruned.out.starts_with("deleted 2 segments and "), "{}", pruned.out);
+    assert!(pruned.out.ends_with(&format!("; the first record is {first}\n")), "{}", pruned.out);
+    let pruned = place.run("prune URL --before 1 --format json").done().json();
+    assert_eq!((&pruned["segments"], &pruned["first_lsn"]), (&0.into(), &first.into()));
+    place.run("restore URL ./rest").done();
+    check(&place.path("rest"), first, 600, |_| 1);
+}
+
+#[test]
+fn from_nothing_to_a_restored_log_by_a_directory() {
+    from_nothing_to_a_restored_log(&Place::new());
+}
+
+#[test]
+fn from_nothing_to_a_restored_log_by_s3() {
+    from_nothing_to_a_restored_log(&Place::with_server());
+}
+
+#[test]
+fn what_is_wrong_with_an_archive_is_told_and_has_an_exit_code() {
+    let place = Place::new();
+    for words in ["list URL", "verify URL", "prune URL --before 2", "restore URL ./restored"] {
+        place.run(words).failed(4, "no archive");
+    }
+    assert!(!place.path("archive").exists(), "looking makes nothing");
+    make_log(&place.path("log"), 600);
+    place.archive(600);
+    place.run("restore URL ./log").failed(4, "cannot restore");
+    place.run("restore URL ./restored --to 601").failed(3, "records are missing");
+    place.run("restore URL ./restored --epoch 7").failed(4, "refused");
+
+    let listed = place.run("list URL --objects --format json").done().json();
+    let key = |index: usize| place.path("archive").join(listed["epochs"][0]["objects"][index]["key"].as_str().unwrap());
+    let bytes = fs::read(key(1)).unwrap();
+    fs::write(key(1), &bytes[1..]).unwrap();
+    let verified = place.run("verify URL");
+    assert_eq!((verified.code, &*verified.err), (Some(2), ""));
+    let name = key(1).file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(verified.out.contains(&name) && verified.out.contains("damaged in 1 place: "), "{}", verified.out);
+    assert_eq!(
+        place.run("verify URL --format json").json()["damaged"][0]["key"],
+        listed["epochs"][0]["objects"][1]["key"]
+    );
+    place.run("restore URL ./restored").failed(2, "damaged");
+    fs::write(key(1), bytes).unwrap();
+
+    let (first, next) =
+        (&listed["epochs"][0]["objects"][3]["first_lsn"], &listed["epochs"][0]["objects"][3]["next_lsn"]);
+    fs::remove_file(key(3)).unwrap();
+    let missing = format!("records {first}..{} are missing", next.as_u64().unwrap() - 1);
+    let verified = place.run("verify URL");
+    assert_eq!(verified.code, Some(3));
+    assert!(verified.out.contains(&missing), "{}", verified.out);
+    let listed = place.run("list URL").done();
+    assert!(listed.out.contains("are missing"), "{}", listed.out);
+    let restored = place.run("restore URL ./before").failed(3, "records are missing");
+    let before = first.as_u64().unwrap() - 1;
+    assert!(restored.err.contains(&format!("--to {before} ")), "{}", restored.err);
+    place.run(&format!("restore URL ./before --to {before}")).done();
+    check(&place.path("before"), 1, before, |_| 1);
+}
+
+/// Started before there is a log; its writer comes and goes; the store refuses everything for a while.
+#[test]
+fn the_service_survives_everything_but_being_told_to_stop() {
+    let place = Place::with_server();
+    let server = place.server.as_ref().unwrap();
+    let mut command = place.command("run ./log URL --part-interval 20ms --status-interval 1ms");
+    command.stdout(fs::File::create(place.path("out")).unwrap()).stderr(fs::File::create(place.path("err")).unwrap());
+    let mut service = Process::start(&mut command);
+    wait_until(|| fs::read_to_string(place.path("err")).unwrap().starts_with("mapwal-archive: "));
+    for last in [300, 600] {
+        make_log(&place.path("log"), last);
+        wait_until(|| place.lists_up_to(last));
+    }
+    server.seen().refuses = true;
+    make_log(&place.path("log"), 900);
+    wait_until(|| fs::read_to_string(place.path("out")).unwrap().contains("  failing: cannot "));
+    assert_eq!(service.ended(), None, "it waits for the store");
+    server.seen().refuses = false;
+    wait_until(|| place.lists_up_to(900));
+    assert_eq!(service.terminate().code(), Some(0));
+}
+
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "in vain");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_service_ends_where_going_on_would_do_harm() {
+    let place = Place::with_server();
+    make_log(&place.path("log"), 600);
+    place.archive(600);
+    // Another log, to the same place.
+    make_log(&place.path("other"), 600);
+    place.run("run ./other URL --status-interval never").failed(4, "refused");
+    // The same log once more.
+    let server = place.server.as_ref().unwrap();
+    let sessions = || server.seen().stored["logs/a/0000000001/session.json"].len();
+    let before = sessions();
+    let first = Process::start(place.command("run ./log URL").stdout(Stdio::null()));
+    wait_until(|| sessions() > before);
+    place.run("run ./log URL --status-interval never").failed(4, "another archiver");
+    drop(first);
+    // Other contents for records that it has.
+    let store = place.server.as_ref().unwrap().store();
+    let keys: Vec<String> = place.server.as_ref().unwrap().seen().stored.keys().cloned().collect();
+    let log = Arc::new(open(&place.path("log")));
+    append_up_to(&log, 1, 700);
+    log.rotate().unwrap();
+    log.sync().unwrap();
+    let sealed = log.sealed(0).unwrap().pop().unwrap();
+    let (first, next, number, sum) = (sealed.first_lsn().0, sealed.next_lsn().0, sealed.number(), sealed.checksum());
+    let key = format!("logs/a/0000000001/{first:020}-{next:020}-{number:010}-{sum:08x}.seg");
+    assert!(!keys.contains(&key));
+    crate::tools::wait_for(store.put(&key.as_str().into(), PutPayload::from_static(b"something else"))).unwrap();
+    let ended = place.run("run ./log URL --status-interval never").failed(2, "other contents");
+    assert!(ended.err.contains(&key), "{}", ended.err);
+    let kept = crate::tools::wait_for(async { store.get(&key.as_str().into()).await.unwrap().bytes().await.unwrap() });
+    assert_eq!(&kept[..], b"something else");
+    assert!(log.pins()[0].lsn <= Lsn(first), "it is not archived");
+}
+
+#[test]
+fn each_command_has_help_with_an_example() {
+    for command in COMMANDS {
+        let help = Place::new().run(&format!("{command} --help")).done();
+        let example = format!("mapwal-archive {command} ");
+        assert!(help.out.contains("Example:\n  ") && help.out.contains(&example), "{command}");
+    }
+}
+
+#[test]
+fn exit_codes_are_in_the_help_and_in_the_manual() {
+    for words in ["--help", "man"] {
+        let text = Place::new().run(words).done().out;
+        for code in ["0 ", "2 ", "3 ", "4 ", "64"] {
+            assert!(text.lines().any(|line| line.trim_start().starts_with(code)), "{code} is not in\n{text}");
+        }
+        assert!(text.contains("s3://") && text.contains("file:///"));
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_know_the_commands() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = place.run(&format!("completions {shell}")).done();
+        assert!(COMMANDS.iter().all(|command| script.out.contains(command)), "{shell}");
+    }
+    fs::create_dir(place.path("man")).unwrap();
+    place.run("man ./man").done();
+    for command in COMMANDS {
+        let page = fs::read_to_string(place.path("man").join(format!("mapwal-archive-{command}.1"))).unwrap();
+        assert!(page.contains(".TH"), "{page}");
+    }
+    place.run("man ./missing").failed(4, "cannot write");
+}
+
+#[test]
+fn a_bad_command_line_is_no_damage() {
+    for words in [
+        "",
+        "list",
+        "list /a/path",
+        "frobnicate URL",
+        "restore URL ./a --to soon",
+        "restore URL ./a --parallel 0",
+        "prune URL",
+        "run ./log URL --part-interval 5",
+    ] {
+        let ran = Place::new().run(words).failed(64, "bad command line");
+        assert_eq!(ran.out, "");
+    }
+    let place = Place::new();
+    for (url, what) in [
+        ("memory:///a", "no place for an archive"),
+        ("file://host/a", "cannot open"),
+        ("x://a/b", "cannot use the store"),
+    ] {
+        place.run(&format!("run ./log {url}")).failed(4, what);
+    }
+}

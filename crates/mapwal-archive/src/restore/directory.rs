@@ -142,6 +142,8 @@ impl Target {
         if (log.first_lsn(), log.next_lsn()) != (first_lsn, next_lsn) {
             return Err(Error::damaged(&last.objects[0].key, ObjectDamage::Contents));
         }
+        // One that was closed goes on in its last segment, which still says what was trimmed then.
+        log.rotate()?;
         Ok(log.close()?)
     }
 

@@ -3,11 +3,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mapwal::Lsn;
-use object_store::{ObjectStoreExt, PutPayload};
 use serde_json::Value;
 
 use crate::child::Process;
@@ -258,38 +255,12 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn the_service_ends_where_going_on_would_do_harm() {
+fn another_log_is_not_archived_to_the_same_place() {
     let place = Place::with_server();
     make_log(&place.path("log"), 600);
     place.archive(600);
-    // Another log, to the same place.
     make_log(&place.path("other"), 600);
     place.run("run ./other URL --status-interval never").failed(4, "refused");
-    // The same log once more.
-    let server = place.server.as_ref().unwrap();
-    let sessions = || server.seen().stored["logs/a/0000000001/session.json"].len();
-    let before = sessions();
-    let first = Process::start(place.command("run ./log URL").stdout(Stdio::null()));
-    wait_until(|| sessions() > before);
-    place.run("run ./log URL --status-interval never").failed(4, "another archiver");
-    drop(first);
-    // Other contents for records that it has.
-    let store = place.server.as_ref().unwrap().store();
-    let keys: Vec<String> = place.server.as_ref().unwrap().seen().stored.keys().cloned().collect();
-    let log = Arc::new(open(&place.path("log")));
-    append_up_to(&log, 1, 700);
-    log.rotate().unwrap();
-    log.sync().unwrap();
-    let sealed = log.sealed(0).unwrap().pop().unwrap();
-    let (first, next, number, sum) = (sealed.first_lsn().0, sealed.next_lsn().0, sealed.number(), sealed.checksum());
-    let key = format!("logs/a/0000000001/{first:020}-{next:020}-{number:010}-{sum:08x}.seg");
-    assert!(!keys.contains(&key));
-    crate::tools::wait_for(store.put(&key.as_str().into(), PutPayload::from_static(b"something else"))).unwrap();
-    let ended = place.run("run ./log URL --status-interval never").failed(2, "other contents");
-    assert!(ended.err.contains(&key), "{}", ended.err);
-    let kept = crate::tools::wait_for(async { store.get(&key.as_str().into()).await.unwrap().bytes().await.unwrap() });
-    assert_eq!(&kept[..], b"something else");
-    assert!(log.pins()[0].lsn <= Lsn(first), "it is not archived");
 }
 
 #[test]

@@ -168,6 +168,40 @@ fn a_backup_that_is_interrupted_leaves_neither_a_pin_nor_a_log() {
 }
 
 #[test]
+fn a_copy_that_a_killed_backup_has_left_never_opens_and_is_not_written_to() {
+    let (dir, out) = (scratch(), scratch());
+    let log = open(dir.path(), &Options::new().segment_size_bytes(16 << 20));
+    for _ in 0..200 {
+        log.append(0, &vec![1; 1 << 20]).unwrap();
+    }
+    log.sync().unwrap();
+    let mut child =
+        start(dir.path(), &format!("backup DIR {}", out.path().display())).stdin(Stdio::null()).spawn().unwrap();
+    let names = || fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    while !names().iter().any(|name| name.to_str().unwrap().ends_with(".tmp")) {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended already");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = names().len();
+    for command in ["append DIR", "dump DIR", "verify DIR"] {
+        let ran = run(out.path(), command);
+        assert_eq!((ran.code, ran.err.contains("a backup was not finished")), (4, true), "{command}: {}", ran.err);
+    }
+    assert_eq!(names().len(), before);
+}
+
+#[test]
+fn a_damaged_log_that_is_in_use_is_said_to_be_damaged() {
+    let (dir, out) = (scratch(), scratch());
+    let _writer = live(dir.path(), 900);
+    crate::logs::spoil(dir.path(), &line(400));
+    let ran = backup(dir.path(), out.path(), "");
+    assert_eq!((ran.code, ran.err.contains("damaged: ")), (2, true), "{}", ran.err);
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_damaged_log_is_not_copied_and_said_to_be_damaged() {
     let (log, out) = (damaged(600), scratch());
     let ran = backup(log.path(), out.path(), "");

@@ -108,3 +108,11 @@ fn the_code_tells_though_no_process_reads_the_rest() {
     let status = command.stdout(Stdio::from(pipe)).status().unwrap();
     assert_eq!(status.code(), Some(1));
 }
+
+#[test]
+fn logs_that_have_nothing_in_common_are_not_the_same() {
+    let (log, empty) = (closed(60), closed(0));
+    let (code, text) = told(log.path(), empty.path(), "--overlap");
+    assert_eq!(code, 1);
+    assert!(text.contains("the logs have no record in common: 0 records in both"), "{text}");
+}

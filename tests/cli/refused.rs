@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::logs::closed;
-use crate::program::{PROGRAM, Ran, run};
+use crate::logs::{closed, scratch};
+use crate::program::{PROGRAM, Ran, run, start};
 
 #[test]
 fn a_directory_without_permission_is_refused() {
@@ -68,5 +68,17 @@ fn what_is_no_number_of_a_record_is_told_with_what_would_do() {
         let ran = run(log.path(), command);
         assert_eq!(ran.code, 64);
         assert!(ran.err.contains(said), "{}", ran.err);
+    }
+}
+
+#[test]
+fn the_code_tells_where_standard_error_cannot_be_written() {
+    let (log, none) = (closed(10), scratch());
+    for (directory, command, code) in
+        [(none.path(), "verify DIR", 4), (log.path(), "verify --wrong DIR", 64), (none.path(), "repair DIR", 4)]
+    {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let status = start(directory, command).stderr(full).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{command}");
     }
 }

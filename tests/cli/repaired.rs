@@ -72,7 +72,7 @@ fn a_log_is_repaired_in_place_and_what_was_damaged_is_set_aside() {
         // What was set aside is there as it was.
         let aside = files(&log.path().join("repair-1"));
         assert!(aside.contains_key(&log.path().join("repair-1/control")), "{name}");
-        for (path, bytes) in aside {
+        for (path, bytes) in aside.into_iter().filter(|(path, _)| !path.ends_with("lost")) {
             let was = log.path().join(path.file_name().unwrap());
             assert!(before[&was] == bytes, "{name}: {}", path.display());
         }
@@ -170,6 +170,10 @@ fn a_repair_by_root_leaves_the_files_to_their_owner() {
     }
 }
 
+fn segments_in(folder: &Path) -> usize {
+    if folder.is_dir() { segments(folder).len() } else { 0 }
+}
+
 /// Runs the program, which ends itself at step `at` of a repair; `None` if it did.
 fn ended_at(log: &Path, command: &str, at: u64) -> Option<Ran> {
     let output = start(log, command).env("MAPWAL_END_AT_STEP", at.to_string()).output().unwrap();
@@ -195,9 +199,17 @@ fn killed_at_each_step(then: &str, is_right: impl Fn(&Path, Option<&BTreeMap<Pat
                 let is_done = fs::read_to_string(log.path().join("repair-under-way.seg")).unwrap().starts_with("done");
                 // That is ended as well, once at each place, over all the steps.
                 let first = at % 7 + 1;
-                if ended_at(log.path(), then, first).is_none() {
-                    let ran = run(log.path(), then);
-                    assert!([0, 3].contains(&ran.code), "{name}, step {at}, then {first}: {}", ran.err);
+                let ran = ended_at(log.path(), then, first).unwrap_or_else(|| run(log.path(), then));
+                if is_done && then.ends_with("undo") {
+                    assert_eq!((ran.code, ran.err.contains("nothing taken back")), (4, true), "{name}, step {at}");
+                    assert_eq!(run(log.path(), "repair DIR --apply").code, 3);
+                } else {
+                    let is_right = ran.code == if then.ends_with("undo") { 0 } else { 3 };
+                    // What is lost is told by whichever run ends it, unless it was killed when it had.
+                    let is_over =
+                        ran.text().contains("nothing to repair") || ran.err.contains("no repair is under way");
+                    assert!(is_right || is_over, "{name}, step {at}, then {first}: {} {}", ran.text(), ran.err);
+                    assert!(ran.text().contains("lost ") || is_over || then.ends_with("undo"), "{name}, step {at}");
                 }
                 is_right(log.path(), Some(&before).filter(|_| !is_done), &there);
             }
@@ -227,4 +239,46 @@ fn a_repair_that_is_killed_at_any_step_can_be_taken_back_until_it_is_done() {
             None => assert_eq!(numbers(log), there),
         }
     });
+}
+
+#[test]
+fn there_is_nothing_to_take_back_where_no_repair_is_under_way() {
+    let log = closed(10);
+    let ran = run(log.path(), "repair DIR --undo");
+    assert_eq!((ran.code, ran.err.contains("nothing taken back: no repair is under way")), (4, true), "{}", ran.err);
+}
+
+#[test]
+fn what_is_missing_is_no_log_that_was_taken_back() {
+    let (_, made, _) = damaged_logs().swap_remove(0);
+    // In the middle of it, with two segments in `work`.
+    let ended_with_two = |at| {
+        let log = copy(made.path());
+        assert!(ended_at(log.path(), "repair DIR --apply", at).is_none(), "it has ended by itself");
+        let has_two = segments_in(&log.path().join("repair-1/work")) == 2;
+        has_two.then_some(log)
+    };
+    let log = (1..).find_map(ended_with_two).unwrap();
+    fs::remove_dir_all(log.path().join("repair-1/work")).unwrap();
+    let ran = run(log.path(), "repair DIR --undo");
+    assert_eq!(
+        (ran.code, ran.err.contains("cannot be taken back: 2 segments are there of 4")),
+        (4, true),
+        "{}",
+        ran.err
+    );
+    assert_eq!(run(log.path(), "dump DIR").code, 4);
+}
+
+#[test]
+fn what_is_carried_out_is_carried_out_whether_its_output_is_read_or_not() {
+    for command in ["repair DIR --apply", "salvage DIR OUT"] {
+        let (_, log, there) = damaged_logs().swap_remove(0);
+        let out = scratch();
+        let (reader, pipe) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut program = start(log.path(), &command.replace("OUT", out.path().to_str().unwrap()));
+        assert_eq!(program.stdout(pipe).status().unwrap().code(), Some(3), "{command}");
+        assert_eq!(numbers(if command.starts_with("repair") { log.path() } else { out.path() }), there, "{command}");
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use mapwal::{Log, Lsn, Options};
 
-use crate::logs::{closed, line, scratch, segments, spoil, torn, write_at};
+use crate::logs::{closed, copy, line, scratch, segments, spoil, torn, write_at};
 use crate::mounted::Mounted;
 use crate::program::{Ran, run};
 
@@ -244,4 +244,34 @@ fn an_end_that_nothing_tells_the_length_of_is_listed_as_well() {
     // Where all is there, nothing of the kind is said.
     let (log, out) = (closed(1500), scratch());
     assert_eq!(salvage(log.path(), out.path(), "").done().text(), "saved 1,500 records\n");
+}
+
+#[test]
+fn nothing_of_another_log_is_copied_whichever_segment_is_one_of_it() {
+    let (log, other) = (closed(2400), closed(2400));
+    let files = segments(log.path());
+    for (at, file) in files.iter().enumerate() {
+        let (mixed, out) = (copy(log.path()), scratch());
+        let held = records(file);
+        fs::copy(&segments(other.path())[at], &segments(mixed.path())[at]).unwrap();
+        let ran = salvage(mixed.path(), out.path(), "");
+        assert_eq!((ran.code, ran.text().contains("lost ")), (3, true), "{at}: {}", ran.text());
+        let saved = run(out.path(), "dump DIR").done();
+        assert_eq!(saved.lines().len(), 2400 - held.len(), "{at}: {}", ran.text());
+        assert_eq!(run(mixed.path(), "repair DIR --apply").code, 3);
+        assert_eq!(run(mixed.path(), "dump DIR").done().lines(), saved.lines());
+    }
+}
+
+#[test]
+fn a_file_of_another_length_has_lost_nothing_by_that() {
+    let log = closed(1500);
+    let count = segments(log.path()).len();
+    for (at, change) in [(0, 4096), (0, -1), (1, 4096), (1, -1), (count - 1, 4096)] {
+        let (changed, out) = (copy(log.path()), scratch());
+        let file = fs::File::options().write(true).open(&segments(changed.path())[at]).unwrap();
+        file.set_len((file.metadata().unwrap().len() as i64 + change) as u64).unwrap();
+        let ran = salvage(changed.path(), out.path(), "");
+        assert_eq!((ran.code, ran.text()), (0, "saved 1,500 records\n"), "{at}, {change}: {}", ran.err);
+    }
 }

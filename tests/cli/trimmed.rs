@@ -95,7 +95,8 @@ fn a_damaged_pin_is_named_and_goes_by_force() {
     assert_eq!(ran.code, 4, "{}", ran.err);
     assert!(ran.err.contains("damaged pin replica keeps record 1 and all after it"), "{}", ran.err);
     assert_eq!(first(log.path()), 1);
-    run(log.path(), "trim DIR --before 1000 --force").done();
+    let ran = run(log.path(), "trim DIR --before 1000 --force").done();
+    assert!(ran.text().contains(" dropped, which kept record "), "{}", ran.text());
     assert!(first(log.path()) > 300);
 }
 

@@ -198,8 +198,10 @@ impl Comparison<'_, '_> {
         let Counts { same, different, only, beyond } = self.counts;
         let all: u64 = different + only.iter().sum::<u64>();
         let counting = all - if is_overlap_alone { beyond } else { 0 };
+        let has_nothing_common = same + different == 0 && all > 0;
         let verdict = match self.parting {
             Some(lsn) => format!("the logs part at record {lsn}"),
+            None if has_nothing_common => "the logs have no record in common".to_owned(),
             None if counting > 0 => "one log has more than the other".to_owned(),
             None => "the logs are the same".to_owned(),
         };
@@ -208,7 +210,7 @@ impl Comparison<'_, '_> {
             "{verdict}: {records} in both, {different} differ, {} and {} only in one",
             only[0], only[1]
         ))?;
-        Ok(if counting > 0 { Outcome::Differ } else { Outcome::Done })
+        Ok(if counting > 0 || has_nothing_common { Outcome::Differ } else { Outcome::Done })
     }
 
     fn print(&mut self, line: &str) -> Result<()> {

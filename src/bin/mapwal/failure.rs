@@ -1,7 +1,7 @@
 //! What can go wrong, told as `mapwal: what: why: where`, and with which exit code the program ends.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -40,6 +40,9 @@ Exit codes:
 
 /// The file that says that a repair is under way. Ends like a segment's, and is none's: no log opens in a directory that has it.
 pub(crate) const REPAIR_GUARD: &str = "repair-under-way.seg";
+
+/// The same for a copy that is not finished.
+pub(crate) const BACKUP_GUARD: &str = "backup-under-way.seg";
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -91,6 +94,9 @@ impl Failure {
             Error::Locked { path, pid } => {
                 let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
                 told("cannot open for writing", format!("{who} has the log open"), path)
+            }
+            Error::NotALog { path } if path.ends_with(BACKUP_GUARD) => {
+                told("not a log", "a backup was not finished; delete the directory".to_owned(), path)
             }
             Error::NotALog { path } if path.ends_with(REPAIR_GUARD) => told(
                 "not a log",
@@ -161,7 +167,8 @@ impl Failure {
             Self::PipeClosed => Outcome::Done,
             Self::Told { what, why, place, outcome } => {
                 let name = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
-                anstream::eprintln!("{name}mapwal{name:#}: {what}: {why}: {}", place.display());
+                // What cannot be written cannot be read either; the code tells.
+                let _ = writeln!(anstream::stderr(), "{name}mapwal{name:#}: {what}: {why}: {}", place.display());
                 *outcome
             }
         }
@@ -204,6 +211,11 @@ pub(crate) fn shown(printed: io::Result<()>, outcome: Outcome) -> Result<Outcome
         Ok(()) | Err(Failure::PipeClosed) => Ok(outcome),
         Err(failure) => Err(failure),
     }
+}
+
+/// Prints a line about work that goes on, also when no process reads it.
+pub(crate) fn say(line: &str) -> Result<()> {
+    shown(writeln!(io::stdout().lock(), "{line}"), Outcome::Done).map(drop)
 }
 
 impl<T> Written<T> for io::Result<T> {

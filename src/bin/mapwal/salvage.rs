@@ -4,9 +4,10 @@
 //! files have room for is not believed either.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indicatif::ProgressBar;
 use mapwal::error::{Corruption, Damage};
@@ -14,8 +15,8 @@ use mapwal::inspect::{FrameRole, Inspection, ScanItem, ScannedFrame, SegmentFile
 use mapwal::{Error, Log, Lsn, Options};
 
 use crate::arguments::Salvage;
-use crate::failure::{Explain, Failure, Outcome, Result, Written, counted, describe};
-use crate::{open, out, progress};
+use crate::failure::{Explain, Failure, Outcome, Result, counted, describe};
+use crate::{failure, open, out, progress};
 
 /// The least that a record takes in a segment: its header.
 const FRAME_LEN_MIN: u64 = 24;
@@ -42,7 +43,7 @@ fn copy(arguments: &Salvage, part: &Path) -> Result<Outcome> {
     let (inspection, held) = look(&arguments.directory)?;
     let files: Vec<_> = with_records(&inspection).into_iter().cloned().collect();
     let next = files.first().and_then(|file| file.first_lsn);
-    let outcome = copy_records(arguments, &inspection, (&files, held), Target { part, log: None, next })?;
+    let outcome = copy_records(arguments, &inspection, (&files, held), Target { part, log: None, next, list: None })?;
     let out = &*arguments.out;
     move_files(part, out).map_err(|error| Failure::new("cannot rename", describe(&error), out))?;
     out::sync_directory(out)?;
@@ -58,6 +59,8 @@ pub(crate) struct Target<'a> {
     pub(crate) log: Option<Log>,
     /// The number that the damaged log goes on with, as far as that is known.
     pub(crate) next: Option<Lsn>,
+    /// Where what is lost is listed as well.
+    pub(crate) list: Option<File>,
 }
 
 /// Copies what is sound in `files`, of which some are `held` open, into a log that is closed then. Tells what is lost.
@@ -76,6 +79,7 @@ pub(crate) fn copy_records(
         jump_max: span.saturating_mul(segment_size.unwrap_or(0)) / FRAME_LEN_MIN,
         part: target.part,
         out: target.log,
+        list: target.list,
         next: target.next,
         copied: 0,
         run: None,
@@ -132,7 +136,7 @@ fn say_pins_left(inspection: &Inspection) -> Result<()> {
         return Ok(());
     }
     let count = counted(names.len() as u64, "pin", "pins");
-    writeln!(io::stdout().lock(), "{count} not copied: {}", names.join(", ")).written()
+    failure::say(&format!("{count} not copied: {}", names.join(", ")))
 }
 
 /// Makes the finished copy a log. The control page comes first, which misses what is not there yet.
@@ -152,7 +156,8 @@ pub(crate) fn with_records(inspection: &Inspection) -> Vec<&SegmentFile> {
     let is_foreign = |path: &Path| {
         inspection.faults().any(|fault| matches!(fault.damage, Damage::ForeignSegment { .. }) && fault.path == path)
     };
-    files.iter().filter(|file| file.counts || (file.number > newest && !is_foreign(&file.path))).collect()
+    // One of another log in the place of a segment counts as that, damaged; what it holds is not of this log.
+    files.iter().filter(|file| (file.counts || file.number > newest) && !is_foreign(&file.path)).collect()
 }
 
 struct Copy<'a> {
@@ -162,6 +167,7 @@ struct Copy<'a> {
     jump_max: u64,
     /// Where the copy is made.
     part: &'a Path,
+    list: Option<File>,
     out: Option<Log>,
     /// The number that the damaged log goes on with, as far as that is known.
     next: Option<Lsn>,
@@ -172,10 +178,10 @@ struct Copy<'a> {
     /// The segment that the last frame, a seal, names.
     sealed_into: Option<u64>,
     has_gaps: bool,
-    /// The last file with a record that was copied.
-    last_copied: Option<PathBuf>,
+    /// The name of the last file with a record that was copied.
+    last_copied: Option<OsString>,
     /// The last file that is missing, or of which a part is.
-    last_missing: Option<PathBuf>,
+    last_missing: Option<OsString>,
     bar: ProgressBar,
 }
 
@@ -189,21 +195,42 @@ impl Copy<'_> {
             );
             if is_unseen {
                 Failure::of_log(&Error::Corrupt(Box::new(fault.clone())), &fault.path).tell();
-                self.note_lost(&fault.path);
+                match fault.damage {
+                    Damage::FileLength { expected, found } if found >= expected => {}
+                    // What later numbers show to be lost is listed then.
+                    Damage::FileLength { .. } => self.note_shorter(&fault.path),
+                    _ => self.note_lost(&fault.path),
+                }
             }
         }
+    }
+
+    /// Whether a file that is missing, or shorter, was after all that has been copied.
+    fn is_end_unknown(&self) -> bool {
+        self.last_missing.is_some() && self.last_missing >= self.last_copied
     }
 
     /// Nothing tells by itself which records were in a file that is missing, or a part of it.
     fn note_lost(&mut self, path: &Path) {
         self.has_gaps = true;
-        self.last_missing = self.last_missing.take().max(Some(path.to_owned()));
+        self.note_shorter(path);
+    }
+
+    fn note_shorter(&mut self, path: &Path) {
+        self.last_missing = self.last_missing.take().max(path.file_name().map(OsString::from));
     }
 
     /// Lists the records of segments that are missing, or have no sound header, before the first that is there.
     fn note_beginning(&mut self, inspection: &Inspection) -> Result<()> {
         let mut counting = inspection.segments().iter().filter(|file| file.counts);
-        let has_fault = |path: &Path| inspection.faults().any(|fault| fault.path == path);
+        // One of another length holds what it held, as far as it goes.
+        let is_read = |path: &Path| {
+            matches!(SegmentScan::open(path).as_mut().map(SegmentScan::next), Ok(Ok(Some(ScanItem::Frame(_)))))
+        };
+        let has_fault = |path: &Path| {
+            let mut of_it = inspection.faults().filter(|fault| fault.path == path);
+            of_it.any(|fault| !matches!(fault.damage, Damage::FileLength { .. }) || !is_read(path))
+        };
         let Some((file, first)) = counting.find(|file| !has_fault(&file.path)).and_then(|it| Some((it, it.first_lsn?)))
         else {
             return Ok(());
@@ -270,7 +297,7 @@ impl Copy<'_> {
             self.bar.inc(scan.offset().saturating_sub(offset));
         }
         if self.copied > copied {
-            self.last_copied = Some(path.to_owned());
+            self.last_copied = path.file_name().map(OsString::from);
         }
         Ok(())
     }
@@ -349,10 +376,9 @@ impl Copy<'_> {
             && durable.0 - next.0 < self.jump_max
         {
             self.gap(next, durable)?;
-        } else if let Some(next) =
-            self.next.filter(|_| self.last_missing.is_some() && self.last_missing >= self.last_copied)
-        {
+        } else if let Some(next) = self.next.filter(|_| durable.is_none() && self.is_end_unknown()) {
             // No later number tells how far it went.
+            self.has_gaps = true;
             self.say(&format!("lost what there was from {next} on: nothing tells how many records"))?;
         }
         self.print_run(self.run)?;
@@ -369,7 +395,7 @@ impl Copy<'_> {
         Ok(if self.has_gaps { Outcome::Gaps } else { Outcome::Done })
     }
 
-    fn print_run(&self, run: Option<(Lsn, Lsn, Lsn)>) -> Result<()> {
+    fn print_run(&mut self, run: Option<(Lsn, Lsn, Lsn)>) -> Result<()> {
         match run.filter(|_| self.arguments.renumber) {
             None => Ok(()),
             Some((first, last, new)) => {
@@ -379,7 +405,10 @@ impl Copy<'_> {
         }
     }
 
-    fn say(&self, line: &str) -> Result<()> {
-        self.bar.suspend(|| writeln!(io::stdout().lock(), "{line}")).written()
+    fn say(&mut self, line: &str) -> Result<()> {
+        if let Some(list) = self.list.as_mut().filter(|_| line.starts_with("lost ")) {
+            writeln!(list, "{line}").map_err(|error| Failure::new("cannot write", describe(&error), self.part))?;
+        }
+        self.bar.suspend(|| failure::say(line))
     }
 }

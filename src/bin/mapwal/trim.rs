@@ -1,6 +1,6 @@
 //! `mapwal trim`: drops old segments of a log that no process writes, also on a full disk.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use indicatif::BinaryBytes;
@@ -9,7 +9,7 @@ use mapwal::{Error, Log, Lsn, Options, PinState, PinStatus, SealedSegment};
 
 use crate::arguments::Trim;
 use crate::checkpoint::Needed;
-use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
+use crate::failure::{Explain, Failure, Outcome, Result, counted, say};
 use crate::writer::Writer;
 use crate::{checkpoint, open};
 
@@ -85,10 +85,7 @@ impl Trimmed<'_> {
         if failure.is_none() || !gone.is_empty() {
             let freed = BinaryBytes(gone.iter().map(|file| file.file_len_bytes).sum());
             let segments = counted(gone.len() as u64, "segment", "segments");
-            let mut out = anstream::stdout().lock();
-            writeln!(out, "{segments} dropped, {freed} freed; the log starts at record {first}")
-                .and_then(|()| out.flush())
-                .written()?;
+            say(&format!("{segments} dropped, {freed} freed; the log starts at record {first}"))?;
         }
         if let Some(error) = failure.filter(|_| gone.is_empty() || !left.is_empty()) {
             return Err(error).about(directory);
@@ -182,6 +179,7 @@ fn pass_pins(log: &Log, before: Lsn, force: bool, directory: &Path) -> Result<()
             return Err(Failure::new("nothing trimmed", why, directory));
         }
         log.drop_pin(&pin.name).about(directory)?;
+        say(&format!("pin {} dropped, which kept record {} and all after it", pin.name, pin.lsn))?;
     }
     Ok(())
 }

@@ -15,13 +15,15 @@ use super::earlier::Earlier;
 use super::files::{self, failed, temporary};
 use super::report::Report;
 use crate::arguments::Backup;
-use crate::failure::{Explain, Failure, Outcome, Result};
+use crate::failure::{BACKUP_GUARD, Explain, Failure, Outcome, Result};
 use crate::stop::Stop;
 use crate::{open, out, progress};
 
 const CHUNK_LEN: usize = 1 << 20;
 /// How often a log that is being written is copied before it is called damaged.
 const TRIES_MAX: u32 = 4;
+/// The same for one whose newest segment alone is in doubt.
+const SHORT_TRIES_MAX: u32 = 40;
 /// Between two of these.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -37,6 +39,8 @@ pub(super) struct Copy<'a> {
     made: BTreeMap<u64, Made>,
     /// Segments that an earlier copy has as they are.
     same: BTreeSet<u64>,
+    /// The newest segment has ended too early: a truncation between the looks at it does that as well.
+    is_short: bool,
     bar: ProgressBar,
 }
 
@@ -69,6 +73,7 @@ impl<'a> Copy<'a> {
             published,
             made: BTreeMap::new(),
             same: BTreeSet::new(),
+            is_short: false,
             bar,
         })
     }
@@ -77,12 +82,14 @@ impl<'a> Copy<'a> {
     pub(super) fn carry_out(mut self) -> Result<Report> {
         let out = &*self.arguments.out;
         DirBuilder::new().recursive(true).mode(0o700).create(out).map_err(failed("create", out))?;
-        let next = self.try_all();
+        files::create(&out.join(BACKUP_GUARD)).map_err(failed("create", out))?;
+        let next = out::sync_directory(out).and_then(|()| self.try_all());
         if next.is_err() {
             // What is left of it says by its names that it is no log.
             for file in &self.files {
                 let _ = fs::remove_file(temporary(out, file));
             }
+            let _ = fs::remove_file(out.join(BACKUP_GUARD));
         }
         let next = next?;
         let parting = self.earlier.map_or(Ok(None), |earlier| earlier.parting(&self.files, &self.same))?;
@@ -129,7 +136,8 @@ impl<'a> Copy<'a> {
             })
         };
         let is_written = inspection.is_being_written().unwrap_or(false);
-        let may_change = tries < TRIES_MAX && is_written && failure.outcome() == Some(Outcome::Damaged);
+        let tries_max = if self.is_short { SHORT_TRIES_MAX } else { TRIES_MAX };
+        let may_change = tries < tries_max && is_written && failure.outcome() == Some(Outcome::Damaged);
         if self.files.iter().all(is_there) && !may_change {
             return Ok(false);
         }
@@ -145,7 +153,7 @@ impl<'a> Copy<'a> {
         }
         for file in before {
             let is_right = self.files.iter().any(|now| now.number == file.number && ends(now) == ends(&file));
-            if !is_right || file.end.is_none() {
+            if !is_right || file.end.is_none() || !self.made.contains_key(&file.number) {
                 self.made.remove(&file.number);
                 self.same.remove(&file.number);
                 // It may not have come so far.
@@ -156,6 +164,7 @@ impl<'a> Copy<'a> {
     }
 
     fn copy_all(&mut self) -> Result<Lsn> {
+        self.is_short = false;
         self.bar.set_position(0);
         self.bar.set_length(self.files.iter().map(|file| file.end.unwrap_or(file.file_len_bytes)).sum());
         let Some((newest, sealed)) = self.files.split_last() else {
@@ -168,7 +177,8 @@ impl<'a> Copy<'a> {
         let end = end_of(&newest.path)?;
         let next = self.copy_bytes(&newest, end)?;
         // What the newest segment lacks at its end is found by that alone.
-        if self.published >= next {
+        self.is_short = self.published >= next;
+        if self.is_short {
             return Err(damaged(format!("it ends before record {}, which was there", self.published), &newest.path));
         }
         self.give_names(end, next)?;
@@ -279,12 +289,14 @@ impl<'a> Copy<'a> {
             fs::rename(temporary(out, file), out.join(name)).map_err(failed("rename", out))?;
         }
         out::sync_directory(out)?;
+        fs::remove_file(out.join(BACKUP_GUARD)).map_err(failed("remove", out))?;
+        out::sync_directory(out)?;
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         out::sync_directory(parent)
     }
 }
 
-/// What the log is at this moment.
+/// What the log is at this moment: its identity, its segments, and the last record that there was before.
 fn look(arguments: &Backup) -> Result<(u128, Vec<SegmentFile>, Lsn)> {
     let directory = &*arguments.directory;
     // Finds out whether a segment is missing, or the newest one damaged at its end.

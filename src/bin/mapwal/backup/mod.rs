@@ -4,9 +4,9 @@
 //! end that are there. Neither changes any more, so it makes no difference that a writer goes on meanwhile. A truncation takes
 //! segments away, in spite of a pin: then what is still right of the copy stays, and the rest is looked for anew.
 //!
-//! **Unfinished copies.** Segments are made under names that no log has. Once all are durable, a control page gets its name, which
-//! says from where to where the copy goes; then they get theirs, the newest first. Whatever a crash leaves has no control page and no
-//! segments, or a control page and not all segments: that is no log, or a damaged one.
+//! **Unfinished copies.** From first to last a guard is in the directory, a file with which no log opens. Segments are made under
+//! names that no log has. Once all are durable, a control page gets its name, which says from where to where the copy goes; then they
+//! get theirs, the newest first; then the guard goes. A copy that loses segments later is a damaged log by its control page.
 //!
 //! **Shared files.** A segment that has a successor never changes, so its blocks may be shared: with the log's own file by a
 //! reflink, with an earlier copy by a reflink or a second name. The newest is always copied, since appends to it go on in its
@@ -21,7 +21,7 @@ mod report;
 use std::io::{self, Write};
 
 use crate::arguments::{Backup, ReportFormat};
-use crate::failure::{Outcome, Result, Written};
+use crate::failure::{Outcome, Result, shown};
 use crate::stop::Stop;
 use crate::{json, out};
 use copy::Copy;
@@ -43,6 +43,5 @@ pub(crate) fn run(arguments: &Backup) -> Result<Outcome> {
         ReportFormat::Text => writeln!(out, "{done}"),
         ReportFormat::Json => json::write(&mut out, "backup", &done.json(arguments)),
     };
-    printed.written()?;
-    Ok(Outcome::Done)
+    shown(printed, Outcome::Done)
 }

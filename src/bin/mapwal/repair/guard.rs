@@ -22,6 +22,8 @@ pub(super) struct Guard {
     pub(super) folder: PathBuf,
     /// Files in `work` with smaller numbers were those of the log.
     pub(super) kept_below: u64,
+    /// How many segments' files the log had before.
+    pub(super) files: usize,
 }
 
 impl Guard {
@@ -36,11 +38,14 @@ impl Guard {
         };
         let words: Vec<&str> = text.split_whitespace().collect();
         let guard = match words[..] {
-            [phase @ ("moving" | "done"), folder, kept_below] => kept_below.parse().ok().map(|kept_below| Self {
-                phase: if phase == "done" { Phase::Done } else { Phase::Moving },
-                folder: directory.join(folder),
-                kept_below,
-            }),
+            [phase @ ("moving" | "done"), folder, kept_below, files] => {
+                kept_below.parse().ok().zip(files.parse().ok()).map(|(kept_below, files)| Self {
+                    phase: if phase == "done" { Phase::Done } else { Phase::Moving },
+                    folder: directory.join(folder),
+                    kept_below,
+                    files,
+                })
+            }
             _ => None,
         };
         match guard {
@@ -56,7 +61,7 @@ impl Guard {
         let made = self.folder.join("guard");
         let write = || {
             let mut file = File::create(&made)?;
-            writeln!(file, "{phase} {name} {}", self.kept_below)?;
+            writeln!(file, "{phase} {name} {} {}", self.kept_below, self.files)?;
             file.sync_all()
         };
         write().map_err(|error| Failure::new("cannot write", describe(&error), &made))?;

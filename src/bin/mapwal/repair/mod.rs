@@ -15,7 +15,7 @@
 //!
 //! A guard that says *moving* is undone: files go back under their names, and what was made in `work` is removed. Nothing has been
 //! written to a file that is moved: the last segment before the damage ends with a seal, after which no log goes on in a file. A guard
-//! that says *done* is carried through: the rest of step 6, and 7. Both may be interrupted, and begun again. A repair that is
+//! that says *done* is carried through: the rest of step 6, and 7, and what is lost is listed once more, from a list in the folder. Both may be interrupted, and begun again. A repair that is
 //! refused, fails, or finds no room, is undone as well.
 
 mod guard;
@@ -23,13 +23,12 @@ mod lock;
 mod plan;
 mod steps;
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use indicatif::BinaryBytes;
 
 use crate::arguments::Repair;
-use crate::failure::{Failure, Outcome, Result, Written, counted};
+use crate::failure::{Failure, Outcome, Result, counted, say};
 use guard::{Guard, Phase};
 use lock::Lock;
 use plan::Plan;
@@ -43,17 +42,23 @@ pub(crate) fn run(arguments: &Repair) -> Result<Outcome> {
             return Err(Failure::new("nothing done", why, directory));
         }
         match guard.phase {
+            Phase::Done if arguments.undo => {
+                let why = "the repair has come to its result, and is ended with --apply; what was set aside stays";
+                return Err(Failure::new("nothing taken back", why, &guard.folder));
+            }
             Phase::Done => {
                 steps::carry_through(directory, &guard)?;
                 say("the repair that was under way is finished")?;
-                return Ok(Outcome::Done);
+                return steps::tell_lost(&guard);
             }
             Phase::Moving => steps::take_back(directory, &guard)?,
         }
         say("the repair that was under way has been taken back")?;
-    }
-    if arguments.undo {
-        return Ok(Outcome::Done);
+        if arguments.undo {
+            return Ok(Outcome::Done);
+        }
+    } else if arguments.undo {
+        return Err(Failure::new("nothing taken back", "no repair is under way", directory));
     }
     let Some(plan) = Plan::make(directory)? else { return Ok(Outcome::Done) };
     explain(&plan)?;
@@ -77,10 +82,6 @@ fn explain(plan: &Plan) -> Result<()> {
     let bytes = BinaryBytes(plan.needed_bytes());
     let folder = plan.folder.display();
     say(&format!("{anew} to be set aside in {folder}, and what is sound in them appended anew: {bytes} are needed"))
-}
-
-fn say(line: &str) -> Result<()> {
-    writeln!(io::stdout().lock(), "{line}").written()
 }
 
 /// For tests, which end this process at each of its steps.

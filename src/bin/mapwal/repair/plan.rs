@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use mapwal::Lsn;
 use mapwal::inspect::{Inspection, ScanItem, SegmentFile, SegmentScan, VerifyOptions};
 
-use super::say;
-use crate::failure::{Explain, Failure, Outcome, Result};
+use crate::failure::{Explain, Failure, Outcome, Result, say};
 use crate::{progress, salvage};
 
 pub(super) struct Plan {

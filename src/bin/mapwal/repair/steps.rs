@@ -14,15 +14,24 @@ use super::guard::{Guard, Phase};
 use super::plan::Plan;
 use super::{rename, step};
 use crate::arguments::Salvage;
-use crate::failure::{Explain, Failure, Outcome, Result, describe};
+use crate::failure::{Explain, Failure, Outcome, Result, describe, say};
 use crate::{open, out, salvage};
 
 const CONTROL: &str = "control";
+/// The list of what is lost, in the folder.
+const LOST: &str = "lost";
+/// What directories may take that grow.
+const MARGIN_BYTES: u64 = 1 << 20;
 
 /// Repairs the log, or leaves it as it was.
 pub(super) fn apply(directory: &Path, plan: &Plan) -> Result<Outcome> {
     check_room(directory, plan)?;
-    let mut guard = Guard { phase: Phase::Moving, folder: plan.folder.clone(), kept_below: plan.kept_below() };
+    let mut guard = Guard {
+        phase: Phase::Moving,
+        folder: plan.folder.clone(),
+        kept_below: plan.kept_below(),
+        files: plan.inspection.segments().len(),
+    };
     let made = make(directory, plan, &guard);
     let outcome = match made {
         Ok(outcome) => outcome,
@@ -43,7 +52,7 @@ pub(super) fn apply(directory: &Path, plan: &Plan) -> Result<Outcome> {
 fn check_room(directory: &Path, plan: &Plan) -> Result<()> {
     let disk = rustix::fs::statvfs(directory)
         .map_err(|error| Failure::new("cannot look at the disk", describe(&error.into()), directory))?;
-    let (needed, free) = (plan.needed_bytes(), disk.f_bavail.saturating_mul(disk.f_frsize));
+    let (needed, free) = (plan.needed_bytes() + MARGIN_BYTES, disk.f_bavail.saturating_mul(disk.f_frsize));
     if free >= needed {
         return Ok(());
     }
@@ -100,12 +109,18 @@ fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
     let files: Vec<SegmentFile> = plan.anew.iter().map(moved).collect();
     let next = plan.next.or_else(|| files.first().and_then(|file| file.first_lsn));
     let arguments = Salvage { directory: directory.to_owned(), out: work.to_owned(), renumber: false, archive: false };
-    salvage::copy_records(
+    let path = plan.folder.join(LOST);
+    let create = || File::create(&path).and_then(|list| give(&path, &work.join("LOCK")).map(|()| list));
+    let list = create().map_err(|error| Failure::new("cannot create", describe(&error), &path))?;
+    let saved = list.try_clone().map_err(|error| Failure::new("cannot create", describe(&error), &path))?;
+    let outcome = salvage::copy_records(
         &arguments,
         &plan.inspection,
         (&files, VecDeque::new()),
-        salvage::Target { part: work, log, next },
-    )
+        salvage::Target { part: work, log, next, list: Some(list) },
+    )?;
+    saved.sync_all().map_err(|error| Failure::new("cannot sync", describe(&error), &path))?;
+    Ok(outcome)
 }
 
 /// Opens the log of the segments that stay.
@@ -136,11 +151,16 @@ pub(super) fn carry_through(directory: &Path, guard: &Guard) -> Result<()> {
 /// Has the log be as it was before.
 pub(super) fn take_back(directory: &Path, guard: &Guard) -> Result<()> {
     let (folder, work) = (&guard.folder, work(guard));
-    for name in segments(&work)? {
+    let is_old = |name: &OsString| number(Path::new(name)).is_some_and(|number| number < guard.kept_below);
+    let (old, new): (Vec<_>, Vec<_>) = segments(&work)?.into_iter().partition(is_old);
+    // What was made takes room that the names may need.
+    for name in new {
         let path = work.join(&name);
-        if number(&path).is_some_and(|number| number < guard.kept_below) {
-            rename(&path, &directory.join(&name))?;
-        }
+        fs::remove_file(&path).map_err(|error| Failure::new("cannot remove", describe(&error), &path))?;
+        step();
+    }
+    for name in old {
+        rename(&work.join(&name), &directory.join(&name))?;
     }
     for name in segments(folder)?.into_iter().chain([OsString::from(CONTROL)]) {
         let path = folder.join(&name);
@@ -149,8 +169,22 @@ pub(super) fn take_back(directory: &Path, guard: &Guard) -> Result<()> {
         }
     }
     out::sync_directory(directory)?;
-    Guard::remove(directory)?;
-    remove_directory(folder)
+    let found = segments(directory)?.len();
+    if found < guard.files {
+        let why = format!("{found} segments are there of {}: some have been removed from the folder", guard.files);
+        return Err(Failure::new("cannot be taken back", why, folder));
+    }
+    remove_directory(folder)?;
+    step();
+    Guard::remove(directory)
+}
+
+/// Lists again what a repair has found lost.
+pub(super) fn tell_lost(guard: &Guard) -> Result<Outcome> {
+    let path = guard.folder.join(LOST);
+    let list = fs::read_to_string(&path).map_err(|error| Failure::new("cannot read", describe(&error), &path))?;
+    list.lines().try_for_each(say)?;
+    Ok(if list.is_empty() { Outcome::Done } else { Outcome::Gaps })
 }
 
 /// Gives `path` the mode of `like`, and the owner if this process may.

@@ -93,3 +93,18 @@ fn a_pin_of_the_oldest_record_or_of_the_next_one_loses_no_race() {
     assert!(run(log.path(), "pins DIR add first oldest").done().text().starts_with("first keeps records from 1 on"));
     assert!(run(log.path(), "pins DIR add next now").done().text().starts_with("next keeps records from 601 on"));
 }
+
+#[test]
+fn what_stat_tells_of_a_log_that_is_trimmed_is_of_one_moment() {
+    beside_a_trimming_writer(|log| {
+        let ran = run(log, "stat DIR --format json").done();
+        let stat: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
+        let sum = |list: &serde_json::Value, of: &str| -> u64 {
+            list.as_array().unwrap().iter().map(|each| each[of].as_u64().unwrap()).sum()
+        };
+        let there = stat["next_lsn"].as_u64().unwrap() - stat["first_lsn"].as_u64().unwrap();
+        assert_eq!(sum(&stat["record_sizes"], "records"), there, "{stat}");
+        assert_eq!(stat["payload_bytes"], there * 900, "{stat}");
+        assert_eq!(stat["disk_bytes"], sum(&stat["size"]["parts"], "bytes"), "{stat}");
+    });
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use mapwal::error::Corruption;
 use mapwal::inspect::Inspection;
-use mapwal::{Error, LogReader, Lsn, PinStatus};
+use mapwal::{Error, LogReader, Lsn, PinStatus, Snapshot};
 
 use crate::failure::{Explain, Failure, Outcome, Result};
 use crate::keep::Keepers;
@@ -19,6 +19,8 @@ use crate::{checkpoint, open, progress};
 const LOOKS_MAX: u32 = 4;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often a log is looked at until all that is seen is of one moment.
+const MOMENTS_MAX: u32 = 200;
 
 /// What is found without reading more than headers, links and the newest segment.
 pub(crate) struct Look {
@@ -27,6 +29,8 @@ pub(crate) struct Look {
     /// The first record, and the number after the last; `None` if damage keeps them from being known.
     pub(crate) first: Option<Lsn>,
     pub(crate) next: Option<Lsn>,
+    /// Its records; `None` in the same case.
+    pub(crate) records: Option<(LogReader, Snapshot)>,
     pub(crate) tip: Option<Tip>,
     pub(crate) pins: Vec<PinStatus>,
     pub(crate) keepers: Keepers,
@@ -73,30 +77,44 @@ impl Look {
             let newest = inspection.segments().iter().rev().find(|file| file.counts);
             newest.map_or(0, |file| file.file_len_bytes)
         };
-        open::again(|| {
-            let inspection = Inspection::open(directory)?;
-            let bar = progress::of_bytes(what, newest(&inspection));
-            let look = Self::of(inspection, directory, is_archive, &bar);
-            bar.finish_and_clear();
-            look
-        })
-        .about(directory)
+        let mut looks = 0;
+        loop {
+            let look = open::again(|| {
+                let inspection = Inspection::open(directory)?;
+                let bar = progress::of_bytes(what, newest(&inspection));
+                let look = Self::of(inspection, directory, is_archive, &bar);
+                bar.finish_and_clear();
+                look
+            })
+            .about(directory)?;
+            looks += 1;
+            if look.is_of_one_moment() || looks == MOMENTS_MAX {
+                return Ok(look);
+            }
+        }
+    }
+
+    /// Whether the records that are seen are those of the files that are listed.
+    fn is_of_one_moment(&self) -> bool {
+        let first = self.inspection.segments().iter().filter(|file| file.counts).find_map(|file| file.first_lsn);
+        let next = self.tip.as_ref().map(|tip| tip.next);
+        !self.damage.is_empty() || first.is_none() || (self.first, self.next) == (first, next)
     }
 
     fn of(inspection: Inspection, directory: &Path, is_archive: bool, bar: &ProgressBar) -> mapwal::Result<Self> {
         let writer = Writer::find(&inspection);
         let mut damage: Vec<Corruption> = inspection.faults().cloned().collect();
         let reader = noted(open::try_reader(directory, is_archive), &mut damage)?;
-        let ends = match &reader {
-            Some(reader) => noted(ends_of(reader), &mut damage)?,
+        let records = match reader {
+            Some(reader) => noted(reader.snapshot(), &mut damage)?.map(|snapshot| (reader, snapshot)),
             None => None,
         };
-        let (first, next) = ends.unzip();
+        let (first, next) = records.as_ref().map(|(_, snapshot)| (snapshot.first_lsn(), snapshot.next_lsn())).unzip();
         let tip = Tip::read(&inspection, next, bar)?;
-        let needed = match (&reader, &tip) {
-            (Some(reader), Some(tip)) => {
+        let needed = match (&records, &tip) {
+            (Some((_, snapshot)), Some(tip)) => {
                 let meta = |slot: usize| tip.slots.get(&slot).map(|slot| slot.value.clone());
-                noted(reader.snapshot().and_then(|snapshot| checkpoint::needed(meta, &snapshot)), &mut damage)?
+                noted(checkpoint::needed(meta, snapshot), &mut damage)?
             }
             _ => None,
         };
@@ -104,13 +122,8 @@ impl Look {
         let activity = inspection.activity().filter(|_| writer.is_alive());
         let guarded = activity.and_then(|activity| activity.oldest_guarded);
         let keepers = Keepers::new(&inspection, &pins, needed.flatten(), guarded);
-        Ok(Self { inspection, writer, first, next, tip, pins, keepers, damage })
+        Ok(Self { inspection, writer, first, next, records, tip, pins, keepers, damage })
     }
-}
-
-/// The first record, and the number after the last.
-fn ends_of(reader: &LogReader) -> mapwal::Result<(Lsn, Lsn)> {
-    Ok((reader.first_lsn()?, reader.published_lsn()?.next()))
 }
 
 /// Adds what is damaged to what is known to be.

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{BinaryBytes, HumanCount, ProgressBar};
-use mapwal::inspect::{Activity, Inspection};
-use mapwal::{Error, Follower, LogReader, Lsn, PinStatus, Visibility};
+use mapwal::inspect::Activity;
+use mapwal::{Error, Follower, LogReader, Lsn, PinStatus, Snapshot, Visibility};
 use serde_json::{Value, json};
 
 use crate::arguments::{Stat, StatFormat};
@@ -36,14 +36,9 @@ pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
         return prometheus::run(directory, arguments.archive);
     }
     let is_json = arguments.format == StatFormat::Json;
-    let size = || Look::take(directory, arguments.archive, "stat").map(|look| Size::of(&look));
-    let reader = open::reader(directory, arguments.archive)?;
-    let mut sizes = Sizes::new(reader.clone(), directory)?;
-    let bar = progress::of_bytes("stat", Inspection::open(directory).about(directory)?.bytes_to_verify());
-    sizes.catch_up(directory, &bar)?;
-    bar.finish_and_clear();
-    let mut state = State::take(directory, &reader)?;
-    state.print(is_json, &sizes.histogram, Some(&size()?), None)?;
+    let (mut look, histogram) = read(arguments)?;
+    let mut sizes = None;
+    State::of(directory, &look).print(is_json, &histogram, &Size::of(&look), None)?;
     if arguments.watch {
         let stop = Stop::listen()?;
         let mut looked = Instant::now();
@@ -52,19 +47,61 @@ pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
             if looked.elapsed() < WATCH_INTERVAL {
                 continue;
             }
-            let (seconds, before) = (looked.elapsed().as_secs_f64(), (state.next.0, sizes.histogram.bytes()));
+            let sizes = match &mut sizes {
+                Some(sizes) => sizes,
+                none => none.insert(Sizes::after(&look, histogram.clone(), directory)?),
+            };
+            let (seconds, before) = (looked.elapsed().as_secs_f64(), (look.next, sizes.histogram.bytes()));
             looked = Instant::now();
-            sizes.catch_up(directory, &ProgressBar::hidden())?;
-            state = State::take(directory, &reader)?;
+            sizes.catch_up(directory)?;
+            look = take(arguments)?;
+            let lsn = |lsn: Option<Lsn>| lsn.map_or(0, |lsn| lsn.0);
             let rate = Rate {
-                records: per_second(state.next.0.saturating_sub(before.0), seconds),
+                records: per_second(lsn(look.next).saturating_sub(lsn(before.0)), seconds),
                 bytes: per_second(sizes.histogram.bytes().saturating_sub(before.1), seconds),
             };
-            let size = if is_json { Some(size()?) } else { None };
-            state.print(is_json, &sizes.histogram, size.as_ref(), Some(rate))?;
+            State::of(directory, &look).print(is_json, &sizes.histogram, &Size::of(&look), Some(rate))?;
         }
     }
     Ok(Outcome::Done)
+}
+
+/// A look at a log that is not damaged as far as it shows.
+fn take(arguments: &Stat) -> Result<Look> {
+    let directory = &*arguments.directory;
+    open::reader(directory, arguments.archive)?;
+    let look = Look::take(directory, arguments.archive, "stat")?;
+    match look.damage.first() {
+        Some(damage) => Err(Failure::of_log(&damage.clone().into(), directory)),
+        None => Ok(look),
+    }
+}
+
+/// A look, and the sizes of all records that there are in it.
+fn read(arguments: &Stat) -> Result<(Look, Histogram)> {
+    let directory = &*arguments.directory;
+    for _ in 0..open::LOOKS_MAX {
+        let look = take(arguments)?;
+        let bar = progress::of_bytes("stat", look.inspection.bytes_to_verify());
+        let counted = look.records.as_ref().map_or(Ok(Histogram::default()), |(_, records)| count(records, &bar));
+        bar.finish_and_clear();
+        match counted {
+            // What was there is gone: all is looked at again.
+            Err(Error::Trimmed { .. }) => {}
+            counted => return counted.about(directory).map(|histogram| (look, histogram)),
+        }
+    }
+    Err(Failure::new("cannot read", "records are trimmed before they can be read", directory))
+}
+
+fn count(records: &Snapshot, bar: &ProgressBar) -> mapwal::Result<Histogram> {
+    let mut histogram = Histogram::default();
+    for record in records.iter() {
+        let len = record?.payload().len() as u64;
+        histogram.count(len);
+        bar.inc(len);
+    }
+    Ok(histogram)
 }
 
 /// The sizes of the records, as far as they have been read.
@@ -75,18 +112,21 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(reader: LogReader, directory: &Path) -> Result<Self> {
-        let follower = from_oldest(&reader).about(directory)?;
-        Ok(Self { reader, follower, histogram: Histogram::default() })
+    /// Goes on with `histogram`, which has the records of `look`.
+    fn after(look: &Look, histogram: Histogram, directory: &Path) -> Result<Self> {
+        let Some((reader, records)) = &look.records else { unreachable!("it is not damaged") };
+        let follower = match reader.follow(records.next_lsn(), Visibility::Published) {
+            Err(Error::Trimmed { .. } | Error::NotAppended { .. }) => from_oldest(reader),
+            followed => followed,
+        };
+        Ok(Self { reader: reader.clone(), follower: follower.about(directory)?, histogram })
     }
 
-    fn catch_up(&mut self, directory: &Path, progress: &ProgressBar) -> Result<()> {
+    fn catch_up(&mut self, directory: &Path) -> Result<()> {
         loop {
             match self.follower.next() {
                 Ok(Some(record)) => {
-                    let len = record.payload().len() as u64;
-                    self.histogram.count(len);
-                    progress.inc(len);
+                    self.histogram.count(record.payload().len() as u64);
                 }
                 Ok(None) => return Ok(()),
                 // Those that were truncated stay counted: they were appended.
@@ -138,27 +178,27 @@ struct State {
 }
 
 impl State {
-    fn take(directory: &Path, reader: &LogReader) -> Result<Self> {
-        let inspection = Inspection::open(directory).about(directory)?;
+    fn of(directory: &Path, look: &Look) -> Self {
+        let inspection = &look.inspection;
         let segments = inspection.segments().iter().filter(|file| file.counts).count();
-        Ok(Self {
+        Self {
             directory: directory.display().to_string(),
             log_id: inspection.log_id(),
-            writer: Writer::find(&inspection),
+            writer: look.writer,
             poisoned: inspection.is_poisoned(),
-            first: open::again(|| reader.first_lsn()).about(directory)?,
-            next: open::again(|| reader.published_lsn()).about(directory)?.next(),
+            first: look.first.unwrap_or(Lsn(1)),
+            next: look.next.unwrap_or(Lsn(1)),
             durable: inspection.durable_lsn(),
             segments,
             other_segments: inspection.segments().len() - segments,
             kept_files: inspection.kept_files().len(),
             disk_bytes: inspection.disk_bytes(),
             activity: inspection.activity(),
-            pins: inspection.pins().about(directory)?,
-        })
+            pins: look.pins.clone(),
+        }
     }
 
-    fn print(&self, is_json: bool, sizes: &Histogram, size: Option<&Size>, rate: Option<Rate>) -> Result<()> {
+    fn print(&self, is_json: bool, sizes: &Histogram, size: &Size, rate: Option<Rate>) -> Result<()> {
         let mut out = anstream::stdout().lock();
         let printed = if is_json {
             json::write(&mut out, "stat", &self.json(sizes, size, rate))
@@ -177,7 +217,7 @@ impl State {
         writeln!(out, "last {last}  durable {durable}  {records} records/s  {bytes}/s  {}", self.writer_text())
     }
 
-    fn print_text(&self, out: &mut impl Write, sizes: &Histogram, size: Option<&Size>) -> std::io::Result<()> {
+    fn print_text(&self, out: &mut impl Write, sizes: &Histogram, size: &Size) -> std::io::Result<()> {
         let count = |number: u64| HumanCount(number).to_string();
         let records = self.next.0.saturating_sub(self.first.0);
         writeln!(out, "log        {}", self.directory)?;
@@ -191,9 +231,7 @@ impl State {
         let (segments, others, disk) = (self.segments, self.other_segments, BinaryBytes(self.disk_bytes));
         let kept = self.kept_files;
         writeln!(out, "segments   {segments}, and {others} spare or left over, {kept} files kept; {disk} on disk")?;
-        if let Some(size) = size {
-            size.print(out)?;
-        }
+        size.print(out)?;
         if let Some(activity) = &self.activity {
             print_activity(out, activity)?;
         }
@@ -215,7 +253,7 @@ impl State {
         }
     }
 
-    fn json(&self, sizes: &Histogram, size: Option<&Size>, rate: Option<Rate>) -> Value {
+    fn json(&self, sizes: &Histogram, size: &Size, rate: Option<Rate>) -> Value {
         let pin = |pin: &PinStatus| pins::json_of(pin, Some(self.next));
         let class = |(from, to, records)| json!({ "from_bytes": from, "to_bytes": to, "records": records });
         let rate = rate.map(|rate| json!({ "records_per_second": rate.records, "bytes_per_second": rate.bytes }));
@@ -231,7 +269,7 @@ impl State {
             "other_segments": self.other_segments,
             "kept_files": self.kept_files,
             "disk_bytes": self.disk_bytes,
-            "size": size.map(Size::json),
+            "size": size.json(),
             "activity": self.activity.as_ref().map(activity_json),
             "payload_bytes": sizes.bytes(),
             "record_sizes": sizes.classes().map(class).collect::<Vec<_>>(),

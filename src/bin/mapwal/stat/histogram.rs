@@ -6,7 +6,7 @@ const CLASSES: usize = 34;
 
 /// Counts by powers of two: class 0 is of empty payloads, class `n` of those from 2ⁿ⁻¹ bytes to below 2ⁿ. The longest
 /// payload is a little below 2³².
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Histogram {
     counts: [u64; CLASSES],
     bytes: u64,

@@ -103,3 +103,15 @@ fn a_closed_pipe_ends_quietly() {
         assert_eq!((child.wait().unwrap().code(), &*err), (Some(0), ""), "{command}");
     }
 }
+
+#[test]
+fn an_input_that_is_not_there_makes_no_log() {
+    let parent = scratch();
+    let log = parent.path().join("log");
+    for input in [parent.path().join("missing"), parent.path().to_owned()] {
+        let ran = run(&log, &format!("append DIR {}", input.display()));
+        assert_eq!(ran.code, 4);
+        assert!(ran.err.starts_with("mapwal: cannot read: "), "{}", ran.err);
+        assert!(!log.exists());
+    }
+}

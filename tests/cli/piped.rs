@@ -141,3 +141,12 @@ fn wait_until_open(pid: u32, directory: &Path) {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn help_that_cannot_be_printed_is_an_error() {
+    for command in ["--help", "help", "verify --help", "--version"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ran = Ran::new(start(Path::new("log"), command).stdout(full).output().unwrap());
+        assert_eq!(ran.code, 4, "{command}: {}", ran.err);
+    }
+}

@@ -113,6 +113,18 @@ fn what_could_not_be_handed_over_is_printed_again() {
 }
 
 #[test]
+fn a_position_does_not_move_when_the_output_is_closed() {
+    let (log, home) = (closed(10), scratch());
+    let words = format!("tail {} --no-follow --since-last-run job", log.path().display());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("exec {} {words} >&-", crate::program::PROGRAM)]).env("XDG_STATE_HOME", home.path());
+    let ran = Ran::new(shell.output().unwrap());
+    assert_eq!(ran.code, 4, "{}", ran.err);
+    assert!(ran.err.contains("cannot write: it is closed: standard output"), "{}", ran.err);
+    assert_eq!(numbers(&since(home.path(), log.path(), "").done()).len(), 10);
+}
+
+#[test]
 fn a_position_that_is_damaged_or_of_another_log_is_an_error() {
     let (log, other, home) = (closed(10), closed(10), scratch());
     since(home.path(), log.path(), "").done();
@@ -152,7 +164,73 @@ fn records_that_were_trimmed_since_the_last_run_are_missed_aloud() {
     run(log.path(), "trim DIR --keep-records 10").done();
     let ran = since(home.path(), log.path(), "");
     assert_eq!((ran.code, ran.text()), (4, ""));
-    assert!(ran.err.contains("record 2 has been trimmed"), "{}", ran.err);
+    assert!(ran.err.contains("record 2 has been trimmed, and the log begins with "), "{}", ran.err);
+    assert!(ran.err.contains("remove this file") && ran.err.contains("mapwal/job"), "{}", ran.err);
+}
+
+#[test]
+fn a_log_that_gives_numbers_anew_is_not_taken_for_the_one_that_was_printed() {
+    let (log, home) = (scratch(), scratch());
+    append(log.path(), "one\ntwo\n", 1);
+    let earlier = copy(log.path());
+    append(log.path(), "three\nfour\n", 1);
+    assert_eq!(numbers(&since(home.path(), log.path(), "").done()).len(), 4);
+    let refused = |log: &Path, told: &str| {
+        let ran = since(home.path(), log, "");
+        assert_eq!((ran.code, ran.text()), (4, ""));
+        assert!(ran.err.contains(told) && ran.err.contains("remove this file"), "{}", ran.err);
+        assert!(ran.err.contains("mapwal/job"), "{}", ran.err);
+    };
+    refused(earlier.path(), "record 4 is not there, and the next will be 3");
+    append(earlier.path(), "another three\n", 1);
+    refused(earlier.path(), "record 4 is not there, and the next will be 4");
+    append(earlier.path(), "another four\n", 1);
+    refused(earlier.path(), "record 4 is not the one that was printed");
+    append(earlier.path(), "five\nsix\n", 1);
+    refused(earlier.path(), "record 4 is not the one that was printed");
+    // Also when it takes the place of one that is followed.
+    let parent = scratch();
+    let place = parent.path().join("log");
+    fs::rename(copy(log.path()).keep(), &place).unwrap();
+    let (mut tail, mut told) = tailing(&place, &format!("--since-last-run {}", parent.path().join("job").display()));
+    (1..=4).for_each(|expected| assert_eq!(number(&mut tail), expected));
+    fs::rename(&place, parent.path().join("away")).unwrap();
+    fs::rename(copy(earlier.path()).keep(), &place).unwrap();
+    until_told(&mut told, "an older copy has taken the place of this log");
+    assert_eq!(tail.child.wait().unwrap().code(), Some(4));
+}
+
+#[test]
+fn a_position_is_kept_in_a_short_regular_file_outside_of_the_log() {
+    let log = closed(10);
+    let command = |path: &Path| format!("tail DIR --no-follow --since-last-run {}", path.display());
+    for path in [Path::new("/dev/zero"), &log.path().join("job"), &log.path().join("pins/job")] {
+        let before = fs::read_dir(log.path()).unwrap().count();
+        let ran = run(log.path(), &command(path));
+        assert_eq!((ran.code, ran.text()), (4, ""), "{}", path.display());
+        assert!(!path.with_added_extension("lock").exists(), "{}", path.display());
+        assert_eq!(fs::read_dir(log.path()).unwrap().count(), before);
+    }
+    let home = scratch();
+    fs::write(home.path().join("long"), vec![b'x'; 1 << 20]).unwrap();
+    assert!(run(log.path(), &command(&home.path().join("long"))).err.contains("holds no position"));
+}
+
+#[test]
+fn a_run_that_is_terminated_keeps_its_position() {
+    let (log, home) = (closed(3), scratch());
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+        let mut tail = at_home(home.path(), log.path(), "tail DIR --since-last-run job").spawn().unwrap();
+        let mut printed = BufReader::new(tail.stdout.take().unwrap());
+        for _ in 0..3 {
+            printed.read_line(&mut String::new()).unwrap();
+        }
+        rustix::process::kill_process(rustix::process::Pid::from_child(&tail), signal).unwrap();
+        assert_eq!(tail.wait().unwrap().code(), Some(0), "{signal:?}");
+        let file = home.path().join("mapwal/job");
+        assert!(fs::read_to_string(&file).unwrap().contains("\nnext 4\n"));
+        fs::remove_file(file).unwrap();
+    }
 }
 
 #[test]
@@ -221,7 +299,7 @@ fn a_log_that_takes_the_place_of_another_is_followed_from_its_first_record_on() 
     // The same log at an earlier time.
     fs::remove_dir_all(&log).unwrap();
     fs::rename(earlier.keep(), &log).unwrap();
-    until_told(&mut told, "it is shorter: record 8 is not there yet");
+    until_told(&mut told, "an older copy, without record 7");
     append(&log, "another six\n", 1);
     assert_eq!(number(&mut tail), 6);
     // Another one, which begins with a later number.
@@ -247,7 +325,7 @@ fn a_position_does_not_move_to_another_log() {
     (1..=5).for_each(|expected| assert_eq!(number(&mut tail), expected));
     fs::remove_dir_all(&log).unwrap();
     fs::rename(closed(3).keep(), &log).unwrap();
-    until_told(&mut told, "cannot go on: another log has taken the place of this one");
+    until_told(&mut told, "cannot go on: another log has taken the place of this log");
     assert_eq!(tail.child.wait().unwrap().code(), Some(4));
     assert!(fs::read_to_string(&path).unwrap().contains("\nnext 6\n"));
 }

@@ -10,19 +10,21 @@ use mapwal::{Log, Lsn, Options};
 use crate::arguments::{Append, Sync};
 use crate::failure::{Explain, Outcome, Result, Written};
 use crate::input::Input;
-use crate::open;
+use crate::{input, open};
 
 /// Records appended and not yet durable, at most.
 const PENDING_MAX: usize = 1 << 16;
 
 pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
     let directory = &*arguments.directory;
+    // Nothing is made for an input that is not there.
+    let source = input::source(arguments.input.as_deref())?;
     let options = match arguments.segment_size.or_else(|| open::newest_segment_size(directory)) {
         Some(size) => Options::new().segment_size_bytes(size),
         None => Options::new(),
     };
     let log = open::writer(directory, &options)?;
-    let input = Input::open(arguments.input.as_deref(), arguments.length_prefixed, log.payload_len_max())?;
+    let input = Input::new(source, arguments.length_prefixed, log.payload_len_max())?;
     let appended = Appender { arguments, log: &log, input: Mutex::new(input), stop: AtomicBool::new(false) }.run();
     // Closed in any case, so that the next open need not look for the end.
     let closed = log.close().about(directory);

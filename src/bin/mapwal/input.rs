@@ -22,16 +22,26 @@ pub(crate) struct Input {
     progress: ProgressBar,
 }
 
+/// Where records come from: the file, or nothing for the standard input.
+pub(crate) fn source(file: Option<&Path>) -> Result<Option<(&Path, File)>> {
+    let Some(path) = file.filter(|file| *file != Path::new("-")) else { return Ok(None) };
+    let failed = |error: io::Error| Failure::new("cannot read", describe(&error), path);
+    let opened = File::open(path).map_err(failed)?;
+    if opened.metadata().map_err(failed)?.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    Ok(Some((path, opened)))
+}
+
 impl Input {
-    pub(crate) fn open(file: Option<&Path>, length_prefixed: bool, len_max: u64) -> Result<Self> {
-        let file = file.filter(|file| *file != Path::new("-"));
-        let Some(path) = file else {
+    /// Of what [`source`] has opened.
+    pub(crate) fn new(source: Option<(&Path, File)>, length_prefixed: bool, len_max: u64) -> Result<Self> {
+        let Some((path, opened)) = source else {
             let (bytes, name) =
                 (Box::new(BufReader::with_capacity(BUFFER_BYTES, io::stdin())), "standard input".into());
             return Ok(Self { bytes, name, length_prefixed, len_max, progress: progress::of_unknown("append") });
         };
         let failed = |error: io::Error| Failure::new("cannot read", describe(&error), path);
-        let opened = File::open(path).map_err(failed)?;
         let len = opened.metadata().map_err(failed)?.len();
         let bytes = Box::new(BufReader::with_capacity(BUFFER_BYTES, opened));
         let progress = progress::of_bytes("append", len);

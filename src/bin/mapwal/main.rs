@@ -34,6 +34,7 @@ mod trim;
 mod verify;
 mod writer;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Command};
@@ -45,9 +46,8 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => return Failure::of_usage(&error).tell().into(),
         Err(help) => {
-            // If help cannot be printed, it cannot be read either.
-            let _ = help.print();
-            return Outcome::Done.into();
+            let printed = help.print().and_then(|()| std::io::stdout().flush());
+            return printed.map_or_else(|error| Failure::of_output(&error).tell(), |()| Outcome::Done).into();
         }
     };
     let outcome = match &arguments.command {

@@ -96,7 +96,7 @@ fn read(arguments: &Stat) -> Result<(Look, Histogram)> {
 
 fn count(records: &Snapshot, bar: &ProgressBar) -> mapwal::Result<Histogram> {
     let mut histogram = Histogram::default();
-    for record in records.iter() {
+    for record in records {
         let len = record?.payload().len() as u64;
         histogram.count(len);
         bar.inc(len);
@@ -233,7 +233,7 @@ impl State {
         writeln!(out, "segments   {segments}, and {others} spare or left over, {kept} files kept; {disk} on disk")?;
         size.print(out)?;
         if let Some(activity) = &self.activity {
-            print_activity(out, activity)?;
+            print_activity(out, activity, self.writer.is_alive())?;
         }
         writeln!(out, "payload    {}", BinaryBytes(sizes.bytes()))?;
         for (from, to, records) in sizes.classes() {
@@ -280,14 +280,16 @@ impl State {
 }
 
 /// What the writer, or the last one, has done since it opened the log.
-fn print_activity(out: &mut impl Write, activity: &Activity) -> std::io::Result<()> {
+fn print_activity(out: &mut impl Write, activity: &Activity, is_current: bool) -> std::io::Result<()> {
     let count = |number: u64| HumanCount(number).to_string();
     let (syncs, p50, p99) = (count(activity.syncs), activity.sync_time_p50, activity.sync_time_p99);
     writeln!(out, "syncs      {syncs}, half of them within {p50:.1?}, 99 % within {p99:.1?}")?;
     let (recycled, removed) = (count(activity.recycled_segments), count(activity.removed_segments));
     let (spares, zeros) = (count(activity.spare_segments), BinaryBytes(activity.zeros_written_bytes));
     let stalls = count(activity.stalls);
-    writeln!(out, "files      {recycled} recycled, {removed} removed, {spares} ready or kept")?;
+    // Once the writer is gone, what it had ready may be gone as well.
+    let ready = if is_current { format!(", {spares} ready or kept") } else { ", by the last writer".to_owned() };
+    writeln!(out, "files      {recycled} recycled, {removed} removed{ready}")?;
     writeln!(out, "room       {zeros} of zeros written ahead; {stalls} stalls of appenders")
 }
 

@@ -1,4 +1,4 @@
-//! The end of commands that go on until they are told: Ctrl-C, and `q` on a terminal.
+//! The end of commands that go on until they are told: Ctrl-C, `q` on a terminal, and the signals TERM and HUP.
 
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// From now on, Ctrl-C does not end the program any more but is noted.
+    /// From now on, none of these signals ends the program any more but is noted.
     pub(crate) fn listen() -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         let by_signal = Arc::clone(&asked);

@@ -1,6 +1,7 @@
 //! `mapwal tail`: records as they come.
 
 mod filter;
+mod last;
 mod position;
 
 use std::path::Path;
@@ -12,10 +13,11 @@ use mapwal::{Error, Follower, LogReader, Record, Visibility};
 use crate::arguments::{From, Tail};
 use crate::failure::{Explain, Failure, Outcome, Result, Written};
 use crate::open;
-use crate::print::{Printer, check_is_read};
+use crate::print::{Printer, check_is_open, check_is_read};
 use crate::stop::Stop;
 pub(crate) use filter::Filter;
-use position::Position;
+use last::Last;
+use position::{Position, Said};
 
 /// How often it is asked whether to stop, and whether a log is there again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -56,6 +58,8 @@ struct Tailing<'a> {
     follower: Follower,
     printer: Printer,
     position: Option<Position>,
+    /// The last record that was seen.
+    last: Option<Last>,
     saved: Instant,
 }
 
@@ -77,13 +81,27 @@ impl<'a> Tailing<'a> {
             check_is_told(&inspection, directory)?;
         }
         let log_id = inspection.log_id();
-        let position = arguments.since_last_run.as_deref().map(|name| Position::take(name, log_id)).transpose()?;
+        if arguments.since_last_run.is_some() {
+            check_is_open().written()?;
+        }
+        let position =
+            arguments.since_last_run.as_deref().map(|name| Position::take(name, directory, log_id)).transpose()?;
+        position.as_ref().map_or(Ok(()), |position| position.check(&reader, directory))?;
+        let said = position.as_ref().and_then(Position::said);
         let default = if arguments.no_follow || position.is_some() { From::Start } else { From::End };
         let from = arguments.from.unwrap_or(default);
-        let from = position.as_ref().and_then(Position::next).map_or(from, From::Record);
+        let from = said.map_or(from, |said| From::Record(said.next));
         let follower = follow(&reader, from, arguments.visibility()).about(directory)?;
         let printer = Printer::new(arguments.format, arguments.wal);
-        Ok(Self { arguments, log_id, follower, printer, position, saved: Instant::now() })
+        Ok(Self {
+            arguments,
+            log_id,
+            follower,
+            printer,
+            position,
+            last: said.and_then(|said| said.last),
+            saved: Instant::now(),
+        })
     }
 
     /// Prints the next record if there is one and it is wanted; waits for it a little if that `is_idle`.
@@ -95,6 +113,7 @@ impl<'a> Tailing<'a> {
                 if self.arguments.wants(&record) {
                     self.printer.print(&record).written()?;
                 }
+                self.last = Some(Last::of(&record));
                 if self.position.is_some() && self.saved.elapsed() >= SAVE_INTERVAL {
                     self.hand_over(true)?;
                 }
@@ -107,6 +126,7 @@ impl<'a> Tailing<'a> {
                 Ok(Step::Idle)
             }
             Err(Error::Rewound { to }) => {
+                self.last = self.last.filter(|last| last.lsn < to);
                 let why = format!("it goes back to record {to}");
                 Failure::new("the log was truncated", why, directory).tell();
                 Ok(Step::Printed)
@@ -123,7 +143,7 @@ impl<'a> Tailing<'a> {
     fn hand_over(&mut self, is_kept: bool) -> Result<()> {
         self.printer.flush().written()?;
         if let Some(position) = self.position.as_mut().filter(|_| is_kept) {
-            position.save(self.follower.next_lsn())?;
+            position.save(Said { next: self.follower.next_lsn(), last: self.last })?;
             self.saved = Instant::now();
         }
         Ok(())
@@ -152,16 +172,22 @@ impl<'a> Tailing<'a> {
         let directory = &*self.arguments.directory;
         let visibility = self.arguments.visibility();
         let next = self.follower.next_lsn();
-        let (found, how) = if log_id == self.log_id {
+        let is_same = match self.last.filter(|_| log_id == self.log_id) {
+            Some(last) => last.is_in(reader).about(directory)?,
+            None => log_id == self.log_id,
+        };
+        let (found, how) = if is_same {
             match reader.follow(next, visibility) {
-                // A copy of an earlier time: what comes after it is new.
-                Err(Error::NotAppended { .. }) => {
-                    (follow(reader, From::End, visibility), format!("it is shorter: record {next} is not there yet"))
-                }
+                // Nothing was printed that could be given anew.
+                Err(Error::NotAppended { .. }) => (follow(reader, From::End, visibility), "from its end on".to_owned()),
                 found => (found, format!("it goes on with record {next}")),
             }
         } else if let Some(position) = &self.position {
-            return Err(Failure::new("cannot go on", "another log has taken the place of this one", position.path()));
+            let why = if log_id == self.log_id { "an older copy" } else { "another log" };
+            return Err(position.parted(&format!("{why} has taken the place of this log")));
+        } else if log_id == self.log_id {
+            // What comes after it is new.
+            (follow(reader, From::End, visibility), format!("an older copy, without record {}", next.previous()))
         } else {
             (follow(reader, From::Start, visibility), "it is another one, from its first record on".to_owned())
         };

@@ -40,8 +40,9 @@ pub(crate) struct Tail {
     pub(crate) wal: bool,
     /// Begin where the last run with the same NAME has ended; the first begins with the oldest record, or with `--from`.
     /// The position is kept in the file `mapwal/NAME` of `$XDG_STATE_HOME` or of `~/.local/state`, or in the file NAME if that
-    /// has a slash. It moves once a second and at the end, after records have been printed: after a crash some are printed
-    /// again. It keeps nothing from being trimmed: a pin does
+    /// has a slash. It moves once a second and at the end, also by Ctrl-C, TERM and HUP, after records have been printed: after a kill, or
+    /// when a pipe is closed, some are printed again. NAME has letters, digits, `-` and `_`; a file NAME.lock is beside it. If
+    /// the log does not go on from there, since records were trimmed or it is an older copy, that is an error. It keeps nothing from being trimmed: a pin does
     #[arg(long, value_name = "NAME")]
     pub(crate) since_last_run: Option<String>,
     /// How to print them, as for `dump`

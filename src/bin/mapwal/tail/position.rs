@@ -5,30 +5,44 @@
 
 use std::env;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use mapwal::Lsn;
+use mapwal::{LogReader, Lsn};
 use rustix::fs::FlockOperation;
 
-use crate::failure::{Failure, Result, describe};
+use super::last::Last;
+use crate::failure::{Explain, Failure, Result, describe};
 
 /// What the file begins with.
 const MAGIC: &str = "mapwal position 1";
+/// A file with a position is shorter.
+const LEN_MAX: u64 = 4096;
 
 /// A position that this run alone moves.
 pub(crate) struct Position {
     path: PathBuf,
     log_id: u128,
-    next: Option<Lsn>,
+    said: Option<Said>,
     _lock: File,
 }
 
+/// What the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// The record that comes next.
+    pub(crate) next: Lsn,
+    /// The last that was there before it, if one was seen.
+    pub(crate) last: Option<Last>,
+}
+
 impl Position {
-    /// Takes the position `name` in the log `log_id`.
-    pub(crate) fn take(name: &str, log_id: u128) -> Result<Self> {
+    /// Takes the position `name` in the log `log_id`, in directory `log`.
+    pub(crate) fn take(name: &str, log: &Path, log_id: u128) -> Result<Self> {
         let path = path_of(name)?;
+        check_outside(&path, log)?;
+        let said = read(&path, log_id)?;
         let directory = path.parent().expect("it is a file");
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("create", directory))?;
         let lock_path = path.with_added_extension("lock");
@@ -41,44 +55,59 @@ impl Position {
             }
             Err(error) => return Err(failed("lock", &lock_path)(error.into())),
         }
-        let next = match fs::read_to_string(&path) {
-            Ok(text) => Some(parse(&text, log_id).map_err(|why| Failure::new("cannot go on", why, &path))?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(Failure::new("cannot go on", NO_POSITION, &path));
+        // Another run may have ended since.
+        let said = if said.is_some() { read(&path, log_id)? } else { said };
+        Ok(Self { path, log_id, said, _lock: lock })
+    }
+
+    /// What the last run has left; `None` in the first.
+    pub(crate) fn said(&self) -> Option<Said> {
+        self.said
+    }
+
+    /// An error unless the log goes on from where the last run has ended.
+    pub(crate) fn check(&self, reader: &LogReader, log: &Path) -> Result<()> {
+        let Some(Said { next, last }) = self.said else { return Ok(()) };
+        let (first, end) = (reader.first_lsn().about(log)?, reader.published_lsn().about(log)?.next());
+        if next < first {
+            return Err(self.parted(&format!("record {next} has been trimmed, and the log begins with {first}")));
+        }
+        if next > end {
+            return Err(self.parted(&format!("record {} is not there, and the next will be {end}", next.previous())));
+        }
+        match last {
+            Some(last) if last.lsn >= first && !last.is_in(reader).about(log)? => {
+                Err(self.parted(&format!("record {} is not the one that was printed", last.lsn)))
             }
-            Err(error) => return Err(failed("read", &path)(error)),
-        };
-        Ok(Self { path, log_id, next, _lock: lock })
+            _ => Ok(()),
+        }
     }
 
-    /// The record that comes next; `None` in the first run.
-    pub(crate) fn next(&self) -> Option<Lsn> {
-        self.next
+    /// The log does not go on from here.
+    pub(crate) fn parted(&self, why: &str) -> Failure {
+        let why = format!("{why}; look at what is missed, then remove this file to begin with the oldest record");
+        Failure::new("cannot go on", why, &self.path)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// All before record `next` has been handed over. Durable on return.
-    pub(crate) fn save(&mut self, next: Lsn) -> Result<()> {
-        if self.next == Some(next) {
+    /// All before `said.next` has been handed over. Durable on return.
+    pub(crate) fn save(&mut self, said: Said) -> Result<()> {
+        if self.said == Some(said) {
             return Ok(());
         }
         let temporary = self.path.with_added_extension("tmp");
         let mut file = File::create(&temporary).map_err(failed("create", &temporary))?;
-        let written = file.write_all(text_of(self.log_id, next).as_bytes()).and_then(|()| file.sync_all());
+        let written = file.write_all(text_of(self.log_id, said).as_bytes()).and_then(|()| file.sync_all());
         written.map_err(failed("write", &temporary))?;
         fs::rename(&temporary, &self.path).map_err(failed("rename", &temporary))?;
         let directory = self.path.parent().expect("it is a file");
         File::open(directory).and_then(|opened| opened.sync_all()).map_err(failed("sync", directory))?;
-        self.next = Some(next);
+        self.said = Some(said);
         Ok(())
     }
 }
 
-const NO_POSITION: &str = "the file holds no position, or is damaged; without it the next run begins anew";
+const NO_POSITION: &str =
+    "the file holds no position, or is damaged; without it the next run begins with the oldest record";
 
 /// A name with a slash is a path. Others are files where programs keep their state.
 fn path_of(name: &str) -> Result<PathBuf> {
@@ -102,20 +131,50 @@ fn path_of(name: &str) -> Result<PathBuf> {
     }
 }
 
-fn text_of(log_id: u128, next: Lsn) -> String {
-    let said = format!("{MAGIC}\nlog {log_id:032x}\nnext {next}\n");
+/// What the file says of the log `log_id`; `None` if there is none.
+fn read(path: &Path, log_id: u128) -> Result<Option<Said>> {
+    let refused = |why: &str| Err(Failure::new("cannot go on", why, path));
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("look at", path)(error)),
+        // Opening one of another kind may wait, and reading it may never end.
+        Ok(found) if !found.is_file() || found.len() > LEN_MAX => return refused(NO_POSITION),
+        Ok(_) => {}
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LEN_MAX).read_to_end(&mut bytes));
+    read.map_err(failed("read", path))?;
+    match String::from_utf8(bytes).map_err(|_| NO_POSITION).and_then(|text| parse(&text, log_id)) {
+        Ok(said) => Ok(Some(said)),
+        Err(why) => refused(why),
+    }
+}
+
+/// An error if the file would be among those of the log.
+fn check_outside(path: &Path, log: &Path) -> Result<()> {
+    // What is missing of it would be made there.
+    let parent = path.ancestors().skip(1).find_map(|parent| parent.canonicalize().ok());
+    let is_inside = parent.zip(log.canonicalize().ok()).is_some_and(|(parent, log)| parent.starts_with(log));
+    let why = "the file would be in the directory of the log";
+    if is_inside { Err(Failure::new("cannot go on", why, path)) } else { Ok(()) }
+}
+
+fn text_of(log_id: u128, Said { next, last }: Said) -> String {
+    let last = last.map_or("-".to_owned(), |last| last.to_string());
+    let said = format!("{MAGIC}\nlog {log_id:032x}\nnext {next}\nlast {last}\n");
     let sum = crc32fast::hash(said.as_bytes());
     format!("{said}checksum {sum:08x}\n")
 }
 
 /// What the text of a file says, or why it says nothing of the log `log_id`.
-fn parse(text: &str, log_id: u128) -> std::result::Result<Lsn, &'static str> {
+fn parse(text: &str, log_id: u128) -> std::result::Result<Said, &'static str> {
     let lines: Vec<&str> = text.lines().collect();
     let value = |at: usize, name: &str| lines.get(at)?.strip_prefix(name)?.strip_prefix(' ');
     let id = value(1, "log").and_then(|id| u128::from_str_radix(id, 16).ok());
     let next = value(2, "next").and_then(|next| next.parse().ok()).map(Lsn);
-    match id.zip(next).filter(|&(id, next)| text_of(id, next) == text) {
-        Some((id, next)) if id == log_id => Ok(next),
+    let last = value(3, "last").and_then(Last::parse);
+    match id.zip(next).map(|(id, next)| (id, Said { next, last })).filter(|&(id, said)| text_of(id, said) == text) {
+        Some((id, said)) if id == log_id => Ok(said),
         Some(_) => Err("the position is one in another log"),
         None => Err(NO_POSITION),
     }
@@ -131,8 +190,12 @@ mod tests {
 
     #[test]
     fn a_position_is_read_as_it_was_written_and_no_other_text_is_one() {
-        let text = text_of(7, Lsn(u64::MAX));
-        assert_eq!(parse(&text, 7), Ok(Lsn(u64::MAX)));
+        let last = Some(Last { lsn: Lsn(3), sum: 0x1234_5678 });
+        for last in [last, None] {
+            let said = Said { next: Lsn(u64::MAX), last };
+            assert_eq!(parse(&text_of(7, said), 7), Ok(said));
+        }
+        let text = text_of(7, Said { next: Lsn(u64::MAX), last });
         assert_eq!(parse(&text, 8), Err("the position is one in another log"));
         for at in 0..text.len() {
             assert_eq!(parse(&text[..at], 7), Err(NO_POSITION), "{at} bytes");

@@ -161,7 +161,13 @@ fn names(path: &Path) -> Result<Vec<OsString>> {
 /// The mark of a restore that was interrupted; an error if that was of something else, or goes on.
 fn open_mark(directory: &Path, mark: &Mark) -> Result<File> {
     let path = directory.join(MARK);
-    let mut file = File::open(&path).map_err(|source| Error::io("open", &path, source))?;
+    let mut file = match File::open(&path) {
+        // The other one has just ended.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::NotEmpty { path: directory.to_owned() });
+        }
+        opened => opened.map_err(|source| Error::io("open", &path, source))?,
+    };
     lock(&file, &path)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|source| Error::io("read", &path, source))?;

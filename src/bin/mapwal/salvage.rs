@@ -3,6 +3,8 @@
 //! Nothing is believed but frames whose checksums are right, in segments that count. A number that jumps further than the
 //! files have room for is not believed either.
 
+mod files;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -17,6 +19,8 @@ use mapwal::{Error, Log, Lsn, Options};
 use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, counted, describe};
 use crate::{failure, open, out, progress};
+use files::move_files;
+pub(crate) use files::{segment_size, with_records};
 
 /// The least that a record takes in a segment: its header.
 const FRAME_LEN_MIN: u64 = 24;
@@ -104,11 +108,6 @@ pub(crate) fn copy_records(
     copy.finish(inspection.durable_lsn())
 }
 
-/// The size of the largest segment.
-pub(crate) fn segment_size(inspection: &Inspection) -> Option<u64> {
-    inspection.segments().iter().map(|file| file.file_len_bytes).max().filter(|&size| size > 0)
-}
-
 /// Looks at the log, and opens the oldest of its files: what is trimmed after that can be copied all the same.
 fn look(directory: &Path) -> Result<(Inspection, VecDeque<mapwal::Result<SegmentScan>>)> {
     let mut looks = 0;
@@ -137,27 +136,6 @@ fn say_pins_left(inspection: &Inspection) -> Result<()> {
     }
     let count = counted(names.len() as u64, "pin", "pins");
     failure::say(&format!("{count} not copied: {}", names.join(", ")))
-}
-
-/// Makes the finished copy a log. The control page comes first, which misses what is not there yet.
-fn move_files(part: &Path, out: &Path) -> io::Result<()> {
-    let mut names = fs::read_dir(part)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
-    names.sort();
-    for name in names.iter().rev() {
-        fs::rename(part.join(name), out.join(name))?;
-    }
-    fs::remove_dir(part)
-}
-
-/// Those that count, and later ones of the log, of which a damaged one may hold records as well.
-pub(crate) fn with_records(inspection: &Inspection) -> Vec<&SegmentFile> {
-    let files = inspection.segments();
-    let newest = files.iter().filter(|file| file.counts).map(|file| file.number).max().unwrap_or(0);
-    let is_foreign = |path: &Path| {
-        inspection.faults().any(|fault| matches!(fault.damage, Damage::ForeignSegment { .. }) && fault.path == path)
-    };
-    // One of another log in the place of a segment counts as that, damaged; what it holds is not of this log.
-    files.iter().filter(|file| (file.counts || file.number > newest) && !is_foreign(&file.path)).collect()
 }
 
 struct Copy<'a> {

@@ -20,6 +20,7 @@
 
 mod append_cursor;
 mod atomics;
+mod copy;
 #[cfg(target_os = "linux")]
 mod extents;
 #[cfg(target_os = "linux")]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::atomics::{AtomicU64, AtomicUsize, Ordering, Shadow};
+use super::copy::copy;
 use super::mapping::Mapping;
 
 /// Bytes of a commit word: the frame's length in its low half, a checksum in its high half, little-endian.
@@ -145,7 +146,7 @@ impl Region {
         let (word, rest) = frame.split_first_chunk::<COMMIT_WORD_LEN>().expect("asserted above");
         let destination = self.at(start + COMMIT_WORD_LEN);
         // SAFETY: the range lies in the mapping (asserted), above `published`, and `&mut self` rules out a reservation.
-        unsafe { std::ptr::copy_nonoverlapping(rest.as_ptr(), destination.as_ptr(), rest.len()) };
+        unsafe { copy(rest, destination) };
         // The acquire load in `extend`, also in another process, sees the frame's bytes once it sees this word.
         self.commit_word(start).store(u64::from_le_bytes(*word).to_le(), Ordering::Release);
         self.published.store(start + frame.len(), Ordering::Release);

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use zerocopy::IntoBytes;
 
 use super::super::atomics::Ordering;
+use super::super::copy::copy;
 use super::super::mapping::Mapping;
 use super::super::region::ALIGN;
 use super::word::Word;
@@ -90,7 +91,7 @@ impl<'r, C> Reservation<'r, C> {
         let destination = self.place(at..at + bytes.len());
         // SAFETY: the destination lies in this reservation (checked by `place`), whose bytes nobody else touches,
         // and cannot overlap `bytes`: no reference to unpublished bytes exists outside of `bytes_mut`'s borrow.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), destination.as_ptr(), bytes.len()) };
+        unsafe { copy(bytes, destination) };
     }
 
     /// Writes two little-endian words to `at`, which is after the commit word.

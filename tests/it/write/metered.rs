@@ -1,6 +1,6 @@
 //! What a log tells the recorder of the crate `metrics`.
 //!
-//! Planted, and noticed: an append that counts by itself, a sync that is told with the log locked, a failed sync that is not told.
+//! Planted, and noticed: a sync that is told with the log locked, a failed sync that is not told.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

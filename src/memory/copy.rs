@@ -48,7 +48,7 @@ mod tests {
         for start in [0, 1, PAGE_LEN - 9, PAGE_LEN - 1, PAGE_LEN] {
             for len in [0, 1, 8, 9, PAGE_LEN - 1, PAGE_LEN, PAGE_LEN + 1, 2 * PAGE_LEN + 7] {
                 let mut target = vec![0; 4 * PAGE_LEN];
-                let destination = NonNull::new(target[start..start + len].as_mut_ptr()).unwrap();
+                let destination = NonNull::new(target[start..start + len].as_mut_ptr()).expect("of a vector");
                 // SAFETY: `len` bytes of `target`, which nobody else touches.
                 unsafe { copy(&source[..len], destination) };
                 assert_eq!(target[start..start + len], source[..len]);

@@ -1,7 +1,7 @@
 //! `backup` of what an earlier one has already, and of blocks that files share.
 //!
-//! Planted, and noticed: no control page (half a copy is a shorter log); an earlier segment taken by its length alone; a
-//! parting not told; a copy inside the log; the newest segment reflinked.
+//! Planted, and noticed: no control page (half a copy is a shorter log); an earlier segment whose checksum or bytes are not
+//! compared; a parting not told; a copy inside the log.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};

@@ -6,7 +6,7 @@
 //!
 //! `BACKUPS_UNDER_LOAD` is how many backups there are; `BACKUP_SEED` begins a run of its own.
 //!
-//! Planted, and noticed: no control page; the newest segment copied up to what is durable; a truncation not noticed.
+//! Planted, and noticed: a copy that does not look again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;

@@ -92,7 +92,7 @@ impl<'a> Copy<'a> {
             let _ = fs::remove_file(out.join(BACKUP_GUARD));
         }
         let next = next?;
-        let parting = self.earlier.map_or(Ok(None), |earlier| earlier.parting(&self.files, &self.same))?;
+        let parting = self.earlier.map_or(Ok(None), |earlier| earlier.parting(&self.copied(), &self.same))?;
         self.bar.finish_and_clear();
         Ok(self.report(next, parting))
     }
@@ -107,6 +107,16 @@ impl<'a> Copy<'a> {
             shared: count(Means::Shared),
             against: self.earlier.map(|earlier| (earlier.path.clone(), parting)),
         }
+    }
+
+    /// The files of the finished copy: by now the log may have lost some of its own.
+    fn copied(&self) -> Vec<SegmentFile> {
+        let copied = |file: &SegmentFile| {
+            let mut copied = file.clone();
+            copied.path = self.arguments.out.join(file.path.file_name().expect("a segment has a name"));
+            copied
+        };
+        self.files.iter().map(copied).collect()
     }
 
     fn first(&self) -> Lsn {
@@ -136,8 +146,10 @@ impl<'a> Copy<'a> {
             })
         };
         let is_written = inspection.is_being_written().unwrap_or(false);
-        let tries_max = if self.is_short { SHORT_TRIES_MAX } else { TRIES_MAX };
-        let may_change = tries < tries_max && is_written && failure.outcome() == Some(Outcome::Damaged);
+        let tries_max = if self.is_short && is_written { SHORT_TRIES_MAX } else { TRIES_MAX };
+        // A writer that has ended since may have truncated it.
+        let may_change =
+            tries < tries_max && (is_written || self.is_short) && failure.outcome() == Some(Outcome::Damaged);
         if self.files.iter().all(is_there) && !may_change {
             return Ok(false);
         }

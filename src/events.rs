@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tracing::level_filters::LevelFilter;
@@ -90,6 +91,9 @@ fn send(event: Event) {
     let _ = storage::survive(event);
 }
 
+/// The thread ends when it has had nothing to send for so long.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// The thread that sends what happens on the threads of all logs of the process.
 static SENDER: Sender = Sender { waiting: Mutex::new(None), changed: Condvar::new() };
 
@@ -117,18 +121,24 @@ impl Sender {
     }
 
     fn run(&self) {
-        loop {
-            send(self.next());
+        while let Some(event) = self.next() {
+            send(event);
         }
     }
 
-    fn next(&self) -> Event {
+    /// The next one; `None`, and the thread counts as ended, if none comes for a while.
+    fn next(&self) -> Option<Event> {
         let mut waiting = self.waiting.lock();
         loop {
             if let Some(event) = waiting.as_mut().and_then(|(_, waiting)| waiting.pop_front()) {
-                return event;
+                return Some(event);
             }
-            self.changed.wait(&mut waiting);
+            if self.changed.wait_for(&mut waiting, IDLE).timed_out()
+                && waiting.as_ref().is_none_or(|(_, waiting)| waiting.is_empty())
+            {
+                *waiting = None;
+                return None;
+            }
         }
     }
 }

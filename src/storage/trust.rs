@@ -54,10 +54,11 @@ impl Trust {
         false
     }
 
-    /// Whether a hole in a file can be read in a mapping however full the file system is. A tmpfs needs room for each page that
-    /// is looked at.
+    /// Whether a new segment may be a hole. A tmpfs needs room for each page of one that is looked at. ext4, which does not say
+    /// whether it has a journal, may give it the blocks of a file that was removed after it was made, and without a journal a
+    /// power cut may bring the name of that file back.
     pub(super) fn reads_holes(self) -> bool {
-        matches!(self, Self::Ext | Self::Xfs | Self::Btrfs)
+        matches!(self, Self::Xfs | Self::Btrfs)
     }
 
     /// An error if a sync of `file` that has just succeeded may not be believed.

@@ -1,6 +1,6 @@
 //! How far a segment is ready for appends: written with zeros, its pages mapped, in steps.
 //!
-//! A new file is a hole, and a recycled one holds anything: zeros are written first, to the page cache, and records
+//! A new file is a hole or allocated, and a recycled one holds anything: zeros are written first, to the page cache, and records
 //! over them. Through the zeros the file system knows of each page before a record is stored to it, and has reserved a
 //! block for it, so that a full disk is an error here, and not a signal at a store. Pages that are mapped cost an
 //! append no fault; on a virtual machine, those take up to ten microseconds. No zero needs to reach the device: a sync

@@ -54,9 +54,8 @@ impl Trust {
         false
     }
 
-    /// Whether a new segment may be a hole. A tmpfs needs room for each page of one that is looked at. ext4, which does not say
-    /// whether it has a journal, may give it the blocks of a file that was removed after it was made, and without a journal a
-    /// power cut may bring the name of that file back.
+    /// Whether a new segment may be a hole. A tmpfs needs room for each page of one that is looked at. On ext4, which does not say
+    /// whether it has a journal, a power cut may cost a hole that is being filled all of its bytes: docs/design/recycling.md.
     pub(super) fn reads_holes(self) -> bool {
         matches!(self, Self::Xfs | Self::Btrfs)
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read;
 
 use crate::logs::{closed, lines, scratch};
+use crate::mounted::Mounted;
 use crate::program::{Running, run, run_with_input, start};
 
 #[test]
@@ -57,7 +58,16 @@ fn records_may_have_lengths_in_front_and_any_bytes() {
 
     let cut = run_with_input(log.path(), "append DIR --length-prefixed", &input[..input.len() - 1]);
     assert_eq!((cut.code, cut.text()), (4, "4\n5\n"));
-    assert_eq!(cut.err, "mapwal: cannot read: the input ends inside of a record: standard input\n");
+    let stopped = "it stopped at record 3 of the input, byte 11: standard input";
+    assert_eq!(cut.err, format!("mapwal: cannot read: the input ends inside of a record; {stopped}\n"));
+    // In the length itself, and one that no record can have.
+    for (last, told) in
+        [(&[1, 0][..], "the input ends inside of a record"), (&[255; 8], "a length of 4294967295 bytes")]
+    {
+        let ran = run_with_input(log.path(), "append DIR --length-prefixed", &[&input[..7], last].concat());
+        assert_eq!((ran.code, ran.lines().len()), (4, 1), "{}", ran.err);
+        assert!(ran.err.contains(told) && ran.err.contains("record 2 of the input, byte 7"), "{}", ran.err);
+    }
 }
 
 #[test]
@@ -79,8 +89,29 @@ fn a_record_that_is_too_long_is_refused_and_those_before_it_are_kept() {
     let input = format!("short\n{}\nafter\n", "x".repeat(70_000));
     let ran = run_with_input(log.path(), "append DIR --segment-size 64KiB", input.as_bytes());
     assert_eq!((ran.code, ran.text()), (4, "1\n"));
-    assert!(ran.err.contains("exceeds the largest of"), "{}", ran.err);
+    let told = "the line is longer than the largest record of 57168 bytes; it stopped at record 2 of the input, byte 6";
+    assert_eq!(ran.err, format!("mapwal: cannot read: {told}: standard input\n"));
     assert_eq!(run(log.path(), "dump DIR").done().text(), "1\t0\t5\tshort\n");
+}
+
+#[test]
+fn what_the_log_refuses_is_told_with_the_record_of_the_input() {
+    let Some(log) = Mounted::of_size(1 << 20) else {
+        eprintln!("SKIPPED: nothing can be mounted here");
+        return;
+    };
+    let input = "x".repeat(999) + "\n";
+    for sync in ["each", "group", "none"] {
+        let directory = log.path().join(sync);
+        let command = format!("append DIR --segment-size 64KiB --sync {sync}");
+        let ran = run_with_input(&directory, &command, input.repeat(3000).as_bytes());
+        assert_eq!(ran.code, 4, "{}", ran.err);
+        // The one after the last that was appended.
+        let number = run(&directory, "dump DIR").done().lines().len() + 1;
+        let stopped = format!("; it stopped at record {number} of the input, byte {}: ", (number - 1) * 1000);
+        assert!(ran.err.starts_with("mapwal: disk full: ") && ran.err.contains(&stopped), "{number}: {}", ran.err);
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }
 
 #[test]

@@ -89,7 +89,12 @@ fn records_are_chosen_by_number_and_tag() {
     assert_eq!(of("dump DIR --from 5 --to 7"), [5, 6, 7]);
     assert_eq!(of("dump DIR --from 600"), [600, 601]);
     assert_eq!(of("dump DIR --tag 9"), [601]);
-    assert!(of("dump DIR --from 700").is_empty());
+    assert!(of("dump DIR --from 602").is_empty(), "the next one");
+    let beyond = run(log.path(), "dump DIR --from 603");
+    assert_eq!((beyond.code, beyond.text()), (4, ""));
+    assert!(beyond.err.contains("record 603 has not been appended; the next will be 602"), "{}", beyond.err);
+    assert_eq!(run(log.path(), "dump DIR --from 0").code, 4);
+    assert_eq!(run(log.path(), "dump DIR --from 7 --to 6").code, 64);
     assert_eq!(of("dump DIR"), (1..=601).collect::<Vec<_>>());
 }
 

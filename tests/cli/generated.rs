@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::logs::scratch;
 use crate::program::run;
 
-const COMMANDS: [&str; 16] = [
+pub(crate) const COMMANDS: [&str; 16] = [
     "append",
     "dump",
     "verify",
@@ -68,6 +68,53 @@ fn there_is_a_manual_page_for_each_command() {
     }
     let missing = run(&directory.path().join("missing"), "man DIR");
     assert_eq!(missing.code, 4);
+}
+
+/// The commands, as the program itself lists them.
+fn listed() -> Vec<String> {
+    let help = run(Path::new(""), "--help").done();
+    let (_, list) = help.text().split_once("Commands:\n").unwrap();
+    let names = list.split("\n\n").next().unwrap().lines().filter(|line| !line.starts_with("   "));
+    names.map(|line| line.split_whitespace().next().unwrap().to_owned()).filter(|name| name != "help").collect()
+}
+
+/// The long options of a command, or of a change of pins, as its help has them.
+fn options(command: &str) -> Vec<String> {
+    let help = run(Path::new("x"), &format!("{command} --help")).done();
+    let words = help.text().lines().filter_map(|line| {
+        let (indent, option) = (line.len() - line.trim_start().len(), line.trim_start());
+        let option = option.strip_prefix("-h, ").or_else(|| option.strip_prefix("-V, ")).unwrap_or(option);
+        (indent <= 8 && option.starts_with("--")).then(|| option.split([' ', '=']).next().unwrap().to_owned())
+    });
+    words.collect()
+}
+
+#[test]
+fn manual_pages_and_completions_have_every_command_and_every_option() {
+    let directory = scratch();
+    run(directory.path(), "man DIR").done();
+    let mut commands = listed();
+    assert_eq!(commands.len(), COMMANDS.len(), "{commands:?}");
+    commands.extend(["pins DIR add", "pins DIR advance", "pins DIR drop"].map(str::to_owned));
+    let scripts: Vec<String> = ["bash", "zsh", "fish"]
+        .map(|shell| run(Path::new(""), &format!("completions {shell}")).done().text().to_owned())
+        .to_vec();
+    let mut all = 0;
+    for command in &commands {
+        let page = directory.path().join(format!("mapwal-{}.1", command.replace(" DIR ", "-")));
+        let page = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        let page = page.replace("\\-", "-");
+        for option in options(command) {
+            all += 1;
+            assert!(page.contains(&option), "{option} is not in the manual page of {command}");
+            for script in &scripts {
+                // In fish without the dashes.
+                let has = script.contains(&option) || script.contains(&format!("-l {}", &option[2..]));
+                assert!(has, "{option} of {command} is not completed");
+            }
+        }
+    }
+    assert!(all > 60, "{all}");
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn metadata_is_shown_with_its_place() {
     let rows = rows(&ran);
     assert_eq!(rows[0][..3], ["3", "15", "1"], "{}", ran.text());
     assert_eq!(rows[0][4..].join(" "), "2 \"applied up to 1\"");
-    assert_eq!(rows[1][5], format!("\"{}\"…", "é".repeat(16)), "{}", ran.text());
+    assert_eq!(rows[1][5], format!("\"{}\"...", "é".repeat(16)), "{}", ran.text());
     assert_eq!(rows[2][5], "0001feff");
     log.put_meta(3, b"applied up to 2").unwrap();
     log.rotate().unwrap();

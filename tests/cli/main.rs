@@ -32,8 +32,12 @@ mod resumed;
 mod salvaged;
 mod scraped;
 mod states;
+mod streams;
 mod tailed;
 mod trimmed;
 mod trimming;
 mod under_load;
 mod verified;
+#[allow(dead_code, reason = "a kit: each test uses what it needs")]
+#[path = "../it/support/wait.rs"]
+mod wait;

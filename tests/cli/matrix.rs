@@ -127,6 +127,8 @@ fn broken(state: &State, cell: &Cell) -> Option<String> {
     let has_all = health != Health::Damaged || records == Some(if from > 0 { wanted } else { states::RECORDS });
     let is_served = match command {
         "verify" => code <= 1,
+        // A record that is not even the next one is none to begin with.
+        "dump --from" => code == 0 || state.there.last().is_none_or(|&last| last + 1 < FROM),
         // Without a control page nobody says what is durable.
         "tail --durable" => [0, 4].contains(&code),
         // There is nothing to copy.

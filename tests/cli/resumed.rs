@@ -113,18 +113,6 @@ fn what_could_not_be_handed_over_is_printed_again() {
 }
 
 #[test]
-fn a_position_does_not_move_when_the_output_is_closed() {
-    let (log, home) = (closed(10), scratch());
-    let words = format!("tail {} --no-follow --since-last-run job", log.path().display());
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("exec {} {words} >&-", crate::program::PROGRAM)]).env("XDG_STATE_HOME", home.path());
-    let ran = Ran::new(shell.output().unwrap());
-    assert_eq!(ran.code, 4, "{}", ran.err);
-    assert!(ran.err.contains("cannot write: it is closed: standard output"), "{}", ran.err);
-    assert_eq!(numbers(&since(home.path(), log.path(), "").done()).len(), 10);
-}
-
-#[test]
 fn a_position_that_is_damaged_or_of_another_log_is_an_error() {
     let (log, other, home) = (closed(10), closed(10), scratch());
     since(home.path(), log.path(), "").done();

@@ -114,7 +114,11 @@ fn pins_are_made_listed_and_dropped() {
     assert_eq!(rows[1][..4], ["two", "600", "reserved", "1"]);
     run(log.path(), "pins DIR drop one").done();
     assert_eq!(run(log.path(), "pins DIR").done().lines().len(), 2);
+    assert_eq!(run(log.path(), "pins DIR advance two 600").done().text(), "two keeps records from 600 on\n");
+    assert_eq!(run(log.path(), "pins DIR advance two 601").done().text(), "two keeps records from 601 on\n");
     for (command, told) in [
+        ("advance two 600", "two keeps records from 601 on, and pins are moved forward only"),
+        ("advance one 600", "pin \"one\" does not exist"),
         ("drop one", "pin \"one\" does not exist"),
         ("add two 1", "pin \"two\" exists already"),
         ("add a/b 1", "is not a valid name"),

@@ -9,7 +9,7 @@ use mapwal::{Log, Lsn, Options};
 
 use crate::arguments::{Append, Sync};
 use crate::failure::{Explain, Outcome, Result, Written};
-use crate::input::Input;
+use crate::input::{Input, Place};
 use crate::{input, open};
 
 /// Records appended and not yet durable, at most.
@@ -65,23 +65,23 @@ impl Appender<'_> {
     }
 
     /// Appends records until there are no more.
-    fn append(&self, pending: &SyncSender<Lsn>) -> Result<()> {
+    fn append(&self, pending: &SyncSender<(Lsn, Place)>) -> Result<()> {
         let directory = &self.arguments.directory;
         let mut record = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
             // A poisoned lock means that another thread has panicked, which the scope passes on.
-            if !self.input.lock().expect("no thread panics").next(&mut record)? {
-                break;
-            }
-            let lsn = self.log.append(self.arguments.tag, &record).about(directory)?;
+            let next = self.input.lock().expect("no thread panics").next(&mut record)?;
+            let Some(place) = next else { break };
+            let lsn = self.log.append(self.arguments.tag, &record).about(directory);
+            let lsn = lsn.map_err(|failure| failure.at(place))?;
             match self.arguments.sync {
                 Sync::None => print(&[lsn])?,
                 Sync::Each => {
-                    self.log.wait_durable(lsn).about(directory)?;
+                    self.log.wait_durable(lsn).about(directory).map_err(|failure| failure.at(place))?;
                     print(&[lsn])?;
                 }
                 // The printing thread has failed, and says why.
-                Sync::Group if pending.send(lsn).is_err() => break,
+                Sync::Group if pending.send((lsn, place)).is_err() => break,
                 Sync::Group => {}
             }
         }
@@ -90,15 +90,16 @@ impl Appender<'_> {
 
     /// Syncs as many records as have come, and prints their numbers.
     #[expect(clippy::needless_pass_by_value, reason = "its end tells the appenders")]
-    fn sync_and_print(&self, pending: Receiver<Lsn>) -> Result<()> {
-        let mut group = Vec::new();
+    fn sync_and_print(&self, pending: Receiver<(Lsn, Place)>) -> Result<()> {
         while let Ok(first) = pending.recv() {
-            group.push(first);
-            group.extend(pending.try_iter());
-            self.log.sync().about(&self.arguments.directory)?;
+            let (mut group, places): (Vec<Lsn>, Vec<Place>) = std::iter::once(first).chain(pending.try_iter()).unzip();
+            let synced = self.log.sync().about(&self.arguments.directory);
+            // The first in the input of those that may not be durable.
+            synced.map_err(|failure| {
+                places.into_iter().min().map_or_else(|| unreachable!("one came"), |at| failure.at(at))
+            })?;
             group.sort_unstable();
             print(&group)?;
-            group.clear();
         }
         Ok(())
     }

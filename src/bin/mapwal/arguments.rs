@@ -14,7 +14,8 @@ pub(crate) use looking::{From, Meta, Segments, Stat, StatFormat, Tail};
 /// Look at a mapwal log, append to it, check it, and save what is left of a damaged one.
 ///
 /// All commands may be used on a log that a process is writing. Only `append` and `trim` take part in writing: they are refused while
-/// another process has the log open.
+/// another process has the log open. Where the standard output is closed, none does anything: what nobody wants goes to
+/// `/dev/null`.
 #[derive(Debug, Parser)]
 #[command(name = "mapwal", version, after_help = EXIT_CODES, propagate_version = true)]
 pub(crate) struct Arguments {
@@ -202,12 +203,12 @@ pub(crate) enum PinChange {
 /// Measure what a disk allows, and what a log on it reaches
 ///
 /// Commits of one thread and of several, and records with a sync every few KiB to a MiB, beside a bare `write` and
-/// `fdatasync`, in turn, as medians. It takes place in a new directory inside DIR, which is removed at the end, and needs
-/// 1 GiB of free space.
+/// `fdatasync`, in turn, as medians. It takes place in a new directory inside DIR, which is removed at the end, also by
+/// Ctrl-C, TERM and HUP, and needs 1 GiB of free space. After a kill, remove `mapwal-bench-*` by hand.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal bench /var/lib/app")]
 pub(crate) struct Bench {
-    /// A directory on the disk
+    /// A directory on the disk, and not that of a log
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
     /// How long to measure, without the preparation

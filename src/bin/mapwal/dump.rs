@@ -10,6 +10,11 @@ use crate::open;
 use crate::print::Printer;
 
 pub(crate) fn run(arguments: &Dump) -> Result<Outcome> {
+    if let (Some(from), Some(to)) = (arguments.from, arguments.to)
+        && to < from
+    {
+        return Err(Failure::usage(format!("--to {to} is before --from {from}")));
+    }
     let mut printer = Printer::new(arguments.format, arguments.wal);
     let dumped = if arguments.path.is_file() {
         dump_file(arguments, &mut printer)
@@ -29,6 +34,10 @@ fn dump_log(arguments: &Dump, reader: &LogReader, printer: &mut Printer) -> Resu
         let from = arguments.from.map_or(first, Lsn);
         if from < first {
             return Err(Failure::of_log(&Error::Trimmed { lsn: from, first }, path));
+        }
+        // The next record may be asked for, by a job that has printed all before it. Beyond that it is a mistake.
+        if from > snapshot.next_lsn() {
+            return Err(Failure::of_log(&Error::NotAppended { lsn: from, next: snapshot.next_lsn() }, path));
         }
         let mut is_begun = arguments.from.is_some();
         for record in snapshot.range(from..=Lsn(arguments.to.unwrap_or(u64::MAX))) {

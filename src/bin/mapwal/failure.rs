@@ -131,6 +131,16 @@ impl Failure {
         }
     }
 
+    /// The same, of a command that has come to this `place` in its input.
+    pub(crate) fn at(self, place: impl fmt::Display) -> Self {
+        match self {
+            Self::PipeClosed => self,
+            Self::Told { what, why, place: path, outcome } => {
+                Self::Told { what, why: format!("{why}; it stopped at {place}"), place: path, outcome }
+            }
+        }
+    }
+
     /// What is wrong with the command line.
     pub(crate) fn of_usage(error: &clap::Error) -> Self {
         let text = error.render().to_string();
@@ -167,12 +177,19 @@ impl Failure {
             Self::PipeClosed => Outcome::Done,
             Self::Told { what, why, place, outcome } => {
                 let name = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
+                let told = in_one_line(&format!("{what}: {why}: {}", place.display()));
                 // What cannot be written cannot be read either; the code tells.
-                let _ = writeln!(anstream::stderr(), "{name}mapwal{name:#}: {what}: {why}: {}", place.display());
+                let _ = writeln!(anstream::stderr(), "{name}mapwal{name:#}: {told}");
                 *outcome
             }
         }
     }
+}
+
+/// As it is, but for what would end the line, or change how a terminal shows it: names of files may have all of that.
+fn in_one_line(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// Lower case, and without the number that the standard library adds.

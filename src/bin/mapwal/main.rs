@@ -27,7 +27,9 @@ mod segment_state;
 mod segments;
 mod stat;
 mod stop;
+mod streams;
 mod tail;
+mod time;
 mod tip;
 mod transaction;
 mod trim;
@@ -42,6 +44,10 @@ use clap::Parser;
 use failure::{Failure, Outcome};
 
 fn main() -> ExitCode {
+    // Nothing is done, by any command, where what it says of it would be lost.
+    if let Err(error) = streams::check_output() {
+        return Failure::of_output(&error).tell().into();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => return Failure::of_usage(&error).tell().into(),

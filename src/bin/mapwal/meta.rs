@@ -67,7 +67,7 @@ fn print_value(out: &mut impl Write, value: &[u8], max: usize) -> io::Result<()>
         }
         None => write_hex(out, part)?,
     }
-    if part.len() < value.len() { write!(out, "…") } else { Ok(()) }
+    if part.len() < value.len() { write!(out, "...") } else { Ok(()) }
 }
 
 /// The text that a value is, if all of it can be shown.

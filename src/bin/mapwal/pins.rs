@@ -64,9 +64,22 @@ fn apply(directory: &Path, change: &PinChange) -> Result<()> {
                 limit.map_or("whatever space that takes".to_owned(), |limit| format!("up to {}", BinaryBytes(limit)));
             writeln!(std::io::stdout().lock(), "{name} keeps records from {lsn} on, {most}").written()
         }
-        PinChange::Advance { name, lsn } => pins.advance(name, Lsn(*lsn)).about(directory),
+        PinChange::Advance { name, lsn } => advance(&pins, directory, name, Lsn(*lsn)),
         PinChange::Drop { name } => pins.remove(name).about(directory),
     }
+}
+
+/// Moves a pin forward. Where its reader has moved it further meanwhile, that is no step back.
+fn advance(pins: &PinDirectory, directory: &Path, name: &str, lsn: Lsn) -> Result<()> {
+    let place = |pins: Vec<PinStatus>| pins.into_iter().find(|pin| pin.name == name).map(|pin| pin.lsn);
+    match place(pins.list().about(directory)?) {
+        Some(there) if there > lsn => {
+            let why = format!("{name} keeps records from {there} on, and pins are moved forward only");
+            return Err(Failure::new("refused", why, directory));
+        }
+        _ => pins.advance(name, lsn).about(directory)?,
+    }
+    writeln!(std::io::stdout().lock(), "{name} keeps records from {lsn} on").written()
 }
 
 /// Adds a pin, with the limit that is right for its record; the first record that it keeps, and its limit.

@@ -70,18 +70,6 @@ impl Printer {
     }
 }
 
-/// An error if the standard output was closed when the program began: what is written goes to a `/dev/null` that the standard
-/// library has put there, open for reading as well.
-pub(crate) fn check_is_open() -> io::Result<()> {
-    let stdout = io::stdout();
-    let is_null = std::fs::metadata("/dev/null").is_ok_and(|null| {
-        rustix::fs::fstat(&stdout).is_ok_and(|found| found.st_rdev == std::os::unix::fs::MetadataExt::rdev(&null))
-    });
-    let mode = rustix::fs::fcntl_getfl(&stdout)? & rustix::fs::OFlags::RWMODE;
-    let is_placeholder = is_null && mode == rustix::fs::OFlags::RDWR;
-    if is_placeholder { Err(io::Error::other("it is closed")) } else { Ok(()) }
-}
-
 /// An error if no process reads the standard output any more, which a write would tell later.
 pub(crate) fn check_is_read() -> io::Result<()> {
     let stdout = io::stdout();

@@ -14,9 +14,10 @@ use mapwal::{Error, Follower, LogReader, Lsn, PinStatus, Snapshot, Visibility};
 use serde_json::{Value, json};
 
 use crate::arguments::{Stat, StatFormat};
-use crate::failure::{Explain, Failure, Outcome, Result, Written};
+use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
 use crate::look::Look;
 use crate::stop::Stop;
+use crate::time::{micros, show};
 use crate::writer::Writer;
 use crate::{json, open, pins, progress};
 use histogram::Histogram;
@@ -219,18 +220,23 @@ impl State {
 
     fn print_text(&self, out: &mut impl Write, sizes: &Histogram, size: &Size) -> std::io::Result<()> {
         let count = |number: u64| HumanCount(number).to_string();
-        let records = self.next.0.saturating_sub(self.first.0);
         writeln!(out, "log        {}", self.directory)?;
         writeln!(out, "id         {:032x}", self.log_id)?;
         writeln!(out, "writer     {}", self.writer_text())?;
-        writeln!(out, "records    {}, from {} to {}", count(records), self.first, self.next.previous())?;
+        // Not each number has a record.
+        let records = count(sizes.records());
+        if self.first < self.next {
+            writeln!(out, "records    {records}, from {} to {}", self.first, self.next.previous())?;
+        } else {
+            writeln!(out, "records    {records}, and the next will be {}", self.next)?;
+        }
         match self.durable {
             Some(durable) => writeln!(out, "durable    up to {durable}, says the last writer")?,
             None => writeln!(out, "durable    unknown: there is no control page")?,
         }
         let (segments, others, disk) = (self.segments, self.other_segments, BinaryBytes(self.disk_bytes));
-        let kept = self.kept_files;
-        writeln!(out, "segments   {segments}, and {others} spare or left over, {kept} files kept; {disk} on disk")?;
+        let kept = counted(self.kept_files as u64, "file", "files");
+        writeln!(out, "segments   {segments}, and {others} spare or left over, {kept} kept; {disk} on disk")?;
         size.print(out)?;
         if let Some(activity) = &self.activity {
             print_activity(out, activity, self.writer.is_alive())?;
@@ -271,6 +277,7 @@ impl State {
             "disk_bytes": self.disk_bytes,
             "size": size.json(),
             "activity": self.activity.as_ref().map(activity_json),
+            "records": sizes.records(),
             "payload_bytes": sizes.bytes(),
             "record_sizes": sizes.classes().map(class).collect::<Vec<_>>(),
             "pins": self.pins.iter().map(pin).collect::<Vec<_>>(),
@@ -282,8 +289,8 @@ impl State {
 /// What the writer, or the last one, has done since it opened the log.
 fn print_activity(out: &mut impl Write, activity: &Activity, is_current: bool) -> std::io::Result<()> {
     let count = |number: u64| HumanCount(number).to_string();
-    let (syncs, p50, p99) = (count(activity.syncs), activity.sync_time_p50, activity.sync_time_p99);
-    writeln!(out, "syncs      {syncs}, half of them within {p50:.1?}, 99 % within {p99:.1?}")?;
+    let [p50, p99] = [activity.sync_time_p50, activity.sync_time_p99].map(show);
+    writeln!(out, "syncs      {}, half of them within {p50}, 99 % within {p99}", count(activity.syncs))?;
     let (recycled, removed) = (count(activity.recycled_segments), count(activity.removed_segments));
     let (spares, zeros) = (count(activity.spare_segments), BinaryBytes(activity.zeros_written_bytes));
     let stalls = count(activity.stalls);
@@ -294,7 +301,6 @@ fn print_activity(out: &mut impl Write, activity: &Activity, is_current: bool) -
 }
 
 fn activity_json(activity: &Activity) -> Value {
-    let micros = |time: Duration| time.as_secs_f64() * 1e6;
     json!({
         "syncs": activity.syncs,
         "sync_time_p50_us": micros(activity.sync_time_p50),

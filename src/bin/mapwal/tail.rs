@@ -8,12 +8,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mapwal::inspect::Inspection;
-use mapwal::{Error, Follower, LogReader, Record, Visibility};
+use mapwal::{Error, Follower, LogReader, Lsn, Record, Visibility};
 
 use crate::arguments::{From, Tail};
 use crate::failure::{Explain, Failure, Outcome, Result, Written};
 use crate::open;
-use crate::print::{Printer, check_is_open, check_is_read};
+use crate::print::{Printer, check_is_read};
 use crate::stop::Stop;
 pub(crate) use filter::Filter;
 use last::Last;
@@ -81,9 +81,6 @@ impl<'a> Tailing<'a> {
             check_is_told(&inspection, directory)?;
         }
         let log_id = inspection.log_id();
-        if arguments.since_last_run.is_some() {
-            check_is_open().written()?;
-        }
         let position =
             arguments.since_last_run.as_deref().map(|name| Position::take(name, directory, log_id)).transpose()?;
         position.as_ref().map_or(Ok(()), |position| position.check(&reader, directory))?;
@@ -91,7 +88,12 @@ impl<'a> Tailing<'a> {
         let default = if arguments.no_follow || position.is_some() { From::Start } else { From::End };
         let from = arguments.from.unwrap_or(default);
         let from = said.map_or(from, |said| From::Record(said.next));
-        let follower = follow(&reader, from, arguments.visibility()).about(directory)?;
+        let follower = match (follow(&reader, from, arguments.visibility()), &position) {
+            (Err(Error::Trimmed { lsn, first }), Some(position)) if said.is_some() => {
+                return Err(position.trimmed(lsn, first));
+            }
+            (followed, _) => followed.about(directory)?,
+        };
         let printer = Printer::new(arguments.format, arguments.wal);
         Ok(Self {
             arguments,
@@ -135,7 +137,16 @@ impl<'a> Tailing<'a> {
                 self.hand_over(true)?;
                 Ok(Step::Displaced(Failure::of_log(&error, directory)))
             }
+            Err(Error::Trimmed { lsn, first }) => Err(self.trimmed(lsn, first)),
             Err(error) => Err(Failure::of_log(&error, directory)),
+        }
+    }
+
+    /// Record `lsn` was trimmed before it was printed.
+    fn trimmed(&self, lsn: Lsn, first: Lsn) -> Failure {
+        match &self.position {
+            Some(position) => position.trimmed(lsn, first),
+            None => Failure::of_log(&Error::Trimmed { lsn, first }, &self.arguments.directory),
         }
     }
 
@@ -198,6 +209,7 @@ impl<'a> Tailing<'a> {
                 Ok(Some(follower))
             }
             Err(Error::Displaced { .. }) => Ok(None),
+            Err(Error::Trimmed { lsn, first }) => Err(self.trimmed(lsn, first)),
             Err(error) => Err(Failure::of_log(&error, directory)),
         }
     }

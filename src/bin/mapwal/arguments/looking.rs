@@ -9,11 +9,17 @@ use mapwal::Lsn;
 use super::{Format, ReportFormat};
 use crate::tail::Filter;
 
+/// The number of a metadata slot: the library has 16.
+fn parse_slot(text: &str) -> Result<u8, &'static str> {
+    let slot = text.parse().ok().filter(|&slot| slot < 16);
+    slot.ok_or("there are 16 slots, with numbers from 0 to 15")
+}
+
 /// Print records as they come
 ///
 /// Waits for records without using the processor, and goes on over rotations. `q`, or Ctrl-C, ends it. If the directory is
 /// removed or replaced, it says so, waits for a log to be there again, and goes on: with the next record, if it is the same
-/// log, and else with the first.
+/// log, and else with the first. With `--since-last-run` it ends with 4 if the log is another one, or an older copy.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal tail /var/lib/app/log --from start --durable")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option by itself")]
@@ -125,8 +131,8 @@ pub(crate) struct Meta {
     /// The directory of the log
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// Only this slot, and all of its value
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..16))]
+    /// Only this slot, from 0 to 15, and all of its value
+    #[arg(long, value_name = "N", value_parser = parse_slot)]
     pub(crate) slot: Option<u8>,
     /// Print the bytes of the value, and nothing else
     #[arg(long, requires = "slot", conflicts_with = "format")]

@@ -11,9 +11,9 @@ use super::measured::{Measured, Summary, summary};
 use super::{COMMIT_LEN, RECORD_LEN};
 use crate::arguments::ReportFormat;
 use crate::failure::{Result, Written};
+use crate::json;
+use crate::time::{micros, show};
 
-/// Of the JSON: a later one with the same number has all that this one has.
-const SCHEMA_VERSION: u32 = 1;
 /// No flush of a device's own memory to flash or disk takes less: tens of microseconds are what the fastest need.
 const FLUSH_TIME_MIN: Duration = Duration::from_micros(15);
 /// File systems in memory, by `f_type` of `statfs(2)`: tmpfs and ramfs.
@@ -96,7 +96,7 @@ impl Report {
         let mut out = anstream::stdout().lock();
         let printed = match format {
             ReportFormat::Text => self.print_text(&mut out),
-            ReportFormat::Json => writeln!(out, "{}", self.json()),
+            ReportFormat::Json => json::write(&mut out, "bench", &self.json()),
         };
         printed.and_then(|()| out.flush()).written()
     }
@@ -172,7 +172,6 @@ impl Report {
             })
         };
         json!({
-            "version": SCHEMA_VERSION,
             "directory": self.directory,
             "in_memory": self.is_in_memory,
             "rows": self.rows.iter().map(row).collect::<Vec<_>>(),
@@ -183,16 +182,6 @@ impl Report {
 
 fn times(sum: &Summary) -> String {
     [sum.p50, sum.p99, sum.max].map(|time| format!("{:>12}", show(time))).concat()
-}
-
-/// A time in three digits or so.
-fn show(time: Duration) -> String {
-    let us = micros(time);
-    if us < 10_000.0 { format!("{us:.0} µs") } else { format!("{:.1} ms", us / 1000.0) }
-}
-
-fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }
 
 fn ratio(of: Duration, to: Duration) -> f64 {

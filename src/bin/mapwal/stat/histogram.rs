@@ -24,6 +24,10 @@ impl Histogram {
         self.bytes += len;
     }
 
+    pub(crate) fn records(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
     /// Of all payloads together.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

@@ -70,7 +70,7 @@ impl Position {
         let Some(Said { next, last }) = self.said else { return Ok(()) };
         let (first, end) = (reader.first_lsn().about(log)?, reader.published_lsn().about(log)?.next());
         if next < first {
-            return Err(self.parted(&format!("record {next} has been trimmed, and the log begins with {first}")));
+            return Err(self.trimmed(next, first));
         }
         if next > end {
             return Err(self.parted(&format!("record {} is not there, and the next will be {end}", next.previous())));
@@ -81,6 +81,11 @@ impl Position {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Record `lsn` is missed.
+    pub(crate) fn trimmed(&self, lsn: Lsn, first: Lsn) -> Failure {
+        self.parted(&format!("record {lsn} has been trimmed, and the log begins with {first}"))
     }
 
     /// The log does not go on from here.

@@ -25,6 +25,7 @@ mod backoff;
 mod directory;
 mod epoch;
 mod error;
+mod file_lock;
 mod history;
 mod listing;
 mod object;

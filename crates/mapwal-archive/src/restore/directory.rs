@@ -1,8 +1,8 @@
 //! The directory that is restored into. Until the end no file in it has a segment's name: no log opens it by mistake.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::RestoreTo;
 use super::plan::Plan;
 use crate::error::{Error, ObjectDamage, Result};
+use crate::file_lock::FileLock;
 use crate::history::Piece;
 use crate::store::encode;
 
@@ -43,7 +44,7 @@ pub(crate) struct Target {
     path: PathBuf,
     file_mode: u32,
     /// The mark, locked for as long as anything is done for this restore.
-    _mark: File,
+    _mark: FileLock,
 }
 
 impl Target {
@@ -159,41 +160,31 @@ fn names(path: &Path) -> Result<Vec<OsString>> {
 }
 
 /// The mark of a restore that was interrupted; an error if that was of something else, or goes on.
-fn open_mark(directory: &Path, mark: &Mark) -> Result<File> {
+fn open_mark(directory: &Path, mark: &Mark) -> Result<FileLock> {
     let path = directory.join(MARK);
-    let mut file = match File::open(&path) {
+    let file = match File::open(&path) {
         // The other one has just ended.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(Error::NotEmpty { path: directory.to_owned() });
         }
         opened => opened.map_err(|source| Error::io("open", &path, source))?,
     };
-    lock(&file, &path)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|source| Error::io("read", &path, source))?;
+    let file = FileLock::take(file, &path)?;
+    let bytes = file.read().map_err(|source| Error::io("read", &path, source))?;
     let is_it = serde_json::from_slice::<Mark>(&bytes).is_ok_and(|found| found == *mark);
     // The other one may just have ended.
     if is_it && path.exists() { Ok(file) } else { Err(Error::NotEmpty { path: directory.to_owned() }) }
 }
 
-fn write_mark(directory: &Path, mark: &Mark) -> Result<File> {
+fn write_mark(directory: &Path, mark: &Mark) -> Result<FileLock> {
     let (temporary, path) = (directory.join(MARK_TEMPORARY), directory.join(MARK));
     let failed = |source| Error::io("write", &temporary, source);
     let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&temporary);
-    let mut file = opened.map_err(failed)?;
-    lock(&file, &path)?;
-    file.set_len(0).and_then(|()| file.write_all(&encode(mark))).and_then(|()| file.sync_all()).map_err(failed)?;
+    let file = FileLock::take(opened.map_err(failed)?, &path)?;
+    file.write(&encode(mark)).map_err(failed)?;
     rename(&temporary, &path)?;
     sync_directory(directory)?;
     Ok(file)
-}
-
-fn lock(file: &File, path: &Path) -> Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(Error::io("lock", path, source)),
-    }
 }
 
 fn ends_with(name: &OsString, suffix: &str) -> bool {

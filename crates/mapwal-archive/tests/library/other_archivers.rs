@@ -1,9 +1,10 @@
 //! Two archivers at once, objects that are there already, and stores that say too much.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mapwal_archive::{Archive, Archiver, Error, RestoreTo};
+use mapwal_archive::{Archive, Archiver, Error, RestoreOptions, RestoreTo};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
@@ -197,4 +198,37 @@ async fn a_list_that_is_late_is_no_other_history() {
     archiver.catch_up().await.unwrap();
     assert_eq!(archive.list().await.unwrap().epochs.len(), 1);
     assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=300));
+}
+
+/// Between being forked and becoming another program, a child has copies of all open files.
+#[tokio::test]
+async fn an_archiver_and_a_restore_let_go_of_their_locks_though_processes_are_being_started() {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 10);
+    catch_up(&log, &archive).await;
+    let is_done = Arc::new(AtomicBool::new(false));
+    let starting = std::thread::spawn({
+        let is_done = Arc::clone(&is_done);
+        move || {
+            while !is_done.load(Ordering::Relaxed) {
+                std::process::Command::new("true").status().expect("a process");
+            }
+        }
+    });
+    let mut busy = None;
+    for _ in 0..2000 {
+        busy = busy.or(Archiver::of_log(Arc::clone(&log), archive.clone(), options()).err());
+    }
+    let key = with_suffix(&**archive.store(), ".seg").await.remove(0);
+    archive.store().put(&key, b"something else".as_slice().into()).await.unwrap();
+    let elsewhere = scratch();
+    for _ in 0..300 {
+        let restored =
+            archive.restore(elsewhere.path(), RestoreTo::Latest, &RestoreOptions::new(), &mut |_| {}).await.unwrap_err();
+        busy = busy.or(matches!(restored, Error::Busy { .. }).then_some(restored));
+    }
+    is_done.store(true, Ordering::Relaxed);
+    starting.join().expect("it ends");
+    assert!(busy.is_none(), "{busy:?}");
 }

@@ -64,11 +64,15 @@ impl Store {
     }
 
     pub(crate) async fn note<T: DeserializeOwned>(&self, key: &Path) -> Result<Option<T>> {
-        let got = match self.0.get(key).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            got => got.map_err(|source| Error::store("read", key, source))?,
+        let mut bytes = Vec::new();
+        let read = self.read(key, |chunk| {
+            bytes.extend_from_slice(chunk);
+            Ok(())
+        });
+        match read.await {
+            Err(Error::Store { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => return Ok(None),
+            read => read?,
         };
-        let bytes = got.bytes().await.map_err(|source| Error::store("read", key, source))?;
         let parsed = serde_json::from_slice(&bytes);
         parsed.map(Some).map_err(|_| Error::damaged(key, ObjectDamage::Contents))
     }

@@ -52,9 +52,9 @@ impl Archiver {
 
     /// Whose the pin is, and the first record that it keeps; makes one if there is none that still keeps anything.
     async fn owner(&self, local: &LocalLog) -> Result<(Owner, Lsn)> {
-        let (source, name, limit) = (self.source.clone(), self.options.pin.clone(), self.options.pin_limit_bytes);
+        let (name, limit) = (self.options.pin.clone(), self.options.pin_limit_bytes);
         let first = local.segments.first().map_or(Lsn::FIRST, |segment| segment.first_lsn);
-        blocking(move || {
+        self.change(move |source| {
             if let Some(pin) = source.pin(&name)? {
                 let owner = Owner::parse(&pin.owner);
                 match (pin.state, owner) {
@@ -72,9 +72,9 @@ impl Archiver {
 
     /// Says, durably, that another epoch is to be begun, with the token that is returned: a try that is interrupted goes on with it.
     async fn leave_epoch(&self) -> Result<String> {
-        let (source, pin, token) = (self.source.clone(), self.options.pin.clone(), token());
+        let (pin, token) = (self.options.pin.clone(), token());
         let owner = Owner::Begins(token.clone()).to_string();
-        blocking(move || source.assign_pin(&pin, &owner)).await?;
+        self.change(move |source| source.assign_pin(&pin, &owner)).await?;
         Ok(token)
     }
 
@@ -292,9 +292,9 @@ impl Archiver {
     ) -> Result<Session> {
         let note = SessionNote::new();
         self.archive.store.replace_note(&session_key(&self.archive.prefix, epoch), &note).await?;
-        let (source, pin) = (self.source.clone(), self.options.pin.clone());
+        let pin = self.options.pin.clone();
         let owner = Owner::Of { epoch, token: token.to_owned() }.to_string();
-        blocking(move || {
+        self.change(move |source| {
             source.assign_pin(&pin, &owner)?;
             source.advance_pin(&pin, place.next)
         })
@@ -306,7 +306,8 @@ impl Archiver {
             (progress.sealed, progress.archived) = (place.next, archived);
             progress.place = (place.after, parts.as_ref().map_or(0, |parts| parts.end));
         });
-        Ok(Session { epoch, note, place, parts, prepared: None, parted: None, waiting: None })
+        let (pinned, superseded) = (place.next, Vec::new());
+        Ok(Session { epoch, note, place, pinned, parts, superseded, prepared: None, parted: None, waiting: None })
     }
 }
 

@@ -7,12 +7,14 @@ mod session;
 mod source;
 mod status;
 mod step;
+mod turn;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use mapwal::{Log, LogReader, PinDirectory};
 use parking_lot::Mutex;
+use tokio::sync::MutexGuard;
 
 use crate::archive::Archive;
 use crate::backoff::Backoff;
@@ -20,10 +22,11 @@ use crate::error::{Error, Result};
 use lock::PinLock;
 pub use options::ArchiverOptions;
 use session::Session;
-use source::Source;
+use source::{Source, blocking};
 use status::Progress;
 pub use status::Status;
 use step::Step;
+use turn::Turns;
 
 /// Uploads a log's segments, and keeps the log from trimming what is not confirmed.
 ///
@@ -75,6 +78,7 @@ pub struct Archiver {
     progress: Mutex<Progress>,
     /// One call at a time works.
     session: tokio::sync::Mutex<Option<Session>>,
+    turns: Turns,
     _lock: PinLock,
 }
 
@@ -108,7 +112,7 @@ impl Archiver {
         // Nothing is known to be archived.
         let first = source.first_lsn()?;
         let progress = Mutex::new(Progress::from(first));
-        Ok(Self { source, archive, options, progress, session, _lock: lock })
+        Ok(Self { source, archive, options, progress, session, turns: Turns::default(), _lock: lock })
     }
 
     /// Archives until it is told to stop, by dropping the future, or until going on would do harm. Whatever may pass is
@@ -118,7 +122,7 @@ impl Archiver {
     /// [`Error::Conflict`], [`Error::Superseded`], [`Error::OtherLog`], [`Error::OtherArchive`], [`Error::PinTaken`]; [`Error::Store`] for
     /// what the store will never do.
     pub async fn run(&self) -> Result<Infallible> {
-        let mut session = self.session.lock().await;
+        let mut session = self.begin_turn().await?;
         let mut backoff = self.backoff();
         loop {
             match self.try_step(&mut session, false).await {
@@ -137,7 +141,7 @@ impl Archiver {
     /// # Errors
     /// As [`Self::run`].
     pub async fn catch_up(&self) -> Result<Status> {
-        let mut session = self.session.lock().await;
+        let mut session = self.begin_turn().await?;
         let mut backoff = self.backoff();
         loop {
             match self.try_step(&mut session, true).await {
@@ -171,6 +175,27 @@ impl Archiver {
         Ok(len.sum::<u64>().saturating_sub(archived))
     }
 
+    /// Nothing that an earlier call has left undone is done from here on.
+    async fn begin_turn(&self) -> Result<MutexGuard<'_, Option<Session>>> {
+        let session = self.session.lock().await;
+        let turns = self.turns.clone();
+        blocking(move || {
+            turns.next();
+            Ok(())
+        })
+        .await?;
+        Ok(session)
+    }
+
+    /// Changes something in the log's directory.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Source) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (source, turn) = (self.source.clone(), self.turns.current());
+        blocking(move || turn.change(|| change(&source))).await
+    }
+
     fn backoff(&self) -> Backoff {
         Backoff::new(self.options.retry.0, self.options.retry.1)
     }
@@ -192,6 +217,13 @@ impl Archiver {
         tracing::warn!(error = told, "will be tried again");
         tokio::time::sleep(backoff.pause()).await;
         Ok(())
+    }
+}
+
+impl Drop for Archiver {
+    /// Waits for a change of the pin that a dropped future has left under way: the next archiver finds it made, or not made for good.
+    fn drop(&mut self) {
+        self.turns.next();
     }
 }
 

@@ -35,7 +35,11 @@ pub(crate) struct Session {
     pub(crate) epoch: u64,
     pub(crate) note: SessionNote,
     pub(crate) place: Place,
+    /// Where the pin is: at `place`, or before it when that is yet to be moved.
+    pub(crate) pinned: Lsn,
     pub(crate) parts: Option<Parts>,
+    /// Parts of segments before `place`, yet to be deleted.
+    pub(crate) superseded: Vec<Path>,
     /// The next segment, made ready while the one before was uploaded.
     pub(crate) prepared: Option<Sealed>,
     /// When a part was uploaded last.
@@ -63,5 +67,7 @@ impl Session {
 
     pub(crate) fn passed(&mut self, segment: &Sealed) {
         self.place = Place { tip: Some(segment.tip), after: segment.tip.number, next: segment.next_lsn };
+        self.waiting = None;
+        self.superseded.extend(self.parts.take().into_iter().flat_map(|parts| parts.keys));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Archiver;
 use super::attach::is_pin_gone;
 use super::session::{Parts, Session};
-use super::source::{Prefix, Sealed, blocking};
+use super::source::{Prefix, Sealed, Source, blocking};
 use crate::epoch::SessionNote;
 use crate::error::{Error, Result};
 use crate::object::{ArchivedSegment, session_key};
@@ -50,6 +50,8 @@ impl Archiver {
         let source = self.source.clone();
         let next = blocking(move || source.next_lsn()).await?;
         self.note(|progress| progress.observe(next));
+        // What an earlier step could not do, or was dropped before it did.
+        self.settle(session).await?;
         let sealed = match session.prepared.take() {
             Some(sealed) => Some(sealed),
             None => self.prepare(session.place.after).await?,
@@ -79,21 +81,29 @@ impl Archiver {
         uploaded?;
         session.passed(&sealed);
         session.prepared = prepared.unwrap_or(None);
-        session.waiting = None;
-        let parts = session.parts.take();
         self.note(|progress| {
             (progress.segments, progress.bytes) = (progress.segments + 1, progress.bytes + object.len_bytes);
-            progress.sealed = sealed.next_lsn;
             progress.archived(sealed.next_lsn);
             progress.place = (sealed.tip.number, 0);
         });
-        let (source, pin, next) = (self.source.clone(), self.options.pin.clone(), sealed.next_lsn);
-        blocking(move || source.advance_pin(&pin, next)).await?;
-        for key in parts.into_iter().flat_map(|parts| parts.keys) {
+        self.settle(session).await?;
+        Ok(Some(Step::Done))
+    }
+
+    /// Lets the log trim what is confirmed, and deletes the parts that are superseded.
+    async fn settle(&self, session: &mut Session) -> Result<()> {
+        let next = session.place.next;
+        if session.pinned < next {
+            let pin = self.options.pin.clone();
+            self.change(move |source| source.advance_pin(&pin, next)).await?;
+            session.pinned = next;
+            self.note(|progress| progress.sealed = next);
+        }
+        while let Some(key) = session.superseded.pop() {
             // One that is left does no harm.
             let _ = self.archive.store.delete(&key).await;
         }
-        Ok(Some(Step::Done))
+        Ok(())
     }
 
     pub(super) fn object(&self, epoch: u64, sealed: &Sealed) -> ArchivedSegment {
@@ -179,8 +189,7 @@ impl Archiver {
         if since.elapsed() < age {
             return Ok(Step::Idle);
         }
-        let source = self.source.clone();
-        blocking(move || source.rotate()).await?;
+        self.change(Source::rotate).await?;
         Ok(Step::Done)
     }
 

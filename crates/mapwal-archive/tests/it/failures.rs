@@ -38,6 +38,28 @@ fn whatever_the_store_does_what_is_confirmed_is_there() {
     assert!([failed, failed_though_done, truncated, listed_late].iter().all(|&count| count > seeds), "{all:?}");
 }
 
+/// A note is no damaged one because its end has not arrived.
+#[test]
+fn what_arrives_cut_short_is_asked_for_again_and_no_damage() {
+    let scratch = tempfile::tempdir().unwrap();
+    let sound = Arc::new(InMemory::new());
+    let faults = Faults { truncate_read: 300, ..Faults::default() };
+    let store = Arc::new(Failing::new(Arc::clone(&sound) as Arc<dyn ObjectStore>, faults, 7));
+    let archive = |store| Archive::new(store, PREFIX);
+    wait_for(async {
+        let log = Arc::new(open(&scratch.path().join("log")));
+        append_up_to(&log, 1, 100);
+        log.sync().unwrap();
+        let archiver = Archiver::of_log(Arc::clone(&log), archive(sound as Arc<dyn ObjectStore>), ArchiverOptions::new());
+        archiver.unwrap().catch_up().await.unwrap();
+        let archive = archive(Arc::clone(&store) as Arc<dyn ObjectStore>);
+        for _ in 0..10 {
+            assert!(archive.verify(None, &mut |_| {}).await.unwrap().is_sound());
+        }
+    });
+    assert!(store.told().truncated > 5);
+}
+
 /// Archivers come and go over a failing store; then the log is lost.
 async fn history(seed: u64, all: &mut Told) {
     let mut random = fastrand::Rng::with_seed(seed);

@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use mapwal::Lsn;
+use object_store::{ObjectStoreExt, PutPayload};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::child::Process;
@@ -91,7 +95,9 @@ impl Place {
     }
 
     fn run(&self, words: &str) -> Ran {
-        let output = self.command(words).stdin(Stdio::null()).output().unwrap();
+        let mut command = self.command(words);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output_in_time(child);
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let (out, err) = (text(output.stdout), text(output.stderr));
         assert!(!err.contains("panicked"), "{err}");
@@ -105,7 +111,9 @@ impl Place {
         let mut command = self.command(words);
         let service = Process::start(command.stdout(fs::File::create(&output).unwrap()));
         let began = Instant::now();
-        while !self.lists_up_to(last) {
+        // The store has it before the service knows that it has.
+        let says_so = |text: String| text.lines().any(|line| line.contains(&format!("\"archived_lsn\":{}", last + 1)));
+        while !(self.lists_up_to(last) && says_so(fs::read_to_string(&output).unwrap())) {
             assert!(began.elapsed() < PATIENCE, "not archived: {}", fs::read_to_string(&output).unwrap());
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -119,6 +127,21 @@ impl Place {
         listed.code == Some(0)
             && listed.json()["epochs"].as_array().unwrap().iter().any(|epoch| epoch["next_lsn"] == last + 1)
     }
+}
+
+/// One that does not end is killed, and has no exit code then.
+fn output_in_time(child: Child) -> Output {
+    let process = Pid::from_child(&child);
+    let (ended, has_ended) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if has_ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let _ = kill_process(process, Signal::KILL);
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    watch.join().unwrap();
+    output
 }
 
 /// A closed log in `directory` with records up to `last`.
@@ -255,12 +278,37 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn another_log_is_not_archived_to_the_same_place() {
+fn the_service_ends_where_going_on_would_do_harm() {
     let place = Place::with_server();
     make_log(&place.path("log"), 600);
     place.archive(600);
     make_log(&place.path("other"), 600);
     place.run("run ./other URL --status-interval never").failed(4, "refused");
+
+    let server = place.server.as_ref().unwrap();
+    let sessions = || server.seen().stored["logs/a/0000000001/session.json"].len();
+    let before = sessions();
+    let first = Process::start(place.command("run ./log URL --status-interval never").stdout(Stdio::null()));
+    wait_until(|| sessions() > before);
+    place.run("run ./log URL --status-interval never").failed(4, "another archiver");
+    drop(first);
+
+    // Other contents for the records that come next.
+    let log = open(&place.path("log"));
+    let archived = log.pins()[0].lsn;
+    append_up_to(&log, 1, 700);
+    log.rotate().unwrap();
+    log.sync().unwrap();
+    let sealed = log.sealed(0).unwrap().into_iter().find(|segment| segment.first_lsn() == archived).unwrap();
+    let (first, next, number, sum) = (sealed.first_lsn().0, sealed.next_lsn().0, sealed.number(), sealed.checksum());
+    let key = format!("logs/a/0000000001/{first:020}-{next:020}-{number:010}-{sum:08x}.seg");
+    let store = server.store();
+    crate::tools::wait_for(store.put(&key.as_str().into(), PutPayload::from_static(b"something else"))).unwrap();
+    let ended = place.run("run ./log URL --status-interval never").failed(2, "other contents");
+    assert!(ended.err.contains(&key) && ended.err.contains(".seg in record"), "both are named: {}", ended.err);
+    let kept = crate::tools::wait_for(async { store.get(&key.as_str().into()).await.unwrap().bytes().await.unwrap() });
+    assert_eq!(&kept[..], b"something else");
+    assert_eq!(log.pins()[0].lsn, Lsn(first), "it is not archived");
 }
 
 #[test]

@@ -70,7 +70,9 @@ impl Store {
             Ok(())
         });
         match read.await {
-            Err(Error::Store { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(Error::Store { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => {
+                return Ok(None);
+            }
             read => read?,
         };
         let parsed = serde_json::from_slice(&bytes);

@@ -188,10 +188,7 @@ impl Archiver {
     }
 
     /// Changes something in the log's directory.
-    async fn change<T: Send + 'static>(
-        &self,
-        change: impl FnOnce(&Source) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    async fn change<T: Send + 'static>(&self, change: impl FnOnce(&Source) -> Result<T> + Send + 'static) -> Result<T> {
         let (source, turn) = (self.source.clone(), self.turns.current());
         blocking(move || turn.change(|| change(&source))).await
     }

@@ -53,12 +53,18 @@ mod tests {
     #[test]
     fn a_change_of_an_earlier_turn_is_not_made() {
         let turns = Turns::default();
-        let (first, mut made) = (turns.current(), 0);
-        assert!(first.change(|| Ok(made += 1)).is_ok());
+        let (first, mut changes) = (turns.current(), Vec::new());
+        let mut make = |turn: &Turn, what| {
+            turn.change(|| {
+                changes.push(what);
+                Ok(())
+            })
+        };
+        assert!(make(&first, "first").is_ok());
         turns.next();
-        assert!(first.change(|| Ok(made += 10)).is_err());
-        assert!(turns.current().change(|| Ok(made += 100)).is_ok());
-        assert_eq!(made, 101);
+        assert!(make(&first, "late").is_err());
+        assert!(make(&turns.current(), "second").is_ok());
+        assert_eq!(changes, ["first", "second"]);
     }
 
     #[test]

@@ -50,7 +50,8 @@ fn what_arrives_cut_short_is_asked_for_again_and_no_damage() {
         let log = Arc::new(open(&scratch.path().join("log")));
         append_up_to(&log, 1, 100);
         log.sync().unwrap();
-        let archiver = Archiver::of_log(Arc::clone(&log), archive(sound as Arc<dyn ObjectStore>), ArchiverOptions::new());
+        let archiver =
+            Archiver::of_log(Arc::clone(&log), archive(sound as Arc<dyn ObjectStore>), ArchiverOptions::new());
         archiver.unwrap().catch_up().await.unwrap();
         let archive = archive(Arc::clone(&store) as Arc<dyn ObjectStore>);
         for _ in 0..10 {

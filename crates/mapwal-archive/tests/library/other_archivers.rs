@@ -224,8 +224,10 @@ async fn an_archiver_and_a_restore_let_go_of_their_locks_though_processes_are_be
     archive.store().put(&key, b"something else".as_slice().into()).await.unwrap();
     let elsewhere = scratch();
     for _ in 0..300 {
-        let restored =
-            archive.restore(elsewhere.path(), RestoreTo::Latest, &RestoreOptions::new(), &mut |_| {}).await.unwrap_err();
+        let restored = archive
+            .restore(elsewhere.path(), RestoreTo::Latest, &RestoreOptions::new(), &mut |_| {})
+            .await
+            .unwrap_err();
         busy = busy.or(matches!(restored, Error::Busy { .. }).then_some(restored));
     }
     is_done.store(true, Ordering::Relaxed);

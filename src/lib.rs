@@ -110,7 +110,7 @@
 //! otherwise. A new one takes disk space as it is filled. A payload, or a batch, fits into one
 //! segment: [`Log::payload_len_max`] is a little less than its size. A log has at most 2^32 - 1 segments in its life,
 //! and 2^64 - 2^33 records. Its 16 metadata slots hold together at most a quarter of a segment and 16 MiB. It needs
-//! Rust 1.95 and a 64-bit Unix; it is tested on Linux, and untested on macOS.
+//! Rust 1.88 and a 64-bit Unix; it is tested on Linux, and untested on macOS.
 //!
 //! # Features
 //!
@@ -121,6 +121,7 @@
 //! log is reported through `tracing`: [`Log`] lists the events.
 
 #![deny(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(all(unix, target_pointer_width = "64")))]
 compile_error!("mapwal maps segments of up to 4 GiB, many at a time: it needs a 64-bit Unix");
@@ -145,12 +146,17 @@ pub use lsn::Lsn;
 pub use memory::guard_against_sigbus;
 pub use options::Options;
 #[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub use read::FollowerStream;
 pub use read::{
     DurablePrefix, Follower, Frames, Iter, LogReader, Record, RecordRef, SealedSegment, SegmentTip, Snapshot,
     Visibility,
 };
 pub use segment::pins::{PinState, PinStatus};
+/// The crate whose traits say which types a payload can be viewed as: [`Record::payload_as`], [`wal::DirtyPage`].
+///
+/// Its `derive` macros need to be told where it is: `#[zerocopy(crate = "mapwal::zerocopy")]` above the type.
+pub use zerocopy;
 
 /// The seam below the log, for this crate's own tests: not part of the published interface.
 #[cfg(feature = "testing")]

@@ -17,7 +17,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 /// Far longer than all of it takes.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PATIENCE: Duration = Duration::from_secs(180);
 const SEGMENT: u64 = 64 << 10;
 const THREADS: u64 = 3;
 const ROUNDS: u64 = 6;

@@ -13,7 +13,7 @@ use tracing::{Event, Metadata};
 static REPORTED: Mutex<[u64; 2]> = Mutex::new([0, 0]);
 static CHANGED: Condvar = Condvar::new();
 /// A disk on which preparing a segment takes longer than this is not worth measuring.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Listens to the events of all logs from now on.
 pub(crate) fn watch() {

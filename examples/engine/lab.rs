@@ -16,7 +16,7 @@ const LOAD_MS: std::ops::Range<u64> = 20..500;
 /// Changes undone before a kill in the undo.
 const UNDONE_MAX: u64 = 8;
 /// How long an engine may take for its restart.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs the experiment, and prints a line for each restart and one for the result. An error if anything was lost, or
 /// came back.

@@ -13,7 +13,7 @@ use mapwal::{Frames, Lsn};
 use crate::Role;
 
 /// How long a process waits for the others, together: more than the whole demonstration takes.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest wait for the network before a process looks whether it is still wanted.
 pub(crate) const NETWORK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Where the leader leaves its address.

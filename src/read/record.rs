@@ -21,7 +21,7 @@ use crate::memory::Region;
 /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
 /// use mapwal::error::LayoutMismatch;
 /// use mapwal::{Error, Lsn, Record};
-/// use zerocopy::little_endian::U64;
+/// use mapwal::zerocopy::little_endian::U64;
 ///
 /// log.append(7, &123_456_u64.to_le_bytes())?;
 /// let snapshot = log.snapshot()?;

@@ -157,7 +157,7 @@ fn a_backup_that_is_interrupted_leaves_neither_a_pin_nor_a_log() {
         assert_eq!(log.pins(), []);
         if ran.code == 0 {
             // It had ended before the signal came.
-            assert!(begin.elapsed() < Duration::from_mins(1), "it does not stop");
+            assert!(begin.elapsed() < Duration::from_secs(60), "it does not stop");
             continue;
         }
         assert_eq!((ran.code, ran.err.contains("stopped")), (4, true), "{}", ran.err);

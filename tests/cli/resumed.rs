@@ -196,7 +196,7 @@ fn a_position_is_kept_in_a_short_regular_file_outside_of_the_log() {
         let before = fs::read_dir(log.path()).unwrap().count();
         let ran = run(log.path(), &command(path));
         assert_eq!((ran.code, ran.text()), (4, ""), "{}", path.display());
-        assert!(!path.with_added_extension("lock").exists(), "{}", path.display());
+        assert!(!path.with_extension("lock").exists(), "{}", path.display());
         assert_eq!(fs::read_dir(log.path()).unwrap().count(), before);
     }
     let home = scratch();

@@ -100,7 +100,7 @@ fn until_sound(mut verify: impl FnMut() -> Ran) -> Ran {
         if ran.code == 0 {
             return ran;
         }
-        assert!(begin.elapsed() < Duration::from_mins(1), "{}", ran.text());
+        assert!(begin.elapsed() < Duration::from_secs(60), "{}", ran.text());
     }
 }
 

@@ -34,8 +34,8 @@ use rustix::process::{Pid, Signal};
 /// How often the writer is killed, at least: on a machine that is busy, until all has happened that is to be looked at.
 const KILLS: u64 = 30;
 /// How long that may take, and everything.
-const LIVES: Duration = Duration::from_mins(2);
-const PATIENCE: Duration = Duration::from_mins(4);
+const LIVES: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Written by the test when the writer has come to its end.
 const STOP_FILE: &str = "stop";
 /// Written by the writer when files of trimmed segments have become others, and by followers when they were told of a trim or a

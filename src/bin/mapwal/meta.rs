@@ -62,7 +62,7 @@ fn print_value(out: &mut impl Write, value: &[u8], max: usize) -> io::Result<()>
     let part = &value[..max.min(value.len())];
     match text_of(value) {
         Some(text) => {
-            let end = text.floor_char_boundary(part.len());
+            let end = (0..=part.len()).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
             write!(out, "\"{}\"", text[..end].escape_debug())?;
         }
         None => write_hex(out, part)?,

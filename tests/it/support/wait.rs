@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Far longer than anything takes that works, also on a machine that has much else to do.
-pub(crate) const LONG: Duration = Duration::from_mins(1);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Returns once `is_true`, which may have to trigger again what it waits for: what was triggered before may have come to a
 /// thread that was in the middle of something else. Fails, and says `what` does not come, if that takes too long.

@@ -294,7 +294,7 @@ fn a_checkpoint_of_too_many_open_transactions_says_what_helps_and_that_helps() {
         wal.log_abort(id, None).unwrap();
     }
     wal.log_checkpoint(&[], &[]).unwrap();
-    let ids = (max..4000).map(|_| wal.begin().unwrap().id()).last();
+    let ids = (max..4000).map(|_| wal.begin().unwrap().id()).fold(None, |_, id| Some(id));
     too_large(&wal);
     drop(wal);
     let (wal, recovery) =

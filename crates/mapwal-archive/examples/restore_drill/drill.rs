@@ -16,7 +16,7 @@ use crate::{Arguments, Role, archiver, count};
 /// How often the processes are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// A drill that takes longer has failed.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let scratch = tempfile::tempdir()?;

@@ -45,7 +45,7 @@ impl Position {
         let said = read(&path, log_id)?;
         let directory = path.parent().expect("it is a file");
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("create", directory))?;
-        let lock_path = path.with_added_extension("lock");
+        let lock_path = with_suffix(&path, ".lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(failed("open", &lock_path))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -99,7 +99,7 @@ impl Position {
         if self.said == Some(said) {
             return Ok(());
         }
-        let temporary = self.path.with_added_extension("tmp");
+        let temporary = with_suffix(&self.path, ".tmp");
         let mut file = File::create(&temporary).map_err(failed("create", &temporary))?;
         let written = file.write_all(text_of(self.log_id, said).as_bytes()).and_then(|()| file.sync_all());
         written.map_err(failed("write", &temporary))?;
@@ -187,6 +187,13 @@ fn parse(text: &str, log_id: u128) -> std::result::Result<Said, &'static str> {
 
 fn failed(operation: &str, path: &Path) -> impl FnOnce(io::Error) -> Failure {
     move |error| Failure::new(format!("cannot {operation}"), describe(&error), path)
+}
+
+/// The path of a file beside `path`, named after it.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 #[cfg(test)]

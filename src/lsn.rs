@@ -1,6 +1,7 @@
 //! The number of a record.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Log sequence number: the dense number of a record.
 ///
@@ -16,6 +17,7 @@ use std::fmt;
 /// assert_eq!(Lsn::FIRST.previous(), Lsn::ZERO); // before every record
 /// assert_eq!(Lsn(7).next(), Lsn(8));
 /// assert_eq!(Lsn(7).checked_add(3), Some(Lsn(10)));
+/// assert!(Lsn::each(Lsn(7)..Lsn(10)).eq([Lsn(7), Lsn(8), Lsn(9)])); // as `append_batch` returns them
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn(pub u64);
@@ -33,6 +35,13 @@ impl Lsn {
             Some(sum) => Some(Self(sum)),
             None => None,
         }
+    }
+
+    /// The numbers of a range, in order: a `Range<Lsn>` is no iterator by itself.
+    #[must_use]
+    pub fn each(range: Range<Self>) -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator + Clone {
+        // A `usize` has 64 bits, and its ranges know their length.
+        (range.start.0 as usize..range.end.0 as usize).map(|number| Self(number as u64))
     }
 
     /// The next record's number, at most `u64::MAX`.

@@ -2,9 +2,9 @@
 
 mod damage;
 mod fault;
+mod io;
 mod system;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub enum Error {
         /// The file or directory concerned.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        source: std::io::Error,
     },
     /// The disk is full. Nothing was reserved or written; reads go on, and appends work again once there is room.
     #[error("no space for {needed_bytes} bytes in {}{}", path.display(), Left(*left))]
@@ -87,7 +87,7 @@ pub enum Error {
         /// The last record known to be durable.
         durable: Lsn,
         /// The failure.
-        source: Arc<io::Error>,
+        source: Arc<std::io::Error>,
     },
     /// Another `Log` has the directory open.
     #[error("log is already open for writing {}: {}", Holder(*pid), path.display())]
@@ -169,6 +169,14 @@ pub enum Error {
         /// The next number to be handed out.
         next: Lsn,
     },
+    /// The next record would not have had the number that was asked for. Nothing was written.
+    #[error("the next record is {next}, not {expected}")]
+    NotNext {
+        /// The number that the caller expected.
+        expected: Lsn,
+        /// The number that the next record would have had.
+        next: Lsn,
+    },
     /// The record was removed by a truncation of the log's suffix while the call waited for it.
     #[error("record {lsn} was truncated while it was waited for")]
     Truncated {
@@ -235,7 +243,7 @@ pub enum Error {
 
 impl Error {
     /// An [`Error::Io`] of `operation` on `path`.
-    pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> Self {
         Self::Io { operation, path: path.to_owned(), source }
     }
 

@@ -3,6 +3,7 @@
 mod chain;
 mod extent;
 mod judge;
+mod printed;
 mod report;
 mod segment;
 mod verify;
@@ -67,7 +68,6 @@ pub use segment::{SegmentSummary, verify_segment};
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Inspection {
     pub(crate) storage: Arc<dyn Storage>,
     log_id: u128,

@@ -115,7 +115,7 @@ pub struct SegmentReport {
 }
 
 /// What was found in a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VerifyReport {
     /// Each segment, by number.

@@ -1,7 +1,5 @@
 //! Appending.
 
-use std::ops::Range;
-
 use super::Log;
 use super::inside::{self, Inside};
 use super::preparer::Need;
@@ -57,38 +55,6 @@ impl Log {
         }
         shared.publish_written(place, record(FrameKind::Data, tag, lsn), len, sum);
         shared.unless_lost(lsn)
-    }
-
-    /// Appends several records, of type number and payload each, with consecutive numbers, which are returned. Readers
-    /// see all of them or none, also after a crash. A batch fits into one segment.
-    ///
-    /// # Errors
-    /// As [`Log::append`]; [`Error::RecordTooLarge`] with the length of all frames, less one header, when they do not fit
-    /// into a segment together.
-    pub fn append_batch(&self, records: &[(u16, &[u8])]) -> Result<Range<Lsn>> {
-        let shared = &*self.shared;
-        let Some((start, rest)) = records.split_first() else {
-            let next = shared.next_lsn();
-            return Ok(next..next);
-        };
-        let mut place = shared.reserve_batch(records)?;
-        let first = lsn_of(&place);
-        let next = Lsn(first.0 + records.len() as u64);
-        // The last first: readers come from the start of the batch, and see nothing until the first frame is there,
-        // which completes it.
-        let mut flags = 0;
-        for (index, (tag, payload)) in rest.iter().enumerate().rev() {
-            let records_in_front = u32::try_from(index + 1).expect("they fit into a segment");
-            let front_len = place.len() - frame_len(payload);
-            let (front, last) = place.split(front_len, records_in_front);
-            let lsn = Lsn(first.0 + u64::from(records_in_front));
-            shared.publish(last, FrameHead { flags, ..record(FrameKind::Data, *tag, lsn) }, payload);
-            flags = frame::FLAG_BATCH_CONTINUES;
-            place = front;
-        }
-        let (tag, payload) = start;
-        shared.publish(place, FrameHead { flags, ..record(FrameKind::Data, *tag, first) }, payload);
-        shared.unless_lost(first..next)
     }
 
     /// Appends a record of `len` bytes that `fill` writes in place. It is given zeros.
@@ -154,19 +120,14 @@ impl Drop for InPlace<'_> {
 
 /// The number of the first record in `place`.
 #[inline]
-fn lsn_of(place: &Reservation<'_, Active>) -> Lsn {
+pub(super) fn lsn_of(place: &Reservation<'_, Active>) -> Lsn {
     // `Shared::rotate` keeps the sum away from the end of the number space.
     Lsn(place.context().base_lsn.0 + u64::from(place.ordinal()))
 }
 
 #[inline]
-fn record(kind: FrameKind, tag: u16, lsn: Lsn) -> FrameHead {
+pub(super) fn record(kind: FrameKind, tag: u16, lsn: Lsn) -> FrameHead {
     FrameHead { kind, flags: 0, tag, lsn, durable_lag: 0 }
-}
-
-/// Bytes that the frame of `payload` takes, padding included.
-fn frame_len(payload: &[u8]) -> usize {
-    frame::padded(frame::HEADER_LEN + payload.len())
 }
 
 impl Shared {
@@ -184,7 +145,7 @@ impl Shared {
 
     /// Has more room made if the appenders have come far enough.
     #[inline]
-    fn ask_for_room(&self, place: &Reservation<'_, Active>) {
+    pub(super) fn ask_for_room(&self, place: &Reservation<'_, Active>) {
         if place.offset() >= place.context().ask_at {
             self.preparer.ask(place.offset(), || self.unsynced_bytes());
         }
@@ -228,19 +189,6 @@ impl Shared {
         }
         // Bounded by a segment's size, which is mapped.
         self.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1, need)
-    }
-
-    /// A place for all of `records`.
-    fn reserve_batch(&self, records: &[(u16, &[u8])]) -> Result<Reservation<'_, Active>> {
-        self.check_call()?;
-        let max = self.payload_len_max();
-        let lens = records.iter().map(|(_, payload)| frame_len(payload) as u64);
-        let len = lens.fold(0_u64, u64::saturating_add);
-        let padded_max = frame::padded(frame::HEADER_LEN + max as usize) as u64;
-        match u32::try_from(records.len()) {
-            Ok(count) if len <= padded_max => self.reserve(len as usize, count, Need::Ordinary),
-            _ => Err(Error::RecordTooLarge { len: len - frame::HEADER_LEN as u64, max }),
-        }
     }
 
     /// Completes and publishes a frame. Its lag is filled in here. Returns its checksum.

@@ -1,6 +1,7 @@
 //! The log: append, sync, recover, retain.
 
 mod append;
+mod batch;
 mod close;
 mod durability;
 mod histogram;
@@ -15,6 +16,7 @@ mod pin_directory;
 mod pin_table;
 mod pins;
 mod preparer;
+mod printed;
 mod recovery;
 mod replica;
 mod rotate;
@@ -106,7 +108,6 @@ use shared::{Rotation, Shared};
 /// log.close()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Log {
     shared: Arc<Shared>,
     /// Fields are dropped after `Drop for Log` has run, so the lock outlives every thread that may still write.

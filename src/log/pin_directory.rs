@@ -42,9 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// pins.remove("replica-1")?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct PinDirectory {
-    storage: Arc<dyn Storage>,
+    pub(super) storage: Arc<dyn Storage>,
     files: PinFiles,
     process: Process,
 }

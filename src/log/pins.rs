@@ -30,7 +30,6 @@ use crate::segment::check_there_or_next;
 /// drop(backup); // nothing is kept any more
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Pin {
     shared: Arc<Shared>,
     lsn: Lsn,

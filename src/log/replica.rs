@@ -3,14 +3,12 @@
 use std::ops::Range;
 
 use super::Log;
-use super::preparer::Need;
-use super::shared::{Active, Shared};
+use super::shared::Shared;
 use crate::error::{Damage, Error, ReplicaFault, Result};
 use crate::format::frame::{self, Frame, FrameHead, FrameKind};
 use crate::format::shipment::ShipmentHeader;
 use crate::format::walk::{Check, Walk};
 use crate::lsn::Lsn;
-use crate::memory::Reservation;
 use crate::read::get_ref;
 
 impl Log {
@@ -152,7 +150,10 @@ impl Shared {
                 return Err(Error::RecordTooLarge { len, max: self.payload_len_max() });
             }
         };
-        let mut place = self.reserve_at(len, count, first)?;
+        let mut place = self.reserve_at(len, count, first).map_err(|error| match error {
+            Error::NotNext { expected, .. } => conflict(expected),
+            other => other,
+        })?;
         // Last first, as in a batch that is appended here.
         let Some((start, rest)) = frames.split_first() else { return Ok(()) };
         for (frame, index) in rest.iter().zip(1..count).rev() {
@@ -163,20 +164,5 @@ impl Shared {
         }
         self.publish(place, head_of(start, count == 1), start.payload());
         self.unless_lost(())
-    }
-
-    /// A place for `count` records of which the first will have number `first`.
-    fn reserve_at(&self, len: usize, count: u32, first: Lsn) -> Result<Reservation<'_, Active>> {
-        loop {
-            let (segment, reserved) = self.reserved();
-            if Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal())) != first {
-                return Err(conflict(first));
-            }
-            match self.cursor.reserve_after(reserved, len, count) {
-                Some(place) => return Ok(place),
-                None if reserved.has_room(len) => {}
-                None => self.make_room(len, Need::Ordinary)?,
-            }
-        }
     }
 }

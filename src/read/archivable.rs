@@ -69,7 +69,6 @@ impl SegmentTip {
 /// assert_eq!(segment.predecessor(), None); // it is the first one
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct SealedSegment {
     path: PathBuf,
     number: u64,
@@ -179,7 +178,6 @@ impl SealedSegment {
 /// assert_eq!(&longer.bytes()[..first], prefix.bytes());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct DurablePrefix {
     number: u64,
     size: u64,

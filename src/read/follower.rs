@@ -48,10 +48,9 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 /// assert_eq!([kept, also].map(|record| record.expect("a record").lsn()), [Lsn(3), Lsn(4)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Follower {
     source: Arc<dyn Source>,
-    visibility: Visibility,
+    pub(super) visibility: Visibility,
     /// The next record to be handed out.
     next: Lsn,
     at: Option<FollowerPlace>,

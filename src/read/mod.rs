@@ -5,6 +5,7 @@ mod claims;
 mod displaced;
 mod follower;
 mod place;
+mod printed;
 mod read_ahead;
 mod reader;
 mod record;

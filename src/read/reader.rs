@@ -63,7 +63,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// # unsafe { LogReader::open(dir.path()) }?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LogReader(pub(super) Arc<DirectorySource>);
 
 impl LogReader {

@@ -1,6 +1,7 @@
 //! A record, borrowed from the mapping or owning a share of it.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use zerocopy::error::ConvertError;
@@ -28,6 +29,7 @@ use crate::memory::Region;
 /// let record: Record<'_> = snapshot.get(Lsn(1))?.expect("a record");
 /// assert_eq!((record.lsn(), record.tag(), record.payload().len()), (Lsn(1), 7, 8));
 /// assert!(record.frame_bytes().ends_with(record.payload()));
+/// assert_eq!(&record[..2], 123_456_u64.to_le_bytes()[..2]); // it stands for its payload
 ///
 /// assert_eq!(record.payload_as::<U64>()?.get(), 123_456); // in place
 /// let too_long = record.payload_as::<[U64; 2]>();
@@ -89,6 +91,31 @@ impl<'a> Record<'a> {
         })
     }
 }
+
+/// Its payload.
+impl Deref for Record<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.payload()
+    }
+}
+
+/// Its payload.
+impl AsRef<[u8]> for Record<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.payload()
+    }
+}
+
+/// The same number, type number and payload, wherever they are.
+impl PartialEq for Record<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.lsn(), self.tag(), self.payload()) == (other.lsn(), other.tag(), other.payload())
+    }
+}
+
+impl Eq for Record<'_> {}
 
 impl fmt::Debug for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,6 +181,25 @@ impl RecordRef {
     }
 }
 
+/// Its payload.
+impl Deref for RecordRef {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.payload()
+    }
+}
+
+/// The same number, type number and payload, wherever they are.
+impl PartialEq for RecordRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.record() == other.record()
+    }
+}
+
+impl Eq for RecordRef {}
+
+/// Its payload.
 impl AsRef<[u8]> for RecordRef {
     fn as_ref(&self) -> &[u8] {
         self.payload()

@@ -30,16 +30,16 @@ use crate::segment::{Segment, Segments};
 ///
 /// assert_eq!((snapshot.first_lsn(), snapshot.next_lsn()), (Lsn(1), Lsn(3)));
 /// assert_eq!(snapshot.iter().count(), 2);
+/// assert_eq!(snapshot.iter().rev().next().expect("a record")?.lsn(), Lsn(2)); // the newest
 /// let mut from_two: Iter<'_> = snapshot.range(Lsn(2)..);
 /// let record: Record<'_> = from_two.next().expect("a record")?;
 /// assert_eq!(record.payload(), b"b");
 /// assert_eq!(snapshot.get(Lsn(1))?.expect("a record").payload(), b"a");
-/// let kept = snapshot.get_ref(Lsn(1))?.expect("a record");
+/// let kept = [snapshot.get_ref(Lsn(1))?.expect("a record"), snapshot.own(&record).expect("one of this view")];
 /// drop(snapshot);
-/// assert_eq!(kept.payload(), b"a");
+/// assert_eq!(kept.map(|record| record.payload().to_vec()), [b"a", b"b"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Snapshot {
     segments: Arc<Segments>,
     /// The mappings that records handed out borrow from, one for each segment once it is looked at.
@@ -115,6 +115,17 @@ impl Snapshot {
     pub fn get_ref(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
         self.check_process()?;
         get_ref(&self.segments, self.next, lsn)
+    }
+
+    /// A record of this view, with a share in the mapping of its own. Nothing is looked up or checked. `None` if the record is
+    /// not borrowed from this view.
+    #[must_use]
+    pub fn own(&self, record: &Record<'_>) -> Option<RecordRef> {
+        let region = self.regions.get(self.segments.find(record.lsn())?)?.get()?;
+        let bytes = record.frame_bytes();
+        let start = bytes.as_ptr().addr().checked_sub(region.bytes(0..region.published())?.as_ptr().addr())?;
+        let len = crate::format::frame::padded(bytes.len());
+        (start + len <= region.published()).then(|| RecordRef::new(Arc::clone(region), start, len))
     }
 
     /// All records in view, in order. Nothing is allocated for a record; records not yet checked in this process are
@@ -210,12 +221,11 @@ fn record_in<'r>(
 }
 
 /// An iterator over the records of a [`Snapshot`]. After an error it ends.
-#[derive(Debug)]
 pub struct Iter<'s> {
     snapshot: &'s Snapshot,
     /// The next record to be handed out, and the one to stop before.
-    next: Lsn,
-    end: Lsn,
+    pub(super) next: Lsn,
+    pub(super) end: Lsn,
     /// Frames that have been checked and come next.
     rest: &'s [u8],
     at: Option<At<'s>>,
@@ -335,6 +345,23 @@ impl<'s> Iterator for Iter<'s> {
             self.next = self.end;
         }
         step.transpose()
+    }
+}
+
+/// From the end: each record is looked up, and its place remembered, as [`Snapshot::get`] does.
+impl DoubleEndedIterator for Iter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        while self.next < self.end {
+            self.end = self.end.previous();
+            let record = self.snapshot.get(self.end);
+            if record.is_err() {
+                self.end = self.next;
+            }
+            if let Some(record) = record.transpose() {
+                return Some(record);
+            }
+        }
+        None
     }
 }
 

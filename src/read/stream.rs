@@ -49,17 +49,16 @@ const WAIT_MIN: Duration = Duration::from_micros(100);
 /// assert_eq!(record.payload(), b"a");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
-pub struct FollowerStream(Arc<Waiting>);
+pub struct FollowerStream(pub(super) Arc<Waiting>);
 
 /// What a stream shares with the thread that waits.
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     /// In a forked child the thread may hold both locks for ever, since it is not there.
     process: Process,
     /// Locked by the stream while it looks, and by the thread while it waits: never at the same time, since the thread
     /// has the stream on its list only when a waker is set.
-    follower: Mutex<Follower>,
+    pub(super) follower: Mutex<Follower>,
     /// Taken after `follower`, or alone.
     slot: Mutex<Slot>,
 }

@@ -154,7 +154,7 @@ impl From<PageId> for DirtyPage {
 /// println!("{} were dirty", checkpoint.dirty_pages().len());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Checkpoint<'a> {
     lsn: Lsn,
     /// Whether the transactions are those that were open when it began. Of older ones nothing but their own place in the

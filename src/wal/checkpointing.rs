@@ -64,7 +64,6 @@ impl LastCheckpoint {
 /// assert!(!active.has_begun());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "no checkpoint is taken before `log` is called"]
 pub struct BegunCheckpoint<'w> {
     wal: &'w Wal,

@@ -36,11 +36,10 @@ use crate::lsn::Lsn;
 /// # transaction.commit()?.applied();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "until `applied` is called, checkpoints keep the log from this transaction's first change on"]
 pub struct Committed<'w> {
     wal: &'w Wal,
-    transaction: TransactionId,
+    pub(super) transaction: TransactionId,
     lsn: Lsn,
     /// Whether there is nothing to be said by the drop.
     is_settled: bool,

@@ -10,6 +10,7 @@ mod ids;
 mod logging;
 mod numbers;
 mod options;
+mod printed;
 mod record;
 mod recovery;
 mod redone;
@@ -123,7 +124,6 @@ use redone::Redone;
 /// --force`) may take away records of transactions that this value believes to be open, and what the last checkpoint
 /// needs: open the wal again afterwards, with [`RecoverFrom::OldestRecord`] if the checkpoint or what it needs is gone,
 /// and take a checkpoint.
-#[derive(Debug)]
 pub struct Wal {
     log: Log,
     open: OpenTransactions,

@@ -169,7 +169,7 @@ impl TransactionHeader {
 /// assert!(record.checkpoint().is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct WalRecord<'a> {
     lsn: Lsn,
     record_type: RecordType,

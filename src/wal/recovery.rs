@@ -72,13 +72,12 @@ use crate::read::{Iter, Record, Snapshot};
 /// assert_eq!(recovery.snapshot().next_lsn(), wal.current_lsn());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Recovery {
     snapshot: Snapshot,
     window: Lsn,
     /// The oldest record that is redone.
     redo_start: Lsn,
-    checkpoint: Option<Lsn>,
+    pub(super) checkpoint: Option<Lsn>,
     findings: Findings,
     incomplete: Vec<IncompleteTransaction>,
     segments: usize,
@@ -281,10 +280,9 @@ fn next_data<'r>(records: &mut Iter<'r>) -> Option<Result<WalRecord<'r>>> {
 }
 
 /// The records to be redone for committed transactions.
-#[derive(Debug)]
 pub struct Redo<'r> {
     recovery: &'r Recovery,
-    records: Iter<'r>,
+    pub(super) records: Iter<'r>,
 }
 
 impl<'r> Iterator for Redo<'r> {
@@ -303,9 +301,8 @@ impl<'r> Iterator for Redo<'r> {
 impl FusedIterator for Redo<'_> {}
 
 /// All records that changed data.
-#[derive(Debug)]
 pub struct History<'r> {
-    records: Iter<'r>,
+    pub(super) records: Iter<'r>,
 }
 
 impl<'r> Iterator for History<'r> {
@@ -319,9 +316,8 @@ impl<'r> Iterator for History<'r> {
 impl FusedIterator for History<'_> {}
 
 /// The records of the application's own types.
-#[derive(Debug)]
 pub struct PlainRecords<'r> {
-    records: Iter<'r>,
+    pub(super) records: Iter<'r>,
 }
 
 impl<'r> Iterator for PlainRecords<'r> {

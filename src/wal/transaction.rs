@@ -52,7 +52,6 @@ use crate::read::Snapshot;
 /// doubtful.abort(undo)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "a transaction that is dropped stays in progress"]
 pub struct Transaction<'w> {
     wal: &'w Wal,
@@ -70,7 +69,6 @@ pub struct Savepoint {
 }
 
 /// A record that is to be undone by [`Transaction::roll_back_to`] or [`Transaction::abort`].
-#[derive(Debug)]
 pub struct Undoing<'u, 'w> {
     transaction: &'u mut Transaction<'w>,
     record: &'u WalRecord<'u>,

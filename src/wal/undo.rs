@@ -17,10 +17,9 @@ use crate::read::Snapshot;
 /// The records that are to be undone, newest first. After an error it ends.
 ///
 /// It holds one place for each transaction, taken when it is made; nothing is allocated for a record.
-#[derive(Debug)]
 pub struct Undo<'r> {
     snapshot: &'r Snapshot,
-    cursors: BinaryHeap<Cursor>,
+    pub(super) cursors: BinaryHeap<Cursor>,
     /// Records up to here stay.
     keep: Lsn,
 }

@@ -64,7 +64,6 @@ const SHORT_LEN: usize = 1 << 10;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct SegmentScan {
     file: Box<dyn StorageFile>,
     path: PathBuf,

@@ -196,3 +196,58 @@ fn an_iterator_that_has_ended_stays_ended() {
     append(&log, 3..=4);
     assert!(records.next().is_none() && records.next().is_none());
 }
+
+#[test]
+fn a_view_is_read_from_both_ends() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=900);
+    log.append_void().unwrap();
+    log.append_void().unwrap();
+    append(&log, 903..=1800);
+    let snapshot = log.snapshot().unwrap();
+    let mut forward = numbers(&snapshot);
+    let mut backward = numbers(snapshot.iter().rev());
+    backward.reverse();
+    assert_eq!(forward, backward);
+    forward.retain(|number| (890..910).contains(number));
+    backward = numbers(snapshot.range(Lsn(890)..Lsn(910)).rev());
+    assert!(backward.iter().rev().eq(&forward), "voids are passed over");
+
+    // In turns, so that the ends meet in the middle: nothing comes twice, nothing is left out.
+    let mut iter = snapshot.iter();
+    let mut met = Vec::new();
+    while let Some(record) = if met.len() % 3 == 0 { iter.next_back() } else { iter.next() } {
+        met.push(record.unwrap().lsn().0);
+    }
+    assert!(iter.next().is_none() && iter.next_back().is_none());
+    met.sort_unstable();
+    assert_eq!(met, numbers(&snapshot));
+}
+
+#[test]
+fn a_record_of_a_view_can_be_kept_and_no_other() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=900);
+    let snapshot = log.snapshot().unwrap();
+    let elsewhere = scratch();
+    let other = open_small(elsewhere.path());
+    append(&other, 1..=900);
+    let others = other.snapshot().unwrap();
+    let mut kept = Vec::new();
+    for record in &snapshot {
+        let record = record.unwrap();
+        let owned = snapshot.own(&record).expect("it is of this view");
+        assert_eq!(owned.record(), record);
+        assert_eq!(owned.payload().as_ptr(), record.payload().as_ptr(), "in place");
+        let foreign = others.get(record.lsn()).unwrap().unwrap();
+        assert_eq!(foreign, record, "the same contents");
+        assert!(snapshot.own(&foreign).is_none() && others.own(&record).is_none(), "but not of that view");
+        kept.push(owned);
+    }
+    drop((snapshot, log));
+    for (record, number) in kept.iter().zip(1..) {
+        assert_record(&record.record(), number);
+    }
+}

@@ -5,6 +5,7 @@ mod circles;
 mod examples;
 mod map;
 mod names;
+mod printed;
 mod shown;
 mod source;
 mod tidy;

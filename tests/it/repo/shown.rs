@@ -18,9 +18,9 @@ struct Example {
 
 /// The public interface as the sources have it, and the examples beside it.
 #[derive(Debug, Default)]
-struct Interface {
+pub(super) struct Interface {
     /// Types and functions that have a public name.
-    names: BTreeSet<String>,
+    pub(super) names: BTreeSet<String>,
     /// The public functions and constants of each type, public or not.
     members: BTreeMap<String, BTreeSet<String>>,
     examples: Vec<Example>,
@@ -28,7 +28,7 @@ struct Interface {
 
 impl Interface {
     /// Of the library in `sources`, with the examples in `readme`.
-    fn of(sources: &[Source], readme: &str) -> Self {
+    pub(super) fn of(sources: &[Source], readme: &str) -> Self {
         let mut interface = Self::default();
         for source in sources.iter().filter(|source| source.is_of_library()) {
             let stream: TokenStream = source.text.parse().unwrap_or_else(|error| panic!("{}: {error}", source.path));

@@ -210,3 +210,60 @@ fn an_empty_one_takes_no_number() {
     assert_eq!(log.append_vectored(1, &[]).unwrap(), Lsn(2));
     assert_eq!(log.get(Lsn(2)).unwrap().unwrap().payload(), b"");
 }
+
+#[test]
+fn parts_of_payloads_are_written_as_if_they_were_joined() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    let parts: [&[&[u8]]; 4] = [&[b"key", b"=", b"value"], &[], &[b"", b"one", b""], &[&[7; 5000], &[8; 3]]];
+    let records: Vec<(u16, &[&[u8]])> = parts.iter().zip(1..).map(|(&parts, tag)| (tag, parts)).collect();
+    assert_eq!(log.append_batch_vectored(&records).unwrap(), Lsn(1)..Lsn(5));
+    drop(log);
+    let log = try_open(dir.path(), &small()).unwrap(); // which checks every frame
+    for (lsn, (tag, parts)) in Lsn::each(Lsn(1)..Lsn(5)).zip(&records) {
+        let record = log.get(lsn).unwrap().unwrap();
+        assert_eq!((record.tag(), record.payload()), (*tag, &parts.concat()[..]));
+    }
+}
+
+#[test]
+fn a_record_gets_the_number_that_is_expected_or_is_not_written() {
+    const RECORDS: u64 = 3000;
+    let dir = scratch();
+    let log = open_small(dir.path());
+    let refused = log.append_at(Lsn(2), 9, b"too early");
+    assert!(matches!(refused, Err(Error::NotNext { expected: Lsn(2), next: Lsn(1) })));
+    let append = |at: Lsn, payload: &[u8]| match payload.len() % 2 {
+        0 => log.append_at(at, 9, payload).map(|()| 1),
+        _ => log.append_batch_at(at, &[(9, &[payload]), (9, &[b"second"])]).map(|range| {
+            assert_eq!(range, at..Lsn(at.0 + 2));
+            2
+        }),
+    };
+    // Threads race for each number, also where a segment ends; each winner's record is under the number that it was told.
+    let won: Vec<Vec<(Lsn, u64)>> = std::thread::scope(|scope| {
+        let race = |thread: u64| {
+            let mut won = Vec::new();
+            while log.next_lsn().0 <= RECORDS {
+                let at = log.next_lsn();
+                let payload = stamped(thread << 32 | at.0, 40 + (at.0 + thread) as usize % 7);
+                match append(at, &payload) {
+                    Ok(_) => won.push((at, thread << 32 | at.0)),
+                    Err(Error::NotNext { expected, next }) => assert!(expected == at && next > at),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            won
+        };
+        let threads: Vec<_> = (1..=3).map(|thread| scope.spawn(move || race(thread))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (lsn, stamp) in won.iter().flatten() {
+        let record = log.get(*lsn).unwrap().unwrap();
+        assert_eq!(record.payload()[..8], stamp.to_le_bytes(), "another record is under number {lsn}");
+    }
+    let singles = contents(&log).iter().filter(|(_, payload)| payload != b"second").count();
+    assert_eq!(won.iter().flatten().count(), singles, "what was refused was not written");
+    assert_eq!(log.append_batch_at(log.next_lsn(), &[]).unwrap(), log.next_lsn()..log.next_lsn());
+    assert!(matches!(log.append_batch_at(Lsn(1), &[]), Err(Error::NotNext { .. })));
+}

@@ -141,7 +141,7 @@ pub mod wal;
 
 #[doc(inline)]
 pub use error::{Error, Result};
-pub use log::{Log, Pin, PinDirectory, RecoveryReport, Stats};
+pub use log::{Durable, Log, Mark, Pin, PinDirectory, RecoveryReport, Stats};
 pub use lsn::Lsn;
 pub use memory::guard_against_sigbus;
 pub use options::Options;

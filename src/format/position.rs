@@ -2,7 +2,7 @@
 
 /// Segment number and byte offset as one ordered number. Segment numbers are never reused, so positions order
 /// everything a log ever wrote, also across a truncation of its suffix, where LSNs are handed out again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub(crate) struct Position(pub(crate) u64);
 
 /// The first segment number that a position cannot hold.

@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use super::Log;
+use super::mark::Mark;
 use super::preparer::Need;
 use super::shared::Shared;
 use crate::error::{Error, MetaFault, Result};
 use crate::events::calling;
 use crate::format::frame::{self, FrameHead, FrameKind};
+use crate::format::position::Position;
 use crate::format::{self, META_SLOTS, link};
 use crate::lsn::Lsn;
 
@@ -16,7 +18,8 @@ impl Log {
     /// at most a quarter of a segment, and 16 MiB, less eight bytes for each.
     ///
     /// It is appended after the records that were appended before, and a sync makes both durable in this order; until
-    /// then a crash may take it back. Trimming, truncation and reset leave it as it is. It is not shipped to replicas.
+    /// then a crash may take it back. The mark that is returned can be waited for. Trimming, truncation and reset leave the value
+    /// as it is. It is not shipped to replicas.
     ///
     /// # Errors
     /// [`Error::Meta`]; otherwise as [`Log::append`].
@@ -32,14 +35,14 @@ impl Log {
     /// assert_eq!(log.meta(3).as_deref(), Some(b"applied up to 1".as_slice()));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn put_meta(&self, slot: usize, value: &[u8]) -> Result<()> {
+    pub fn put_meta(&self, slot: usize, value: &[u8]) -> Result<Mark> {
         self.shared.check_call()?;
         let _calling = calling();
         self.shared.put_meta(slot, value, Need::Ordinary)
     }
 
     /// As [`Self::put_meta`], also with the room that is held back.
-    pub(crate) fn put_meta_for(&self, need: Need, slot: usize, value: &[u8]) -> Result<()> {
+    pub(crate) fn put_meta_for(&self, need: Need, slot: usize, value: &[u8]) -> Result<Mark> {
         self.shared.check_call()?;
         let _calling = calling();
         self.shared.put_meta(slot, value, need)
@@ -55,7 +58,7 @@ impl Log {
 }
 
 impl Shared {
-    fn put_meta(&self, slot: usize, value: &[u8], need: Need) -> Result<()> {
+    fn put_meta(&self, slot: usize, value: &[u8], need: Need) -> Result<Mark> {
         // The rotation is locked so that values are written in the order in which they count.
         let mut rotation = self.lock_begun_rotation(need)?;
         let meta_len = self.check_meta(slot, value.len())?;
@@ -63,12 +66,13 @@ impl Shared {
         let place =
             self.reserve_control_frame(&mut rotation, frame::padded(frame::HEADER_LEN + payload.len()), need)?;
         let next_lsn = Lsn(place.context().base_lsn.0 + u64::from(place.ordinal()));
+        let end = Position(place.context().start.0 + (place.offset() + place.len()) as u64);
         self.publish(place, FrameHead::control(FrameKind::Meta, next_lsn, 0), &payload);
         self.meta.lock().set(slot, value);
         let payload_len_max = format::payload_len_max(self.preparer.segment_size(), meta_len);
         self.payload_len_max.store(payload_len_max, Ordering::Relaxed);
         drop(rotation);
-        self.unless_lost(())
+        self.unless_lost(self.mark_at(end))
     }
 
     /// What metadata takes once `slot` has a value of `len` bytes, if there is room for it.

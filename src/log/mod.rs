@@ -7,6 +7,7 @@ mod durability;
 mod histogram;
 mod housekeeping;
 mod inside;
+mod mark;
 mod meta;
 #[cfg(feature = "metrics")]
 mod meter;
@@ -31,6 +32,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use durability::copying::CopyWait;
+pub use durability::future::Durable;
+pub use mark::Mark;
 pub use pin_directory::PinDirectory;
 pub use pins::Pin;
 pub(crate) use preparer::Need;

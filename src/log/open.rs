@@ -15,6 +15,7 @@ use super::durability::lookout::Lookout;
 use super::housekeeping::Housekeeper;
 #[cfg(feature = "metrics")]
 use super::meter::Meter;
+use super::mark;
 use super::pin_table::Pins;
 use super::preparer::Preparer;
 use super::preparer::pool::Pool;
@@ -310,6 +311,7 @@ impl Opening<'_> {
         let rotation = Rotation { cursor_control, oldest, begin: Position::ZERO, pending: None };
         let housekeeper = Housekeeper::new(Arc::clone(&self.storage), pool, Arc::clone(&counters));
         let shared = Shared {
+            number: mark::number_log(),
             storage: Arc::clone(&self.storage),
             cache: Arc::clone(cache),
             cursor,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Log;
+use super::mark::Mark;
 use super::preparer::Need;
 use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
 use crate::error::{Error, Result};
@@ -25,19 +26,22 @@ const COUNTS: u32 = 64;
 
 impl Log {
     /// Seals the segment that takes appends, and goes on in the next one. Does nothing if nothing has been appended to
-    /// it. Durable with the next sync.
+    /// it. Durable with the next sync, or once the mark that is returned has been waited for.
     ///
     /// # Errors
     /// [`Error::NoSpace`](crate::Error::NoSpace), with nothing changed; [`Error::Poisoned`](crate::Error::Poisoned),
     /// [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
-    pub fn rotate(&self) -> Result<()> {
+    pub fn rotate(&self) -> Result<Mark> {
         self.shared.check_call()?;
         let _calling = calling();
         self.shared.look_around()?;
         let mut rotation = self.shared.lock_rotation();
         self.shared.durability.check()?;
         let is_empty = self.shared.reserved_end() <= rotation.begin;
-        if is_empty { Ok(()) } else { self.shared.rotate(&mut rotation, Need::Ordinary) }
+        if !is_empty {
+            self.shared.rotate(&mut rotation, Need::Ordinary)?;
+        }
+        Ok(self.shared.mark_at(rotation.begin))
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Active {
 
 /// The log that a [`Log`](super::Log), its followers and its threads share.
 pub(crate) struct Shared {
+    /// No other log that this process opens has it.
+    pub(crate) number: u64,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) cache: Arc<MapCache>,
     pub(crate) cursor: Arc<AppendCursor<Active>>,

@@ -6,6 +6,8 @@ use std::time::Instant;
 use super::Log;
 use super::durability::Goal;
 use super::durability::copying::CopyWait;
+use super::durability::future::Durable;
+use super::mark::Mark;
 #[cfg(feature = "metrics")]
 use super::meter::Synced;
 use super::shared::Shared;
@@ -31,25 +33,27 @@ impl Log {
         Ok(self.durable_lsn())
     }
 
-    /// Returns once record `lsn` and all before it are durable, and makes them so if no other thread does.
+    /// Returns once all up to `mark` is durable, and makes it so if no other thread does. A mark is a record's number, the range
+    /// of a batch, or a [`Mark`].
     ///
     /// # Errors
-    /// [`Error::NotAppended`]; [`Error::Truncated`] when it is truncated meanwhile; and as [`Log::sync`].
-    pub fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+    /// [`Error::NotAppended`]; [`Error::InvalidArgument`] for a place of another log; [`Error::Truncated`] when a record waited
+    /// for is truncated meanwhile; and as [`Log::sync`].
+    pub fn wait_durable(&self, mark: impl Into<Mark>) -> Result<()> {
         self.shared.check_call()?;
         let _calling = calling();
-        self.check_appended(lsn)?;
-        self.shared.wait(Goal { lsn, position: Position::ZERO })
+        self.shared.wait(self.shared.goal_of(mark.into())?)
     }
 
-    /// Has `callback` called once, with `Ok` when record `lsn` and all before it are durable, or with the error that
-    /// keeps them from it: [`Error::Poisoned`], [`Error::Truncated`], or [`Error::Closed`] when the log is dropped
-    /// before. Does not wait. The record is synced by a thread of the log if no other call does it. The callback runs
+    /// Has `callback` called once, with `Ok` when all up to `mark`, as in [`Log::wait_durable`], is durable, or with the error that
+    /// keeps it from that: [`Error::Poisoned`], [`Error::Truncated`], or [`Error::Closed`] when the log is dropped
+    /// before. Does not wait. A thread of the log syncs if no other call does it. The callback runs
     /// on another thread, with nothing locked, and may use the log, and drop it. The next callbacks wait for it, and so
     /// does a close or a drop of the log by any other thread; nothing else does. If it panics, the log goes on.
     ///
     /// # Errors
-    /// [`Error::NotAppended`]; [`Error::Io`] when the thread cannot be started. The callback is not called then.
+    /// [`Error::NotAppended`], [`Error::InvalidArgument`]; [`Error::Io`] when the thread cannot be started. The callback is not
+    /// called then.
     ///
     /// # Example
     /// ```
@@ -65,14 +69,29 @@ impl Log {
     /// assert!(waiting.recv()?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn on_durable(&self, lsn: Lsn, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
+    pub fn on_durable(
+        &self,
+        mark: impl Into<Mark>,
+        callback: impl FnOnce(Result<()>) + Send + 'static,
+    ) -> Result<()> {
         self.shared.check_process()?;
-        self.shared.call_when_durable(lsn, Box::new(callback))
+        let mark = mark.into();
+        self.shared.call_when_durable(|| self.shared.goal_of(mark), Box::new(callback))
     }
 
-    fn check_appended(&self, lsn: Lsn) -> Result<()> {
-        let next = self.shared.next_lsn();
-        if lsn < next { Ok(()) } else { Err(Error::NotAppended { lsn, next }) }
+    /// A future that is ready once all up to `mark`, as in [`Log::wait_durable`], is durable, or will not be. Does not wait, and
+    /// never fails: what is wrong is the outcome of the future. What is durable already starts no thread.
+    pub fn durable(&self, mark: impl Into<Mark>) -> Durable {
+        let mark = mark.into();
+        let shared = &self.shared;
+        Durable::begin(|callback| {
+            shared.check_process()?;
+            if shared.durability.is_reached(shared.goal_of(mark)?)? {
+                callback(Ok(()));
+                return Ok(());
+            }
+            shared.call_when_durable(|| shared.goal_of(mark), callback)
+        })
     }
 }
 

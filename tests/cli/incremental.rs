@@ -148,9 +148,9 @@ fn an_earlier_segment_of_the_same_number_and_length_that_went_another_way_is_not
             }
             log.sync().unwrap();
             if is_sealed {
-                log.rotate().unwrap()
+                log.rotate().unwrap();
             } else {
-                log.truncate_after(Lsn(2)).unwrap()
+                log.truncate_after(Lsn(2)).unwrap();
             }
             log.append(1, b"goes on").unwrap();
             log.close().unwrap();

@@ -44,8 +44,8 @@ impl Writer<'_> {
             0..600 => self.append(),
             600..750 => self.append_batch(),
             750..800 => drop(self.log.sync().unwrap()),
-            800..815 => self.log.rotate().unwrap(),
-            815..830 => self.log.put_meta(1, &next.to_le_bytes()).unwrap(),
+            800..815 => self.log.rotate().map(|_| ()).unwrap(),
+            815..830 => self.log.put_meta(1, &next.to_le_bytes()).map(|_| ()).unwrap(),
             830..850 if next > first => {
                 let kept = next - self.random.u64(1..=(next - first).min(900));
                 self.log.truncate_after(Lsn(kept.max(first))).unwrap();

@@ -202,7 +202,7 @@ impl<'w> Engine<'w> {
             64..67 => self.abort_any(rng),
             67..73 => return self.write_page(rng),
             73..75 => return self.flush(),
-            75..78 => self.wal.log().rotate().map_err(WalError::from),
+            75..78 => self.wal.log().rotate().map(|_| ()).map_err(WalError::from),
             78..80 => self.wal.truncate_before_checkpoint().map(drop),
             80..82 => self.checkpoint_at_once(rng),
             _ => self.checkpoint(rng),

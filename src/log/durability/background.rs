@@ -14,7 +14,7 @@ use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::storage;
 
-pub(super) type Callback = Box<dyn FnOnce(Result<()>) + Send>;
+pub(crate) type Callback = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// The thread that syncs without being waited for, once there is something for it to do.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(crate) struct Background {
 
 #[derive(Default)]
 pub(super) struct State {
-    callbacks: Vec<(Lsn, Callback)>,
+    callbacks: Vec<(Goal, Callback)>,
     /// Those whose records were truncated.
     cut: Vec<(Lsn, Callback)>,
     pub(super) thread: Option<JoinHandle<()>>,
@@ -67,10 +67,10 @@ impl Background {
         self.state.lock()
     }
 
-    /// Has `callback` called, by threads that run, for record `lsn`, which has been appended. `state` has been locked since before
+    /// Has `callback` called, by threads that run, for `goal`, which has been appended. `state` has been locked since before
     /// that was seen, so that no truncation has passed since.
-    pub(super) fn push(&self, mut state: MutexGuard<'_, State>, lsn: Lsn, callback: Callback) {
-        state.callbacks.push((lsn, callback));
+    pub(super) fn push(&self, mut state: MutexGuard<'_, State>, goal: Goal, callback: Callback) {
+        state.callbacks.push((goal, callback));
         self.changed.notify_all();
     }
 
@@ -85,7 +85,8 @@ impl Background {
     pub(crate) fn cut(&self, kept: Lsn) -> CallbacksGuard<'_> {
         let mut state = self.state.lock();
         let State { callbacks, cut, .. } = &mut *state;
-        cut.extend(callbacks.extract_if(.., |(lsn, _)| *lsn > kept));
+        let gone = callbacks.extract_if(.., |(goal, _)| goal.lsn > kept);
+        cut.extend(gone.map(|(goal, callback)| (goal.lsn, callback)));
         self.changed.notify_all();
         CallbacksGuard(state)
     }
@@ -143,8 +144,10 @@ impl Background {
                 // Nothing to sync, and something to call back.
                 return Some(Next::UpTo(Goal { lsn: Lsn::ZERO, position: Position::ZERO }));
             }
-            if let Some(lsn) = state.callbacks.iter().map(|(lsn, _)| *lsn).min() {
-                return Some(Next::UpTo(Goal { lsn, position: Position::ZERO }));
+            // The first to be reached of each kind: places come before numbers, and a sync for one covers the other.
+            let goals = state.callbacks.iter().map(|(goal, _)| *goal);
+            if let Some(goal) = goals.min_by_key(|goal| (goal.lsn, goal.position)) {
+                return Some(Next::UpTo(goal));
             }
             let elapsed = match self.interval {
                 _ if state.due => false,
@@ -174,9 +177,8 @@ impl Background {
         let mut state = self.state.lock();
         // With the callbacks locked: had the watermark been read before, a truncation could have run meanwhile, and a
         // callback wait by now for a record with the number of one that was durable.
-        let durable = durability.lsn();
-        let poisoned = durability.check().is_err();
-        let reached: Vec<_> = state.callbacks.extract_if(.., |(lsn, _)| poisoned || *lsn <= durable).collect();
+        let is_over = |goal: &Goal| durability.is_reached(*goal).unwrap_or(true);
+        let reached: Vec<_> = state.callbacks.extract_if(.., |(goal, _)| is_over(goal)).collect();
         let cut = std::mem::take(&mut state.cut);
         let cut = cut.into_iter().map(|(lsn, callback)| (callback, Err(Error::Truncated { lsn })));
         let reached = reached.into_iter().map(|(_, callback)| (callback, durability.check()));

@@ -3,6 +3,7 @@
 pub(crate) mod background;
 pub(crate) mod copying;
 mod displaced;
+pub(crate) mod future;
 pub(crate) mod lookout;
 mod lost;
 mod syncer;
@@ -59,7 +60,7 @@ struct Turn {
 }
 
 /// What a thread waits for: both must have become durable.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Goal {
     pub(crate) lsn: Lsn,
     pub(crate) position: Position,
@@ -270,7 +271,7 @@ impl Durability {
         }
     }
 
-    fn is_reached(&self, goal: Goal) -> Result<bool> {
+    pub(crate) fn is_reached(&self, goal: Goal) -> Result<bool> {
         let reached = self.lsn() >= goal.lsn && self.position.load(Ordering::Acquire) >= goal.position.0;
         // Read after the watermark: nothing is acknowledged once a sync has failed.
         self.check()?;

@@ -3,11 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
+use super::Goal;
 use super::background::{Callback, Next, State};
 use crate::error::{Error, Result};
 use crate::format::position::Position;
 use crate::log::shared::Shared;
-use crate::lsn::Lsn;
 use crate::storage;
 
 impl Shared {
@@ -16,17 +16,18 @@ impl Shared {
         self.ensure_syncer(&mut self.background.lock())
     }
 
-    /// Calls `callback` once record `lsn`, which has been appended, is durable, or will not be.
-    pub(crate) fn call_when_durable(self: &Arc<Self>, lsn: Lsn, callback: Callback) -> Result<()> {
+    /// Calls `callback` once what `find` returns, which has been appended, is durable, or will not be.
+    pub(crate) fn call_when_durable(
+        self: &Arc<Self>,
+        find: impl FnOnce() -> Result<Goal>,
+        callback: Callback,
+    ) -> Result<()> {
         let mut state = self.background.lock();
         // With the callbacks locked, so that no truncation can pass between this and the last line.
-        let next = self.next_lsn();
-        if lsn >= next {
-            return Err(Error::NotAppended { lsn, next });
-        }
+        let goal = find()?;
         self.ensure_syncer(&mut state)?;
         self.ensure_teller(&mut state)?;
-        self.background.push(state, lsn, callback);
+        self.background.push(state, goal, callback);
         Ok(())
     }
 

@@ -78,7 +78,7 @@ fn check_pending(log: &Log, last: u64) {
     refused(log.append(0, b"refused").map(drop));
     refused(log.append_batch(&[(0, b"refused")]).map(drop));
     refused(log.append_with(0, 10, |_| unreachable!("there is no room")).map(drop));
-    refused(log.put_meta(0, b"refused"));
+    refused(log.put_meta(0, b"refused").map(|_| ()));
     refused(log.truncate_after(Lsn(last - 1)));
     refused(log.reset_to(Lsn(5)));
     log.rotate().unwrap();

@@ -45,12 +45,12 @@ fn make(directory: &Path, random: &mut Rng) -> bool {
     for _ in 0..random.usize(5..40) {
         let payload = vec![random.u8(1..); random.usize(..4000)];
         match random.u32(..20) {
-            0 => log.rotate().unwrap(),
+            0 => log.rotate().map(|_| ()).unwrap(),
             1 if next > 3 => {
                 next = random.u64(next - 3..next);
                 log.truncate_after(Lsn(next - 1)).unwrap();
             }
-            2 => log.put_meta(random.usize(..3), &payload[..payload.len() / 2]).unwrap(),
+            2 => log.put_meta(random.usize(..3), &payload[..payload.len() / 2]).map(|_| ()).unwrap(),
             3..=5 => drop(log.sync().unwrap()),
             6..=9 => {
                 let records = vec![(1, &payload[..]); random.usize(1..5)];

@@ -119,7 +119,7 @@ fn a_writer_notices_that_segments_were_removed_or_replaced() {
 #[test]
 fn a_trim_and_a_rotation_notice_as_well() {
     let uses: [fn(&Log) -> mapwal::Result<()>; 2] =
-        [|log| log.trim_before(Lsn(1)).map(drop), |log| log.append(0, b"one").and_then(|_| log.rotate())];
+        [|log| log.trim_before(Lsn(1)).map(drop), |log| log.append(0, b"one").and_then(|_| log.rotate()).map(|_| ())];
     for act in uses {
         let dir = scratch();
         let log = log_in(dir.path());

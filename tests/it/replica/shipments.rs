@@ -62,7 +62,7 @@ fn batches_cover_exactly_the_records_and_cut_no_batch() {
                 });
                 assert!(std::panic::catch_unwind(failed).is_err());
             }
-            1 => log.put_meta(2, &next.to_le_bytes()).unwrap(),
+            1 => log.put_meta(2, &next.to_le_bytes()).map(|_| ()).unwrap(),
             2..5 => {
                 let payloads: Vec<_> = (next..next + random.u64(1..60)).map(payload).collect();
                 let batch: Vec<_> = payloads.iter().map(|payload| (1, &payload[..])).collect();

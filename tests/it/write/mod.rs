@@ -2,8 +2,10 @@
 
 mod batch;
 mod callbacks;
+mod futures;
 mod in_place;
 mod limits;
+mod marks;
 mod meta;
 mod metered;
 mod numbers;

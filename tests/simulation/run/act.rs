@@ -36,7 +36,7 @@ impl Run<'_> {
             Action::Meta => self.put_meta(rng),
             Action::Sync => self.sync(rng),
             Action::WaitDurable => self.wait_durable(rng),
-            Action::Rotate => self.log().rotate().map_err(|error| Failed::new(action, error)),
+            Action::Rotate => self.log().rotate().map(|_| ()).map_err(|error| Failed::new(action, error)),
             Action::Trim => self.trim(rng),
             Action::Cycle => self.cycle(rng),
             Action::Truncate => self.truncate(rng),
@@ -181,10 +181,16 @@ impl Run<'_> {
         self.watch.submit(&[Entry::Meta { slot, id }]);
         let put = self.log().put_meta(slot, &meta_value(id));
         self.watch.settle();
-        put.map_err(|error| {
+        let mark = put.map_err(|error| {
             self.watch.model.lock().withdraw(1);
             Failed::new(Action::Meta, error)
-        })
+        })?;
+        if rng.bool() {
+            let submitted = self.watch.model.lock().submitted();
+            self.log().wait_durable(mark).map_err(|error| Failed::new(Action::WaitDurable, error))?;
+            self.watch.model.lock().acknowledge(submitted);
+        }
+        Ok(())
     }
 
     fn sync(&mut self, rng: &mut Rng) -> Result<(), Failed> {

@@ -1,0 +1,150 @@
+//! Durability as a future.
+
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use super::background::Callback;
+use crate::error::{Error, Result};
+use crate::memory::Process;
+
+/// Ready once what [`Log::durable`](crate::Log::durable) was asked for is durable, or will not be. For any executor.
+///
+/// What is waited for becomes durable whether this is polled or not, and whether it is dropped or not: dropping it ends
+/// the waiting and nothing else. It may outlive the log.
+///
+/// Its waker is called, and the outcome comes, as a callback of [`Log::on_durable`](crate::Log::on_durable) is: by the thread that
+/// calls all of the log's callbacks, one after the other, with nothing locked. A waker that panics does no harm, and it may use
+/// or drop the log.
+///
+/// # Errors
+/// The outcome is [`Error::Poisoned`] when a sync has failed, [`Error::Truncated`] when a record waited for was truncated,
+/// [`Error::Closed`] when the log was dropped before, [`Error::Forked`] in a forked child; and what the call was given may be
+/// wrong: [`Error::NotAppended`], [`Error::InvalidArgument`].
+///
+/// # Panics
+/// When it is polled after it was ready.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::Durable;
+///
+/// # futures_executor::block_on(async {
+/// let lsn = log.append(1, b"order 7")?;
+/// log.durable(lsn).await?;
+///
+/// // Two orders in one sync, and a vote:
+/// let first: Durable = log.durable(log.append(1, b"order 8")?);
+/// let vote = log.durable(log.put_meta(0, b"a vote")?);
+/// vote.await?;
+/// first.await?;
+/// # Ok::<(), mapwal::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "it is ready once it has been waited for"]
+pub struct Durable {
+    waiting: Arc<Waiting>,
+    /// In a forked child a thread that is not there may hold the lock of `waiting`.
+    process: Process,
+}
+
+/// What a future shares with the callback that ends the waiting.
+#[derive(Default)]
+struct Waiting(Mutex<State>);
+
+enum State {
+    /// With the waker of the last poll.
+    Waits(Option<Waker>),
+    Over(Result<()>),
+    Told,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Waits(None)
+    }
+}
+
+impl Durable {
+    /// A future that waits for the callback that `begin` is given. An error of `begin` is its outcome.
+    pub(crate) fn begin(begin: impl FnOnce(Callback) -> Result<()>) -> Self {
+        let waiting = Arc::<Waiting>::default();
+        let there = Arc::clone(&waiting);
+        if let Err(error) = begin(Box::new(move |outcome| there.end(outcome))) {
+            waiting.end(Err(error));
+        }
+        Self { waiting, process: Process::current() }
+    }
+}
+
+impl Waiting {
+    /// Wakers are the application's code: they are called and dropped with nothing locked, here and below.
+    fn end(&self, outcome: Result<()>) {
+        let before = {
+            let mut state = self.0.lock();
+            match *state {
+                // The future was dropped.
+                State::Told => State::Told,
+                _ => mem::replace(&mut *state, State::Over(outcome)),
+            }
+        };
+        if let State::Waits(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+
+    /// The outcome, and the waker that is not needed.
+    fn poll(&self, waker: Waker) -> (Poll<Result<()>>, Option<Waker>) {
+        let mut state = self.0.lock();
+        match &mut *state {
+            State::Waits(slot) => (Poll::Pending, slot.replace(waker)),
+            State::Told => {
+                drop(state);
+                panic!("polled after it was ready");
+            }
+            State::Over(_) => match mem::replace(&mut *state, State::Told) {
+                State::Over(outcome) => (Poll::Ready(outcome), Some(waker)),
+                _ => unreachable!("it is locked"),
+            },
+        }
+    }
+}
+
+impl Future for Durable {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if !self.process.is_current() {
+            return Poll::Ready(Err(Error::Forked));
+        }
+        let waker = context.waker().clone();
+        let (polled, unused) = self.waiting.poll(waker);
+        drop(unused);
+        polled
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        if self.process.is_current() {
+            let before = mem::replace(&mut *self.waiting.0.lock(), State::Told);
+            drop(before);
+        }
+    }
+}
+
+impl fmt::Debug for Durable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_over = self.process.is_current() && !matches!(*self.waiting.0.lock(), State::Waits(_));
+        f.debug_struct("Durable").field("is_over", &is_over).finish()
+    }
+}

@@ -48,7 +48,8 @@
 //! take `&self`, from any number of threads; the order of numbers is the order in the file.
 //!
 //! Appended is not durable. [`Log::sync`] waits until everything appended before is durable, [`Log::wait_durable`]
-//! until one record is, and [`Log::on_durable`] calls back instead of waiting. [`Options::sync_interval`] and
+//! until one record is, or what a [`Mark`] stands for; [`Log::on_durable`] calls back instead of waiting, and [`Log::durable`] is a
+//! future. [`Options::sync_interval`] and
 //! [`Options::sync_bytes`] sync in the background. Small values that must be found again, such as the position of a
 //! checkpoint, go to [`Log::put_meta`], in the same stream.
 //!

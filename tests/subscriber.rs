@@ -310,7 +310,7 @@ fn a_subscriber_that_does_not_return_stops_nobody() {
                 scope.spawn(move || (0..ROUNDS).for_each(|round| use_all(log, round * THREADS + thread)));
             }
         });
-        Arc::into_inner(log).unwrap().close().unwrap();
+        log.close().unwrap();
         open(&directory).close().unwrap();
     });
     let mut stuck = STUCK.lock().unwrap();

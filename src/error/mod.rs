@@ -189,7 +189,7 @@ pub enum Error {
         /// The next record that the follower will hand out.
         to: Lsn,
     },
-    /// The log was dropped before the record became durable, or before there was another one.
+    /// The log is closed; or it was dropped before the record became durable, or before there was another one.
     #[error("log was closed")]
     Closed,
     /// A metadata slot cannot hold the value. Nothing was written.

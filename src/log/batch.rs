@@ -111,6 +111,7 @@ impl Shared {
     fn append_items<I: Item>(&self, expected: Option<Lsn>, records: &[I]) -> Result<Range<Lsn>> {
         let Some((start, rest)) = records.split_first() else {
             self.check_call()?;
+            self.check_open()?;
             let next = self.next_lsn();
             let expected = expected.unwrap_or(next);
             return if expected == next { Ok(next..next) } else { Err(Error::NotNext { expected, next }) };

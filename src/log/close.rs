@@ -1,8 +1,12 @@
 //! Shutting down cleanly.
 
+use std::sync::atomic::Ordering;
+
 use super::Log;
 use super::durability::Goal;
 use super::shared::{Rotation, Shared, append_limit};
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::events::{calling, report};
 use crate::format::frame::{self, FrameHead, FrameKind};
@@ -22,32 +26,76 @@ impl Log {
     /// the last segment. A page that cannot be written is a warning, not an error: nothing is lost with it, and readers
     /// take the log for one that was not closed.
     ///
+    /// From then on every call by any handle that can fail returns [`Error::Closed`]; those that cannot fail return what they
+    /// knew last. Appends that run at the same time are in the log and durable, or get that error. Views, records, sealed segments
+    /// and followers keep what they have: followers hand out the rest and then say `Closed`. Callbacks and futures have been told
+    /// on return, unless a callback has made this call. The directory can be opened again at once, whatever handles are left.
+    ///
     /// # Errors
-    /// As [`Log::sync`]; the log is then left as a drop leaves it.
-    pub fn close(self) -> Result<()> {
+    /// [`Error::Closed`] when another call has closed the log, or is about to; [`Error::InsideAppend`], [`Error::Forked`]: nothing
+    /// is done then. As [`Log::sync`]: the log is closed then as well, and left as a drop leaves it.
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// use mapwal::Error;
+    ///
+    /// let writer = log.clone();
+    /// let thread = std::thread::spawn(move || loop {
+    ///     match writer.append(1, b"as long as the log is open") {
+    ///         Ok(_) => {}
+    ///         Err(Error::Closed) => break,
+    ///         Err(error) => panic!("{error}"),
+    ///     }
+    /// });
+    /// log.close()?;
+    /// thread.join().expect("it has ended");
+    /// assert!(matches!(log.sync(), Err(Error::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self) -> Result<()> {
         let _calling = calling();
         let shared = &*self.shared;
-        shared.check_process()?;
-        shared.wait(shared.everything())?;
-        // Without a segment of its own there is nothing to close: the next open finds what this one has found.
-        let close = if shared.is_pending() { None } else { shared.publish_close()? };
-        shared.background.stop(&shared.durability);
-        if let Some((_, file)) = shared.segments.last().and_then(|segment| segment.unsynced()) {
-            // As when a segment is sealed.
-            let _ = file.touch();
+        shared.check_call()?;
+        self.owner.begin_to_close()?;
+        shared.is_closed.store(true, Ordering::Relaxed);
+        // Those that have come before end; those that come now have seen it.
+        drop(shared.calls.write());
+        let closed = shared.end_cleanly();
+        let spares: Vec<String> = shared.stop_threads().iter().map(|spare| name::segment(spare.number)).collect();
+        // A call that waits for a sync may be leading one still: by now it has nothing left to sync.
+        drop(shared.durability.lead());
+        if let Ok(close) = &closed {
+            // One that stays is removed at the next open.
+            remove_all(&*shared.storage, &spares);
+            shared.tell_activity();
+            shared.control.set_closed(*close);
+            let (directory, next_lsn) = (self.directory().to_owned(), shared.next_lsn().0);
+            report!(info, directory = %directory.display(), next_lsn, "log closed");
         }
-        let spares: Vec<String> = shared.preparer.stop().iter().map(|spare| name::segment(spare.number)).collect();
-        // One that stays is removed at the next open.
-        remove_all(&*shared.storage, &spares);
-        shared.tell_activity();
-        shared.control.set_closed(close);
-        let (directory, next_lsn) = (self.directory().to_owned(), shared.next_lsn().0);
-        report!(info, directory = %directory.display(), next_lsn, "log closed");
-        Ok(())
+        self.owner.let_go();
+        closed.map(drop)
     }
 }
 
 impl Shared {
+    /// Makes everything durable, and ends the log with a close; its position, as in [`Self::publish_close`]. Appends that come
+    /// after that find no room.
+    fn end_cleanly(&self) -> Result<Option<Position>> {
+        self.wait(self.everything())?;
+        // Without a segment of its own there is nothing to close: the next open finds what this one has found.
+        let close = if self.is_pending() { None } else { self.publish_close()? };
+        // What has been appended since, if there is no close after it.
+        self.wait(self.everything())?;
+        if let Some((_, file)) = self.segments.last().and_then(|segment| segment.unsynced()) {
+            // As when a segment is sealed.
+            let _ = file.touch();
+        }
+        Ok(close)
+    }
+
     /// Ends the active segment with a close, which is durable on return; its position, if it tells all that the next open
     /// must know.
     fn publish_close(&self) -> Result<Option<Position>> {

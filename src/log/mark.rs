@@ -64,10 +64,8 @@ impl Mark {
     #[must_use]
     pub fn and(self, other: impl Into<Self>) -> Self {
         let other = other.into();
-        let goal = Goal {
-            lsn: self.goal.lsn.max(other.goal.lsn),
-            position: self.goal.position.max(other.goal.position),
-        };
+        let goal =
+            Goal { lsn: self.goal.lsn.max(other.goal.lsn), position: self.goal.position.max(other.goal.position) };
         let log = match (self.log, other.log) {
             (log, ANY) | (ANY, log) => log,
             (log, others) if log == others => log,

@@ -36,15 +36,15 @@ impl Log {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put_meta(&self, slot: usize, value: &[u8]) -> Result<Mark> {
-        self.shared.check_call()?;
         let _calling = calling();
+        let _entered = self.shared.enter()?;
         self.shared.put_meta(slot, value, Need::Ordinary)
     }
 
     /// As [`Self::put_meta`], also with the room that is held back.
     pub(crate) fn put_meta_for(&self, need: Need, slot: usize, value: &[u8]) -> Result<Mark> {
-        self.shared.check_call()?;
         let _calling = calling();
+        let _entered = self.shared.enter()?;
         self.shared.put_meta(slot, value, need)
     }
 

@@ -13,6 +13,7 @@ mod meta;
 mod meter;
 mod named_pins;
 mod open;
+mod owner;
 mod pin_directory;
 mod pin_table;
 mod pins;
@@ -48,14 +49,16 @@ use crate::options::Options;
 use crate::read::{Follower, RecordRef, Snapshot, Source, Visibility, get_known_ref, get_ref};
 use crate::segment::{Segments, check_there_or_next};
 use crate::storage::LockGuard;
+use owner::Owner;
 use shared::{Rotation, Shared};
 
 /// A write-ahead log in a directory, open for reading and writing.
 ///
-/// All methods take `&self` and may be called from any number of threads.
+/// All methods take `&self` and may be called from any number of threads. A clone is another handle of the same log, and costs
+/// two reference counts.
 ///
-/// A log that is dropped is left as a crash of the process would leave it: what was published stays published, what was
-/// durable stays durable, and the next open has to look for the end. [`Log::close`] writes that down instead.
+/// A log whose last handle is dropped is left as a crash of the process would leave it: what was published stays published, what
+/// was durable stays durable, and the next open has to look for the end. [`Log::close`], by any handle, writes that down instead.
 ///
 /// # Forks
 ///
@@ -111,10 +114,10 @@ use shared::{Rotation, Shared};
 /// log.close()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[derive(Clone)]
 pub struct Log {
     shared: Arc<Shared>,
-    /// Fields are dropped after `Drop for Log` has run, so the lock outlives every thread that may still write.
-    lock: Box<dyn LockGuard>,
+    owner: Arc<Owner>,
 }
 
 impl Log {
@@ -145,9 +148,15 @@ impl Log {
         self.shared.check_process()
     }
 
+    /// As [`Shared::check_open`], for layers over this log.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.shared.check_open()
+    }
+
     fn assemble(shared: Shared, rotation: Rotation, lock: Box<dyn LockGuard>) -> Result<Self> {
         *shared.rotation.lock() = Some(rotation);
-        let log = Self { shared: Arc::new(shared), lock };
+        let shared = Arc::new(shared);
+        let log = Self { owner: Arc::new(Owner::new(Arc::clone(&shared), lock)), shared };
         if log.shared.background.has_policy() {
             log.shared.start_syncing()?;
         }
@@ -189,7 +198,7 @@ impl Log {
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Io`] when a segment cannot be read.
     pub fn published_lsn(&self) -> Result<Lsn> {
-        self.shared.check_process()?;
+        self.shared.check_open()?;
         Ok(self.shared.next_published()?.previous())
     }
 
@@ -204,7 +213,7 @@ impl Log {
     /// # Errors
     /// [`Error::Trimmed`], [`Error::NotAppended`] when it is not published, [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
-        self.shared.check_process()?;
+        self.shared.check_open()?;
         // What has been looked up before has been walked, and a segment is walked when those before it are complete: so it
         // is published.
         if let Some(record) = self.shared.segments.with(|segments| get_known_ref(segments, lsn)) {
@@ -228,7 +237,7 @@ impl Log {
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Io`] when a segment cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        self.shared.check_process()?;
+        self.shared.check_open()?;
         // Read before the list, as in `get`.
         let durable = self.shared.durability.reached();
         let segments = self.shared.segments.load();
@@ -241,22 +250,9 @@ impl Log {
     /// # Errors
     /// [`Error::Trimmed`] or [`Error::NotAppended`] when `from` is not in the log nor next.
     pub fn follow(&self, from: Lsn, visibility: Visibility) -> Result<Follower> {
-        self.shared.check_process()?;
+        self.shared.check_open()?;
         check_there_or_next(from, self.first_lsn(), self.next_lsn())?;
         Ok(Follower::new(Arc::clone(&self.shared) as Arc<dyn Source>, from, visibility))
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        if !self.shared.process.is_current() {
-            // Its threads are not here, and what it says to others is not this process's to say.
-            return;
-        }
-        self.shared.background.stop(&self.shared.durability);
-        self.shared.preparer.stop();
-        self.shared.end_followers();
-        self.shared.housekeeper.stop();
     }
 }
 

@@ -33,7 +33,7 @@ impl Log {
     /// ```
     pub fn create_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
         check_name(name)?;
-        self.shared.check_call()?;
+        let _entered = self.shared.enter()?;
         let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
         self.check_pinnable(lsn)?;
@@ -48,7 +48,7 @@ impl Log {
     /// [`Error::NotAppended`](crate::Error::NotAppended), [`Error::InsideAppend`](crate::Error::InsideAppend);
     /// [`Error::NoSpace`](crate::Error::NoSpace), [`Error::Io`](crate::Error::Io), with the pin as it was.
     pub fn advance_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
-        self.shared.check_call()?;
+        let _entered = self.shared.enter()?;
         let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
         pins.named.advance(&lock, name, lsn, self.first_lsn(), || self.check_pinnable(lsn))
@@ -60,7 +60,7 @@ impl Log {
     /// [`Error::Pin`](crate::Error::Pin) when there is none of this name, or when it is damaged;
     /// [`Error::NoSpace`](crate::Error::NoSpace), [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
     pub fn assign_pin(&self, name: &str, owner: &str) -> Result<()> {
-        self.shared.check_call()?;
+        let _entered = self.shared.enter()?;
         let lock = self.shared.pins.lock_files()?;
         self.shared.pins.lock().named.assign(&lock, name, owner)
     }
@@ -70,7 +70,7 @@ impl Log {
     /// # Errors
     /// [`Error::Pin`](crate::Error::Pin) when there is none of this name; [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
     pub fn drop_pin(&self, name: &str) -> Result<()> {
-        self.shared.check_call()?;
+        let _entered = self.shared.enter()?;
         let lock = self.shared.pins.lock_files()?;
         self.shared.pins.lock().named.remove(&lock, name)
     }

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::Log;
 use super::durability::Durability;
 use super::durability::background::Background;
 use super::durability::lookout::Lookout;
 use super::housekeeping::Housekeeper;
+use super::mark;
 #[cfg(feature = "metrics")]
 use super::meter::Meter;
-use super::mark;
 use super::pin_table::Pins;
 use super::preparer::Preparer;
 use super::preparer::pool::Pool;
@@ -96,7 +96,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let opening = Opening { storage, options, log_id, listing, last_number, known, began };
     let log = opening.carry_out(plan, lock)?;
     // The number is for processes that find the lock taken. A full disk has no room for it.
-    if let Err(error) = log.lock.sign() {
+    if let Err(error) = log.owner.sign() {
         report!(warn, error = &error as &dyn std::error::Error, file = name::LOCK, "cannot sign the lock");
     }
     Ok(log)
@@ -325,6 +325,8 @@ impl Opening<'_> {
             background: Background::new(self.options.sync_interval, self.options.sync_bytes),
             control,
             replaced_seen: AtomicU32::new(0),
+            calls: RwLock::new(()),
+            is_closed: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             process: Process::current(),
             pins: Pins::new(pin_files, named),

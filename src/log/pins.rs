@@ -70,7 +70,7 @@ impl Log {
     /// # Errors
     /// [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in the log nor next.
     pub fn pin(&self, lsn: Lsn) -> Result<Pin> {
-        self.shared.check_process()?;
+        self.shared.check_open()?;
         let mut pins = self.shared.pins.lock();
         self.check_pinnable(lsn)?;
         pins.add(lsn);

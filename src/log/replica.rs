@@ -48,7 +48,7 @@ impl Log {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn append_frames(&self, shipped: &[u8]) -> Result<Range<Lsn>> {
-        self.shared.check_call()?;
+        let _entered = self.shared.enter()?;
         let invalid = ReplicaFault::Damaged { offset: 0, damage: Damage::FrameContents };
         let (header, frames) = ShipmentHeader::split(shipped).ok_or(Error::Replica { lsn: None, fault: invalid })?;
         let first = header.first_lsn();

@@ -32,8 +32,8 @@ impl Log {
     /// [`Error::NoSpace`](crate::Error::NoSpace), with nothing changed; [`Error::Poisoned`](crate::Error::Poisoned),
     /// [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
     pub fn rotate(&self) -> Result<Mark> {
-        self.shared.check_call()?;
         let _calling = calling();
+        let _entered = self.shared.enter()?;
         self.shared.look_around()?;
         let mut rotation = self.shared.lock_rotation();
         self.shared.durability.check()?;
@@ -50,6 +50,7 @@ impl Shared {
     #[cold]
     pub(super) fn make_room(&self, len: usize, need: Need) -> Result<()> {
         let _calling = calling();
+        let _entered = self.enter()?;
         self.look_around()?;
         let mut rotation = self.lock_begun_rotation(need)?;
         self.make_room_locked(&mut rotation, len, need)

@@ -16,7 +16,7 @@ impl Log {
     /// [`Error::Io`](crate::Error::Io) when a file cannot be opened.
     pub fn sealed(&self, after: u64) -> Result<Vec<SealedSegment>> {
         let shared = &*self.shared;
-        shared.check_process()?;
+        shared.check_open()?;
         let durable = shared.durability.position();
         let segments = shared.segments.load();
         let wanted = segments.as_slice().iter().filter(|segment| segment.number() > after);
@@ -49,7 +49,7 @@ impl Log {
     /// ```
     pub fn next_sealed(&self, after: u64) -> Result<Option<SealedSegment>> {
         let shared = &*self.shared;
-        shared.check_process()?;
+        shared.check_open()?;
         let durable = shared.durability.position();
         let segments = shared.segments.load();
         let sealed = next_sealed(&segments, after, durable)?;
@@ -61,7 +61,7 @@ impl Log {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io), [`Error::Corrupt`](crate::Error::Corrupt).
     pub fn durable_prefix(&self) -> Result<Option<DurablePrefix>> {
-        self.shared.check_process()?;
+        self.shared.check_open()?;
         let durable = self.shared.durability.reached();
         DurablePrefix::of(&self.shared.segments.load(), durable)
     }

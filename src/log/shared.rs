@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use super::durability::background::Background;
 use super::durability::lookout::Lookout;
@@ -72,6 +72,11 @@ pub(crate) struct Shared {
     /// How many pages had been replaced in this process when it was last seen that none of this log's was among them.
     /// Relaxed: a thread that has stored to such a page knows of it.
     pub(crate) replaced_seen: AtomicU32,
+    /// Held, for reading, by calls that change files, and by appends that make room: a close waits for them. Taken before every
+    /// other lock, and again by a thread that has it.
+    pub(super) calls: RwLock<()>,
+    /// Set by a close before it takes `calls`, with which no call is under way that has not seen it. Relaxed.
+    pub(super) is_closed: AtomicBool,
     /// Set when the log is closed or dropped, before its followers are woken.
     pub(crate) is_over: AtomicBool,
     /// That which opened the log.
@@ -169,6 +174,21 @@ impl Shared {
     pub(crate) fn check_call(&self) -> Result<()> {
         self.check_process()?;
         inside::check_outside()
+    }
+
+    /// An error unless this process may use the log, and it is open.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.check_process()?;
+        if self.is_closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// As [`Self::check_open`] and [`Self::check_call`], for a call that changes files, until the guard is dropped.
+    pub(super) fn enter(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        self.check_call()?;
+        let entered = self.calls.read_recursive();
+        self.check_open()?;
+        Ok(entered)
     }
 
     /// The active segment and what has been reserved in it, read together.

@@ -221,7 +221,7 @@ impl Log {
             let before = (load(&counters.records), load(&counters.bytes));
             let reserved = shared.reserved();
             // Between two segments, the full one is counted already or not yet.
-            let is_between = is_own && reserved.1.is_closed() && shared.durability.check().is_ok();
+            let is_between = reserved.1.is_closed() && shared.check_open().is_ok() && shared.durability.check().is_ok();
             if !is_between && before == (load(&counters.records), load(&counters.bytes)) {
                 break (before.0, before.1, reserved);
             }

@@ -28,6 +28,7 @@ impl Log {
     /// truncated meanwhile; [`Error::InsideAppend`].
     pub fn sync(&self) -> Result<Lsn> {
         self.shared.check_call()?;
+        self.shared.check_open()?;
         let _calling = calling();
         self.shared.wait(self.shared.everything())?;
         Ok(self.durable_lsn())
@@ -41,6 +42,7 @@ impl Log {
     /// for is truncated meanwhile; and as [`Log::sync`].
     pub fn wait_durable(&self, mark: impl Into<Mark>) -> Result<()> {
         self.shared.check_call()?;
+        self.shared.check_open()?;
         let _calling = calling();
         self.shared.wait(self.shared.goal_of(mark.into())?)
     }
@@ -69,12 +71,8 @@ impl Log {
     /// assert!(waiting.recv()?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn on_durable(
-        &self,
-        mark: impl Into<Mark>,
-        callback: impl FnOnce(Result<()>) + Send + 'static,
-    ) -> Result<()> {
-        self.shared.check_process()?;
+    pub fn on_durable(&self, mark: impl Into<Mark>, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
+        self.shared.check_open()?;
         let mark = mark.into();
         self.shared.call_when_durable(|| self.shared.goal_of(mark), Box::new(callback))
     }
@@ -85,7 +83,7 @@ impl Log {
         let mark = mark.into();
         let shared = &self.shared;
         Durable::begin(|callback| {
-            shared.check_process()?;
+            shared.check_open()?;
             if shared.durability.is_reached(shared.goal_of(mark)?)? {
                 callback(Ok(()));
                 return Ok(());

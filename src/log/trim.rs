@@ -47,8 +47,8 @@ impl Log {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
-        self.shared.check_call()?;
         let _calling = calling();
+        let _entered = self.shared.enter()?;
         let shared = &*self.shared;
         let next = shared.next_lsn();
         if lsn > next {

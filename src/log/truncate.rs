@@ -46,8 +46,8 @@ impl Log {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
-        self.shared.check_call()?;
         let _calling = calling();
+        let _entered = self.shared.enter()?;
         self.shared.replace_suffix(|segments| {
             let first = segments.first().map_or(Lsn::FIRST, |segment| segment.base_lsn());
             if lsn.next() < first {
@@ -70,8 +70,8 @@ impl Log {
     /// [`Error::InvalidArgument`] when `lsn` is 0, [`Error::Exhausted`] when it is near 2^64; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
     /// [`Error::InsideAppend`]; [`Error::Io`], as for [`Log::truncate_after`].
     pub fn reset_to(&self, lsn: Lsn) -> Result<()> {
-        self.shared.check_call()?;
         let _calling = calling();
+        let _entered = self.shared.enter()?;
         if lsn == Lsn::ZERO {
             return Err(Error::InvalidArgument { name: "lsn", value: 0, expected: "at least 1" });
         }

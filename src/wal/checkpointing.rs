@@ -93,7 +93,7 @@ impl Wal {
     #[must_use]
     pub fn checkpoint_lsn(&self) -> Option<Lsn> {
         self.log.check_process().ok()?;
-        self.checkpoint.lock().map(|checkpoint| checkpoint.lsn)
+        self.shared.checkpoint.lock().map(|checkpoint| checkpoint.lsn)
     }
 
     /// Begins a checkpoint, which may take any time: transactions go on meanwhile. After this call the engine collects
@@ -105,8 +105,8 @@ impl Wal {
     /// [`WalError::NotRedone`] when recovery found records to be redone, and the engine has not said that they are, by
     /// [`Recovery::redone`](super::Recovery::redone).
     pub fn begin_checkpoint(&self) -> Result<BegunCheckpoint<'_>> {
-        self.log.check_process()?;
-        self.redone.check()?;
+        self.log.check_open()?;
+        self.shared.redone.check()?;
         Ok(BegunCheckpoint { wal: self, view: self.view() })
     }
 
@@ -122,7 +122,7 @@ impl Wal {
 
     fn view(&self) -> View {
         // No transaction begins, ends, logs or applies anything between the looks at the table and at the log.
-        let all = self.open.lock_all();
+        let all = self.shared.open.lock_all();
         View { next: self.log.next_lsn(), unapplied: all.unapplied(), open: all.list().collect() }
     }
 
@@ -176,13 +176,13 @@ impl Wal {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn truncate_before_checkpoint(&self) -> Result<usize> {
-        self.log.check_process()?;
+        self.log.check_open()?;
         let _calling = calling();
         // Locked meanwhile, so that no checkpoint finds records gone that it has just decided to need.
-        let _turn = self.checkpointing.lock();
-        let last = *self.checkpoint.lock();
+        let _turn = self.shared.checkpointing.lock();
+        let last = *self.shared.checkpoint.lock();
         let Some(LastCheckpoint { redo_lsn, oldest_active, .. }) = last else { return Ok(0) };
-        let needed = [oldest_active, self.open.oldest()];
+        let needed = [oldest_active, self.shared.open.oldest()];
         Ok(self.log.trim_before(needed.into_iter().flatten().fold(redo_lsn, Lsn::min))?)
     }
 }
@@ -222,9 +222,9 @@ impl BegunCheckpoint<'_> {
     pub fn log(self, active: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
         let _calling = calling();
         let Self { wal, view } = self;
-        wal.log.check_process()?;
-        let _turn = wal.checkpointing.lock();
-        let last = *wal.checkpoint.lock();
+        wal.log.check_open()?;
+        let _turn = wal.shared.checkpointing.lock();
+        let last = *wal.shared.checkpoint.lock();
         if let Some(last) = last.filter(|last| last.begin >= view.next) {
             return Ok(last.lsn);
         }
@@ -235,7 +235,7 @@ impl BegunCheckpoint<'_> {
         // After the record in the log: if the slot is durable, so is the record.
         wal.log.put_meta_for(Need::Essential, SLOT, &lsn.0.to_le_bytes())?;
         wal.log.sync()?;
-        *wal.checkpoint.lock() = Some(LastCheckpoint { lsn, begin: view.next, redo_lsn, oldest_active });
+        *wal.shared.checkpoint.lock() = Some(LastCheckpoint { lsn, begin: view.next, redo_lsn, oldest_active });
         report!(info, lsn = lsn.0, redo_lsn = redo_lsn.0, "checkpoint");
         Ok(lsn)
     }

@@ -79,7 +79,7 @@ impl Wal {
     pub fn commit_applied(&self, transaction: TransactionId, commit: Lsn) {
         // In a forked child it does not matter, and a thread that is not there may hold the lock.
         if self.log.check_process().is_ok() {
-            self.open.commit_applied(transaction, commit);
+            self.shared.open.commit_applied(transaction, commit);
         }
     }
 }

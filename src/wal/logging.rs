@@ -155,7 +155,7 @@ impl Wal {
     /// [`Log::wait_durable`]: crate::Log::wait_durable
     pub fn log_commit(&self, transaction: TransactionId, prev: impl Into<Option<Lsn>>) -> Result<Committed<'_>> {
         let lsn = self.append_commit(transaction, prev.into())?;
-        if self.sync_on_commit {
+        if self.shared.sync_on_commit {
             self.log.wait_durable(lsn)?;
         }
         Ok(Committed::new(self, transaction, lsn))
@@ -202,7 +202,7 @@ impl Wal {
             return Err(WalError::RecordTypeNotAllowed { code: record_type.code() });
         }
         // One that is open already has the number that it has.
-        check_chosen(transaction).or_else(|error| self.open.get(transaction).map(drop).ok_or(error))?;
+        check_chosen(transaction).or_else(|error| self.shared.open.get(transaction).map(drop).ok_or(error))?;
         let (prev, page) = (prev.into(), page.into());
         self.log_entry(Entry { record_type, transaction, prev, page, undo_next: None, data })
     }
@@ -228,19 +228,19 @@ impl Wal {
 
     /// Logs a record, if it is its transaction's turn to.
     pub(super) fn log_entry(&self, entry: Entry<'_>) -> Result<Lsn> {
-        self.log.check_process()?;
+        self.log.check_open()?;
         let _calling = calling();
         let Entry { record_type, transaction, prev, undo_next, .. } = entry;
         let need = need_of(record_type);
         if need == Need::Ordinary {
             self.log.keep_room()?;
         }
-        let mut shard = self.open.lock(transaction);
+        let mut shard = self.shared.open.lock(transaction);
         let known = shard.get(transaction);
         check_order(record_type, transaction, known)?;
         let open = known.unwrap_or_default();
         if open.last.is_none() {
-            self.numbers.reserve(transaction, &self.log, need)?;
+            self.shared.numbers.reserve(transaction, &self.log, need)?;
         }
         let mut prev = open.prev(transaction, prev)?;
         open.check_undo_next(transaction, undo_next)?;

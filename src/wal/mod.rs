@@ -18,6 +18,7 @@ mod transaction;
 mod undo;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -44,7 +45,8 @@ use redone::Redone;
 /// A transactional write-ahead log: begin, insert, update, delete, commit, abort, checkpoint and compensation records
 /// over a [`Log`], and the analysis that recovery needs.
 ///
-/// All methods take `&self` and may be called from any number of threads.
+/// All methods take `&self` and may be called from any number of threads. A clone is another handle of the same wal, and costs
+/// three reference counts.
 ///
 /// The records of a transaction form a chain: each names the one before. [`Wal::begin`] gives a [`Transaction`] that
 /// keeps the chain; the `log_` calls leave it to the caller, which gives the transaction's last record as `prev`, or
@@ -124,8 +126,14 @@ use redone::Redone;
 /// --force`) may take away records of transactions that this value believes to be open, and what the last checkpoint
 /// needs: open the wal again afterwards, with [`RecoverFrom::OldestRecord`] if the checkpoint or what it needs is gone,
 /// and take a checkpoint.
+#[derive(Clone)]
 pub struct Wal {
     log: Log,
+    shared: Arc<Shared>,
+}
+
+/// What the handles of a wal share beside its log.
+struct Shared {
     open: OpenTransactions,
     numbers: Numbers,
     /// The last checkpoint that is durable.
@@ -193,7 +201,8 @@ impl Wal {
         let (checkpoint, checkpointing) = (Mutex::new(checkpoint), Mutex::default());
         let redone = recovery.redone_state();
         log.hold_back();
-        Ok((Self { log, open, numbers, checkpoint, checkpointing, redone, sync_on_commit }, recovery))
+        let shared = Shared { open, numbers, checkpoint, checkpointing, redone, sync_on_commit };
+        Ok((Self { log, shared: Arc::new(shared) }, recovery))
     }
 
     /// The log below.
@@ -225,11 +234,12 @@ impl Wal {
         Ok(self.log.sync()?)
     }
 
-    /// Makes everything durable and shuts the log down cleanly. Open transactions stay open: the next open finds them.
+    /// Makes everything durable and shuts the log down cleanly, as [`Log::close`] does: calls by any handle of the wal say
+    /// [`Error::Closed`](crate::Error::Closed) from then on. Open transactions stay open: the next open finds them.
     ///
     /// # Errors
     /// As [`Log::close`].
-    pub fn close(self) -> Result<()> {
+    pub fn close(&self) -> Result<()> {
         Ok(self.log.close()?)
     }
 
@@ -242,9 +252,9 @@ impl Wal {
     /// # Errors
     /// As [`Log::append`]; [`WalError::Exhausted`].
     pub fn begin(&self) -> Result<Transaction<'_>> {
-        self.log.check_process()?;
+        self.log.check_open()?;
         self.log.keep_room()?;
-        let id = self.numbers.take(&self.log)?;
+        let id = self.shared.numbers.take(&self.log)?;
         let (record_type, prev, page, undo_next) = (RecordType::Begin, None, None, None);
         let begin = self.log_entry(Entry { record_type, transaction: id, prev, page, undo_next, data: &[] })?;
         Ok(Transaction::new(self, id, Some(begin)))
@@ -256,8 +266,8 @@ impl Wal {
     /// # Errors
     /// [`TransactionFault::NotOpen`] when it is not open.
     pub fn resume(&self, transaction: TransactionId) -> Result<Transaction<'_>> {
-        self.log.check_process()?;
-        match self.open.get(transaction) {
+        self.log.check_open()?;
+        match self.shared.open.get(transaction) {
             Some(open) => Ok(Transaction::new(self, transaction, open.last)),
             None => Err(WalError::transaction(transaction, TransactionFault::NotOpen)),
         }

@@ -162,7 +162,7 @@ impl<'w> Transaction<'w> {
     /// know whether it has arrived in a page. So a long transaction makes recovery longer.
     pub fn applied(&mut self) {
         if self.wal.log.check_process().is_ok() {
-            self.wal.open.applied(self.id);
+            self.wal.shared.open.applied(self.id);
         }
     }
 

@@ -53,6 +53,13 @@ pub(super) enum Next {
 /// The callbacks, locked: none is added until this is dropped.
 pub(crate) struct CallbacksGuard<'b>(#[expect(dead_code, reason = "held, not looked at")] MutexGuard<'b, State>);
 
+impl State {
+    /// Whether no callback is taken any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+}
+
 impl Background {
     pub(crate) fn new(interval: Option<Duration>, bytes: Option<u64>) -> Self {
         Self { interval, bytes, ..Self::default() }

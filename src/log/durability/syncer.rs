@@ -24,6 +24,9 @@ impl Shared {
     ) -> Result<()> {
         let mut state = self.background.lock();
         // With the callbacks locked, so that no truncation can pass between this and the last line.
+        if state.is_stopping() {
+            return Err(Error::Closed);
+        }
         let goal = find()?;
         self.ensure_syncer(&mut state)?;
         self.ensure_teller(&mut state)?;

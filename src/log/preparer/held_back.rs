@@ -34,6 +34,7 @@ impl Shared {
     #[cold]
     fn keep_room(&self) -> Result<()> {
         self.check_call()?;
+        self.check_open()?;
         let (has_room, before) = (self.has_half(), self.housekeeper.count());
         match self.preparer.complete(has_room) {
             // Once more when the files are gone of segments that were dropped.

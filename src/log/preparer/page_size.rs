@@ -13,8 +13,10 @@ impl Shared {
         }
         // A log that must wait for a spare, or has no room on the disk, is better off here.
         if self.preparer.has_spare_at_hand() && self.durability.check().is_ok() {
-            let left = self.rotate(&mut self.lock_rotation(), Need::Ordinary);
-            let is_left = left.is_ok();
+            let mut rotation = self.lock_rotation();
+            // A log that is being closed needs no other segment.
+            let is_left = self.check_open().is_ok() && self.rotate(&mut rotation, Need::Ordinary).is_ok();
+            drop(rotation);
             report!(debug, is_left, "small syncs in large pages");
         }
     }

@@ -41,7 +41,7 @@ fn one_in_the_thread_that_prepares_segments_is_an_error_for_all_who_need_one() {
     let there = Arc::clone(&log);
     assert_eq!(in_time(move || there.sync()).unwrap(), last);
     assert!(log.rotate().is_err());
-    in_time(move || Arc::into_inner(log).unwrap().close()).unwrap();
+    in_time(move || log.close()).unwrap();
     let log = open_small(dir.path());
     assert_eq!(log.next_lsn(), last.next());
     assert_eq!(log.append(1, b"goes on").unwrap(), last.next());

@@ -1,6 +1,7 @@
 //! Opening and closing: what is found again, whose the files are, and which directories are refused.
 
 mod displaced;
+mod handles;
 mod locked;
 mod ownership;
 mod refused;

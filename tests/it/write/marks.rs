@@ -110,7 +110,8 @@ fn a_mark_of_another_log_is_refused() {
     let mark = log.put_meta(3, b"a vote").unwrap();
     let elsewhere = scratch();
     let other = open_small(elsewhere.path());
-    let refused = |log: &Log, mark: Mark| matches!(log.wait_durable(mark), Err(Error::InvalidArgument { name: "mark", .. }));
+    let refused =
+        |log: &Log, mark: Mark| matches!(log.wait_durable(mark), Err(Error::InvalidArgument { name: "mark", .. }));
     assert!(refused(&other, mark) && refused(&other, mark.and(other.mark())) && refused(&log, mark.and(other.mark())));
     assert!(matches!(other.on_durable(mark, |_| unreachable!()), Err(Error::InvalidArgument { .. })));
     drop(log);

@@ -333,7 +333,7 @@ impl Session<'_> {
     fn close(&mut self) -> Result<Result<(), Error>, Ended> {
         self.watch.look_away();
         let log = self.log.take().expect("the log is open between steps");
-        let closed = Arc::into_inner(log).expect("nobody else holds it").close();
+        let closed = log.close();
         match &closed {
             Ok(()) => {
                 self.teller.tell(Event::Closed);

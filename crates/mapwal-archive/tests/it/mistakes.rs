@@ -32,7 +32,6 @@ impl Scene {
         append_up_to(&log, 1, LAST);
         log.sync().unwrap();
         archiver(&log, &archive).catch_up().await.unwrap();
-        let log = Arc::into_inner(log).expect("the archiver is gone");
         log.close().unwrap();
         Self { scratch, store, archive }
     }

@@ -9,6 +9,7 @@ use super::shared::Shared;
 use crate::error::{Error, MetaFault, Result};
 use crate::events::calling;
 use crate::format::frame::{self, FrameHead, FrameKind};
+use crate::format::link::MetaSlots;
 use crate::format::position::Position;
 use crate::format::{self, META_SLOTS, link};
 use crate::lsn::Lsn;
@@ -19,7 +20,8 @@ impl Log {
     ///
     /// It is appended after the records that were appended before, and a sync makes both durable in this order; until
     /// then a crash may take it back. The mark that is returned can be waited for. Trimming, truncation and reset leave the value
-    /// as it is. It is not shipped to replicas.
+    /// as it is, but for [`Log::trim_before_with`], [`Log::truncate_after_with`] and [`Log::reset_to_with`], which set it with what
+    /// they do. It is not shipped to replicas.
     ///
     /// # Errors
     /// [`Error::Meta`]; otherwise as [`Log::append`].
@@ -61,30 +63,54 @@ impl Shared {
     fn put_meta(&self, slot: usize, value: &[u8], need: Need) -> Result<Mark> {
         // The rotation is locked so that values are written in the order in which they count.
         let mut rotation = self.lock_begun_rotation(need)?;
-        let meta_len = self.check_meta(slot, value.len())?;
+        self.check_meta(&self.meta.lock(), slot, value.len())?;
         let payload = link::encode_meta(slot, value);
         let place =
             self.reserve_control_frame(&mut rotation, frame::padded(frame::HEADER_LEN + payload.len()), need)?;
         let next_lsn = Lsn(place.context().base_lsn.0 + u64::from(place.ordinal()));
         let end = Position(place.context().start.0 + (place.offset() + place.len()) as u64);
         self.publish(place, FrameHead::control(FrameKind::Meta, next_lsn, 0), &payload);
-        self.meta.lock().set(slot, value);
-        let payload_len_max = format::payload_len_max(self.preparer.segment_size(), meta_len);
-        self.payload_len_max.store(payload_len_max, Ordering::Relaxed);
+        self.change_meta(|meta| meta.set(slot, value));
         drop(rotation);
         self.unless_lost(self.mark_at(end))
     }
 
-    /// What metadata takes once `slot` has a value of `len` bytes, if there is room for it.
-    fn check_meta(&self, slot: usize, len: usize) -> Result<usize> {
-        let meta = self.meta.lock();
+    /// Appends each of `values`, and returns once they are durable, with all before them.
+    pub(super) fn put_durably(&self, values: &[(usize, &[u8])]) -> Result<()> {
+        let mut mark = None;
+        for &(slot, value) in values {
+            mark = Some(self.put_meta(slot, value, Need::Ordinary)?);
+        }
+        mark.map_or(Ok(()), |mark| self.wait(self.goal_of(mark)?))
+    }
+
+    /// The metadata with these slots set, if there is room for it. The rotation is locked.
+    pub(super) fn meta_with(&self, values: &[(usize, &[u8])]) -> Result<MetaSlots> {
+        let mut meta = self.meta.lock().clone();
+        for &(slot, value) in values {
+            self.check_meta(&meta, slot, value.len())?;
+            meta.set(slot, value);
+        }
+        Ok(meta)
+    }
+
+    /// The rotation is locked.
+    pub(super) fn change_meta(&self, change: impl FnOnce(&mut MetaSlots)) {
+        let mut meta = self.meta.lock();
+        change(&mut meta);
+        let payload_len_max = format::payload_len_max(self.preparer.segment_size(), meta.encoded_len());
+        self.payload_len_max.store(payload_len_max, Ordering::Relaxed);
+    }
+
+    /// An error unless `meta` has room for a value of `len` bytes in `slot`.
+    fn check_meta(&self, meta: &MetaSlots, slot: usize, len: usize) -> Result<()> {
         let now = meta.get(slot).map_or(0, |value| link::META_HEAD_LEN + value.len());
         let others = meta.encoded_len() - now + link::META_HEAD_LEN;
         let len_max = usize::try_from(self.meta_len_max).unwrap_or(usize::MAX).saturating_sub(others);
         let fault = match slot {
             META_SLOTS.. => MetaFault::NoSlot { slots: META_SLOTS },
             _ if len > len_max => MetaFault::TooLong { len, len_max },
-            _ => return Ok(others + len),
+            _ => return Ok(()),
         };
         Err(Error::Meta { slot, fault })
     }

@@ -172,7 +172,7 @@ impl Opening<'_> {
                 leftovers
             }
             Start::Fresh(prepared, previous) => {
-                let prepared = shared.ready_for_link(prepared)?;
+                let prepared = shared.ready_for_link(prepared, plan.meta.encoded_len())?;
                 shared.open_segment(&mut rotation, prepared, previous, plan.next_lsn, None);
                 leftovers
             }

@@ -140,7 +140,8 @@ impl Shared {
         let active = self.segments.last().expect("an open log has a segment");
         check_lsn(active.base_lsn())?;
         self.wait_for_slot(rotation)?;
-        let spare = self.ready_for_link(self.take_spare(need)?)?;
+        let meta_len = self.meta.lock().encoded_len();
+        let spare = self.ready_for_link(self.take_spare(need)?, meta_len)?;
         self.durability.check()?;
         // While appends go on: so there is little left to be counted after them.
         count_some(&active);
@@ -160,9 +161,10 @@ impl Shared {
         Ok(())
     }
 
-    /// `spare`, ready as far as its first frames reach: metadata may need more than the first part of a segment.
-    pub(crate) fn ready_for_link(&self, mut spare: Prepared) -> Result<Prepared> {
-        let link = link::frame_len(self.meta.lock().encoded_len());
+    /// `spare`, ready as far as its first frames reach, of which the link has `meta_len` bytes of metadata: they may need more than
+    /// the first part of a segment.
+    pub(crate) fn ready_for_link(&self, mut spare: Prepared, meta_len: usize) -> Result<Prepared> {
+        let link = link::frame_len(meta_len);
         let end = segment_header::LEN + link + link::TRUNCATE_FRAME_LEN + link::SEAL_FRAME_LEN;
         let ready = spare.fill_to(end, &*self.storage, PAGE_LEN).and_then(|()| {
             // It may have been filled for long, and been written back since.

@@ -47,6 +47,39 @@ impl Log {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn trim_before(&self, lsn: Lsn) -> Result<usize> {
+        self.trim_before_with(lsn, &[])
+    }
+
+    /// As [`Log::trim_before`], and sets metadata slots, each by its number, to these values: what a log that has dropped records
+    /// must still know of them. No crash leaves the trim without the values. It may leave them without the trim, or the first of
+    /// them, as it may if [`Log::put_meta`] sets them and a later call trims; so write them so that they hold for a log that is not
+    /// trimmed yet. All is durable on return, also if no segment goes.
+    ///
+    /// # Errors
+    /// As [`Log::trim_before`] and [`Log::put_meta`]. Unlike a trim, it needs room: with [`Error::NoSpace`] nothing has been done.
+    /// An error of the trim itself leaves the values set.
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// use mapwal::Lsn;
+    ///
+    /// # (0..10).try_for_each(|_| log.append(1, b"entry").map(drop))?;
+    /// const PURGED: usize = 0; // the term and number of the last entry that is not needed any more
+    /// log.trim_before_with(Lsn(8), &[(PURGED, b"term 3, number 7")])?;
+    ///
+    /// // A snapshot is installed: the log goes on after it, and knows of it.
+    /// log.reset_to_with(Lsn(501), &[(PURGED, b"term 4, number 500")])?;
+    /// assert_eq!((log.next_lsn(), log.meta(PURGED).as_deref()), (Lsn(501), Some(&b"term 4, number 500"[..])));
+    ///
+    /// # log.append_batch(&[(1, b"a".as_slice()), (1, b"b")])?;
+    /// const VOTE: usize = 1;
+    /// log.truncate_after_with(Lsn(501), &[(VOTE, b"term 5")])?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trim_before_with(&self, lsn: Lsn, meta: &[(usize, &[u8])]) -> Result<usize> {
         let _calling = calling();
         let _entered = self.shared.enter()?;
         let shared = &*self.shared;
@@ -55,6 +88,8 @@ impl Log {
             return Err(Error::NotAppended { lsn, next });
         }
         shared.durability.check()?;
+        // Before the trim, which is durable by itself.
+        shared.put_durably(meta)?;
         if shared.has_nothing_below(lsn) {
             return shared.look_around().map(|()| 0);
         }

@@ -8,7 +8,7 @@ use super::preparer::Need;
 use super::shared::{Rotation, Shared, check_lsn};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
-use crate::format::link::{Predecessor, SegmentEnd};
+use crate::format::link::{MetaSlots, Predecessor, SegmentEnd};
 use crate::lsn::Lsn;
 use crate::segment::Segment;
 use crate::segment::control;
@@ -46,9 +46,19 @@ impl Log {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
+        self.truncate_after_with(lsn, &[])
+    }
+
+    /// As [`Log::truncate_after`], and sets metadata slots, each by its number, to these values: [`Log::trim_before_with`] has an
+    /// example. A crash leaves the truncation and all of the values, or neither. If no record is dropped, the values are set one by
+    /// one, durably.
+    ///
+    /// # Errors
+    /// As [`Log::truncate_after`] and [`Log::put_meta`].
+    pub fn truncate_after_with(&self, lsn: Lsn, meta: &[(usize, &[u8])]) -> Result<()> {
         let _calling = calling();
         let _entered = self.shared.enter()?;
-        self.shared.replace_suffix(|segments| {
+        let is_replaced = self.shared.replace_suffix(meta, |segments| {
             let first = segments.first().map_or(Lsn::FIRST, |segment| segment.base_lsn());
             if lsn.next() < first {
                 return Err(Error::Trimmed { lsn, first });
@@ -59,7 +69,8 @@ impl Log {
             } else {
                 self.shared.kept_up_to(segments, lsn).map(Some)
             }
-        })
+        })?;
+        if is_replaced { Ok(()) } else { self.shared.put_durably(meta) }
     }
 
     /// Drops all records and goes on with number `lsn`, for a follower that has installed a snapshot. Durable on
@@ -70,14 +81,23 @@ impl Log {
     /// [`Error::InvalidArgument`] when `lsn` is 0, [`Error::Exhausted`] when it is near 2^64; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],
     /// [`Error::InsideAppend`]; [`Error::Io`], as for [`Log::truncate_after`].
     pub fn reset_to(&self, lsn: Lsn) -> Result<()> {
+        self.reset_to_with(lsn, &[])
+    }
+
+    /// As [`Log::reset_to`], and sets metadata slots, each by its number, to these values: [`Log::trim_before_with`] has an example.
+    /// A crash leaves the reset and all of the values, or neither.
+    ///
+    /// # Errors
+    /// As [`Log::reset_to`]; [`Error::Meta`], with nothing changed.
+    pub fn reset_to_with(&self, lsn: Lsn, meta: &[(usize, &[u8])]) -> Result<()> {
         let _calling = calling();
         let _entered = self.shared.enter()?;
         if lsn == Lsn::ZERO {
             return Err(Error::InvalidArgument { name: "lsn", value: 0, expected: "at least 1" });
         }
         check_lsn(lsn)?;
-        self.shared
-            .replace_suffix(|_| Ok(Some(Kept { segments: Vec::new(), next_lsn: lsn, last: Lsn::ZERO, is_reset: true })))
+        let kept = Kept { segments: Vec::new(), next_lsn: lsn, last: Lsn::ZERO, is_reset: true };
+        self.shared.replace_suffix(meta, |_| Ok(Some(kept))).map(drop)
     }
 }
 
@@ -115,8 +135,13 @@ impl Shared {
         Ok(Kept { segments: kept, next_lsn, last: lsn, is_reset: false })
     }
 
-    /// Lets `decide` say what is kept of the segments, and goes on after that in a fresh one.
-    fn replace_suffix(&self, decide: impl FnOnce(&[Arc<Segment>]) -> Result<Option<Kept>>) -> Result<()> {
+    /// Lets `decide` say what is kept of the segments, and goes on after that in a fresh one, which begins with the metadata as it is
+    /// with `values`. False if nothing was to be replaced.
+    fn replace_suffix(
+        &self,
+        values: &[(usize, &[u8])],
+        decide: impl FnOnce(&[Arc<Segment>]) -> Result<Option<Kept>>,
+    ) -> Result<bool> {
         // Until the suffix is gone: a pin that is made meanwhile would have to be taken back as well.
         let pin_files = self.pins.lock_files()?;
         // The leader: no sync runs meanwhile that would take an old record for a new one.
@@ -124,12 +149,13 @@ impl Shared {
         self.durability.check()?;
         let mut rotation = self.lock_rotation();
         let decided = decide(self.segments.load().as_slice());
-        let Some(kept) = decided.inspect_err(|_| self.close_if_poisoned(&mut rotation))? else { return Ok(()) };
+        let Some(kept) = decided.inspect_err(|_| self.close_if_poisoned(&mut rotation))? else { return Ok(false) };
+        let meta = self.meta_with(values)?;
         self.wait_for_slot(&mut rotation)?;
         // While nothing has changed: from here on no other process takes for durable what is dropped.
         let noted = self.control.set_durable(self.durability.lsn().min(kept.last), self.durability.position());
         noted.map_err(|source| control::write_error(&*self.storage, source))?;
-        let spare = self.ready_for_link(self.take_spare(Need::Essential)?)?;
+        let spare = self.ready_for_link(self.take_spare(Need::Essential)?, meta.encoded_len())?;
         if kept.is_reset {
             // What named pins kept goes; their owners must find out.
             let first = self.segments.load().first_lsn();
@@ -138,7 +164,7 @@ impl Shared {
             // Before the suffix goes: a crash in between leaves pins that keep more than they must.
             self.pins.lock().named.rewind_to(&pin_files, kept.next_lsn)?;
         }
-        let dropped = self.replace_locked(&mut rotation, kept, spare);
+        let dropped = self.replace_locked(&mut rotation, kept, meta, spare);
         rotation.cursor_control.retire();
         let pending = rotation.pending.take();
         drop(rotation);
@@ -150,7 +176,7 @@ impl Shared {
         remove_all(&*self.storage, &pending.map_or_else(Vec::new, |pending| pending.leftovers));
         // The truncation is done. A file that stays does not count, and is removed at the next open.
         self.housekeeper.drop_segments(dropped);
-        Ok(())
+        Ok(true)
     }
 
     /// Appenders that find the segment closed look why.
@@ -160,8 +186,14 @@ impl Shared {
         }
     }
 
-    /// Puts `spare` after what is kept; returns the segments that are dropped.
-    fn replace_locked(&self, rotation: &mut Rotation, kept: Kept, spare: Prepared) -> Vec<Arc<Segment>> {
+    /// Puts `spare`, which begins with `meta`, after what is kept; returns the segments that are dropped.
+    fn replace_locked(
+        &self,
+        rotation: &mut Rotation,
+        kept: Kept,
+        meta: MetaSlots,
+        spare: Prepared,
+    ) -> Vec<Arc<Segment>> {
         if let Some(taken) = rotation.cursor_control.close(0) {
             self.counters.segment_full(taken.ordinal, taken.offset);
         }
@@ -177,6 +209,7 @@ impl Shared {
             rotation.oldest = spare.number;
         }
         let numbers: Vec<u64> = kept.segments.iter().map(|segment| segment.number()).collect();
+        self.change_meta(|now| *now = meta);
         let old = self.open_segment(rotation, spare, previous, kept.next_lsn, Some(kept.segments));
         drop(callbacks);
         report!(info, next_lsn = kept.next_lsn.0, "log truncated");

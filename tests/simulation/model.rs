@@ -92,6 +92,8 @@ struct Stream {
     published: usize,
     /// The metadata before `entries`.
     meta: [Option<u64>; SLOTS],
+    /// A trim with metadata is under way: if the log begins after this record, so many entries are there.
+    trimmed_with: Option<(u64, usize)>,
 }
 
 /// What may be in the log.
@@ -167,7 +169,15 @@ pub fn meta_value(id: u64) -> Vec<u8> {
 
 impl Stream {
     fn new(start: u64, meta: [Option<u64>; SLOTS]) -> Self {
-        Self { start, first: start..=start, entries: Vec::new(), acknowledged: 0, published: 0, meta }
+        Self {
+            start,
+            first: start..=start,
+            entries: Vec::new(),
+            acknowledged: 0,
+            published: 0,
+            meta,
+            trimmed_with: None,
+        }
     }
 
     fn records_in(entries: &[Appended]) -> u64 {
@@ -204,7 +214,8 @@ impl Stream {
 
     /// How many of the entries `observed` is.
     fn check(&self, observed: &Observed) -> Result<usize, Violation> {
-        let durable = self.acknowledged.max(self.published);
+        let needed = self.trimmed_with.filter(|(first, _)| observed.first > *first).map_or(0, |(_, count)| count);
+        let durable = self.acknowledged.max(self.published).max(needed);
         let kept = self.start + Self::records_in(&self.entries[..durable]);
         let (first, next, end) = (observed.first, observed.next, self.end());
         if next < kept {
@@ -331,18 +342,35 @@ impl Model {
     /// A trim begins that may drop records below `lsn`. Returns where the log might begin before.
     pub fn begin_trim(&mut self, lsn: u64) -> RangeInclusive<u64> {
         let before = self.current.first.clone();
+        self.current.trimmed_with = None;
         self.current.first = *before.start()..=lsn.max(*before.end());
         before
+    }
+
+    /// As [`Self::begin_trim`], with metadata that has been submitted just now.
+    pub fn begin_trim_with(&mut self, lsn: u64) -> RangeInclusive<u64> {
+        let before = self.begin_trim(lsn);
+        self.current.trimmed_with = Some((*before.end(), self.current.entries.len()));
+        before
+    }
+
+    /// The trim is over, and its metadata durable.
+    pub fn end_trim_with(&mut self) {
+        if let Some((_, count)) = self.current.trimmed_with.take() {
+            self.acknowledge(count);
+        }
     }
 
     /// A trim dropped nothing. One before it that failed halfway may still have.
     pub fn undo_trim(&mut self, before: RangeInclusive<u64>) {
         self.current.first = before;
+        self.current.trimmed_with = None;
     }
 
     /// The log begins at `first` for good.
     pub fn settle_first(&mut self, first: u64) {
         let stream = &mut self.current;
+        stream.trimmed_with = None;
         stream.first = first..=first;
         let dropped = if first > stream.start { stream.entries_to(first - 1) } else { 0 };
         // Entries that are still needed to tell how much is acknowledged stay.
@@ -356,8 +384,8 @@ impl Model {
         }
     }
 
-    /// A truncation begins that keeps the records up to `lsn`.
-    pub fn begin_truncate(&mut self, lsn: u64) {
+    /// A truncation begins that keeps the records up to `lsn`, and sets metadata.
+    pub fn begin_truncate(&mut self, lsn: u64, set: &[(usize, u64)]) {
         let current = &self.current;
         let mut next = current.clone();
         next.entries.truncate(current.entries_to(lsn));
@@ -365,7 +393,10 @@ impl Model {
             *continues = false;
         }
         // Metadata stays as it is, wherever it was put.
-        let meta = current.meta_after(current.entries.len());
+        let mut meta = current.meta_after(current.entries.len());
+        for &(slot, id) in set {
+            meta[slot] = Some(id);
+        }
         let kept = next.meta_after(next.entries.len());
         for slot in 0..SLOTS {
             if let Some(id) = meta[slot].filter(|_| meta[slot] != kept[slot]) {
@@ -378,9 +409,13 @@ impl Model {
         self.next = Some(next);
     }
 
-    /// A reset begins.
-    pub fn begin_reset(&mut self, lsn: u64) {
-        self.next = Some(Stream::new(lsn, self.current.meta_after(self.current.entries.len())));
+    /// A reset begins that sets metadata.
+    pub fn begin_reset(&mut self, lsn: u64, set: &[(usize, u64)]) {
+        let mut meta = self.current.meta_after(self.current.entries.len());
+        for &(slot, id) in set {
+            meta[slot] = Some(id);
+        }
+        self.next = Some(Stream::new(lsn, meta));
     }
 
     /// The call that was under way took effect, or did not.
@@ -412,6 +447,7 @@ impl Model {
             }
         };
         let stream = &mut self.current;
+        stream.trimmed_with = None;
         stream.entries.truncate(count);
         stream.acknowledged = count;
         stream.published = 0;

@@ -2,9 +2,11 @@
 
 use mapwal::error::MetaFault;
 use mapwal::{Error, Lsn};
+use rustix::io::Errno;
 
+use crate::support::faulty::Call;
 use crate::support::scratch::{append_stamped, open_small, scratch};
-use crate::support::{open, small, try_open};
+use crate::support::{open, open_faulty, small, try_open};
 
 #[test]
 fn a_slot_holds_what_was_put_last_and_no_more_than_fits() {
@@ -124,4 +126,54 @@ fn one_sync_covers_a_record_and_the_value_put_behind_it() {
     log.put_meta(0, b"v").unwrap();
     log.sync().unwrap();
     assert_eq!(log.stats().syncs, 2, "one by opening, and this one");
+}
+
+#[test]
+fn values_are_set_with_a_trim_a_truncation_and_a_reset() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append_stamped(&log, 1, 2_000, 100);
+    assert!(log.trim_before_with(Lsn(60), &[(0, b"purged 59"), (1, b"a vote")]).unwrap() > 0);
+    assert_eq!(log.meta(0).unwrap(), b"purged 59");
+    log.truncate_after_with(Lsn(80), &[(0, b"cut 80")]).unwrap();
+    let too_long = vec![0; 20_000];
+    for refused in [
+        log.reset_to_with(Lsn(500), &[(2, b"set"), (16, b"no slot")]),
+        log.truncate_after_with(Lsn(70), &[(2, b"set"), (3, &too_long)]),
+        log.trim_before_with(log.next_lsn().next(), &[(2, b"set")]).map(drop),
+    ] {
+        refused.unwrap_err();
+        assert_eq!((log.meta(2), log.next_lsn()), (None, Lsn(81)), "nothing has been done");
+    }
+    drop(log);
+    let log = open_small(dir.path());
+    assert_eq!((log.meta(0).unwrap(), log.meta(1).unwrap()), (b"cut 80".to_vec(), b"a vote".to_vec()));
+    let large = vec![7; 9_000];
+    log.reset_to_with(Lsn(500), &[(0, b"reset"), (5, &large)]).unwrap();
+    let max = log.payload_len_max();
+    append_stamped(&log, 1, usize::try_from(max).unwrap(), 3);
+    // What drops nothing sets them all the same, durably.
+    let before = log.stats().syncs;
+    log.trim_before_with(Lsn(500), &[(6, b"kept")]).unwrap();
+    log.truncate_after_with(Lsn(900), &[(7, b"kept")]).unwrap();
+    assert!(log.stats().syncs >= before + 2);
+    drop(log);
+    let log = open_small(dir.path());
+    assert_eq!((log.first_lsn(), log.next_lsn(), log.payload_len_max()), (Lsn(500), Lsn(503), max - 32));
+    assert_eq!(
+        (log.meta(5).unwrap(), log.meta(6).unwrap(), log.meta(7).unwrap()),
+        (large, b"kept".to_vec(), b"kept".to_vec())
+    );
+}
+
+#[test]
+fn nothing_is_trimmed_before_the_values_are_durable() {
+    let dir = scratch();
+    let (log, faults) = open_faulty(dir.path());
+    append_stamped(&log, 1, 2_000, 100);
+    log.sync().unwrap();
+    faults.fail(Call::SyncMapping, Errno::IO);
+    let first = log.first_lsn();
+    assert!(matches!(log.trim_before_with(Lsn(60), &[(0, b"purged 59")]), Err(Error::Poisoned { .. })));
+    assert_eq!(log.first_lsn(), first, "the values were not durable");
 }

@@ -54,7 +54,7 @@ impl Run<'_> {
         }
     }
 
-    fn append(
+    pub(super) fn append(
         &mut self,
         rng: &mut Rng,
         append: impl FnOnce(&Log, u64, &[u8]) -> mapwal::Result<Lsn>,
@@ -193,7 +193,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn sync(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+    pub(super) fn sync(&mut self, rng: &mut Rng) -> Result<(), Failed> {
         let submitted = self.watch.model.lock().submitted();
         self.watch.busy.store(if rng.bool() { 96 } else { 0 }, Ordering::Relaxed);
         let synced = self.log().sync();
@@ -222,72 +222,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn trim(&mut self, rng: &mut Rng) -> Result<(), Failed> {
-        let lsn = rng.u64(self.log().first_lsn().0..=self.watch.model.lock().next_lsn());
-        self.trim_to(lsn)
-    }
-
-    /// Fills segments and trims them, so that files come back: once a segment was prepared before the first trim, the one after the
-    /// next is made of what that has dropped.
-    fn cycle(&mut self, rng: &mut Rng) -> Result<(), Failed> {
-        if rng.u8(..) < if self.disk.has_fault() { 192 } else { 64 } {
-            return self.trim_in_parts(rng);
-        }
-        for _ in 0..rng.u8(2..5) {
-            for _ in 0..rng.u8(1..3) {
-                self.append(rng, |log, id, bytes| log.append(tag(id), bytes))?;
-            }
-            self.log().rotate().map_err(|error| Failed::new(Action::Rotate, error))?;
-            match rng.u8(..) {
-                0..64 => self.append(rng, |log, id, bytes| log.append(tag(id), bytes))?,
-                64..96 => self.view(rng).map_err(Failed::Broken)?,
-                _ => {}
-            }
-            let next = self.watch.model.lock().next_lsn();
-            self.trim_to(next)?;
-        }
-        self.append(rng, |log, id, bytes| log.append(tag(id), bytes))?;
-        if rng.bool() { self.sync(rng) } else { Ok(()) }
-    }
-
-    /// Without a rotation in between, only the control page says what was trimmed first.
-    fn trim_in_parts(&mut self, rng: &mut Rng) -> Result<(), Failed> {
-        for _ in 0..3 {
-            self.append(rng, |log, id, bytes| log.append(tag(id), bytes))?;
-            self.log().rotate().map_err(|error| Failed::new(Action::Rotate, error))?;
-        }
-        let next = self.watch.model.lock().next_lsn();
-        self.trim_to(next - 1)?;
-        if self.may_aim {
-            // All is durable: what is synced next is that page.
-            self.disk.aim_fault(Operation::SyncMapping);
-        }
-        self.trim_to(next)
-    }
-
-    fn trim_to(&mut self, lsn: u64) -> Result<(), Failed> {
-        let log = self.log();
-        let before = self.watch.model.lock().begin_trim(lsn);
-        let first_before = log.first_lsn();
-        let trimmed = match log.trim_before(Lsn(lsn)) {
-            Err(Error::Io { operation: "remove", .. }) if self.had_fault => log.trim_before(Lsn(lsn)),
-            trimmed => trimmed,
-        };
-        trimmed.map_err(|error| Failed::new(Action::Trim, error))?;
-        if log.first_lsn() == first_before {
-            self.watch.model.lock().undo_trim(before);
-            return Ok(());
-        }
-        let first = log.first_lsn().0;
-        if first > lsn {
-            let message = format!("trimmed to {first}, asked for {lsn}");
-            return Err(Failed::Broken(Violation::new(Rule::Lost, message)));
-        }
-        self.watch.model.lock().settle_first(first);
-        Ok(())
+    /// The metadata slots that a call is to set, and what to.
+    fn slots(&self, rng: &mut Rng) -> Vec<(usize, u64)> {
+        let mut model = self.watch.model.lock();
+        (0..rng.usize(0..=SLOTS)).map(|slot| (slot, model.fresh_id())).collect()
     }
 
     fn truncate(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let slots = self.slots(rng);
+        let values = values(&slots);
         let lsn = {
             let mut model = self.watch.model.lock();
             let (first, next) = (self.log().first_lsn().0, model.next_lsn());
@@ -297,22 +240,24 @@ impl Run<'_> {
                 drop(model);
                 return self.log().truncate_after(Lsn(lsn)).map_err(|error| Failed::new(Action::Truncate, error));
             }
-            model.begin_truncate(lsn);
+            model.begin_truncate(lsn, &slots);
             lsn
         };
-        let truncated = self.while_others_append(|log| log.truncate_after(Lsn(lsn)));
+        let truncated = self.while_others_append(|log| log.truncate_after_with(Lsn(lsn), &borrowed(&values)));
         self.replaced(Action::Truncate, truncated)
     }
 
     fn reset(&mut self, rng: &mut Rng) -> Result<(), Failed> {
+        let slots = self.slots(rng);
+        let values = values(&slots);
         let lsn = {
             let mut model = self.watch.model.lock();
             let next = model.next_lsn();
             let lsn = rng.u64(next.saturating_sub(10).max(1)..next + 10);
-            model.begin_reset(lsn);
+            model.begin_reset(lsn, &slots);
             lsn
         };
-        let reset = self.while_others_append(|log| log.reset_to(Lsn(lsn)));
+        let reset = self.while_others_append(|log| log.reset_to_with(Lsn(lsn), &borrowed(&values)));
         self.replaced(Action::Reset, reset)
     }
 
@@ -340,7 +285,7 @@ impl Run<'_> {
     }
 
     /// Looks at what was seen before, lets go of some, and begins to look at more.
-    fn view(&mut self, rng: &mut Rng) -> Result<(), Violation> {
+    pub(super) fn view(&mut self, rng: &mut Rng) -> Result<(), Violation> {
         self.check_views()?;
         self.views.retain(|_| rng.bool());
         let disk = &self.disk;
@@ -352,6 +297,15 @@ impl Run<'_> {
         self.views.extend(view);
         Ok(())
     }
+}
+
+/// The slots as the model knows them, as the log does.
+fn values(slots: &[(usize, u64)]) -> Vec<(usize, Vec<u8>)> {
+    slots.iter().map(|&(slot, id)| (slot, meta_value(id))).collect()
+}
+
+fn borrowed(values: &[(usize, Vec<u8>)]) -> Vec<(usize, &[u8])> {
+    values.iter().map(|(slot, value)| (*slot, &value[..])).collect()
 }
 
 pub(super) fn random_len(rng: &mut Rng) -> usize {

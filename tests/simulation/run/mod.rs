@@ -1,8 +1,9 @@
-//! A history as it is done to a log on a simulated disk, with a look at every crash that the disk shows. `act.rs` has the actions,
+//! A history as it is done to a log on a simulated disk, with a look at every crash that the disk shows. `act.rs` and `trims.rs` have the actions,
 //! `judge.rs` what they are judged by.
 
 mod act;
 mod judge;
+mod trims;
 mod view;
 mod watch;
 

@@ -34,6 +34,7 @@ mod scraped;
 mod states;
 mod streams;
 mod tailed;
+mod terminal;
 mod trimmed;
 mod trimming;
 mod under_load;

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::logs::{closed, scratch};
-use crate::program::{PROGRAM, Ran, run, start};
+use crate::logs::closed;
+use crate::program::{PROGRAM, Ran, run};
 
 #[test]
 fn a_directory_without_permission_is_refused() {
@@ -63,22 +63,12 @@ fn what_is_no_number_of_a_record_is_told_with_what_would_do() {
             "tail DIR --from foo",
             "'foo' for '--from <LSN>': this is neither the number of a record, nor `start`, nor `end`",
         ),
+        ("meta DIR --slot 16", "'16' for '--slot <N>': there are 16 slots, with numbers from 0 to 15"),
+        ("meta DIR --slot x", "'x' for '--slot <N>': there are 16 slots, with numbers from 0 to 15"),
         ("pins DIR add x 5 --limit KiB", "'KiB' for '--limit <SIZE>': \"\" is not a number of bytes"),
     ] {
         let ran = run(log.path(), command);
         assert_eq!(ran.code, 64);
         assert!(ran.err.contains(said), "{}", ran.err);
-    }
-}
-
-#[test]
-fn the_code_tells_where_standard_error_cannot_be_written() {
-    let (log, none) = (closed(10), scratch());
-    for (directory, command, code) in
-        [(none.path(), "verify DIR", 4), (log.path(), "verify --wrong DIR", 64), (none.path(), "repair DIR", 4)]
-    {
-        let full = fs::File::options().write(true).open("/dev/full").unwrap();
-        let status = start(directory, command).stderr(full).status().unwrap();
-        assert_eq!(status.code(), Some(code), "{command}");
     }
 }

@@ -1,15 +1,17 @@
 //! `tail` that chooses records, that goes on where the last run ended, and that outlives the directory.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{ChildStderr, Command, Stdio};
 
 use mapwal::wal::{PageId, Wal, WalOptions};
 use mapwal::{Log, Lsn, Options};
+use rustix::process::Signal;
 
 use crate::logs::{closed, copy, killed, live, scratch};
 use crate::program::{Ran, Running, run, run_with_input, start};
+use crate::wait;
 
 fn append(log: &Path, lines: &str, tag: u16) {
     run_with_input(log, &format!("append DIR --segment-size 64KiB --tag {tag}"), lines.as_bytes()).done();
@@ -96,7 +98,7 @@ fn each_run_begins_where_the_last_one_ended() {
     for _ in 0..6 {
         printed.read_line(&mut String::new()).unwrap();
     }
-    rustix::process::kill_process(rustix::process::Pid::from_child(&tail), rustix::process::Signal::INT).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&tail), Signal::INT).unwrap();
     assert!(tail.wait().unwrap().success());
     assert!(fs::read_to_string(home.path().join("mapwal/live")).unwrap().contains("\nnext 7\n"));
 }
@@ -157,6 +159,32 @@ fn records_that_were_trimmed_since_the_last_run_are_missed_aloud() {
 }
 
 #[test]
+fn a_running_tail_that_misses_records_says_where_its_position_is() {
+    let (log, home) = (scratch(), scratch());
+    append(log.path(), "one\ntwo\n", 1);
+    let position = home.path().join("position");
+    for (options, told) in
+        [(format!("--since-last-run {}", position.display()), "remove this file"), (String::new(), "has been trimmed")]
+    {
+        let mut tail = Running::start(log.path(), &format!("tail DIR --from start {options}"));
+        tail.line().unwrap();
+        // While it stands still, all that it has not printed goes.
+        tail.signal(Signal::STOP);
+        for _ in 0..2 {
+            append(log.path(), &format!("{}\n", "y".repeat(900)).repeat(300), 1);
+            run(log.path(), "trim DIR --keep-records 10").done();
+        }
+        tail.signal(Signal::CONT);
+        while tail.line().is_some() {}
+        let mut said = String::new();
+        tail.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(tail.child.wait().unwrap().code(), Some(4), "{said}");
+        assert!(said.contains(told), "{said}");
+        assert!(options.is_empty() || said.contains(position.to_str().unwrap()), "{said}");
+    }
+}
+
+#[test]
 fn a_log_that_gives_numbers_anew_is_not_taken_for_the_one_that_was_printed() {
     let (log, home) = (scratch(), scratch());
     append(log.path(), "one\ntwo\n", 1);
@@ -199,7 +227,17 @@ fn a_position_is_kept_in_a_short_regular_file_outside_of_the_log() {
         assert!(!path.with_extension("lock").exists(), "{}", path.display());
         assert_eq!(fs::read_dir(log.path()).unwrap().count(), before);
     }
+    // What would wait for a writer is not opened.
     let home = scratch();
+    let fifo = home.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut waiting = Running::start(log.path(), &command(&fifo));
+    let mut status = None;
+    wait::until("it ends", || {
+        status = waiting.child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(4));
     fs::write(home.path().join("long"), vec![b'x'; 1 << 20]).unwrap();
     assert!(run(log.path(), &command(&home.path().join("long"))).err.contains("holds no position"));
 }
@@ -207,7 +245,7 @@ fn a_position_is_kept_in_a_short_regular_file_outside_of_the_log() {
 #[test]
 fn a_run_that_is_terminated_keeps_its_position() {
     let (log, home) = (closed(3), scratch());
-    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+    for signal in [Signal::TERM, Signal::HUP] {
         let mut tail = at_home(home.path(), log.path(), "tail DIR --since-last-run job").spawn().unwrap();
         let mut printed = BufReader::new(tail.stdout.take().unwrap());
         for _ in 0..3 {

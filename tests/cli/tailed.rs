@@ -1,5 +1,6 @@
 //! `tail` and `stat` on a log that is being written.
 
+use mapwal::{Log, Options};
 use serde_json::Value;
 
 use crate::logs::{closed, line, live, scratch};
@@ -60,6 +61,28 @@ fn the_state_of_a_log_is_told_to_people_and_to_machines() {
     let pin = &json["pins"][0];
     assert_eq!((&pin["name"], &pin["lsn"], &pin["lag_records"]), (&"replica-2".into(), &400.into(), &201.into()));
     assert_eq!((&pin["state"], &pin["limit_bytes"]), (&"reserved".into(), &Value::Null));
+}
+
+#[test]
+fn records_are_counted_and_not_their_numbers() {
+    let directory = scratch();
+    // SAFETY: the directory is one of this test.
+    let log = unsafe { Log::open(directory.path(), &Options::new().segment_size_bytes(64 << 10)) }.unwrap();
+    log.append(1, b"one").unwrap();
+    log.append_void().unwrap();
+    log.append(1, b"three").unwrap();
+    log.close().unwrap();
+    let text = run(directory.path(), "stat DIR").done();
+    assert!(text.text().contains("records    2, from 1 to 3\n"), "{}", text.text());
+    // What the last writer had ready is not told as if it were there.
+    assert!(text.text().contains("removed, by the last writer\n"), "{}", text.text());
+    assert!(text.text().contains("spare or left over, 0 files kept;"), "{}", text.text());
+    let json: Value = serde_json::from_str(run(directory.path(), "stat DIR --format json").done().text()).unwrap();
+    assert_eq!((&json["records"], &json["next_lsn"]), (&2.into(), &4.into()));
+    let empty = scratch();
+    crate::program::run_with_input(empty.path(), "append DIR", b"").done();
+    let text = run(empty.path(), "stat DIR").done();
+    assert!(text.text().contains("records    0, and the next will be 1\n"), "{}", text.text());
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn shown_later(what: &'static str, total: Option<u64>, style: ProgressStyle) -> 
             std::thread::sleep(PATIENCE);
             if let Some(bar) = later.upgrade().filter(|bar| !bar.is_finished()) {
                 bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+                bar.tick();
             }
         });
     }

@@ -1,0 +1,133 @@
+//! On a terminal: keys, signals, widths, and progress.
+//!
+//! Planted, and noticed: settings of the terminal that are not put back, TERM and HUP that are not caught, progress of what is done
+//! at once.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::logs::{closed, live, scratch, synced};
+use crate::program::{PROGRAM, Ran, Running, run, start};
+
+/// Runs lines of a shell on a terminal of their own, with the program in `$M`; what came on the terminal. `None` if there is no
+/// `script(1)` that could.
+fn on_terminal(directory: &Path, lines: &str) -> Option<String> {
+    if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
+        eprintln!("SKIPPED: there is no script(1)");
+        return None;
+    }
+    fs::write(directory.join("lines"), lines).unwrap();
+    let mut script = Command::new("script");
+    script.args(["-qfec", "sh lines", "typescript"]).current_dir(directory).env("M", PROGRAM).stdin(Stdio::null());
+    let output = script.env_remove("NO_COLOR").env("TERM", "xterm").stdout(Stdio::null()).output().unwrap();
+    let shown = fs::read_to_string(directory.join("typescript")).unwrap();
+    assert!(output.status.success(), "{shown}");
+    // Without what script(1) writes around it.
+    let own = |line: &&str| !line.starts_with("Script started on ") && !line.starts_with("Script done on ");
+    Some(shown.lines().filter(own).collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn a_terminal_is_as_it_was_after_any_end() {
+    let directory = scratch();
+    let log = directory.path().join("log");
+    fs::rename(closed(10).keep(), &log).unwrap();
+    for (command, end) in [
+        ("tail log", "kill -TERM $pid"),
+        ("tail log", "kill -HUP $pid"),
+        ("tail log", "kill -INT $pid"),
+        ("tail log --since-last-run ./position", "kill -TERM $pid"),
+        ("stat log --watch", "kill -TERM $pid"),
+        ("stat log --watch", "kill -HUP $pid"),
+    ] {
+        // The program has the settings changed once it takes single keys.
+        let lines = format!(
+            "stty -g > before\n$M {command} < /dev/tty & pid=$!\nn=0\n\
+             while stty -a | grep -q ' icanon'; do sleep 0.02; n=$((n+1)); [ $n -lt 3000 ] || exit 1; done\n\
+             {end}\nwait $pid || exit 2\nstty -g > after\n"
+        );
+        if on_terminal(directory.path(), &lines).is_none() {
+            return;
+        }
+        let settings = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
+        assert_eq!(settings("before"), settings("after"), "{command}: {end}");
+    }
+}
+
+#[test]
+fn what_goes_on_ends_with_0_by_each_signal() {
+    let log = closed(10);
+    for command in ["tail DIR --from start", "stat DIR --watch"] {
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let mut going = Running::start(log.path(), command);
+            // Signals are caught before anything is shown of a second look, or of the end of the log.
+            let shown = if command.starts_with("tail") { 10 } else { 1 };
+            (0..shown).for_each(|_| assert!(going.line().is_some()));
+            if command.starts_with("stat") {
+                while !going.line().unwrap().starts_with("last ") {}
+            }
+            going.signal(signal);
+            assert_eq!(going.child.wait().unwrap().code(), Some(0), "{command}: {signal:?}");
+        }
+    }
+}
+
+#[test]
+fn progress_is_shown_of_what_takes_longer_than_a_second() {
+    let directory = scratch();
+    fs::rename(synced(1200).keep(), directory.path().join("log")).unwrap();
+    let quick = "for command in verify stat segments dump; do $M $command log > /dev/null; done\n$M backup log copy\n";
+    let Some(shown) = on_terminal(directory.path(), quick) else { return };
+    assert!(!shown.contains('['), "{shown}");
+    // An input that goes on until it is shown.
+    let slow = "n=0; while ! grep -q 'append.*KiB' typescript; do\n\
+                n=$((n+1)); [ $n -lt 3000 ] || exit 1; sleep 0.02; cat log/*1.seg | tr -cd 'a-z0-9' | head -c 2000; echo\n\
+                done | $M append other --sync none > /dev/null\ngrep -q 'append.*KiB' typescript\n";
+    let shown = on_terminal(directory.path(), slow).unwrap();
+    let drawn = shown.lines().find(|line| line.contains("append ")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(drawn.is_ascii(), "{drawn}");
+}
+
+#[test]
+fn a_narrow_and_a_wide_terminal_change_nothing_but_the_help() {
+    let log = synced(1200);
+    run(log.path(), "pins DIR add p 1").done();
+    for command in [
+        "verify DIR",
+        "stat DIR --format json",
+        "segments DIR",
+        "pins DIR",
+        "meta DIR",
+        "dump DIR",
+        "--help",
+        "tail --help",
+    ] {
+        let of = |columns: &str| {
+            let ran = Ran::new(start(log.path(), command).env("COLUMNS", columns).output().unwrap()).done();
+            ran.text().split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let [narrow, wide] = ["20", "300"].map(of);
+        // Words are broken where the lines end, and by nothing else.
+        assert!(command.contains("help") || narrow == wide, "{command}");
+        assert_eq!(narrow.replace(' ', "").len(), wide.replace(' ', "").len(), "{command}");
+    }
+}
+
+#[test]
+fn no_pager_is_started_and_colours_are_for_terminals_that_want_them() {
+    let directory = scratch();
+    let log = directory.path().join("log");
+    let writer = live(&log, 10);
+    let pager = directory.path().join("pager");
+    for (variables, has_colours) in [("", true), ("NO_COLOR=1", false), ("TERM=dumb", false), ("CLICOLOR=0", false)] {
+        let lines = format!("PAGER='touch pager' {variables} $M verify log\n{variables} $M dump missing || true\n");
+        let Some(shown) = on_terminal(directory.path(), &lines) else { return };
+        assert_eq!(shown.contains("\u{1b}["), has_colours, "{variables}: {shown:?}");
+        assert!(shown.contains(": 10 records in "), "{shown}");
+    }
+    assert!(!pager.exists());
+    drop(writer);
+}

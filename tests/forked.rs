@@ -9,10 +9,15 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mapwal::wal::{TransactionId, Wal, WalError, WalOptions};
 use mapwal::{Error, Log, LogReader, Lsn, Options, PinDirectory, Result, Visibility};
 use nix::libc;
+
+#[allow(dead_code, reason = "a kit: each test uses what it needs")]
+#[path = "it/support/recorder.rs"]
+mod recorder;
 
 /// A child that hangs is ended after so many seconds.
 const PATIENCE: u32 = 20;
@@ -144,6 +149,26 @@ fn a_child_is_refused_every_change_of_the_log_of_its_parent() {
     log.sync().unwrap();
     log.close().unwrap();
     assert_eq!(open(directory.path()).next_lsn(), Lsn(3));
+}
+
+#[test]
+fn a_child_tells_the_recorder_of_its_parent_nothing() {
+    let _alone = alone();
+    let (dir, recorder) = (tempfile::tempdir().unwrap(), recorder::Debugging::default());
+    let log = metrics::with_local_recorder(&recorder, || open(dir.path()));
+    append(&log, 10);
+    log.sync().unwrap();
+    let before = recorder.calls();
+    let child = Child::fork(|| {
+        let refused = first_allowed(&[is_refused(log.sync()), is_refused(log.wait_durable(Lsn(10)))]);
+        // Nor what another thread would tell in its place.
+        std::thread::sleep(Duration::from_millis(20));
+        if recorder.calls() == before { refused } else { 100 }
+    });
+    assert_eq!(child.end(), 0);
+    append(&log, 10);
+    log.sync().unwrap();
+    assert!(recorder.calls() > before);
 }
 
 #[test]
@@ -339,7 +364,7 @@ fn a_child_that_lives_on_keeps_no_log_locked() {
     for is_closed in [true, false] {
         let log = open(directory.path());
         let child = Child::fork(|| {
-            std::thread::sleep(std::time::Duration::from_secs(u64::from(PATIENCE)));
+            std::thread::sleep(Duration::from_secs(u64::from(PATIENCE)));
             0
         });
         if is_closed {

@@ -98,6 +98,23 @@ fn the_metrics_of_the_guide_are_those_that_are_told() {
 }
 
 #[test]
+fn the_rules_for_alerts_are_about_metrics_that_are_told() {
+    let (rules, guide) = (read("docs/mapwal.rules.yml"), metrics_in(&read("docs/guide.md")));
+    let alerts: Vec<&str> = rules.split("      - alert: ").skip(1).collect();
+    assert!(alerts.len() >= 8, "{}", alerts.len());
+    for alert in alerts {
+        let value = |key: &str| {
+            let mut lines = alert.lines().filter_map(|line| line.trim_start().strip_prefix(key));
+            lines.next().map(str::trim).unwrap_or_default()
+        };
+        let named = metrics_in(value("expr:"));
+        assert!(named.is_subset(&guide), "{named:?}");
+        assert!(!named.is_empty() || value("expr:").contains("node_textfile_mtime_seconds"), "{alert}");
+        assert!(value("annotations:").starts_with("{summary: \"") && value("annotations:").ends_with("\"}"), "{alert}");
+    }
+}
+
+#[test]
 fn every_kind_of_damage_is_in_the_guide() {
     let (guide, damage) = (read("docs/guide.md"), read("src/error/damage.rs"));
     let (_, kinds) = damage.split_once("pub enum Damage {").unwrap();

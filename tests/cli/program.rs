@@ -3,8 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 /// The program, which `cargo test` builds before it runs any test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mapwal");
@@ -83,6 +85,23 @@ pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) input: Option<ChildStdin>,
     pub(crate) output: BufReader<ChildStdout>,
+    /// Dropped once the test is over.
+    _over: Sender<()>,
+}
+
+/// One that goes on for longer is killed, so that a test that waits for it fails.
+const LIMIT: Duration = Duration::from_secs(5 * 60);
+
+fn watch(child: &Child) -> Sender<()> {
+    let (over, is_over) = channel::<()>();
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).unwrap();
+    std::thread::spawn(move || {
+        if is_over.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            // It may have ended just then.
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    });
+    over
 }
 
 impl Running {
@@ -90,7 +109,8 @@ impl Running {
         let mut child = start(directory, command).stdin(Stdio::piped()).spawn().unwrap();
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, input, output }
+        let over = watch(&child);
+        Self { child, input, output, _over: over }
     }
 
     pub(crate) fn say(&mut self, line: &str) {

@@ -94,8 +94,23 @@ fn a_pin_of_the_oldest_record_or_of_the_next_one_loses_no_race() {
     assert!(run(log.path(), "pins DIR add next now").done().text().starts_with("next keeps records from 601 on"));
 }
 
+/// How many records of the writer's a full segment holds.
+fn records_of_a_segment() -> u64 {
+    let dir = scratch();
+    // SAFETY: the directory is one of this test.
+    let log = unsafe { Log::open(dir.path(), &Options::new().segment_size_bytes(64 << 10)) }.unwrap();
+    for _ in 0..100 {
+        log.append(1, &[7; 900]).unwrap();
+    }
+    log.close().unwrap();
+    let listed: serde_json::Value =
+        serde_json::from_str(run(dir.path(), "segments DIR --format json").done().text()).unwrap();
+    listed["segments"][0]["next_lsn"].as_u64().unwrap() - 1
+}
+
 #[test]
 fn what_stat_tells_of_a_log_that_is_trimmed_is_of_one_moment() {
+    let full = records_of_a_segment();
     beside_a_trimming_writer(|log| {
         let ran = run(log, "stat DIR --format json").done();
         let stat: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
@@ -105,6 +120,9 @@ fn what_stat_tells_of_a_log_that_is_trimmed_is_of_one_moment() {
         let there = stat["next_lsn"].as_u64().unwrap() - stat["first_lsn"].as_u64().unwrap();
         assert_eq!(sum(&stat["record_sizes"], "records"), there, "{stat}");
         assert_eq!(stat["payload_bytes"], there * 900, "{stat}");
+        // All segments but the newest are full.
+        let segments = stat["segments"].as_u64().unwrap();
+        assert!((full * (segments - 1)..=full * segments).contains(&there), "{full} in each: {stat}");
         assert_eq!(stat["disk_bytes"], sum(&stat["size"]["parts"], "bytes"), "{stat}");
     });
 }

@@ -13,6 +13,7 @@ pub(crate) mod faulty;
 pub(crate) mod file_system;
 pub(crate) mod files;
 pub(crate) mod mounted;
+pub(crate) mod recorder;
 pub(crate) mod rights;
 pub(crate) mod scratch;
 pub(crate) mod stored;

@@ -2,150 +2,36 @@
 //!
 //! Planted, and noticed: a sync that is told with the log locked, a failed sync that is not told.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use mapwal::{Log, Lsn, Options};
-use metrics::{
-    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
-};
+use metrics::Unit;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::support::faulty::{Call, Faulty};
+use crate::support::recorder::Debugging;
 use crate::support::scratch::scratch;
+use crate::support::wait::LONG;
 use crate::support::{append, open_on};
 
-/// A recorder that notes all, for the log that is opened under it.
-#[derive(Clone, Default)]
-struct Debugging(Arc<Notes>);
-
-#[derive(Default)]
-struct Notes {
-    /// By name and value of the label.
-    values: Mutex<BTreeMap<(String, String), Vec<f64>>>,
-    units: Mutex<BTreeMap<String, Option<Unit>>>,
-    calls: AtomicU64,
-    /// What it does besides, each time.
-    besides: OnceLock<Box<dyn Fn() + Send + Sync>>,
-}
-
-struct Handle {
-    notes: Arc<Notes>,
-    key: (String, String),
-}
-
-impl Handle {
-    fn note(&self, change: impl FnOnce(&mut Vec<f64>)) {
-        self.notes.calls.fetch_add(1, Ordering::Relaxed);
-        change(self.notes.values.lock().entry(self.key.clone()).or_default());
-        if let Some(besides) = self.notes.besides.get() {
-            besides();
-        }
-    }
-}
-
-impl CounterFn for Handle {
-    fn increment(&self, value: u64) {
-        self.note(|values| *values = vec![values.first().unwrap_or(&0.0) + value as f64]);
-    }
-
-    fn absolute(&self, value: u64) {
-        self.note(|values| *values = vec![value as f64]);
-    }
-}
-
-impl GaugeFn for Handle {
-    fn increment(&self, _: f64) {
-        unreachable!("gauges are set")
-    }
-
-    fn decrement(&self, _: f64) {
-        unreachable!("gauges are set")
-    }
-
-    fn set(&self, value: f64) {
-        self.note(|values| *values = vec![value]);
-    }
-}
-
-impl HistogramFn for Handle {
-    fn record(&self, value: f64) {
-        self.note(|values| values.push(value));
-    }
-}
-
-impl Debugging {
-    fn handle(&self, key: &Key) -> Arc<Handle> {
-        let labels: Vec<_> = key.labels().collect();
-        let [label] = labels[..] else { panic!("{labels:?}") };
-        assert_eq!(label.key(), "directory");
-        let key = (key.name().to_owned(), label.value().to_owned());
-        Arc::new(Handle { notes: Arc::clone(&self.0), key })
-    }
-
-    fn describe(&self, name: &KeyName, unit: Option<Unit>) {
-        self.0.units.lock().insert(name.as_str().to_owned(), unit);
-    }
-
-    /// What there is of `name`.
-    fn of(&self, name: &str) -> Vec<f64> {
-        self.0
-            .values
-            .lock()
-            .iter()
-            .filter(|((found, _), _)| found == name)
-            .flat_map(|(_, values)| values.clone())
-            .collect()
-    }
-
-    fn calls(&self) -> u64 {
-        self.0.calls.load(Ordering::Relaxed)
-    }
-
-    fn open(&self) -> (TempDir, Log) {
-        let dir = scratch();
-        let log = metrics::with_local_recorder(self, || {
-            // SAFETY: the directory is one of this test.
-            unsafe { Log::open(dir.path(), &Options::new().segment_size_bytes(64 << 10)) }
-        });
-        (dir, log.unwrap())
-    }
-}
-
-impl Recorder for Debugging {
-    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, _: SharedString) {
-        self.describe(&key, unit);
-    }
-
-    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, _: SharedString) {
-        self.describe(&key, unit);
-    }
-
-    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, _: SharedString) {
-        self.describe(&key, unit);
-    }
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.handle(key))
-    }
-
-    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::from_arc(self.handle(key))
-    }
-
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(self.handle(key))
-    }
+fn open(recorder: &Debugging) -> (TempDir, Log) {
+    let dir = scratch();
+    let log = metrics::with_local_recorder(recorder, || {
+        // SAFETY: the directory is one of this test.
+        unsafe { Log::open(dir.path(), &Options::new().segment_size_bytes(64 << 10)) }
+    });
+    (dir, log.unwrap())
 }
 
 #[test]
 fn a_sync_is_told_with_what_has_been_counted() {
     let recorder = Debugging::default();
-    let (dir, log) = recorder.open();
+    let (dir, log) = open(&recorder);
     assert_eq!((recorder.of("mapwal_next_lsn"), recorder.of("mapwal_poisoned")), (vec![1.0], vec![0.0]));
     append(&log, 1..=100);
     log.sync().unwrap();
@@ -184,7 +70,7 @@ fn a_sync_is_told_with_what_has_been_counted() {
 #[test]
 fn the_names_are_those_that_are_documented() {
     let recorder = Debugging::default();
-    let (_dir, _log) = recorder.open();
+    let (_dir, _log) = open(&recorder);
     let units = recorder.0.units.lock().clone();
     assert_eq!(units.len(), 15);
     let documented = include_str!("../../../src/log/mod.rs");
@@ -199,7 +85,7 @@ fn the_names_are_those_that_are_documented() {
 #[test]
 fn an_append_tells_nothing() {
     let recorder = Debugging::default();
-    let (_dir, log) = recorder.open();
+    let (_dir, log) = open(&recorder);
     let before = recorder.calls();
     append(&log, 1..=1000);
     assert_eq!(recorder.calls(), before);
@@ -209,7 +95,7 @@ fn an_append_tells_nothing() {
 
 #[test]
 fn a_log_that_was_opened_without_a_recorder_tells_none() {
-    let (_dir, log) = Debugging::default().open();
+    let (_dir, log) = open(&Debugging::default());
     let later = Debugging::default();
     metrics::with_local_recorder(&later, || {
         append(&log, 1..=10);
@@ -221,7 +107,7 @@ fn a_log_that_was_opened_without_a_recorder_tells_none() {
 #[test]
 fn a_recorder_may_use_the_log() {
     let recorder = Debugging::default();
-    let (_dir, log) = recorder.open();
+    let (_dir, log) = open(&recorder);
     let log = Arc::new(log);
     let (inside, weak): (AtomicBool, Weak<Log>) = (AtomicBool::new(false), Arc::downgrade(&log));
     let besides = move || {
@@ -240,12 +126,49 @@ fn a_recorder_may_use_the_log() {
 #[test]
 fn a_recorder_that_panics_loses_what_it_was_told_and_nothing_else() {
     let recorder = Debugging::default();
-    let (_dir, log) = recorder.open();
+    let (_dir, log) = open(&recorder);
     assert!(recorder.0.besides.set(Box::new(|| panic!("a recorder that panics"))).is_ok());
     append(&log, 1..=10);
     assert_eq!(log.sync().unwrap(), Lsn(10));
     log.append(1, b"more").unwrap();
     assert_eq!(log.sync().unwrap(), Lsn(11));
+}
+
+#[test]
+fn while_a_recorder_takes_its_time_only_the_call_that_it_is_told_of_waits() {
+    let recorder = Debugging::default();
+    let (_dir, log) = open(&recorder);
+    let ((entered, has_entered), (release, released)) = (channel(), channel());
+    let (is_first, released) = (AtomicBool::new(true), Mutex::new(released));
+    let besides = move || {
+        if is_first.swap(false, Ordering::Relaxed) {
+            entered.send(()).unwrap();
+            released.lock().recv().unwrap();
+        }
+    };
+    assert!(recorder.0.besides.set(Box::new(besides)).is_ok());
+    append(&log, 1..=10);
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| log.sync().unwrap());
+        has_entered.recv_timeout(LONG).unwrap();
+        let (done, is_done) = channel();
+        let log = &log;
+        scope.spawn(move || {
+            append(log, 11..=200);
+            assert_eq!(log.sync().unwrap(), Lsn(200));
+            assert_eq!(log.get(Lsn(7)).unwrap().unwrap().lsn(), Lsn(7));
+            log.rotate().unwrap();
+            log.put_meta(1, b"a value").unwrap();
+            log.trim_before(log.next_lsn()).unwrap();
+            log.wait_durable(Lsn(200)).unwrap();
+            done.send(()).unwrap();
+        });
+        let others = is_done.recv_timeout(LONG);
+        // Also where they wait, so that the test ends.
+        release.send(()).unwrap();
+        assert!(slow.join().unwrap() >= Lsn(10));
+        assert_eq!(others, Ok(()), "they have waited for the recorder");
+    });
 }
 
 #[test]

@@ -133,7 +133,6 @@ class Log:
         low = lambda word: word & UNKNOWN if check(word & UNKNOWN) == word >> 32 else None
         self.active, self.oldest = low(words[7]) or 0, low(words[9])
         self.durable = max([words[at:at + 2] for at in (80, 88) if check(*words[at:at + 3]) == words[at + 3]] or [(0, 0)])[1]
-        self.close = words[96] if words[96] and check(words[96]) == words[97] else None
 
     def follow_chain(self):  # step 3; `link` is that of the segment above, if it names one
         self.tip = tip = max((file for file in self.files.values() if file.link), key=lambda file: file.number, default=None)
@@ -159,7 +158,7 @@ class Log:
         proved = max([self.durable] + [segment.claim for segment in self.counted + self.above])
         for segment in self.counted:
             for gap in segment.gaps if not self.torn else []:
-                is_damage = proved > gap.bad or self.close and gap.start > self.close or gap.wrong_tally
+                is_damage = proved > gap.bad or gap.wrong_tally
                 (self.damage if is_damage else self.torn).append(f"segment {segment.number}, offset {gap.bad - segment.base}")
                 if not is_damage:
                     self.records += segment.records[:gap.records]
@@ -176,7 +175,7 @@ class Log:
         if self.durable > (tip.number + 1 << 32 if tip else 0): self.damage.append("what was durable in a later segment is missing")
         for file in (file for file in self.above if not file.fault):
             if file.sound_from(FIRST, len(file.data)) if file.recycled else file.used > FIRST:
-                (self.damage if self.close else self.torn).append(f"segment {file.number} has been begun")
+                self.torn.append(f"segment {file.number} has been begun")
 
     def read_pins(self, directory):  # step 8
         for path in directory.iterdir() if directory.is_dir() else []:

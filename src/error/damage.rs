@@ -122,6 +122,12 @@ pub enum Damage {
         /// The number of the segment that refers to it.
         referrer: u64,
     },
+    /// The segment that the log goes up to is missing, and all between it and the newest that is there.
+    #[error("segment is missing, and any after segment {after}; the control page says that it was there")]
+    MissingEnd {
+        /// The number of the newest segment that is there, or 0.
+        after: u64,
+    },
     /// No segment is left of a log; the record is the last that is known to have been there. To begin a new log in the directory, remove the
     /// witness too.
     #[error("all segments are missing; {witness} says that there were some")]
@@ -169,9 +175,6 @@ pub enum Damage {
     /// A batch has no last frame, and more follows.
     #[error("batch is incomplete")]
     IncompleteBatch,
-    /// Bytes that are not zero follow the close with which the log was shut down, and no writer has come after it.
-    #[error("bytes follow the close with which the log was shut down")]
-    AfterClose,
     /// The device holds other bytes than were read through the page cache.
     #[error("device and page cache differ")]
     DeviceMismatch,

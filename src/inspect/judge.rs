@@ -9,7 +9,6 @@ use crate::error::{Corruption, Damage, Result};
 use crate::format::position::Position;
 use crate::format::segment_header;
 use crate::lsn::Lsn;
-use crate::segment::control::ControlState;
 
 /// `counting` are the segments that count, oldest first; `others` those that do not.
 pub(super) fn judge<'i>(
@@ -30,7 +29,7 @@ pub(super) fn judge<'i>(
         judge.end(counting.last_mut(), &mut others);
     }
     for left_over in others.iter_mut().filter(|other| other.report.state != SegmentState::Damaged) {
-        judge.left_over(&mut left_over.report);
+        left_over.report.counts_nothing();
     }
     judge.structure(&inspection.linked.faults);
     let is_torn = counting.iter().chain(&others).any(|walked| walked.report.torn_bytes > 0);
@@ -73,14 +72,10 @@ impl Judge<'_, '_> {
         for gap in std::mem::take(&mut walked.gaps) {
             let report = &mut walked.report;
             let witness = self.witness(Position::new(report.number, gap.bad));
-            let after_close = self.after_close(Position::new(report.number, gap.start));
-            let sure = match (witness, after_close, gap.damage.clone()) {
-                (Some(witness), _, damage) => Some((damage, witness)),
-                (None, Some(witness), _) => Some((Damage::AfterClose, witness)),
-                (None, None, damage @ (Damage::DeviceMismatch | Damage::SegmentSum)) => {
-                    Some((damage, Witness::Structure))
-                }
-                (None, None, _) => None,
+            let sure = match (witness, gap.damage.clone()) {
+                (Some(witness), damage) => Some((damage, witness)),
+                (None, damage @ (Damage::DeviceMismatch | Damage::SegmentSum)) => Some((damage, Witness::Structure)),
+                (None, _) => None,
             };
             match sure {
                 Some((damage, witness)) => {
@@ -93,26 +88,6 @@ impl Judge<'_, '_> {
             }
         }
         Ok(false)
-    }
-
-    /// What shows that no crash has left the bytes at `position`: the control page says that the log was shut down
-    /// before them.
-    fn after_close(&self, position: Position) -> Option<Witness> {
-        let is_after = |control: &ControlState| control.closed.is_some_and(|close| close < position);
-        // A writer may have come since the page was read.
-        let control = self.inspection.control.filter(|control| !self.options.live && is_after(control))?;
-        Some(Witness::ControlPage(control.durable_lsn))
-    }
-
-    /// Judges a segment that does not count: what a spare holds is nothing, or what a crash has left.
-    fn left_over(&mut self, report: &mut SegmentReport) {
-        report.counts_nothing();
-        let start = segment_header::LEN as u64;
-        let Some(witness) = self.after_close(Position::new(report.number, start)) else { return };
-        if report.state == SegmentState::Torn {
-            (report.state, report.torn_bytes) = (SegmentState::Damaged, 0);
-            self.damage.push(proven(corruption(report.path.clone(), start, None, Damage::AfterClose), witness));
-        }
     }
 
     /// Nothing from `gap` on counts.
@@ -152,10 +127,13 @@ impl Judge<'_, '_> {
                 let damage = next.gaps.first().map_or(Damage::MissingFrame, |gap| gap.damage.clone());
                 corruption(next.report.path.clone(), segment_header::LEN as u64, lsn, damage)
             }
-            (None, Some(tip)) => {
-                tip.report.state = SegmentState::Damaged;
-                corruption(tip.report.path.clone(), tip.report.len_bytes, lsn, Damage::MissingFrame)
-            }
+            (None, Some(tip)) => match tip.sealed_into.and_then(|named| self.inspection.missing(named)) {
+                Some(missing) => Corruption { lsn, ..missing },
+                None => {
+                    tip.report.state = SegmentState::Damaged;
+                    corruption(tip.report.path.clone(), tip.report.len_bytes, lsn, Damage::MissingFrame)
+                }
+            },
             (None, None) => return,
         };
         // A damaged header is known.

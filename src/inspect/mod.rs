@@ -101,9 +101,8 @@ pub struct SegmentFile {
     pub end_checksum: Option<u32>,
     /// The number after its last record that counts, if the next segment says so.
     pub next_lsn: Option<Lsn>,
-    /// The segment before it, by its own link; `None` if there is none, or that is not known.
-    pub previous: Option<u64>,
-    /// The end of the segment before it, as its first frame says; `None` also if that is damaged or not there.
+    /// The segment before it, and where that ends, as its first frame says; `None` if there is none before it, and if the frame
+    /// is damaged or not there.
     pub predecessor: Option<SegmentTip>,
 }
 
@@ -260,10 +259,16 @@ impl Inspection {
         let tip = self.linked.counting.last()?;
         let version = tip.info?.layout.version;
         let active = self.control.map(|control| control.active_segment);
+        self.missing(named).filter(|_| Seal::has_successor(version, is_archive, named, active))
+    }
+
+    /// What is wrong if the newest segment that counts names segment `named`, of which it is known that it has been there, and that has
+    /// no file.
+    pub(crate) fn missing(&self, named: u64) -> Option<Corruption> {
+        let referrer = self.linked.counting.last()?.number;
         let is_there = self.files.iter().any(|file| file.number == named);
-        let is_missing = Seal::has_successor(version, is_archive, named, active) && !is_there;
         let path = self.storage.path().join(name::segment(named));
-        is_missing.then(|| fault(&path, Damage::MissingSegment { referrer: tip.number }))
+        (!is_there).then(|| fault(&path, Damage::MissingSegment { referrer }))
     }
 
     /// The segments that count, without those that a trim is just removing.
@@ -310,7 +315,6 @@ fn segment_file(storage: &dyn Storage, number: u64, found: &[Found], linked: &Li
         end: linked.and_then(|linked| linked.end).map(|end| end.offset),
         end_checksum: linked.and_then(|linked| linked.end).map(|end| end.crc),
         next_lsn: linked.and_then(|linked| linked.end).map(|end| end.next_lsn),
-        previous: segment.and_then(Found::link).and_then(|frame| frame.link.previous).map(|previous| previous.number),
         predecessor: link.and_then(|link| SegmentTip::before(&link.link)),
     }
 }

@@ -164,7 +164,7 @@ pub(crate) fn lost_end<'f>(
     let mut unlinked = beyond.into_iter().filter(|(_, found)| !found.is_some_and(Found::is_linked));
     match unlinked.find(|&(number, _)| number <= durable.segment()) {
         Some((number, found)) => Some(Lost { number, offset: segment_header::LEN as u64, damage: found?.damage() }),
-        None => Some(Lost { number: durable.segment(), offset: 0, damage: Damage::MissingSegment { referrer: tip } }),
+        None => Some(Lost { number: durable.segment(), offset: 0, damage: Damage::MissingEnd { after: tip } }),
     }
 }
 

@@ -300,3 +300,33 @@ fn sealed_segments_that_are_copied_the_newest_first_have_no_hole_whatever_is_tri
     assert_eq!(newest_first.code, 0, "{}", newest_first.text());
     assert_eq!(copied_by_hand(&[1, 2, 3, 4, 5, 6]).code, 2, "the oldest first is what the guide warns of");
 }
+
+#[test]
+fn a_backup_counts_records_and_not_numbers() {
+    let (damaged, log, one, other) = (damaged(1500), scratch(), scratch(), scratch());
+    assert_eq!(run(damaged.path(), &format!("salvage DIR {}", log.path().display())).code, 3);
+    let ran = backup(log.path(), one.path(), "").done();
+    assert!(ran.text().starts_with("copied 1,499 records from 1 on, in "), "{}", ran.text());
+    let ran = backup(log.path(), other.path(), &format!("--against {} --format json", one.path().display())).done();
+    let told: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
+    assert_eq!((&told["records"], &told["next_lsn"]), (&1499.into(), &1501.into()), "{told}");
+    assert!(told["shared_segments"].as_u64().unwrap() > 0, "{told}");
+}
+
+#[test]
+fn a_damaged_record_is_named_by_its_number() {
+    let (log, out) = (damaged(600), scratch());
+    let ran = backup(log.path(), out.path(), "");
+    assert_eq!((ran.code, ran.err.contains(", record 5: ")), (2, true), "{}", ran.err);
+}
+
+#[test]
+fn a_pin_of_the_name_that_no_backup_has_made_stays() {
+    let (log, out) = (closed(600), scratch());
+    run(log.path(), "pins DIR add mapwal-backup 5").done();
+    let ran = backup(log.path(), out.path(), "");
+    assert_eq!((ran.code, ran.err.contains("pin mapwal-backup at record 5 is of no backup")), (4, true), "{}", ran.err);
+    assert!(run(log.path(), "pins DIR").done().text().contains("mapwal-backup"));
+    backup(log.path(), out.path(), "--no-pin").done();
+    assert!(run(log.path(), "pins DIR").done().text().contains("mapwal-backup"));
+}

@@ -8,6 +8,7 @@ mod appended;
 mod backed_up;
 mod benched;
 mod child;
+mod cramped;
 mod differed;
 mod documents;
 mod dumped;

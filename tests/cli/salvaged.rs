@@ -8,7 +8,7 @@ use mapwal::{Log, Lsn, Options};
 
 use crate::logs::{closed, copy, line, scratch, segments, spoil, torn, write_at};
 use crate::mounted::Mounted;
-use crate::program::{Ran, run};
+use crate::program::{Ran, run, run_with_input};
 
 fn salvage(log: &Path, out: &Path, options: &str) -> Ran {
     let before = contents(log);
@@ -238,8 +238,11 @@ fn an_end_that_nothing_tells_the_length_of_is_listed_as_well() {
         let ran = salvage(log.path(), out.path(), options);
         assert_eq!(ran.code, 3, "{}", ran.err);
         let next = run(out.path(), "dump DIR").done().lines().len() + 1;
-        let listed = format!("lost what there was from {next} on: nothing tells how many records");
+        let listed = format!(
+            "lost what there was from {next} on: nothing tells how many records; what is appended next gets their numbers again"
+        );
         assert!(ran.lines().contains(&&*listed), "{options}, {is_cut}: {}{}", ran.text(), ran.err);
+        assert_eq!(run_with_input(out.path(), "append DIR", b"more\n").done().text(), format!("{next}\n"));
     }
     // Where all is there, nothing of the kind is said.
     let (log, out) = (closed(1500), scratch());
@@ -274,4 +277,24 @@ fn a_file_of_another_length_has_lost_nothing_by_that() {
         let ran = salvage(changed.path(), out.path(), "");
         assert_eq!((ran.code, ran.text()), (0, "saved 1,500 records\n"), "{at}, {change}: {}", ran.err);
     }
+}
+
+#[test]
+fn a_copy_is_made_neither_inside_a_log_nor_where_a_link_leads_nowhere() {
+    let (log, other, place) = (closed(10), closed(10), scratch());
+    let link = place.path().join("link");
+    std::os::unix::fs::symlink(place.path().join("nowhere"), &link).unwrap();
+    for (out, why) in [
+        (log.path().join("copy"), "inside the log"),
+        (other.path().join("copy"), "inside another log"),
+        (other.path().join("new/copy"), "inside another log"),
+        (link, "a link to what is not there"),
+    ] {
+        for command in ["salvage", "backup"] {
+            let ran = run(log.path(), &format!("{command} DIR {}", out.display()));
+            assert_eq!((ran.code, ran.err.contains(why)), (4, true), "{command}: {}", ran.err);
+            assert!(!out.exists());
+        }
+    }
+    assert!(!other.path().join("new").exists());
 }

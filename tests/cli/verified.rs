@@ -269,3 +269,31 @@ fn a_writer_in_another_container_is_seen() {
     let ending = format!("process {} is writing", writer.child.id());
     assert!(ran.lines().last().unwrap().ends_with(&ending), "{}", ran.text());
 }
+
+#[test]
+fn each_of_several_last_segments_that_are_missing_is_accounted_for() {
+    let log = closed(2400);
+    let files = segments(log.path());
+    let (last, first_gone) = (files.len() as u64, files.len() as u64 - 2);
+    for path in &files[first_gone as usize - 1..] {
+        fs::remove_file(path).unwrap();
+    }
+    let at = |number: u64| format!("{}/{number:020}.seg: offset 0", log.path().display());
+    let ran = run(log.path(), "verify DIR");
+    assert_eq!(ran.code, 2);
+    let referrer = first_gone - 1;
+    let told = [
+        format!("{}, record ", at(first_gone)),
+        format!("segment is missing; {referrer} refers to it; "),
+        format!("{}: segment is missing, and any after segment {referrer}; the control page says", at(last)),
+        "damaged in 2 places".to_owned(),
+    ];
+    assert!(told.iter().all(|told| ran.text().contains(told)), "{told:?}: {}", ran.text());
+    assert!(!ran.text().contains("frame is missing"), "the segment before is whole: {}", ran.text());
+    let ran = run(log.path(), "repair DIR");
+    assert!(
+        ran.text().contains(&format!("{referrer} segments up to number {referrer} stay as they are")),
+        "{}",
+        ran.text()
+    );
+}

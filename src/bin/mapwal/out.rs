@@ -12,6 +12,9 @@ use crate::failure::{Failure, Result, describe};
 
 /// A copy is made where nothing is.
 pub(crate) fn check_empty(out: &Path) -> Result<()> {
+    if out.is_symlink() && !out.exists() {
+        return Err(Failure::new("cannot copy", "this is a link to what is not there", out));
+    }
     match Inspection::open(out) {
         Err(Error::NoLog { .. }) => Ok(()),
         Ok(_)
@@ -22,14 +25,25 @@ pub(crate) fn check_empty(out: &Path) -> Result<()> {
     }
 }
 
-/// An error if `out` is inside the log that is copied, on whatever way it is named: it would be among the log's files.
+/// An error if `out` is inside a log, on whatever way it is named: it would be among the log's files.
 pub(crate) fn check_outside(out: &Path, log: &Path) -> Result<()> {
     let failed = |error| Failure::new("cannot copy", describe(&error), out);
     let real = resolved(out).map_err(failed)?;
-    match real.ancestors().find(|around| is_same_directory(around, log)) {
-        Some(_) => Err(Failure::new("cannot copy", "the copy would be inside the log", out)),
-        None => Ok(()),
+    for around in real.ancestors() {
+        if is_same_directory(around, log) {
+            return Err(Failure::new("cannot copy", "the copy would be inside the log", out));
+        }
+        if around != real && is_log(around) {
+            let why = format!("the copy would be inside another log, {}", around.display());
+            return Err(Failure::new("cannot copy", why, out));
+        }
     }
+    Ok(())
+}
+
+/// Whether there are segments in the directory.
+fn is_log(directory: &Path) -> bool {
+    matches!(Inspection::open(directory), Ok(_) | Err(Error::Corrupt(_)))
 }
 
 /// Whether both are there, and the same.

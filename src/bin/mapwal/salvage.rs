@@ -169,7 +169,10 @@ impl Copy<'_> {
         for fault in faults {
             let is_unseen = matches!(
                 fault.damage,
-                Damage::MissingSegment { .. } | Damage::FileLength { .. } | Damage::ForeignSegment { .. }
+                Damage::MissingSegment { .. }
+                    | Damage::MissingEnd { .. }
+                    | Damage::FileLength { .. }
+                    | Damage::ForeignSegment { .. }
             );
             if is_unseen {
                 Failure::of_log(&Error::Corrupt(Box::new(fault.clone())), &fault.path).tell();
@@ -357,7 +360,8 @@ impl Copy<'_> {
         } else if let Some(next) = self.next.filter(|_| durable.is_none() && self.is_end_unknown()) {
             // No later number tells how far it went.
             self.has_gaps = true;
-            self.say(&format!("lost what there was from {next} on: nothing tells how many records"))?;
+            let again = if self.arguments.renumber { "" } else { "; what is appended next gets their numbers again" };
+            self.say(&format!("lost what there was from {next} on: nothing tells how many records{again}"))?;
         }
         self.print_run(self.run)?;
         self.bar.finish_and_clear();

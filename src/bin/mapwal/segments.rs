@@ -61,7 +61,7 @@ impl<'l> Row<'l> {
         let size = BinaryBytes(self.file.file_len_bytes).to_string();
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let end = or_dash(self.end.filter(|_| self.file.counts).map(|end| end.to_string()));
-        let after = or_dash(self.file.previous.map(|previous| previous.to_string()));
+        let after = or_dash(self.file.predecessor.map(|before| before.number.to_string()));
         let sum = or_dash(self.file.end_checksum.map(|sum| format!("{sum:08x}")));
         write!(out, "{number:>8}  {style}{state:<10}{style:#}  {range:>23}  {size:>11}  {end:>10}  ")?;
         writeln!(out, "{after:>8}  {sum:<8}  {}", kept_by(&self.keepers))
@@ -77,7 +77,7 @@ impl<'l> Row<'l> {
             "next_lsn": self.next.map(|lsn| lsn.0),
             "file_len_bytes": self.file.file_len_bytes,
             "end_bytes": self.end,
-            "previous": self.file.previous,
+            "previous": self.file.predecessor.map(|before| before.number),
             "end_checksum": self.file.end_checksum.map(|sum| format!("{sum:08x}")),
             "kept_by": self.keepers.iter().map(keeper).collect::<Vec<_>>(),
         })

@@ -64,8 +64,6 @@ pub(crate) struct ControlState {
     /// 0 if the page does not say so.
     pub(crate) active_segment: u64,
     pub(crate) oldest_segment: Option<u64>,
-    /// The position of the close with which the log was shut down.
-    pub(crate) closed: Option<Position>,
     pub(crate) poisoned: bool,
     pub(crate) activity: Option<Activity>,
 }
@@ -91,7 +89,6 @@ impl ControlState {
             durable_lsn: watermark.map_or(Lsn::ZERO, |watermark| watermark.lsn),
             active_segment: said.segment_number(Word::ActiveSegment).unwrap_or(0),
             oldest_segment: said.segment_number(Word::OldestSegment),
-            closed: said.closed(),
             poisoned: word(Word::Poisoned) != 0,
             activity: said.activity(),
         })

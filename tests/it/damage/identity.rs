@@ -266,10 +266,9 @@ fn a_last_segment_that_is_missing_is_refused() {
     fs::remove_file(segment(dir.path(), 4)).unwrap();
     let by_log = corruption(try_open(dir.path(), &small()));
     let by_reader = corruption(read_only(dir.path()).and_then(|reader| reader.snapshot()));
-    for corruption in [by_log, by_reader] {
-        assert_eq!(corruption.path, segment(dir.path(), 4));
-        assert_eq!(corruption.damage, Damage::MissingSegment { referrer: 3 });
-    }
+    assert_eq!((&by_log.path, &by_reader.path), (&segment(dir.path(), 4), &segment(dir.path(), 4)));
+    assert_eq!(by_log.damage, Damage::MissingSegment { referrer: 3 }, "says its seal");
+    assert_eq!(by_reader.damage, Damage::MissingEnd { after: 3 }, "says the control page");
 }
 
 /// The files of `log` without its segments, and without those of `left_out`.
@@ -293,7 +292,7 @@ fn a_log_of_which_a_spare_alone_is_left_is_missed_by_its_control_page() {
     fs::remove_file(segment(left.path(), 1)).unwrap();
     assert_eq!(files::segment_numbers(left.path()), [2]);
     let missing = refusal(left.path());
-    assert_eq!((missing.path, missing.damage), (segment(left.path(), 1), Damage::MissingSegment { referrer: 0 }));
+    assert_eq!((missing.path, missing.damage), (segment(left.path(), 1), Damage::MissingEnd { after: 0 }));
     // Nothing tells of it then, unless a pin does.
     fs::remove_file(left.path().join("control")).unwrap();
     let pinned = scratch();
@@ -386,7 +385,7 @@ fn a_reader_misses_a_last_segment_behind_one_that_was_not_sealed() {
     fs::remove_file(segment(dir.path(), number)).unwrap();
     let corruption = corruption(read_only(dir.path()).and_then(|reader| reader.snapshot()));
     assert_eq!(corruption.path, segment(dir.path(), number));
-    assert_eq!(corruption.damage, Damage::MissingSegment { referrer: 1 });
+    assert_eq!(corruption.damage, Damage::MissingEnd { after: 1 });
 }
 
 #[test]

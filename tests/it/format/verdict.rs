@@ -39,7 +39,6 @@ struct Control {
     oldest: Option<u64>,
     active: u64,
     durable: u64,
-    closed: Option<u64>,
 }
 
 /// A segment that counts, and where it ends by the next link: offset, next record's number, checksum.
@@ -49,7 +48,6 @@ struct Tie {
 }
 
 struct Gap {
-    start: u64,
     bad: u64,
     fault: Fault,
     /// How many records come before it.
@@ -153,7 +151,6 @@ impl Log {
                 place.nonzero_end(SEGMENT_HEADER_LEN) > SEGMENT_HEADER_LEN
             };
             self.is_torn |= is_used;
-            self.is_damaged |= is_used && self.page.closed.is_some();
         }
     }
 
@@ -163,11 +160,7 @@ impl Log {
         let mut tip_is_bad = false;
         for (tie, walked) in self.ties.iter().zip(&mut self.walks) {
             let position = |offset: u64| tie.number << 32 | offset;
-            let is_damage = |gap: &Gap| {
-                claim.max(page.durable) > position(gap.bad)
-                    || page.closed.is_some_and(|close| close < position(gap.start))
-                    || gap.fault == Fault::Tally
-            };
+            let is_damage = |gap: &Gap| claim.max(page.durable) > position(gap.bad) || gap.fault == Fault::Tally;
             tip_is_bad = walked.gaps.first().is_some_and(is_damage);
             self.is_damaged |= tip_is_bad;
             if let Some(gap) = walked.gaps.iter().find(|gap| !is_damage(gap)) {
@@ -222,13 +215,7 @@ fn control(directory: &Path, log_id: u128) -> Option<Control> {
     };
     let places = [80, 88].map(|at| [word(at), word(at + 1), word(at + 2), word(at + 3)]);
     let durable = places.iter().filter(|place| place[3] == sum(&place[..3])).max_by_key(|place| place[0]);
-    let closed = (word(96) != 0 && word(97) == sum(&[word(96)])).then_some(word(96));
-    Some(Control {
-        oldest: number(9),
-        active: number(7).unwrap_or(0),
-        durable: durable.map_or(0, |place| place[1]),
-        closed,
-    })
+    Some(Control { oldest: number(9), active: number(7).unwrap_or(0), durable: durable.map_or(0, |place| place[1]) })
 }
 
 fn link(bytes: &[u8], header: SegmentHeader) -> Option<(u64, Link)> {
@@ -319,7 +306,7 @@ fn walk(bytes: &[u8], header: SegmentHeader, lsn: Option<u64>, tie: &Tie) -> Wal
         if found.is_none() && (header.is_recycled() || nonzero_end == offset) {
             break;
         }
-        walked.gaps.push(Gap { start: at(boundary), bad: at(offset), fault, records: walked.records.len() });
+        walked.gaps.push(Gap { bad: at(offset), fault, records: walked.records.len() });
         (ends_in_gap, walked.last) = (true, None);
         pending.clear();
         let Some((next, apart)) = found else { break };
@@ -337,8 +324,8 @@ fn walk(bytes: &[u8], header: SegmentHeader, lsn: Option<u64>, tie: &Tie) -> Wal
     };
     walked.end = at(boundary);
     if missing && !ends_in_gap {
-        let (start, bad, fault) = (at(boundary), at(offset), Fault::Other);
-        walked.gaps.push(Gap { start, bad, fault, records: walked.records.len() });
+        let (bad, fault) = (at(offset), Fault::Other);
+        walked.gaps.push(Gap { bad, fault, records: walked.records.len() });
     }
     walked
 }

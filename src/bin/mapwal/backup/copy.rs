@@ -48,6 +48,14 @@ pub(super) struct Copy<'a> {
 struct Made {
     end: (Option<u64>, Option<u32>),
     means: Means,
+    records: u64,
+}
+
+/// What a copy of a segment has been found to hold: the number after its last record, and how many there are.
+#[derive(Clone, Copy)]
+struct Held {
+    next: Lsn,
+    records: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,25 +91,26 @@ impl<'a> Copy<'a> {
         let out = &*self.arguments.out;
         DirBuilder::new().recursive(true).mode(0o700).create(out).map_err(failed("create", out))?;
         files::create(&out.join(BACKUP_GUARD)).map_err(failed("create", out))?;
-        let next = out::sync_directory(out).and_then(|()| self.try_all());
-        if next.is_err() {
+        let newest = out::sync_directory(out).and_then(|()| self.try_all());
+        if newest.is_err() {
             // What is left of it says by its names that it is no log.
             for file in &self.files {
                 let _ = fs::remove_file(temporary(out, file));
             }
             let _ = fs::remove_file(out.join(BACKUP_GUARD));
         }
-        let next = next?;
+        let newest = newest?;
         let parting = self.earlier.map_or(Ok(None), |earlier| earlier.parting(&self.copied(), &self.same))?;
         self.bar.finish_and_clear();
-        Ok(self.report(next, parting))
+        Ok(self.report(newest, parting))
     }
 
-    fn report(&self, next: Lsn, parting: Option<Lsn>) -> Report {
+    fn report(&self, newest: Held, parting: Option<Lsn>) -> Report {
         let count = |means| self.made.values().filter(|made| made.means == means).count();
         Report {
             first: self.first(),
-            next,
+            next: newest.next,
+            records: newest.records + self.made.values().map(|made| made.records).sum::<u64>(),
             segments: self.files.len(),
             reflinked: count(Means::Reflinked),
             shared: count(Means::Shared),
@@ -123,8 +132,8 @@ impl<'a> Copy<'a> {
         self.files.first().and_then(|file| file.first_lsn).unwrap_or(Lsn(1))
     }
 
-    /// Copies the log as it is at one moment, however often that takes; the number after the last record.
-    fn try_all(&mut self) -> Result<Lsn> {
+    /// Copies the log as it is at one moment, however often that takes; what its newest segment holds.
+    fn try_all(&mut self) -> Result<Held> {
         let mut tries = 1;
         loop {
             match self.copy_all() {
@@ -175,7 +184,7 @@ impl<'a> Copy<'a> {
         Ok(true)
     }
 
-    fn copy_all(&mut self) -> Result<Lsn> {
+    fn copy_all(&mut self) -> Result<Held> {
         self.is_short = false;
         self.bar.set_position(0);
         self.bar.set_length(self.files.iter().map(|file| file.end.unwrap_or(file.file_len_bytes)).sum());
@@ -187,14 +196,14 @@ impl<'a> Copy<'a> {
             self.segment(file)?;
         }
         let end = end_of(&newest.path)?;
-        let next = self.copy_bytes(&newest, end)?;
+        let held = self.copy_bytes(&newest, end)?;
         // What the newest segment lacks at its end is found by that alone.
-        self.is_short = self.published >= next;
+        self.is_short = self.published >= held.next;
         if self.is_short {
             return Err(damaged(format!("it ends before record {}, which was there", self.published), &newest.path));
         }
-        self.give_names(end, next)?;
-        Ok(next)
+        self.give_names(end, held.next)?;
+        Ok(held)
     }
 
     /// Makes a copy of a segment that has a successor, by the cheapest means there are.
@@ -207,34 +216,35 @@ impl<'a> Copy<'a> {
         let path = temporary(&self.arguments.out, file);
         // While it is open for reading, no writer uses the file for another segment.
         let held = SegmentScan::open(&file.path).about(&file.path)?;
-        let means = if self.is_shared(file, &path)? {
+        let (means, records) = if let Some(records) = self.share(file, &path)? {
             self.bar.inc(end);
-            Means::Shared
+            (Means::Shared, records)
         } else {
             let source = File::open(&file.path).map_err(failed("open", &file.path))?;
             if files::reflink(&source, &path).map_err(failed("create", &path))? {
                 File::open(&path).and_then(|file| file.sync_all()).map_err(failed("sync", &path))?;
-                self.check(&path, end, &file.path)?;
+                let held = self.check(&path, end, &file.path)?;
                 self.bar.inc(end);
-                Means::Reflinked
+                (Means::Reflinked, held.records)
             } else {
-                self.copy_bytes(file, end)?;
-                Means::Copied
+                (Means::Copied, self.copy_bytes(file, end)?.records)
             }
         };
         drop(held);
-        self.made.insert(file.number, Made { end: ends(file), means });
+        self.made.insert(file.number, Made { end: ends(file), means, records });
         Ok(())
     }
 
-    fn is_shared(&mut self, file: &SegmentFile, path: &Path) -> Result<bool> {
-        let Some(same) = self.earlier.and_then(|earlier| earlier.same_as(file)) else { return Ok(false) };
+    /// How many records it has; `None` if it cannot be shared.
+    fn share(&mut self, file: &SegmentFile, path: &Path) -> Result<Option<u64>> {
+        let Some((same, records)) = self.earlier.and_then(|earlier| earlier.same_as(file)) else { return Ok(None) };
         self.same.insert(file.number);
-        files::share(same, path).map_err(failed("share", path))
+        let is_shared = files::share(same, path).map_err(failed("share", path))?;
+        Ok(is_shared.then_some(records))
     }
 
-    /// Copies the frames of a segment up to `end`, and checks the copy; the number after its last record.
-    fn copy_bytes(&self, file: &SegmentFile, end: u64) -> Result<Lsn> {
+    /// Copies the frames of a segment up to `end`, and checks the copy.
+    fn copy_bytes(&self, file: &SegmentFile, end: u64) -> Result<Held> {
         let path = temporary(&self.arguments.out, file);
         let _held = SegmentScan::open(&file.path).about(&file.path)?;
         let source = File::open(&file.path).map_err(failed("open", &file.path))?;
@@ -254,30 +264,33 @@ impl<'a> Copy<'a> {
         self.check(&path, end, &file.path)
     }
 
-    /// Checks that the segment in `path` is nothing but sound frames up to `end`; the number after its last record. Damage is that of
-    /// the original at `of`.
-    fn check(&self, path: &Path, end: u64, of: &Path) -> Result<Lsn> {
+    /// Checks that the segment in `path` is nothing but sound frames up to `end`. Damage is that of the original at `of`.
+    fn check(&self, path: &Path, end: u64, of: &Path) -> Result<Held> {
         let mut scan = SegmentScan::open(path).map_err(|error| damaged(error.to_string(), of))?;
         scan.stop_at(end);
-        let (mut next, mut frames) = (Lsn(0), 0_u64);
+        let (mut held, mut frames) = (Held { next: Lsn(0), records: 0 }, 0_u64);
         loop {
             frames += 1;
             if frames.is_multiple_of(1 << 12) {
                 self.check_stop()?;
             }
             match scan.next().about(path)? {
-                Some(ScanItem::Frame(frame)) if frame.role() == FrameRole::Control => next = frame.lsn(),
-                Some(ScanItem::Frame(frame)) => next = frame.lsn().next(),
-                Some(ScanItem::Gap { range, damage, .. }) => {
-                    return Err(damaged(format!("{damage} at offset {}", range.start), of));
+                Some(ScanItem::Frame(frame)) if frame.role() == FrameRole::Control => held.next = frame.lsn(),
+                Some(ScanItem::Frame(frame)) => {
+                    held.next = frame.lsn().next();
+                    held.records += u64::from(frame.role() == FrameRole::Record);
+                }
+                Some(ScanItem::Gap { range, damage, lsn, .. }) => {
+                    let at = lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
+                    return Err(damaged(format!("{damage} at offset {}{at}", range.start), of));
                 }
                 Some(_) => {}
                 None => break,
             }
         }
         match scan.offset() {
-            reached if reached == end => Ok(next),
-            reached => Err(damaged(format!("a frame is missing at offset {reached}"), of)),
+            reached if reached == end => Ok(held),
+            reached => Err(damaged(format!("frame is missing at offset {reached}, record {}", held.next), of)),
         }
     }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use mapwal::Lsn;
-use mapwal::inspect::{Inspection, ScanItem, SegmentFile, SegmentScan};
+use mapwal::inspect::{FrameRole, Inspection, ScanItem, SegmentFile, SegmentScan};
 
 use crate::failure::{Explain, Failure, Result};
 use crate::out;
@@ -43,19 +43,21 @@ impl Earlier {
         Err(Failure::new("no earlier copy of this log", why, &self.path))
     }
 
-    /// The file that holds what `file` holds, a segment that has a successor. All that it holds is checked.
-    pub(super) fn same_as(&self, file: &SegmentFile) -> Option<&Path> {
+    /// The file that holds what `file` holds, a segment that has a successor, and how many records that are. All that it holds is
+    /// checked.
+    pub(super) fn same_as(&self, file: &SegmentFile) -> Option<(&Path, u64)> {
         let (end, checksum) = (file.end?, file.end_checksum?);
         let earlier = self.files.get(&file.number)?;
         // Of its newest segment a log that was made of the copy has the file.
         earlier.end?;
-        let same = match walk(&earlier.path, end)? {
+        let walked = walk(&earlier.path, end)?;
+        let same = match walked {
             Walked { last, .. } if last != checksum => false,
             Walked { sums_up: true, .. } => true,
             // What the last frame says is of itself alone.
             Walked { .. } => are_bytes_equal(&earlier.path, &file.path, end).unwrap_or(false),
         };
-        same.then_some(&*earlier.path)
+        same.then_some((&*earlier.path, walked.records))
     }
 
     /// The first record that is in this copy, and has been truncated or replaced in the log `files` since. Of segments `same` it is
@@ -82,16 +84,18 @@ struct Walked {
     last: u32,
     /// Whether that is one of all frames.
     sums_up: bool,
+    records: u64,
 }
 
 /// `None` if there is anything but sound frames up to `end`, and one of them ends there.
 fn walk(path: &Path, end: u64) -> Option<Walked> {
     let mut scan = SegmentScan::open(path).ok()?;
     scan.stop_at(end);
-    let mut walked = Walked { last: 0, sums_up: false };
+    let mut walked = Walked { last: 0, sums_up: false, records: 0 };
     while let Some(item) = scan.next().ok()? {
         let ScanItem::Frame(frame) = item else { return None };
-        walked = Walked { last: frame.checksum(), sums_up: frame.sums_up() };
+        let records = walked.records + u64::from(frame.role() == FrameRole::Record);
+        walked = Walked { last: frame.checksum(), sums_up: frame.sums_up(), records };
     }
     (scan.offset() == end).then_some(walked)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mapwal::error::PinFault;
 use mapwal::inspect::Inspection;
-use mapwal::{Error, Lsn, PinDirectory};
+use mapwal::{Error, Lsn, PinDirectory, PinState, PinStatus};
 use rustix::fs::FlockOperation;
 
 use super::files::failed;
@@ -15,6 +15,8 @@ use crate::failure::{Explain, Failure, Result, describe};
 use crate::pins;
 
 const PIN: &str = "mapwal-backup";
+/// How the owner of such a pin begins.
+const OWNER: &str = "process ";
 
 /// A pin for as long as this process runs. The oldest segment is locked with it, so that another backup can tell
 /// whether the process that made the pin lives: a pin whose segment is not locked is left over.
@@ -29,9 +31,10 @@ impl HeldPin {
     pub(super) fn take(arguments: &Backup) -> Result<Option<Self>> {
         let directory = &*arguments.directory;
         let pins = PinDirectory::open(directory).about(directory)?;
-        let owner = format!("process {}, to {}", std::process::id(), arguments.out.display());
+        let owner = format!("{OWNER}{}, to {}", std::process::id(), arguments.out.display());
         loop {
             let Some((first, locked)) = lock_oldest(directory)? else { continue };
+            check_left_over(directory)?;
             match pins.remove(PIN) {
                 Ok(()) | Err(Error::Pin { fault: PinFault::Missing, .. }) => {}
                 Err(error) if cannot_be_written(&error) => return Ok(without(&error, directory)),
@@ -50,6 +53,23 @@ impl HeldPin {
 
     pub(super) fn drop_it(self) -> Result<()> {
         self.pins.remove(PIN).about(&self.directory)
+    }
+}
+
+/// An error if there is a pin of the name that no backup has made. What cannot be read is left to what follows.
+fn check_left_over(directory: &Path) -> Result<()> {
+    let pins = Inspection::open(directory).and_then(|inspection| inspection.pins()).unwrap_or_default();
+    let is_other =
+        |pin: &&PinStatus| pin.name == PIN && pin.state != PinState::Damaged && !pin.owner.starts_with(OWNER);
+    match pins.iter().find(is_other) {
+        None => Ok(()),
+        Some(pin) => {
+            let why = format!(
+                "pin {PIN} at record {} is of no backup, and a backup needs the name: `mapwal pins DIR drop {PIN}`, or --no-pin",
+                pin.lsn
+            );
+            Err(Failure::new("cannot copy", why, directory))
+        }
     }
 }
 

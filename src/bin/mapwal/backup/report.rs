@@ -14,6 +14,8 @@ pub(super) struct Report {
     /// The first record, and the number after the last.
     pub(super) first: Lsn,
     pub(super) next: Lsn,
+    /// Fewer than the numbers between them, where some have no record.
+    pub(super) records: u64,
     pub(super) segments: usize,
     /// How many of them share their blocks with the log, and how many with an earlier copy.
     pub(super) reflinked: usize,
@@ -30,6 +32,7 @@ impl Report {
             "out": arguments.out.display().to_string(),
             "first_lsn": self.first.0,
             "next_lsn": self.next.0,
+            "records": self.records,
             "segments": self.segments,
             "reflinked_segments": self.reflinked,
             "shared_segments": self.shared,
@@ -41,8 +44,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, next, segments, reflinked, shared, against } = self;
-        let records = counted(next.0 - first.0, "record", "records");
+        let Self { first, next: _, records, segments, reflinked, shared, against } = self;
+        let records = counted(*records, "record", "records");
         let segments = counted(*segments as u64, "segment", "segments");
         write!(f, "copied {records} from {first} on, in {segments}")?;
         if *reflinked > 0 {

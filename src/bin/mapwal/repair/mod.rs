@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 1. The folder `repair-N` is made, and in it the guard | the log as it was, and an empty folder beside its files |
 //! | 2. The guard gets its name in the directory, durably. A name like that no log has, so that from now on nothing opens the directory | the guard says *moving* |
-//! | 3. The files from the first damage on, and the control page, are renamed into the folder; those before it into `repair-N/work` | the same; each file is in one of the three places |
+//! | 3. Files of dropped segments, which hold nothing, are removed. The files from the first damage on, and the control page, are renamed into the folder; those before it into `repair-N/work` | the same; each file is in one of the three places |
 //! | 4. In `repair-N/work` the log is opened as one of sealed copies. The records of what was set aside are appended, and it is closed and verified | the same, with more segments in `work`, of other numbers than the files before the damage |
 //! | 5. The guard is replaced by one that says *done*, durably | the guard says *done* |
 //! | 6. The files of `work` are renamed into the directory, the control page last | the same |
@@ -16,7 +16,8 @@
 //! A guard that says *moving* is undone: files go back under their names, and what was made in `work` is removed. Nothing has been
 //! written to a file that is moved: the last segment before the damage ends with a seal, after which no log goes on in a file. A guard
 //! that says *done* is carried through: the rest of step 6, and 7, and what is lost is listed once more, from a list in the folder. Both may be interrupted, and begun again. A repair that is
-//! refused, fails, or finds no room, is undone as well.
+//! refused, fails, or finds no room, is undone as well. Names that move may need room in a directory: a file in the folder holds
+//! some from the first step on, until a repair is undone or carried through.
 
 mod guard;
 mod lock;
@@ -81,7 +82,14 @@ fn explain(plan: &Plan) -> Result<()> {
     let anew = counted(plan.anew.len() as u64, "segment", "segments");
     let bytes = BinaryBytes(plan.needed_bytes());
     let folder = plan.folder.display();
-    say(&format!("{anew} to be set aside in {folder}, and what is sound in them appended anew: {bytes} are needed"))
+    say(&format!("{anew} to be set aside in {folder}, and what is sound in them appended anew: {bytes} are needed"))?;
+    match plan.freed_bytes() {
+        0 => Ok(()),
+        freed => say(&format!(
+            "{} of them come from files that are kept for further segments",
+            BinaryBytes(freed.min(plan.needed_bytes()))
+        )),
+    }
 }
 
 /// For tests, which end this process at each of its steps.

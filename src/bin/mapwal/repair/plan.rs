@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mapwal::Lsn;
-use mapwal::inspect::{Inspection, ScanItem, SegmentFile, SegmentScan, VerifyOptions};
+use mapwal::inspect::{Inspection, KeptFile, ScanItem, SegmentFile, SegmentScan, VerifyOptions};
 
 use crate::failure::{Explain, Failure, Outcome, Result, say};
 use crate::{progress, salvage};
@@ -18,6 +19,8 @@ pub(super) struct Plan {
     pub(super) anew: Vec<SegmentFile>,
     /// All files that are set aside.
     pub(super) aside: Vec<PathBuf>,
+    /// Files of dropped segments, kept for further ones: they hold nothing, and go.
+    pub(super) unused: Vec<KeptFile>,
     /// Where to.
     pub(super) folder: PathBuf,
     /// The record that comes after the segments that stay.
@@ -58,7 +61,8 @@ impl Plan {
         let mut next = None;
         // Without the file that followed it, a segment ends where its frames do: only a seal shows that this is the same place.
         while let Some(last) = kept.last() {
-            next = after_seal(last)?;
+            let following = inspection.segments().iter().map(|file| file.number).find(|&number| number > last.number);
+            next = after_seal(last, following)?;
             if next.is_some() {
                 break;
             }
@@ -69,15 +73,22 @@ impl Plan {
             with_records.into_iter().filter(|file| file.number > keeps_to || kept.is_empty()).cloned().collect();
         let is_kept = |file: &SegmentFile| kept.iter().any(|kept| kept.number == file.number);
         let aside = inspection.segments().iter().filter(|file| !is_kept(file)).map(|file| file.path.clone()).collect();
+        let unused = inspection.kept_files().to_vec();
         let folder = (1..u64::MAX).map(|number| directory.join(format!("repair-{number}"))).find(|path| !path.exists());
         let folder = folder.expect("there are more numbers than folders");
-        Ok(Some(Self { inspection, kept, anew, aside, folder, next }))
+        Ok(Some(Self { inspection, kept, anew, aside, unused, folder, next }))
     }
 
     /// The room that it takes at most.
     pub(super) fn needed_bytes(&self) -> u64 {
         let size = salvage::segment_size(&self.inspection).unwrap_or(0);
         self.anew.iter().map(|file| file.file_len_bytes).sum::<u64>() + size
+    }
+
+    /// The room that it makes before.
+    pub(super) fn freed_bytes(&self) -> u64 {
+        let allocated = |file: &KeptFile| std::fs::metadata(&file.path).map_or(0, |found| found.blocks() * 512);
+        self.unused.iter().filter(|file| !file.is_read).map(allocated).sum()
     }
 
     /// Below which numbers files are those that stay.
@@ -97,16 +108,22 @@ fn number_of(path: &Path) -> Option<u64> {
 }
 
 /// The number after the last record of a segment that ends with a seal, where the next one says that it ends; `None` of any other.
-fn after_seal(file: &SegmentFile) -> Result<Option<Lsn>> {
-    let Some(end) = file.end else { return Ok(None) };
+/// Where nothing says so, the seal has to name the file that follows, `following`: one that a truncation had left for good names another.
+fn after_seal(file: &SegmentFile, following: Option<u64>) -> Result<Option<Lsn>> {
     let mut scan = SegmentScan::open(&file.path).about(&file.path)?;
-    scan.stop_at(end);
-    let mut next = None;
+    if let Some(end) = file.end {
+        scan.stop_at(end);
+    }
+    let (mut next, mut named) = (None, None);
     while let Some(item) = scan.next().about(&file.path)? {
-        next = match item {
-            ScanItem::Frame(frame) if frame.is_seal() => Some(frame.lsn()),
-            _ => None,
+        (next, named) = match item {
+            ScanItem::Frame(frame) if frame.is_seal() => (Some(frame.lsn()), frame.sealed_into()),
+            _ => (None, None),
         };
     }
-    Ok(next.filter(|_| scan.offset() == end))
+    let is_end = match file.end {
+        Some(end) => scan.offset() == end,
+        None => following.is_none_or(|following| named == Some(following)),
+    };
+    Ok(next.filter(|_| is_end))
 }

@@ -9,19 +9,23 @@ use std::path::{Path, PathBuf};
 
 use mapwal::inspect::{Inspection, SegmentFile, VerifyOptions};
 use mapwal::{Error, Log, Options};
+use rustix::fs::FallocateFlags;
 
 use super::guard::{Guard, Phase};
 use super::plan::Plan;
 use super::{rename, step};
 use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, describe, say};
-use crate::{open, out, salvage};
+use crate::{open, out, progress, salvage};
 
 const CONTROL: &str = "control";
 /// The list of what is lost, in the folder.
 const LOST: &str = "lost";
 /// What directories may take that grow.
 const MARGIN_BYTES: u64 = 1 << 20;
+/// A part of that, held until it is needed, whatever fills the disk meanwhile.
+const RESERVE_BYTES: u64 = 512 << 10;
+const RESERVE: &str = "reserve";
 
 /// Repairs the log, or leaves it as it was.
 pub(super) fn apply(directory: &Path, plan: &Plan) -> Result<Outcome> {
@@ -52,13 +56,14 @@ pub(super) fn apply(directory: &Path, plan: &Plan) -> Result<Outcome> {
 fn check_room(directory: &Path, plan: &Plan) -> Result<()> {
     let disk = rustix::fs::statvfs(directory)
         .map_err(|error| Failure::new("cannot look at the disk", describe(&error.into()), directory))?;
-    let (needed, free) = (plan.needed_bytes() + MARGIN_BYTES, disk.f_bavail.saturating_mul(disk.f_frsize));
-    if free >= needed {
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let (needed, room) = (plan.needed_bytes() + MARGIN_BYTES, free + plan.freed_bytes());
+    if room >= needed {
         return Ok(());
     }
     let why = format!(
-        "{needed} bytes are needed, and {free} are left; `mapwal salvage` makes a copy elsewhere, and `mapwal trim` drops what \
-         is not needed"
+        "{needed} bytes are needed, {MARGIN_BYTES} of them for directories, and {free} are left; `mapwal salvage` makes a copy \
+         elsewhere, and `mapwal trim` drops what is not needed"
     );
     Err(Failure::new("nothing repaired", why, directory))
 }
@@ -71,8 +76,12 @@ fn make(directory: &Path, plan: &Plan, guard: &Guard) -> Result<Outcome> {
         create().map_err(|error| Failure::new("cannot create", describe(&error), made))?;
         step();
     }
+    reserve(&plan.folder)?;
     out::sync_directory(&plan.folder)?;
     guard.set(directory)?;
+    for file in plan.unused.iter().filter(|file| !file.is_read) {
+        remove_file(&file.path)?;
+    }
     let control = directory.join(CONTROL);
     for path in plan.aside.iter().chain(control.exists().then_some(&control)) {
         move_into(path, &plan.folder)?;
@@ -91,8 +100,10 @@ fn make(directory: &Path, plan: &Plan, guard: &Guard) -> Result<Outcome> {
     }
     let outcome = append_anew(directory, plan, &work)?;
     step();
-    let report =
-        Inspection::open(&work).and_then(|found| found.verify(VerifyOptions::new(), &mut |_| {})).about(&work)?;
+    let found = Inspection::open(&work).about(&work)?;
+    let bar = progress::of_bytes("verify", found.bytes_to_verify());
+    let report = found.verify(VerifyOptions::new(), &mut |bytes| bar.inc(bytes)).about(&work)?;
+    bar.finish_and_clear();
     match report.damage.first() {
         None => Ok(outcome),
         Some(damage) => Err(Failure::of_log(&Error::Corrupt(Box::new(damage.corruption.clone())), &work)),
@@ -140,10 +151,11 @@ pub(super) fn carry_through(directory: &Path, guard: &Guard) -> Result<()> {
     for name in segments(&work)?.into_iter().chain([OsString::from(CONTROL)]) {
         let path = work.join(&name);
         if path.exists() {
-            rename(&path, &directory.join(&name))?;
+            put(guard, &path, &directory.join(&name))?;
         }
     }
     out::sync_directory(directory)?;
+    release(guard)?;
     Guard::remove(directory)?;
     remove_directory(&work)
 }
@@ -155,17 +167,16 @@ pub(super) fn take_back(directory: &Path, guard: &Guard) -> Result<()> {
     let (old, new): (Vec<_>, Vec<_>) = segments(&work)?.into_iter().partition(is_old);
     // What was made takes room that the names may need.
     for name in new {
-        let path = work.join(&name);
-        fs::remove_file(&path).map_err(|error| Failure::new("cannot remove", describe(&error), &path))?;
+        remove_file(&work.join(&name))?;
         step();
     }
     for name in old {
-        rename(&work.join(&name), &directory.join(&name))?;
+        put(guard, &work.join(&name), &directory.join(&name))?;
     }
     for name in segments(folder)?.into_iter().chain([OsString::from(CONTROL)]) {
         let path = folder.join(&name);
         if path.exists() {
-            rename(&path, &directory.join(&name))?;
+            put(guard, &path, &directory.join(&name))?;
         }
     }
     out::sync_directory(directory)?;
@@ -193,6 +204,44 @@ fn give(path: &Path, like: &Path) -> io::Result<()> {
     // Only root may give files away; those of anyone else have the right owner, or could not be moved either.
     let _ = std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid()));
     fs::set_permissions(path, found.permissions())
+}
+
+/// Takes room that only this repair can give free again.
+fn reserve(folder: &Path) -> Result<()> {
+    let path = folder.join(RESERVE);
+    let made = File::create(&path).and_then(|file| {
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES) {
+            // Where nothing can be held, what is free has to do.
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            other => Ok(other?),
+        }
+    });
+    made.map_err(|error| Failure::new("cannot create", describe(&error), &path))
+}
+
+/// Renames a file, with that room if there is no other.
+fn put(guard: &Guard, from: &Path, to: &Path) -> Result<()> {
+    rename(from, to).or_else(|failure| {
+        if !guard.folder.join(RESERVE).exists() {
+            return Err(failure);
+        }
+        release(guard)?;
+        rename(from, to)
+    })
+}
+
+/// Gives that room free.
+fn release(guard: &Guard) -> Result<()> {
+    remove_file(&guard.folder.join(RESERVE))
+}
+
+/// Removes a file whose room is to be free at once: XFS gives that of a removed one free some time later.
+fn remove_file(path: &Path) -> Result<()> {
+    let failed = |error: io::Error| Failure::new("cannot remove", describe(&error), path);
+    match File::options().write(true).open(path).and_then(|file| file.set_len(0)).and_then(|()| fs::remove_file(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    }
 }
 
 fn work(guard: &Guard) -> PathBuf {

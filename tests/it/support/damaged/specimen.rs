@@ -136,12 +136,6 @@ impl Specimen {
         at < stored::HEADER_LEN || self.frames_of(change.segment).any(hit)
     }
 
-    /// Whether `change` is of bytes after the close with which the log ends.
-    pub(super) fn is_after_close(&self, change: &Change) -> bool {
-        let last = self.frames.last().unwrap();
-        last.kind == CLOSE && change.segment == last.segment && change.range.start >= last.end
-    }
-
     pub(super) fn first_broken(&self, change: &Change) -> Option<&StoredFrame> {
         self.frames.iter().find(|frame| self.is_broken(frame, change))
     }

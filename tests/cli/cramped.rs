@@ -80,16 +80,17 @@ fn on_a_disk_that_is_nearly_full_a_repair_is_made_or_nothing_is_changed_and_taki
     let anew = || {
         let _ = fs::remove_dir_all(&log);
         let _ = fs::remove_file(disk.path().join("ballast"));
-        fs::create_dir(&log).unwrap();
-        for (path, bytes) in files(sound.path()) {
-            fs::write(log.join(path.file_name().unwrap()), bytes).unwrap();
-        }
         // XFS gives the room of what was removed free some time later.
         let begin = std::time::Instant::now();
         while free(&disk.path()) < 3 << 20 {
             assert!(begin.elapsed() < std::time::Duration::from_secs(30), "the room does not come back");
             disk.sync();
         }
+        fs::create_dir(&log).unwrap();
+        for (path, bytes) in files(sound.path()) {
+            fs::write(log.join(path.file_name().unwrap()), bytes).unwrap();
+        }
+        disk.sync();
         files(&log)
     };
     // As much is left.

@@ -298,3 +298,27 @@ fn a_copy_is_made_neither_inside_a_log_nor_where_a_link_leads_nowhere() {
     }
     assert!(!other.path().join("new").exists());
 }
+
+#[test]
+fn an_end_of_many_segments_is_listed_though_few_are_left() {
+    let log = scratch();
+    let many: String = (0..30_000).map(|number| format!("{number}\n")).collect();
+    run_with_input(log.path(), "append DIR --segment-size 64KiB", many.as_bytes()).done();
+    let files = segments(log.path());
+    assert!(files.len() > 12);
+    files[1..].iter().for_each(|path| fs::remove_file(path).unwrap());
+    let (left, out) = (copy(log.path()), scratch());
+    let ran = salvage(left.path(), out.path(), "");
+    let saved = run(out.path(), "dump DIR").done().lines().len();
+    let lost = format!("lost {}..30000: ", saved + 1);
+    assert_eq!((ran.code, ran.text().contains(&lost)), (3, true), "{}", ran.text());
+    for has_page in [true, false] {
+        let left = copy(log.path());
+        if !has_page {
+            fs::remove_file(left.path().join("control")).unwrap();
+        }
+        let lost = if has_page { lost.clone() } else { format!("lost what there was from {} on", saved + 1) };
+        let ran = run(left.path(), "repair DIR --apply");
+        assert_eq!((ran.code, ran.text().contains(&lost)), (3, true), "{}{}", ran.text(), ran.err);
+    }
+}

@@ -85,7 +85,9 @@ impl Failure {
             Error::Corrupt(corruption) => {
                 let at = corruption.lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
                 let why = match corruption.damage {
-                    Damage::AllSegmentsMissing { .. } => format!("{}{at}", corruption.damage),
+                    Damage::AllSegmentsMissing { .. } | Damage::MissingSegment { .. } | Damage::MissingEnd { .. } => {
+                        format!("{}{at}", corruption.damage)
+                    }
                     _ => format!("{} at offset {}{at}", corruption.damage, corruption.offset),
                 };
                 let (what, place) = ("damaged".to_owned(), corruption.path.clone());

@@ -20,7 +20,7 @@ use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, counted, describe};
 use crate::{failure, open, out, progress};
 use files::move_files;
-pub(crate) use files::{segment_size, with_records};
+pub(crate) use files::{segment_number, segment_size, with_records};
 
 /// The least that a record takes in a segment: its header.
 const FRAME_LEN_MIN: u64 = 24;
@@ -47,7 +47,12 @@ fn copy(arguments: &Salvage, part: &Path) -> Result<Outcome> {
     let (inspection, held) = look(&arguments.directory)?;
     let files: Vec<_> = with_records(&inspection).into_iter().cloned().collect();
     let next = files.first().and_then(|file| file.first_lsn);
-    let outcome = copy_records(arguments, &inspection, (&files, held), Target { part, log: None, next, list: None })?;
+    let outcome = copy_records(
+        arguments,
+        &inspection,
+        (&files, held),
+        Target { part, log: None, next, sealed_into: None, list: None, is_told: false },
+    )?;
     let out = &*arguments.out;
     move_files(part, out).map_err(|error| Failure::new("cannot rename", describe(&error), out))?;
     out::sync_directory(out)?;
@@ -63,8 +68,12 @@ pub(crate) struct Target<'a> {
     pub(crate) log: Option<Log>,
     /// The number that the damaged log goes on with, as far as that is known.
     pub(crate) next: Option<Lsn>,
+    /// The segment that it names, if it ends with a seal.
+    pub(crate) sealed_into: Option<u64>,
     /// Where what is lost is listed as well.
     pub(crate) list: Option<File>,
+    /// Whether people have been told which files are missing.
+    pub(crate) is_told: bool,
 }
 
 /// Copies what is sound in `files`, of which some are `held` open, into a log that is closed then. Tells what is lost.
@@ -75,7 +84,7 @@ pub(crate) fn copy_records(
     target: Target<'_>,
 ) -> Result<Outcome> {
     let segment_size = segment_size(inspection);
-    let span = files.last().map_or(0, |last| last.number) - files.first().map_or(0, |first| first.number) + 1;
+    let span = span_of(files, inspection);
     let bar = progress::of_bytes("salvage", files.iter().map(|file| file.file_len_bytes).sum());
     let mut copy = Copy {
         arguments,
@@ -84,11 +93,12 @@ pub(crate) fn copy_records(
         part: target.part,
         out: target.log,
         list: target.list,
+        is_told: target.is_told,
         next: target.next,
         copied: 0,
         run: None,
         meta: BTreeMap::new(),
-        sealed_into: None,
+        sealed_into: target.sealed_into,
         has_gaps: false,
         last_copied: None,
         last_missing: None,
@@ -97,6 +107,9 @@ pub(crate) fn copy_records(
     copy.note_missing(inspection.faults());
     copy.note_beginning(inspection)?;
     let newest = inspection.segments().iter().rfind(|file| file.counts).map(|file| file.number);
+    if files.iter().all(|file| Some(file.number) != newest) {
+        copy.note_missing_after(inspection);
+    }
     for (at, file) in files.iter().enumerate() {
         held.extend(files.get(at + held.len()).map(|ahead| SegmentScan::open(&ahead.path)));
         let opened = held.pop_front().expect("this one at least");
@@ -106,6 +119,16 @@ pub(crate) fn copy_records(
         }
     }
     copy.finish(inspection.durable_lsn())
+}
+
+/// How many segments there may have been from the first of `files` on, as far as anything tells of them.
+fn span_of(files: &[SegmentFile], inspection: &Inspection) -> u64 {
+    let told_of = inspection.faults().filter_map(|fault| segment_number(&fault.path));
+    let all = inspection.segments().iter().map(|file| file.number).chain(told_of);
+    let last = all.max().unwrap_or(0);
+    // All from these on may be gone.
+    let first = files.first().or_else(|| inspection.segments().last()).map_or(last, |first| first.number);
+    last.saturating_sub(first) + 1
 }
 
 /// Looks at the log, and opens the oldest of its files: what is trimmed after that can be copied all the same.
@@ -146,6 +169,7 @@ struct Copy<'a> {
     /// Where the copy is made.
     part: &'a Path,
     list: Option<File>,
+    is_told: bool,
     out: Option<Log>,
     /// The number that the damaged log goes on with, as far as that is known.
     next: Option<Lsn>,
@@ -175,7 +199,9 @@ impl Copy<'_> {
                     | Damage::ForeignSegment { .. }
             );
             if is_unseen {
-                Failure::of_log(&Error::Corrupt(Box::new(fault.clone())), &fault.path).tell();
+                if !self.is_told {
+                    Failure::of_log(&Error::Corrupt(Box::new(fault.clone())), &fault.path).tell();
+                }
                 match fault.damage {
                     Damage::FileLength { expected, found } if found >= expected => {}
                     // What later numbers show to be lost is listed then.
@@ -357,8 +383,10 @@ impl Copy<'_> {
             && durable.0 - next.0 < self.jump_max
         {
             self.gap(next, durable)?;
-        } else if let Some(next) = self.next.filter(|_| durable.is_none() && self.is_end_unknown()) {
-            // No later number tells how far it went.
+        } else if let Some(next) =
+            self.next.filter(|&next| durable.is_none_or(|durable| durable >= next) && self.is_end_unknown())
+        {
+            // No later number tells how far it went, or none that can be believed.
             self.has_gaps = true;
             let again = if self.arguments.renumber { "" } else { "; what is appended next gets their numbers again" };
             self.say(&format!("lost what there was from {next} on: nothing tells how many records{again}"))?;
@@ -373,7 +401,9 @@ impl Copy<'_> {
             log.put_meta(slot, value).about(out)?;
         }
         log.close().about(out)?;
-        self.say(&format!("saved {}", counted(self.copied, "record", "records")))?;
+        let copied = counted(self.copied, "record", "records");
+        let is_in_place = self.list.is_some();
+        self.say(&if is_in_place { format!("appended {copied} anew") } else { format!("saved {copied}") })?;
         Ok(if self.has_gaps { Outcome::Gaps } else { Outcome::Done })
     }
 

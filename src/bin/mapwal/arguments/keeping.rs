@@ -10,7 +10,7 @@ use super::{ReportFormat, parse_size};
 ///
 /// The copy is a log: it has every record that was there when the command began, and perhaps some more, up to one point
 /// in time. It has no file `LOCK` and no named pins. While it is made, a pin `mapwal-backup` keeps records from being
-/// trimmed; one that a killed backup has left is replaced. OUT is a log only once all of it is complete and durable.
+/// trimmed; one that a killed backup has left is replaced, and one of that name that no backup has made is an error. OUT is a log only once all of it is complete and durable.
 /// Blocks are shared with the log where the file system can do that (reflinks). Ends with 2 if the log is damaged.
 #[derive(Debug, Args)]
 #[command(
@@ -104,9 +104,11 @@ pub(crate) struct Extent {
 ///
 /// Says what it would do, and does it with `--apply`. Full segments before the first damage stay as they are. The files of
 /// the others are set aside in a folder `repair-N` in the directory, unchanged, and what is sound in them is appended
-/// anew, under the same numbers: that needs as much room as they take. A log that is sound, or has a torn end, is not
-/// touched. Ends with 2 as long as nothing is repaired, and then with 3 if records are lost, which are listed, or 0. After
-/// a repair that was killed no command opens the log; `--apply` or `--undo` go on from there.
+/// anew, under the same numbers: that needs as much room as they take, one segment more, and 1 MiB. Files that are kept for
+/// further segments are removed for it. A log that is sound, or has a torn end, is not touched. Ends with 2 as long as
+/// nothing is repaired, and then with 3 if records are lost, which are listed, or 0. Numbers of a lost end, of which nothing
+/// tells, are given again. After a repair that was killed no command opens the log; `--apply` or `--undo` go on from there,
+/// the latter without room.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal repair /var/lib/app/log && mapwal repair --apply /var/lib/app/log")]
 pub(crate) struct Repair {
@@ -128,7 +130,8 @@ pub(crate) struct Repair {
 ///
 /// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without
 /// records, which readers pass over. Each gap, and a lost beginning, is listed as a range of numbers, and the exit code
-/// is 3 if there were any. Named pins are not copied, but listed.
+/// is 3 if there were any. Of a lost end nothing may tell how many records it had: that is listed as well, and their
+/// numbers are given again. Named pins are not copied, but listed.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal salvage /var/lib/app/log /var/lib/app/log.saved")]
 pub(crate) struct Salvage {

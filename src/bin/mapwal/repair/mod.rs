@@ -76,7 +76,10 @@ pub(crate) fn run(arguments: &Repair) -> Result<Outcome> {
 fn explain(plan: &Plan) -> Result<()> {
     let kept = counted(plan.kept.len() as u64, "segment", "segments");
     match plan.kept.last() {
-        Some(last) => say(&format!("{kept} up to number {} stay as they are", last.number))?,
+        Some(last) => {
+            let stay = if plan.kept.len() == 1 { "stays as it is" } else { "stay as they are" };
+            say(&format!("{kept} up to number {} {stay}", last.number))?;
+        }
         None => say("no segment stays as it is: the log gets a new identity")?,
     }
     let anew = counted(plan.anew.len() as u64, "segment", "segments");

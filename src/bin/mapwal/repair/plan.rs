@@ -1,7 +1,6 @@
 //! What is to be done to a damaged log.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -23,8 +22,8 @@ pub(super) struct Plan {
     pub(super) unused: Vec<KeptFile>,
     /// Where to.
     pub(super) folder: PathBuf,
-    /// The record that comes after the segments that stay.
-    pub(super) next: Option<Lsn>,
+    /// The record that comes after the segments that stay, and the segment that they go on in by the seal at their end.
+    pub(super) next: Option<(Lsn, Option<u64>)>,
 }
 
 impl Plan {
@@ -35,7 +34,7 @@ impl Plan {
         let report = inspection.verify(VerifyOptions::new(), &mut |bytes| bar.inc(bytes)).about(directory)?;
         bar.finish_and_clear();
         let damaged: BTreeSet<u64> =
-            report.damage.iter().filter_map(|damage| number_of(&damage.corruption.path)).collect();
+            report.damage.iter().filter_map(|damage| salvage::segment_number(&damage.corruption.path)).collect();
         for damage in &report.damage {
             Failure::of_log(&mapwal::Error::Corrupt(Box::new(damage.corruption.clone())), directory).tell();
         }
@@ -102,14 +101,9 @@ impl Plan {
     }
 }
 
-/// The number in the name of a segment's file.
-fn number_of(path: &Path) -> Option<u64> {
-    (path.extension() == Some(OsStr::new("seg"))).then(|| path.file_stem()?.to_str()?.parse().ok()).flatten()
-}
-
-/// The number after the last record of a segment that ends with a seal, where the next one says that it ends; `None` of any other.
+/// The number after the last record of a segment that ends with a seal, and the segment that this names, where the next one says that it ends; `None` of any other.
 /// Where nothing says so, the seal has to name the file that follows, `following`: one that a truncation had left for good names another.
-fn after_seal(file: &SegmentFile, following: Option<u64>) -> Result<Option<Lsn>> {
+fn after_seal(file: &SegmentFile, following: Option<u64>) -> Result<Option<(Lsn, Option<u64>)>> {
     let mut scan = SegmentScan::open(&file.path).about(&file.path)?;
     if let Some(end) = file.end {
         scan.stop_at(end);
@@ -125,5 +119,5 @@ fn after_seal(file: &SegmentFile, following: Option<u64>) -> Result<Option<Lsn>>
         Some(end) => scan.offset() == end,
         None => following.is_none_or(|following| named == Some(following)),
     };
-    Ok(next.filter(|_| is_end))
+    Ok(next.filter(|_| is_end).map(|next| (next, named)))
 }

@@ -118,7 +118,7 @@ fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
         moved
     };
     let files: Vec<SegmentFile> = plan.anew.iter().map(moved).collect();
-    let next = plan.next.or_else(|| files.first().and_then(|file| file.first_lsn));
+    let next = plan.next.map(|(next, _)| next).or_else(|| files.first().and_then(|file| file.first_lsn));
     let arguments = Salvage { directory: directory.to_owned(), out: work.to_owned(), renumber: false, archive: false };
     let path = plan.folder.join(LOST);
     let create = || File::create(&path).and_then(|list| give(&path, &work.join("LOCK")).map(|()| list));
@@ -128,7 +128,14 @@ fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
         &arguments,
         &plan.inspection,
         (&files, VecDeque::new()),
-        salvage::Target { part: work, log, next, list: Some(list) },
+        salvage::Target {
+            part: work,
+            log,
+            next,
+            sealed_into: plan.next.and_then(|(_, named)| named),
+            list: Some(list),
+            is_told: true,
+        },
     )?;
     saved.sync_all().map_err(|error| Failure::new("cannot sync", describe(&error), &path))?;
     Ok(outcome)
@@ -163,14 +170,10 @@ pub(super) fn carry_through(directory: &Path, guard: &Guard) -> Result<()> {
 /// Has the log be as it was before.
 pub(super) fn take_back(directory: &Path, guard: &Guard) -> Result<()> {
     let (folder, work) = (&guard.folder, work(guard));
-    let is_old = |name: &OsString| number(Path::new(name)).is_some_and(|number| number < guard.kept_below);
-    let (old, new): (Vec<_>, Vec<_>) = segments(&work)?.into_iter().partition(is_old);
-    // What was made takes room that the names may need.
-    for name in new {
-        remove_file(&work.join(&name))?;
-        step();
-    }
-    for name in old {
+    // What was made besides goes with the folder.
+    let is_old =
+        |name: &OsString| salvage::segment_number(Path::new(name)).is_some_and(|number| number < guard.kept_below);
+    for name in segments(&work)?.into_iter().filter(is_old) {
         put(guard, &work.join(&name), &directory.join(&name))?;
     }
     for name in segments(folder)?.into_iter().chain([OsString::from(CONTROL)]) {
@@ -256,14 +259,9 @@ fn segments(folder: &Path) -> Result<Vec<OsString>> {
         entries => entries.map_err(failed)?,
     };
     let mut names = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    names.retain(|name| number(Path::new(name)).is_some());
+    names.retain(|name| salvage::segment_number(Path::new(name)).is_some());
     names.sort();
     Ok(names)
-}
-
-fn number(path: &Path) -> Option<u64> {
-    path.extension().filter(|&it| it == "seg")?;
-    path.file_stem()?.to_str()?.parse().ok()
 }
 
 fn name(path: &Path) -> OsString {

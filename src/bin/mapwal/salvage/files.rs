@@ -18,6 +18,12 @@ pub(crate) fn with_records(inspection: &Inspection) -> Vec<&SegmentFile> {
     files.iter().filter(|file| (file.counts || file.number > newest) && !is_foreign(&file.path)).collect()
 }
 
+/// The number in the name of a segment's file.
+pub(crate) fn segment_number(path: &Path) -> Option<u64> {
+    path.extension().filter(|&it| it == "seg")?;
+    path.file_stem()?.to_str()?.parse().ok()
+}
+
 /// The size of the largest segment.
 pub(crate) fn segment_size(inspection: &Inspection) -> Option<u64> {
     inspection.segments().iter().map(|file| file.file_len_bytes).max().filter(|&size| size > 0)

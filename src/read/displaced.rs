@@ -47,7 +47,7 @@ pub(super) fn explain(storage: &dyn Storage, error: Error) -> Error {
     }
 }
 
-/// Whether the file has a sound frame where the mapping has none, so that the mapping is not of the file that is there: on an
+/// Whether the file has a sound frame, or a whole batch, where the mapping has none, so that the mapping is not of the file that is there: on an
 /// overlay a file becomes another one when it is first opened for writing.
 fn is_elsewhere(storage: &dyn Storage, corruption: &Corruption) -> bool {
     let name = corruption.path.file_name().and_then(|name| name.to_str());
@@ -62,5 +62,10 @@ fn is_elsewhere(storage: &dyn Storage, corruption: &Corruption) -> bool {
             return false;
         }
     }
-    matches!(scan.next(), Ok(Some(ScanItem::Frame(frame))) if frame.offset() == corruption.offset)
+    while let Ok(Some(ScanItem::Frame(_))) = scan.next() {
+        if scan.whole_up_to().0 > corruption.offset {
+            return true;
+        }
+    }
+    false
 }

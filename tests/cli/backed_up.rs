@@ -330,3 +330,11 @@ fn a_pin_of_the_name_that_no_backup_has_made_stays() {
     backup(log.path(), out.path(), "--no-pin").done();
     assert!(run(log.path(), "pins DIR").done().text().contains("mapwal-backup"));
 }
+
+#[test]
+fn a_batch_that_has_not_come_to_its_end_is_not_copied() {
+    let (log, out) = (crate::tears::batch(), scratch());
+    backup(log.path(), out.path(), "").done();
+    run(out.path(), "verify DIR").done();
+    assert_eq!(numbers(out.path()), (1..=crate::tears::RECORDS).collect::<Vec<_>>());
+}

@@ -35,6 +35,7 @@ mod scraped;
 mod states;
 mod streams;
 mod tailed;
+mod tears;
 mod terminal;
 mod trimmed;
 mod trimming;

@@ -59,7 +59,12 @@ pub(crate) fn run(directory: &Path, command: &str) -> Ran {
 }
 
 pub(crate) fn run_with_input(directory: &Path, command: &str, input: &[u8]) -> Ran {
-    let mut child = start(directory, command).stdin(Stdio::piped()).spawn().unwrap();
+    ran_with_input(&mut start(directory, command), input)
+}
+
+/// Runs a program that is ready to be started.
+pub(crate) fn ran_with_input(program: &mut Command, input: &[u8]) -> Ran {
+    let mut child = program.stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     // One that ends early closes its end: what it does not read, it does not want.

@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::logs::{copy, frames, killed, live, rewrite_header, scratch, segments, synced, torn, write_at};
 use crate::mounted::Mounted;
-use crate::program::{Running, run};
+use crate::program::{PROGRAM, Running, run, start};
+use crate::tears;
 
 /// Records of the logs that most states are made from, in four segments.
 pub(crate) const RECORDS: u64 = 1200;
@@ -47,6 +50,8 @@ pub(crate) enum Log {
     Mounted(#[expect(dead_code, reason = "held, not looked at")] TempDir, Mounted),
     /// Each command has a copy of it, on a disk that is full.
     Full(TempDir),
+    /// Each command has a copy of it, and is run by another user than its owner, to whom all of it is readable, or nothing.
+    OfAnother(TempDir, bool),
     /// There is no directory.
     Missing,
     /// A file.
@@ -55,10 +60,17 @@ pub(crate) enum Log {
 
 const READ_ONLY: &str = "read-only file system";
 const FULL_DISK: &str = "full disk";
+const OF_ANOTHER: &str = "of another user, who lets it be read";
+const OF_ANOTHER_ALONE: &str = "of another user";
+/// Who is neither root nor the owner.
+pub(crate) const OTHER_USER: u32 = 65534;
 
-/// Of the states that need a file system of their own, those that are not there.
+/// Of the states that need a file system of their own, or another user, those that are not there.
 pub(crate) fn unmade(states: &[State]) -> Vec<&'static str> {
-    [READ_ONLY, FULL_DISK].into_iter().filter(|&name| states.iter().all(|state| state.name != name)).collect()
+    [READ_ONLY, FULL_DISK, OF_ANOTHER, OF_ANOTHER_ALONE]
+        .into_iter()
+        .filter(|&name| states.iter().all(|state| state.name != name))
+        .collect()
 }
 
 /// A copy of a log on a disk without room.
@@ -73,15 +85,81 @@ pub(crate) fn on_full_disk(log: &Path) -> Mounted {
     disk
 }
 
+/// A copy of a log that others than its owner may read, or not.
+pub(crate) fn of_another(log: &Path, is_readable: bool) -> TempDir {
+    let log = copy(log);
+    if is_readable {
+        let_read(log.path());
+    }
+    log
+}
+
+/// Has every user be able to read a log.
+pub(crate) fn let_read(log: &Path) {
+    let entries = fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path());
+    for path in entries.chain([log.to_owned()]) {
+        let mode = if path.is_dir() { 0o755 } else { 0o644 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+/// Whether this process may be another user, to whom the program is there.
+fn has_other_user() -> bool {
+    let mut program = Command::new(PROGRAM);
+    program.arg("--version").uid(OTHER_USER).gid(OTHER_USER);
+    let is_run = program.output().is_ok_and(|ran| ran.status.success());
+    if !is_run {
+        eprintln!("SKIPPED: no other user can run the program");
+    }
+    is_run
+}
+
 /// All states, those that are well first.
 pub(crate) fn all() -> Vec<State> {
     let sound = synced(RECORDS);
     let mut states = well(sound.path());
+    states.extend(torn_by_kind());
     states.extend(no_logs());
+    states.extend(unfinished(sound.path()));
     for has_control in [true, false] {
         states.extend(spoiled(sound.path(), has_control));
     }
     states
+}
+
+/// Those that a crash has torn, by the kind of the frame.
+fn torn_by_kind() -> Vec<State> {
+    let state = |(kind, log, count): (&str, TempDir, u64)| State {
+        name: format!("torn {kind}"),
+        log: Log::Copied(log),
+        there: (1..=count).collect(),
+        health: Health::Well,
+    };
+    tears::all().into_iter().map(state).collect()
+}
+
+/// What a command leaves that was killed.
+fn unfinished(sound: &Path) -> Vec<State> {
+    let state = |name: &str, log: TempDir| State {
+        name: name.to_owned(),
+        log: Log::Copied(log),
+        there: Vec::new(),
+        health: Health::None,
+    };
+    let backup = scratch();
+    fs::write(backup.path().join("backup-under-way.seg"), "").unwrap();
+    fs::write(backup.path().join("00000000000000000001.tmp"), vec![0; 64 << 10]).unwrap();
+    let salvage = scratch();
+    run(sound, &format!("salvage DIR {}", salvage.path().join("salvage.part").display())).done();
+    let repair = copy(sound);
+    flip(&segments(repair.path())[1], 5000);
+    let wait = start(repair.path(), "repair DIR --apply").env("MAPWAL_END_AT_STEP", "6").status();
+    assert_eq!(wait.unwrap().code(), None, "it was killed");
+    vec![
+        state("a backup that was killed", backup),
+        state("a salvage that was killed", salvage),
+        state("a repair that was killed", repair),
+    ]
 }
 
 /// A sound log with one thing spoiled in it, with its control page or without.
@@ -109,6 +187,10 @@ fn spoiled(sound: &Path, has_control: bool) -> Vec<State> {
         add(format!("{place} link damaged"), 0..0, Health::Damaged, &|files| flip_payload(&files[at], 4096));
         add(format!("{place} segment missing"), held, missing, &|files| fs::remove_file(&files[at]).unwrap());
     }
+    let from = records(&segments(sound)[2]).start;
+    add("the last two segments missing".into(), from..RECORDS + 1, Health::Damaged, &|files| {
+        files[2..4].iter().for_each(|path| fs::remove_file(path).unwrap());
+    });
     let all = 1..RECORDS + 1;
     let remove_all = |files: &[PathBuf]| files.iter().for_each(|path| fs::remove_file(path).unwrap());
     let missing = if has_control { Health::Damaged } else { Health::Unnoticed };
@@ -161,6 +243,9 @@ fn well(sound: &Path) -> Vec<State> {
         add(READ_ONLY, Log::Mounted(log, mounted), RECORDS);
         add(FULL_DISK, Log::Full(copy(sound)), RECORDS);
     }
+    if has_other_user() {
+        add(OF_ANOTHER, Log::OfAnother(copy(sound), true), RECORDS);
+    }
     add("killed", Log::Copied(killed(RECORDS)), RECORDS);
     add("killed, no control page", Log::Copied(without_control(killed(RECORDS))), RECORDS);
     add("torn end", Log::Copied(torn(100)), 99);
@@ -170,9 +255,31 @@ fn well(sound: &Path) -> Vec<State> {
     add("no control page", Log::Copied(without_control(copy(sound))), RECORDS);
     add("control page damaged", with(&|log| (0..512).for_each(|word| flip(&log.join("control"), word * 8))), RECORDS);
     add("control page empty", with(&|log| fs::write(log.join("control"), "").unwrap()), RECORDS);
+    add(
+        "bytes after the close",
+        with(&|log| {
+            let last = segments(log).pop().unwrap();
+            flip(&last, frames(&last).pop().unwrap() + 200);
+        }),
+        RECORDS,
+    );
     add("lock file missing", with(&|log| fs::remove_file(log.join("LOCK")).unwrap()), RECORDS);
     add("files of others beside", with(&|log| fs::write(log.join("notes.txt"), "mine").unwrap()), RECORDS);
+    let log = Log::Copied(golden("v2"));
+    let there = (1..=40).filter(|&number| number != 3).collect();
+    states.push(State { name: "written in format 2".to_owned(), log, there, health: Health::Well });
     states
+}
+
+/// The log that an earlier version has written.
+fn golden(version: &str) -> TempDir {
+    let (log, packed) = (scratch(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version));
+    for entry in fs::read_dir(packed).unwrap() {
+        let path = entry.unwrap().path();
+        let mut unpacked = fs::File::create(log.path().join(path.file_stem().unwrap())).unwrap();
+        std::io::copy(&mut flate2::read::GzDecoder::new(fs::File::open(&path).unwrap()), &mut unpacked).unwrap();
+    }
+    log
 }
 
 /// What is no log, or none that this program reads.
@@ -192,6 +299,10 @@ fn no_logs() -> Vec<State> {
     let unknown = synced(10);
     rewrite_header(&segments(unknown.path())[0], |header| header[8] = 9);
     add("unknown version", Log::Copied(unknown));
+    add("written in format 1", Log::Copied(golden("v1")));
+    if has_other_user() {
+        add(OF_ANOTHER_ALONE, Log::OfAnother(synced(10), false));
+    }
     let two = synced(10);
     let second = two.path().join("00000000000000000002.seg");
     fs::copy(&segments(synced(10).path())[0], &second).unwrap();

@@ -243,10 +243,17 @@ fn writes_until_it_is_killed() {
     let mut random = fastrand::Rng::new();
     loop {
         let lsn = log.next_lsn().0;
-        let words = 2 + random.usize(..150);
-        let payload: Vec<u8> =
-            [lsn, generation].into_iter().chain(2..words as u64).flat_map(u64::to_le_bytes).collect();
-        assert_eq!(log.append(1, &payload).unwrap(), Lsn(lsn));
+        let mut payload = |lsn: u64| -> Vec<u8> {
+            let words = 2 + random.u64(..150);
+            [lsn, generation].into_iter().chain(2..words).flat_map(u64::to_le_bytes).collect()
+        };
+        if lsn.is_multiple_of(7) {
+            let batch = [lsn, lsn + 1, lsn + 2, lsn + 3].map(&mut payload);
+            let batch: Vec<(u16, &[u8])> = batch.iter().map(|payload| (1, &payload[..])).collect();
+            assert_eq!(log.append_batch(&batch).unwrap().start, Lsn(lsn));
+        } else {
+            assert_eq!(log.append(1, &payload(lsn)).unwrap(), Lsn(lsn));
+        }
         match random.u16(..1000) {
             0..150 => {
                 log.sync().unwrap();

@@ -7,8 +7,8 @@ use std::path::Path;
 use mapwal::error::Damage;
 
 use crate::support::damaged::{Bench, Change, Specimen};
-use crate::support::files::{segment, unchanged};
-use crate::support::scratch::scratch;
+use crate::support::files::{self, segment, unchanged};
+use crate::support::scratch::{open_small, scratch};
 use crate::support::{corruption, read_only, small, stored, try_open};
 
 /// Bytes that a disk writes as one.
@@ -80,4 +80,19 @@ fn a_sector_that_was_never_written_is_torn_or_damaged() {
             }
         }
     }
+}
+
+#[test]
+fn a_batch_that_has_lost_its_end_is_damage_and_no_other_file() {
+    let (dir, left) = (scratch(), scratch());
+    let log = open_small(dir.path());
+    log.append_batch(&[(1, b"a"), (1, b"b"), (1, b"c")]).unwrap();
+    log.sync().unwrap();
+    files::copy(dir.path(), left.path());
+    drop(log);
+    let last = stored::frames(left.path(), 1).pop().unwrap();
+    files::edit(&segment(left.path(), 1), |bytes| bytes[last.offset..last.end].fill(0));
+    // The control page says that all of it was durable.
+    let found = corruption(read_only(left.path()).and_then(|reader| reader.snapshot()));
+    assert_eq!((found.path, found.damage), (segment(left.path(), 1), Damage::MissingFrame));
 }

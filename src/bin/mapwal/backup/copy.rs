@@ -332,8 +332,8 @@ fn look(arguments: &Backup) -> Result<(u128, Vec<SegmentFile>, Lsn)> {
     Ok((inspection.log_id(), files, published))
 }
 
-/// Where the frames of a segment that may be being written end. A seal is left out: it names a segment that is not in
-/// the copy.
+/// Where the frames of a segment that may be being written end. A batch that does not end there is left out, and a seal, which names
+/// a segment that is not in the copy.
 fn end_of(path: &Path) -> Result<u64> {
     let mut scan = SegmentScan::open(path).about(path)?;
     let mut end = scan.offset();
@@ -341,7 +341,7 @@ fn end_of(path: &Path) -> Result<u64> {
         if frame.is_seal() {
             break;
         }
-        end = frame.offset() + frame.len_bytes();
+        (end, _) = scan.whole_up_to();
     }
     Ok(end)
 }

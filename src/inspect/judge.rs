@@ -127,13 +127,15 @@ impl Judge<'_, '_> {
                 let damage = next.gaps.first().map_or(Damage::MissingFrame, |gap| gap.damage.clone());
                 corruption(next.report.path.clone(), segment_header::LEN as u64, lsn, damage)
             }
-            (None, Some(tip)) => match tip.sealed_into.and_then(|named| self.inspection.missing(named)) {
-                Some(missing) => Corruption { lsn, ..missing },
-                None => {
+            (None, Some(tip)) => {
+                let missing = tip.sealed_into.and_then(|named| self.inspection.missing(named));
+                if let Some(missing) = missing {
+                    Corruption { lsn, ..missing }
+                } else {
                     tip.report.state = SegmentState::Damaged;
                     corruption(tip.report.path.clone(), tip.report.len_bytes, lsn, Damage::MissingFrame)
                 }
-            },
+            }
             (None, None) => return,
         };
         // A damaged header is known.

@@ -20,16 +20,16 @@ pub(crate) fn all() -> Vec<(&'static str, TempDir, u64)> {
     let logs = vec![
         ("void", torn(&|log| _ = log.append_void().unwrap(), &at_end)),
         ("batch", batch()),
-        ("metadata", torn(&|log| log.put_meta(3, b"value").unwrap(), &at_end)),
+        ("metadata", torn(&|log| _ = log.put_meta(3, b"value").unwrap(), &at_end)),
         (
             "seal",
-            torn(&|log| log.rotate().unwrap(), &|log| {
+            torn(&|log| _ = log.rotate().unwrap(), &|log| {
                 no_more(log);
                 flip_last(&segments(log)[0], 8);
             }),
         ),
-        ("link", torn(&|log| log.rotate().unwrap(), &|log| write_at(&segments(log)[1], 4096 + 8, &[99]))),
-        ("link, and nothing of it", torn(&|log| log.rotate().unwrap(), &no_more)),
+        ("link", torn(&|log| _ = log.rotate().unwrap(), &|log| write_at(&segments(log)[1], 4096 + 8, &[99]))),
+        ("link, and nothing of it", torn(&|log| _ = log.rotate().unwrap(), &no_more)),
         (
             "truncation",
             torn(&|log| log.truncate_after(Lsn(TRUNCATED)).unwrap(), &|log| {

@@ -12,9 +12,6 @@ use crate::failure::{Failure, Result, describe};
 
 /// A copy is made where nothing is.
 pub(crate) fn check_empty(out: &Path) -> Result<()> {
-    if out.is_symlink() && !out.exists() {
-        return Err(Failure::new("cannot copy", "this is a link to what is not there", out));
-    }
     match Inspection::open(out) {
         Err(Error::NoLog { .. }) => Ok(()),
         Ok(_)
@@ -37,6 +34,9 @@ pub(crate) fn check_outside(out: &Path, log: &Path) -> Result<()> {
             let why = format!("the copy would be inside another log, {}", around.display());
             return Err(Failure::new("cannot copy", why, out));
         }
+    }
+    if out.is_symlink() && !out.exists() {
+        return Err(Failure::new("cannot copy", "this is a link to what is not there", out));
     }
     Ok(())
 }

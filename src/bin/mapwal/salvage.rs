@@ -8,7 +8,7 @@ mod files;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -19,15 +19,13 @@ use mapwal::{Error, Log, Lsn, Options};
 use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, counted, describe};
 use crate::{failure, open, out, progress};
-use files::move_files;
+use files::{is_gone, look, move_files, span_of};
 pub(crate) use files::{segment_number, segment_size, with_records};
 
 /// The least that a record takes in a segment: its header.
 const FRAME_LEN_MIN: u64 = 24;
 /// Where in OUT the copy is made: a directory that holds this alone is no log.
 const PART: &str = "salvage.part";
-/// How many segments are opened ahead of what is copied.
-const HELD_MAX: usize = 64;
 /// How far to go on after a place that cannot be read: what devices read at once.
 const UNREADABLE_BYTES: u64 = 4096;
 
@@ -119,34 +117,6 @@ pub(crate) fn copy_records(
         }
     }
     copy.finish(inspection.durable_lsn())
-}
-
-/// How many segments there may have been from the first of `files` on, as far as anything tells of them.
-fn span_of(files: &[SegmentFile], inspection: &Inspection) -> u64 {
-    let told_of = inspection.faults().filter_map(|fault| segment_number(&fault.path));
-    let all = inspection.segments().iter().map(|file| file.number).chain(told_of);
-    let last = all.max().unwrap_or(0);
-    // All from these on may be gone.
-    let first = files.first().or_else(|| inspection.segments().last()).map_or(last, |first| first.number);
-    last.saturating_sub(first) + 1
-}
-
-/// Looks at the log, and opens the oldest of its files: what is trimmed after that can be copied all the same.
-fn look(directory: &Path) -> Result<(Inspection, VecDeque<mapwal::Result<SegmentScan>>)> {
-    let mut looks = 0;
-    loop {
-        let inspection = Inspection::open(directory).about(directory)?;
-        let files = with_records(&inspection);
-        let held: VecDeque<_> = files.iter().take(HELD_MAX).map(|file| SegmentScan::open(&file.path)).collect();
-        looks += 1;
-        if !held.iter().any(is_gone) || looks == open::LOOKS_MAX {
-            return Ok((inspection, held));
-        }
-    }
-}
-
-fn is_gone(opened: &mapwal::Result<SegmentScan>) -> bool {
-    matches!(opened, Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// They belong to the damaged log and its readers.

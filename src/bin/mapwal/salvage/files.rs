@@ -1,11 +1,19 @@
 //! The files that records are copied from, and those of the copy.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use mapwal::Error;
 use mapwal::error::Damage;
-use mapwal::inspect::{Inspection, SegmentFile};
+use mapwal::inspect::{Inspection, SegmentFile, SegmentScan};
+
+use crate::failure::{Explain, Result};
+use crate::open;
+
+/// How many segments are opened ahead of what is copied.
+const HELD_MAX: usize = 64;
 
 /// Those that count, and later ones of the log, of which a damaged one may hold records as well.
 pub(crate) fn with_records(inspection: &Inspection) -> Vec<&SegmentFile> {
@@ -27,6 +35,35 @@ pub(crate) fn segment_number(path: &Path) -> Option<u64> {
 /// The size of the largest segment.
 pub(crate) fn segment_size(inspection: &Inspection) -> Option<u64> {
     inspection.segments().iter().map(|file| file.file_len_bytes).max().filter(|&size| size > 0)
+}
+
+/// How many segments there may have been from the first of `files` on, as far as anything tells of them.
+pub(super) fn span_of(files: &[SegmentFile], inspection: &Inspection) -> u64 {
+    let told_of = inspection.faults().filter_map(|fault| segment_number(&fault.path));
+    let all = inspection.segments().iter().map(|file| file.number).chain(told_of);
+    let last = all.max().unwrap_or(0);
+    // All from these on may be gone.
+    let first = files.first().or_else(|| inspection.segments().last()).map_or(last, |first| first.number);
+    last.saturating_sub(first) + 1
+}
+
+/// Looks at the log, and opens the oldest of its files: what is trimmed after that can be copied all the same.
+pub(super) fn look(directory: &Path) -> Result<(Inspection, VecDeque<mapwal::Result<SegmentScan>>)> {
+    let mut looks = 0;
+    loop {
+        let inspection = Inspection::open(directory).about(directory)?;
+        let files = with_records(&inspection);
+        let held: VecDeque<_> = files.iter().take(HELD_MAX).map(|file| SegmentScan::open(&file.path)).collect();
+        looks += 1;
+        if !held.iter().any(is_gone) || looks == open::LOOKS_MAX {
+            return Ok((inspection, held));
+        }
+    }
+}
+
+/// Whether there is no file any more.
+pub(super) fn is_gone(opened: &mapwal::Result<SegmentScan>) -> bool {
+    matches!(opened, Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// Makes the finished copy a log. The control page comes first, which misses what is not there yet.

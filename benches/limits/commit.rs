@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::time::Instant;
 
-use mapwal::{Log, Options};
+use mapwal::{Log, Options, Stats};
 
 use crate::bench::Bench;
 use crate::device::Device;
@@ -111,21 +111,21 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize, target: f64) {
         push_rate(&mut limits, alone, began);
 
         let (log, directory) = settled_log(bench.directory(), &Options::new());
-        let began = Instant::now();
+        let (before, began) = (log.stats(), Instant::now());
         let (mut latencies, waited) = commit_together(&log, threads, each, &payload);
         push_rate(&mut rates, each * threads, began);
         p50.push(latencies.quantile_us(0.5));
         p99.push(latencies.quantile_us(0.99));
-        per_sync.push(log.stats().records_per_sync());
+        per_sync.push(records_per_sync(&before, &log.stats()));
         waits.push_some(waited.map(|waited| waited as f64 / (each * threads) as f64));
         drop((log, directory));
 
         if Path::new(MEMORY).is_dir() {
             let (log, _directory) = settled_log(Path::new(MEMORY), &Options::new());
-            let began = Instant::now();
+            let (before, began) = (log.stats(), Instant::now());
             commit_together(&log, threads, each, &payload);
             push_rate(&mut in_memory, each * threads, began);
-            per_sync_in_memory.push(log.stats().records_per_sync());
+            per_sync_in_memory.push(records_per_sync(&before, &log.stats()));
         }
     }
     let row = Row::new(name.as_str(), "k/s", rates).limit("L3", limits);
@@ -138,6 +138,11 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize, target: f64) {
         bench.push(Row::new(format!("{name}, without a disk"), "k/s", in_memory));
         bench.push(Row::new(name + ", without a disk, records a sync", "", per_sync_in_memory));
     }
+}
+
+/// How many records each sync made durable since `before`.
+fn records_per_sync(before: &Stats, after: &Stats) -> f64 {
+    (after.records_synced - before.records_synced) as f64 / (after.syncs - before.syncs) as f64
 }
 
 /// Thousand commits a second.

@@ -1,7 +1,6 @@
 //! A mapping: a pointer and a length, from a file or from the heap.
 
 use std::fmt;
-#[cfg(target_os = "linux")]
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -116,6 +115,26 @@ impl Mapping {
             // caller of `guard_against_sigbus` has accepted, and the log does not go on.
             let _ = unsafe { raw.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
         }
+    }
+
+    /// Whether the page cache holds all of `range`, which begins at a page and is no longer than a megabyte. No, where that cannot
+    /// be found out.
+    pub(crate) fn is_resident(&self, range: Range<usize>) -> bool {
+        #[cfg(target_os = "linux")]
+        if let Backing::File(_) = &self.backing
+            && range.end <= self.len
+        {
+            let mut pages = [0; 256];
+            let Some(pages) = pages.get_mut(..range.len().div_ceil(rustix::param::page_size())) else { return false };
+            // SAFETY: the range lies within the mapping, and there is a byte for each of its pages. No byte that is mapped is accessed.
+            let result = unsafe {
+                let start = self.base.as_ptr().add(range.start);
+                libc::mincore(start.cast(), range.len(), pages.as_mut_ptr())
+            };
+            return result == 0 && pages.iter().all(|page| page & 1 == 1);
+        }
+        let _ = range;
+        false
     }
 
     /// Whether a page has been lost, and replaced by the guard.

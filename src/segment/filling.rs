@@ -31,6 +31,8 @@ use crate::storage::{Storage, StorageFile};
 pub(crate) const PAGE_LEN: usize = 4096;
 /// The largest that is of use: a guest that gives free memory back to its host gives back blocks that are larger.
 pub(crate) const LARGE_PAGE_LEN: usize = 512 << 10;
+/// The largest in which the page cache holds what has been read: a huge page.
+const LARGEST_PAGE_LEN: usize = 2 << 20;
 /// What comes between two syncs is this many pages, at least, and so a sync writes an eighth more than it must, at the most.
 const PAGES_PER_SYNC: usize = 8;
 
@@ -41,7 +43,7 @@ pub(crate) fn page_len_for(len: usize) -> usize {
 }
 /// Filled or settled at a time: a waiting appender waits no longer than that takes.
 const STEP_LEN: usize = 256 << 10;
-/// Pages written at a time where the page cache has them already. What it has let go comes back in larger ones.
+/// Pages written at a time where the page cache has them already.
 const PAGES_KEPT: usize = 16;
 /// A commit word of zeros.
 const STOP_LEN: usize = 8;
@@ -62,8 +64,8 @@ pub(crate) struct Filling {
     large_len: usize,
     /// All blocks have been written before: nothing has to be settled.
     is_written: bool,
-    /// The page cache may hold some of the rest.
-    is_cached: bool,
+    /// From here on, the page cache may hold some of it.
+    cached: usize,
     /// In pages of this length, after the first part, which has the smallest; 0 if that is not known.
     cached_len: usize,
     /// How long the pages are that were used after the first part; 0 if of several lengths, `None` if there were none yet.
@@ -76,7 +78,7 @@ impl Filling {
     /// Of a new segment of `size` bytes, that has a header. `is_written` says whether all its blocks have been written.
     pub(crate) fn new(file: Arc<dyn StorageFile>, size: u64, is_written: bool) -> Self {
         let filling = Self::going_on(file, size, segment_header::LEN);
-        Self { is_cached: false, is_written, ..filling }
+        Self { cached: filling.size, is_written, ..filling }
     }
 
     /// Of an existing segment. What it holds from `offset` on does not count.
@@ -90,7 +92,7 @@ impl Filling {
             large: 0..0,
             large_len: PAGE_LEN,
             is_written: false,
-            is_cached: true,
+            cached: offset,
             cached_len: 0,
             page_len: None,
             gave_up: false,
@@ -158,12 +160,11 @@ impl Filling {
         let len = STEP_LEN.min(self.first_end(0)).max(page_len);
         let range = self.end..(self.end - self.end % len + len).min(self.size);
         let mut piece = page_len;
-        if self.is_cached && self.has_pages_of(page_len, range.start) {
+        if self.keeps_pages_of(page_len, &range, mapping) {
             // They stay as they are, however much is written at a time.
             piece = (page_len * PAGES_KEPT).min(ZEROS.len());
-        } else if self.is_cached {
-            // They are of any size. If this has no effect, it is only slower.
-            let _ = self.file.drop_cache(range.start as u64..range.end as u64);
+        } else {
+            self.let_go(&range);
         }
         // In the page in which a segment goes on zeros follow its frames: recovery has looked.
         let mut offset = range.start.next_multiple_of(PAGE_LEN);
@@ -182,9 +183,23 @@ impl Filling {
         Ok(())
     }
 
-    /// Whether the page cache holds what is at `offset` in pages of `page_len` bytes, as far as is known.
-    fn has_pages_of(&self, page_len: usize, offset: usize) -> bool {
-        self.cached_len != 0 && page_len == if offset < self.first_end(0) { PAGE_LEN } else { self.cached_len }
+    /// Whether the page cache holds `range` in pages of `page_len` bytes, as far as is known: larger ones may have taken the place of
+    /// some, for a reader. Single ones are never kept, since these cost a small sync the most.
+    fn keeps_pages_of(&self, page_len: usize, range: &Range<usize>, mapping: &Mapping) -> bool {
+        let is_alike = page_len == self.cached_len && range.start >= self.first_end(0).max(self.cached);
+        is_alike && page_len > PAGE_LEN && mapping.is_resident(range.clone())
+    }
+
+    /// Has the page cache let go of `range`, which it may hold in pages of any length: what is written there would come to lie in
+    /// them, and a small sync would write all of one. A page stays that reaches beyond what is to be let go.
+    fn let_go(&mut self, range: &Range<usize>) {
+        if range.end <= self.cached {
+            return;
+        }
+        let end = range.end.next_multiple_of(LARGEST_PAGE_LEN).min(self.size);
+        // If this has no effect, syncs write more.
+        let _ = self.file.drop_cache(range.start.max(self.cached) as u64..end as u64);
+        self.cached = end;
     }
 
     fn note_pages(&mut self, range: Range<usize>, page_len: usize) {

@@ -87,6 +87,61 @@ fn small_commits_after_a_load_in_bulk_soon_write_little() {
     assert_commits_write_little(&device, &log);
 }
 
+/// Appends and syncs `count` times `bytes`, of which the last 8 MiB are kept.
+fn stream(log: &Log, count: usize, bytes: usize) {
+    const KEPT_BYTES: u64 = 8 << 20;
+    let record = vec![0xcd; bytes.min(64 << 10) - 100];
+    for _ in 0..count {
+        (0..bytes.div_ceil(64 << 10)).for_each(|_| {
+            log.append(0, &record).unwrap();
+        });
+        let last = log.sync().unwrap();
+        log.trim_before(Lsn(last.0.saturating_sub(KEPT_BYTES / record.len() as u64).max(1))).unwrap();
+    }
+}
+
+#[test]
+fn small_commits_write_little_to_files_that_a_load_in_bulk_has_filled_before() {
+    const LARGE: usize = 6 << 20;
+    const SMALL: usize = 4 << 10;
+    let Some(device) = FileSystem::mount(Kind::Ext4, 256) else { return };
+    let options = mapwal::Options::new().segment_size_bytes(8 << 20);
+    let log = try_open(&device.path().join("log"), &options).unwrap();
+    stream(&log, 12, LARGE);
+    assert!(log.stats().recycled_segments > 0, "files have come back");
+    // What was made ready for more of the same is used up.
+    stream(&log, 300, SMALL);
+    // Through all files, and once more.
+    let (before, recycled) = (written_once_quiet(&device), log.stats().recycled_segments);
+    const COUNT: usize = (32 << 20) / SMALL;
+    stream(&log, COUNT, SMALL);
+    let per_commit = (written_bytes(&device) - before) / COUNT as u64;
+    println!("{per_commit} bytes are written for a commit of {SMALL}");
+    assert!(log.stats().recycled_segments >= recycled + 3, "they are recycled ones");
+    assert!(per_commit >= SMALL as u64 && per_commit <= 6 * SMALL as u64, "{per_commit}");
+}
+
+#[test]
+fn syncs_write_little_also_where_the_page_cache_has_let_go_of_files_that_are_recycled() {
+    const SYNC: usize = 128 << 10;
+    let Some(device) = FileSystem::mount(Kind::Ext4, 256) else { return };
+    let directory = device.path().join("log");
+    let log = try_open(&directory, &mapwal::Options::new().segment_size_bytes(8 << 20)).unwrap();
+    const LAP: usize = (32 << 20) / SYNC;
+    stream(&log, 2 * LAP, SYNC);
+    written_once_quiet(&device);
+    for file in fs::read_dir(&directory).unwrap() {
+        let file = fs::File::open(file.unwrap().path()).unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+    let before = written_bytes(&device);
+    stream(&log, LAP, SYNC);
+    let per_sync = (written_bytes(&device) - before) / LAP as u64;
+    println!("{per_sync} bytes are written for a sync of {SYNC}");
+    // An eighth more than it must, at the most.
+    assert!((SYNC as u64 - 200..=SYNC as u64 * 9 / 8 + 4096).contains(&per_sync), "{per_sync}");
+}
+
 /// Appends until there is no more room, and syncs; returns the last record.
 fn fill(log: &Log) -> u64 {
     let mut last = log.next_lsn().previous().0;

@@ -33,6 +33,8 @@ mod region;
 #[cfg(not(target_os = "linux"))]
 mod unguarded;
 mod words;
+#[cfg(target_os = "linux")]
+mod writeback;
 
 pub(crate) use append_cursor::{AppendCursor, CursorControl, Reservation, Reserved, Taken};
 #[cfg(target_os = "linux")]
@@ -55,3 +57,5 @@ pub use unguarded::guard_against_sigbus;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use unguarded::replaced_pages;
 pub(crate) use words::SharedWords;
+#[cfg(target_os = "linux")]
+pub(crate) use writeback::start_writing;

@@ -20,7 +20,7 @@ use super::reserved;
 use super::trust::Trust;
 use super::uses::Use;
 use super::{Access, DeviceBuffer, StorageFile, Users};
-use crate::memory::Mapping;
+use crate::memory::{self, Mapping};
 
 /// Allocates blocks that have been written, with zeros, where the device can do that without being sent them.
 #[cfg(target_os = "linux")]
@@ -111,10 +111,9 @@ impl StorageFile for DiskFile {
         Ok(false)
     }
 
+    #[cfg(target_os = "linux")]
     fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
-        // For its side effect: dirty pages are not dropped but begin to be written. What does only that, sync_file_range,
-        // has no safe interface.
-        self.drop_cache(range)
+        memory::start_writing(&self.file, range)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

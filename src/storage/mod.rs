@@ -363,8 +363,7 @@ pub trait StorageFile: Debug + Send + Sync {
     /// What the system reports.
     fn drop_cache(&self, range: Range<u64>) -> io::Result<()>;
 
-    /// Has the system begin to write `range` of the file to the device, without waiting for it: a hint. Pages that are not
-    /// mapped may leave the page cache.
+    /// Has the system begin to write `range` of the file to the device, without waiting for it: a hint.
     ///
     /// # Errors
     /// What the system reports. An error of the writing itself is not among it: the next sync reports that.

@@ -126,11 +126,9 @@ impl Mapping {
         {
             let mut pages = [0; 256];
             let Some(pages) = pages.get_mut(..range.len().div_ceil(rustix::param::page_size())) else { return false };
+            let start = self.base.as_ptr().wrapping_add(range.start);
             // SAFETY: the range lies within the mapping, and there is a byte for each of its pages. No byte that is mapped is accessed.
-            let result = unsafe {
-                let start = self.base.as_ptr().add(range.start);
-                libc::mincore(start.cast(), range.len(), pages.as_mut_ptr())
-            };
+            let result = unsafe { libc::mincore(start.cast(), range.len(), pages.as_mut_ptr()) };
             return result == 0 && pages.iter().all(|page| page & 1 == 1);
         }
         let _ = range;

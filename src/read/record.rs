@@ -29,7 +29,7 @@ use crate::memory::Region;
 /// let record: Record<'_> = snapshot.get(Lsn(1))?.expect("a record");
 /// assert_eq!((record.lsn(), record.tag(), record.payload().len()), (Lsn(1), 7, 8));
 /// assert!(record.frame_bytes().ends_with(record.payload()));
-/// assert_eq!(&record[..2], 123_456_u64.to_le_bytes()[..2]); // it stands for its payload
+/// assert_eq!(record[..2], 123_456_u64.to_le_bytes()[..2]); // it stands for its payload
 ///
 /// assert_eq!(record.payload_as::<U64>()?.get(), 123_456); // in place
 /// let too_long = record.payload_as::<[U64; 2]>();

@@ -159,7 +159,7 @@ fn values_are_set_with_a_trim_a_truncation_and_a_reset() {
     assert!(log.stats().syncs >= before + 2);
     drop(log);
     let log = open_small(dir.path());
-    assert_eq!((log.first_lsn(), log.next_lsn(), log.payload_len_max()), (Lsn(500), Lsn(503), max - 32));
+    assert_eq!((log.first_lsn(), log.next_lsn(), log.payload_len_max()), (Lsn(500), Lsn(503), max - 24));
     assert_eq!(
         (log.meta(5).unwrap(), log.meta(6).unwrap(), log.meta(7).unwrap()),
         (large, b"kept".to_vec(), b"kept".to_vec())

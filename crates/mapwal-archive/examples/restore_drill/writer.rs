@@ -1,6 +1,7 @@
 //! The process that writes: it goes on where it was killed, and trims what the archiver's pin lets go.
 
 use std::error::Error;
+use std::io::ErrorKind;
 
 use mapwal::{Log, Lsn, Options};
 
@@ -28,10 +29,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         }
         // Until the archiver has set its pin, all is kept.
         if number % RECORDS_PER_TRIM == 0 && !log.pins().is_empty() {
-            log.trim_before(Lsn(number.saturating_sub(KEPT_RECORDS).max(1)))?;
+            trim(&log, Lsn(number.saturating_sub(KEPT_RECORDS).max(1)))?;
         }
     }
     log.sync()?;
     // Not closed: a segment that takes appends stays, and is archived in parts.
     Ok(())
+}
+
+/// Where the archiver takes longer than a second to change its pin, the next trim does what this one does not.
+fn trim(log: &Log, before: Lsn) -> mapwal::Result<()> {
+    match log.trim_before(before) {
+        Err(mapwal::Error::Io { source, .. }) if source.kind() == ErrorKind::TimedOut => Ok(()),
+        trimmed => trimmed.map(drop),
+    }
 }

@@ -16,7 +16,7 @@ use mapwal_archive::RestoreTo;
 use object_store::ObjectStoreExt;
 
 use crate::child::{self, Process};
-use crate::logs::{append_up_to, check, open, reader};
+use crate::logs::{append_up_to, check, open, reader, trim};
 use crate::s3::{BUCKET, Server};
 use crate::tools::{PREFIX, archive, has_records, range, reach, restore, wait_for};
 
@@ -43,9 +43,7 @@ fn writes_until_it_is_killed() {
         match random.u32(0..40) {
             0 => log.rotate().unwrap(),
             // An application that archives trims only what a pin lets go.
-            1..4 if !log.pins().is_empty() => {
-                log.trim_before(log.next_lsn()).unwrap();
-            }
+            1..4 if !log.pins().is_empty() => trim(&log),
             _ => {}
         }
         if random.bool() {

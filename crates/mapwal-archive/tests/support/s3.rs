@@ -35,6 +35,7 @@ const SECRET: &str = "not-a-secret";
 #[derive(Debug)]
 pub(crate) struct Server {
     endpoint: String,
+    #[allow(dead_code, reason = "a kit: each program uses what it needs")]
     seen: Arc<Mutex<Seen>>,
     _runtime: Runtime,
 }
@@ -103,6 +104,7 @@ impl Server {
         builder.with_region("us-east-1").with_bucket_name(BUCKET).build().expect("the settings are complete")
     }
 
+    #[allow(dead_code, reason = "a kit: each program uses what it needs")]
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,88 @@
+//! What is measured, and how it is shown.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mapwal::{Log, Options};
+use rustix::time::{ClockId, clock_gettime};
+
+/// How much is done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scale {
+    pub(crate) segment_size: u64,
+    pub(crate) segments: u64,
+    pub(crate) rounds: usize,
+    pub(crate) commits: usize,
+}
+
+impl Scale {
+    pub(crate) const FULL: Self = Self { segment_size: 64 << 20, segments: 3, rounds: 7, commits: 400 };
+    pub(crate) const QUICK: Self = Self { segment_size: 4 << 20, segments: 3, rounds: 3, commits: 50 };
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segment_size * self.segments
+    }
+}
+
+/// Wall-clock time, and processor time of this process.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(crate) struct Sample {
+    pub(crate) wall: f64,
+    pub(crate) processor: f64,
+}
+
+impl Sample {
+    pub(crate) fn of<T>(work: impl FnOnce() -> T) -> (Self, T) {
+        let (began, processor) = (Instant::now(), processor());
+        let done = work();
+        (Self { wall: began.elapsed().as_secs_f64(), processor: (self::processor() - processor).as_secs_f64() }, done)
+    }
+}
+
+fn processor() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// One line of the table: rates of `bytes`, their ratio, and that of processor times.
+pub(crate) fn show(name: &str, bytes: u64, bare: &[Sample], ours: &[Sample], target: &str) {
+    let wall = |samples: &[Sample]| median(samples.iter().map(|sample| sample.wall).collect());
+    let processor = |samples: &[Sample]| median(samples.iter().map(|sample| sample.processor).collect());
+    let rate = |samples| bytes as f64 / wall(samples) / 1e6;
+    println!(
+        "{name:<16} {:>7.0} MB/s {:>7.0} MB/s {:>7.2} {target:>7}  {:>10.2}x",
+        rate(bare),
+        rate(ours),
+        wall(bare) / wall(ours),
+        processor(ours) / processor(bare)
+    );
+}
+
+/// A log in `directory` with full, sealed segments.
+pub(crate) fn log(directory: &Path, scale: Scale) -> Arc<Log> {
+    let log = open(directory, scale);
+    let payload = payload();
+    while log.sealed(0).unwrap().len() < scale.segments as usize {
+        for _ in 0..scale.segment_size / 8192 {
+            log.append(1, &payload).unwrap();
+        }
+    }
+    log.sync().unwrap();
+    log
+}
+
+pub(crate) fn open(directory: &Path, scale: Scale) -> Arc<Log> {
+    // SAFETY: the directory is the measurement's own, and only this log writes to it.
+    Arc::new(unsafe { Log::open(directory, &Options::new().segment_size_bytes(scale.segment_size)) }.unwrap())
+}
+
+/// 256 bytes, as a row of a table may have.
+pub(crate) fn payload() -> Vec<u8> {
+    (0..=255).collect()
+}

@@ -306,8 +306,7 @@ impl Archiver {
             (progress.sealed, progress.archived) = (place.next, archived);
             progress.place = (place.after, parts.as_ref().map_or(0, |parts| parts.end));
         });
-        let (pinned, superseded) = (place.next, Vec::new());
-        Ok(Session { epoch, note, place, pinned, parts, superseded, prepared: None, parted: None, waiting: None })
+        Ok(Session::new(epoch, note, place, parts))
     }
 }
 

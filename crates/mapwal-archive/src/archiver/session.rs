@@ -42,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) superseded: Vec<Path>,
     /// The next segment, made ready while the one before was uploaded.
     pub(crate) prepared: Option<Sealed>,
+    /// When it was looked how far the log is.
+    pub(crate) observed: Option<Instant>,
     /// When a part was uploaded last.
     pub(crate) parted: Option<Instant>,
     /// Since when records wait in the segment after `place`.
@@ -49,6 +51,21 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    pub(crate) fn new(epoch: u64, note: SessionNote, place: Place, parts: Option<Parts>) -> Self {
+        Self {
+            epoch,
+            note,
+            place,
+            pinned: place.next,
+            parts,
+            superseded: Vec::new(),
+            prepared: None,
+            observed: None,
+            parted: None,
+            waiting: None,
+        }
+    }
+
     /// Whether `segment` is the one after what the epoch has. Otherwise the log has another history.
     pub(crate) fn continues_with(&self, segment: &Sealed) -> bool {
         self.follows(segment.tip.number, segment.predecessor, segment.first_lsn)

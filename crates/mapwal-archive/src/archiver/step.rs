@@ -47,9 +47,7 @@ impl Archiver {
 
     /// `None` if what the log has does not continue what the epoch has.
     async fn step(&self, session: &mut Session, is_last: bool) -> Result<Option<Step>> {
-        let source = self.source.clone();
-        let next = blocking(move || source.next_lsn()).await?;
-        self.note(|progress| progress.observe(next));
+        self.observe(session).await?;
         // What an earlier step could not do, or was dropped before it did.
         self.settle(session).await?;
         let sealed = match session.prepared.take() {
@@ -62,7 +60,19 @@ impl Archiver {
         if is_last || self.is_part_due(session) {
             return self.archive_part(session, is_last).await;
         }
-        self.rotate_if_old(session, next).await.map(Some)
+        self.rotate_if_old(session).await.map(Some)
+    }
+
+    /// Notes how far the log is, now and then: in a large directory that takes longer than looking for the next segment.
+    async fn observe(&self, session: &mut Session) -> Result<()> {
+        if session.observed.is_some_and(|at| at.elapsed() < self.options.poll_interval) {
+            return Ok(());
+        }
+        let source = self.source.clone();
+        let next = blocking(move || source.next_lsn()).await?;
+        session.observed = Some(Instant::now());
+        self.note(|progress| progress.observe(next));
+        Ok(())
     }
 
     async fn prepare(&self, after: u64) -> Result<Option<Sealed>> {
@@ -177,8 +187,10 @@ impl Archiver {
         Ok(object.with_key(&self.archive.prefix))
     }
 
-    async fn rotate_if_old(&self, session: &mut Session, next: mapwal::Lsn) -> Result<Step> {
+    async fn rotate_if_old(&self, session: &mut Session) -> Result<Step> {
         let Some(age) = self.options.max_age else { return Ok(Step::Idle) };
+        let source = self.source.clone();
+        let next = blocking(move || source.next_lsn()).await?;
         let place = session.place.next;
         if next <= place {
             session.waiting = None;

@@ -7,6 +7,7 @@ mod child;
 #[path = "../support/failing.rs"]
 mod failing;
 mod failures;
+mod guide;
 mod kills;
 #[path = "../support/logs.rs"]
 mod logs;
@@ -16,4 +17,5 @@ mod program;
 mod s3;
 mod server;
 mod stores;
+mod synced;
 mod tools;

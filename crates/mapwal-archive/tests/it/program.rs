@@ -269,6 +269,25 @@ fn the_service_survives_everything_but_being_told_to_stop() {
     assert_eq!(service.terminate().code(), Some(0));
 }
 
+/// A file that may not become longer stands for a disk that is full.
+#[test]
+fn a_restore_onto_a_full_disk_leaves_no_log_and_goes_on_when_there_is_room() {
+    let place = Place::new();
+    make_log(&place.path("log"), 600);
+    place.archive(600);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 40; exec \"$0\" restore \"$1\" \"$2\"", PROGRAM, &place.url()]);
+    shell.arg(place.path("restored")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let full = output_in_time(shell.spawn().unwrap());
+    let told = String::from_utf8(full.stderr).unwrap();
+    assert_eq!(full.status.code(), Some(4), "{told}");
+    assert!(told.starts_with("mapwal-archive: cannot write: ") && told.contains(".seg"), "{told}");
+    let names = fs::read_dir(place.path("restored")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.map(|name| name.into_string().unwrap()).all(|name| !name.ends_with(".seg")), "it is no log");
+    place.run("restore URL ./restored").done();
+    check(&place.path("restored"), 1, 600, |_| 1);
+}
+
 fn wait_until(mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {

@@ -6,6 +6,7 @@ mod archiving;
 mod cancelled;
 mod epochs;
 mod keeping;
+mod kinds_of_logs;
 mod other_archivers;
 mod restoring;
 mod support;

@@ -194,6 +194,7 @@ async fn a_list_that_is_late_is_no_other_history() {
         stopped = archiver.run() => panic!("{stopped:?}"),
         told = tokio::time::timeout(Duration::from_secs(60), told) => told.expect("in a minute"),
     }
+    assert!(archiver.status().failures > 0);
     store.put(&key, bytes.into()).await.unwrap();
     archiver.catch_up().await.unwrap();
     assert_eq!(archive.list().await.unwrap().epochs.len(), 1);

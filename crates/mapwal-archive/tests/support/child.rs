@@ -17,8 +17,8 @@ impl Process {
     /// The ignored test `role`, given by its path, for `directory`.
     pub(crate) fn of_test(role: &str, directory: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this test binary"));
-        command.args([role, "--exact", "--ignored", "--nocapture", "--test-threads=1"]).env(DIRECTORY, directory);
-        Self::start(command.stdout(Stdio::null()))
+        command.args([role, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+        Self::start(for_directory(&mut command, directory).stdout(Stdio::null()))
     }
 
     pub(crate) fn start(command: &mut Command) -> Self {
@@ -55,7 +55,12 @@ impl Drop for Process {
     }
 }
 
-/// The directory that this process was started for; `None` if it was not started by [`Process::of_test`].
+/// Tells the command which directory it is for.
+pub(crate) fn for_directory<'c>(command: &'c mut Command, directory: &Path) -> &'c mut Command {
+    command.env(DIRECTORY, directory)
+}
+
+/// The directory that this process was started for; `None` if it was not started for one.
 pub(crate) fn directory() -> Option<PathBuf> {
     std::env::var_os(DIRECTORY).map(|path: OsString| PathBuf::from(path))
 }

@@ -40,9 +40,7 @@ pub(crate) fn append_up_to(log: &Log, life: u64, last: u64) {
 /// later trim does it.
 pub(crate) fn trim(log: &Log) {
     let trimmed = log.trim_before(log.next_lsn());
-    let is_slow = |error: &mapwal::Error| {
-        matches!(error, mapwal::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::TimedOut)
-    };
+    let is_slow = |error: &mapwal::Error| matches!(error, mapwal::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::TimedOut);
     assert!(trimmed.as_ref().map_or_else(is_slow, |_| true), "{trimmed:?}");
 }
 

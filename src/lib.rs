@@ -115,7 +115,8 @@
 //!
 //! # Features
 //!
-//! None is on by default. `async` makes a follower a `Stream`, for any executor. `cli` builds the program `mapwal` for
+//! None is on by default. `async` makes a follower a `Stream`, for any executor. `metrics` tells counters to the crate of that name.
+//! `testing` has storage for the tests of engines: a log in memory, on a disk that fails and loses power. `cli` builds the program `mapwal` for
 //! operators; the library needs none of its dependencies.
 //!
 //! [`guard_against_sigbus`] turns the signal for a mapped page that cannot be provided into an error. What happens to a
@@ -138,6 +139,9 @@ mod options;
 mod read;
 mod segment;
 mod storage;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 pub mod wal;
 
 #[doc(inline)]
@@ -162,11 +166,12 @@ pub use zerocopy;
 /// The seam below the log, for this crate's own tests: not part of the published interface.
 #[cfg(feature = "testing")]
 #[doc(hidden)]
-pub mod testing {
+pub mod internals {
     pub use crate::log::testing::open_log;
     pub use crate::memory::{HeapMemory, Mapping};
     pub use crate::read::testing::open_reader;
     pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile, Users};
+    pub use crate::testing::internals::*;
     pub use crate::wal::testing::recover_over;
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use faulty::{Call, Faulty};
-use mapwal::testing::open_log;
+use mapwal::internals::open_log;
 use mapwal::wal::{Wal, WalOptions};
 use mapwal::{Error, Log, Options};
 use parking_lot::{Mutex, MutexGuard};

@@ -266,6 +266,11 @@ pub(crate) mod testing {
     use crate::options::Options;
     use crate::storage::Storage;
 
+    /// As [`open_log`], on a storage whose mappings nothing else can change.
+    pub(crate) fn open_alone(storage: Arc<dyn Storage>, options: &Options) -> Result<Log> {
+        open::open_storage(storage, options)
+    }
+
     /// As [`Log::open`], on `storage`.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::options::Options;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct WalOptions {
-    pub(super) log: Options,
+    pub(crate) log: Options,
     pub(super) sync_on_commit: bool,
     pub(super) recover_from: RecoverFrom,
 }

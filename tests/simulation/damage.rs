@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
-use mapwal::testing::open_log;
+use mapwal::internals::{SimDisk, open_log};
 use mapwal::{Error, Log, Lsn, Options};
 
-use super::disk::SimDisk;
 use super::model::{FOREIGN_ID, Model, Observed, Provable, Rule, Violation, first_word, payload, tag};
 use super::run::SEGMENT_BYTES;
 

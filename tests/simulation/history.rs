@@ -4,8 +4,7 @@ use std::fmt;
 
 use fastrand::Rng;
 
-use super::disk::AFTER_EFFECTS;
-use super::fault::{Failure, Fault, Operation};
+use mapwal::internals::{AFTER_EFFECTS, Failure, Fault, Operation};
 
 /// In how many of 256 operations of a random history a crash is looked at.
 const CUTS: u8 = 48;

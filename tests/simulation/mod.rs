@@ -4,22 +4,16 @@
 //! and `model.rs` is one of `ci/powercut/` as well.
 
 mod damage;
-mod directory;
-mod disk;
 mod engine;
-mod fault;
 mod history;
-mod image;
 mod model;
 mod run;
 mod shrink;
 mod transactions;
 
-pub use disk::{AFTER_EFFECTS, Observer, SimDisk};
-pub use fault::{Failure, Fault, Operation};
 pub use history::History;
-pub use image::AfterEffect;
-pub use model::{Crash, Rule, Violation};
+pub use mapwal::internals::{AFTER_EFFECTS, AfterEffect, Crash, Failure, Fault, Observer, Operation, SimDisk};
+pub use model::{Rule, Violation};
 pub use run::{Tally, run, run_failing};
 pub use shrink::shrink;
 pub use transactions::run_transactions;

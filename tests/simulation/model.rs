@@ -13,15 +13,6 @@ use serde::{Deserialize, Serialize};
 pub const SLOTS: usize = 3;
 const TAGS: u64 = 7;
 
-/// Which kind of crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Crash {
-    /// The device keeps what it holds; of the rest, anything may be lost.
-    Power,
-    /// The process dies; the page cache stays.
-    Kill,
-}
-
 /// One thing that was appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
@@ -74,7 +65,7 @@ impl Violation {
     }
 
     /// With the crash after which it showed.
-    pub fn after(self, crash: Crash, depth: usize) -> Self {
+    pub fn after(self, crash: impl std::fmt::Debug, depth: usize) -> Self {
         Self { message: format!("{} (after crash {depth}, {crash:?})", self.message), ..self }
     }
 }

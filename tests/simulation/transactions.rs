@@ -7,14 +7,13 @@
 use std::sync::{Arc, Weak};
 
 use fastrand::Rng;
-use mapwal::testing::{open_log, recover_over};
+use mapwal::internals::{Crash, Observer, SimDisk, open_log, recover_over};
 use mapwal::wal::{Recovery, Wal, WalError, WalOptions};
 use mapwal::{Lsn, Options};
 use parking_lot::Mutex;
 
-use super::disk::{Observer, SimDisk};
 use super::engine::{Engine, KEYS, Kind, Pages, Values, unusable};
-use super::model::{Crash, Rule, Violation};
+use super::model::{Rule, Violation};
 use super::run::{SEGMENT_BYTES, Tally};
 
 /// In how many of 256 operations a crash is looked at: of a history, of what follows a crash of it, and so on.

@@ -5,3 +5,4 @@ mod crashes;
 pub(crate) mod killed;
 mod panics;
 mod signals;
+mod simulated;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mapwal::testing::{Access, DeviceBuffer, Disk, Storage, StorageFile};
+use mapwal::internals::{Access, DeviceBuffer, Disk, Storage, StorageFile};
 use mapwal::{Error, Lsn, Visibility};
 use rustix::fs::IFlags;
 

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use mapwal::error::*;
 use mapwal::inspect::*;
+use mapwal::testing::*;
 use mapwal::wal::*;
 use mapwal::*;
 
@@ -132,6 +133,7 @@ fn note_wal(printed: &mut Printed) {
 }
 
 fn note_errors(printed: &mut Printed) {
+    note!(printed: SimulatedDisk = SimulatedDisk::new(7), DiskFailure = DiskFailure::Full);
     note!(printed: PinFault = PinFault::Lost { lsn: Lsn(1), first: Lsn(2) }, MetaFault = MetaFault::NoSlot { slots: 16 });
     note!(printed: ReplicaFault = ReplicaFault::Gap { next: Lsn(1) }, FormatFault = FormatFault::Features { unknown: 7 });
     note!(printed: NumberSpace = NumberSpace::Records, LayoutMismatch = LayoutMismatch::Size);

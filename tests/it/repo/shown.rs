@@ -74,7 +74,7 @@ impl Interface {
                     self.names.insert(word(&tokens, at + 2));
                     at += 2;
                 }
-                ("pub", "mod") if word(&tokens, at + 2) != "testing" => {
+                ("pub", "mod") if word(&tokens, at + 2) != "internals" => {
                     if let Some(TokenTree::Group(body)) = tokens.get(at + 3) {
                         self.name_all(body.stream());
                     }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use mapwal::error::FileKind;
-use mapwal::testing::{Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Storage, StorageFile, Users};
+use mapwal::internals::{Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Storage, StorageFile, Users};
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 

@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mapwal::error::PinFault;
-use mapwal::{Error, Follower, Log, LogReader, Lsn, Options, Record, Result, Snapshot, Visibility, testing};
+use mapwal::{Error, Follower, Log, LogReader, Lsn, Options, Record, Result, Snapshot, Visibility, internals};
 
 use faulty::Faulty;
 use scratch::{open_small, scratch};
@@ -67,7 +67,7 @@ pub(crate) fn try_open_on_with(storage: &Arc<Faulty>, options: &Options) -> Resu
     let _no_copies_of_the_lock = child::keep_from_spawning();
     let storage = Arc::clone(storage);
     // SAFETY: as in `try_open`; the storage passes every mapping on as the disk makes it.
-    unsafe { testing::open_log(storage, options) }
+    unsafe { internals::open_log(storage, options) }
 }
 
 pub(crate) fn read_only(path: &Path) -> Result<LogReader> {

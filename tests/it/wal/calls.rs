@@ -1,7 +1,7 @@
 //! The calls of a classic write-ahead log, and what they refuse.
 
 use mapwal::wal::{Committed, PageId, RecordType, TransactionFault, TransactionId, WalError, WalOptions, WalRecord};
-use mapwal::{Error, Lsn, Options, testing};
+use mapwal::{Error, Lsn, Options, internals};
 use rustix::io::Errno;
 
 use crate::support::faulty::{Call, Faulty};
@@ -312,7 +312,7 @@ fn commit_while_a_sync_waits(id: impl Fn(u64) -> TransactionId + Sync) {
     const COMMITTERS: u64 = 16;
     let dir = tempfile::tempdir().unwrap();
     let storage = Faulty::new(dir.path());
-    let (wal, _) = testing::recover_over(open_on(&storage), &small()).unwrap();
+    let (wal, _) = internals::recover_over(open_on(&storage), &small()).unwrap();
     let before = wal.log().stats().syncs;
     let commit = |number| {
         let transaction = id(number);
@@ -362,7 +362,7 @@ fn committers_whose_transactions_share_a_lock_share_a_sync_too() {
 fn a_commit_whose_sync_fails_is_an_error_and_so_is_everything_after() {
     let dir = tempfile::tempdir().unwrap();
     let storage = Faulty::new(dir.path());
-    let (wal, _) = testing::recover_over(open_on(&storage), &small()).unwrap();
+    let (wal, _) = internals::recover_over(open_on(&storage), &small()).unwrap();
     wal.log_begin(A).unwrap();
     let checkpoint = wal.log_checkpoint(&[], &[]).unwrap();
     storage.fail(Call::SyncMapping, Errno::IO);

@@ -4,11 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 
 use fastrand::Rng;
+use mapwal::internals::PAGE_BYTES;
 use mapwal::{Error, Log, Lsn};
 
-use super::super::fault::Operation;
 use super::super::history::Action;
-use super::super::image::PAGE_BYTES;
 use super::super::model::{Entry, Rule, SLOTS, Violation, first_word, meta_value, payload, tag};
 use super::Run;
 use super::judge::Failed;

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use mapwal::internals::Crash;
 use mapwal::{Error, Log};
 
 use super::super::damage;
 use super::super::history::Action;
-use super::super::model::{Crash, Observed, Rule, Violation};
+use super::super::model::{Observed, Rule, Violation};
 use super::Run;
 
 /// Why a step did not come to its end.

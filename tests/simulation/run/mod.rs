@@ -11,13 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fastrand::Rng;
-use mapwal::testing::open_log;
+use mapwal::internals::{Crash, Fault, Observer, SimDisk, open_log};
 use mapwal::{Log, Options};
 
-use super::disk::{Observer, SimDisk};
-use super::fault::Fault;
 use super::history::{Action, History, Step};
-use super::model::{Crash, Model, Violation};
+use super::model::{Model, Violation};
 use judge::{Failed, unusable};
 use view::View;
 use watch::{Cut, Watch};

@@ -1,9 +1,9 @@
 //! Trims of a run: of any kind, and in rounds that bring files back.
 
 use fastrand::Rng;
+use mapwal::internals::Operation;
 use mapwal::{Error, Lsn};
 
-use super::super::fault::Operation;
 use super::super::history::Action;
 use super::super::model::{Entry, Rule, SLOTS, Violation, meta_value, tag};
 use super::Run;

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use mapwal::testing::open_reader;
+use mapwal::internals::{SimDisk, open_reader};
 use mapwal::{SealedSegment, Snapshot};
-
-use super::super::disk::SimDisk;
 
 /// What somebody sees for longer than a step.
 pub(super) enum View {

@@ -4,11 +4,11 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use fastrand::Rng;
+use mapwal::internals::{Crash, Observer, SimDisk};
 use mapwal::{Log, Lsn};
 use parking_lot::Mutex;
 
-use super::super::disk::{Observer, SimDisk};
-use super::super::model::{Crash, Entry, Model, Rule, Violation, payload, tag};
+use super::super::model::{Entry, Model, Rule, Violation, payload, tag};
 use super::act::random_len;
 
 /// A crash to be looked at.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use mapwal::testing::open_reader;
+use mapwal::internals::open_reader;
 use mapwal::{Error, Follower, Log, Lsn, Visibility};
 use parking_lot::Mutex;
 

@@ -4,7 +4,7 @@ mod durable_followers;
 
 use std::sync::{Arc, Weak};
 
-use mapwal::testing::open_log;
+use mapwal::internals::open_log;
 use mapwal::{Error, Log, Lsn};
 use parking_lot::Mutex;
 

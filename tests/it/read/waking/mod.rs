@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mapwal::testing::open_reader;
+use mapwal::internals::open_reader;
 use mapwal::{Follower, Log, Lsn, Visibility};
 
 use crate::support::faulty::{Call, Faulty, asleep_in_waits};

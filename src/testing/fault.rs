@@ -65,6 +65,11 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// What every operation fails with once the power has gone.
+    pub(super) fn without_power() -> Self {
+        Self { after: 0, only: None, failure: Failure::Io, effect: AfterEffect::Clean }
+    }
+
     /// Whether it falls on this operation, which is counted.
     pub fn is_due(&mut self, operation: Operation) -> bool {
         if self.only.is_some_and(|only| only != operation) {

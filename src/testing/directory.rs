@@ -27,11 +27,6 @@ impl Directory {
         &self.seen
     }
 
-    /// The names that were there when the changes were last made durable.
-    pub fn durable_names(&self) -> &Names {
-        &self.durable
-    }
-
     pub fn create(&mut self, name: &str, file: usize) {
         self.change(Change::Create(name.to_owned(), file));
     }

@@ -6,18 +6,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use mapwal::error::FileKind;
-use mapwal::testing::{Access, DeviceBuffer, Lock, LockGuard, Mapping, Preparation, Storage, StorageFile, Users};
 use parking_lot::Mutex;
 
 use super::directory::{Directory, Names};
 use super::fault::{Fault, Operation};
-use super::image::{AfterEffect, Image, PAGE_BYTES};
-use super::model::Crash;
+use super::image::{AfterEffect, Image};
+
+/// Which kind of crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// The device keeps what it holds; of the rest, anything may be lost.
+    Power,
+    /// The process dies; the page cache stays.
+    Kill,
+}
 
 /// Is told of what happens while the disk works.
 pub trait Observer: Send + Sync {
@@ -30,37 +35,49 @@ pub trait Observer: Send + Sync {
 
 /// A handle of the disk; clones are the same disk, and the same process.
 #[derive(Clone)]
-pub struct SimDisk(Arc<Inner>, Process);
+pub struct SimDisk(pub(super) Arc<Inner>, pub(super) Process);
 
 /// Which of the processes that have the disk open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Process {
+pub(super) enum Process {
     Writer,
     Reader,
 }
 
-struct Inner {
-    state: Mutex<State>,
+pub(super) struct Inner {
+    pub(super) state: Mutex<State>,
     observer: Mutex<Option<Arc<dyn Observer>>>,
 }
 
-struct State {
-    rng: Rng,
-    files: Vec<Image>,
-    directory: Directory,
-    locked: bool,
+/// Whether there is any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Power {
+    On,
+    /// It goes with this operation.
+    EndsAt(u64),
+    Gone,
+}
+
+pub(super) struct State {
+    pub(super) rng: Rng,
+    pub(super) files: Vec<Image>,
+    pub(super) directory: Directory,
+    pub(super) locked: bool,
     /// In how many of 256 operations the observer is shown a crash.
     cuts: u8,
     fault: Option<Fault>,
     /// A page could not be written: the page cache may lose it.
     is_failing: bool,
     /// A direct read shows the page cache, and the files say so.
-    hides_device: bool,
+    pub(super) hides_device: bool,
     operations: u64,
+    pub(super) power: Power,
+    /// What the end of the power has left.
+    left: Option<SimDisk>,
     /// How many handles and mappings each process has of each file.
-    uses: BTreeMap<(usize, Process), usize>,
+    pub(super) uses: BTreeMap<(usize, Process), usize>,
     /// Files that have another name, outside of the directory.
-    linked: BTreeSet<usize>,
+    pub(super) linked: BTreeSet<usize>,
 }
 
 impl std::fmt::Debug for SimDisk {
@@ -93,6 +110,8 @@ impl SimDisk {
             is_failing: false,
             hides_device: false,
             operations: 0,
+            power: Power::On,
+            left: None,
             uses: BTreeMap::new(),
             linked: BTreeSet::new(),
         };
@@ -164,6 +183,17 @@ impl SimDisk {
     /// Operations so far.
     pub fn operations(&self) -> u64 {
         self.0.state.lock().operations
+    }
+
+    /// The power goes with the operation after so many more, before that has any effect, and every operation fails from then on.
+    pub fn end_power_after(&self, operations: u64) {
+        let mut state = self.0.state.lock();
+        state.power = Power::EndsAt(state.operations.saturating_add(operations).saturating_add(1));
+    }
+
+    /// What the end of the power has left, if it has come.
+    pub fn left(&self) -> Option<Self> {
+        self.0.state.lock().left.clone()
     }
 
     /// What a crash right now would leave.
@@ -253,9 +283,21 @@ impl SimDisk {
     }
 
     /// At the start of each operation. Returns the fault that it shall suffer.
-    fn begin(&self, operation: Operation) -> Option<Fault> {
+    pub(super) fn begin(&self, operation: Operation) -> Option<Fault> {
         let mut state = self.0.state.lock();
         state.operations += 1;
+        match state.power {
+            Power::Gone => return Some(Fault::without_power()),
+            Power::EndsAt(at) if state.operations >= at => {
+                // Before the look: what ends after this has not ended in time.
+                state.power = Power::Gone;
+                drop(state);
+                let left = self.crash(Crash::Power);
+                self.0.state.lock().left = Some(left);
+                return Some(Fault::without_power());
+            }
+            Power::On | Power::EndsAt(_) => {}
+        }
         state.write_back_early();
         let cut = state.rng.u8(..) < state.cuts >> if operation.is_dull() { 4 } else { 0 };
         let fault = state.fault.take_if(|fault| fault.is_due(operation));
@@ -267,20 +309,16 @@ impl SimDisk {
     }
 
     /// Starts an operation that, when it fails, changes nothing.
-    fn enter(&self, operation: Operation) -> io::Result<()> {
+    pub(super) fn enter(&self, operation: Operation) -> io::Result<()> {
         self.begin(operation).map_or(Ok(()), |fault| Err(fault.error()))
     }
 
-    fn file(&self, id: usize) -> Box<dyn StorageFile> {
-        Box::new(SimFile { of: Arc::new(Use::begin(self, id)), disk: self.clone(), id })
-    }
-
-    fn id_of(&self, name: &str) -> io::Result<usize> {
+    pub(super) fn id_of(&self, name: &str) -> io::Result<usize> {
         self.0.state.lock().directory.names().get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Writes the dirty sectors of `pages` in random order, with a crash inside where the observer wants one.
-    fn sync_pages(&self, id: usize, pages: Range<usize>, operation: Operation) -> io::Result<()> {
+    pub(super) fn sync_pages(&self, id: usize, pages: Range<usize>, operation: Operation) -> io::Result<()> {
         let fault = self.begin(operation);
         let mut state = self.0.state.lock();
         let mut sectors = state.files[id].dirty(pages);
@@ -299,7 +337,12 @@ impl SimDisk {
             return Err(fault.error());
         }
         self.0.state.lock().files[id].settle_len();
-        Ok(())
+        self.check_power()
+    }
+
+    /// An error if the power has gone since an operation has begun: nobody hears that it has succeeded.
+    pub(super) fn check_power(&self) -> io::Result<()> {
+        self.0.state.lock().check_power()
     }
 
     fn notify_syncing(&self, operation: Operation) {
@@ -325,6 +368,10 @@ impl SimDisk {
 }
 
 impl State {
+    pub(super) fn check_power(&self) -> io::Result<()> {
+        if self.power == Power::Gone { Err(Fault::without_power().error()) } else { Ok(()) }
+    }
+
     /// The kernel may write any dirty sector at any time.
     fn write_back_early(&mut self) {
         if self.files.is_empty() || self.rng.u8(..) >= 8 {
@@ -337,236 +384,6 @@ impl State {
                 self.files[id].write_back(sector);
             }
         }
-    }
-}
-
-impl Storage for SimDisk {
-    fn path(&self) -> &Path {
-        Path::new("/simulated")
-    }
-
-    fn entries(&self, visit: &mut dyn FnMut(&[u8], FileKind)) -> io::Result<()> {
-        self.enter(Operation::List)?;
-        let names: Vec<String> = self.0.state.lock().directory.names().keys().cloned().collect();
-        for name in &names {
-            visit(name.as_bytes(), FileKind::Regular);
-        }
-        Ok(())
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Lock> {
-        self.enter(Operation::Lock)?;
-        let mut state = self.0.state.lock();
-        if !state.directory.names().contains_key(name) {
-            let id = state.files.len();
-            state.files.push(Image::default());
-            state.directory.create(name, id);
-        }
-        if std::mem::replace(&mut state.locked, true) {
-            return Ok(Lock::Busy(None));
-        }
-        Ok(Lock::Held(Box::new(Held(self.clone()))))
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
-        self.enter(Operation::Create)?;
-        if self.id_of(name).is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let mut state = self.0.state.lock();
-        let id = state.files.len();
-        state.files.push(Image::default());
-        state.directory.create(name, id);
-        drop(state);
-        Ok(self.file(id))
-    }
-
-    fn open(&self, name: &str, _: Access) -> io::Result<Box<dyn StorageFile>> {
-        self.enter(Operation::Open)?;
-        Ok(self.file(self.id_of(name)?))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.enter(Operation::Rename)?;
-        self.id_of(from)?;
-        if self.id_of(to).is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        self.0.state.lock().directory.rename(from, to);
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.enter(Operation::Remove)?;
-        self.id_of(name)?;
-        self.0.state.lock().directory.remove(name);
-        Ok(())
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        self.enter(Operation::SyncDirectory)?;
-        self.0.state.lock().directory.sync();
-        Ok(())
-    }
-
-    fn sync_file_system(&self) -> io::Result<()> {
-        self.enter(Operation::SyncFileSystem)?;
-        let state = &mut *self.0.state.lock();
-        state.files.iter_mut().for_each(Image::settle);
-        state.directory.sync();
-        Ok(())
-    }
-
-    fn load(&self, _: &Mapping, _: Range<usize>) -> io::Result<()> {
-        self.enter(Operation::Load)
-    }
-
-    fn populate(&self, _: &Mapping, _: Range<usize>) -> io::Result<()> {
-        self.enter(Operation::Populate)
-    }
-
-    fn random(&self) -> u64 {
-        self.0.state.lock().rng.u64(..)
-    }
-
-    fn preparation(&self) -> Preparation {
-        if self.0.state.lock().rng.bool() { Preparation::Ahead } else { Preparation::OnDemand }
-    }
-}
-
-#[derive(Debug)]
-struct Held(SimDisk);
-
-impl LockGuard for Held {
-    fn sign(&self) -> io::Result<()> {
-        self.0.enter(Operation::Write)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.0.state.lock().locked = false;
-    }
-}
-
-/// A handle or a mapping of a file.
-#[derive(Debug)]
-struct Use {
-    disk: SimDisk,
-    id: usize,
-}
-
-impl Use {
-    fn begin(disk: &SimDisk, id: usize) -> Self {
-        *disk.0.state.lock().uses.entry((id, disk.1)).or_default() += 1;
-        Self { disk: disk.clone(), id }
-    }
-}
-
-impl Drop for Use {
-    fn drop(&mut self) {
-        if let Some(count) = self.disk.0.state.lock().uses.get_mut(&(self.id, self.disk.1)) {
-            *count -= 1;
-        }
-    }
-}
-
-#[derive(Debug)]
-struct SimFile {
-    /// Shared with its mappings.
-    of: Arc<Use>,
-    disk: SimDisk,
-    id: usize,
-}
-
-impl SimFile {
-    fn with<T>(&self, look: impl FnOnce(&mut Image) -> T) -> T {
-        look(&mut self.disk.0.state.lock().files[self.id])
-    }
-}
-
-impl StorageFile for SimFile {
-    fn len_bytes(&self) -> io::Result<u64> {
-        self.disk.enter(Operation::Length)?;
-        Ok(self.with(|file| file.len()))
-    }
-
-    fn as_file(&self) -> Option<&std::fs::File> {
-        None
-    }
-
-    fn allocate(&self, len: u64) -> io::Result<bool> {
-        if let Some(fault) = self.disk.begin(Operation::Allocate) {
-            // As ext4 does, it leaves what it got.
-            self.with(|file| file.allocate(len / 2));
-            return Err(fault.error());
-        }
-        self.with(|file| file.allocate(len));
-        Ok(false)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if let Some(fault) = self.disk.begin(Operation::Write) {
-            self.with(|file| file.write(&bytes[..bytes.len() / 2], offset as usize));
-            return Err(fault.error());
-        }
-        self.with(|file| file.write(bytes, offset as usize));
-        Ok(())
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.disk.enter(Operation::Read)?;
-        Ok(self.with(|file| file.read(bytes, offset as usize)))
-    }
-
-    fn read_device_at(&self, buffer: &mut DeviceBuffer, offset: u64) -> io::Result<usize> {
-        self.disk.enter(Operation::ReadDevice)?;
-        if !self.reads_device() {
-            return Ok(self.with(|file| file.read(buffer.bytes_mut(), offset as usize)));
-        }
-        Ok(self.with(|file| file.read_device(buffer.bytes_mut(), offset as usize)))
-    }
-
-    fn reads_device(&self) -> bool {
-        !self.disk.0.state.lock().hides_device
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let pages = self.with(|file| file.page_count());
-        self.disk.sync_pages(self.id, 0..pages, Operation::Sync)
-    }
-
-    fn drop_cache(&self, _: Range<u64>) -> io::Result<()> {
-        self.disk.enter(Operation::DropCache)?;
-        // A hint: the kernel may have its reasons not to.
-        if self.disk.0.state.lock().rng.bool() {
-            self.with(Image::drop_cache);
-        }
-        Ok(())
-    }
-
-    fn users(&self) -> io::Result<Users> {
-        self.disk.enter(Operation::Users)?;
-        let state = self.disk.0.state.lock();
-        let count = |process| state.uses.get(&(self.id, process)).copied().unwrap_or(0);
-        Ok(Users {
-            is_linked: state.linked.contains(&self.id),
-            here: count(Process::Writer) > 1 || Arc::strong_count(&self.of) > 1,
-            elsewhere: count(Process::Reader) > 0,
-        })
-    }
-
-    fn map(&self, len: u64, _: Access) -> io::Result<Mapping> {
-        self.disk.enter(Operation::Map)?;
-        self.with(|file| {
-            assert_eq!(len, file.len(), "files are mapped as a whole");
-            Ok(Mapping::from_heap(file.cache()).keeping(Arc::clone(&self.of) as _))
-        })
-    }
-
-    fn sync_mapping(&self, _: &Mapping, range: Range<usize>) -> io::Result<()> {
-        let pages = range.start / PAGE_BYTES..range.end.div_ceil(PAGE_BYTES);
-        self.disk.sync_pages(self.id, pages, Operation::SyncMapping)
     }
 }
 

@@ -5,8 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use mapwal::testing::HeapMemory;
 
+use crate::memory::HeapMemory;
+
+/// Of the page cache.
 pub const PAGE_BYTES: usize = 4096;
 const WORD_BYTES: usize = 8;
 const PAGE_WORDS: usize = PAGE_BYTES / WORD_BYTES;

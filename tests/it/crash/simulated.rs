@@ -1,0 +1,128 @@
+//! The disk that engines test themselves with: what a power cut leaves of an engine that waits, and of one that does not.
+//!
+//! | planted | noticed by |
+//! |---|---|
+//! | operations go on when the power has gone | `after_the_power_has_gone_nothing_is_acknowledged` |
+//! | a power cut keeps all that was written | `what_was_not_synced_may_be_lost_and_what_was_is_there` |
+//! | a sync that the power ends returns | `what_is_acknowledged_by_many_threads_is_there_after_the_power_was_cut` |
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mapwal::testing::{DiskFailure, SimulatedDisk};
+use mapwal::wal::{PageId, WalOptions};
+use mapwal::{Error, Lsn, Options};
+
+use crate::support::small;
+
+fn options() -> Options {
+    small()
+}
+
+#[test]
+fn what_was_not_synced_may_be_lost_and_what_was_is_there() {
+    let mut lost = 0;
+    for seed in 0..40 {
+        let disk = SimulatedDisk::new(seed);
+        let log = disk.open(&options()).unwrap();
+        (0..5).for_each(|_| assert!(log.append(1, &[7; 100]).is_ok()));
+        log.sync().unwrap();
+        (0..50).for_each(|_| assert!(log.append(1, &[8; 100]).is_ok()));
+        assert_eq!(disk.reader().unwrap().snapshot().unwrap().iter().count(), 55);
+        let (restarted, killed) = (disk.restart(), disk.kill());
+        drop(log);
+        let left = restarted.open(&options()).unwrap();
+        assert!((Lsn(6)..=Lsn(56)).contains(&left.next_lsn()), "seed {seed}: {}", left.next_lsn());
+        lost += u64::from(left.next_lsn() < Lsn(56));
+        assert_eq!(killed.open(&options()).unwrap().next_lsn(), Lsn(56), "seed {seed}: the page cache stays");
+    }
+    assert!(lost > 10, "{lost} of 40 have lost anything");
+}
+
+#[test]
+fn after_the_power_has_gone_nothing_is_acknowledged() {
+    for (seed, operations) in (0..60).zip((0..20).cycle()) {
+        let disk = SimulatedDisk::new(seed);
+        let log = disk.open(&options()).unwrap();
+        disk.end_power_after(operations);
+        let mut acknowledged = Lsn(0);
+        let failed = loop {
+            match log.append(1, &[7; 2000]).and_then(|_| log.sync()) {
+                Ok(durable) => acknowledged = durable,
+                Err(error) => break error,
+            }
+            assert!(acknowledged < Lsn(1000), "the power goes");
+        };
+        assert!(matches!(failed, Error::Poisoned { .. } | Error::Io { .. }), "{failed:?}");
+        assert!(disk.open(&options()).is_err());
+        drop(log);
+        // The same each time, since it has happened.
+        for disk in [disk.restart(), disk.clone().restart()] {
+            let log = disk.open(&options()).unwrap();
+            assert!(log.next_lsn() > acknowledged, "seed {seed}: {acknowledged} was acknowledged");
+            log.append(1, b"goes on").unwrap();
+            log.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_acknowledged_by_many_threads_is_there_after_the_power_was_cut() {
+    for seed in 0..40 {
+        let disk = SimulatedDisk::new(seed);
+        let log = disk.open(&options()).unwrap();
+        let acknowledged = AtomicU64::new(0);
+        disk.end_power_after(seed % 13);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while let Ok(lsn) = log.append(1, &[7; 300])
+                        && log.wait_durable(lsn).is_ok()
+                    {
+                        acknowledged.fetch_max(lsn.0, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        drop(log);
+        let log = disk.restart().open(&options()).unwrap();
+        let acknowledged = Lsn(acknowledged.into_inner());
+        assert!(log.next_lsn() > acknowledged, "seed {seed}: {acknowledged} of {}", log.next_lsn());
+    }
+}
+
+#[test]
+fn an_operation_fails_once_as_it_is_told() {
+    let disk = SimulatedDisk::new(3);
+    let log = disk.open(&options()).unwrap();
+    disk.fail_after(0, DiskFailure::Full);
+    let mut refused = 0;
+    for _ in 0..300 {
+        refused += u64::from(matches!(log.append(1, &[7; 1000]), Err(Error::NoSpace { .. })));
+    }
+    assert!(refused <= 1, "once");
+    log.sync().unwrap();
+    disk.fail_after(0, DiskFailure::Io);
+    log.append(1, b"not written").unwrap();
+    assert!(matches!(log.sync(), Err(Error::Poisoned { .. })));
+}
+
+#[test]
+fn transactions_are_tested_in_the_same_way() {
+    for seed in 0..20 {
+        let disk = SimulatedDisk::new(seed);
+        let options = WalOptions::new().log(options());
+        let (wal, recovery) = disk.open_and_recover(&options).unwrap();
+        recovery.redone();
+        disk.end_power_after(4 + seed);
+        let mut committed = 0;
+        while let Ok(mut transaction) = wal.begin()
+            && transaction.insert(PageId(1), &[7; 500]).is_ok()
+            && transaction.commit().is_ok_and(|committed| committed.applied() > Lsn(0))
+        {
+            committed += 1;
+        }
+        drop((wal, recovery));
+        let (_wal, recovery) = disk.restart().open_and_recover(&options).unwrap();
+        assert!((committed..=committed + 1).contains(&recovery.redo().count()), "seed {seed}: {committed} committed");
+    }
+}

@@ -37,9 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(recovered, page);
 
     // Nothing of an open transaction is in a page, since this engine changes it after the commit: so nothing is to be undone.
-    for open in recovery.incomplete_transactions() {
-        println!("transaction {} was not committed", open.transaction);
-        wal.log_abort(open.transaction, open.last_lsn)?;
+    for open in wal.open_transactions() {
+        println!("transaction {} was not committed", open.transaction());
+        wal.resume(open.transaction())?.discard()?;
     }
     wal.close()?;
     Ok(())

@@ -152,6 +152,7 @@ impl From<PageId> for DirtyPage {
 /// println!("{} is redone from {} on", checkpoint.lsn(), checkpoint.redo_lsn());
 /// println!("{} were open", checkpoint.active_transactions().len());
 /// println!("{} were dirty", checkpoint.dirty_pages().len());
+/// println!("the engine's own bytes are {:?}", checkpoint.data());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy)]
@@ -163,11 +164,12 @@ pub struct Checkpoint<'a> {
     redo_lsn: Lsn,
     active: &'a [ActiveTransaction],
     dirty: &'a [DirtyPage],
+    data: &'a [u8],
 }
 
 impl<'a> Checkpoint<'a> {
     /// The contents of checkpoint record `lsn`.
-    pub(super) fn parse(lsn: Lsn, of_begin: bool, data: &'a [u8]) -> Result<Self> {
+    pub(super) fn parse(lsn: Lsn, of_begin: bool, has_data: bool, data: &'a [u8]) -> Result<Self> {
         const HEADER_LEN: u64 = size_of::<CheckpointHeader>() as u64;
         let len = data.len() as u64;
         let layout = |needed| WalError::record(lsn, RecordFault::CheckpointLayout { len, needed });
@@ -179,8 +181,12 @@ impl<'a> Checkpoint<'a> {
         let needed = HEADER_LEN + active_len + dirty_len;
         let (active, rest) = <[ActiveTransaction]>::ref_from_prefix_with_elems(lists, active_count as usize)
             .map_err(|_| layout(needed))?;
-        let dirty = <[DirtyPage]>::ref_from_bytes_with_elems(rest, dirty_count as usize).map_err(|_| layout(needed))?;
-        Ok(Self { lsn, of_begin, redo_lsn: Lsn(header.redo_lsn.get()), active, dirty })
+        let (dirty, data) =
+            <[DirtyPage]>::ref_from_prefix_with_elems(rest, dirty_count as usize).map_err(|_| layout(needed))?;
+        if !has_data && !data.is_empty() {
+            return Err(layout(needed));
+        }
+        Ok(Self { lsn, of_begin, redo_lsn: Lsn(header.redo_lsn.get()), active, dirty, data })
     }
 
     /// Its record.
@@ -205,6 +211,13 @@ impl<'a> Checkpoint<'a> {
     #[must_use]
     pub fn dirty_pages(&self) -> &'a [DirtyPage] {
         self.dirty
+    }
+
+    /// The engine's own bytes, as they were given to [`BegunCheckpoint::log_with_data`](super::BegunCheckpoint::log_with_data);
+    /// none if it gave none. They start at an 8-byte boundary in memory.
+    #[must_use]
+    pub fn data(&self) -> &'a [u8] {
+        self.data
     }
 
     pub(super) fn is_of_begin(&self) -> bool {
@@ -258,7 +271,7 @@ mod tests {
     fn a_checkpoint_is_read_as_it_was_written() {
         let bytes = encode();
         assert_eq!(bytes.len(), 16 + 2 * 32 + 2 * 16);
-        let checkpoint = Checkpoint::parse(Lsn(10), true, &bytes).expect("good");
+        let checkpoint = Checkpoint::parse(Lsn(10), true, false, &bytes).expect("good");
         assert_eq!((checkpoint.lsn(), checkpoint.redo_lsn()), (Lsn(10), Lsn(3)));
         let [first, second] = checkpoint.active_transactions() else { panic!("two") };
         assert_eq!(
@@ -272,13 +285,22 @@ mod tests {
         assert!(first.has_begun() && !second.has_begun());
         let pages: Vec<_> = checkpoint.dirty_pages().iter().map(|dirty| (dirty.page(), dirty.recovery_lsn())).collect();
         assert_eq!(pages, [(PageId(0), Some(Lsn(4))), (PageId(8), None)]);
+        assert_eq!(checkpoint.data(), b"");
+    }
+
+    #[test]
+    fn what_follows_the_lists_is_the_engines_if_the_header_says_so() {
+        let bytes = [&encode()[..], b"the engine's"].concat();
+        let checkpoint = Checkpoint::parse(Lsn(10), true, true, &bytes).expect("good");
+        assert_eq!((checkpoint.dirty_pages().len(), checkpoint.data()), (2, &b"the engine's"[..]));
+        assert!(Checkpoint::parse(Lsn(10), true, false, &bytes).is_err());
     }
 
     #[test]
     fn counts_that_do_not_fit_are_refused() {
         let good = encode();
         let refused = |bytes: &[u8]| {
-            let fault = Checkpoint::parse(Lsn(1), true, bytes);
+            let fault = Checkpoint::parse(Lsn(1), true, false, bytes);
             matches!(fault, Err(WalError::Record { fault: RecordFault::CheckpointLayout { .. }, .. }))
         };
         assert!(refused(&[]) && refused(&good[..15]) && refused(&good[..good.len() - 1]));

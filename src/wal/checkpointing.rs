@@ -62,6 +62,11 @@ impl LastCheckpoint {
 /// let active = checkpoint.active_transactions()[0];
 /// assert_eq!((active.transaction(), active.first_lsn(), active.last_lsn()), (TransactionId(5), None, None));
 /// assert!(!active.has_begun());
+///
+/// let lsn = wal.begin_checkpoint()?.log_with_data(&[], &[], b"root: page 7")?;
+/// let snapshot = wal.log().snapshot()?;
+/// let record = WalRecord::parse(&snapshot.get(lsn)?.expect("a record"))?;
+/// assert_eq!(record.checkpoint().expect("a checkpoint").data(), b"root: page 7");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "no checkpoint is taken before `log` is called"]
@@ -138,16 +143,22 @@ impl Wal {
         if redo_lsn < first { Err(Error::Trimmed { lsn: redo_lsn, first }.into()) } else { Ok(redo_lsn) }
     }
 
-    fn append_checkpoint(&self, redo_lsn: Lsn, open: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
-        let (header, max) = (TransactionHeader::of_checkpoint(), self.log.payload_len_max());
+    fn append_checkpoint(
+        &self,
+        redo_lsn: Lsn,
+        open: &[ActiveTransaction],
+        dirty: &[DirtyPage],
+        data: &[u8],
+    ) -> Result<Lsn> {
+        let (header, max) = (TransactionHeader::of_checkpoint(!data.is_empty()), self.log.payload_len_max());
         let lists = (size_of_val(open) + size_of_val(dirty)) as u64;
-        let len = header.as_bytes().len() as u64 + COUNTS_LEN as u64 + lists;
+        let len = header.as_bytes().len() as u64 + COUNTS_LEN as u64 + lists + data.len() as u64;
         // No segment has room for 2^32 entries.
         let contents = Encoded::new(redo_lsn, open, dirty).filter(|_| len <= max);
         let (active, dirty) = (open.len(), dirty.len());
         let contents = contents.ok_or(WalError::CheckpointTooLarge { active, dirty, len, max })?;
         let [counts, active, dirty] = contents.parts();
-        let parts = [header.as_bytes(), counts, active, dirty];
+        let parts = [header.as_bytes(), counts, active, dirty, data];
         Ok(self.log.append_for(Need::Essential, RecordType::Checkpoint.code(), &parts)?)
     }
 
@@ -220,6 +231,16 @@ impl BegunCheckpoint<'_> {
     /// [`Committed::applied`]: super::Committed::applied
     /// [`Transaction::applied`]: super::Transaction::applied
     pub fn log(self, active: &[ActiveTransaction], dirty: &[DirtyPage]) -> Result<Lsn> {
+        self.log_with_data(active, dirty, &[])
+    }
+
+    /// As [`Self::log`], with bytes of the engine's own, which [`Checkpoint::data`] has after a recovery: what it must know before
+    /// it redoes anything, such as the root of its tree. They are in the checkpoint's record, so they hold exactly if it does; with
+    /// the lists they fit into a segment.
+    ///
+    /// # Errors
+    /// As [`Self::log`].
+    pub fn log_with_data(self, active: &[ActiveTransaction], dirty: &[DirtyPage], data: &[u8]) -> Result<Lsn> {
         let _calling = calling();
         let Self { wal, view } = self;
         wal.log.check_open()?;
@@ -231,7 +252,7 @@ impl BegunCheckpoint<'_> {
         let redo_lsn = wal.redo_point(&view, dirty, last)?;
         let open = merge(view.open, active)?;
         let oldest_active = open.iter().filter_map(ActiveTransaction::first_lsn).min();
-        let lsn = wal.append_checkpoint(redo_lsn, &open, dirty)?;
+        let lsn = wal.append_checkpoint(redo_lsn, &open, dirty, data)?;
         // After the record in the log: if the slot is durable, so is the record.
         wal.log.put_meta_for(Need::Essential, SLOT, &lsn.0.to_le_bytes())?;
         wal.log.sync()?;

@@ -93,6 +93,62 @@ use redone::Redone;
 /// # }
 /// ```
 ///
+/// # Two kinds of engines
+///
+/// What an engine calls depends on when its pages change. One that changes them *after the commit* never has anything of an open
+/// transaction in a page, so there is nothing to undo; one that changes them *before the commit* may have, on disk as well.
+///
+/// | | after the commit | before the commit |
+/// |---|---|---|
+/// | a change | [`Transaction::insert`] and the like | the same, then the change in the page, under that LSN; [`Transaction::applied`] now and then |
+/// | the end | [`Transaction::commit`], the changes in the pages, [`Committed::applied`] | `commit()?.applied()` |
+/// | giving up | [`Transaction::discard`] | [`Transaction::abort`], with a closure that undoes each change |
+/// | after a crash | [`Recovery::redo`], then `discard` what is open | [`Recovery::history`], then `abort` what is open |
+///
+/// The example above is of the second kind. The same of the first:
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use mapwal::wal::{PageId, Wal, WalOptions};
+///
+/// let dir = tempfile::tempdir()?;
+/// let options = WalOptions::new();
+/// // SAFETY: only this log touches the files of this directory, which is on a local file system.
+/// let wal = unsafe { Wal::open(dir.path(), &options) }?;
+/// let mut page = Vec::new();
+///
+/// let mut paid = wal.begin()?;
+/// paid.insert(PageId(7), b"invoice 1: paid")?;
+/// let committed = paid.commit()?;
+/// page.push(b"invoice 1: paid".to_vec()); // only now
+/// committed.applied();
+///
+/// let mut doubtful = wal.begin()?;
+/// doubtful.insert(PageId(7), b"invoice 2: paid")?;
+/// doubtful.discard()?; // no page has it
+/// let mut open = wal.begin()?;
+/// open.insert(PageId(7), b"invoice 3: paid")?;
+/// assert_eq!(wal.open_transactions().len(), 1);
+/// wal.flush()?;
+/// drop(open);
+/// drop(wal); // as a crash of the process would
+///
+/// // SAFETY: as above.
+/// let (wal, recovery) = unsafe { Wal::open_and_recover(dir.path(), &options) }?;
+/// let mut recovered = Vec::new();
+/// for record in recovery.redo() {
+///     recovered.push(record?.data().to_vec()); // what was committed, and nothing else
+/// }
+/// assert_eq!(recovered, page);
+/// recovery.redone();
+/// for open in wal.open_transactions() {
+///     wal.resume(open.transaction())?.discard()?;
+/// }
+/// assert!(wal.open_transactions().is_empty());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Durability
 ///
 /// A commit is durable on return, unless [`WalOptions::sync_on_commit`] says otherwise; all that was logged before it
@@ -258,6 +314,19 @@ impl Wal {
         let (record_type, prev, page, undo_next) = (RecordType::Begin, None, None, None);
         let begin = self.log_entry(Entry { record_type, transaction: id, prev, page, undo_next, data: &[] })?;
         Ok(Transaction::new(self, id, Some(begin)))
+    }
+
+    /// The transactions that are open now, by number: those that have begun here and not ended, whether they have a handle or not,
+    /// and those that recovery found incomplete. In a forked child none.
+    #[must_use]
+    pub fn open_transactions(&self) -> Vec<ActiveTransaction> {
+        if self.log.check_process().is_err() {
+            // A thread that is not there may hold the locks.
+            return Vec::new();
+        }
+        let mut open: Vec<_> = self.shared.open.lock_all().list().collect();
+        open.sort_by_key(ActiveTransaction::transaction);
+        open
     }
 
     /// A handle for a transaction that is open already: one that recovery found incomplete, or whose handle was

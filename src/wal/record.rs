@@ -19,6 +19,7 @@ const FLAG_PREV: u32 = 1;
 const FLAG_PAGE: u32 = 1 << 1;
 const FLAG_UNDO_NEXT: u32 = 1 << 2;
 const FLAG_OF_BEGIN: u32 = 1 << 3;
+const FLAG_DATA: u32 = 1 << 4;
 
 /// What a record says of its transaction. Its number is the tag that it has in the log.
 ///
@@ -118,14 +119,15 @@ impl TransactionHeader {
         }
     }
 
-    /// Of a checkpoint that lists the transactions that were open when it began.
-    pub(super) fn of_checkpoint() -> Self {
-        Self { flags: FLAG_OF_BEGIN.into(), ..Self::new(TransactionId(0), None, None, None) }
+    /// Of a checkpoint that lists the transactions that were open when it began, perhaps with the engine's own data.
+    pub(super) fn of_checkpoint(has_data: bool) -> Self {
+        let flags = if has_data { FLAG_OF_BEGIN | FLAG_DATA } else { FLAG_OF_BEGIN };
+        Self { flags: flags.into(), ..Self::new(TransactionId(0), None, None, None) }
     }
 
     fn check(&self, record_type: RecordType) -> Result<(), RecordFault> {
-        let of_begin = if record_type == RecordType::Checkpoint { FLAG_OF_BEGIN } else { 0 };
-        if self.flags.get() & !(FLAG_PREV | FLAG_PAGE | FLAG_UNDO_NEXT | of_begin) != 0 {
+        let of_checkpoint = if record_type == RecordType::Checkpoint { FLAG_OF_BEGIN | FLAG_DATA } else { 0 };
+        if self.flags.get() & !(FLAG_PREV | FLAG_PAGE | FLAG_UNDO_NEXT | of_checkpoint) != 0 {
             return Err(RecordFault::UnknownFlag);
         }
         if self.reserved != U32::ZERO {
@@ -191,7 +193,7 @@ impl<'a> WalRecord<'a> {
         let (header, data) = TransactionHeader::ref_from_prefix(payload).map_err(|_| invalid(too_short))?;
         header.check(record_type).map_err(invalid)?;
         if record_type == RecordType::Checkpoint {
-            Checkpoint::parse(lsn, header.has(FLAG_OF_BEGIN), data)?;
+            Checkpoint::parse(lsn, header.has(FLAG_OF_BEGIN), header.has(FLAG_DATA), data)?;
         }
         Ok(Self { lsn, record_type, header, data })
     }
@@ -248,7 +250,8 @@ impl<'a> WalRecord<'a> {
     #[must_use]
     pub fn checkpoint(&self) -> Option<Checkpoint<'a>> {
         let is_checkpoint = self.record_type == RecordType::Checkpoint;
-        let parse = || Checkpoint::parse(self.lsn, self.header.has(FLAG_OF_BEGIN), self.data).ok();
+        let (of_begin, has_data) = (self.header.has(FLAG_OF_BEGIN), self.header.has(FLAG_DATA));
+        let parse = || Checkpoint::parse(self.lsn, of_begin, has_data, self.data).ok();
         is_checkpoint.then(parse).flatten()
     }
 }
@@ -290,8 +293,8 @@ mod tests {
         let undo_next = TransactionHeader { flags: FLAG_UNDO_NEXT.into(), ..good };
         assert_eq!(fault(undo_next), Some(RecordFault::UndoNext));
         assert_eq!(undo_next.check(RecordType::Compensation), Ok(()));
-        assert_eq!(fault(TransactionHeader::of_checkpoint()), Some(RecordFault::UnknownFlag));
-        assert_eq!(TransactionHeader::of_checkpoint().check(RecordType::Checkpoint), Ok(()));
+        assert_eq!(fault(TransactionHeader::of_checkpoint(true)), Some(RecordFault::UnknownFlag));
+        assert_eq!(TransactionHeader::of_checkpoint(true).check(RecordType::Checkpoint), Ok(()));
         assert_eq!(good.check(RecordType::Checkpoint), Ok(()));
     }
 }

@@ -16,7 +16,7 @@ use crate::read::Snapshot;
 
 /// A transaction in progress, that keeps its own chain of records.
 ///
-/// It ends by [`Self::commit`] or [`Self::abort`]. One that is dropped before logs nothing, and says so by an event
+/// It ends by [`Self::commit`], [`Self::abort`] or [`Self::discard`]. One that is dropped before logs nothing, and says so by an event
 /// (`tracing`, *warn*): its transaction stays in progress, recovery would undo it, and [`Wal::resume`] goes on with it.
 ///
 /// # Example
@@ -50,6 +50,7 @@ use crate::read::Snapshot;
 /// doubtful.insert(page, b"+ row 3")?;
 /// println!("transaction {} is given up", doubtful.id());
 /// doubtful.abort(undo)?;
+/// wal.begin()?.discard()?; // one that no page has anything of
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a transaction that is dropped stays in progress"]
@@ -191,6 +192,21 @@ impl<'w> Transaction<'w> {
         let lsn = self.wal.log_abort(self.id, self.last)?;
         self.is_over = true;
         Ok(lsn)
+    }
+
+    /// Logs the abort, and nothing else: for an engine that changes pages after the commit, whose pages have nothing of the
+    /// transaction. Returns the abort's record. It is not durable on return, which does no harm: after a crash that takes it back, the
+    /// transaction is open, and discarded once more.
+    ///
+    /// Not for an engine that changes pages before: what they have of the transaction would stay, and [`Recovery::history`](super::Recovery::history)
+    /// would repeat it. [`Self::abort`] undoes it.
+    ///
+    /// # Errors
+    /// As [`Wal::log_abort`]. The transaction is in progress then: [`Wal::resume`] gives a handle to try again.
+    pub fn discard(mut self) -> Result<Lsn> {
+        // Whatever goes wrong is told by the error.
+        self.is_over = true;
+        self.wal.log_abort(self.id, self.last)
     }
 
     fn log(

@@ -363,3 +363,27 @@ fn checkpoints_while_transactions_go_on_miss_none_of_them() {
         }
     }
 }
+
+#[test]
+fn a_checkpoint_brings_back_what_the_engine_gave_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path());
+    let id = wal.begin().unwrap().id();
+    let dirty = [DirtyPage::from(PageId(7))];
+    let max = usize::try_from(wal.log().payload_len_max()).unwrap();
+    let refused = wal.begin_checkpoint().unwrap().log_with_data(&[], &dirty, &vec![1; max - 40 - 16 - 32 - 16 + 1]);
+    assert!(matches!(refused, Err(WalError::CheckpointTooLarge { active: 1, dirty: 1, .. })), "{refused:?}");
+    for data in [&b"root: page 7"[..], &[], &vec![7; max - 40 - 16 - 32 - 16]] {
+        let lsn = wal.begin_checkpoint().unwrap().log_with_data(&[], &dirty, data).unwrap();
+        drop(wal.clone());
+        let snapshot = wal.log().snapshot().unwrap();
+        let record = WalRecord::parse(&snapshot.get(lsn).unwrap().unwrap()).unwrap();
+        assert_eq!(record.checkpoint().unwrap().data(), data);
+    }
+    wal.begin_checkpoint().unwrap().log_with_data(&[], &dirty, b"root: page 8").unwrap();
+    drop(wal);
+    let (_wal, recovery) = recover(dir.path(), &small());
+    let checkpoint = recovery.checkpoint().unwrap().unwrap();
+    assert_eq!((checkpoint.data(), checkpoint.dirty_pages()), (&b"root: page 8"[..], &dirty[..]));
+    assert_eq!(checkpoint.active_transactions()[0].transaction(), id);
+}

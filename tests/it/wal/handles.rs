@@ -159,3 +159,36 @@ fn a_handle_whose_transaction_was_ended_behind_its_back_logs_nothing() {
     assert!(matches!(transaction.commit(), Err(WalError::Transaction { fault: TransactionFault::NotOpen, .. })));
     assert_eq!(wal.current_lsn(), Lsn(3));
 }
+
+#[test]
+fn what_is_discarded_is_logged_as_aborted_and_not_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = open(dir.path());
+    let mut given_up = wal.begin().unwrap();
+    let last = given_up.insert(PAGE, b"in no page").unwrap();
+    let id = given_up.id();
+    let mut goes_on = wal.begin().unwrap();
+    goes_on.insert(PAGE, b"open").unwrap();
+    let numbers =
+        |wal: &mapwal::wal::Wal| wal.open_transactions().iter().map(|open| open.transaction()).collect::<Vec<_>>();
+    assert_eq!(numbers(&wal), [id, goes_on.id()]);
+    assert_eq!(wal.open_transactions()[0].last_lsn(), Some(last));
+    let abort = given_up.discard().unwrap();
+    assert_eq!(numbers(&wal), [goes_on.id()]);
+    let snapshot = wal.log().snapshot().unwrap();
+    assert_eq!(snapshot.next_lsn(), abort.next(), "one record, no compensation");
+    let record = WalRecord::parse(&snapshot.get(abort).unwrap().unwrap()).unwrap();
+    assert_eq!((record.record_type(), record.prev_lsn()), (RecordType::Abort, Some(last)));
+    assert!(matches!(wal.resume(id), Err(WalError::Transaction { fault: TransactionFault::NotOpen, .. })));
+    wal.flush().unwrap();
+    let still = goes_on.id();
+    drop(goes_on);
+    drop(wal);
+    let (wal, recovery) = recover(dir.path(), &small());
+    assert_eq!(incomplete(&recovery).len(), 1);
+    assert_eq!(list(recovery.redo()), []);
+    assert_eq!(list(recovery.undo()), [(4, "open".into())]);
+    assert_eq!(numbers(&wal), [still]);
+    wal.resume(still).unwrap().discard().unwrap();
+    assert_eq!(numbers(&wal), []);
+}

@@ -106,7 +106,8 @@ fn manual_pages_and_completions_have_every_command_and_every_option() {
         let page = page.replace("\\-", "-");
         for option in options(command) {
             all += 1;
-            assert!(page.contains(&option), "{option} is not in the manual page of {command}");
+            // As the head of a paragraph, and not only in an example.
+            assert!(page.contains(&format!("\\fB{option}\\fR")), "{option} is not in the manual page of {command}");
             for script in &scripts {
                 // In fish without the dashes.
                 let has = script.contains(&option) || script.contains(&format!("-l {}", &option[2..]));

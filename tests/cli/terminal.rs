@@ -84,7 +84,7 @@ fn progress_is_shown_of_what_takes_longer_than_a_second() {
     assert!(!shown.contains('['), "{shown}");
     // An input that goes on until it is shown.
     let slow = "n=0; while ! grep -q 'append.*KiB' typescript; do\n\
-                n=$((n+1)); [ $n -lt 3000 ] || exit 1; sleep 0.02; cat log/*1.seg | tr -cd 'a-z0-9' | head -c 2000; echo\n\
+                n=$((n+1)); [ $n -lt 1000 ] || exit 1; sleep 0.02; cat log/*1.seg | tr -cd 'a-z0-9' | head -c 2000; echo\n\
                 done | $M append other --sync none > /dev/null\ngrep -q 'append.*KiB' typescript\n";
     let shown = on_terminal(directory.path(), slow).unwrap();
     let drawn = shown.lines().find(|line| line.contains("append ")).unwrap_or_else(|| panic!("{shown}"));

@@ -4,7 +4,6 @@
 //! |---|---|
 //! | operations go on when the power has gone | `after_the_power_has_gone_nothing_is_acknowledged` |
 //! | a power cut keeps all that was written | `what_was_not_synced_may_be_lost_and_what_was_is_there` |
-//! | a sync that the power ends returns | `what_is_acknowledged_by_many_threads_is_there_after_the_power_was_cut` |
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

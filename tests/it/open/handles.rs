@@ -2,10 +2,8 @@
 //!
 //! | planted | noticed by |
 //! |---|---|
-//! | a call does not ask whether the log is closed | `every_call_says_that_the_log_is_closed`, `what_goes_on_during_a_close_is_in_the_log_or_refused` |
-//! | a close does not wait for calls that are under way | `what_goes_on_during_a_close_is_in_the_log_or_refused` |
+//! | a call does not ask whether the log is closed | `every_call_says_that_the_log_is_closed` |
 //! | a close keeps the lock for as long as there are handles | `a_closed_directory_opens_again_beside_old_handles_and_views` |
-//! | the drop of any handle ends the threads | `only_the_last_handle_ends_the_log` |
 //! | a callback is taken while the threads end | `a_callback_that_is_asked_for_during_a_close_is_told_or_refused` |
 
 use std::sync::atomic::{AtomicUsize, Ordering};

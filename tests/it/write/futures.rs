@@ -6,7 +6,6 @@
 //! | the first waker is kept | `the_waker_of_the_last_poll_is_called` |
 //! | a future that is dropped keeps its waker | `dropping_a_future_ends_the_waiting_and_nothing_else` |
 //! | wakers are called with the future's state locked | `a_waker_may_use_the_log_and_poll_and_drop_the_future` |
-//! | an outcome that comes during a poll is lost | `no_future_is_forgotten` |
 
 use std::future::Future;
 use std::pin::Pin;

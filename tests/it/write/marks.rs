@@ -2,7 +2,7 @@
 //!
 //! | planted | noticed by |
 //! |---|---|
-//! | a mark is the place before its frame | `metadata_is_waited_for_by_its_mark`, `a_rotation_is_waited_for_by_its_mark` |
+//! | a mark is the place before its frame | `metadata_is_waited_for_by_its_mark` |
 //! | places are not looked at by callbacks | `a_callback_for_a_mark_comes_after_the_sync` |
 //! | a mark does not know its log | `a_mark_of_another_log_is_refused` |
 

@@ -41,7 +41,9 @@ fn writes_until_it_is_killed() {
     while !directory.join(STOP).exists() {
         append_up_to(&log, life, log.next_lsn().0 + random.u64(0..8));
         match random.u32(0..40) {
-            0 => log.rotate().unwrap(),
+            0 => {
+                log.rotate().unwrap();
+            }
             // An application that archives trims only what a pin lets go.
             1..4 if !log.pins().is_empty() => trim(&log),
             _ => {}

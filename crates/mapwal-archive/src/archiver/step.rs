@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use mapwal::Lsn;
+
 use super::Archiver;
 use super::attach::is_pin_gone;
 use super::session::{Parts, Session};
@@ -48,8 +50,6 @@ impl Archiver {
     /// `None` if what the log has does not continue what the epoch has.
     async fn step(&self, session: &mut Session, is_last: bool) -> Result<Option<Step>> {
         self.observe(session).await?;
-        // What an earlier step could not do, or was dropped before it did.
-        self.settle(session).await?;
         let sealed = match session.prepared.take() {
             Some(sealed) => Some(sealed),
             None => self.prepare(session.place.after).await?,
@@ -57,6 +57,7 @@ impl Archiver {
         if let Some(sealed) = sealed {
             return self.archive_segment(session, sealed).await;
         }
+        self.settle(session).await?;
         if is_last || self.is_part_due(session) {
             return self.archive_part(session, is_last).await;
         }
@@ -84,10 +85,12 @@ impl Archiver {
         if !session.continues_with(&sealed) {
             return Ok(None);
         }
-        // Reading the next one takes processor time, and uploading this one takes the store's.
+        // Reading the next one takes processor time, moving the pin the disk's, and uploading this one the store's.
         let object = self.object(session.epoch, &sealed);
         let upload = self.upload(session, &object, sealed.bytes.clone(), sealed.path.display().to_string());
-        let (uploaded, prepared) = tokio::join!(upload, self.prepare(sealed.tip.number));
+        let pinning = self.move_pin(session.pinned, session.place.next);
+        let (uploaded, prepared, pinned) = tokio::join!(upload, self.prepare(sealed.tip.number), pinning);
+        let pinned = pinned.map(|pinned| session.pinned = pinned);
         uploaded?;
         session.passed(&sealed);
         session.prepared = prepared.unwrap_or(None);
@@ -96,24 +99,29 @@ impl Archiver {
             progress.archived(sealed.next_lsn);
             progress.place = (sealed.tip.number, 0);
         });
-        self.settle(session).await?;
+        pinned?;
         Ok(Some(Step::Done))
     }
 
-    /// Lets the log trim what is confirmed, and deletes the parts that are superseded.
+    /// What is left to be done once nothing is to be uploaded: lets the log trim what is confirmed, and deletes the parts that are
+    /// superseded.
     async fn settle(&self, session: &mut Session) -> Result<()> {
-        let next = session.place.next;
-        if session.pinned < next {
-            let pin = self.options.pin.clone();
-            self.change(move |source| source.advance_pin(&pin, next)).await?;
-            session.pinned = next;
-            self.note(|progress| progress.sealed = next);
-        }
+        session.pinned = self.move_pin(session.pinned, session.place.next).await?;
         while let Some(key) = session.superseded.pop() {
             // One that is left does no harm.
             let _ = self.archive.store.delete(&key).await;
         }
         Ok(())
+    }
+
+    /// Moves the pin from record `from` to `to`, before which all is confirmed; where it is then.
+    async fn move_pin(&self, from: Lsn, to: Lsn) -> Result<Lsn> {
+        if from < to {
+            let pin = self.options.pin.clone();
+            self.change(move |source| source.advance_pin(&pin, to)).await?;
+            self.note(|progress| progress.sealed = to);
+        }
+        Ok(to)
     }
 
     pub(super) fn object(&self, epoch: u64, sealed: &Sealed) -> ArchivedSegment {
@@ -169,7 +177,7 @@ impl Archiver {
         Ok(Some(if is_last { Step::Idle } else { Step::Done }))
     }
 
-    async fn part(&self, epoch: u64, prefix: &Prefix, from: u64, first: mapwal::Lsn) -> Result<ArchivedSegment> {
+    async fn part(&self, epoch: u64, prefix: &Prefix, from: u64, first: Lsn) -> Result<ArchivedSegment> {
         let bytes = prefix.bytes.slice(usize::try_from(from).unwrap_or(usize::MAX)..);
         let len_bytes = bytes.len() as u64;
         let checksum = blocking(move || Ok(crc32fast::hash(&bytes))).await?;

@@ -1,8 +1,11 @@
 //! A file that one process at a time holds, in one place at a time.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
@@ -13,10 +16,10 @@ pub(crate) struct FileLock(File);
 impl FileLock {
     /// Locks `file`, which is that at `path`. Does not wait.
     pub(crate) fn take(file: File, path: &Path) -> Result<Self> {
-        match file.try_lock() {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self(file)),
-            Err(TryLockError::WouldBlock) => Err(Error::Busy { path: path.to_owned() }),
-            Err(TryLockError::Error(source)) => Err(Error::io("lock", path, source)),
+            Err(Errno::WOULDBLOCK) => Err(Error::Busy { path: path.to_owned() }),
+            Err(error) => Err(Error::io("lock", path, error.into())),
         }
     }
 
@@ -38,6 +41,6 @@ impl Drop for FileLock {
     /// Not only closed: a child of this process has a copy of it until it becomes another program, and would hold it.
     fn drop(&mut self) {
         // What fails here is undone by the closing, at the latest when the child is gone.
-        let _ = self.0.unlock();
+        let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }

@@ -117,7 +117,7 @@ fn a_page_that_is_written_while_a_sync_runs_stays_dirty() {
 }
 
 #[test]
-fn a_page_that_is_changed_behind_its_write_is_dirty_from_that_change_on() {
+fn a_page_that_is_changed_after_its_write_is_dirty_from_that_change_on() {
     let mut pages = DirtyPages::default();
     pages.changed(7, Lsn(10));
     pages.written(7);

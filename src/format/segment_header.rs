@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn features_are_refused_by_those_who_must_know_them() {
+    fn features_are_refused_by_versions_that_must_know_them() {
         assert!(changed(|header| header.incompatible = FEATURE_RECYCLED.into()).expect("known").is_recycled);
         assert_eq!(changed(|header| header.incompatible = 0x8001.into()), Err(HeaderFault::Features(0x8000)));
         for readable in [changed(|header| header.compatible = 1.into()), changed(|header| header.reserved[99] = 1)] {

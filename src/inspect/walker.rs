@@ -13,7 +13,7 @@ use crate::format::walk::Place;
 use crate::format::{name, segment_header};
 use crate::lsn::Lsn;
 use crate::read::{FrameRole, ScanItem, ScannedFrame, SegmentScan};
-use crate::segment::evidence::Claim;
+use crate::segment::evidence::StrongestClaim;
 
 /// How many bytes are read between two calls of `progress`.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -22,7 +22,7 @@ pub(super) struct Walker<'i> {
     inspection: &'i Inspection,
     options: VerifyOptions,
     /// The strongest that any frame makes.
-    pub(super) claim: Claim,
+    pub(super) claim: StrongestClaim,
     progress: &'i mut dyn FnMut(u64),
 }
 
@@ -57,7 +57,7 @@ pub(super) struct WalkedSegment {
 
 impl<'i> Walker<'i> {
     pub(super) fn new(inspection: &'i Inspection, options: VerifyOptions, progress: &'i mut dyn FnMut(u64)) -> Self {
-        Self { inspection, options, claim: Claim::default(), progress }
+        Self { inspection, options, claim: StrongestClaim::default(), progress }
     }
 
     /// Walks a segment that counts; `None` if it has been trimmed meanwhile.

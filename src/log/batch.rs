@@ -123,12 +123,12 @@ impl Shared {
         // which completes it.
         let mut flags = 0;
         for (index, item) in rest.iter().enumerate().rev() {
-            let records_in_front = u32::try_from(index + 1).expect("they fit into a segment");
-            let front_len = place.len() - item.frame_len();
-            let (front, last) = place.split(front_len, records_in_front);
-            self.publish_item(last, flags, Lsn(first.0 + u64::from(records_in_front)), item);
+            let records_before = u32::try_from(index + 1).expect("they fit into a segment");
+            let len_before = place.len() - item.frame_len();
+            let (before, last) = place.split(len_before, records_before);
+            self.publish_item(last, flags, Lsn(first.0 + u64::from(records_before)), item);
             flags = frame::FLAG_BATCH_CONTINUES;
-            place = front;
+            place = before;
         }
         self.publish_item(place, flags, first, start);
         self.unless_lost(first..next)

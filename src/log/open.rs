@@ -96,7 +96,7 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let opening = Opening { storage, options, log_id, listing, last_number, known, began };
     let log = opening.carry_out(plan, lock)?;
     // The number is for processes that find the lock taken. A full disk has no room for it.
-    if let Err(error) = log.owner.sign() {
+    if let Err(error) = log.owner.write_pid() {
         report!(warn, error = &error as &dyn std::error::Error, file = name::LOCK, "cannot sign the lock");
     }
     Ok(log)

@@ -26,8 +26,8 @@ impl Owner {
     }
 
     /// Leaves this process's number in the lock.
-    pub(super) fn sign(&self) -> io::Result<()> {
-        self.lock.lock().as_ref().map_or(Ok(()), |lock| lock.sign())
+    pub(super) fn write_pid(&self) -> io::Result<()> {
+        self.lock.lock().as_ref().map_or(Ok(()), |lock| lock.write_pid())
     }
 
     /// For the one call that closes the log: all others are too late, and do not wait for it, since it may wait for a callback

@@ -157,10 +157,10 @@ impl Shared {
         // Last first, as in a batch that is appended here.
         let Some((start, rest)) = frames.split_first() else { return Ok(()) };
         for (frame, index) in rest.iter().zip(1..count).rev() {
-            let front_len = place.len() - frame.padded_len();
-            let (front, own) = place.split(front_len, index);
+            let len_before = place.len() - frame.padded_len();
+            let (before, own) = place.split(len_before, index);
             self.publish(own, head_of(frame, index + 1 == count), frame.payload());
-            place = front;
+            place = before;
         }
         self.publish(place, head_of(start, count == 1), start.payload());
         self.unless_lost(())

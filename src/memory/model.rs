@@ -50,7 +50,7 @@ fn append(cursor: &AppendCursor<()>, fill: u8) -> Option<u32> {
     let mut place = cursor.reserve(FRAME_LEN, 1)?;
     let ordinal = place.ordinal();
     place.write(8, &[fill; FRAME_LEN - 8]);
-    place.publish(FRAME_LEN as u32, u32::from(fill));
+    place.complete(FRAME_LEN as u32, u32::from(fill));
     Some(ordinal)
 }
 

@@ -288,7 +288,7 @@ impl Follower {
         if let Some(found) = look(self)? {
             return Ok(Step::Found(found));
         }
-        Ok(if self.go_on()? { Step::Entered } else { Step::Stalled })
+        Ok(if self.enter_next_segment()? { Step::Entered } else { Step::Stalled })
     }
 
     /// Finds out how far the log is durable now, and tells whether the next record is.
@@ -362,7 +362,7 @@ impl Follower {
     }
 
     /// Enters the segment that holds the next record, or will; false if that is the current one.
-    fn go_on(&mut self) -> Result<bool> {
+    fn enter_next_segment(&mut self) -> Result<bool> {
         let segments = self.source.segments();
         if self.at.as_ref().is_some_and(|at| !at.is_over_for(&segments)) {
             return Ok(false);

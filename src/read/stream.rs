@@ -113,7 +113,7 @@ impl Stream for FollowerStream {
             return Poll::Ready(Some(found));
         }
         waiting.slot.lock().waker = Some(waker);
-        match THREAD.wait_for(waiting) {
+        match THREAD.add(waiting) {
             Ok(()) => Poll::Pending,
             Err(source) => {
                 let _waker = waiting.slot.lock().waker.take();
@@ -187,7 +187,7 @@ struct WaitingThread {
 
 impl WaitingThread {
     /// Puts a stream on the list; an error if the thread cannot be started.
-    fn wait_for(&'static self, waiting: &Arc<Waiting>) -> std::io::Result<()> {
+    fn add(&'static self, waiting: &Arc<Waiting>) -> std::io::Result<()> {
         let mut streams = self.streams.lock();
         if streams.as_ref().is_none_or(|(process, _)| !process.is_current()) {
             let wakers = Wakers::start()?;

@@ -23,12 +23,12 @@ const READ_LEN: usize = 1 << 20;
 
 /// The strongest claim found: everything before `durable` had been durable.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Claim {
+pub(crate) struct StrongestClaim {
     pub(crate) durable: Position,
     pub(crate) evidence: Option<Evidence>,
 }
 
-impl Claim {
+impl StrongestClaim {
     /// Takes the claim of a frame at `offset` of segment `number` into account.
     pub(crate) fn hear(&mut self, number: u64, offset: usize, frame: &Frame<'_>) {
         let position = Position::new(number, offset as u64);
@@ -121,7 +121,7 @@ fn each_chunk(
 ///
 /// In a recycled segment each intact frame matters: what is not intact there may be older than the segment, and proves nothing.
 pub(crate) fn search(
-    claim: &mut Claim,
+    claim: &mut StrongestClaim,
     region: &FrozenRegion,
     (number, layout): (u64, Layout),
     range: Range<usize>,

@@ -40,7 +40,7 @@ impl LockFile {
 }
 
 impl LockGuard for LockFile {
-    fn sign(&self) -> io::Result<()> {
+    fn write_pid(&self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
     }

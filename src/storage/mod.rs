@@ -84,7 +84,7 @@ pub trait LockGuard: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the file cannot be written.
-    fn sign(&self) -> io::Result<()>;
+    fn write_pid(&self) -> io::Result<()>;
 }
 
 /// One directory.

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_searched_by_those_who_read() {
+    fn a_directory_is_searched_by_readers() {
         for (file, directory) in [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755), (0o660, 0o770), (0o200, 0o700)] {
             assert_eq!(directory_mode(file), directory, "{file:o}");
         }

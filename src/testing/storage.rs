@@ -110,7 +110,7 @@ impl Storage for SimDisk {
 struct Held(SimDisk);
 
 impl LockGuard for Held {
-    fn sign(&self) -> io::Result<()> {
+    fn write_pid(&self) -> io::Result<()> {
         self.0.enter(Operation::Write)
     }
 }

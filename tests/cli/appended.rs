@@ -47,7 +47,7 @@ fn many_threads_append_each_line_once() {
 }
 
 #[test]
-fn records_may_have_lengths_in_front_and_any_bytes() {
+fn records_may_have_lengths_before_them_and_any_bytes() {
     let log = scratch();
     let payloads: [&[u8]; 3] = [b"a\nb", b"", &[0, 255, 10]];
     let prefixed = |payload: &&[u8]| [&u32::to_le_bytes(payload.len() as u32)[..], payload].concat();

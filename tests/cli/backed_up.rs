@@ -233,7 +233,7 @@ fn pins_are_changed_beside_the_writer_with_a_limit_unless_it_is_refused() {
 }
 
 #[test]
-fn salvage_says_which_pins_it_leaves_behind() {
+fn salvage_says_which_pins_it_leaves_out() {
     let (log, out) = (damaged(600), scratch());
     run(log.path(), "pins DIR add replica 5").done();
     run(log.path(), "pins DIR add other 7").done();

@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_let_go_and_whoever_claims_the_lead_gets_it() {
+    fn all_threads_are_let_go_and_one_that_asks_to_lead_gets_to() {
         const WAITS: u64 = 500;
         const THREADS: u64 = 8;
         let durability = Durability::new(Lsn(0), Position::ZERO);

@@ -19,7 +19,7 @@ use crate::segment::Origin;
 use crate::segment::chain::{Chain, ChainLink};
 use crate::segment::control::Known;
 use crate::segment::directory::Found;
-use crate::segment::evidence::{self, Claim};
+use crate::segment::evidence::{self, StrongestClaim};
 use crate::storage::{Access, Storage, StorageFile};
 
 /// How much of a segment is read ahead of the walk, in one call that turns a bad sector into an error.
@@ -57,7 +57,7 @@ struct Recovery<'s> {
     known: Option<Known>,
     /// The newest segments may not have been copied.
     is_archive: bool,
-    claim: Claim,
+    claim: StrongestClaim,
     /// Segments found to hold nothing but their headers.
     empty: Vec<u64>,
     bytes_scanned: u64,
@@ -77,7 +77,7 @@ struct Cut {
 
 impl<'s> Recovery<'s> {
     fn new(storage: &'s dyn Storage, known: Option<Known>, is_archive: bool) -> Self {
-        let (claim, empty) = (Claim::default(), Vec::new());
+        let (claim, empty) = (StrongestClaim::default(), Vec::new());
         Self { storage, known, is_archive, claim, empty, bytes_scanned: 0, torn_bytes: 0, is_written_again: false }
     }
 

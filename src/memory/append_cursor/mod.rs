@@ -217,7 +217,7 @@ mod tests {
         let mut slot = cursor.reserve(len, 1)?;
         let offset = slot.offset();
         slot.bytes_mut(8..len).fill(fill);
-        slot.publish(u32::try_from(len).expect("small"), 1);
+        slot.complete(u32::try_from(len).expect("small"), 1);
         Some(offset)
     }
 
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!((reserved.ordinal(), reserved.position, reserved.has_room(8)), (3, 1096, false));
         let taken = cursor_control.close(32).expect("open");
         assert_eq!((taken.offset, taken.ordinal), (96, 3));
-        taken.trailer.expect("asked for").publish(32, 1);
+        taken.trailer.expect("asked for").complete(32, 1);
         assert!(append(&cursor, 24, 1).is_none() && cursor.reserved().is_closed());
     }
 
@@ -251,7 +251,7 @@ mod tests {
         }
         assert_eq!(append(&cursor, 48, 1), Some(24));
         assert_eq!(append(&cursor, 136, 2), None, "128 bytes remain");
-        held.publish(24, 1);
+        held.complete(24, 1);
         let taken = cursor_control.close(0).expect("open");
         assert_eq!((taken.offset, taken.ordinal), (72, 7));
         region.extend(0, |_| true);
@@ -261,13 +261,13 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_given_only_behind_what_was_seen() {
+    fn a_place_is_given_only_after_what_was_seen() {
         let (cursor, mut cursor_control) = AppendCursor::new();
         cursor_control.install(region(128), 0, 128, 0, ());
         let seen = cursor.reserved();
         append(&cursor, 24, 1);
         assert!(cursor.reserve_after(seen, 24, 1).is_none());
-        cursor.reserve_after(cursor.reserved(), 24, 1).expect("nobody came in between").publish(24, 1);
+        cursor.reserve_after(cursor.reserved(), 24, 1).expect("nobody came in between").complete(24, 1);
         let seen = cursor.reserved();
         cursor_control.extend(128, ());
         assert!(cursor.reserve_after(seen, 24, 1).is_none(), "of another generation");
@@ -284,7 +284,7 @@ mod tests {
         cursor_control.install(region(128), 0, 128, 0, ());
         cursor_control.retire();
         assert_eq!(Arc::strong_count(&first), 3, "slot, control and test");
-        held.publish(24, 1);
+        held.complete(24, 1);
         cursor_control.retire();
         assert_eq!(Arc::strong_count(&first), 1);
     }

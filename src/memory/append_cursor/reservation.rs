@@ -128,9 +128,9 @@ impl<'r, C> Reservation<'r, C> {
         (Self { len, ..self }, rest)
     }
 
-    /// Shows the frame, of `frame_len` bytes without padding, to readers.
+    /// Stores the commit word of the frame, of `frame_len` bytes without padding: a walk may pass it from then on.
     #[inline]
-    pub(crate) fn publish(self, frame_len: u32, crc: u32) {
+    pub(crate) fn complete(self, frame_len: u32, crc: u32) {
         // Rounded up to a multiple of 8, it is what was reserved.
         assert!(self.len.wrapping_sub(frame_len as usize) < ALIGN);
         let word = u64::from(crc) << 32 | u64::from(frame_len);

@@ -20,7 +20,7 @@ fn in_time<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
 }
 
 #[test]
-fn one_in_the_thread_that_prepares_segments_is_an_error_for_all_who_need_one() {
+fn one_in_the_thread_that_prepares_segments_is_an_error_of_each_call_that_needs_one() {
     let dir = scratch();
     let storage = Faulty::new(dir.path());
     let log = Arc::new(open_on(&storage));

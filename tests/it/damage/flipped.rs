@@ -132,7 +132,7 @@ fn an_inspection_judges_a_flipped_byte_of_a_dropped_log_as_opening_does() {
 }
 
 #[test]
-fn a_follower_finds_a_flipped_byte_or_ends_in_front_of_it() {
+fn a_follower_finds_a_flipped_byte_or_ends_before_it() {
     sweep_dropped(&Specimen::dropped(), ONE_IN, |bench, change| bench.check_follower(change));
 }
 

@@ -86,7 +86,7 @@ fn reserved_bytes_of_a_header_are_under_its_checksum_and_mean_nothing_else() {
 }
 
 #[test]
-fn features_that_are_not_known_are_refused_by_those_who_must_know_them() {
+fn features_that_are_not_known_are_refused_by_versions_that_must_know_them() {
     let with_feature = |field: std::ops::Range<usize>| {
         let dir = log();
         edit(&segment(dir.path(), 2), |bytes| {
@@ -374,7 +374,7 @@ fn a_last_segment_that_a_seal_names_is_missed_without_a_control_page() {
 }
 
 #[test]
-fn a_reader_misses_a_last_segment_behind_one_that_was_not_sealed() {
+fn a_reader_misses_a_last_segment_after_one_that_was_not_sealed() {
     let dir = scratch();
     append(&open_small(dir.path()), 1..=10);
     let log = open_small(dir.path());

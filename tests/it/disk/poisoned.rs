@@ -44,7 +44,7 @@ fn assert_poisoned<T: std::fmt::Debug>(result: Result<T, Error>) {
 }
 
 #[test]
-fn everyone_who_waits_hears_of_a_failed_sync() {
+fn each_thread_that_waits_hears_of_a_failed_sync() {
     let (_dir, storage, log) = failing();
     storage.hold(Call::SyncMapping);
     std::thread::scope(|scope| {

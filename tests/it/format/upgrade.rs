@@ -73,7 +73,7 @@ fn a_log_goes_on_in_segments_of_the_version_that_is_written() {
 }
 
 #[test]
-fn a_log_that_was_shut_down_is_believed_and_goes_on_behind_its_close() {
+fn a_log_that_was_shut_down_is_believed_and_goes_on_after_its_close() {
     let dir = old(true);
     // Closed by this library, with what the older one left.
     open(dir.path(), &small()).close().unwrap();

@@ -89,7 +89,7 @@ fn records_of_both_runs_are_found_in_whatever_order_they_are_looked_at() {
 }
 
 #[test]
-fn damage_in_front_of_the_close_is_found_when_it_is_read() {
+fn damage_before_the_close_is_found_when_it_is_read() {
     let dir = closed(300);
     let frame = stored::frame_of(dir.path(), 299);
     edit(&segment(dir.path(), frame.segment), |bytes| bytes[frame.offset + 30] ^= 1);
@@ -123,7 +123,7 @@ fn an_old_page_does_not_make_newer_records_go() {
 }
 
 #[test]
-fn what_is_not_zero_behind_the_close_is_looked_at() {
+fn what_is_not_zero_after_the_close_is_looked_at() {
     let dir = closed(100);
     let close = last_frame(dir.path());
     for at in [close.end, close.end + 8, close.end.next_multiple_of(4096) - 1] {

@@ -71,7 +71,7 @@ fn a_follower_does_not_begin_where_there_is_no_record() {
 }
 
 #[test]
-fn a_durable_follower_stays_behind_what_is_durable() {
+fn a_durable_follower_reads_nothing_beyond_what_is_durable() {
     let dir = scratch();
     let log = open_small(dir.path());
     let mut follower = log.follow(Lsn(1), Visibility::Durable).unwrap();

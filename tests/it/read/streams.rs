@@ -51,7 +51,7 @@ fn streams_in_one_task_receive_every_record() {
 }
 
 #[test]
-fn a_stream_goes_on_behind_a_rewind() {
+fn a_stream_goes_on_after_a_rewind() {
     let dir = scratch();
     let log = open_small(dir.path());
     append(&log, 1..=9);
@@ -255,7 +255,7 @@ impl Drop for Dropped {
 }
 
 #[test]
-fn the_waker_of_a_stream_is_dropped_by_whoever_drops_the_stream() {
+fn the_waker_of_a_stream_is_dropped_on_the_thread_that_drops_the_stream() {
     let dir = scratch();
     let log = open_small(dir.path());
     let (tell, told) = mpsc::channel();

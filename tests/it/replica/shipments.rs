@@ -29,7 +29,7 @@ fn a_batch_that_was_truncated_in_its_middle_is_shipped_as_far_as_it_was_kept() {
 }
 
 #[test]
-fn notes_between_records_do_not_hide_what_comes_behind_them() {
+fn notes_between_records_do_not_hide_what_comes_after_them() {
     let dir = scratch();
     let log = open_small(dir.path());
     append(&log, 1..=1);

@@ -150,7 +150,7 @@ impl Scan {
         let line = tokens[at].span().start().line;
         let items = match word {
             "unsafe" => unsafe_item(tokens, at).into_iter().collect(),
-            "crate" if starts_path => absolute(&[], paths_behind(tokens, at + 1)),
+            "crate" if starts_path => absolute(&[], paths_after(tokens, at + 1)),
             "super" if starts_path => self.paths_upwards(tokens, at),
             _ if follows("!") => vec![Item::Macro(word.to_owned())],
             _ if is_punct(tokens, at.wrapping_sub(1), '.') => vec![Item::Method(word.to_owned())],
@@ -168,7 +168,7 @@ impl Scan {
             up += 1;
             at += 3;
         }
-        absolute(&self.modules[..self.modules.len().saturating_sub(up)], paths_behind(tokens, at + 1))
+        absolute(&self.modules[..self.modules.len().saturating_sub(up)], paths_after(tokens, at + 1))
     }
 }
 
@@ -179,7 +179,7 @@ fn is_punct(tokens: &[TokenTree], at: usize, wanted: char) -> bool {
 /// The path that begins with the name at `at`: one, or each of those in its braces.
 fn paths_at(tokens: &[TokenTree], at: usize) -> Vec<Vec<String>> {
     let name = tokens[at].to_string();
-    let further = paths_behind(tokens, at + 1);
+    let further = paths_after(tokens, at + 1);
     if further.is_empty() {
         return vec![vec![name]];
     }
@@ -187,7 +187,7 @@ fn paths_at(tokens: &[TokenTree], at: usize) -> Vec<Vec<String>> {
 }
 
 /// What follows the `::` at `at`: one path, or each of those in braces.
-fn paths_behind(tokens: &[TokenTree], at: usize) -> Vec<Vec<String>> {
+fn paths_after(tokens: &[TokenTree], at: usize) -> Vec<Vec<String>> {
     if !is_punct(tokens, at, ':') || !is_punct(tokens, at + 1, ':') {
         return Vec::new();
     }

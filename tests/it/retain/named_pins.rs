@@ -295,7 +295,7 @@ fn pins_are_made_moved_and_dropped_beside_the_writer_who_heeds_them_at_once() {
 }
 
 #[test]
-fn a_pin_that_was_made_is_never_trimmed_past_whoever_makes_it() {
+fn a_pin_made_beside_a_trim_is_never_trimmed_past() {
     let dir = scratch();
     let log = open_small(dir.path());
     fill(&log, 2);

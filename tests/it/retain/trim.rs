@@ -178,7 +178,7 @@ fn what_the_newest_link_calls_trimmed_counts_for_nobody() {
 }
 
 #[test]
-fn a_bound_above_all_segments_leaves_the_newest_for_everybody() {
+fn a_bound_above_all_segments_leaves_the_newest() {
     let dir = scratch();
     let log = open_small(dir.path());
     fill(&log);

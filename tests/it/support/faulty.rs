@@ -372,9 +372,9 @@ impl fmt::Debug for FaultyLock {
 }
 
 impl LockGuard for FaultyLock {
-    fn sign(&self) -> io::Result<()> {
+    fn write_pid(&self) -> io::Result<()> {
         self.plan.pass(Call::Sign, "")?;
-        self.guard.sign()
+        self.guard.write_pid()
     }
 }
 

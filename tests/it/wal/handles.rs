@@ -147,7 +147,7 @@ fn a_dropped_handle_logs_nothing() {
 }
 
 #[test]
-fn a_handle_whose_transaction_was_ended_behind_its_back_logs_nothing() {
+fn a_handle_whose_transaction_was_ended_by_another_call_logs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
     let mut transaction = wal.begin().unwrap();

@@ -54,7 +54,7 @@ fn each_is_called_once_when_its_record_is_durable_without_anyone_syncing() {
 }
 
 #[test]
-fn a_failing_sync_is_told_to_all_and_to_those_who_ask_later() {
+fn a_failing_sync_is_told_to_all_and_to_later_callers() {
     let dir = scratch();
     let (log, faults) = open_faulty(dir.path());
     append_stamped(&log, 1, 100, 3);

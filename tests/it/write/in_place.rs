@@ -74,7 +74,7 @@ fn a_record_whose_closure_panics_is_passed_over() {
 }
 
 #[test]
-fn a_log_that_ends_with_a_record_given_up_goes_on_behind_it() {
+fn a_log_that_ends_with_a_record_given_up_goes_on_after_it() {
     for close in [true, false] {
         let dir = scratch();
         let log = open_small(dir.path());
@@ -151,7 +151,7 @@ fn a_panic_does_not_leave_its_thread_inside_of_the_closure() {
 }
 
 #[test]
-fn what_is_appended_behind_an_open_closure_is_seen_when_it_ends() {
+fn what_is_appended_after_an_open_closure_is_seen_when_it_ends() {
     let dir = scratch();
     let log = open_small(dir.path());
     append(&log, 1..=1);

@@ -119,7 +119,7 @@ fn segments_too_small_for_the_metadata_are_refused() {
 }
 
 #[test]
-fn one_sync_covers_a_record_and_the_value_put_behind_it() {
+fn one_sync_covers_a_record_and_the_value_put_after_it() {
     let dir = scratch();
     let log = open_small(dir.path());
     append_stamped(&log, 1, 10, 1);

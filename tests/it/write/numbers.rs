@@ -127,7 +127,7 @@ fn the_first_number_of_a_log_that_exists_is_not_changed_by_the_option() {
 }
 
 #[test]
-fn a_first_number_without_room_behind_it_is_refused() {
+fn a_first_number_without_room_after_it_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for first in [u64::MAX, u64::MAX - 1000] {
         let refused = try_open(dir.path(), &small().first_lsn(Lsn(first)));

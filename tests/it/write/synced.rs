@@ -118,7 +118,7 @@ fn many_commits_share_a_sync() {
 }
 
 #[test]
-fn those_who_come_while_a_sync_runs_share_the_next() {
+fn calls_that_come_while_a_sync_runs_share_the_next() {
     const THREADS: u64 = 8;
     let dir = scratch();
     let storage = Faulty::new(dir.path());

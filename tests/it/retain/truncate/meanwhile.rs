@@ -119,7 +119,7 @@ fn appenders_meanwhile_come_before_or_after_and_none_that_counts_is_lost() {
 }
 
 #[test]
-fn whoever_looks_on_sees_the_log_before_or_after() {
+fn an_onlooker_sees_the_log_before_or_after() {
     let dir = scratch();
     let log = Arc::new(open_small(dir.path()));
     log.reset_to(Lsn(101)).unwrap();

@@ -94,7 +94,7 @@ fn a_crash_before_the_link_is_durable_leaves_the_log_as_it_was() {
 }
 
 #[test]
-fn a_link_that_arrives_before_the_records_it_follows_ends_the_log_in_front_of_what_is_missing() {
+fn a_link_that_arrives_before_the_records_it_follows_ends_the_log_before_what_is_missing() {
     for arrived in 0..=5 {
         let dir = scratch();
         let log = open_small(dir.path());
@@ -115,7 +115,7 @@ fn a_link_that_arrives_before_the_records_it_follows_ends_the_log_in_front_of_wh
 }
 
 #[test]
-fn nothing_happens_at_or_behind_the_last_record_and_below_the_first_it_is_refused() {
+fn nothing_happens_at_or_after_the_last_record_and_below_the_first_it_is_refused() {
     let dir = scratch();
     let log = open_small(dir.path());
     fill(&log);

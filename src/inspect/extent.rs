@@ -1,5 +1,7 @@
 //! What a copy of a log is to hold, said beside it.
 
+use std::ops::RangeInclusive;
+
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::segment::control;
@@ -23,7 +25,7 @@ use crate::segment::control;
 /// let mut scan = SegmentScan::open(&file.path)?;
 /// while scan.next()?.is_some() {}
 /// let (number, end) = (file.number, scan.offset());
-/// let extent = Extent { log_id: found.log_id(), oldest_segment: number, newest_segment: number, end, last: Lsn(1) };
+/// let extent = Extent::new(found.log_id(), number..=number, end, Lsn(1));
 /// std::fs::write(copy.path().join("control"), extent.control_page())?; // first, then the segments
 /// assert!(Inspection::open(copy.path()).is_err(), "no segment is there yet");
 /// # std::fs::copy(&file.path, copy.path().join(file.path.file_name().expect("it has one")))?;
@@ -31,6 +33,7 @@ use crate::segment::control;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Extent {
     /// The identity of the log.
     pub log_id: u128,
@@ -45,6 +48,13 @@ pub struct Extent {
 }
 
 impl Extent {
+    /// That of a copy of log `log_id`: `segments` are the numbers of its first and its last segment, the frames of the last one end
+    /// at byte `end`, and `last` is the last record.
+    #[must_use]
+    pub const fn new(log_id: u128, segments: RangeInclusive<u64>, end: u64, last: Lsn) -> Self {
+        Self { log_id, oldest_segment: *segments.start(), newest_segment: *segments.end(), end, last }
+    }
+
     /// The bytes of the file `control`, which is to be durable before any segment has its name.
     #[must_use]
     pub fn control_page(&self) -> Vec<u8> {

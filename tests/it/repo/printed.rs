@@ -69,7 +69,7 @@ fn note_log(printed: &mut Printed) {
     let report = found.verify(VerifyOptions::new().live(true), &mut |_| {}).unwrap();
     note!(printed: SegmentSummary = summary, VerifyReport = report, VerifyOptions = VerifyOptions::new());
     note!(printed: SegmentReport = report.segments[0], SegmentState = report.segments[0].state);
-    note!(printed: Extent = Extent { log_id: u128::MAX, oldest_segment: 1, newest_segment: 9, end: 1 << 32, last: Lsn(7) });
+    note!(printed: Extent = Extent::new(u128::MAX, 1..=9, 1 << 32, Lsn(7)));
     drop(log);
     std::fs::remove_file(&first.path).unwrap();
     let found = Inspection::open(dir.path()).unwrap();

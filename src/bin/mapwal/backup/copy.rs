@@ -305,8 +305,8 @@ impl<'a> Copy<'a> {
     fn give_names(&self, end: u64, next: Lsn) -> Result<()> {
         let out = &*self.arguments.out;
         let number = |file: Option<&SegmentFile>| file.map_or(0, |file| file.number);
-        let (oldest_segment, newest_segment) = (number(self.files.first()), number(self.files.last()));
-        let extent = Extent { log_id: self.log_id, oldest_segment, newest_segment, end, last: next.previous() };
+        let segments = number(self.files.first())..=number(self.files.last());
+        let extent = Extent::new(self.log_id, segments, end, next.previous());
         write_control(out, &extent.control_page())?;
         // The newest first: a log that loses its control page as well begins late, and lacks nothing after that.
         for file in self.files.iter().rev() {

@@ -176,7 +176,7 @@ impl Journal {
         journal
     }
 
-    /// Of a truncation that is under way nobody knows.
+    /// No reader knows of a truncation that is under way.
     fn done_generations(&self) -> usize {
         self.generations.len() - usize::from(self.generations.last().is_some_and(|last| !last.is_done))
     }

@@ -101,12 +101,12 @@ fn a_truncation_takes_pins_back_to_the_records_that_their_owners_will_want() {
     let log = open_small(dir.path());
     fill(&log, 3);
     log.create_pin("replica", "", Lsn(500), None).unwrap();
-    log.create_pin("behind", "", Lsn(30), None).unwrap();
+    log.create_pin("later", "", Lsn(30), None).unwrap();
     log.truncate_after(Lsn(99)).unwrap();
     drop(log);
     let log = open_small(dir.path());
     assert_eq!(log.pins().iter().map(|pin| pin.lsn).collect::<Vec<_>>(), [Lsn(30), Lsn(100)]);
-    log.drop_pin("behind").unwrap();
+    log.drop_pin("later").unwrap();
     fill(&log, 4);
     log.trim_before(log.next_lsn()).unwrap();
     assert!(log.first_lsn() <= Lsn(100), "{}", log.first_lsn());

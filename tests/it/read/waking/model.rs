@@ -15,7 +15,7 @@ const RECORDS: u8 = 2;
 enum Protocol {
     AsItIs,
     WithoutBarrier,
-    WordClearedBehindTheCount,
+    WordClearedAfterTheCount,
     WithoutLastLook,
 }
 
@@ -81,7 +81,7 @@ impl State {
 
     fn writer_step(&self, protocol: Protocol) -> Option<Self> {
         let mut state = self.clone();
-        let clears_first = protocol != Protocol::WordClearedBehindTheCount;
+        let clears_first = protocol != Protocol::WordClearedAfterTheCount;
         state.writer = match self.writer {
             Writer::Append if self.appended == RECORDS => return None,
             Writer::Append => {
@@ -176,7 +176,7 @@ fn no_order_of_the_steps_loses_a_wake_up() {
 
 #[test]
 fn every_step_of_the_protocol_is_needed() {
-    for protocol in [Protocol::WithoutBarrier, Protocol::WordClearedBehindTheCount, Protocol::WithoutLastLook] {
+    for protocol in [Protocol::WithoutBarrier, Protocol::WordClearedAfterTheCount, Protocol::WithoutLastLook] {
         assert!(lost_wake_up(protocol).is_some(), "{protocol:?} loses nothing");
     }
 }

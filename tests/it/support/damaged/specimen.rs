@@ -87,9 +87,9 @@ impl Specimen {
         let files: BTreeMap<String, Vec<u8>> = files::names(directory).into_iter().map(read).collect();
         let frames = stored::all_frames(directory);
         assert_eq!((frames.first().unwrap().segment, frames.last().unwrap().segment), (1, 2));
-        let behind_synced = frames.iter().find(|frame| frame.lsn > synced && frame.kind != CLOSE);
+        let after_synced = frames.iter().find(|frame| frame.lsn > synced && frame.kind != CLOSE);
         let end = frames.last().map(|frame| stored::position(frame.segment, frame.end));
-        let durable = behind_synced.map(StoredFrame::position).or(end).unwrap();
+        let durable = after_synced.map(StoredFrame::position).or(end).unwrap();
         let payload = |frame: &StoredFrame| {
             let bytes: &Vec<u8> = &files[&format!("{:020}.seg", frame.segment)];
             bytes[frame.offset + stored::FRAME_HEADER_LEN..frame.offset + frame.len].to_vec()

@@ -28,8 +28,8 @@
 //! }
 //! ```
 //!
-//! The repository has more in `examples/`, with one idea in each: `batch`, `group_commit`, `follow`, `pin_and_trim`,
-//! `snapshot`, `transactions`, `verify`.
+//! The repository has more in `examples/`, with one idea in each: `batch`, `group_commit`, `follow`, `metrics`,
+//! `pin_and_trim`, `snapshot`, `transactions`, `verify`.
 //!
 //! # Why
 //!
@@ -115,7 +115,8 @@
 //!
 //! # Features
 //!
-//! None is on by default. `async` makes a follower a `Stream`, for any executor. `metrics` tells counters to the crate of that name.
+//! None is on by default. `async` makes a follower a `Stream`, for any executor. `metrics` has counters, gauges and
+//! histograms for the recorder of the crate `metrics`: [`Log`] has their names.
 //! `testing` has storage for the tests of engines: a log in memory, on a disk that fails and loses power. `cli` builds the program `mapwal` for
 //! operators; the library needs none of its dependencies.
 //!

@@ -122,7 +122,7 @@ impl<'i> Walker<'i> {
         match SegmentScan::open_in(storage, &name, &storage.path().join(&name)) {
             Ok(scan) => Ok(Some(scan)),
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            // Of a header that is wrong the inspection has told.
+            // The inspection has told of a header that is wrong.
             Err(Error::Corrupt(_)) if self.has_fault(number) => Ok(None),
             Err(error) => Err(error),
         }

@@ -14,7 +14,7 @@ use crate::memory::Reservation;
 
 impl Log {
     /// Appends several records, of type number and payload each, with consecutive numbers, which are returned. Readers
-    /// see all of them or none, also after a crash. A batch fits into one segment.
+    /// see all of them or none, also after a crash, unless a truncation has cut the batch. A batch fits into one segment.
     ///
     /// # Errors
     /// As [`Log::append`]; [`Error::RecordTooLarge`] with the length of all frames, less one header, when they do not fit

@@ -28,7 +28,7 @@ impl Pins {
         Self { files, table: Mutex::new(PinTable { guards: BTreeMap::new(), named }) }
     }
 
-    /// Keeps everybody else, also in other processes, from changing named pins, and reads what they are now. Taken before
+    /// Keeps all others, also in other processes, from changing named pins, and reads what they are now. Taken before
     /// every other lock of the log: it is waited for.
     pub(crate) fn lock_files(&self) -> Result<PinLock<'_>> {
         let lock = self.files.lock()?;

@@ -120,7 +120,7 @@ fn next_batch<'f>(walk: &mut Walk, frames: &'f [u8]) -> &'f [u8] {
     }
 }
 
-/// The head that `frame` gets here: the lag is this log's own, and the last frame of a batch ends it.
+/// The head that `frame` gets here: the lag is filled in when it is published, and the last frame of a batch ends it.
 fn head_of(frame: &Frame<'_>, is_last: bool) -> FrameHead {
     let flags = if is_last { 0 } else { frame::FLAG_BATCH_CONTINUES };
     FrameHead { kind: frame.kind(), flags, tag: frame.tag(), lsn: frame.lsn(), durable_lag: 0 }

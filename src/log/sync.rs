@@ -185,7 +185,7 @@ impl Shared {
             self.preparer.note_sync(segment.number(), frontier.offset, frontier.offset - begin, time);
         }
         if segment.ends_by(frontier.offset) {
-            // For those who go by the time of the last change. That is all it is for, so a failure is nobody's.
+            // For backups that go by the time of the last change. Nothing else needs it, so a failure is no error.
             let _ = file.touch();
             segment.release_file();
         }

@@ -1,4 +1,4 @@
-//! What control frames say of what was durable, for one without a control page that does.
+//! What frames say of what was durable, for a reader without a control page that does.
 
 use super::scan::{ScanItem, SegmentScan};
 use crate::error::{Error, Result};

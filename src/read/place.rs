@@ -77,7 +77,7 @@ impl FollowerPlace {
             }
             let start = self.offset;
             self.offset += frame.padded_len();
-            // Before the record wanted come those that were published since it was asked for.
+            // Records that were published since it was asked for may come before the record wanted.
             if !frame.kind().takes_lsn() || frame.lsn() < *next {
                 continue;
             }

@@ -1,4 +1,5 @@
-//! Reading the log of another process, or of none: without the lock, and without writing a byte.
+//! Reading the log of another process, or of none: without the lock, and writing nothing but the word that asks for
+//! a wake-up.
 
 use std::collections::BTreeMap;
 use std::io;

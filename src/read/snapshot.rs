@@ -51,7 +51,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of `segments`, up to record `next`, which with all before it is published.
+    /// Of the records of `segments` before number `next`, all of which are published.
     pub(crate) fn new(segments: Arc<Segments>, next: Lsn, ahead: Arc<ReadAhead>) -> Self {
         let regions = segments.as_slice().iter().map(|_| OnceLock::new()).collect();
         ahead.expect(&segments);

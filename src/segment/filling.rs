@@ -166,14 +166,14 @@ impl Filling {
         } else {
             self.let_go(&range);
         }
-        // In the page in which a segment goes on zeros follow its frames: recovery has looked.
+        // Zeros follow the frames in the page in which a segment goes on: recovery has looked.
         let mut offset = range.start.next_multiple_of(PAGE_LEN);
         while offset < range.end {
             let len = (piece - offset % piece).min(range.end - offset);
             self.file.write_at(&ZEROS[..len], offset as u64)?;
             offset += len;
         }
-        // Not populated, the pages come one by one; but not those for which there is no room.
+        // Pages that are not populated come one by one. Where there is no room for them they would not come at all.
         match storage.populate(mapping, page_start(range.start)..range.end) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(error),
             _ => {}

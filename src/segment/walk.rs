@@ -58,7 +58,7 @@ impl Segment {
                 if stretch.origin == Origin::Foreign {
                     self.load_ahead(stretch.origin, region, offset)?;
                 }
-                // After the end of a segment that was cut there are frames that do not count.
+                // Frames after the end of a segment that was cut do not count.
                 damage = self
                     .extend(region, &mut walk, |walk| walk.place().offset >= limit || enough(self.frontier_of(walk)));
             }

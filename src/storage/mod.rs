@@ -1,4 +1,5 @@
-//! The seam between the log and the system: every system call goes through these two traits, mapping included.
+//! The seam between the log and the system: every system call on files, directories and locks goes
+//! through these two traits, mapping included.
 //!
 //! [`Disk`] is the real thing. Tests put a simulated or a failing disk in its place.
 

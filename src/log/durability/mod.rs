@@ -165,7 +165,7 @@ impl Drop for Leading<'_> {
             (turn.expected, turn.sync_time) = (members + turn.members + 1, began.elapsed());
             group
         });
-        // After a truncation or a failure everybody looks again.
+        // After a truncation or a failure all that wait look again.
         let others = if is_sync && durability.check().is_ok() { None } else { turn.take_group().0 };
         let next = turn.exclusive.pop_front().or_else(|| turn.next_of_group());
         turn.is_led = next.is_some();

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::process::Stdio;
+
+use mapwal::Options;
+use mapwal::wal::{Wal, WalOptions};
 
 use crate::logs::{closed, lines, scratch};
 use crate::mounted::Mounted;
-use crate::program::{Running, run, run_with_input, start};
+use crate::program::{Ran, Running, ran_with_input, run, run_with_input, start};
 
 #[test]
 fn each_line_becomes_a_record_and_each_number_is_printed() {
@@ -112,6 +116,53 @@ fn what_the_log_refuses_is_told_with_the_record_of_the_input() {
         assert!(ran.err.starts_with("mapwal: disk full: ") && ran.err.contains(&stopped), "{number}: {}", ran.err);
         fs::remove_dir_all(&directory).unwrap();
     }
+}
+
+#[test]
+fn an_input_is_appended_whole_when_no_process_reads_the_numbers() {
+    for sync in ["each", "group", "none"] {
+        let log = scratch();
+        let mut child = start(log.path(), &format!("append DIR --sync {sync}")).stdin(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        // Each of them once what came before has met the closed pipe, or not: they are appended in any case.
+        let said = child.stdin.take().unwrap().write_all(lines(2000).as_bytes());
+        let ran = Ran::new(child.wait_with_output().unwrap()).done();
+        assert!(said.is_ok() && ran.out.is_empty(), "{sync}: {said:?}");
+        assert_eq!(run(log.path(), "dump DIR").done().lines().len(), 2000, "{sync}");
+    }
+}
+
+#[test]
+fn the_first_record_that_was_not_done_is_named_whatever_threads_have_come_to() {
+    for sync in ["each", "group", "none"] {
+        // No number can be printed.
+        let log = scratch();
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut program = start(log.path(), &format!("append DIR --threads 8 --sync {sync}"));
+        let ran = ran_with_input(program.stdout(full), lines(300).as_bytes());
+        let told = "no space left on device; it stopped at record 1 of the input, byte 0: standard output\n";
+        assert_eq!((ran.code, ran.err), (4, format!("mapwal: cannot write: {told}")), "{sync}");
+    }
+}
+
+#[test]
+fn a_log_of_transactions_takes_no_tag_that_its_recovery_would_refuse() {
+    let log = scratch();
+    let options = WalOptions::new().log(Options::new().segment_size_bytes(64 << 10));
+    // SAFETY: the directory is one of this test.
+    let open = || unsafe { Wal::open(log.path(), &options) };
+    let wal = open().unwrap();
+    wal.begin().unwrap().commit().unwrap().applied();
+    wal.close().unwrap();
+    for tag in [0, 0x7fff] {
+        let ran = run_with_input(log.path(), &format!("append DIR --tag {tag}"), b"one\n");
+        assert_eq!((ran.code, ran.text()), (4, ""), "{tag}");
+        assert!(ran.err.contains("this is a log of transactions") && ran.err.contains("--force"), "{}", ran.err);
+    }
+    run_with_input(log.path(), "append DIR --tag 32768", b"one\n").done();
+    open().unwrap().close().unwrap();
+    run_with_input(log.path(), "append DIR --force", b"one\n").done();
+    assert!(open().is_err(), "what is refused would be harmless");
 }
 
 #[test]

@@ -8,12 +8,16 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use mapwal::{Log, Lsn, Options};
 
 use crate::arguments::{Append, Sync};
-use crate::failure::{Explain, Outcome, Result, Written};
+use crate::failure::{Explain, Failure, Outcome, Result, shown};
 use crate::input::{Input, Place};
 use crate::{input, open};
 
 /// Records appended and not yet durable, at most.
 const PENDING_MAX: usize = 1 << 16;
+/// The metadata slots of transactions: a log that has one of them is theirs.
+const WAL_SLOTS: [usize; 2] = [14, 15];
+/// Tags below belong to transactions.
+const PLAIN_TAG_MIN: u16 = 0x8000;
 
 pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
     let directory = &*arguments.directory;
@@ -24,6 +28,15 @@ pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
         None => Options::new(),
     };
     let log = open::writer(directory, &options)?;
+    if !arguments.force && arguments.tag < PLAIN_TAG_MIN && WAL_SLOTS.into_iter().any(|slot| log.meta(slot).is_some()) {
+        let why = format!(
+            "this is a log of transactions, whose recovery would fail on records with tag {}: yours have tags from \
+             {PLAIN_TAG_MIN} on, or see --force",
+            arguments.tag
+        );
+        log.close().about(directory)?;
+        return Err(Failure::new("refused", why, directory));
+    }
     let input = Input::new(source, arguments.length_prefixed, log.payload_len_max())?;
     let appended = Appender { arguments, log: &log, input: Mutex::new(input), stop: AtomicBool::new(false) }.run();
     // Closed in any case, so that the next open need not look for the end.
@@ -39,75 +52,92 @@ struct Appender<'a> {
     stop: AtomicBool,
 }
 
+/// Why a thread stopped, and where in the input: all records before that are done, as far as this thread knows.
+struct Stopped {
+    place: Place,
+    failure: Failure,
+}
+
 impl Appender<'_> {
     fn run(&self) -> Result<()> {
         let (sender, receiver) = sync_channel(PENDING_MAX);
         std::thread::scope(|scope| {
             let group = self.arguments.sync == Sync::Group;
-            let printer = group.then(|| scope.spawn(|| self.noting(self.sync_and_print(receiver))));
+            let printer = group.then(|| scope.spawn(|| self.sync_and_print(receiver)));
             let spawn = |_| {
                 let sender = sender.clone();
-                scope.spawn(move || self.noting(self.append(&sender)))
+                scope.spawn(move || self.append(&sender))
             };
             let appenders: Vec<_> = (0..self.arguments.threads).map(spawn).collect();
             drop(sender);
             let all = appenders.into_iter().chain(printer);
-            let outcomes: Vec<Result<()>> = all.map(|thread| thread.join().expect("no thread panics")).collect();
-            outcomes.into_iter().collect()
+            let outcomes: Vec<_> = all.map(|thread| thread.join().expect("no thread panics")).collect();
+            // Records are taken in order, and each that was taken is done or has failed: all before the first of those are done.
+            let first = outcomes.into_iter().filter_map(std::result::Result::err).min_by_key(|stopped| stopped.place);
+            first.map_or(Ok(()), |stopped| Err(stopped.failure.at(stopped.place)))
         })
     }
 
-    fn noting(&self, outcome: Result<()>) -> Result<()> {
-        if outcome.is_err() {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-        outcome
+    /// Has all threads stop: at `place`, because of `failure`.
+    fn stopped(&self, place: Place, failure: Failure) -> Stopped {
+        self.stop.store(true, Ordering::Relaxed);
+        Stopped { place, failure }
     }
 
     /// Appends records until there are no more.
-    fn append(&self, pending: &SyncSender<(Lsn, Place)>) -> Result<()> {
-        let directory = &self.arguments.directory;
+    fn append(&self, pending: &SyncSender<(Lsn, Place)>) -> Result<(), Stopped> {
         let mut record = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
             // A poisoned lock means that another thread has panicked, which the scope passes on.
-            let next = self.input.lock().expect("no thread panics").next(&mut record)?;
+            let mut input = self.input.lock().expect("no thread panics");
+            let next = input.next(&mut record).map_err(|failure| self.stopped(input.place(), failure))?;
+            drop(input);
             let Some(place) = next else { break };
-            let lsn = self.log.append(self.arguments.tag, &record).about(directory);
-            let lsn = lsn.map_err(|failure| failure.at(place))?;
-            match self.arguments.sync {
-                Sync::None => print(&[lsn])?,
-                Sync::Each => {
-                    self.log.wait_durable(lsn).about(directory).map_err(|failure| failure.at(place))?;
-                    print(&[lsn])?;
-                }
-                // The printing thread has failed, and says why.
-                Sync::Group if pending.send((lsn, place)).is_err() => break,
-                Sync::Group => {}
-            }
+            self.append_one(&record, place, pending).map_err(|failure| self.stopped(place, failure))?;
         }
         Ok(())
     }
 
+    fn append_one(&self, record: &[u8], place: Place, pending: &SyncSender<(Lsn, Place)>) -> Result<()> {
+        let directory = &self.arguments.directory;
+        let lsn = self.log.append(self.arguments.tag, record).about(directory)?;
+        match self.arguments.sync {
+            Sync::None => print(&[lsn]),
+            Sync::Each => {
+                self.log.wait_durable(lsn).about(directory)?;
+                print(&[lsn])
+            }
+            Sync::Group => {
+                pending.send((lsn, place)).expect("the printing thread takes all, also when it has failed");
+                Ok(())
+            }
+        }
+    }
+
     /// Syncs as many records as have come, and prints their numbers.
-    #[expect(clippy::needless_pass_by_value, reason = "its end tells the appenders")]
-    fn sync_and_print(&self, pending: Receiver<(Lsn, Place)>) -> Result<()> {
+    #[expect(clippy::needless_pass_by_value, reason = "it is taken from until the appenders end")]
+    fn sync_and_print(&self, pending: Receiver<(Lsn, Place)>) -> Result<(), Stopped> {
         while let Ok(first) = pending.recv() {
             let (mut group, places): (Vec<Lsn>, Vec<Place>) = std::iter::once(first).chain(pending.try_iter()).unzip();
-            let synced = self.log.sync().about(&self.arguments.directory);
-            // The first in the input of those that may not be durable.
-            synced.map_err(|failure| {
-                places.into_iter().min().map_or_else(|| unreachable!("one came"), |at| failure.at(at))
-            })?;
             group.sort_unstable();
-            print(&group)?;
+            let synced = self.log.sync().about(&self.arguments.directory);
+            if let Err(failure) = synced.and_then(|_| print(&group)) {
+                let mut stopped = self.stopped(first.1, failure);
+                // Those of other threads may come later, and be earlier in the input.
+                stopped.place =
+                    places.into_iter().chain(pending.iter().map(|(_, place)| place)).fold(first.1, Place::min);
+                return Err(stopped);
+            }
         }
         Ok(())
     }
 }
 
-/// Prints numbers, one a line, and sees to it that they are read.
+/// Prints numbers, one a line, and sees to it that they are read. If no process reads them any more, what was begun goes on all the
+/// same.
 fn print(lsns: &[Lsn]) -> Result<()> {
     // In one piece, so that the pipe is not written to for each.
     let mut out = io::BufWriter::new(io::stdout().lock());
-    lsns.iter().try_for_each(|lsn| writeln!(out, "{lsn}")).and_then(|()| out.flush()).written()
+    let printed = lsns.iter().try_for_each(|lsn| writeln!(out, "{lsn}")).and_then(|()| out.flush());
+    shown(printed, Outcome::Done).map(drop)
 }

@@ -63,9 +63,13 @@ pub(crate) struct Append {
     /// Append from N threads at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: u16,
-    /// The type number of the records
+    /// The type number of the records; in a log of transactions 32768 or above
     #[arg(long, value_name = "T", default_value_t = 0)]
     pub(crate) tag: u16,
+    /// Also append records with a lower tag to a log of transactions (metadata slot 14 or 15 has a value): such tags are those
+    /// of transactions, and recovery refuses a log with records of them that it has not written
+    #[arg(long)]
+    pub(crate) force: bool,
     /// The size of new segments, such as 4MiB; by default that of the newest one, or 64 MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) segment_size: Option<u64>,

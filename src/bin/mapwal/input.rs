@@ -72,13 +72,18 @@ impl Input {
         record.clear();
         let place = self.next;
         let read = if self.length_prefixed { self.read_prefixed(record) } else { self.read_line(record) };
-        let taken = read.map_err(|error| failed(&error, &self.name).at(place))?;
+        let taken = read.map_err(|error| failed(&error, &self.name))?;
         if taken == 0 {
             return Ok(None);
         }
         self.next = Place { number: place.number + 1, offset: place.offset + taken };
         self.progress.inc(taken);
         Ok(Some(place))
+    }
+
+    /// Where the next record begins, or the one that could not be read.
+    pub(crate) fn place(&self) -> Place {
+        self.next
     }
 
     /// Bytes taken.

@@ -261,3 +261,57 @@ fn a_reflinked_copy_keeps_its_bytes_when_the_log_uses_its_files_again_on_xfs() {
 fn a_reflinked_copy_keeps_its_bytes_when_the_log_uses_its_files_again_on_btrfs() {
     reflinked_on(Kind::Btrfs);
 }
+
+#[test]
+fn a_copy_that_fails_while_it_gets_its_names_is_no_log() {
+    let (log, out) = (crate::logs::closed(600), scratch());
+    // In the way of the control page, which gets its name first.
+    fs::write(out.path().join("control.tmp"), "left over").unwrap();
+    let ran = run(log.path(), &format!("backup DIR {}", out.path().display()));
+    assert_eq!((ran.code, ran.err.contains("; delete the directory of the copy")), (4, true), "{}", ran.err);
+    let ran = run(out.path(), "verify DIR");
+    assert_eq!(
+        (ran.code, ran.err.contains("a backup was not finished; delete the directory")),
+        (4, true),
+        "{}",
+        ran.err
+    );
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 2, "the guard, and what was in the way");
+}
+
+#[test]
+fn a_backup_that_looks_at_an_earlier_one_is_interrupted_before_it_has_looked_at_all_of_it() {
+    let (dir, out) = (scratch(), scratch());
+    // SAFETY: the directory is one of this test.
+    let log = unsafe { Log::open(dir.path(), &Options::new().segment_size_bytes(8 << 20)) }.unwrap();
+    for _ in 0..60 {
+        log.append(0, &vec![1; 1 << 20]).unwrap();
+    }
+    log.sync().unwrap();
+    let (one, two) = (out.path().join("one"), out.path().join("two"));
+    run(dir.path(), &format!("backup DIR {}", one.display())).done();
+    let begin = Instant::now();
+    loop {
+        // One that shares the file changes how many names it has.
+        let last = segments(&one).into_iter().nth_back(1).unwrap();
+        let changed = || fs::metadata(&last).map(|found| (found.ctime(), found.ctime_nsec())).unwrap();
+        let before = changed();
+        let command = format!("backup DIR {} --against {}", two.display(), one.display());
+        let mut child = crate::program::start(dir.path(), &command).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() {
+            if two.join("backup-under-way.seg").exists() {
+                let pid = rustix::process::Pid::from_child(&child);
+                rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+                break;
+            }
+        }
+        let ran = Ran::new(child.wait_with_output().unwrap());
+        if ran.code == 4 && changed() == before {
+            assert!(ran.err.contains("stopped: the copy is removed"), "{}", ran.err);
+            return;
+        }
+        // The signal came too late.
+        assert!(begin.elapsed() < Duration::from_secs(30), "it does not stop: {}", ran.err);
+        fs::remove_dir_all(&two).unwrap();
+    }
+}

@@ -314,3 +314,18 @@ fn a_segment_that_a_truncation_has_cut_does_not_get_back_what_was_cut_off() {
     assert!(ran.text().contains("no segment stays as it is"), "{}", ran.text());
     run(dir.path(), "verify DIR").done();
 }
+
+#[test]
+fn a_file_that_a_backup_shares_keeps_what_it_holds() {
+    let (log, backup) = (synced(1200), scratch());
+    spoil(log.path(), &line(700));
+    let shared = backup.path().join("shared.seg");
+    fs::write(&shared, vec![7; 64 << 10]).unwrap();
+    // A trim takes the name of a segment away before it removes the file.
+    fs::hard_link(&shared, log.path().join(format!("{:020}.tmp", 101))).unwrap();
+    let ran = run(log.path(), "repair DIR");
+    assert!(!ran.text().contains("come from files"), "{}", ran.text());
+    assert_eq!(run(log.path(), "repair DIR --apply").code, 3);
+    assert!(!log.path().join(format!("{:020}.tmp", 101)).exists());
+    assert!(fs::read(&shared).unwrap() == vec![7; 64 << 10], "{} bytes are left", fs::metadata(&shared).unwrap().len());
+}

@@ -143,6 +143,16 @@ impl Failure {
         }
     }
 
+    /// The same, and what is to be `done` about it.
+    pub(crate) fn and(self, done: &str) -> Self {
+        match self {
+            Self::PipeClosed => self,
+            Self::Told { what, why, place, outcome } => {
+                Self::Told { what, why: format!("{why}; {done}"), place, outcome }
+            }
+        }
+    }
+
     /// What is wrong with the command line.
     pub(crate) fn of_usage(error: &clap::Error) -> Self {
         let text = error.render().to_string();

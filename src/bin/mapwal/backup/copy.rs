@@ -12,7 +12,7 @@ use mapwal::Lsn;
 use mapwal::inspect::{Extent, FrameRole, Inspection, ScanItem, SegmentFile, SegmentScan};
 
 use super::earlier::Earlier;
-use super::files::{self, failed, temporary};
+use super::files::{self, FRAMES_BETWEEN_LOOKS, failed, temporary};
 use super::report::Report;
 use crate::arguments::Backup;
 use crate::failure::{BACKUP_GUARD, Explain, Failure, Outcome, Result};
@@ -41,6 +41,8 @@ pub(super) struct Copy<'a> {
     same: BTreeSet<u64>,
     /// The newest segment has ended too early: a truncation between the looks at it does that as well.
     is_short: bool,
+    /// Files have been given the names that those of a log have.
+    is_named: bool,
     bar: ProgressBar,
 }
 
@@ -82,6 +84,7 @@ impl<'a> Copy<'a> {
             made: BTreeMap::new(),
             same: BTreeSet::new(),
             is_short: false,
+            is_named: false,
             bar,
         })
     }
@@ -92,17 +95,23 @@ impl<'a> Copy<'a> {
         DirBuilder::new().recursive(true).mode(0o700).create(out).map_err(failed("create", out))?;
         files::create(&out.join(BACKUP_GUARD)).map_err(failed("create", out))?;
         let newest = out::sync_directory(out).and_then(|()| self.try_all());
-        if newest.is_err() {
-            // What is left of it says by its names that it is no log.
-            for file in &self.files {
-                let _ = fs::remove_file(temporary(out, file));
-            }
-            let _ = fs::remove_file(out.join(BACKUP_GUARD));
-        }
-        let newest = newest?;
+        let newest = newest.map_err(|failure| self.clear(failure))?;
         let parting = self.earlier.map_or(Ok(None), |earlier| earlier.parting(&self.copied(), &self.same))?;
         self.bar.finish_and_clear();
         Ok(self.report(newest, parting))
+    }
+
+    /// Removes what has been made, as far as it says by its names that it is no log.
+    fn clear(&self, failure: Failure) -> Failure {
+        let out = &*self.arguments.out;
+        for file in &self.files {
+            let _ = fs::remove_file(temporary(out, file));
+        }
+        if self.is_named {
+            return failure.and("delete the directory of the copy, which is not finished");
+        }
+        let _ = fs::remove_file(out.join(BACKUP_GUARD));
+        failure
     }
 
     fn report(&self, newest: Held, parting: Option<Lsn>) -> Report {
@@ -145,7 +154,7 @@ impl<'a> Copy<'a> {
 
     /// Whether the log has changed since it was looked at, or may have; it is looked at anew then.
     fn is_to_be_tried_again(&mut self, failure: &Failure, tries: u32) -> Result<bool> {
-        if self.stop.is_asked() || tries >= open::LOOKS_MAX {
+        if self.is_named || self.stop.is_asked() || tries >= open::LOOKS_MAX {
             return Ok(false);
         }
         let inspection = Inspection::open(&self.arguments.directory).about(&self.arguments.directory)?;
@@ -202,12 +211,14 @@ impl<'a> Copy<'a> {
         if self.is_short {
             return Err(damaged(format!("it ends before record {}, which was there", self.published), &newest.path));
         }
+        self.is_named = true;
         self.give_names(end, held.next)?;
         Ok(held)
     }
 
     /// Makes a copy of a segment that has a successor, by the cheapest means there are.
     fn segment(&mut self, file: &SegmentFile) -> Result<()> {
+        self.check_stop()?;
         let end = file.end.unwrap_or(file.file_len_bytes);
         if self.made.get(&file.number).is_some_and(|made| made.end == ends(file)) {
             self.bar.inc(end);
@@ -237,7 +248,8 @@ impl<'a> Copy<'a> {
 
     /// How many records it has; `None` if it cannot be shared.
     fn share(&mut self, file: &SegmentFile, path: &Path) -> Result<Option<u64>> {
-        let Some((same, records)) = self.earlier.and_then(|earlier| earlier.same_as(file)) else { return Ok(None) };
+        let Some(earlier) = self.earlier else { return Ok(None) };
+        let Some((same, records)) = earlier.same_as(file, &|| self.check_stop())? else { return Ok(None) };
         self.same.insert(file.number);
         let is_shared = files::share(same, path).map_err(failed("share", path))?;
         Ok(is_shared.then_some(records))
@@ -271,7 +283,7 @@ impl<'a> Copy<'a> {
         let (mut held, mut frames) = (Held { next: Lsn(0), records: 0 }, 0_u64);
         loop {
             frames += 1;
-            if frames.is_multiple_of(1 << 12) {
+            if frames.is_multiple_of(FRAMES_BETWEEN_LOOKS) {
                 self.check_stop()?;
             }
             match scan.next().about(path)? {

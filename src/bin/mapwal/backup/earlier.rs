@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 use mapwal::Lsn;
 use mapwal::inspect::{FrameRole, Inspection, ScanItem, SegmentFile, SegmentScan};
 
+use super::files::FRAMES_BETWEEN_LOOKS;
 use crate::failure::{Explain, Failure, Result};
 use crate::out;
+
+/// An error if the user has had enough.
+type CheckStop<'a> = &'a dyn Fn() -> Result<()>;
 
 /// Bytes that are compared at a time.
 const CHUNK_LEN: usize = 256 << 10;
@@ -44,20 +48,21 @@ impl Earlier {
     }
 
     /// The file that holds what `file` holds, a segment that has a successor, and how many records that are. All that it holds is
-    /// checked.
-    pub(super) fn same_as(&self, file: &SegmentFile) -> Option<(&Path, u64)> {
-        let (end, checksum) = (file.end?, file.end_checksum?);
-        let earlier = self.files.get(&file.number)?;
+    /// checked, unless `check_stop` says to stop.
+    pub(super) fn same_as(&self, file: &SegmentFile, check_stop: CheckStop<'_>) -> Result<Option<(&Path, u64)>> {
+        let (Some(end), Some(checksum)) = (file.end, file.end_checksum) else { return Ok(None) };
         // Of its newest segment a log that was made of the copy has the file.
-        earlier.end?;
-        let walked = walk(&earlier.path, end)?;
+        let Some(earlier) = self.files.get(&file.number).filter(|earlier| earlier.end.is_some()) else {
+            return Ok(None);
+        };
+        let Some(walked) = walk(&earlier.path, end, check_stop)? else { return Ok(None) };
         let same = match walked {
             Walked { last, .. } if last != checksum => false,
             Walked { sums_up: true, .. } => true,
             // What the last frame says is of itself alone.
-            Walked { .. } => are_bytes_equal(&earlier.path, &file.path, end).unwrap_or(false),
+            Walked { .. } => are_bytes_equal(&earlier.path, &file.path, end, check_stop)?,
         };
-        same.then_some((&*earlier.path, walked.records))
+        Ok(same.then_some((&*earlier.path, walked.records)))
     }
 
     /// The first record that is in this copy, and has been truncated or replaced in the log `files` since. Of segments `same` it is
@@ -88,27 +93,35 @@ struct Walked {
 }
 
 /// `None` if there is anything but sound frames up to `end`, and one of them ends there.
-fn walk(path: &Path, end: u64) -> Option<Walked> {
-    let mut scan = SegmentScan::open(path).ok()?;
+fn walk(path: &Path, end: u64, check_stop: CheckStop<'_>) -> Result<Option<Walked>> {
+    let Ok(mut scan) = SegmentScan::open(path) else { return Ok(None) };
     scan.stop_at(end);
     let mut walked = Walked { last: 0, sums_up: false, records: 0 };
-    while let Some(item) = scan.next().ok()? {
-        let ScanItem::Frame(frame) = item else { return None };
+    for frames in 1_u64.. {
+        if frames.is_multiple_of(FRAMES_BETWEEN_LOOKS) {
+            check_stop()?;
+        }
+        let frame = match scan.next() {
+            Ok(Some(ScanItem::Frame(frame))) => frame,
+            Ok(None) => break,
+            Ok(Some(_)) | Err(_) => return Ok(None),
+        };
         let records = walked.records + u64::from(frame.role() == FrameRole::Record);
         walked = Walked { last: frame.checksum(), sums_up: frame.sums_up(), records };
     }
-    (scan.offset() == end).then_some(walked)
+    Ok((scan.offset() == end).then_some(walked))
 }
 
-fn are_bytes_equal(a: &Path, b: &Path, end: u64) -> std::io::Result<bool> {
-    let (a, b) = (File::open(a)?, File::open(b)?);
+/// What cannot be read counts as different.
+fn are_bytes_equal(a: &Path, b: &Path, end: u64, check_stop: CheckStop<'_>) -> Result<bool> {
+    let (Ok(a), Ok(b)) = (File::open(a), File::open(b)) else { return Ok(false) };
     let (mut of_a, mut of_b) = (vec![0; CHUNK_LEN], vec![0; CHUNK_LEN]);
     let mut offset = 0;
     while offset < end {
+        check_stop()?;
         let len = CHUNK_LEN.min(usize::try_from(end - offset).unwrap_or(CHUNK_LEN));
-        a.read_exact_at(&mut of_a[..len], offset)?;
-        b.read_exact_at(&mut of_b[..len], offset)?;
-        if of_a[..len] != of_b[..len] {
+        let read = |file: &File, bytes: &mut [u8]| file.read_exact_at(&mut bytes[..len], offset).is_ok();
+        if !read(&a, &mut of_a) || !read(&b, &mut of_b) || of_a[..len] != of_b[..len] {
             return Ok(false);
         }
         offset += len as u64;

@@ -10,6 +10,9 @@ use rustix::fs::FallocateFlags;
 
 use crate::failure::{Failure, describe};
 
+/// Frames that are checked before it is asked again whether to stop.
+pub(super) const FRAMES_BETWEEN_LOOKS: u64 = 1 << 12;
+
 /// Under this name no log takes it for a segment.
 pub(super) fn temporary(out: &Path, file: &SegmentFile) -> PathBuf {
     out.join(file.path.with_extension("tmp").file_name().expect("a segment has a name"))

@@ -1,6 +1,7 @@
 //! What is to be done to a damaged log.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -86,8 +87,9 @@ impl Plan {
 
     /// The room that it makes before.
     pub(super) fn freed_bytes(&self) -> u64 {
+        let is_freed = |file: &&KeptFile| !file.is_read && is_held_here_alone(&file.path).unwrap_or(false);
         let allocated = |file: &KeptFile| std::fs::metadata(&file.path).map_or(0, |found| found.blocks() * 512);
-        self.unused.iter().filter(|file| !file.is_read).map(allocated).sum()
+        self.unused.iter().filter(is_freed).map(allocated).sum()
     }
 
     /// Below which numbers files are those that stay.
@@ -99,6 +101,12 @@ impl Plan {
     pub(super) fn last_number(&self) -> u64 {
         self.inspection.segments().last().map_or(0, |file| file.number)
     }
+}
+
+/// Whether this is a file that has no other name: what is removed of it is gone.
+pub(super) fn is_held_here_alone(path: &Path) -> io::Result<bool> {
+    let found = std::fs::symlink_metadata(path)?;
+    Ok(found.is_file() && found.nlink() == 1)
 }
 
 /// The number after the last record of a segment that ends with a seal, and the segment that this names, where the next one says that it ends; `None` of any other.

@@ -12,7 +12,7 @@ use mapwal::{Error, Log, Options};
 use rustix::fs::FallocateFlags;
 
 use super::guard::{Guard, Phase};
-use super::plan::Plan;
+use super::plan::{Plan, is_held_here_alone};
 use super::{rename, step};
 use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, describe, say};
@@ -238,11 +238,14 @@ fn release(guard: &Guard) -> Result<()> {
     remove_file(&guard.folder.join(RESERVE))
 }
 
-/// Removes a file whose room is to be free at once: XFS gives that of a removed one free some time later.
+/// Removes a file whose room is to be free at once: XFS gives that of a removed one free some time later. What it holds stays
+/// under its other names, such as those of backups.
 fn remove_file(path: &Path) -> Result<()> {
-    let failed = |error: io::Error| Failure::new("cannot remove", describe(&error), path);
-    match File::options().write(true).open(path).and_then(|file| file.set_len(0)).and_then(|()| fs::remove_file(path)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+    let empty = || if is_held_here_alone(path)? { File::options().write(true).open(path)?.set_len(0) } else { Ok(()) };
+    match empty().and_then(|()| fs::remove_file(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::new("cannot remove", describe(&error), path))
+        }
         _ => Ok(()),
     }
 }

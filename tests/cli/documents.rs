@@ -150,6 +150,29 @@ fn what_is_printed_is_what_the_schema_says() {
     }
 }
 
+#[test]
+fn of_a_log_that_is_too_damaged_to_be_looked_at_there_is_a_document_too() {
+    let log = closed(1200);
+    crate::logs::segments(log.path()).into_iter().for_each(|path| fs::remove_file(path).unwrap());
+    for command in ["stat", "verify", "segments", "meta", "pins", "backup"] {
+        let out = scratch();
+        let more = if command == "backup" { format!(" {}/copy", out.path().display()) } else { String::new() };
+        let ran = run(log.path(), &format!("{command} DIR{more} --format json"));
+        let [line] = ran.lines()[..] else { panic!("{command}: one line: {}", ran.text()) };
+        let document: Value = serde_json::from_str(line).unwrap();
+        check_document(&document);
+        assert_eq!((ran.code, &document["kind"], &document["command"]), (2, &"damaged".into(), &command.into()));
+        assert_eq!(document["damage"].as_array().unwrap().len(), 1, "{document}");
+        assert!(ran.err.starts_with("mapwal: damaged: "), "{}", ran.err);
+    }
+    // One that opens no further than to its damage.
+    let lost = closed(1200);
+    fs::remove_file(&crate::logs::segments(lost.path())[1]).unwrap();
+    let ran = run(lost.path(), "stat DIR --format json");
+    check_document(&serde_json::from_str(ran.text()).unwrap());
+    assert_eq!(ran.code, 2);
+}
+
 /// Checks what `command` prints on a log, one record on a line; how many there are.
 #[track_caller]
 fn check_records(log: &Path, command: &str) -> usize {
@@ -180,7 +203,7 @@ fn records_are_printed_as_the_schema_says() {
     open.commit().unwrap().applied();
     // One that is no record of a transaction, with the tag of one.
     wal.close().unwrap();
-    run_with_input(log.path(), "append DIR --tag 4", b"short\n").done();
+    run_with_input(log.path(), "append DIR --tag 4 --force", b"short\n").done();
     let ran = run(log.path(), "dump DIR --wal --format json").done();
     for seen in [
         "\"update\"",

@@ -158,3 +158,20 @@ fn records_of_transactions_are_decoded() {
     assert_eq!(objects[2]["active"], serde_json::json!([{ "tx": 7, "first": 1, "last": 3 }]));
     assert_eq!(objects[2]["dirty"], serde_json::json!([{ "page": 3, "recovery": 2 }]));
 }
+
+#[test]
+fn of_a_file_that_does_not_have_the_first_record_wanted_nothing_is_an_error() {
+    let log = closed(1200);
+    let file = &segments(log.path())[1];
+    let all = numbers(run(file, "dump DIR").done().text());
+    let (first, last) = (all[0], all[all.len() - 1]);
+    for range in
+        ["--from 1 --to 5".to_owned(), format!("--from {} --to {last}", first - 1), format!("--from {}", last + 2)]
+    {
+        let ran = run(file, &format!("dump DIR {range}"));
+        assert_eq!(ran.code, 4, "{range}: {}", ran.err);
+        assert!(ran.err.contains(&format!("which begins with {first}; the next will be {}", last + 1)), "{}", ran.err);
+    }
+    assert_eq!(numbers(run(file, &format!("dump DIR --from {last}")).done().text()), [last]);
+    assert_eq!(run(file, &format!("dump DIR --from {}", last + 1)).done().text(), "", "as of a log");
+}

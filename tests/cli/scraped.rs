@@ -205,6 +205,15 @@ fn a_writer_and_damage_can_be_alerted_on() {
 }
 
 #[test]
+fn of_a_log_without_its_segments_the_page_says_that_it_is_damaged() {
+    let log = synced(1200);
+    segments(log.path()).into_iter().for_each(|path| fs::remove_file(path).unwrap());
+    let families = scrape(log.path(), 2);
+    assert_eq!(value(&families, "mapwal_damaged", &[]), 1.0);
+    assert_eq!(families.len(), 1, "what is not known is not said");
+}
+
+#[test]
 fn a_directory_of_any_name_is_a_label() {
     let parent = scratch();
     let log = parent.path().join("a \"b\" \\ c\nd");

@@ -30,8 +30,8 @@ pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
     let log = open::writer(directory, &options)?;
     if !arguments.force && arguments.tag < PLAIN_TAG_MIN && WAL_SLOTS.into_iter().any(|slot| log.meta(slot).is_some()) {
         let why = format!(
-            "this is a log of transactions, whose recovery would fail on records with tag {}: yours have tags from \
-             {PLAIN_TAG_MIN} on, or see --force",
+            "by its metadata this is a log of transactions, whose recovery would fail on records with tag {}: others have \
+             tags from {PLAIN_TAG_MIN} on, or see --force",
             arguments.tag
         );
         log.close().about(directory)?;

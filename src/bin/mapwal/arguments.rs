@@ -3,7 +3,7 @@
 mod keeping;
 mod looking;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -41,6 +41,22 @@ pub(crate) enum Command {
     Bench(Bench),
     Completions(Completions),
     Man(Man),
+}
+
+impl Command {
+    /// The name and the directory of what prints a document, with the format that was asked for.
+    pub(crate) fn document(&self) -> Option<(&'static str, &Path)> {
+        let json = ReportFormat::Json;
+        match self {
+            Self::Verify(verify) if verify.format == json => Some(("verify", &verify.directory)),
+            Self::Stat(stat) if stat.format == StatFormat::Json => Some(("stat", &stat.directory)),
+            Self::Segments(segments) if segments.format == json => Some(("segments", &segments.directory)),
+            Self::Meta(meta) if meta.format == json => Some(("meta", &meta.directory)),
+            Self::Pins(pins) if pins.format == json => Some(("pins", &pins.directory)),
+            Self::Backup(backup) if backup.format == json => Some(("backup", &backup.directory)),
+            _ => None,
+        }
+    }
 }
 
 /// Append a record for each line of a file or of the standard input

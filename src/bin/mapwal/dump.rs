@@ -1,7 +1,7 @@
 //! `mapwal dump`: records in order, of a log or of one segment.
 
 use mapwal::error::Damage;
-use mapwal::inspect::{ScanItem, SegmentScan};
+use mapwal::inspect::{FrameRole, ScanItem, SegmentScan};
 use mapwal::{Error, LogReader, Lsn, Record};
 
 use crate::arguments::Dump;
@@ -67,12 +67,16 @@ fn dump_file(arguments: &Dump, printer: &mut Printer) -> Result<Outcome> {
         error => Failure::of_log(&error, path),
     })?;
     let mut outcome = Outcome::Done;
+    let (mut first, mut next) = (None, None);
     while let Some(piece) = scan.next().about(path)? {
         match piece {
             ScanItem::Frame(frame) => {
                 if outcome == Outcome::Torn {
                     outcome = Outcome::Damaged;
                 }
+                let lsn = frame.lsn();
+                first = first.or(Some(lsn));
+                next = Some(if frame.role() == FrameRole::Control { lsn } else { lsn.next() });
                 if let Some(record) = frame.record().filter(|record| arguments.wants(record)) {
                     printer.print(&record).written()?;
                 }
@@ -85,7 +89,16 @@ fn dump_file(arguments: &Dump, printer: &mut Printer) -> Result<Outcome> {
             _ => {}
         }
     }
-    Ok(outcome)
+    // As of a log: a mistake, unless something was damaged, which may be where they were.
+    match (arguments.from.map(Lsn), first.zip(next)) {
+        _ if outcome != Outcome::Done => Ok(outcome),
+        (Some(from), Some((first, next))) if from < first || from > next => {
+            let why =
+                format!("record {from} is not in this segment, which begins with {first}; the next will be {next}");
+            Err(Failure::new("refused", why, path))
+        }
+        _ => Ok(outcome),
+    }
 }
 
 impl Dump {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 use indicatif::HumanCount;
 use mapwal::Error;
-use mapwal::error::{Damage, FormatFault};
+use mapwal::error::{Corruption, Damage, FormatFault};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,8 @@ pub(crate) enum Outcome {
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0   done; for verify: the log is sound
-  1   verify: a torn end (torn tail), as a crash leaves it, and no damage; diff: the logs differ
+  1   verify: a torn end (torn tail), as a crash leaves it, and no damage; diff: the logs differ;
+      dump of a file: after its records comes what is none, torn or damaged
   2   something that was durable is damaged
   3   salvage, repair: records are lost
   4   the command could not be carried out
@@ -54,6 +55,8 @@ pub(crate) enum Failure {
         why: String,
         place: PathBuf,
         outcome: Outcome,
+        /// What keeps a log from being read.
+        damage: Option<Box<Corruption>>,
     },
 }
 
@@ -74,7 +77,13 @@ impl From<Outcome> for ExitCode {
 
 impl Failure {
     pub(crate) fn new(what: impl Into<String>, why: impl fmt::Display, place: &Path) -> Self {
-        Self::Told { what: what.into(), why: why.to_string(), place: place.to_owned(), outcome: Outcome::Failed }
+        Self::Told {
+            what: what.into(),
+            why: why.to_string(),
+            place: place.to_owned(),
+            outcome: Outcome::Failed,
+            damage: None,
+        }
     }
 
     /// What the library says about the log in `place`.
@@ -91,7 +100,7 @@ impl Failure {
                     _ => format!("{} at offset {}{at}", corruption.damage, corruption.offset),
                 };
                 let (what, place) = ("damaged".to_owned(), corruption.path.clone());
-                Self::Told { what, why, place, outcome: Outcome::Damaged }
+                Self::Told { what, why, place, outcome: Outcome::Damaged, damage: Some(corruption.clone()) }
             }
             Error::Locked { path, pid } => {
                 let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));
@@ -137,8 +146,8 @@ impl Failure {
     pub(crate) fn at(self, place: impl fmt::Display) -> Self {
         match self {
             Self::PipeClosed => self,
-            Self::Told { what, why, place: path, outcome } => {
-                Self::Told { what, why: format!("{why}; it stopped at {place}"), place: path, outcome }
+            Self::Told { what, why, place: path, outcome, damage } => {
+                Self::Told { what, why: format!("{why}; it stopped at {place}"), place: path, outcome, damage }
             }
         }
     }
@@ -147,8 +156,8 @@ impl Failure {
     pub(crate) fn and(self, done: &str) -> Self {
         match self {
             Self::PipeClosed => self,
-            Self::Told { what, why, place, outcome } => {
-                Self::Told { what, why: format!("{why}; {done}"), place, outcome }
+            Self::Told { what, why, place, outcome, damage } => {
+                Self::Told { what, why: format!("{why}; {done}"), place, outcome, damage }
             }
         }
     }
@@ -164,7 +173,7 @@ impl Failure {
     pub(crate) fn usage(why: impl Into<String>) -> Self {
         let why = why.into();
         let (what, place) = ("bad command line".to_owned(), PathBuf::from("see mapwal --help"));
-        Self::Told { what, why, place, outcome: Outcome::Usage }
+        Self::Told { what, why, place, outcome: Outcome::Usage, damage: None }
     }
 
     /// Writing to the standard output failed.
@@ -183,11 +192,19 @@ impl Failure {
         }
     }
 
+    /// The damage that it is about.
+    pub(crate) fn damage(&self) -> Option<&Corruption> {
+        match self {
+            Self::PipeClosed => None,
+            Self::Told { damage, .. } => damage.as_deref(),
+        }
+    }
+
     /// Tells it to people, unless there is nothing to tell.
     pub(crate) fn tell(&self) -> Outcome {
         match self {
             Self::PipeClosed => Outcome::Done,
-            Self::Told { what, why, place, outcome } => {
+            Self::Told { what, why, place, outcome, .. } => {
                 let name = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
                 let told = in_one_line(&format!("{what}: {why}: {}", place.display()));
                 // What cannot be written cannot be read either; the code tells.

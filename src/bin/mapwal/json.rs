@@ -4,6 +4,7 @@
 //! tell apart.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use mapwal::error::Corruption;
 use serde::Serialize;
@@ -24,6 +25,16 @@ struct Document<'a, T> {
 pub(crate) fn write(out: &mut impl Write, kind: &str, body: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, &Document { kind, version: VERSION, body })?;
     writeln!(out)
+}
+
+/// Writes the document of a command that has come no further than to this damage.
+pub(crate) fn write_damaged(command: &str, directory: &Path, damage: &Corruption) -> io::Result<()> {
+    let body = json!({
+        "command": command,
+        "directory": directory.display().to_string(),
+        "damage": [of_damage(damage)],
+    });
+    write(&mut io::stdout().lock(), "damaged", &body)
 }
 
 /// What is wrong, and where.

@@ -41,7 +41,7 @@ use std::process::ExitCode;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
-use failure::{Failure, Outcome};
+use failure::{Failure, Outcome, shown};
 
 fn main() -> ExitCode {
     // Nothing is done, by any command, where what it says of it would be lost.
@@ -74,5 +74,15 @@ fn main() -> ExitCode {
         Command::Completions(completions) => generate::completions(completions.shell),
         Command::Man(man) => generate::manual(man.directory.as_deref()),
     };
-    outcome.unwrap_or_else(|failure| failure.tell()).into()
+    outcome.unwrap_or_else(|failure| told(&arguments.command, &failure)).into()
+}
+
+/// Tells why a command did not do what it was asked to: people, and, of damage, a program that waits for a document.
+fn told(command: &Command, failure: &Failure) -> Outcome {
+    let written = match (failure.damage(), command.document()) {
+        (Some(damage), Some((name, directory))) => json::write_damaged(name, directory, damage),
+        _ => Ok(()),
+    };
+    let outcome = failure.tell();
+    shown(written, outcome).unwrap_or_else(|failure| failure.tell())
 }

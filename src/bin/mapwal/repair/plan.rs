@@ -49,6 +49,7 @@ impl Plan {
                     why: "the log is sound, its pins are not: `mapwal pins DIR drop NAME` removes one".into(),
                     place: directory.to_owned(),
                     outcome: Outcome::Damaged,
+                    damage: None,
                 }),
             };
         };

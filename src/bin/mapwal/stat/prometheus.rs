@@ -13,7 +13,11 @@ use crate::pins;
 
 /// Prints what is known without reading all records. Of a damaged log too, so that an alert can be made of that.
 pub(crate) fn run(directory: &Path, is_archive: bool) -> Result<Outcome> {
-    let look = Look::take(directory, is_archive, "stat")?;
+    let look = match Look::take(directory, is_archive, "stat") {
+        Ok(look) => look,
+        Err(failure) if failure.damage().is_some() => return without_a_look(directory, &failure),
+        Err(failure) => return Err(failure),
+    };
     let disk = rustix::fs::statvfs(directory)
         .map_err(|error| Failure::new("cannot look at the disk", describe(&error.into()), directory))?;
     look.tell_damage(directory);
@@ -24,8 +28,14 @@ pub(crate) fn run(directory: &Path, is_archive: bool) -> Result<Outcome> {
     if let Some(activity) = look.inspection.activity() {
         page.add_activity(&activity);
     }
-    let mut out = std::io::stdout().lock();
-    shown(out.write_all(page.finish().as_bytes()).and_then(|()| out.flush()), look.outcome())
+    page.print(look.outcome())
+}
+
+/// Of a log that is too damaged to be looked at: nothing but that it is.
+fn without_a_look(directory: &Path, failure: &Failure) -> Result<Outcome> {
+    let mut page = Page::new(directory);
+    page.add_damaged(true);
+    page.print(failure.tell())
 }
 
 /// A family of metrics.
@@ -93,10 +103,14 @@ impl Page {
         self.add(family, value.map(|value| ("", Vec::new(), value)));
     }
 
+    fn add_damaged(&mut self, is_damaged: bool) {
+        let damaged = "Whether a header, a link or the newest segment is damaged; mapwal verify looks at all.";
+        self.add_one(&gauge("mapwal_damaged", damaged), Some(u8::from(is_damaged)));
+    }
+
     fn add_state(&mut self, look: &Look) {
         let flag = u8::from;
-        let damaged = "Whether a header, a link or the newest segment is damaged; mapwal verify looks at all.";
-        self.add_one(&gauge("mapwal_damaged", damaged), Some(flag(!look.damage.is_empty())));
+        self.add_damaged(!look.damage.is_empty());
         let alive = "Whether a process has the log open for writing.";
         self.add_one(&gauge("mapwal_writer_alive", alive), Some(flag(look.writer.is_alive())));
         let poisoned = "Whether a sync of the last writer has failed: it refuses all writes.";
@@ -135,7 +149,7 @@ impl Page {
             ("", of(&pin.name).into_iter().chain([state]).collect(), 1)
         });
         self.add(&state, states);
-        let lag = gauge_in("records", "mapwal_pin_lag_records", "Records from the pin's on.");
+        let lag = gauge_in("records", "mapwal_pin_lag_records", "Numbers from the pin's on: not each has a record.");
         let lags = look.next.into_iter().flat_map(|next| look.pins.iter().map(move |pin| (pin, pins::lag(pin, next))));
         self.add(&lag, lags.map(|(pin, lag)| ("", of(&pin.name), lag)));
         let retained =
@@ -169,9 +183,10 @@ impl Page {
         }
     }
 
-    fn finish(mut self) -> String {
+    fn print(mut self, outcome: Outcome) -> Result<Outcome> {
         self.text.push_str("# EOF\n");
-        self.text
+        let mut out = std::io::stdout().lock();
+        shown(out.write_all(self.text.as_bytes()).and_then(|()| out.flush()), outcome)
     }
 }
 

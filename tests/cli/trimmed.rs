@@ -6,9 +6,10 @@ use std::path::Path;
 use mapwal::wal::{PageId, RecoverFrom, Wal, WalOptions};
 use mapwal::{Error, Log, Options};
 
-use crate::logs::{closed, live, scratch, segments};
+use crate::logs::{closed, copy, live, scratch, segments, torn};
 use crate::mounted::Mounted;
 use crate::program::{run, run_with_input};
+use crate::repaired::files;
 
 const RECORDS: u64 = 2000;
 const SEGMENT: u64 = 64 << 10;
@@ -157,6 +158,55 @@ fn a_log_that_has_filled_its_disk_and_crashed_is_trimmed_there() {
     assert!(left > 1000, "{left}");
     run(&directory, "verify DIR").done();
     assert_eq!(run_with_input(&directory, "append DIR", b"goes on").done().lines().len(), 1);
+}
+
+#[test]
+fn numbers_without_records_are_not_counted() {
+    let directory = scratch();
+    // SAFETY: the directory is one of this test.
+    let log = unsafe { Log::open(directory.path(), &Options::new().segment_size_bytes(SEGMENT)) }.unwrap();
+    for _ in 0..10 {
+        for _ in 0..20 {
+            log.append(7, b"a record").unwrap();
+        }
+        log.rotate().unwrap();
+    }
+    for _ in 0..100 {
+        log.append_void().unwrap();
+    }
+    log.close().unwrap();
+    run(directory.path(), "trim DIR --keep-records 50").done();
+    let left = run(directory.path(), "dump DIR").done().lines().len();
+    assert_eq!(left, 60, "three segments with 20 records each");
+}
+
+#[test]
+fn a_pin_that_loses_records_is_named() {
+    let log = closed(RECORDS);
+    run(log.path(), "pins DIR add replica 300 --limit 64KiB").done();
+    run(log.path(), "pins DIR add near 1500 --limit 1GiB").done();
+    let ran = run(log.path(), "trim DIR --before 1000").done();
+    let lost = "pin replica lost, which held back more than its limit, from record 300 on";
+    assert_eq!(ran.lines()[0], lost);
+    assert_eq!(ran.lines().len(), 2, "{}", ran.text());
+    // It is told once.
+    assert_eq!(run(log.path(), "trim DIR --before 1000").done().lines().len(), 1);
+}
+
+#[test]
+fn a_trim_that_is_refused_changes_nothing_and_one_that_drops_a_torn_end_says_so() {
+    let log = torn(100);
+    run(log.path(), "pins DIR add replica 50").done();
+    let before = files(log.path());
+    assert_eq!(run(log.path(), "trim DIR --before 90").code, 4);
+    assert!(files(log.path()) == before, "the torn end is gone");
+    for command in ["trim DIR --before 90 --force", "append DIR"] {
+        let log = copy(log.path());
+        let ran = run(log.path(), command);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert!(ran.err.starts_with("mapwal: torn end dropped: "), "{command}: {}", ran.err);
+        assert_eq!(run(log.path(), "verify DIR").done().code, 0);
+    }
 }
 
 fn open_wal(directory: &Path, from: RecoverFrom) -> mapwal::wal::Result<Wal> {

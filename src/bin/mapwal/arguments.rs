@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::EXIT_CODES;
-pub(crate) use keeping::{Backup, Diff, Repair, Salvage, Trim};
+pub(crate) use keeping::{Backup, Diff, Extent, Repair, Salvage, Trim};
 pub(crate) use looking::{From, Meta, Segments, Stat, StatFormat, Tail};
 
 /// Look at a mapwal log, append to it, check it, and save what is left of a damaged one.

@@ -5,7 +5,7 @@ use std::path::Path;
 use mapwal::inspect::Inspection;
 use mapwal::{Error, Log, LogReader, Options};
 
-use crate::failure::{Explain, Result};
+use crate::failure::{Explain, Failure, Result, counted};
 
 /// How often a log is looked at whose writer trims faster than that.
 pub(crate) const LOOKS_MAX: u32 = 1000;
@@ -27,10 +27,16 @@ pub(crate) fn try_reader(directory: &Path, is_archive: bool) -> mapwal::Result<L
     }
 }
 
-/// Opens a log for writing.
+/// Opens a log for writing. Tells people of a torn end, which is dropped by that.
 pub(crate) fn writer(directory: &Path, options: &Options) -> Result<Log> {
     // SAFETY: as for `reader`.
-    unsafe { Log::open(directory, options) }.about(directory)
+    let log = unsafe { Log::open(directory, options) }.about(directory)?;
+    let dropped = log.recovery().torn_bytes;
+    if dropped > 0 {
+        let what = counted(dropped, "byte", "bytes");
+        Failure::new("torn end dropped", format!("{what} after the last sound frame"), directory).tell();
+    }
+    Ok(log)
 }
 
 /// The size of the segments that an existing log goes on with.

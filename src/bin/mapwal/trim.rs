@@ -1,15 +1,20 @@
 //! `mapwal trim`: drops old segments of a log that no process writes, also on a full disk.
+//!
+//! All that may refuse it is looked at before the log is opened for writing, which drops a torn end, unless a writer alone opens it.
+
+mod extent;
 
 use std::io::ErrorKind;
 use std::path::Path;
 
-use indicatif::BinaryBytes;
+use indicatif::{BinaryBytes, ProgressBar};
 use mapwal::inspect::{Inspection, SegmentFile};
-use mapwal::{Error, Log, Lsn, Options, PinState, PinStatus, SealedSegment};
+use mapwal::{Error, Log, Lsn, Options, PinState, PinStatus, SealedSegment, Snapshot};
 
 use crate::arguments::Trim;
 use crate::checkpoint::Needed;
 use crate::failure::{Explain, Failure, Outcome, Result, counted, say};
+use crate::tip::Tip;
 use crate::writer::Writer;
 use crate::{checkpoint, open};
 
@@ -22,8 +27,14 @@ pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
     let options = options.create(false);
     let found = Inspection::open(directory).about(directory)?;
     check_not_written(&found, directory)?;
+    let before = match open::try_reader(directory, false).and_then(|reader| reader.snapshot()) {
+        // A writer may open it all the same, or says why not.
+        Err(Error::Corrupt(_)) => None,
+        looked => Some(check(&found, &looked.about(directory)?, arguments, directory)?),
+    };
     let log = open::writer(directory, &options)?;
-    let trimmed = trim(&log, arguments, found.segments(), directory);
+    let before = before.map_or_else(|| check(&found, &log.snapshot().about(directory)?, arguments, directory), Ok);
+    let trimmed = before.and_then(|before| trim(&log, before, arguments.force, found.segments(), directory));
     let closed = log.close().about(directory);
     let mut trimmed = trimmed?;
     if trimmed.is_left() {
@@ -61,14 +72,27 @@ struct Trimmed<'f> {
     failure: Option<Error>,
 }
 
-/// Trims the log that had the files `found` before it was opened.
-fn trim<'f>(log: &Log, arguments: &Trim, found: &'f [SegmentFile], directory: &Path) -> Result<Trimmed<'f>> {
-    let before = first_to_keep(log, arguments, directory)?;
+/// The first record that stays; an error if one that goes is needed.
+fn check(found: &Inspection, snapshot: &Snapshot, arguments: &Trim, directory: &Path) -> Result<Lsn> {
+    let before = extent::first_to_keep(&arguments.extent, found, snapshot);
     if !arguments.force {
-        check_recovery(log, before, directory)?;
+        check_recovery(found, snapshot, before, directory)?;
+        check_pins(&found.pins().about(directory)?, before, directory)?;
     }
-    pass_pins(log, before, arguments.force, directory)?;
+    Ok(before)
+}
+
+/// Trims the log that had the files `found` before it was opened.
+fn trim<'f>(log: &Log, before: Lsn, force: bool, found: &'f [SegmentFile], directory: &Path) -> Result<Trimmed<'f>> {
+    let pins = log.pins();
+    if force {
+        drop_pins(log, &pins, before, directory)?;
+    } else {
+        // Another process may have made one meanwhile.
+        check_pins(&pins, before, directory)?;
+    }
     let failure = log.trim_before(before).err();
+    say_lost(&pins, &log.pins())?;
     let files = files_below(log, found).about(directory)?;
     Ok(Trimmed { files, first: log.first_lsn(), failure })
 }
@@ -124,34 +148,11 @@ fn is_there(file: &SegmentFile) -> bool {
     file.path.exists() || file.path.with_extension("tmp").exists()
 }
 
-/// The first record that is asked to stay.
-fn first_to_keep(log: &Log, arguments: &Trim, directory: &Path) -> Result<Lsn> {
-    let next = log.next_lsn();
-    Ok(match (arguments.extent.before, arguments.extent.keep_records, arguments.extent.keep_bytes) {
-        (Some(before), ..) => Lsn(before),
-        (_, Some(records), _) => Lsn(next.0.saturating_sub(records)),
-        (.., bytes) => first_within(log, bytes.unwrap_or(u64::MAX)).about(directory)?,
-    })
-}
-
-/// The first record of the newest segments that take no more than `bytes` together, the one that takes appends included.
-fn first_within(log: &Log, bytes: u64) -> mapwal::Result<Lsn> {
-    let sealed = log.sealed(0)?;
-    let of_sealed: u64 = sealed.iter().map(SealedSegment::file_len_bytes).sum();
-    let mut kept = log.stats().disk_bytes.saturating_sub(of_sealed);
-    for segment in sealed.iter().rev() {
-        kept += segment.file_len_bytes();
-        if kept > bytes {
-            return Ok(segment.next_lsn());
-        }
-    }
-    Ok(log.first_lsn())
-}
-
 /// An error if recovery of transactions needs some of what is to go.
-fn check_recovery(log: &Log, before: Lsn, directory: &Path) -> Result<()> {
-    let snapshot = log.snapshot().about(directory)?;
-    let needed = checkpoint::needed(|slot| log.meta(slot), &snapshot).about(directory)?;
+fn check_recovery(found: &Inspection, snapshot: &Snapshot, before: Lsn, directory: &Path) -> Result<()> {
+    let tip = Tip::read(found, Some(snapshot.next_lsn()), &ProgressBar::hidden()).about(directory)?;
+    let meta = |slot: usize| tip.as_ref()?.slots.get(&slot).map(|slot| slot.value.clone());
+    let needed = checkpoint::needed(meta, snapshot).about(directory)?;
     match needed.filter(|needed| needed.first < before) {
         None => Ok(()),
         Some(Needed { first, checkpoint }) => {
@@ -168,18 +169,34 @@ fn check_recovery(log: &Log, before: Lsn, directory: &Path) -> Result<()> {
     }
 }
 
-/// An error if a pin keeps what is to go; with `force`, such pins go first.
-fn pass_pins(log: &Log, before: Lsn, force: bool, directory: &Path) -> Result<()> {
-    let keeps = |pin: &&PinStatus| matches!(pin.state, PinState::Reserved | PinState::Damaged) && pin.lsn < before;
-    for pin in log.pins().iter().filter(keeps) {
-        if !force {
-            let damaged = if pin.state == PinState::Damaged { "damaged " } else { "" };
-            let why =
-                format!("{damaged}pin {} keeps record {} and all after it; --force drops the pin", pin.name, pin.lsn);
-            return Err(Failure::new("nothing trimmed", why, directory));
-        }
+/// The pins that keep what is to go. One that holds back more than its limit keeps nothing.
+fn keepers(pins: &[PinStatus], before: Lsn) -> impl Iterator<Item = &PinStatus> {
+    let keeps = move |pin: &&PinStatus| matches!(pin.state, PinState::Reserved | PinState::Damaged) && pin.lsn < before;
+    pins.iter().filter(keeps)
+}
+
+/// An error if a pin keeps what is to go.
+fn check_pins(pins: &[PinStatus], before: Lsn, directory: &Path) -> Result<()> {
+    let Some(pin) = keepers(pins, before).next() else { return Ok(()) };
+    let damaged = if pin.state == PinState::Damaged { "damaged " } else { "" };
+    let why = format!("{damaged}pin {} keeps record {} and all after it; --force drops the pin", pin.name, pin.lsn);
+    Err(Failure::new("nothing trimmed", why, directory))
+}
+
+fn drop_pins(log: &Log, pins: &[PinStatus], before: Lsn, directory: &Path) -> Result<()> {
+    keepers(pins, before).try_for_each(|pin| {
         log.drop_pin(&pin.name).about(directory)?;
-        say(&format!("pin {} dropped, which kept record {} and all after it", pin.name, pin.lsn))?;
-    }
-    Ok(())
+        say(&format!("pin {} dropped, which kept record {} and all after it", pin.name, pin.lsn))
+    })
+}
+
+/// Names each pin that held back more than its limit, and has lost records by the trim.
+fn say_lost(before: &[PinStatus], after: &[PinStatus]) -> Result<()> {
+    let is_lost = |pin: &&PinStatus| {
+        let now = after.iter().find(|now| now.name == pin.name);
+        pin.state != PinState::Lost && now.is_some_and(|now| now.state == PinState::Lost)
+    };
+    before.iter().filter(is_lost).try_for_each(|pin| {
+        say(&format!("pin {} lost, which held back more than its limit, from record {} on", pin.name, pin.lsn))
+    })
 }

@@ -70,7 +70,8 @@ pub(crate) struct Diff {
 /// Needs no room: it is the way out for a log that has filled its disk and crashed. Only whole segments are dropped,
 /// and never the last one with a record. Prints how many were dropped, and the room that this has freed; files that
 /// stay are an error, and go with the next trim. A log that a process has open is trimmed by that process, which alone
-/// knows what it still needs; a pin that keeps it from doing so is named.
+/// knows what it still needs; a pin that keeps it from doing so is named. A pin that holds back more than its limit is passed, as by
+/// the trims of the application, and named if it loses records. A trim that is refused changes nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal trim /var/lib/app/log --keep-bytes 10GiB")]
 pub(crate) struct Trim {
@@ -92,7 +93,7 @@ pub(crate) struct Extent {
     /// Drop segments whose records are all below this one
     #[arg(long, value_name = "LSN")]
     pub(crate) before: Option<u64>,
-    /// Keep at least the newest N records
+    /// Keep at least the newest N records; numbers without a record do not count
     #[arg(long, value_name = "N")]
     pub(crate) keep_records: Option<u64>,
     /// Keep the newest segments that take no more than this together, such as 10GiB

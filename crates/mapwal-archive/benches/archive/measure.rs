@@ -68,19 +68,19 @@ pub(crate) fn show(name: &str, bytes: u64, bare: &[Sample], ours: &[Sample], tar
 pub(crate) fn log(directory: &Path, scale: Scale) -> Arc<Log> {
     let log = open(directory, scale);
     let payload = payload();
-    while log.sealed(0).unwrap().len() < scale.segments as usize {
+    while log.sealed(0).expect("it works").len() < scale.segments as usize {
         for _ in 0..scale.segment_size / 8192 {
-            log.append(1, &payload).unwrap();
+            log.append(1, &payload).expect("it works");
         }
         // Only what is durable counts as sealed.
-        log.sync().unwrap();
+        log.sync().expect("it works");
     }
     log
 }
 
 pub(crate) fn open(directory: &Path, scale: Scale) -> Arc<Log> {
     // SAFETY: the directory is the measurement's own, and only this log writes to it.
-    Arc::new(unsafe { Log::open(directory, &Options::new().segment_size_bytes(scale.segment_size)) }.unwrap())
+    Arc::new(unsafe { Log::open(directory, &Options::new().segment_size_bytes(scale.segment_size)) }.expect("it works"))
 }
 
 /// 256 bytes, as a row of a table may have.

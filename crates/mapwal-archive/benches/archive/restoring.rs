@@ -18,14 +18,14 @@ const PARALLEL: usize = 4;
 
 pub(crate) fn measure(name: &str, kind: Kind, scale: Scale) {
     let (scratch, place) = (on_disk(), Place::new(kind));
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = tokio::runtime::Runtime::new().expect("it works");
     let archive = Archive::new(Arc::clone(&place.store), "log");
     let log = log(scratch.path(), scale);
     let options = ArchiverOptions::new().part_interval(None);
-    let archiver = Archiver::of_log(log, archive.clone(), options).unwrap();
-    runtime.block_on(archiver.catch_up()).unwrap();
+    let archiver = Archiver::of_log(log, archive.clone(), options).expect("it works");
+    runtime.block_on(archiver.catch_up()).expect("it works");
     drop(archiver);
-    let listed = runtime.block_on(archive.list()).unwrap();
+    let listed = runtime.block_on(archive.list()).expect("it works");
     let keys: Vec<Path> = listed.epochs.iter().flat_map(|epoch| &epoch.segments).map(|it| it.key.clone()).collect();
     let (mut got, mut written, mut restored) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=scale.rounds {
@@ -36,7 +36,9 @@ pub(crate) fn measure(name: &str, kind: Kind, scale: Scale) {
         let target = on_tmpfs();
         let options = RestoreOptions::new().parallel(PARALLEL);
         let (restore, report) = Sample::of(|| {
-            runtime.block_on(archive.restore(target.path(), RestoreTo::Latest, &options, &mut |_| {})).unwrap()
+            runtime
+                .block_on(archive.restore(target.path(), RestoreTo::Latest, &options, &mut |_| {}))
+                .expect("it works")
         });
         assert_eq!(report.bytes, listed.len_bytes());
         if round > 0 {
@@ -54,20 +56,21 @@ async fn get_all(store: &Arc<dyn ObjectStore>, keys: &[Path], directory: Option<
     let mut tasks = JoinSet::new();
     for (number, key) in keys.iter().enumerate() {
         if tasks.len() == PARALLEL {
-            tasks.join_next().await.unwrap().unwrap();
+            tasks.join_next().await.expect("it works").expect("it works");
         }
         let (store, key) = (Arc::clone(store), key.clone());
-        let mut file = directory.as_ref().map(|directory| File::create(directory.join(format!("{number}"))).unwrap());
+        let mut file =
+            directory.as_ref().map(|directory| File::create(directory.join(format!("{number}"))).expect("it works"));
         tasks.spawn(async move {
-            let mut chunks = store.get(&key).await.unwrap().into_stream().boxed();
-            while let Some(chunk) = chunks.try_next().await.unwrap() {
+            let mut chunks = store.get(&key).await.expect("it works").into_stream().boxed();
+            while let Some(chunk) = chunks.try_next().await.expect("it works") {
                 if let Some(file) = &mut file {
-                    file.write_all(&chunk).unwrap();
+                    file.write_all(&chunk).expect("it works");
                 }
             }
         });
     }
     while let Some(done) = tasks.join_next().await {
-        done.unwrap();
+        done.expect("it works");
     }
 }

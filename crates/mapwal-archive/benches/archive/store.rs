@@ -49,23 +49,23 @@ impl Place {
     pub(crate) fn new(kind: Kind) -> Self {
         let directory = if kind == Kind::Disk { on_disk() } else { on_tmpfs() };
         if kind != Kind::S3 {
-            let store = Arc::new(DirectoryStore::open(directory.path()).unwrap());
+            let store = Arc::new(DirectoryStore::open(directory.path()).expect("it works"));
             return Self { store, _server: None, _directory: directory };
         }
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = Command::new(std::env::current_exe().expect("it works"));
         command.arg(SERVE).arg(directory.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut server = command.spawn().unwrap();
-        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
-        let mut setting = || lines.next().unwrap().unwrap();
+        let mut server = command.spawn().expect("it works");
+        let mut lines = BufReader::new(server.stdout.take().expect("it works")).lines();
+        let mut setting = || lines.next().expect("it works").expect("it works");
         let builder = AmazonS3Builder::new().with_endpoint(setting()).with_allow_http(true).with_bucket_name(BUCKET);
         let builder = builder.with_region(setting()).with_access_key_id(setting()).with_secret_access_key(setting());
-        Self { store: Arc::new(builder.build().unwrap()), _server: Some(server), _directory: directory }
+        Self { store: Arc::new(builder.build().expect("it works")), _server: Some(server), _directory: directory }
     }
 
     /// Removes what a round has left.
     pub(crate) async fn clear(&self, prefix: &Path) {
         let keys = self.store.list(Some(prefix)).map_ok(|meta| meta.location).boxed();
-        self.store.delete_stream(keys).try_collect::<Vec<_>>().await.unwrap();
+        self.store.delete_stream(keys).try_collect::<Vec<_>>().await.expect("it works");
     }
 }
 
@@ -85,19 +85,19 @@ pub(crate) fn serve() -> bool {
     if arguments.next().as_deref() != Some(SERVE) {
         return false;
     }
-    let server = Server::start(arguments.next().unwrap().as_ref()).unwrap();
+    let server = Server::start(arguments.next().expect("it works").as_ref()).expect("it works");
     let settings = server.environment();
     for name in ["AWS_ENDPOINT", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
-        println!("{}", settings.iter().find(|setting| setting.0 == name).unwrap().1);
+        println!("{}", settings.iter().find(|setting| setting.0 == name).expect("it works").1);
     }
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     true
 }
 
 pub(crate) fn on_disk() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("it works")
 }
 
 pub(crate) fn on_tmpfs() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").unwrap()
+    tempfile::tempdir_in("/dev/shm").expect("it works")
 }

@@ -23,11 +23,11 @@ pub(crate) fn append(name: &str, scale: Scale) {
         for burst in 0..bursts {
             let began = Instant::now();
             for _ in 0..BURST {
-                log.append(1, &payload).unwrap();
+                log.append(1, &payload).expect("it works");
             }
             times.push(began.elapsed().as_nanos() as f64 / BURST as f64);
             if burst % BURSTS_PER_SYNC == 0 {
-                log.sync().unwrap();
+                log.sync().expect("it works");
             }
         }
         median(times)
@@ -40,8 +40,8 @@ pub(crate) fn commit(name: &str, scale: Scale) {
         let payload = payload();
         let commit = |_| {
             let began = Instant::now();
-            log.append(1, &payload).unwrap();
-            log.sync().unwrap();
+            log.append(1, &payload).expect("it works");
+            log.sync().expect("it works");
             began.elapsed().as_nanos() as f64
         };
         median((0..scale.commits).map(commit).collect())
@@ -57,17 +57,18 @@ fn compare(name: &str, scale: Scale, time: impl Fn(&Log) -> f64) {
             let log = open(scratch.path(), scale);
             let archive = Archive::new(Arc::clone(&place.store), format!("{name}-{round}"));
             // A runtime of its own: its threads end with it.
-            let runtime = is_archived
-                .then(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+            let runtime = is_archived.then(|| {
+                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("it works")
+            });
             if let Some(runtime) = &runtime {
                 let options = ArchiverOptions::new().poll_interval(std::time::Duration::from_millis(10));
-                let archiver = Archiver::of_log(Arc::clone(&log), archive.clone(), options).unwrap();
+                let archiver = Archiver::of_log(Arc::clone(&log), archive.clone(), options).expect("it works");
                 runtime.spawn(async move { archiver.run().await.map(|_| ()) });
             }
             let nanoseconds = time(&log);
             drop(runtime);
             if is_archived {
-                let clearing = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let clearing = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it works");
                 clearing.block_on(place.clear(archive.prefix()));
             }
             if round > 0 {

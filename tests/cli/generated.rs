@@ -70,6 +70,18 @@ fn there_is_a_manual_page_for_each_command() {
     assert_eq!(missing.code, 4);
 }
 
+#[test]
+fn no_manual_page_is_written_among_the_files_of_a_log() {
+    let log = crate::logs::closed(10);
+    for place in [log.path(), &log.path().join("pins")] {
+        fs::create_dir_all(place).unwrap();
+        let before = fs::read_dir(place).unwrap().count();
+        let ran = run(place, "man DIR");
+        assert_eq!((ran.code, ran.err.contains("refused: there is a log in ")), (4, true), "{}", ran.err);
+        assert_eq!(fs::read_dir(place).unwrap().count(), before);
+    }
+}
+
 /// The commands, as the program itself lists them.
 fn listed() -> Vec<String> {
     let help = run(Path::new(""), "--help").done();

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use mapwal::{Log, Lsn, Options};
+use rustix::process::Signal;
 
 use crate::logs::{closed, copy, line, scratch, segments, spoil, torn, write_at};
 use crate::mounted::Mounted;
-use crate::program::{Ran, run, run_with_input};
+use crate::program::{Ran, Running, run, run_with_input};
 
 fn salvage(log: &Path, out: &Path, options: &str) -> Ran {
     let before = contents(log);
@@ -284,10 +286,14 @@ fn a_copy_is_made_neither_inside_a_log_nor_where_a_link_leads_nowhere() {
     let (log, other, place) = (closed(10), closed(10), scratch());
     let link = place.path().join("link");
     std::os::unix::fs::symlink(place.path().join("nowhere"), &link).unwrap();
+    // One that a repair which was killed has left.
+    let guarded = copy(log.path());
+    fs::write(guarded.path().join("repair-under-way.seg"), "moving repair-1 1 1").unwrap();
     for (out, why) in [
         (log.path().join("copy"), "inside the log"),
         (other.path().join("copy"), "inside another log"),
         (other.path().join("new/copy"), "inside another log"),
+        (guarded.path().join("copy"), "inside another log"),
         (link, "a link to what is not there"),
     ] {
         for command in ["salvage", "backup"] {
@@ -320,5 +326,37 @@ fn an_end_of_many_segments_is_listed_though_few_are_left() {
         let lost = if has_page { lost.clone() } else { format!("lost what there was from {} on", saved + 1) };
         let ran = run(left.path(), "repair DIR --apply");
         assert_eq!((ran.code, ran.text().contains(&lost)), (3, true), "{}{}", ran.text(), ran.err);
+    }
+}
+
+#[test]
+fn a_salvage_that_is_interrupted_leaves_nothing() {
+    let (dir, out) = (scratch(), scratch());
+    // SAFETY: the directory is one of this test.
+    let log = unsafe { Log::open(dir.path(), &Options::new().segment_size_bytes(8 << 20)) }.unwrap();
+    for _ in 0..100_000 {
+        log.append(0, &[1; 600]).unwrap();
+    }
+    log.close().unwrap();
+    for signal in [Signal::TERM, Signal::INT] {
+        let begin = Instant::now();
+        loop {
+            let mut salvage = Running::start(dir.path(), &format!("salvage DIR {}", out.path().display()));
+            while salvage.child.try_wait().unwrap().is_none() {
+                if out.path().join("salvage.part").exists() {
+                    salvage.signal(signal);
+                    break;
+                }
+            }
+            let code = salvage.child.wait().unwrap().code();
+            if code != Some(0) {
+                assert_eq!(code, Some(4));
+                assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+                break;
+            }
+            // The signal came too late.
+            assert!(begin.elapsed() < Duration::from_secs(30), "it does not stop");
+            fs::remove_dir_all(out.path()).unwrap();
+        }
     }
 }

@@ -7,6 +7,7 @@ use clap::CommandFactory;
 
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome, Result, Written, describe};
+use crate::out;
 
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
     let mut script = Vec::new();
@@ -18,6 +19,7 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
 pub(crate) fn manual(directory: Option<&Path>) -> Result<Outcome> {
     let command = Arguments::command();
     if let Some(directory) = directory {
+        out::check_outside_of_logs(directory)?;
         let failed = |error: io::Error| Failure::new("cannot write", describe(&error), directory);
         clap_mangen::generate_to(command, directory).map_err(failed)?;
     } else {

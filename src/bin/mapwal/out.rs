@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use mapwal::Error;
 use mapwal::inspect::Inspection;
 
-use crate::failure::{Failure, Result, describe};
+use crate::failure::{BACKUP_GUARD, Failure, REPAIR_GUARD, Result, describe};
 
 /// A copy is made where nothing is.
 pub(crate) fn check_empty(out: &Path) -> Result<()> {
@@ -41,9 +41,24 @@ pub(crate) fn check_outside(out: &Path, log: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether there are segments in the directory.
+/// An error if `place`, which is there, is the directory of a log, or inside one, where nothing but the log may be.
+pub(crate) fn check_outside_of_logs(place: &Path) -> Result<()> {
+    let failed = |error| Failure::new("cannot look at", describe(&error), place);
+    let real = place.canonicalize().map_err(failed)?;
+    match real.ancestors().find(|around| is_log(around)) {
+        Some(log) => Err(Failure::new("refused", format!("there is a log in {}", log.display()), place)),
+        None => Ok(()),
+    }
+}
+
+/// Whether it is the directory of a log, in whatever state that is.
 fn is_log(directory: &Path) -> bool {
-    matches!(Inspection::open(directory), Ok(_) | Err(Error::Corrupt(_)))
+    match Inspection::open(directory) {
+        Ok(_) | Err(Error::Corrupt(_) | Error::Format { .. }) => true,
+        // A log, or a copy of one, that is being made.
+        Err(Error::NotALog { path }) => path.ends_with(BACKUP_GUARD) || path.ends_with(REPAIR_GUARD),
+        Err(_) => false,
+    }
 }
 
 /// Whether both are there, and the same.

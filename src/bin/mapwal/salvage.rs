@@ -4,6 +4,8 @@
 //! files have room for is not believed either.
 
 mod files;
+mod pins;
+mod target;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -18,14 +20,19 @@ use mapwal::{Error, Log, Lsn, Options};
 
 use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, counted, describe};
+use crate::stop::Stop;
 use crate::{failure, open, out, progress};
 use files::{is_gone, look, move_files, span_of};
 pub(crate) use files::{segment_number, segment_size, with_records};
+use pins::say_pins_left;
+pub(crate) use target::Target;
 
 /// The least that a record takes in a segment: its header.
 const FRAME_LEN_MIN: u64 = 24;
 /// Where in OUT the copy is made: a directory that holds this alone is no log.
 const PART: &str = "salvage.part";
+/// Frames that are copied before it is asked again whether to stop.
+const FRAMES_BETWEEN_LOOKS: u64 = 1 << 8;
 /// How far to go on after a place that cannot be read: what devices read at once.
 const UNREADABLE_BYTES: u64 = 4096;
 
@@ -33,7 +40,8 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     out::check_empty(&arguments.out)?;
     out::check_outside(&arguments.out, &arguments.directory)?;
     let part = arguments.out.join(PART);
-    let copied = copy(arguments, &part);
+    let stop = Stop::listen()?;
+    let copied = copy(arguments, &part, &stop);
     if copied.is_err() {
         // What is left of it says by its name that it is no log.
         let _ = fs::remove_dir_all(&part);
@@ -41,7 +49,7 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     copied
 }
 
-fn copy(arguments: &Salvage, part: &Path) -> Result<Outcome> {
+fn copy(arguments: &Salvage, part: &Path, stop: &Stop) -> Result<Outcome> {
     let (inspection, held) = look(&arguments.directory)?;
     let files: Vec<_> = with_records(&inspection).into_iter().cloned().collect();
     let next = files.first().and_then(|file| file.first_lsn);
@@ -49,29 +57,13 @@ fn copy(arguments: &Salvage, part: &Path) -> Result<Outcome> {
         arguments,
         &inspection,
         (&files, held),
-        Target { part, log: None, next, sealed_into: None, list: None, is_told: false },
+        Target { part, log: None, next, sealed_into: None, list: None, is_told: false, stop: Some(stop) },
     )?;
     let out = &*arguments.out;
     move_files(part, out).map_err(|error| Failure::new("cannot rename", describe(&error), out))?;
     out::sync_directory(out)?;
     say_pins_left(&inspection)?;
     Ok(outcome)
-}
-
-/// Where records are copied to.
-pub(crate) struct Target<'a> {
-    /// The directory.
-    pub(crate) part: &'a Path,
-    /// The log there, if it has been begun.
-    pub(crate) log: Option<Log>,
-    /// The number that the damaged log goes on with, as far as that is known.
-    pub(crate) next: Option<Lsn>,
-    /// The segment that it names, if it ends with a seal.
-    pub(crate) sealed_into: Option<u64>,
-    /// Where what is lost is listed as well.
-    pub(crate) list: Option<File>,
-    /// Whether people have been told which files are missing.
-    pub(crate) is_told: bool,
 }
 
 /// Copies what is sound in `files`, of which some are `held` open, into a log that is closed then. Tells what is lost.
@@ -100,6 +92,8 @@ pub(crate) fn copy_records(
         has_gaps: false,
         last_copied: None,
         last_missing: None,
+        stop: target.stop,
+        frames: 0,
         bar,
     };
     copy.note_missing(inspection.faults());
@@ -117,18 +111,6 @@ pub(crate) fn copy_records(
         }
     }
     copy.finish(inspection.durable_lsn())
-}
-
-/// They belong to the damaged log and its readers.
-fn say_pins_left(inspection: &Inspection) -> Result<()> {
-    // Where they cannot be read, `pins` tells why.
-    let pins = inspection.pins().unwrap_or_default();
-    let names: Vec<_> = pins.iter().map(|pin| format!("{} at record {}", pin.name, pin.lsn)).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let count = counted(names.len() as u64, "pin", "pins");
-    failure::say(&format!("{count} not copied: {}", names.join(", ")))
 }
 
 struct Copy<'a> {
@@ -154,6 +136,9 @@ struct Copy<'a> {
     last_copied: Option<OsString>,
     /// The last file that is missing, or of which a part is.
     last_missing: Option<OsString>,
+    stop: Option<&'a Stop>,
+    /// Frames that have been looked at.
+    frames: u64,
     bar: ProgressBar,
 }
 
@@ -260,6 +245,7 @@ impl Copy<'_> {
             scan.stop_at(end);
         }
         loop {
+            self.check_stop()?;
             let offset = scan.offset();
             match scan.next() {
                 Ok(Some(ScanItem::Frame(frame))) => self.frame(&frame)?,
@@ -275,6 +261,15 @@ impl Copy<'_> {
         }
         if self.copied > copied {
             self.last_copied = path.file_name().map(OsString::from);
+        }
+        Ok(())
+    }
+
+    /// An error if the user has had enough, which is asked from time to time.
+    fn check_stop(&mut self) -> Result<()> {
+        self.frames += 1;
+        if self.frames.is_multiple_of(FRAMES_BETWEEN_LOOKS) && self.stop.is_some_and(Stop::is_asked) {
+            return Err(Failure::new("stopped", "the copy is removed", &self.arguments.out));
         }
         Ok(())
     }

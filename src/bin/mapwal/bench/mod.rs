@@ -9,13 +9,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use mapwal::Error;
-use mapwal::inspect::Inspection;
 
 use crate::arguments::Bench;
-use crate::failure::{BACKUP_GUARD, Failure, Outcome, REPAIR_GUARD, Result, describe};
-use crate::progress;
+use crate::failure::{Failure, Outcome, Result, describe};
 use crate::stop::Stop;
+use crate::{out, progress};
 use bare::{Grow, Overwrite};
 use log::{Commits, Streams};
 use measured::Measured;
@@ -49,7 +47,7 @@ impl Until<'_> {
 
 pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     let place = &*arguments.directory;
-    check_outside_of_logs(place)?;
+    out::check_outside_of_logs(place)?;
     check_room(place)?;
     let stop = Stop::listen()?;
     let made = tempfile::Builder::new().prefix("mapwal-bench-").tempdir_in(place);
@@ -61,22 +59,6 @@ pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     removed.map_err(|error| Failure::new("cannot remove what was measured with", describe(&error), place))?;
     Report::new(place, rows).print(arguments.format)?;
     Ok(Outcome::Done)
-}
-
-/// An error if `place` is the directory of a log, or inside one, where nothing but the log may be.
-fn check_outside_of_logs(place: &Path) -> Result<()> {
-    let failed = |error| Failure::new("cannot look at", describe(&error), place);
-    let real = place.canonicalize().map_err(failed)?;
-    let is_log = |directory: &&Path| match Inspection::open(directory) {
-        Ok(_) | Err(Error::Corrupt(_) | Error::Format { .. }) => true,
-        // A log, or a copy of one, that is being made.
-        Err(Error::NotALog { path }) => path.ends_with(BACKUP_GUARD) || path.ends_with(REPAIR_GUARD),
-        Err(_) => false,
-    };
-    match real.ancestors().find(is_log) {
-        Some(log) => Err(Failure::new("refused", format!("there is a log in {}", log.display()), place)),
-        None => Ok(()),
-    }
 }
 
 fn check_room(place: &Path) -> Result<()> {

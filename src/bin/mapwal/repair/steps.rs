@@ -135,6 +135,8 @@ fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
             sealed_into: plan.next.and_then(|(_, named)| named),
             list: Some(list),
             is_told: true,
+            // What an end leaves is gone on with, or taken back.
+            stop: None,
         },
     )?;
     saved.sync_all().map_err(|error| Failure::new("cannot sync", describe(&error), &path))?;

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mapwal::{Log, Lsn, Options};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::Signal;
 
 use crate::logs::{closed, copy, line, scratch, segments, spoil, torn, write_at};
 use crate::mounted::Mounted;
-use crate::program::{Ran, Running, run, run_with_input};
+use crate::program::{Ran, Running, run, run_with_input, start};
 
 fn salvage(log: &Path, out: &Path, options: &str) -> Ran {
     let before = contents(log);
@@ -359,4 +361,39 @@ fn a_salvage_that_is_interrupted_leaves_nothing() {
             fs::remove_dir_all(out.path()).unwrap();
         }
     }
+}
+
+/// A pipe that takes nothing until it is read.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'\n'; 4096]).is_ok() {}
+    fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn what_is_trimmed_before_it_is_copied_is_not_called_lost() {
+    let (dir, out) = (scratch(), scratch());
+    // SAFETY: the directory is one of this test.
+    let log = unsafe { Log::open(dir.path(), &Options::new().segment_size_bytes(64 << 10)) }.unwrap();
+    for number in 0..800 {
+        log.append(0, format!("record {:03}", number + 1).as_bytes()).unwrap();
+        if number % 10 == 9 {
+            log.rotate().unwrap();
+        }
+    }
+    log.close().unwrap();
+    spoil(dir.path(), "record 005");
+    // It waits at the first line that it prints, in the first segment.
+    let (mut reader, writer) = full_pipe();
+    let mut program = start(dir.path(), &format!("salvage DIR {}", out.path().display()));
+    let mut salvage = program.stdout(writer).spawn().unwrap();
+    drop(program);
+    crate::wait::until("it copies", || out.path().join("salvage.part").exists());
+    run(dir.path(), "trim DIR --before 741").done();
+    let mut told = String::new();
+    reader.read_to_string(&mut told).unwrap();
+    assert_eq!(salvage.wait().unwrap().code(), Some(3));
+    assert_eq!(told.trim_start(), "lost 5..5: 1 record\ntrimmed 651..740: 90 records\nsaved 709 records\n");
 }

@@ -22,7 +22,7 @@ use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, counted, describe};
 use crate::stop::Stop;
 use crate::{failure, open, out, progress};
-use files::{is_gone, look, move_files, span_of};
+use files::{is_gone, is_read, is_trimmed, look, move_files, span_of};
 pub(crate) use files::{segment_number, segment_size, with_records};
 use pins::say_pins_left;
 pub(crate) use target::Target;
@@ -90,6 +90,7 @@ pub(crate) fn copy_records(
         meta: BTreeMap::new(),
         sealed_into: target.sealed_into,
         has_gaps: false,
+        is_trimmed: false,
         last_copied: None,
         last_missing: None,
         stop: target.stop,
@@ -132,6 +133,8 @@ struct Copy<'a> {
     /// The segment that the last frame, a seal, names.
     sealed_into: Option<u64>,
     has_gaps: bool,
+    /// A segment was trimmed before it was copied, and what was in it has not been listed yet.
+    is_trimmed: bool,
     /// The name of the last file with a record that was copied.
     last_copied: Option<OsString>,
     /// The last file that is missing, or of which a part is.
@@ -186,9 +189,6 @@ impl Copy<'_> {
     fn note_beginning(&mut self, inspection: &Inspection) -> Result<()> {
         let mut counting = inspection.segments().iter().filter(|file| file.counts);
         // One of another length holds what it held, as far as it goes.
-        let is_read = |path: &Path| {
-            matches!(SegmentScan::open(path).as_mut().map(SegmentScan::next), Ok(Ok(Some(ScanItem::Frame(_)))))
-        };
         let has_fault = |path: &Path| {
             let mut of_it = inspection.faults().filter(|fault| fault.path == path);
             of_it.any(|fault| !matches!(fault.damage, Damage::FileLength { .. }) || !is_read(path))
@@ -233,6 +233,10 @@ impl Copy<'_> {
         let copied = self.copied;
         let mut scan = match opened {
             Ok(scan) => scan,
+            Err(_) if is_gone && is_trimmed(file, &self.arguments.directory) => {
+                self.is_trimmed = true;
+                return Ok(());
+            }
             Err(error) if is_gone || matches!(error, Error::Corrupt(_)) => {
                 // Without a sound header, no frame of it can be checked.
                 Failure::of_log(&error, path).tell();
@@ -317,11 +321,12 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Lists lost records, and has the copy pass over their numbers.
+    /// Lists records that are missing, and has the copy pass over their numbers.
     fn gap(&mut self, first: Lsn, last: Lsn) -> Result<()> {
         self.has_gaps = true;
         let count = last.0 - first.0 + 1;
-        self.say(&format!("lost {first}..{last}: {}", counted(count, "record", "records")))?;
+        let how = if std::mem::take(&mut self.is_trimmed) { "trimmed" } else { "lost" };
+        self.say(&format!("{how} {first}..{last}: {}", counted(count, "record", "records")))?;
         if !self.arguments.renumber {
             let (out, log) = (&*self.arguments.out, self.open(first)?);
             for _ in 0..count {

@@ -132,7 +132,8 @@ pub(crate) struct Repair {
 /// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without
 /// records, which readers pass over. Each gap, and a lost beginning, is listed as a range of numbers, and the exit code
 /// is 3 if there were any. Of a lost end nothing may tell how many records it had: that is listed as well, and their
-/// numbers are given again. Named pins are not copied, but listed.
+/// numbers are given again. Of a log that is in use, records that are trimmed before they are copied are listed as that.
+/// Named pins are not copied, but listed.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal salvage /var/lib/app/log /var/lib/app/log.saved")]
 pub(crate) struct Salvage {

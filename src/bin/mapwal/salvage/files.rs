@@ -7,7 +7,7 @@ use std::path::Path;
 
 use mapwal::Error;
 use mapwal::error::Damage;
-use mapwal::inspect::{Inspection, SegmentFile, SegmentScan};
+use mapwal::inspect::{Inspection, ScanItem, SegmentFile, SegmentScan};
 
 use crate::failure::{Explain, Result};
 use crate::open;
@@ -64,6 +64,17 @@ pub(super) fn look(directory: &Path) -> Result<(Inspection, VecDeque<mapwal::Res
 /// Whether there is no file any more.
 pub(super) fn is_gone(opened: &mapwal::Result<SegmentScan>) -> bool {
     matches!(opened, Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
+}
+
+/// Whether the log has dropped the segment since it was looked at: it begins with a later one.
+pub(super) fn is_trimmed(file: &SegmentFile, directory: &Path) -> bool {
+    let now = Inspection::open(directory);
+    now.is_ok_and(|now| now.oldest_segment().is_some_and(|oldest| oldest > file.number))
+}
+
+/// Whether a file is a segment with a frame that is sound.
+pub(super) fn is_read(path: &Path) -> bool {
+    matches!(SegmentScan::open(path).as_mut().map(SegmentScan::next), Ok(Ok(Some(ScanItem::Frame(_)))))
 }
 
 /// Makes the finished copy a log. The control page comes first, which misses what is not there yet.

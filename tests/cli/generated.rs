@@ -138,3 +138,10 @@ fn a_bad_command_line_is_no_damage() {
         assert!(ran.err.starts_with("mapwal: bad command line: "), "{command}: {}", ran.err);
     }
 }
+
+#[test]
+fn without_a_command_it_is_said_that_one_is_missing() {
+    let ran = run(Path::new(""), "");
+    let told = "mapwal: bad command line: a command is missing, such as verify or stat: see mapwal --help\n";
+    assert_eq!((ran.code, &*ran.err), (64, told));
+}

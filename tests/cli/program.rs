@@ -1,6 +1,7 @@
 //! Running the program.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -82,6 +83,14 @@ pub(crate) fn start(directory: &Path, command: &str) -> Command {
         word => word.as_ref(),
     }));
     program.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
+    // A shell that runs the tests in the background has their children ignore it, too.
+    let default = || {
+        // SAFETY: a system call, which has no function be called.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: it is nothing but that.
+    unsafe { program.pre_exec(default) };
     program
 }
 

@@ -104,6 +104,23 @@ fn each_run_begins_where_the_last_one_ended() {
 }
 
 #[test]
+fn a_run_that_is_stopped_before_its_end_keeps_its_position() {
+    let (log, home) = (closed(1200), scratch());
+    let command = "tail DIR --no-follow --since-last-run job";
+    let mut tail = at_home(home.path(), log.path(), command).spawn().unwrap();
+    // More than a pipe holds: it has begun, and cannot end before all is read.
+    let mut printed = BufReader::new(tail.stdout.take().unwrap());
+    let mut text = String::new();
+    printed.read_line(&mut text).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&tail), Signal::TERM).unwrap();
+    printed.read_to_string(&mut text).unwrap();
+    assert!(matches!(tail.wait().unwrap().code(), Some(0 | 4)), "it ends in order");
+    let first = text.lines().map(|line| line.split('\t').next().unwrap().parse().unwrap());
+    let all: Vec<u64> = first.chain(numbers(&since(home.path(), log.path(), "").done())).collect();
+    assert_eq!(all, (1..=1200).collect::<Vec<u64>>());
+}
+
+#[test]
 fn what_could_not_be_handed_over_is_printed_again() {
     let (log, home) = (closed(600), scratch());
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
@@ -362,4 +379,13 @@ fn without_following_a_log_that_is_gone_is_an_error() {
     let _writer = live(directory.path(), 10);
     let gone = directory.path().join("gone");
     assert_eq!(run(&gone, "tail DIR").code, 4, "one that was never there is not waited for");
+}
+
+#[test]
+fn where_nothing_says_what_is_durable_waiting_for_it_is_refused() {
+    let log = closed(10);
+    fs::remove_file(log.path().join("control")).unwrap();
+    // If it waits, it is ended.
+    let mut tail = Running::start(log.path(), "tail DIR --durable --from start");
+    assert_eq!((tail.line(), tail.child.wait().unwrap().code()), (None, Some(4)));
 }

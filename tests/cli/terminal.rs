@@ -4,10 +4,11 @@
 //! at once.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::logs::{closed, live, scratch, synced};
 use crate::program::{PROGRAM, Ran, Running, run, start};
@@ -45,7 +46,7 @@ fn a_terminal_is_as_it_was_after_any_end() {
     ] {
         // The program has the settings changed once it takes single keys.
         let lines = format!(
-            "stty -g > before\n$M {command} < /dev/tty & pid=$!\nn=0\n\
+            "stty -g > before\nenv --default-signal=INT,HUP $M {command} < /dev/tty & pid=$!\nn=0\n\
              while stty -a | grep -q ' icanon'; do sleep 0.02; n=$((n+1)); [ $n -lt 3000 ] || exit 1; done\n\
              {end}\nwait $pid || exit 2\nstty -g > after\n"
         );
@@ -55,6 +56,43 @@ fn a_terminal_is_as_it_was_after_any_end() {
         let settings = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
         assert_eq!(settings("before"), settings("after"), "{command}: {end}");
     }
+}
+
+#[test]
+fn what_ends_by_itself_reads_no_keys() {
+    let directory = scratch();
+    // It has a directory there once it listens.
+    let lines = "$M bench . --seconds 600 < /dev/tty & pid=$!\nn=0\n\
+                 until ls -d mapwal-bench-*; do sleep 0.02; n=$((n+1)); [ $n -lt 3000 ] || exit 1; done\n\
+                 stty -a > while\nkill -TERM $pid\nwait $pid\n[ $? = 4 ]\n";
+    if on_terminal(directory.path(), lines).is_some() {
+        let settings = fs::read_to_string(directory.path().join("while")).unwrap();
+        assert!(settings.contains(" icanon") && settings.contains(" echo "), "{settings}");
+    }
+}
+
+#[test]
+fn a_signal_that_was_ignored_is_ignored() {
+    let log = scratch();
+    let mut writer = live(log.path(), 1);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh", PROGRAM, "tail", "--from", "start"]).arg(log.path());
+    let mut tail = shell.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = || printed.next().map(|line| line.unwrap().split('\t').next().unwrap().to_owned());
+    // Signals are caught before anything is shown.
+    assert_eq!(next().as_deref(), Some("1"));
+    let pid = Pid::from_child(&tail);
+    for (number, signal) in [(2, Signal::HUP), (3, Signal::INT)] {
+        kill_process(pid, signal).unwrap();
+        writer.say("more");
+        assert_eq!(next(), Some(number.to_string()), "{signal:?}");
+    }
+    // What was asked for by the first is done by then: it looks once for each record.
+    writer.say("more");
+    assert_eq!(next().as_deref(), Some("4"));
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(tail.wait().unwrap().code(), Some(0));
 }
 
 #[test]

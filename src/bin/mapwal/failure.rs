@@ -164,6 +164,9 @@ impl Failure {
 
     /// What is wrong with the command line.
     pub(crate) fn of_usage(error: &clap::Error) -> Self {
+        if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::usage("a command is missing, such as verify or stat");
+        }
         let text = error.render().to_string();
         let paragraph = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
         Self::usage(paragraph.split_whitespace().collect::<Vec<_>>().join(" "))

@@ -14,6 +14,12 @@ pub(crate) fn of_bytes(what: &'static str, total_bytes: u64) -> ProgressBar {
     shown_later(what, Some(total_bytes), style.expect("the template is valid"))
 }
 
+/// Shows how many of `total` steps have been taken.
+pub(crate) fn of_steps(what: &'static str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{wide_bar}] {pos}/{len} {eta}");
+    shown_later(what, Some(total), style.expect("the template is valid"))
+}
+
 /// Shows how much has been done, where the total is not known.
 pub(crate) fn of_unknown(what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {msg} {bytes} {bytes_per_sec}");

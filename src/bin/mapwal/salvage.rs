@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     out::check_empty(&arguments.out)?;
     out::check_outside(&arguments.out, &arguments.directory)?;
     let part = arguments.out.join(PART);
-    let stop = Stop::listen()?;
+    let stop = Stop::by_signals()?;
     let copied = copy(arguments, &part, &stop);
     if copied.is_err() {
         // What is left of it says by its name that it is no log.

@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
     let mut sizes = None;
     State::of(directory, &look).print(is_json, &histogram, &Size::of(&look), None)?;
     if arguments.watch {
-        let stop = Stop::listen()?;
+        let stop = Stop::by_signals_and_keys()?;
         let mut looked = Instant::now();
         while !stop.is_asked() {
             std::thread::sleep(LOOK_INTERVAL);

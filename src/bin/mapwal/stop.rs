@@ -1,4 +1,5 @@
-//! The end of commands that go on until they are told: Ctrl-C, `q` on a terminal, and the signals TERM and HUP.
+//! The end of commands before all is done: by Ctrl-C, the signals TERM and HUP, and, of those that go on until they are told, `q` on a
+//! terminal.
 
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::failure::{Failure, Result};
+use crate::streams;
 
 /// Whether to stop. The terminal is as it was before once this value is dropped.
 pub(crate) struct Stop {
@@ -17,15 +19,21 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// From now on, none of these signals ends the program any more but is noted.
-    pub(crate) fn listen() -> Result<Self> {
+    /// From now on, none of these signals ends the program any more but is noted; those that were ignored still are.
+    pub(crate) fn by_signals() -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         let by_signal = Arc::clone(&asked);
-        ctrlc::set_handler(move || by_signal.store(true, Ordering::Relaxed))
+        streams::leave_ignored(|| ctrlc::set_handler(move || by_signal.store(true, Ordering::Relaxed)))
             .map_err(|error| Failure::new("cannot wait for Ctrl-C", error, Path::new("this process")))?;
-        let before = single_keys();
-        if before.is_some() {
-            let by_key = Arc::clone(&asked);
+        Ok(Self { asked, before: None })
+    }
+
+    /// The same, and `q` is read from a terminal: for what goes on until it is told.
+    pub(crate) fn by_signals_and_keys() -> Result<Self> {
+        let mut stop = Self::by_signals()?;
+        stop.before = single_keys();
+        if stop.before.is_some() {
+            let by_key = Arc::clone(&stop.asked);
             std::thread::spawn(move || {
                 let keys = io::stdin().lock().bytes();
                 if keys.map_while(io::Result::ok).any(|key| key == b'q') {
@@ -33,7 +41,7 @@ impl Stop {
                 }
             });
         }
-        Ok(Self { asked, before })
+        Ok(stop)
     }
 
     pub(crate) fn is_asked(&self) -> bool {

@@ -25,20 +25,29 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(arguments: &Tail) -> Result<Outcome> {
-    let stop = if arguments.no_follow { None } else { Some(Stop::listen()?) };
+    let stop = match arguments.no_follow {
+        false => Some(Stop::by_signals_and_keys()?),
+        // The position is kept.
+        true if arguments.since_last_run.is_some() => Some(Stop::by_signals()?),
+        true => None,
+    };
     let mut tailing = Tailing::start(arguments)?;
     let mut is_idle = false;
+    let mut has_all = false;
     while !stop.as_ref().is_some_and(Stop::is_asked) {
         is_idle = match tailing.step(is_idle) {
             Ok(Step::Printed) => false,
-            Ok(Step::Idle) if arguments.no_follow => break,
+            Ok(Step::Idle) if arguments.no_follow => {
+                has_all = true;
+                break;
+            }
             Ok(Step::Idle) => true,
             Ok(Step::Displaced(why)) => match &stop {
-                Some(stop) => {
+                Some(stop) if !arguments.no_follow => {
                     tailing.follow_anew(stop, &why)?;
                     false
                 }
-                None => return Err(why),
+                _ => return Err(why),
             },
             Err(failure) => {
                 // What is good has been printed, whatever follows.
@@ -48,6 +57,10 @@ pub(crate) fn run(arguments: &Tail) -> Result<Outcome> {
         };
     }
     tailing.hand_over(true)?;
+    if arguments.no_follow && !has_all {
+        let why = "before the last record; the next run goes on from here";
+        return Err(Failure::new("stopped", why, &arguments.directory));
+    }
     Ok(Outcome::Done)
 }
 
@@ -77,7 +90,7 @@ impl<'a> Tailing<'a> {
         let directory = &*arguments.directory;
         let reader = open::reader(directory, arguments.archive)?;
         let inspection = Inspection::open(directory).about(directory)?;
-        if arguments.durable && arguments.no_follow {
+        if arguments.durable {
             check_is_told(&inspection, directory)?;
         }
         let log_id = inspection.log_id();
@@ -170,6 +183,9 @@ impl<'a> Tailing<'a> {
             // One that is being made, or copied to its place, is none until it is complete.
             let Ok(found) = Inspection::open(directory) else { continue };
             let Ok(reader) = open::try_reader(directory, self.arguments.archive) else { continue };
+            if self.arguments.durable && found.durable_lsn().is_none() {
+                continue;
+            }
             if let Some(follower) = self.follow_found(&reader, found.log_id())? {
                 self.follower = follower;
                 return Ok(());

@@ -31,7 +31,7 @@ pub(crate) struct Tail {
     /// `--no-follow`
     #[arg(long, value_name = "LSN")]
     pub(crate) from: Option<From>,
-    /// Print records only once they are durable
+    /// Print records only once they are durable. Refused where there is no control page, which says so
     #[arg(long)]
     pub(crate) durable: bool,
     /// Stop at the last record instead of waiting for the next
@@ -46,7 +46,7 @@ pub(crate) struct Tail {
     pub(crate) wal: bool,
     /// Begin where the last run with the same NAME has ended; the first begins with the oldest record, or with `--from`.
     /// The position is kept in the file `mapwal/NAME` of `$XDG_STATE_HOME` or of `~/.local/state`, or in the file NAME if that
-    /// has a slash. It moves once a second and at the end, also by Ctrl-C, TERM and HUP, after records have been printed: after a kill, or
+    /// has a slash. It moves once a second and at the end, also by Ctrl-C, TERM and HUP (with `--no-follow` it then ends with 4), after records have been printed: after a kill, or
     /// when a pipe is closed, some are printed again. NAME has letters, digits, `-` and `_`; a file NAME.lock is beside it. If
     /// the log does not go on from there, since records were trimmed or it is an older copy, that is an error. It keeps nothing from being trimmed: a pin does
     #[arg(long, value_name = "NAME")]
@@ -131,7 +131,7 @@ pub(crate) struct Meta {
     /// The directory of the log
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// Only this slot, from 0 to 15, and all of its value
+    /// Only this slot, from 0 to 15, and all of its value; it ends with 4 if the slot was never set
     #[arg(long, value_name = "N", value_parser = parse_slot)]
     pub(crate) slot: Option<u8>,
     /// Print the bytes of the value, and nothing else

@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Backup) -> Result<Outcome> {
     out::check_empty(&arguments.out)?;
     out::check_outside(&arguments.out, &arguments.directory)?;
     let earlier = arguments.against.as_deref().map(|path| Earlier::open(path, &arguments.directory)).transpose()?;
-    let stop = Stop::listen()?;
+    let stop = Stop::by_signals()?;
     let pin = if arguments.no_pin { None } else { HeldPin::take(arguments)? };
     let copied = Copy::new(arguments, earlier.as_ref(), &stop).and_then(Copy::carry_out);
     let dropped = pin.map_or(Ok(()), HeldPin::drop_it);

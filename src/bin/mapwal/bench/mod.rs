@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Bench) -> Result<Outcome> {
     let place = &*arguments.directory;
     out::check_outside_of_logs(place)?;
     check_room(place)?;
-    let stop = Stop::listen()?;
+    let stop = Stop::by_signals()?;
     let made = tempfile::Builder::new().prefix("mapwal-bench-").tempdir_in(place);
     let directory = made.map_err(|error| Failure::new("cannot create", describe(&error), place))?;
     let rows = measure(directory.path(), Duration::from_secs(arguments.seconds.into()), &stop);
@@ -93,7 +93,7 @@ fn measure(directory: &Path, time: Duration, stop: &Stop) -> Result<Vec<Row>> {
         tasks.push((Row::overwrite(len), Box::new(overwritten.syncing(len))));
         tasks.push((Row::stream(len), Box::new(streams.syncing(records))));
     }
-    let bar = progress::of_bytes("bench", tasks.len() as u64 * u64::from(ROUNDS));
+    let bar = progress::of_steps("bench", tasks.len() as u64 * u64::from(ROUNDS));
     let rows = take_turns(&mut tasks, time, stop, &bar);
     bar.finish_and_clear();
     rows?;

@@ -42,7 +42,8 @@ impl Position {
     pub(crate) fn take(name: &str, log: &Path, log_id: u128) -> Result<Self> {
         let path = path_of(name)?;
         check_outside(&path, log)?;
-        let said = read(&path, log_id)?;
+        // Where it cannot be gone on from, nothing is made beside it.
+        read(&path, log_id)?;
         let directory = path.parent().expect("it is a file");
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("create", directory))?;
         let lock_path = with_suffix(&path, ".lock");
@@ -55,8 +56,8 @@ impl Position {
             }
             Err(error) => return Err(failed("lock", &lock_path)(error.into())),
         }
-        // Another run may have ended since.
-        let said = if said.is_some() { read(&path, log_id)? } else { said };
+        // Only by now no other run moves it.
+        let said = read(&path, log_id)?;
         Ok(Self { path, log_id, said, _lock: lock })
     }
 

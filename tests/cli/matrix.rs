@@ -264,7 +264,11 @@ fn both(text: &str) -> Option<u64> {
 fn told(command: &str, ran: &Ran, log: &Path, (out, reference): (&Path, &Path)) -> Vec<String> {
     let printed = match command {
         "dump" | "dump --from" | "tail" | "tail --durable" | "append" | "pins" | "stat prometheus" => Vec::new(),
-        "verify" | "segments" | "meta" => ran.lines().into_iter().filter(|line| !line.starts_with(' ')).collect(),
+        // A writer that is killed may leave the file of its next segment before that is one.
+        "segments" => {
+            ran.lines().into_iter().filter(|line| !line.starts_with(' ') && !line.contains(" kept for ")).collect()
+        }
+        "verify" | "meta" => ran.lines().into_iter().filter(|line| !line.starts_with(' ')).collect(),
         "stat" => {
             ran.lines().into_iter().filter(|line| line.starts_with("records") || line.starts_with("durable")).collect()
         }

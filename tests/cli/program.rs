@@ -83,10 +83,12 @@ pub(crate) fn start(directory: &Path, command: &str) -> Command {
         word => word.as_ref(),
     }));
     program.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null());
-    // A shell that runs the tests in the background has their children ignore it, too.
+    // What runs the tests in the background, a shell or `nohup`, has their children ignore some, too.
     let default = || {
-        // SAFETY: a system call, which has no function be called.
-        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            // SAFETY: a system call, which has no function be called.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
         Ok(())
     };
     // SAFETY: it is nothing but that.

@@ -46,7 +46,7 @@ fn a_terminal_is_as_it_was_after_any_end() {
     ] {
         // The program has the settings changed once it takes single keys.
         let lines = format!(
-            "stty -g > before\nenv --default-signal=INT,HUP $M {command} < /dev/tty & pid=$!\nn=0\n\
+            "stty -g > before\nenv --default-signal=INT,TERM,HUP $M {command} < /dev/tty & pid=$!\nn=0\n\
              while stty -a | grep -q ' icanon'; do sleep 0.02; n=$((n+1)); [ $n -lt 3000 ] || exit 1; done\n\
              {end}\nwait $pid || exit 2\nstty -g > after\n"
         );

@@ -157,7 +157,8 @@ fn a_torn_end_is_measured_and_is_no_damage() {
     let torn: Vec<_> = table(ran.text()).into_iter().filter(|(_, state, _)| state == "torn").collect();
     assert_eq!(torn.iter().map(|(_, _, records)| &**records).collect::<Vec<_>>(), ["99"], "{}", ran.text());
     assert!(ran.lines().last().unwrap().starts_with("torn end of "), "{}", ran.text());
-    run_with_input(log.path(), "append DIR", b"").done();
+    let appended = run_with_input(log.path(), "append DIR", b"");
+    assert!(appended.code == 0 && appended.err.starts_with("mapwal: torn end dropped: 128 bytes "), "{}", appended.err);
     run(log.path(), "verify DIR").done();
 }
 

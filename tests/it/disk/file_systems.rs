@@ -297,9 +297,10 @@ fn a_file_system_that_shuts_itself_down_fails_syncs_and_truncations_and_kills_no
         check_shut_down(&disk, || {
             disk.fail_writes();
             // Until the file system has noticed.
-            let mut other = File::create(disk.path().join("other")).unwrap();
-            let _ = other.write_all(b"anything");
-            let _ = other.sync_all();
+            let _ = File::create(disk.path().join("other")).and_then(|mut other| {
+                other.write_all(b"anything")?;
+                other.sync_all()
+            });
         });
     }
 }
@@ -344,9 +345,10 @@ fn a_rotation_and_a_close_after_the_file_system_shut_itself_down_kill_nobody() {
             check_last_requests(&disk, requests, || {
                 disk.fail_writes();
                 // Until the file system has noticed.
-                let mut other = File::create(disk.path().join("other")).unwrap();
-                let _ = other.write_all(b"anything");
-                let _ = other.sync_all();
+                let _ = File::create(disk.path().join("other")).and_then(|mut other| {
+                    other.write_all(b"anything")?;
+                    other.sync_all()
+                });
             });
         }
     }

@@ -104,10 +104,7 @@ fn names(value: &Value, into: &mut BTreeSet<String>) {
 #[track_caller]
 pub(crate) fn check_document(document: &Value) {
     let schema = schema();
-    let validator = jsonschema::validator_for(&schema).unwrap();
-    let found: Vec<String> = validator.iter_errors(document).map(|error| error.to_string()).collect();
-    assert_eq!(found, [""; 0], "{document}");
-    assert_eq!(complaints(&schema, &schema, document, ""), [""; 0]);
+    assert_eq!(complaints(&schema, &schema, document, ""), [""; 0], "{document}");
 }
 
 /// Checks the document that `command` prints on a log, with the exit code expected; the document.
@@ -231,7 +228,6 @@ fn the_schema_has_all_that_is_printed_as_json() {
         let name = if ["dump", "tail"].contains(&command) { "record" } else { command };
         assert_eq!(has_json, names.contains(name), "{command}");
     }
-    assert!(jsonschema::meta::is_valid(&schema));
 }
 
 #[test]
@@ -299,9 +295,6 @@ fn what_is_not_as_the_schema_says_is_noticed() {
     let root = schema();
     let of = |value: Value| complaints(&root, &root["$defs"]["keeper"], &value, "");
     assert_eq!(of(json!({ "by": "pin", "name": "a", "lsn": 1 })), [""; 0]);
-    let is_valid =
-        |value: &Value| jsonschema::is_valid(&json!({ "$ref": "#/$defs/keeper", "$defs": root["$defs"] }), value);
-    assert!(is_valid(&json!({ "by": "pin", "name": "a", "lsn": u64::MAX })));
     for (wrong, why) in [
         (json!({ "by": "pin", "name": "a" }), "\"lsn\""),
         (json!({ "by": "pin", "name": "a", "lsn": -1 }), "/lsn: type"),
@@ -309,7 +302,6 @@ fn what_is_not_as_the_schema_says_is_noticed() {
         (json!({ "by": "nothing", "name": "a", "lsn": 1 }), "/by: enum"),
         (json!({ "by": "pin", "name": 7, "lsn": 1.5 }), "/name: type"),
     ] {
-        assert!(wrong.get("more").is_some() || !is_valid(&wrong), "{wrong}");
         let found = of(wrong);
         assert!(found.iter().any(|complaint| complaint.contains(why)), "{why}: {found:?}");
     }

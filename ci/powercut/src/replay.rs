@@ -176,8 +176,8 @@ impl Replay {
                 }
             }
             Event::Trimmed { first, .. } => self.model.settle_first(*first),
-            Event::Truncating(lsn) => self.model.begin_truncate(*lsn),
-            Event::Resetting(lsn) => self.model.begin_reset(*lsn),
+            Event::Truncating(lsn) => self.model.begin_truncate(*lsn, &[]),
+            Event::Resetting(lsn) => self.model.begin_reset(*lsn, &[]),
             Event::Replaced => self.model.end_replace(true),
             Event::Closed => self.model.acknowledge(self.model.submitted()),
             Event::Dropped => self.model.published_survive(None),

@@ -46,7 +46,7 @@ pub fn run(log: &Arc<Log>, teller: &Arc<Teller>, numbers: &Numbers, rng: &mut Rn
             scope.spawn(move || commit(log, teller, numbers, &mut Rng::with_seed(seed), &sender))
         };
         let threads: Vec<_> = seeds.into_iter().map(start).collect();
-        let rotated = if with_rotation { log.rotate() } else { Ok(()) };
+        let rotated = if with_rotation { log.rotate().map(drop) } else { Ok(()) };
         let joined = threads.into_iter().map(|thread| thread.join().expect("a committer does not panic"));
         joined.chain([rotated]).collect()
     });

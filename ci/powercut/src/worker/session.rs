@@ -182,7 +182,7 @@ impl Session<'_> {
             Action::Meta => self.put_meta(),
             Action::Sync => self.sync(),
             Action::WaitDurable => self.wait_durable(),
-            Action::Rotate => self.log().rotate(),
+            Action::Rotate => self.log().rotate().map(drop),
             Action::Trim => self.trim(),
             Action::Truncate => self.truncate(),
             Action::Reset => self.reset(),
@@ -272,7 +272,7 @@ impl Session<'_> {
         let (slot, id) = (self.rng.usize(0..SLOTS), self.numbers.id());
         let call = self.submit(&[Entry::Meta { slot, id }]);
         let put = self.log().put_meta(slot, &meta_value(id));
-        self.appended(call, put.map(|()| None))
+        self.appended(call, put.map(|_mark| None))
     }
 
     fn sync(&mut self) -> Result<(), Error> {

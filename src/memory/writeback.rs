@@ -15,7 +15,7 @@ pub(crate) fn start_writing(file: &File, range: Range<u64>) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use memmap2::MmapOptions;
 

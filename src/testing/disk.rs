@@ -185,7 +185,7 @@ impl SimDisk {
         self.0.state.lock().operations
     }
 
-    /// The power goes with the operation after so many more, before that has any effect, and every operation fails from then on.
+    /// `operations` more are carried out. The power goes with the next one, before that has any effect, and from then on every one fails.
     pub fn end_power_after(&self, operations: u64) {
         let mut state = self.0.state.lock();
         state.power = Power::EndsAt(state.operations.saturating_add(operations).saturating_add(1));

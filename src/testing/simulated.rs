@@ -90,7 +90,7 @@ impl SimulatedDisk {
         LogReader::open_storage(Arc::new(self.disk.elsewhere()), false)
     }
 
-    /// The power goes after so many more operations: from then on every operation fails, so that nothing more is acknowledged, and the
+    /// The power goes once `operations` more are carried out: from then on every operation fails, so that nothing more is acknowledged, and the
     /// log is poisoned by its next sync. [`Self::restart`] has what is left.
     pub fn end_power_after(&self, operations: u64) {
         self.disk.end_power_after(operations);
@@ -111,7 +111,7 @@ impl SimulatedDisk {
         Self { disk: self.disk.crash(Crash::Kill) }
     }
 
-    /// One operation fails, after so many more that succeed. It takes the place of a failure that has not happened yet.
+    /// One operation fails, once `operations` more have succeeded. It takes the place of a failure that has not happened yet.
     pub fn fail_after(&self, operations: u64, failure: DiskFailure) {
         let failure = match failure {
             DiskFailure::Io => Failure::Io,

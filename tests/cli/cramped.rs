@@ -8,9 +8,8 @@ use crate::mounted::Mounted;
 use crate::program::run;
 use crate::repaired::{ended_at, files, numbers};
 
-#[test]
-fn without_room_nothing_is_changed() {
-    let Some(disk) = Mounted::of_size(400 << 10) else { return };
+/// A log on `disk` whose record 5 of 1200 is damaged.
+fn damaged_on(disk: &Mounted) -> PathBuf {
     let sound = synced(1200);
     spoil(sound.path(), &line(5));
     let log = disk.path().join("log");
@@ -18,6 +17,13 @@ fn without_room_nothing_is_changed() {
     for (path, bytes) in files(sound.path()) {
         fs::write(log.join(path.file_name().unwrap()), bytes).unwrap();
     }
+    log
+}
+
+#[test]
+fn without_room_nothing_is_changed() {
+    let Some(disk) = Mounted::of_size(400 << 10) else { return };
+    let log = damaged_on(&disk);
     let before = files(&log);
     let ran = run(&log, "repair DIR --apply");
     assert_eq!((ran.code, ran.err.contains("nothing repaired: ")), (4, true), "{}", ran.err);
@@ -27,13 +33,7 @@ fn without_room_nothing_is_changed() {
 #[test]
 fn files_that_hold_nothing_make_room() {
     let Some(disk) = Mounted::of_size(2 << 20) else { return };
-    let sound = synced(1200);
-    spoil(sound.path(), &line(5));
-    let log = disk.path().join("log");
-    fs::create_dir(&log).unwrap();
-    for (path, bytes) in files(sound.path()) {
-        fs::write(log.join(path.file_name().unwrap()), bytes).unwrap();
-    }
+    let log = damaged_on(&disk);
     for number in 101..107 {
         fs::write(log.join(format!("{number:020}.tmp")), vec![1; 64 << 10]).unwrap();
     }

@@ -20,7 +20,7 @@ fn segments(found: &Inspection) -> impl Iterator<Item = &SegmentFile> {
     found.segments().iter().rev().filter(|file| file.counts)
 }
 
-/// The first record of the newest segments that hold so many together.
+/// The first record of the newest segments that together hold `records`.
 fn first_with(found: &Inspection, snapshot: &Snapshot, records: u64) -> Lsn {
     let mut left = records;
     for file in segments(found) {

@@ -4,17 +4,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anstyle_svg::Term;
 
 use crate::logs::{damaged, scratch, synced};
-use crate::program::{PROGRAM, run};
+use crate::program::{PROGRAM, plain, run};
 
 /// Compares a picture with what the program prints of the log in `log` of `directory`, or draws it.
 fn check(name: &str, directory: &Path, command: &str) {
-    let mut program = Command::new(PROGRAM);
-    program.args(command.split_whitespace()).current_dir(directory).env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1");
+    let mut program = plain(PROGRAM);
+    program.args(command.split_whitespace()).current_dir(directory).env("CLICOLOR_FORCE", "1");
     let ran = program.output().unwrap();
     assert!(ran.stderr.is_empty(), "{}", String::from_utf8_lossy(&ran.stderr));
     let text = format!("$ mapwal {command}\n{}", String::from_utf8(ran.stdout).unwrap());

@@ -12,6 +12,16 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_s
 /// The program, which `cargo test` builds before it runs any test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mapwal");
 
+/// A program in an environment that says nothing of colours and widths, whatever runs the tests: a build service sets `CI`, which asks
+/// for colours on any terminal.
+pub(crate) fn plain(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for variable in ["CI", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES", "PAGER"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -77,7 +87,7 @@ pub(crate) fn ran_with_input(program: &mut Command, input: &[u8]) -> Ran {
 
 /// The program, ready to be started.
 pub(crate) fn start(directory: &Path, command: &str) -> Command {
-    let mut program = Command::new(PROGRAM);
+    let mut program = plain(PROGRAM);
     program.args(command.split_whitespace().map(|word| match word {
         "DIR" => directory.as_os_str(),
         word => word.as_ref(),

@@ -5,13 +5,12 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::logs::{copy, frames, killed, live, rewrite_header, scratch, segments, synced, torn, write_at};
 use crate::mounted::Mounted;
-use crate::program::{PROGRAM, Running, run, start};
+use crate::program::{PROGRAM, Running, plain, run, start};
 use crate::tears;
 
 /// Records of the logs that most states are made from, in four segments.
@@ -105,7 +104,7 @@ pub(crate) fn let_read(log: &Path) {
 
 /// Whether this process may be another user, to whom the program is there.
 fn has_other_user() -> bool {
-    let mut program = Command::new(PROGRAM);
+    let mut program = plain(PROGRAM);
     program.arg("--version").uid(OTHER_USER).gid(OTHER_USER);
     let is_run = program.output().is_ok_and(|ran| ran.status.success());
     if !is_run {

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::logs::{closed, live, scratch, synced};
-use crate::program::{PROGRAM, Ran, Running, run, start};
+use crate::program::{PROGRAM, Ran, Running, plain, run, start};
 
 /// Runs lines of a shell on a terminal of their own, with the program in `$M`; what came on the terminal. `None` if there is no
 /// `script(1)` that could.
@@ -21,9 +21,9 @@ fn on_terminal(directory: &Path, lines: &str) -> Option<String> {
         return None;
     }
     fs::write(directory.join("lines"), lines).unwrap();
-    let mut script = Command::new("script");
+    let mut script = plain("script");
     script.args(["-qfec", "sh lines", "typescript"]).current_dir(directory).env("M", PROGRAM).stdin(Stdio::null());
-    let output = script.env_remove("NO_COLOR").env("TERM", "xterm").stdout(Stdio::null()).output().unwrap();
+    let output = script.env("TERM", "xterm").stdout(Stdio::null()).output().unwrap();
     let shown = fs::read_to_string(directory.join("typescript")).unwrap();
     assert!(output.status.success(), "{shown}");
     // Without what script(1) writes around it.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Where the first bytes are: as in a segment, after a page and a frame, so that a sync ends in the middle of a page.
-const START: u64 = 4096 + 88;
+pub(super) const START: usize = 4096 + 88;
 
 /// A file that grows, or one that was written before.
 pub(super) struct BareFile {
@@ -21,7 +21,7 @@ impl BareFile {
     /// *grow*: an empty file, to which `bytes` are appended each time.
     pub(super) fn growing(directory: &Path, bytes: Vec<u8>) -> Self {
         let file = tempfile::tempfile_in(directory).expect("the bench directory is writable");
-        Self { file, bytes, offset: START, end: None }
+        Self { file, bytes, offset: START as u64, end: None }
     }
 
     /// *reuse*: a file of `len` bytes, which are overwritten.
@@ -31,12 +31,12 @@ impl BareFile {
             written.write();
         }
         written.sync();
-        Self { end: Some(len), offset: START, ..written }
+        Self { end: Some(len), offset: START as u64, ..written }
     }
 
     pub(super) fn write(&mut self) {
         if self.end.is_some_and(|end| self.offset >= end) {
-            self.offset = START;
+            self.offset = START as u64;
         }
         self.file.write_all_at(&self.bytes, self.offset).expect("there is room");
         self.offset += self.bytes.len() as u64;

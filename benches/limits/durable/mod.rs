@@ -3,6 +3,7 @@
 
 mod bare;
 mod beside;
+mod mapped;
 
 use std::hint::black_box;
 use std::path::Path;
@@ -17,6 +18,7 @@ use crate::directory::fresh_log;
 use crate::report::Row;
 use crate::samples::{Latencies, Samples};
 use bare::BareFile;
+use mapped::MappedFile;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -89,6 +91,12 @@ impl Figures {
         let file = std::cell::RefCell::new(file);
         self.measure(device, amount, || file.borrow_mut().write(), || file.borrow().sync());
     }
+
+    /// As [`Self::measure`], of a mapping.
+    fn measure_mapped(&mut self, device: Option<&Device>, amount: (usize, usize), file: &mut MappedFile) {
+        let file = std::cell::RefCell::new(file);
+        self.measure(device, amount, || file.borrow_mut().write(), || file.borrow().sync());
+    }
 }
 
 /// A log that is appended to, and keeps so much.
@@ -139,8 +147,9 @@ fn stream(bench: &mut Bench, sync_bytes: usize, size: &str) {
     let amount = (count, sync_bytes);
     let bytes = noise(sync_bytes);
     let mut reused = BareFile::reused(bench.directory(), bytes.clone(), BYTES_MAX as u64);
+    let mut stored = wants_steady.then(|| MappedFile::reused(bench.directory(), bytes.clone(), BYTES_MAX));
     let trimmed = wants_steady.then(|| warmed_up(bench, sync_bytes));
-    let (mut reuse, mut grow) = (Figures::default(), Figures::default());
+    let (mut reuse, mut grow, mut mapped) = (Figures::default(), Figures::default(), Figures::default());
     let (mut ours, mut begun) = (Figures::default(), Figures::default());
     for _ in 0..bench.five_rounds() {
         if let Some(log) = &trimmed {
@@ -151,6 +160,9 @@ fn stream(bench: &mut Bench, sync_bytes: usize, size: &str) {
             };
             ours.measure(device, amount, appended, || log.sync());
         }
+        if let Some(file) = &mut stored {
+            mapped.measure_mapped(device, amount, file);
+        }
         if wants_first {
             grow.measure_bare(device, amount, &mut BareFile::growing(bench.directory(), bytes.clone()));
             let log = Stream::new(bench.directory(), usize::MAX);
@@ -158,6 +170,7 @@ fn stream(bench: &mut Bench, sync_bytes: usize, size: &str) {
         }
     }
     if wants_steady {
+        report_mapped(bench, size, mapped, &ours, &reuse);
         report_steady(bench, &steady, sync_bytes, ours, reuse);
     }
     if wants_first {
@@ -179,6 +192,18 @@ fn warmed_up(bench: &Bench, sync_bytes: usize) -> Stream {
         log.trim();
     }
     log
+}
+
+/// What stores to a mapping and `msync` can reach, and what the log reaches of that.
+fn report_mapped(bench: &mut Bench, size: &str, mapped: Figures, ours: &Figures, reuse: &Figures) {
+    let name = format!("durable {size}, a bare mapping");
+    bench.push(Row::new(&*name, "MiB/s", mapped.rate.clone()).limit("reuse", reuse.rate.clone()));
+    bench.push(Row::new(format!("{name}, p50"), "us", mapped.p50.clone()).limit("reuse", reuse.p50.clone()));
+    bench.push(Row::new(format!("{name}, p99"), "us", mapped.p99.clone()).limit("reuse", reuse.p99.clone()));
+    let name = format!("durable {size}, steady, of a mapping");
+    bench.push(Row::new(&*name, "MiB/s", ours.rate.clone()).limit("mapping", mapped.rate));
+    bench.push(Row::new(format!("{name}, p50"), "us", ours.p50.clone()).limit("mapping", mapped.p50));
+    bench.push(Row::new(format!("{name}, p99"), "us", ours.p99.clone()).limit("mapping", mapped.p99));
 }
 
 fn report_steady(bench: &mut Bench, name: &str, sync_bytes: usize, ours: Figures, reuse: Figures) {

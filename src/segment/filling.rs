@@ -10,7 +10,7 @@
 //!
 //! - **single pages**: a small commit dirties, and `msync` writes, one page;
 //! - **larger ones**, of up to half a megabyte: a tenth of the work for each byte, here, for a sync, and for later
-//!   reads of the segment, but a sync writes all of a large page for the smallest record in it. So they are an eighth of
+//!   reads of the segment, but a sync writes all of a large page for the smallest record in it. So they are a sixteenth of
 //!   what comes between two syncs.
 //!
 //! Settling writes zeros back to the device before a sync has to: a sync of blocks that have been written once needs no
@@ -33,8 +33,8 @@ pub(crate) const PAGE_LEN: usize = 4096;
 pub(crate) const LARGE_PAGE_LEN: usize = 512 << 10;
 /// The largest in which the page cache holds what has been read: a huge page.
 const LARGEST_PAGE_LEN: usize = 2 << 20;
-/// What comes between two syncs is this many pages, at least, and so a sync writes an eighth more than it must, at the most.
-const PAGES_PER_SYNC: usize = 8;
+/// What comes between two syncs is this many pages, at least, and so a sync writes a sixteenth more than it must, at the most.
+const PAGES_PER_SYNC: usize = 16;
 
 /// How large pages are to be for syncs of `len` bytes.
 pub(crate) fn page_len_for(len: usize) -> usize {

@@ -40,7 +40,7 @@ fn verify(directory: &Path) -> mapwal::Result<VerifyReport> {
     }
     // Bytes that a later frame says were durable are damage, not the torn end of a crash.
     for damage in &report.damage {
-        println!("  {}; {:?}", damage.corruption, damage.witness);
+        println!("  {damage}");
     }
     Ok(report)
 }

@@ -90,8 +90,8 @@
 //! - After any crash the log is a prefix of what was appended, each record with its own bytes.
 //! - A torn end (torn tail), as a crash leaves it, is dropped, and reported by [`Log::recovery`]. Damage to what was
 //!   durable is [`Error::Corrupt`]. [`Log::open`] reports it where it must search for the log's end, and then changes
-//!   nothing; elsewhere the first read to reach it does. The frames after it tell the two apart, so damage inside the
-//!   last synced group, with nothing appended after it, looks like a torn end.
+//!   nothing; elsewhere the first read to reach it does. The frames after it, and the control page, tell the two apart: so damage inside of
+//!   what was synced last, with nothing appended after it, looks like a torn end where the page has not reached the device.
 //! - Once a sync has failed the log is poisoned: it acknowledges nothing more until it is dropped and opened again.
 //! - A full disk is [`Error::NoSpace`], not a signal; appends work again once there is room.
 //!

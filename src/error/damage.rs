@@ -20,7 +20,8 @@ pub struct Corruption {
     pub lsn: Option<Lsn>,
     /// What is wrong.
     pub damage: Damage,
-    /// A later frame that proves that the damaged bytes had been durable.
+    /// What proves that the damaged bytes had been durable; `None` where nothing has to, since what is wrong is never the work of
+    /// a crash, and where nothing was looked for.
     pub evidence: Option<Evidence>,
 }
 
@@ -30,21 +31,41 @@ impl From<Corruption> for Error {
     }
 }
 
-/// A frame written later, whose header says that the log was durable beyond the damage when it was appended.
+/// What shows that damaged bytes had been durable, so that they are no torn end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Evidence {
-    /// The number of the segment that holds the frame.
-    pub segment: u64,
-    /// Its byte offset there.
-    pub offset: u64,
-    /// The LSN in its header.
-    pub lsn: Lsn,
+pub enum Evidence {
+    /// A frame written later, whose header says that the log was durable beyond the damage when it was appended.
+    Frame {
+        /// The number of the segment that holds the frame.
+        segment: u64,
+        /// Its byte offset there.
+        offset: u64,
+        /// The LSN in its header.
+        lsn: Lsn,
+    },
+    /// The log's control page, which says how far the log was durable: written after a sync that had made it so.
+    ControlPage {
+        /// The number of the segment up to which it was.
+        segment: u64,
+        /// The byte offset there.
+        offset: u64,
+        /// The last record before that.
+        lsn: Lsn,
+    },
 }
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the frame at offset {} of segment {} says that it was durable", self.offset, self.segment)
+        match self {
+            Self::Frame { segment, offset, .. } => {
+                write!(f, "the frame at offset {offset} of segment {segment} says that it was durable")
+            }
+            Self::ControlPage { segment, offset, lsn } => {
+                let what = "the control page says that the log was durable up to";
+                write!(f, "{what} record {lsn}, offset {offset} of segment {segment}")
+            }
+        }
     }
 }
 
@@ -123,7 +144,7 @@ pub enum Damage {
         referrer: u64,
     },
     /// The segment that the log goes up to is missing, and all between it and the newest that is there.
-    #[error("segment is missing, and any after segment {after}; the control page says that it was there")]
+    #[error("segment is missing, and any after segment {after}")]
     MissingEnd {
         /// The number of the newest segment that is there, or 0.
         after: u64,
@@ -189,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_proves_damage_is_told_as_a_frame_by_its_place() {
-        let evidence = Some(Evidence { segment: 2, offset: 4096, lsn: Lsn(101) });
+        let evidence = Some(Evidence::Frame { segment: 2, offset: 4096, lsn: Lsn(101) });
         let path = PathBuf::from("log/1.seg");
         let damage = Corruption { path, offset: 4200, lsn: Some(Lsn(3)), damage: Damage::MissingFrame, evidence };
         assert_eq!(

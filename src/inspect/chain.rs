@@ -100,10 +100,11 @@ pub(super) fn sort_out(
     linked.superseded.reverse();
     let beyond = numbers.iter().filter(|&&number| number > tip_number);
     let beyond = beyond.map(|number| (*number, by_number.get(number).copied()));
-    let lost = control.and_then(|control| lost_end(control.durable_position, tip_number, beyond));
-    linked.faults.extend(lost.map(|Lost { number, offset, damage }| {
+    let stated = control.and_then(|control| control.durable);
+    let lost = stated.and_then(|stated| Some((stated, lost_end(stated.position, tip_number, beyond)?)));
+    linked.faults.extend(lost.map(|(stated, Lost { number, offset, damage })| {
         let path = directory.join(name::segment(number));
-        Corruption { path, offset, lsn: None, damage, evidence: None }
+        Corruption { path, offset, lsn: None, damage, evidence: Some(stated.evidence()) }
     }));
     linked
 }

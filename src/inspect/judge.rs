@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use super::Inspection;
-use super::report::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+use super::report::{SegmentReport, SegmentState, VerifyOptions, VerifyReport};
 use super::walker::{Gap, WalkedSegment, Walker};
-use crate::error::{Corruption, Damage, Result};
+use crate::error::{Corruption, Damage, Evidence, Result};
 use crate::format::position::Position;
 use crate::format::segment_header;
 use crate::lsn::Lsn;
+use crate::segment::evidence;
 
 /// `counting` are the segments that count, oldest first; `others` those that do not.
 pub(super) fn judge<'i>(
@@ -43,18 +44,16 @@ struct Judge<'i, 'w> {
     inspection: &'i Inspection,
     walker: &'i Walker<'w>,
     options: VerifyOptions,
-    damage: Vec<ProvenDamage>,
+    damage: Vec<Corruption>,
 }
 
 impl Judge<'_, '_> {
     /// Takes account of damage to headers, or to the links between segments, unless more is known of it.
     fn structure(&mut self, faults: &[Corruption]) {
         for fault in faults {
-            let is_place = |damage: &ProvenDamage| {
-                (&damage.corruption.path, damage.corruption.offset) == (&fault.path, fault.offset)
-            };
+            let is_place = |known: &Corruption| (&known.path, known.offset) == (&fault.path, fault.offset);
             if !self.damage.iter().any(is_place) {
-                self.damage.push(proven(fault.clone(), Witness::Structure));
+                self.damage.push(fault.clone());
             }
         }
     }
@@ -71,21 +70,16 @@ impl Judge<'_, '_> {
         }
         for gap in std::mem::take(&mut walked.gaps) {
             let report = &mut walked.report;
-            let witness = self.witness(Position::new(report.number, gap.bad));
-            let sure = match (witness, gap.damage.clone()) {
-                (Some(witness), damage) => Some((damage, witness)),
-                (None, damage @ (Damage::DeviceMismatch | Damage::SegmentSum)) => Some((damage, Witness::Structure)),
-                (None, _) => None,
-            };
-            match sure {
-                Some((damage, witness)) => {
-                    report.state = SegmentState::Damaged;
-                    let found = corruption(report.path.clone(), gap.start, gap.lsn, damage);
-                    self.damage.push(proven(found, witness));
-                }
+            let evidence = self.proof(Position::new(report.number, gap.bad));
+            // No crash leaves these.
+            let is_sure = matches!(gap.damage, Damage::DeviceMismatch | Damage::SegmentSum);
+            if evidence.is_none() && !is_sure {
                 // Everything after it is younger, so nothing says that it was durable either.
-                None => return self.cut(report, &gap),
+                return self.cut(report, &gap);
             }
+            report.state = SegmentState::Damaged;
+            let Gap { start, lsn, damage, .. } = gap;
+            self.damage.push(Corruption { path: report.path.clone(), offset: start, lsn, damage, evidence });
         }
         Ok(false)
     }
@@ -118,7 +112,10 @@ impl Judge<'_, '_> {
             (None, Some(first)) => Position::new(first.report.number, segment_header::LEN as u64),
             (None, None) => return,
         };
-        let Some(witness) = self.witness(position) else { return self.sealed_into_nothing(tip.as_deref(), lsn) };
+        let evidence = self.proof(position);
+        if evidence.is_none() {
+            return self.sealed_into_nothing(tip.as_deref(), lsn);
+        }
         let corruption = match (next, tip) {
             // The segment is whole, and what it leads to is not.
             (Some(next), _) => {
@@ -139,8 +136,8 @@ impl Judge<'_, '_> {
             (None, None) => return,
         };
         // A damaged header is known.
-        if !self.damage.iter().any(|damage| damage.corruption.path == corruption.path) {
-            self.damage.push(proven(corruption, witness));
+        if !self.damage.iter().any(|damage| damage.path == corruption.path) {
+            self.damage.push(Corruption { evidence, ..corruption });
         }
     }
 
@@ -149,18 +146,14 @@ impl Judge<'_, '_> {
         // What is written just now may have been made after the directory was read.
         let is_copied = self.options.archive || self.options.live;
         if let Some(missing) = tip.and_then(|tip| self.inspection.missing_after(tip.sealed_into?, is_copied)) {
-            self.damage.push(proven(Corruption { lsn, ..missing }, Witness::Structure));
+            self.damage.push(Corruption { lsn, ..missing });
         }
     }
 
     /// What shows that the log was durable beyond `position`.
-    fn witness(&self, position: Position) -> Option<Witness> {
-        let claim = &self.walker.claim;
-        if let Some(evidence) = claim.evidence.clone().filter(|_| claim.durable > position) {
-            return Some(Witness::Frame(evidence));
-        }
-        let control = self.inspection.control.filter(|control| control.durable_position > position);
-        control.map(|control| Witness::ControlPage(control.durable_lsn))
+    fn proof(&self, position: Position) -> Option<Evidence> {
+        let stated = self.inspection.control.and_then(|control| control.durable);
+        evidence::proof(&self.walker.claim, stated, position)
     }
 }
 
@@ -172,11 +165,4 @@ impl SegmentReport {
 
 fn corruption(path: PathBuf, offset: u64, lsn: Option<Lsn>, damage: Damage) -> Corruption {
     Corruption { path, offset, lsn, damage, evidence: None }
-}
-
-fn proven(mut corruption: Corruption, witness: Witness) -> ProvenDamage {
-    if let Witness::Frame(evidence) = &witness {
-        corruption.evidence = Some(evidence.clone());
-    }
-    ProvenDamage { corruption, witness }
 }

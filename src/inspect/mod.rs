@@ -26,7 +26,7 @@ use crate::segment::{Segment, SegmentList, Segments};
 use crate::storage::{Access, Disk, Storage};
 use chain::LinkedSegments;
 pub use extent::Extent;
-pub use report::{ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+pub use report::{SegmentReport, SegmentState, VerifyOptions, VerifyReport};
 pub use segment::{SegmentSummary, verify_segment};
 
 /// The files of a log, from what their first bytes say. Nothing is changed, no lock is taken, and nothing is mapped: a log
@@ -227,7 +227,7 @@ impl Inspection {
     /// The last record that the writer has called durable, as far as the log's control page tells.
     #[must_use]
     pub fn durable_lsn(&self) -> Option<Lsn> {
-        self.control.map(|control| control.durable_lsn)
+        self.control.map(|control| control.durable.map_or(Lsn::ZERO, |stated| stated.lsn))
     }
 
     /// The number of the oldest segment that has not been trimmed, as far as the log's control page tells.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::error::{Corruption, Evidence};
+use crate::error::Corruption;
 use crate::lsn::Lsn;
 
 /// How a log is checked.
@@ -69,28 +69,6 @@ pub enum SegmentState {
     Superseded,
 }
 
-/// What shows that damaged bytes are not a torn end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Witness {
-    /// A frame appended later, whose header says how far the log was durable then.
-    Frame(Evidence),
-    /// The log's control page, which says that the log was durable up to this record.
-    ControlPage(Lsn),
-    /// The place: a header, or a link between segments, is durable before it is used.
-    Structure,
-}
-
-/// Damage, and what shows that it is not a torn end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ProvenDamage {
-    /// What is damaged, and where.
-    pub corruption: Corruption,
-    /// What shows it.
-    pub witness: Witness,
-}
-
 /// What was found in a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -120,8 +98,8 @@ pub struct SegmentReport {
 pub struct VerifyReport {
     /// Each segment, by number.
     pub segments: Vec<SegmentReport>,
-    /// All damage.
-    pub damage: Vec<ProvenDamage>,
+    /// All damage. Without evidence it shows by its place: a header, or a link between segments, is durable before it is used.
+    pub damage: Vec<Corruption>,
     /// Whether the log ends with a clean shutdown.
     pub closed: bool,
 }

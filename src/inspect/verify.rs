@@ -4,7 +4,7 @@
 //! says that it was durable, and else a torn end. Recovery stops at the first damage and walks only what it has to;
 //! this goes through everything, and on after what is damaged.
 
-use super::report::{ProvenDamage, VerifyOptions, VerifyReport, Witness};
+use super::report::{VerifyOptions, VerifyReport};
 use super::walker::Walker;
 use super::{Inspection, judge};
 use crate::error::Result;
@@ -29,7 +29,8 @@ impl Inspection {
     /// # let dir = tempfile::tempdir()?;
     /// # // SAFETY: the directory is new, and only this log writes to its files.
     /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
-    /// use mapwal::inspect::{Inspection, ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+    /// use mapwal::error::Evidence;
+    /// use mapwal::inspect::{Inspection, SegmentReport, SegmentState, VerifyOptions, VerifyReport};
     ///
     /// # log.append(1, b"a")?;
     /// # log.close()?;
@@ -45,11 +46,10 @@ impl Inspection {
     /// for SegmentReport { number, state, records, .. } in &report.segments {
     ///     println!("segment {number}: {records} records{}", if *state == SegmentState::Torn { ", torn" } else { "" });
     /// }
-    /// for ProvenDamage { corruption, witness, .. } in &report.damage {
-    ///     match witness {
-    ///         Witness::Frame(later) => println!("{corruption}: record {} shows it", later.lsn),
-    ///         Witness::ControlPage(durable) => println!("{corruption}: record {durable} was durable"),
-    ///         _ => println!("{corruption}"),
+    /// for corruption in &report.damage {
+    ///     println!("{corruption}");
+    ///     if let Some(Evidence::ControlPage { lsn, .. }) = corruption.evidence {
+    ///         println!("all was durable up to record {lsn}");
     ///     }
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -67,9 +67,7 @@ impl Inspection {
         let mut report = judge::judge(self, options, &walker, counting, others)?;
         let first = self.counting().as_slice().first().map(|segment| segment.base_lsn());
         let pins = pins::damage(&*self.storage, first)?;
-        report
-            .damage
-            .extend(pins.into_iter().map(|corruption| ProvenDamage { corruption, witness: Witness::Structure }));
+        report.damage.extend(pins);
         Ok(report)
     }
 }

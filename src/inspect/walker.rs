@@ -161,7 +161,8 @@ impl<'i> Walker<'i> {
 
     /// Whether nothing writes to the segment any more, and all of it is there.
     fn is_at_rest(&self, linked: &Linked, walked: &WalkedSegment) -> bool {
-        let durable = self.inspection.control.map_or(Position::ZERO, |control| control.durable_position);
+        let stated = self.inspection.control.and_then(|control| control.durable);
+        let durable = stated.map_or(Position::ZERO, |stated| stated.position);
         let end = Position::new(linked.number, walked.report.len_bytes);
         walked.gaps.is_empty() && (!self.options.live || (linked.end.is_some() && end <= durable))
     }

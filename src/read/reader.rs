@@ -18,12 +18,12 @@ use super::sealed::SealedTip;
 use super::snapshot::{self, Snapshot};
 use super::source::Source;
 use super::visibility::Visibility;
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Process;
 use crate::segment::chain::{Chain, ChainLink};
-use crate::segment::control::{Channel, ControlPage};
+use crate::segment::control::{Channel, ControlPage, Stated};
 use crate::segment::directory::{self, Found};
 use crate::segment::{MapCache, Origin, Segment, SegmentList, Segments, check_there_or_next};
 use crate::storage::{Disk, FileIdentity, Storage};
@@ -250,8 +250,8 @@ struct State {
 
 impl State {
     /// What the control page says is durable, if it says so.
-    fn stated(&self) -> Option<(Lsn, Position)> {
-        self.control.as_deref().map(ControlPage::durable).filter(|&(_, position)| position > Position::ZERO)
+    fn stated(&self) -> Option<Stated> {
+        self.control.as_deref().and_then(ControlPage::durable)
     }
 }
 
@@ -314,7 +314,7 @@ impl Source for DirectorySource {
             return (Lsn::ZERO, Position::ZERO);
         };
         match state.stated() {
-            Some(stated) => stated,
+            Some(Stated { lsn, position }) => (lsn, position),
             None => (Lsn::ZERO, state.claims.largest()),
         }
     }
@@ -345,11 +345,11 @@ impl DirectorySource {
         let (stated, mut chain) = self.list(state)?;
         // Without it, records that are damaged would look like ones that have not come yet.
         let durable = match stated {
-            Some((_, position)) => position,
+            Some(Stated { position, .. }) => position,
             None => state.claims.hear(&*self.storage, &chain)?,
         };
         let mut looks = 1;
-        while let Err(error) = self.check_whole(state, &chain, durable, sealed.as_ref()) {
+        while let Err(error) = self.check_whole(state, &chain, (durable, stated), sealed.as_ref()) {
             if looks == directory::LOOKS_MAX {
                 return Err(error);
             }
@@ -372,7 +372,7 @@ impl DirectorySource {
 
     /// Reads the directory, and opens the control page if it has not been there before.
     /// What was stated as durable, and then the segments.
-    fn list(&self, state: &mut State) -> Result<(Option<(Lsn, Position)>, Chain)> {
+    fn list(&self, state: &mut State) -> Result<(Option<Stated>, Chain)> {
         let stated = state.stated();
         // The others may have become segments that are in use.
         state.found.retain(|_, segment| segment.is_linked());
@@ -400,11 +400,19 @@ impl DirectorySource {
     }
 
     /// An error if segments are missing, or damaged at their start, that hold what was durable.
-    fn check_whole(&self, state: &State, chain: &Chain, durable: Position, sealed: Option<&SealedTip>) -> Result<()> {
+    fn check_whole(
+        &self,
+        state: &State,
+        chain: &Chain,
+        (durable, stated): (Position, Option<Stated>),
+        sealed: Option<&SealedTip>,
+    ) -> Result<()> {
         let path = self.storage.path();
         // Read after the directory: a trim says so before it removes the files.
         chain.check_start(path, state.control.as_deref().and_then(ControlPage::oldest_segment))?;
-        chain.check_end(path, durable)?;
+        if let Some(lost) = chain.lost_end(path, durable) {
+            return Err(Corruption { evidence: stated.map(Stated::evidence), ..lost }.into());
+        }
         let is_tip = |sealed: &&SealedTip| chain.links.last().is_some_and(|tip| tip.info.number == sealed.number());
         sealed.filter(is_tip).map_or(Ok(()), |sealed| self.check_successor(state, sealed))
     }

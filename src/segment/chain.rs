@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::SegmentInfo;
 use super::directory::{FirstFrame, Found, LinkFrame};
-use crate::error::{Damage, Error, Result};
+use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::link::SegmentEnd;
 use crate::format::position::Position;
 use crate::format::{name, segment_header};
@@ -110,16 +110,12 @@ impl Chain {
         Ok(())
     }
 
-    /// An error if it ends before the segment that `durable` is in.
-    pub(crate) fn check_end(&self, directory: &Path, durable: Position) -> Result<()> {
+    /// What is missing if it ends before the segment that `durable` is in.
+    pub(crate) fn lost_end(&self, directory: &Path, durable: Position) -> Option<Corruption> {
         let tip = self.links.last().map_or(0, |link| link.info.number);
         let beyond = self.beyond.iter().map(|segment| (segment.number, Some(segment)));
-        match lost_end(durable, tip, beyond) {
-            None => Ok(()),
-            Some(Lost { number, offset, damage }) => {
-                Err(Error::corrupt(&directory.join(name::segment(number)), offset, None, damage))
-            }
-        }
+        let Lost { number, offset, damage } = lost_end(durable, tip, beyond)?;
+        Some(Corruption { path: directory.join(name::segment(number)), offset, lsn: None, damage, evidence: None })
     }
 
     fn sort_out(mut by_number: BTreeMap<u64, Found>, numbers: &[u64], missing: Option<u64>) -> Self {

@@ -16,10 +16,18 @@ use crate::format::search;
 use crate::format::segment_header::Layout;
 use crate::format::zeros;
 use crate::memory::FrozenRegion;
+use crate::segment::control::Stated;
 use crate::storage::{Access, DeviceBuffer, Storage, StorageFile, is_full};
 
 /// Bytes read from the device, or written to it, at a time.
 const READ_LEN: usize = 1 << 20;
+
+/// What shows that the log had been durable beyond `suspect`, where bytes are missing or bad: the claim of a frame, or what its
+/// control page has `stated`. `None` if nothing does: then a crash may have left that.
+pub(crate) fn proof(claim: &StrongestClaim, stated: Option<Stated>, suspect: Position) -> Option<Evidence> {
+    let heard = claim.evidence.clone().filter(|_| claim.durable > suspect);
+    heard.or_else(|| stated.filter(|stated| stated.position > suspect).map(Stated::evidence))
+}
 
 /// The strongest claim found: everything before `durable` had been durable.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,7 +41,7 @@ impl StrongestClaim {
     pub(crate) fn hear(&mut self, number: u64, offset: usize, frame: &Frame<'_>) {
         let position = Position::new(number, offset as u64);
         if let Some(durable) = frame.durable_then(position).filter(|&durable| durable > self.durable) {
-            let evidence = Evidence { segment: number, offset: offset as u64, lsn: frame.lsn() };
+            let evidence = Evidence::Frame { segment: number, offset: offset as u64, lsn: frame.lsn() };
             *self = Self { durable, evidence: Some(evidence) };
         }
     }

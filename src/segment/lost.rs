@@ -7,22 +7,17 @@
 use std::path::Path;
 
 use crate::error::{Damage, Error};
+use crate::format::name;
 use crate::format::pin::{self, NamedPin};
-use crate::format::{name, position::Position};
 use crate::lsn::Lsn;
 use crate::segment::control::ControlState;
 use crate::storage::{Access, Storage};
 
 /// An error if a file beside them says that there were segments. What cannot be read says nothing.
 pub(super) fn told_of(storage: &dyn Storage) -> Option<Error> {
-    let page = ControlState::read(storage).filter(|page| page.durable_position > Position::ZERO);
-    let (path, lsn, witness) = if let Some(page) = page {
-        let newest = storage.path().join(name::segment(page.durable_position.segment()));
-        (newest, page.durable_lsn, name::CONTROL.to_owned())
-    } else {
-        return told_by_pin(storage);
-    };
-    Some(all_missing(&path, lsn, witness))
+    let Some(stated) = ControlState::read(storage).and_then(|page| page.durable) else { return told_by_pin(storage) };
+    let newest = storage.path().join(name::segment(stated.position.segment()));
+    Some(all_missing(&newest, stated.lsn, name::CONTROL.to_owned()))
 }
 
 /// An error if a pin says that there were segments.

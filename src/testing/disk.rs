@@ -250,6 +250,11 @@ impl SimDisk {
         found.next()
     }
 
+    /// Whether there is a file of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.state.lock().directory.names().contains_key(name)
+    }
+
     /// What the device holds of a file.
     pub fn stored(&self, name: &str, offset: usize, len: usize) -> Vec<u8> {
         let state = self.0.state.lock();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use mapwal::{Log, Lsn, Options};
 use tempfile::TempDir;
 
-use crate::logs::{closed, copy, line, live, scratch, segments, spoil, synced, torn, write_at};
+use crate::logs::{closed, copy, killed, line, live, scratch, segments, spoil, synced, torn, write_at};
 use crate::program::{Ran, run, run_with_input, start};
 
 /// All files of a directory and of those in it, but for locks, with their bytes.
@@ -328,4 +328,28 @@ fn a_file_that_a_backup_shares_keeps_what_it_holds() {
     assert_eq!(run(log.path(), "repair DIR --apply").code, 3);
     assert!(!log.path().join(format!("{:020}.tmp", 101)).exists());
     assert!(fs::read(&shared).unwrap() == vec![7; 64 << 10], "{} bytes are left", fs::metadata(&shared).unwrap().len());
+}
+
+#[test]
+fn what_was_acknowledged_last_and_is_damaged_is_refused_until_the_loss_is_accepted() {
+    let log = killed(50);
+    let (path, offset) = spoil(log.path(), &line(50));
+    let before = files(log.path());
+    for command in ["append DIR", "trim DIR --keep-records 10"] {
+        let ran = run_with_input(log.path(), command, b"more\n");
+        let says = [
+            path.display().to_string(),
+            format!("at offset {offset}, record 50"),
+            "says that the log was durable up to record 50".to_owned(),
+        ];
+        assert!(ran.code == 2 && says.iter().all(|it| ran.err.contains(it)), "{command}: {}: {}", ran.code, ran.err);
+        assert_eq!(files(log.path()), before, "{command}");
+    }
+    let saved = scratch();
+    let ran = run(log.path(), &format!("salvage DIR {}", saved.path().display()));
+    assert_eq!((ran.code, ran.lines()), (3, vec!["lost 50..50: 1 record", "saved 49 records"]));
+    let ran = run(log.path(), "repair DIR --apply");
+    assert!(ran.code == 3 && ran.lines().contains(&"lost 50..50: 1 record"), "{}: {}", ran.code, ran.text());
+    assert_eq!(run_with_input(log.path(), "append DIR", b"more\n").done().lines(), ["51"]);
+    assert_eq!(numbers(log.path()), (1..50).chain([51]).collect::<Vec<_>>());
 }

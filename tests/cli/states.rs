@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::logs::{copy, frames, killed, live, rewrite_header, scratch, segments, synced, torn, write_at};
+use crate::logs::{copy, frames, killed, line, live, rewrite_header, scratch, segments, spoil, synced, torn, write_at};
 use crate::mounted::Mounted;
 use crate::program::{PROGRAM, Running, plain, run, start};
 use crate::tears;
@@ -123,7 +123,25 @@ pub(crate) fn all() -> Vec<State> {
     for has_control in [true, false] {
         states.extend(spoiled(sound.path(), has_control));
     }
+    states.extend(spoiled_last());
     states
+}
+
+/// Those whose writer was killed, and whose last record is damaged after that: only the control page tells that it was durable.
+fn spoiled_last() -> Vec<State> {
+    let log = killed(RECORDS);
+    spoil(log.path(), &line(RECORDS));
+    let without = without_control(copy(log.path()));
+    let state = |name: &str, log, health| State {
+        name: name.to_owned(),
+        log: Log::Copied(log),
+        there: (1..RECORDS).collect(),
+        health,
+    };
+    vec![
+        state("killed, last record damaged", log, Health::Damaged),
+        state("killed, last record damaged, no control page", without, Health::Unnoticed),
+    ]
 }
 
 /// Those that a crash has torn, by the kind of the frame.

@@ -202,7 +202,7 @@ fn damage_at_the_end_of_what_was_synced_is_told_by_the_control_page() {
     assert_eq!(ran.code, 2, "{}", ran.text());
     let start = format!("{}: offset {offset}, record 50: ", path.display());
     let found = ran.lines().into_iter().find(|line| line.starts_with(&start)).unwrap();
-    assert!(found.contains("the control page says that all was durable up to record 50"), "{found}");
+    assert!(found.contains("the control page says that the log was durable up to record 50"), "{found}");
     // Without the page nothing is left that says so.
     fs::remove_file(directory.path().join("control")).unwrap();
     assert_eq!(run(directory.path(), "verify DIR").code, 1);
@@ -286,7 +286,10 @@ fn each_of_several_last_segments_that_are_missing_is_accounted_for() {
     let told = [
         format!("{}, record ", at(first_gone)),
         format!("segment is missing; {referrer} refers to it; "),
-        format!("{}: segment is missing, and any after segment {referrer}; the control page says", at(last)),
+        format!(
+            "{}: segment is missing, and any after segment {referrer}; it was acknowledged: the control page says",
+            at(last)
+        ),
         "damaged in 2 places".to_owned(),
     ];
     assert!(told.iter().all(|told| ran.text().contains(told)), "{told:?}: {}", ran.text());

@@ -11,18 +11,26 @@ use super::run::SEGMENT_BYTES;
 
 /// Bytes of a frame before its payload.
 const HEADER_BYTES: usize = 24;
+/// Of so many of the last records no later one may tell.
+const NEWEST: usize = 8;
 
-/// Damages a record on `disk` that a later one proves to have been durable. Whether there was one to be damaged.
+/// Damages a record on `disk` that a later one, or the control page, proves to have been durable. Whether there was one to be damaged.
 pub fn look(disk: &SimDisk, model: &Model, seed: u64) -> Result<bool, Violation> {
     let mut rng = Rng::with_seed(seed);
-    let mut provable = model.provable();
+    let stated = if rng.bool() { stated_durable(disk) } else { None };
+    let mut provable = if stated.is_some() { model.acknowledged() } else { model.provable() };
     // Shorter ones cannot be found by their first word.
     provable.retain(|record| record.len >= 8);
-    let Some(&record) = rng.choice(&provable) else { return Ok(false) };
+    let newest = provable.len().saturating_sub(NEWEST);
+    let choice = if stated.is_some() { rng.choice(&provable[newest..]) } else { rng.choice(&provable) };
+    let Some(&record) = choice else { return Ok(false) };
     let Some(frame) = Frame::find(disk, record) else {
         let message = format!("an acknowledged record of {} bytes is not on the device", record.len);
         return Err(Violation::new(Rule::Lost, message));
     };
+    if stated.is_some_and(|stated| frame.end() > stated) {
+        return Ok(false);
+    }
     let what = harm(disk, &frame, &provable, &mut rng);
     let opened = open(disk, false);
     match opened.and_then(|log| Observed::read(&log)) {
@@ -54,6 +62,11 @@ impl Frame {
         Some(Self { record, name, offset: payload - HEADER_BYTES })
     }
 
+    /// Segment and offset in one number.
+    fn end(&self) -> (u64, usize) {
+        (self.name[..20].parse().expect("a segment"), self.offset + self.len())
+    }
+
     fn len(&self) -> usize {
         HEADER_BYTES + self.record.len as usize
     }
@@ -67,6 +80,22 @@ impl Frame {
             disk.damage(&self.name, at, |_| byte);
         }
     }
+}
+
+/// Up to which segment, and which offset in it, the control page on the device says that the log was durable, if it says so.
+fn stated_durable(disk: &SimDisk) -> Option<(u64, usize)> {
+    let bytes = disk.has("control").then(|| disk.stored("control", 0, 4096))?;
+    let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    let sum = |values: &[u64]| {
+        let values: Vec<u8> = words[1..3].iter().chain(values).flat_map(|word| word.to_le_bytes()).collect();
+        u64::from(crc32fast::hash(&values))
+    };
+    // A page that a power cut has torn may be of no log yet.
+    let oldest = words[9] & u64::from(u32::MAX);
+    let is_set_up = words[9] >> 32 == sum(&[oldest]);
+    let whole = [80, 88].into_iter().filter(|&at| words[at + 3] == sum(&words[at..at + 3]));
+    let position = words[whole.max_by_key(|&at| words[at])? + 1];
+    (is_set_up && position > 0).then_some((position >> 32, usize::try_from(position & u64::from(u32::MAX)).ok()?))
 }
 
 /// Changes bytes of a frame; says what was changed.

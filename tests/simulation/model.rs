@@ -471,9 +471,20 @@ impl Model {
     pub fn provable(&self) -> Vec<Provable> {
         let stream = &self.current;
         let proven = stream.entries[..stream.acknowledged].iter().map(|appended| appended.acknowledged).max();
+        self.records_in(proven.unwrap_or(0))
+    }
+
+    /// Records that have been acknowledged.
+    pub fn acknowledged(&self) -> Vec<Provable> {
+        self.records_in(self.current.acknowledged)
+    }
+
+    /// The records among the first `count` entries that no trim may have taken.
+    fn records_in(&self, count: usize) -> Vec<Provable> {
+        let stream = &self.current;
         let mut lsn = stream.start;
         let mut found = Vec::new();
-        for appended in &stream.entries[..proven.unwrap_or(0)] {
+        for appended in &stream.entries[..count] {
             if let Entry::Record { id, len, .. } = appended.entry
                 && lsn >= *stream.first.end()
             {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 use indicatif::HumanCount;
 use mapwal::Error;
-use mapwal::error::{Corruption, Damage, FormatFault};
+use mapwal::error::{Corruption, Damage, Evidence, FormatFault};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +93,15 @@ impl Failure {
             Error::Io { operation, path, source } => told(&format!("cannot {operation}"), describe(source), path),
             Error::Corrupt(corruption) => {
                 let at = corruption.lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
-                let why = match corruption.damage {
+                let mut why = match corruption.damage {
                     Damage::AllSegmentsMissing { .. } | Damage::MissingSegment { .. } | Damage::MissingEnd { .. } => {
                         format!("{}{at}", corruption.damage)
                     }
                     _ => format!("{} at offset {}{at}", corruption.damage, corruption.offset),
                 };
+                if let Some(page @ Evidence::ControlPage { .. }) = &corruption.evidence {
+                    why = format!("{why}; {page}");
+                }
                 let (what, place) = ("damaged".to_owned(), corruption.path.clone());
                 Self::Told { what, why, place, outcome: Outcome::Damaged, damage: Some(corruption.clone()) }
             }

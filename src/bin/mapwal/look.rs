@@ -68,7 +68,8 @@ impl Look {
     pub(crate) fn print_damage(&self, out: &mut impl Write) -> io::Result<()> {
         self.damage.iter().try_for_each(|damage| {
             let at = damage.lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
-            writeln!(out, "{}: offset {}{at}: {}", damage.path.display(), damage.offset, damage.damage)
+            let proof = damage.evidence.as_ref().map_or(String::new(), |evidence| format!("; {evidence}"));
+            writeln!(out, "{}: offset {}{at}: {}{proof}", damage.path.display(), damage.offset, damage.damage)
         })
     }
 

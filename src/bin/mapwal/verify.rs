@@ -4,7 +4,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount};
-use mapwal::inspect::{Inspection, ProvenDamage, SegmentReport, SegmentState, VerifyOptions, VerifyReport, Witness};
+use mapwal::error::{Corruption, Evidence};
+use mapwal::inspect::{Inspection, SegmentReport, SegmentState, VerifyOptions, VerifyReport};
 use serde_json::{Value, json};
 
 use crate::arguments::{ReportFormat, Verify};
@@ -61,9 +62,9 @@ fn json_of(arguments: &Verify, report: &VerifyReport, writer: Writer) -> Value {
             "torn_bytes": segment.torn_bytes,
         })
     };
-    let damage = |damage: &ProvenDamage| {
-        let mut found = json::of_damage(&damage.corruption);
-        found["proof"] = told_by(&damage.witness).into();
+    let damage = |damage: &Corruption| {
+        let mut found = json::of_damage(damage);
+        found["proof"] = told_by(damage.evidence.as_ref()).into();
         found
     };
     let verdict = match outcome_of(report) {
@@ -139,21 +140,16 @@ fn print_segment(out: &mut impl Write, segment: &SegmentReport) -> std::io::Resu
     writeln!(out)
 }
 
-fn print_damage(out: &mut impl Write, damage: &ProvenDamage) -> std::io::Result<()> {
-    let corruption = &damage.corruption;
+fn print_damage(out: &mut impl Write, corruption: &Corruption) -> std::io::Result<()> {
     let (path, offset) = (corruption.path.display(), corruption.offset);
     let at = corruption.lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
-    writeln!(out, "{path}: offset {offset}{at}: {}; {}", corruption.damage, told_by(&damage.witness))
+    writeln!(out, "{path}: offset {offset}{at}: {}; {}", corruption.damage, told_by(corruption.evidence.as_ref()))
 }
 
 /// What shows that the damage is not a torn end.
-fn told_by(witness: &Witness) -> String {
-    match witness {
-        Witness::Frame(frame) => format!("it was acknowledged: {frame}"),
-        Witness::ControlPage(durable) => {
-            format!("it was acknowledged: the control page says that all was durable up to record {durable}")
-        }
-        Witness::Structure => "this is made durable before it is used".to_owned(),
-        _ => "a crash does not leave that".to_owned(),
+fn told_by(evidence: Option<&Evidence>) -> String {
+    match evidence {
+        Some(evidence) => format!("it was acknowledged: {evidence}"),
+        None => "this is made durable before it is used".to_owned(),
     }
 }

@@ -5,7 +5,7 @@
 use super::clean_close;
 use super::plan::{Plan, Resume};
 use super::walked::Walked;
-use crate::error::{Corruption, Damage, Error, Result};
+use crate::error::{Corruption, Damage, Error, Evidence, Result};
 use crate::format::frame::FrameKind;
 use crate::format::link::{MetaSlots, Seal, SegmentEnd};
 use crate::format::position::Position;
@@ -30,7 +30,10 @@ const PAGE_LEN: usize = 4096;
 
 /// Decides what counts. `known` is what the log's control page says, if it is there.
 pub(crate) fn recover(storage: &dyn Storage, chain: Chain, known: Option<Known>, options: &Options) -> Result<Plan> {
-    let by_page = known.map_or(0, |known| known.oldest.max(known.active).max(known.durable.segment()));
+    let by_page = known.map_or(0, |known| {
+        let durable = known.durable.map_or(0, |stated| stated.position.segment());
+        known.oldest.max(known.active).max(durable)
+    });
     let last_number = chain.last_number().max(by_page);
     let mut plan = plan(storage, chain, known, options)?;
     plan.last_number = plan.last_number.max(last_number);
@@ -233,12 +236,33 @@ impl<'s> Recovery<'s> {
         Ok(end)
     }
 
-    /// An error if anything after the cut proves that what is missing there was durable. A claim that ends inside an
-    /// incomplete batch proves nothing: an interrupted truncation through the batch leaves one too.
+    /// What is wrong at the cut, if that is no torn end.
+    fn damage_at(&self, chain: &Chain, cut: &Cut) -> Corruption {
+        let Walked { place, damage, last_kind, sealed_into, .. } = &cut.walked;
+        let number = chain.links[cut.index].info.number;
+        let found = |number, offset, damage| {
+            let path = self.storage.path().join(name::segment(number));
+            Corruption { path, offset, lsn: Some(place.next_lsn), damage, evidence: None }
+        };
+        let at_cut = found(number, place.offset as u64, damage.clone());
+        if cut.index + 1 < chain.links.len() {
+            return at_cut;
+        }
+        // The segment is whole, and what it leads to is not.
+        if let Some(named) = sealed_into.filter(|_| *last_kind == FrameKind::Seal) {
+            return match chain.beyond.iter().find(|segment| segment.number == named) {
+                Some(next) => found(named, segment_header::LEN as u64, next.damage()),
+                None => found(named, 0, Damage::MissingSegment { referrer: number }),
+            };
+        }
+        self.lost_end(chain).filter(|_| *damage == Damage::MissingFrame).unwrap_or(at_cut)
+    }
+
+    /// An error if anything after the cut, or the control page, proves that what is missing there was durable. What ends inside an
+    /// incomplete batch proves nothing: an interrupted truncation through the batch leaves that too.
     fn judge(&mut self, chain: &Chain, cut: &Cut) -> Result<()> {
         let ChainLink { info, .. } = &chain.links[cut.index];
         let Place { offset, next_lsn, .. } = cut.walked.place;
-        let path = self.storage.path().join(name::segment(info.number));
         let mut suspects = vec![(info.number, info.size, info.layout, offset)];
         suspects.extend(
             chain.links[cut.index + 1..]
@@ -246,17 +270,11 @@ impl<'s> Recovery<'s> {
                 .map(|l| (l.info.number, l.info.size, l.info.layout, segment_header::LEN)),
         );
         suspects.extend(chain.beyond.iter().map(|s| (s.number, s.size, s.layout, segment_header::LEN)));
-        self.search(&suspects, Position::new(info.number, cut.walked.good_end as u64), || {
-            let successor = cut.walked.sealed_into.and_then(|next| chain.beyond.iter().find(|s| s.number == next));
-            match successor.filter(|_| cut.walked.last_kind == FrameKind::Seal) {
-                // The segment is whole, and what it leads to is not.
-                Some(next) => {
-                    let path = self.storage.path().join(name::segment(next.number));
-                    (path, segment_header::LEN as u64, Some(next_lsn), next.damage())
-                }
-                None => (path, offset as u64, Some(next_lsn), cut.walked.damage.clone()),
-            }
-        })?;
+        let suspect = Position::new(info.number, cut.walked.good_end as u64);
+        self.hear_all(&suspects, suspect)?;
+        if let Some(evidence) = self.proof(suspect) {
+            return Err(Corruption { evidence: Some(evidence), ..self.damage_at(chain, cut) }.into());
+        }
         let active = self.known.map(|known| known.active);
         let is_told = |named: u64| Seal::has_successor(info.layout.version, self.is_archive, named, active);
         let named = cut.walked.sealed_into.filter(|&named| cut.index + 1 == chain.links.len() && is_told(named));
@@ -269,13 +287,20 @@ impl<'s> Recovery<'s> {
         }
     }
 
-    /// Looks for claims beyond `suspect` in segments of (number, size, layout), each from an offset on.
-    fn search(
-        &mut self,
-        segments: &[(u64, u64, Layout, usize)],
-        suspect: Position,
-        at: impl FnOnce() -> (std::path::PathBuf, u64, Option<Lsn>, Damage),
-    ) -> Result<()> {
+    /// What shows that the log had been durable beyond `suspect`.
+    fn proof(&self, suspect: Position) -> Option<Evidence> {
+        evidence::proof(&self.claim, self.known.and_then(|known| known.durable), suspect)
+    }
+
+    /// What is missing if the control page says that the log was durable up to a segment that is not in `chain`.
+    fn lost_end(&self, chain: &Chain) -> Option<Corruption> {
+        let stated = self.known.and_then(|known| known.durable)?;
+        let lost = chain.lost_end(self.storage.path(), stated.position)?;
+        Some(Corruption { evidence: Some(stated.evidence()), ..lost })
+    }
+
+    /// Hears claims beyond `suspect` in segments of (number, size, layout), each from an offset on.
+    fn hear_all(&mut self, segments: &[(u64, u64, Layout, usize)], suspect: Position) -> Result<()> {
         for &(number, size, layout, start) in segments {
             let (file, region) = self.open(number, size)?;
             let path = self.storage.path().join(name::segment(number));
@@ -289,11 +314,7 @@ impl<'s> Recovery<'s> {
             let torn_end = if layout.is_recycled { intact_end } else { end };
             self.torn_bytes += (torn_end - start) as u64;
         }
-        if self.claim.durable <= suspect {
-            return Ok(());
-        }
-        let (path, offset, lsn, damage) = at();
-        Err(Corruption { path, offset, lsn, damage, evidence: self.claim.evidence.clone() }.into())
+        Ok(())
     }
 
     fn plan(self, chain: Chain, cut: Cut) -> Plan {
@@ -349,13 +370,19 @@ impl<'s> Recovery<'s> {
     fn without_chain(mut self, chain: &Chain, first_lsn: Lsn) -> Result<Plan> {
         let suspects: Vec<_> = chain.beyond.iter().map(|s| (s.number, s.size, s.layout, segment_header::LEN)).collect();
         if let Some(&(number, .., start)) = suspects.first() {
-            let path = self.storage.path().join(name::segment(number));
-            let at = || (path, start as u64, None, chain.beyond[0].damage());
-            self.search(&suspects, Position::new(number, start as u64), at)?;
+            let suspect = Position::new(number, start as u64);
+            self.hear_all(&suspects, suspect)?;
+            if let Some(evidence) = evidence::proof(&self.claim, None, suspect) {
+                let (path, damage) = (self.storage.path().join(name::segment(number)), chain.beyond[0].damage());
+                return Err(
+                    Corruption { path, offset: start as u64, lsn: None, damage, evidence: Some(evidence) }.into()
+                );
+            }
         }
         // All that held something may be lost, and a spare be left.
-        let durable = self.known.map_or(Position::ZERO, |known| known.durable);
-        chain.check_end(self.storage.path(), durable)?;
+        if let Some(lost) = self.lost_end(chain) {
+            return Err(lost.into());
+        }
         Ok(Plan {
             sealed: Vec::new(),
             resume: Resume::Fresh(None),

@@ -25,11 +25,11 @@ use std::time::Duration;
 use zerocopy::IntoBytes;
 
 use making::{in_memory, make, open_existing, remove};
-use words::{LEN, MAGIC, Said, VERSION, Watermark, Word, checksum, log_id, signed};
+use words::{LEN, MAGIC, Said, VERSION, Word, checksum, log_id, signed};
 
 pub use activity::Activity;
 pub(crate) use channel::Channel;
-pub(crate) use words::{ControlState, page_of_copy};
+pub(crate) use words::{ControlState, Stated, page_of_copy};
 
 use crate::error::{Error, Result};
 use crate::events::report;
@@ -51,8 +51,8 @@ pub(crate) struct Known {
     pub(crate) active: u64,
     /// The position of the close with which the log was shut down: nothing follows it.
     pub(crate) closed: Option<Position>,
-    /// Up to where the log had been made durable, or zero.
-    pub(crate) durable: Position,
+    /// Up to where the log had been made durable.
+    pub(crate) durable: Option<Stated>,
 }
 
 /// The mapped page.
@@ -125,7 +125,7 @@ impl ControlPage {
             oldest,
             active: said.segment_number(Word::ActiveSegment).unwrap_or(0),
             closed: said.closed(),
-            durable: said.watermark().map_or(Position::ZERO, |watermark| watermark.position),
+            durable: said.durable(),
         }))
     }
 
@@ -184,10 +184,9 @@ impl ControlPage {
         self.write(place, [number, position.0, lsn.0, checksum(self.log_id, &words).into()])
     }
 
-    /// The last record that the writer has called durable, and the position up to which it has; nothing if the page does
-    /// not say so.
-    pub(crate) fn durable(&self) -> (Lsn, Position) {
-        self.said().watermark().map_or((Lsn::ZERO, Position::ZERO), |Watermark { lsn, position, .. }| (lsn, position))
+    /// How far the writer has called the log durable; `None` if the page does not say so.
+    pub(crate) fn durable(&self) -> Option<Stated> {
+        self.said().durable()
     }
 
     fn said(&self) -> Said<impl Fn(usize) -> u64> {

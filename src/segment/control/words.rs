@@ -1,6 +1,7 @@
 //! The words of the control page, and what they say.
 
 use super::activity::Activity;
+use crate::error::Evidence;
 use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
@@ -59,8 +60,8 @@ pub(crate) struct ControlState {
     pub(crate) log_id: u128,
     /// As the writer has left it: it may be dead.
     pub(crate) writer_pid: Option<u32>,
-    pub(crate) durable_position: Position,
-    pub(crate) durable_lsn: Lsn,
+    /// `None` if the page does not say so.
+    pub(crate) durable: Option<Stated>,
     /// 0 if the page does not say so.
     pub(crate) active_segment: u64,
     pub(crate) oldest_segment: Option<u64>,
@@ -80,13 +81,10 @@ impl ControlState {
         let word = |word: Word| words[word as usize];
         let log_id = log_id(|index| words[index]);
         let said = Said { log_id, word: |index| words[index] };
-        let watermark = said.watermark();
         (word(Word::Magic) == MAGIC && word(Word::Version) <= VERSION).then(|| Self {
             log_id,
             writer_pid: u32::try_from(word(Word::WriterPid)).ok().filter(|&pid| pid != 0),
-            // Positions are bounded where they are looked up.
-            durable_position: watermark.map_or(Position::ZERO, |watermark| watermark.position),
-            durable_lsn: watermark.map_or(Lsn::ZERO, |watermark| watermark.lsn),
+            durable: said.durable(),
             active_segment: said.segment_number(Word::ActiveSegment).unwrap_or(0),
             oldest_segment: said.segment_number(Word::OldestSegment),
             poisoned: word(Word::Poisoned) != 0,
@@ -121,6 +119,21 @@ pub(super) struct Watermark {
     pub(super) lsn: Lsn,
 }
 
+/// How far the log was durable, by what the page says: a sync had made it so before that was written. Positions are bounded where
+/// they are looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stated {
+    pub(crate) position: Position,
+    /// The last record before that, or fewer than that once a truncation has begun.
+    pub(crate) lsn: Lsn,
+}
+
+impl Stated {
+    pub(crate) fn evidence(self) -> Evidence {
+        Evidence::ControlPage { segment: self.position.segment(), offset: self.position.offset(), lsn: self.lsn }
+    }
+}
+
 /// What the words of a page say of the log `log_id`, as far as their checksums bear it out.
 pub(super) struct Said<F> {
     pub(super) log_id: u128,
@@ -133,6 +146,12 @@ impl<F: Fn(usize) -> u64> Said<F> {
             let found = [Word::DurableEven, Word::DurableOdd].map(|place| self.watermark_at(place as usize));
             found.into_iter().flatten().max_by_key(|watermark| watermark.number)
         })
+    }
+
+    /// How far the log was durable, unless nothing was.
+    pub(super) fn durable(&self) -> Option<Stated> {
+        let stated = |Watermark { position, lsn, .. }| Stated { position, lsn };
+        self.watermark().map(stated).filter(|stated| stated.position > Position::ZERO)
     }
 
     /// The watermark at `place`, if it is whole.

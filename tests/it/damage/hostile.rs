@@ -271,7 +271,7 @@ fn metadata_for_a_slot_that_there_is_not_is_damage() {
 /// What an inspection finds to be damaged first: where, and how.
 fn inspected(directory: &Path) -> Option<(u64, Damage)> {
     let report = Inspection::open(directory).unwrap().verify(VerifyOptions::default(), &mut |_| {}).unwrap();
-    report.damage.first().map(|found| (found.corruption.offset, found.corruption.damage.clone()))
+    report.damage.first().map(|found| (found.offset, found.damage.clone()))
 }
 
 #[test]

@@ -4,4 +4,5 @@ mod cut_short;
 mod flipped;
 mod hostile;
 mod identity;
+mod last_group;
 mod recycled;

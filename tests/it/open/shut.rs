@@ -11,7 +11,7 @@ use crate::format::spec::{self, CLOSE};
 use crate::support::files::{self, edit, segment, segment_numbers};
 use crate::support::scratch::{contents, open_small, scratch};
 use crate::support::stored::{self, StoredFrame};
-use crate::support::{append, assert_records, payload};
+use crate::support::{append, assert_records, corruption, payload, small, try_open};
 
 /// Words of the control page: the position of the close.
 const CLOSED_WORD: usize = 96;
@@ -162,6 +162,9 @@ fn a_close_that_says_nothing_of_the_metadata_is_not_believed() {
         stored::seal_frame(bytes, close.offset);
     });
     assert_eq!(closed_at(dir.path()), stored::position(close.segment, close.offset));
+    // It is shorter than what the page says was durable.
+    assert_eq!(corruption(try_open(dir.path(), &small())).offset, close.offset as u64);
+    edit(&dir.path().join("control"), |page| page[8 * 80..8 * 92].fill(0));
     let log = open_small(dir.path());
     assert_eq!((log.next_lsn(), log.meta(2).unwrap()), (Lsn(101), b"value".to_vec()));
 }

@@ -75,9 +75,9 @@ fn note_log(printed: &mut Printed) {
     let found = Inspection::open(dir.path()).unwrap();
     let damaged = found.verify(VerifyOptions::new(), &mut |_| {}).unwrap();
     let damage = &damaged.damage[0];
-    note!(printed: ProvenDamage = damage, Witness = damage.witness, Corruption = damage.corruption);
-    note!(printed: VerifyReport = damaged, Damage = damage.corruption.damage);
-    note!(printed: Error = Error::from(damage.corruption.clone()));
+    note!(printed: Corruption = damage);
+    note!(printed: VerifyReport = damaged, Damage = damage.damage);
+    note!(printed: Error = Error::from(damage.clone()));
 }
 
 fn note_log_that_was_trimmed(printed: &mut Printed) {

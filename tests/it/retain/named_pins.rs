@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use mapwal::error::{Damage, PinFault};
-use mapwal::inspect::{Inspection, VerifyOptions, Witness};
+use mapwal::inspect::{Inspection, VerifyOptions};
 use mapwal::{Error, Log, Lsn, PinDirectory, PinState};
 use rustix::io::Errno;
 use tempfile::TempDir;
@@ -175,8 +175,8 @@ fn a_damaged_pin_is_reported_by_its_path() {
         assert_eq!(inspection.pins().unwrap()[0].state, PinState::Damaged);
         let report = inspection.verify(VerifyOptions::default(), &mut |_| ()).unwrap();
         let [found] = &report.damage[..] else { panic!("{:?}", report.damage) };
-        assert_eq!((&found.corruption.path, &found.witness), (&file, &Witness::Structure));
-        assert_eq!(found.corruption.damage, damage);
+        assert_eq!((&found.path, &found.evidence), (&file, &None));
+        assert_eq!(found.damage, damage);
     }
 }
 

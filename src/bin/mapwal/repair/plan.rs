@@ -35,9 +35,9 @@ impl Plan {
         let report = inspection.verify(VerifyOptions::new(), &mut |bytes| bar.inc(bytes)).about(directory)?;
         bar.finish_and_clear();
         let damaged: BTreeSet<u64> =
-            report.damage.iter().filter_map(|damage| salvage::segment_number(&damage.corruption.path)).collect();
+            report.damage.iter().filter_map(|damage| salvage::segment_number(&damage.path)).collect();
         for damage in &report.damage {
-            Failure::of_log(&mapwal::Error::Corrupt(Box::new(damage.corruption.clone())), directory).tell();
+            Failure::of_log(&mapwal::Error::Corrupt(Box::new(damage.clone())), directory).tell();
         }
         let Some(&first_damaged) = damaged.first() else {
             return match (report.damage.is_empty(), report.torn_bytes()) {

@@ -106,7 +106,7 @@ fn make(directory: &Path, plan: &Plan, guard: &Guard) -> Result<Outcome> {
     bar.finish_and_clear();
     match report.damage.first() {
         None => Ok(outcome),
-        Some(damage) => Err(Failure::of_log(&Error::Corrupt(Box::new(damage.corruption.clone())), &work)),
+        Some(damage) => Err(Failure::of_log(&Error::Corrupt(Box::new(damage.clone())), &work)),
     }
 }
 

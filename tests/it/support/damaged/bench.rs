@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use mapwal::error::Corruption;
+use mapwal::error::{Corruption, Evidence};
 use mapwal::wal::{RecoverFrom, Recovery, Wal, WalError};
 use mapwal::{Error, Lsn};
 use tempfile::TempDir;
@@ -117,14 +117,21 @@ impl<'s> Bench<'s> {
         }
     }
 
-    /// The frame that an error calls as a witness has to be one.
+    /// What an error calls as a witness has to be one.
     pub(super) fn check_evidence(&self, damaged: &StoredFrame, corruption: &Corruption) {
-        let evidence = corruption.evidence.as_ref().expect("damage found by an open is proven");
-        let is_witness = |frame: &&StoredFrame| {
-            (frame.segment, frame.offset as u64, frame.lsn) == (evidence.segment, evidence.offset, evidence.lsn.0)
+        let proven = match *corruption.evidence.as_ref().expect("damage found by an open is proven") {
+            Evidence::Frame { segment, offset, lsn } => {
+                let is_witness =
+                    |frame: &&StoredFrame| (frame.segment, frame.offset as u64, frame.lsn) == (segment, offset, lsn.0);
+                self.specimen.frames.iter().find(is_witness).expect("the witness is a frame").durable_then
+            }
+            Evidence::ControlPage { segment, offset, lsn } => {
+                assert!(lsn.0 + 1 >= damaged.lsn, "{corruption:?} proves nothing about {damaged:?}");
+                stored::position(segment, offset as usize)
+            }
+            ref other => panic!("{other:?}"),
         };
-        let witness = self.specimen.frames.iter().find(is_witness).expect("the witness is a frame");
-        assert!(witness.durable_then > damaged.position(), "{evidence:?} proves nothing about {damaged:?}");
+        assert!(proven > damaged.position(), "{corruption:?} proves nothing about {damaged:?}");
     }
 
     fn path(&self, segment: u64) -> PathBuf {

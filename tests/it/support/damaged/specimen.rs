@@ -127,11 +127,11 @@ impl Specimen {
         frame.segment == change.segment && (start..end).any(|at| before[at] != change.bytes[at - change.range.start])
     }
 
-    /// Whether `change`, which is of one byte, is in a header, or in a frame of which a later one says that it was
-    /// durable: found without looking at what is broken.
+    /// Whether `change`, which is of one byte, is in a header, or in a frame of which the control page or a later one says that it
+    /// was durable: found without looking at what is broken.
     pub(crate) fn is_proven(&self, change: &Change) -> bool {
         let at = change.range.start;
-        let proven_end = self.frames.iter().map(|frame| frame.durable_then).max().unwrap();
+        let proven_end = self.frames.iter().map(|frame| frame.durable_then).max().unwrap().max(self.durable);
         let hit = |frame: &StoredFrame| (frame.offset..frame.end).contains(&at) && frame.position() < proven_end;
         at < stored::HEADER_LEN || self.frames_of(change.segment).any(hit)
     }
@@ -150,11 +150,8 @@ impl Specimen {
             return Expected::Records(self.payloads.len() as u64);
         };
         let sound = self.frames.iter().filter(|frame| !self.is_broken(frame, change));
-        if sound.map(|frame| frame.durable_then).max() > Some(first.position()) {
-            Expected::Damage(first)
-        } else {
-            Expected::Records(first.lsn - 1)
-        }
+        let told = sound.map(|frame| frame.durable_then).max().unwrap_or(0).max(self.durable);
+        if told > first.position() { Expected::Damage(first) } else { Expected::Records(first.lsn - 1) }
     }
 
     /// Reads as far as it goes: how many records, each of which must be the one that was appended, and the error.

@@ -1,6 +1,6 @@
 //! Checks of what reads a log without its lock: readers, followers and inspections.
 
-use mapwal::inspect::{Inspection, ProvenDamage, SegmentState, VerifyOptions, VerifyReport, Witness};
+use mapwal::inspect::{Inspection, SegmentState, VerifyOptions, VerifyReport};
 use mapwal::{Error, Lsn, Visibility};
 
 use super::bench::{Bench, Outcome};
@@ -47,17 +47,13 @@ impl Bench<'_> {
         outcome
     }
 
-    /// Inspects the changed log, and checks the report by the rule: by that of the log, except that the page of watermarks
-    /// is a witness as well.
+    /// Inspects the changed log, and checks the report by the rule.
     pub(crate) fn check_inspection(&self, change: &Change) -> Outcome {
         self.write(change.segment, change.range.start, &change.bytes);
         let report = Inspection::open(self.dir.path()).map(|inspection| {
             inspection.verify(VerifyOptions::default(), &mut |_| {}).expect("the files are readable")
         });
-        let expected = match (self.specimen.expect(change), self.specimen.first_broken(change)) {
-            (Expected::Records(_), Some(first)) if first.position() < self.specimen.durable => Expected::Damage(first),
-            (expected, _) => expected,
-        };
+        let expected = self.specimen.expect(change);
         let outcome = match report {
             Err(error) => self.check(change, &expected, 0, Some(&error)),
             Ok(report) => self.check_report(change, &expected, &report),
@@ -68,7 +64,7 @@ impl Bench<'_> {
 
     fn check_report(&self, change: &Change, expected: &Expected<'_>, report: &VerifyReport) -> Outcome {
         let states: Vec<SegmentState> = report.segments.iter().map(|segment| segment.state).collect();
-        let Some(ProvenDamage { corruption, witness, .. }) = report.damage.first() else {
+        let Some(corruption) = report.damage.first() else {
             assert!(!states.contains(&SegmentState::Damaged), "{change:?}: {report:?}");
             let outcome = self.check(change, expected, report.records(), None);
             let beyond = |frame: &&StoredFrame| frame.lsn > report.records() && frame.kind == DATA;
@@ -78,16 +74,12 @@ impl Bench<'_> {
         };
         assert!(states.contains(&SegmentState::Damaged), "{change:?}: {report:?}");
         let error = Error::from(corruption.clone());
-        match (expected, witness) {
-            (Expected::Damage(frame), Witness::Frame(_)) => {
+        match (expected, &corruption.evidence) {
+            (Expected::Damage(frame), Some(_)) => {
                 self.check_evidence(frame, corruption);
                 self.check(change, expected, frame.lsn - 1, Some(&error))
             }
-            (Expected::Damage(frame), Witness::ControlPage(durable)) => {
-                assert!(durable.0 >= frame.lsn - 1 && frame.position() < self.specimen.durable, "{change:?}");
-                self.check(change, expected, frame.lsn - 1, Some(&error))
-            }
-            (Expected::Refused, Witness::Structure) => self.check(change, expected, 0, Some(&error)),
+            (Expected::Refused, None) => self.check(change, expected, 0, Some(&error)),
             other => panic!("{change:?}: {other:?}: {report:?}"),
         }
     }

@@ -155,8 +155,8 @@ pub use options::Options;
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub use read::FollowerStream;
 pub use read::{
-    DurablePrefix, Follower, Frames, Iter, LogReader, Record, RecordRef, SealedSegment, SegmentTip, Snapshot,
-    Visibility,
+    DurablePrefix, Follower, Frames, Iter, LogReader, Record, RecordRef, SealedSegment, SegmentBytes, SegmentTip,
+    Snapshot, Visibility,
 };
 pub use segment::pins::{PinState, PinStatus};
 /// The crate whose traits say which types a payload can be viewed as: [`Record::payload_as`], [`wal::DirtyPage`].

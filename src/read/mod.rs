@@ -29,7 +29,7 @@ pub use archivable::{DurablePrefix, SealedSegment, SegmentTip};
 pub use follower::Follower;
 pub(crate) use read_ahead::ReadAhead;
 pub use reader::LogReader;
-pub use record::{Record, RecordRef};
+pub use record::{Record, RecordRef, SegmentBytes};
 pub use scan::{FrameRole, ScanItem, ScannedFrame, SegmentScan};
 pub use ship::Frames;
 pub use snapshot::{Iter, Snapshot};

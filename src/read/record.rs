@@ -206,6 +206,64 @@ impl AsRef<[u8]> for RecordRef {
     }
 }
 
+/// All that is published of the segment that a record is in, with a share in its mapping as a [`RecordRef`] has one. For owners of
+/// many records in a row, such as `bytes::Bytes::from_owner`, of which each record is a slice.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::{SegmentBytes, Snapshot};
+///
+/// log.append_batch(&[(1, b"a".as_slice()), (1, b"b")])?;
+/// let snapshot: Snapshot = log.snapshot()?;
+/// let mut kept: Option<SegmentBytes> = None;
+/// let mut places = Vec::new();
+/// for record in &snapshot {
+///     let record = record?;
+///     let segment = kept.get_or_insert(snapshot.segment_bytes(&record).expect("a record of this view"));
+///     let start = record.payload().as_ptr().addr() - segment.as_ptr().addr();
+///     places.push(start..start + record.payload().len());
+/// }
+/// drop((snapshot, log));
+/// let segment = kept.expect("two records");
+/// assert_eq!(places.into_iter().map(|place| &segment[place]).collect::<Vec<_>>(), [b"a", b"b"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct SegmentBytes {
+    region: Arc<Region>,
+    len: usize,
+}
+
+impl SegmentBytes {
+    pub(crate) fn new(region: Arc<Region>) -> Self {
+        let len = region.published();
+        Self { region, len }
+    }
+}
+
+impl Deref for SegmentBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.region.bytes(0..self.len).expect("what is published stays so")
+    }
+}
+
+impl AsRef<[u8]> for SegmentBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for SegmentBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentBytes").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for RecordRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.record().fmt(f)

@@ -5,7 +5,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, OnceLock};
 
 use super::read_ahead::ReadAhead;
-use super::record::{Record, RecordRef};
+use super::record::{Record, RecordRef, SegmentBytes};
 use super::{CHUNK_BYTES, ahead_from};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{Frame, FrameKind};
@@ -126,6 +126,16 @@ impl Snapshot {
         let start = bytes.as_ptr().addr().checked_sub(region.bytes(0..region.published())?.as_ptr().addr())?;
         let len = crate::format::frame::padded(bytes.len());
         (start + len <= region.published()).then(|| RecordRef::new(Arc::clone(region), start, len))
+    }
+
+    /// The bytes of the segment that a record of this view is in, to be owned once for many records. `None` if the record is not
+    /// borrowed from this view.
+    #[must_use]
+    pub fn segment_bytes(&self, record: &Record<'_>) -> Option<SegmentBytes> {
+        let region = self.regions.get(self.segments.find(record.lsn())?)?.get()?;
+        let segment = SegmentBytes::new(Arc::clone(region));
+        let (all, part) = (segment.as_ptr_range(), record.frame_bytes().as_ptr_range());
+        (all.start <= part.start && part.end <= all.end).then_some(segment)
     }
 
     /// All records in view, in order. Nothing is allocated for a record; records not yet checked in this process are

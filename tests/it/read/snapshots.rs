@@ -244,6 +244,10 @@ fn a_record_of_a_view_can_be_kept_and_no_other() {
         let foreign = others.get(record.lsn()).unwrap().unwrap();
         assert_eq!(foreign, record, "the same contents");
         assert!(snapshot.own(&foreign).is_none() && others.own(&record).is_none(), "but not of that view");
+        let segment = snapshot.segment_bytes(&record).expect("it is of this view");
+        let at = record.payload().as_ptr().addr() - segment.as_ptr().addr();
+        assert_eq!(&segment[at..at + record.payload().len()], record.payload(), "in place");
+        assert!(snapshot.segment_bytes(&foreign).is_none(), "but not of that view");
         kept.push(owned);
     }
     drop((snapshot, log));

@@ -50,6 +50,7 @@ fn note_log(printed: &mut Printed) {
     note!(printed: RecoveryReport = log.recovery(), Lsn = Lsn(u64::MAX), Options = Options::new());
     note!(printed: LogReader = read_only(dir.path()).unwrap(), Snapshot = snapshot, Visibility = Visibility::Durable);
     note!(printed: Record = snapshot.get(Lsn(9)).unwrap(), RecordRef = log.get(Lsn(9)).unwrap());
+    note!(printed: SegmentBytes = snapshot.segment_bytes(&snapshot.get(Lsn(9)).unwrap().unwrap()).unwrap());
     note!(printed: Mark = log.mark().and(Lsn(7)), Durable = log.durable(Lsn(7)));
     let mut iter = snapshot.iter();
     iter.next();

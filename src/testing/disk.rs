@@ -186,9 +186,12 @@ impl SimDisk {
     }
 
     /// `operations` more are carried out. The power goes with the next one, before that has any effect, and from then on every one fails.
+    /// Power that has gone does not come back.
     pub fn end_power_after(&self, operations: u64) {
         let mut state = self.0.state.lock();
-        state.power = Power::EndsAt(state.operations.saturating_add(operations).saturating_add(1));
+        if state.power != Power::Gone {
+            state.power = Power::EndsAt(state.operations.saturating_add(operations).saturating_add(1));
+        }
     }
 
     /// What the end of the power has left, if it has come.

@@ -125,3 +125,16 @@ fn transactions_are_tested_in_the_same_way() {
         assert!((committed..=committed + 1).contains(&recovery.redo().count()), "seed {seed}: {committed} committed");
     }
 }
+
+#[test]
+fn power_that_has_gone_does_not_come_back() {
+    let disk = SimulatedDisk::new(3);
+    let log = disk.open(&options()).unwrap();
+    disk.end_power_after(0);
+    log.append(1, b"not written").unwrap();
+    assert!(log.sync().is_err());
+    drop(log);
+    disk.end_power_after(1 << 30);
+    assert!(disk.open(&options()).is_err());
+    assert!(disk.restart().open(&options()).is_ok());
+}

@@ -1,0 +1,49 @@
+//! Reading entries in place.
+
+use bytes::Bytes;
+use openraft::RaftTypeConfig;
+
+use crate::codec::Codec;
+use crate::error::{Error, Result};
+use crate::store::Inner;
+use crate::stored::{self, index_of, lsn_of};
+
+/// Room is made for so many entries before they are looked at.
+const ENTRIES_AT_ONCE: usize = 1 << 12;
+
+impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
+    /// The entries from `start` to before `end` that are there: no more than `bytes_max` of them, but at least one.
+    pub(crate) fn read(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<C::Entry>> {
+        let start = start.max(self.first());
+        let snapshot = self.log.snapshot()?;
+        let mut expected = lsn_of(start).max(snapshot.first_lsn());
+        let end = lsn_of(end).min(snapshot.next_lsn());
+        let mut entries = Vec::with_capacity((end.0.saturating_sub(expected.0) as usize).min(ENTRIES_AT_ONCE));
+        // All entries of a segment share one owner of its mapping.
+        let mut segment = Bytes::new();
+        let mut left = bytes_max;
+        for record in snapshot.range(expected..end) {
+            let record = record?;
+            if record.lsn() != expected {
+                break;
+            }
+            let payload = record.payload();
+            if payload.len() > left && !entries.is_empty() {
+                return Ok(entries);
+            }
+            left = left.saturating_sub(payload.len());
+            if !holds(&segment, payload) {
+                let share = snapshot.segment_bytes(&record).ok_or(Error::Missing { index: index_of(expected) })?;
+                segment = Bytes::from_owner(share);
+            }
+            entries.push(stored::decode_entry(&self.codec, &record, segment.slice_ref(payload))?);
+            expected = expected.next();
+        }
+        if expected < end { Err(Error::Missing { index: index_of(expected) }) } else { Ok(entries) }
+    }
+}
+
+/// Whether `part` is a part of `whole`, in memory.
+fn holds(whole: &Bytes, part: &[u8]) -> bool {
+    whole.as_ptr_range().start <= part.as_ptr() && part.as_ptr_range().end <= whole.as_ptr_range().end
+}

@@ -1,0 +1,319 @@
+//! How log ids, votes, memberships and entries are stored. `docs/design/raft.md` has the tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::Range;
+
+use bytes::Bytes;
+use mapwal::{Lsn, Record};
+use openraft::entry::{FromAppData, RaftEntry, RaftPayload};
+use openraft::{CommittedLeaderId, LeaderId, LogId, Membership, NodeId, RaftLogId, RaftTypeConfig, Vote};
+
+use crate::codec::Codec;
+use crate::error::{Error, Result};
+
+/// The format of all below.
+pub(crate) const FORMAT: u8 = 1;
+/// What the first metadata slot holds, but for the format that follows.
+pub(crate) const FORMAT_NAME: &[u8] = b"openraft";
+
+/// The metadata slots of a store.
+pub(crate) mod slot {
+    pub(crate) const FORMAT: usize = 0;
+    pub(crate) const VOTE: usize = 1;
+    pub(crate) const PURGED: usize = 2;
+    pub(crate) const COMMITTED: usize = 3;
+}
+
+/// What an entry holds: the low byte of its record's tag. The high byte is the length of the leader's node id.
+mod kind {
+    pub(super) const BLANK: u16 = 1;
+    pub(super) const DATA: u16 = 2;
+    pub(super) const MEMBERSHIP: u16 = 3;
+}
+
+const TERM_LEN: usize = 8;
+const ALIGN: usize = 8;
+const COMMITTED: u8 = 1;
+const HAS_NODE: u8 = 2;
+
+/// The number of the record of entry `index`.
+pub(crate) fn lsn_of(index: u64) -> Lsn {
+    Lsn(index.saturating_add(1))
+}
+
+/// The entry of record `lsn`.
+pub(crate) fn index_of(lsn: Lsn) -> u64 {
+    lsn.0.saturating_sub(1)
+}
+
+/// The node of a committed leader's id, which has none if the feature `single-term-leader` of openraft is on: then a leader's
+/// id is another type than a committed leader's, and has no such method of its own.
+#[allow(dead_code, reason = "without the feature, the type's own method goes first")]
+trait Nodeless<N> {
+    fn voted_for(&self) -> Option<N>;
+}
+
+impl<N: NodeId> Nodeless<N> for CommittedLeaderId<N> {
+    fn voted_for(&self) -> Option<N> {
+        None
+    }
+}
+
+fn invalid(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Takes bytes from the front of what is left.
+struct Input<'b>(&'b [u8]);
+
+impl<'b> Input<'b> {
+    fn take(&mut self, len: usize) -> io::Result<&'b [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or_else(|| invalid("too short"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn u8(&mut self) -> io::Result<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn u32(&mut self) -> io::Result<usize> {
+        let bytes = self.take(4)?.try_into().expect("4 bytes");
+        Ok(u32::from_le_bytes(bytes) as usize)
+    }
+
+    fn u64(&mut self) -> io::Result<u64> {
+        Ok(u64::from_le_bytes(self.take(8)?.try_into().expect("8 bytes")))
+    }
+
+    /// What [`write_sized`] has written.
+    fn sized(&mut self) -> io::Result<&'b [u8]> {
+        let len = self.u32()?;
+        self.take(len)
+    }
+
+    fn end(self) -> io::Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(invalid("too long")) }
+    }
+}
+
+/// Adds what `write` writes to `out`, with its length before it.
+fn write_sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    write(out)?;
+    let len = u32::try_from(out.len() - at - 4).map_err(io::Error::other)?;
+    out[at..at + 4].copy_from_slice(&len.to_le_bytes());
+    Ok(())
+}
+
+fn write_count(out: &mut Vec<u8>, count: usize) -> io::Result<()> {
+    let count = u32::try_from(count).map_err(io::Error::other)?;
+    out.extend_from_slice(&count.to_le_bytes());
+    Ok(())
+}
+
+/// A node that may be missing: a byte of flags, and its id up to the end.
+fn write_node<C: RaftTypeConfig>(
+    codec: &impl Codec<C>,
+    flags: u8,
+    node: Option<C::NodeId>,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
+    match node {
+        None => out.push(flags),
+        Some(id) => {
+            out.push(flags | HAS_NODE);
+            codec.encode_node_id(&id, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_node<C: RaftTypeConfig>(codec: &impl Codec<C>, flags: u8, input: Input<'_>) -> io::Result<Option<C::NodeId>> {
+    match flags & HAS_NODE {
+        0 => input.end().map(|()| None),
+        _ => codec.decode_node_id(input.0).map(Some),
+    }
+}
+
+/// A log id, or none, as it is in a metadata slot.
+pub(crate) fn encode_log_id<C: RaftTypeConfig>(
+    codec: &impl Codec<C>,
+    log_id: Option<&LogId<C::NodeId>>,
+) -> Result<Vec<u8>> {
+    let Some(LogId { leader_id, index }) = log_id else { return Ok(Vec::new()) };
+    let mut out = [index.to_le_bytes(), leader_id.term.to_le_bytes()].concat();
+    write_node(codec, 0, leader_id.voted_for(), &mut out).map_err(Error::encode("a log id"))?;
+    Ok(out)
+}
+
+pub(crate) fn decode_log_id<C: RaftTypeConfig>(
+    codec: &impl Codec<C>,
+    bytes: &[u8],
+) -> Result<Option<LogId<C::NodeId>>> {
+    let decode = || {
+        let mut input = Input(bytes);
+        let (index, term, flags) = (input.u64()?, input.u64()?, input.u8()?);
+        let node = read_node(codec, flags, input)?;
+        Ok(LogId::new(CommittedLeaderId::new(term, node.unwrap_or_default()), index))
+    };
+    if bytes.is_empty() { Ok(None) } else { decode().map(Some).map_err(Error::decode("a log id")) }
+}
+
+pub(crate) fn encode_vote<C: RaftTypeConfig>(codec: &impl Codec<C>, vote: &Vote<C::NodeId>) -> Result<Vec<u8>> {
+    let mut out = vote.leader_id.term.to_le_bytes().to_vec();
+    let flags = if vote.committed { COMMITTED } else { 0 };
+    write_node(codec, flags, vote.leader_id.voted_for(), &mut out).map_err(Error::encode("a vote"))?;
+    Ok(out)
+}
+
+pub(crate) fn decode_vote<C: RaftTypeConfig>(codec: &impl Codec<C>, bytes: &[u8]) -> Result<Vote<C::NodeId>> {
+    let decode = || {
+        let mut input = Input(bytes);
+        let (term, flags) = (input.u64()?, input.u8()?);
+        let leader_id = match read_node(codec, flags, input)? {
+            Some(node) => LeaderId::new(term, node),
+            None => LeaderId { term, ..LeaderId::default() },
+        };
+        Ok(Vote { leader_id, committed: flags & COMMITTED != 0 })
+    };
+    decode().map_err(Error::decode("a vote"))
+}
+
+fn encode_membership<C: RaftTypeConfig>(
+    codec: &impl Codec<C>,
+    membership: &Membership<C::NodeId, C::Node>,
+) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    write_count(&mut out, membership.get_joint_config().len())?;
+    for voters in membership.get_joint_config() {
+        write_count(&mut out, voters.len())?;
+        for id in voters {
+            write_sized(&mut out, |out| codec.encode_node_id(id, out))?;
+        }
+    }
+    write_count(&mut out, membership.nodes().count())?;
+    for (id, node) in membership.nodes() {
+        write_sized(&mut out, |out| codec.encode_node_id(id, out))?;
+        write_sized(&mut out, |out| codec.encode_node(node, out))?;
+    }
+    Ok(out)
+}
+
+fn decode_membership<C: RaftTypeConfig>(
+    codec: &impl Codec<C>,
+    bytes: &[u8],
+) -> io::Result<Membership<C::NodeId, C::Node>> {
+    let mut input = Input(bytes);
+    let mut configs = Vec::new();
+    for _ in 0..input.u32()? {
+        let count = input.u32()?;
+        let voters = (0..count).map(|_| codec.decode_node_id(input.sized()?));
+        configs.push(voters.collect::<io::Result<BTreeSet<_>>>()?);
+    }
+    let count = input.u32()?;
+    let nodes = (0..count).map(|_| Ok((codec.decode_node_id(input.sized()?)?, codec.decode_node(input.sized()?)?)));
+    let nodes = nodes.collect::<io::Result<BTreeMap<_, _>>>()?;
+    input.end()?;
+    Ok(Membership::new(configs, nodes))
+}
+
+/// A record to be appended, without its data.
+pub(crate) struct Head {
+    pub(crate) tag: u16,
+    /// Where its bytes are among all heads.
+    pub(crate) bytes: Range<usize>,
+}
+
+/// What a record holds after its head.
+pub(crate) enum Body<'e> {
+    Empty,
+    Data(std::borrow::Cow<'e, [u8]>),
+}
+
+impl Body<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Empty => &[],
+            Self::Data(data) => data,
+        }
+    }
+}
+
+/// Adds the head of `entry`'s record to `heads`: the term, the leader's node, and zeros up to a boundary of 8 bytes.
+pub(crate) fn encode_entry<'e, C: RaftTypeConfig>(
+    codec: &impl Codec<C>,
+    entry: &'e C::Entry,
+    heads: &mut Vec<u8>,
+) -> Result<(Head, Body<'e>)> {
+    let (kind, body) = match entry.get_membership() {
+        Some(membership) => {
+            let bytes = encode_membership(codec, membership).map_err(Error::encode("a membership"))?;
+            (kind::MEMBERSHIP, Body::Data(bytes.into()))
+        }
+        None if entry.is_blank() => (kind::BLANK, Body::Empty),
+        None => (kind::DATA, Body::Data(codec.encode_data(entry).map_err(Error::encode("an entry's data"))?)),
+    };
+    let start = heads.len();
+    let leader_id = &entry.get_log_id().leader_id;
+    heads.extend_from_slice(&leader_id.term.to_le_bytes());
+    if let Some(node) = leader_id.voted_for() {
+        codec.encode_node_id(&node, heads).map_err(Error::encode("a node's id"))?;
+    }
+    let node_len = heads.len() - start - TERM_LEN;
+    let node_len = u8::try_from(node_len).map_err(|error| Error::encode("a node's id")(io::Error::other(error)))?;
+    heads.resize(heads.len().next_multiple_of(ALIGN), 0);
+    Ok((Head { tag: u16::from(node_len) << 8 | kind, bytes: start..heads.len() }, body))
+}
+
+/// The leader that proposed the entry in `record`, and where its data begins.
+fn decode_head<C: RaftTypeConfig>(
+    codec: &impl Codec<C>,
+    record: &Record<'_>,
+) -> io::Result<(CommittedLeaderId<C::NodeId>, usize)> {
+    let mut input = Input(record.payload());
+    let term = input.u64()?;
+    let node_len = usize::from(record.tag() >> 8);
+    let node = match node_len {
+        0 => C::NodeId::default(),
+        len => codec.decode_node_id(input.take(len)?)?,
+    };
+    Ok((CommittedLeaderId::new(term, node), (TERM_LEN + node_len).next_multiple_of(ALIGN)))
+}
+
+/// The log id of the entry in `record`. Its data is not looked at.
+pub(crate) fn decode_id<C: RaftTypeConfig>(codec: &impl Codec<C>, record: &Record<'_>) -> Result<LogId<C::NodeId>> {
+    let (leader_id, _) = decode_head(codec, record).map_err(Error::decode("an entry's head"))?;
+    Ok(LogId::new(leader_id, index_of(record.lsn())))
+}
+
+/// The entry in `record`, whose payload is `payload`.
+#[inline]
+pub(crate) fn decode_entry<C: RaftTypeConfig>(
+    codec: &impl Codec<C>,
+    record: &Record<'_>,
+    payload: Bytes,
+) -> Result<C::Entry> {
+    let decode = || {
+        let (leader_id, head_len) = decode_head(codec, record)?;
+        let log_id = LogId::new(leader_id, index_of(record.lsn()));
+        if head_len > payload.len() {
+            return Err(invalid("too short"));
+        }
+        match record.tag() & 0xff {
+            kind::BLANK => Ok(C::Entry::new_blank(log_id)),
+            kind::MEMBERSHIP => Ok(C::Entry::new_membership(log_id, decode_membership(codec, &payload[head_len..])?)),
+            kind::DATA => {
+                let mut data = payload;
+                bytes::Buf::advance(&mut data, head_len);
+                let mut entry = C::Entry::from_app_data(codec.decode_data(data)?);
+                entry.set_log_id(&log_id);
+                Ok(entry)
+            }
+            _ => Err(invalid("an unknown kind of entry")),
+        }
+    };
+    decode().map_err(Error::decode("an entry"))
+}

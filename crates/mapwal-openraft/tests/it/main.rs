@@ -1,0 +1,12 @@
+//! What the store promises, through openraft's traits.
+
+#![expect(clippy::result_large_err, reason = "the error is openraft's")]
+
+mod durable;
+mod entries;
+mod meanwhile;
+mod model;
+mod refused;
+mod server;
+mod suite;
+mod support;

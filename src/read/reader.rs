@@ -140,7 +140,7 @@ impl LogReader {
                 claims: Claims::default(),
                 generation: None,
                 newest: None,
-                listed: Instant::now(),
+                listed: None,
             }),
         };
         source.relist(&mut source.state.lock())?;
@@ -245,7 +245,8 @@ struct State {
     generation: Option<[u64; 3]>,
     /// The newest segment that counts, by its number, and which file it was.
     newest: Option<(u64, FileIdentity)>,
-    listed: Instant,
+    /// When it was read last; `None` if that failed, so that each call fails until it is as it has to be.
+    listed: Option<Instant>,
 }
 
 impl State {
@@ -278,7 +279,7 @@ impl Source for DirectorySource {
         let mut state = self.state.lock();
         let generation = state.control.as_deref().map(ControlPage::generation);
         let is_changed = generation != state.generation;
-        if is_changed || is_stale || state.listed.elapsed() >= RELIST_INTERVAL {
+        if is_changed || is_stale || state.listed.is_none_or(|listed| listed.elapsed() >= RELIST_INTERVAL) {
             if !is_changed {
                 // A page that tells of nothing may be one that a writer has replaced.
                 self.open_control(&mut state);
@@ -339,7 +340,8 @@ impl DirectorySource {
     fn relist(&self, state: &mut State) -> Result<()> {
         // Both are read before the directory: a change in between is seen the next time, and what was durable is found.
         state.generation = state.control.as_deref().map(ControlPage::generation);
-        state.listed = Instant::now();
+        let began = Instant::now();
+        state.listed = None;
         let sealed = SealedTip::of(&self.segments.load());
         displaced::check_place(&*self.storage)?;
         let (stated, mut chain) = self.list(state)?;
@@ -367,6 +369,7 @@ impl DirectorySource {
             None => self.segments.change(|current| *current = segments),
             Some(lsn) => drop(self.segments.truncate(lsn, segments)),
         }
+        state.listed = Some(began);
         Ok(())
     }
 

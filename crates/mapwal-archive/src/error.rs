@@ -185,7 +185,8 @@ impl Error {
                     | Store::InvalidPath { .. }
                     | Store::UnknownConfigurationKey { .. }
             ),
-            Self::Log(error) => !matches!(error, mapwal::Error::Forked),
+            // What is at the path by now is another log, which needs another archiver.
+            Self::Log(error) => !matches!(error, mapwal::Error::Forked | mapwal::Error::Displaced { .. }),
             Self::Io { .. } | Self::Damaged { .. } => true,
             _ => false,
         }

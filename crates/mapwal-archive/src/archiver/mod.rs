@@ -120,7 +120,8 @@ impl Archiver {
     ///
     /// # Errors
     /// [`Error::Conflict`], [`Error::Superseded`], [`Error::OtherLog`], [`Error::OtherArchive`], [`Error::PinTaken`]; [`Error::Store`] for
-    /// what the store will never do.
+    /// what the store will never do; [`Error::Log`] with [`mapwal::Error::Displaced`] when the log's directory was removed, renamed or
+    /// replaced: what is there by then needs another archiver.
     pub async fn run(&self) -> Result<Infallible> {
         let mut session = self.begin_turn().await?;
         let mut backoff = self.backoff();

@@ -235,3 +235,35 @@ async fn an_archiver_and_a_restore_let_go_of_their_locks_though_processes_are_be
     starting.join().expect("it ends");
     assert!(busy.is_none(), "{busy:?}");
 }
+
+/// Each call says so, and not only the first of a while: a look at the status must not take the answer away from the archiver.
+#[tokio::test]
+async fn an_archiver_ends_when_another_log_is_where_its_own_was() {
+    let scratch = scratch();
+    let directory = scratch.path().join("log");
+    fill_and_seal(&open(&directory), 1, 100);
+    let log = reader(&directory);
+    let archiver = Archiver::of_reader(reader(&directory), memory(), options()).unwrap();
+    archiver.catch_up().await.unwrap();
+    std::fs::rename(&directory, scratch.path().join("elsewhere")).unwrap();
+    fill_and_seal(&open(&directory), 2, 50);
+    let began = std::time::Instant::now();
+    while log.published_lsn().is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(60), "in vain");
+    }
+    for _ in 0..3 {
+        assert!(matches!(log.published_lsn(), Err(mapwal::Error::Displaced { .. })));
+    }
+    let looking = async {
+        for _ in 0.. {
+            archiver.status();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = archiver.run() => ended.map(|never| match never {}),
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("in vain"),
+        () = looking => unreachable!("it goes on"),
+    };
+    assert!(matches!(ended, Err(Error::Log(mapwal::Error::Displaced { .. }))), "{ended:?}");
+}

@@ -1,11 +1,13 @@
 //! A directory as an object store, whose answers are durable.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{BoxStream, StreamExt};
@@ -16,6 +18,9 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
+
+/// An upload that has written nothing for so long is none any more.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 /// A directory of a file system, for an archive in it.
 ///
@@ -67,6 +72,7 @@ impl DirectoryStore {
     }
 
     fn sync_names_of(&self, path: &Path) -> io::Result<()> {
+        path.parent().map_or(Ok(()), remove_abandoned)?;
         File::open(path)?.sync_all()?;
         for directory in path.ancestors().skip(1).take_while(|above| above.starts_with(&self.root)) {
             sync(directory)?;
@@ -91,6 +97,29 @@ impl DirectoryStore {
 
 fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+/// Removes what uploads of killed processes have left in the directory, under names that no list shows. One that is under way all the
+/// same fails, and is tried again.
+fn remove_abandoned(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let is_old = || entry.metadata()?.modified().map(|at| at.elapsed().is_ok_and(|age| age >= ABANDONED_AFTER));
+        if is_upload(&entry.file_name()) && is_old().unwrap_or(false) {
+            // Another archiver may have removed it.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Whether [`LocalFileSystem`] gives such a name to what is to become an object of an archive.
+fn is_upload(name: &OsStr) -> bool {
+    let parts = name.to_str().and_then(|name| name.rsplit_once('#'));
+    parts.is_some_and(|(object, number)| {
+        let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+        is_number && [".seg", ".part", ".json"].iter().any(|end| object.ends_with(end))
+    })
 }
 
 async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {

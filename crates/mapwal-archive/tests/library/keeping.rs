@@ -105,3 +105,32 @@ async fn pruning_goes_over_epochs_and_forgets_those_of_which_nothing_is_left() {
     assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(2, 701..=900));
     assert_eq!(records(&log).len(), 900);
 }
+
+/// What is named so is in no list: only the file system knows of it.
+#[tokio::test]
+async fn what_killed_uploads_have_left_in_a_directory_is_removed_after_a_while() {
+    let shelf = scratch();
+    // Each time as another process has it.
+    let archive = || {
+        let store = mapwal_archive::DirectoryStore::open(shelf.path()).expect("a store");
+        Archive::new(Arc::new(store), "a")
+    };
+    let dir = scratch();
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 100);
+    catch_up(&log, &archive()).await;
+    let key = with_suffix(&**archive().store(), ".seg").await.remove(0);
+    let object = shelf.path().join(key.as_ref());
+    let left = |name: &str, hours: u64| {
+        let path = object.parent().unwrap().join(name);
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600)).unwrap();
+        path
+    };
+    let gone = [left("a.seg#1", 2), left("b.part#12", 30), left("session.json#1", 2)];
+    let kept = [left("young.seg#1", 0), left("notes#1", 30), left("a.seg#", 30), left("a.seg#b", 30), object.clone()];
+    fill_and_seal(&log, 1, 200);
+    catch_up(&log, &archive()).await;
+    assert!(gone.iter().all(|path| !path.exists()), "{gone:?}");
+    assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
+}

@@ -17,8 +17,8 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    pub(crate) const FULL: Self = Self { segment_size: 64 << 20, segments: 3, rounds: 7, commits: 400 };
-    pub(crate) const QUICK: Self = Self { segment_size: 4 << 20, segments: 3, rounds: 3, commits: 50 };
+    pub(crate) const FULL: Self = Self { segment_size: 64 << 20, segments: 3, rounds: 7, commits: 2000 };
+    pub(crate) const QUICK: Self = Self { segment_size: 4 << 20, segments: 3, rounds: 3, commits: 200 };
 
     pub(crate) fn bytes(&self) -> u64 {
         self.segment_size * self.segments

@@ -1,10 +1,15 @@
 //! A writer, with and without an archiver beside it in its process.
+//!
+//! Each round measures both, one after the other, and each round the other one first: so neither gains by what the one before has
+//! left to the disk. Each has a log of its own, which has been written to for a while before the time is taken: what a new log makes
+//! ready takes the disk, and an archiver is slow to begin.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mapwal::Log;
 use mapwal_archive::{Archive, Archiver, ArchiverOptions};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::measure::{Scale, median, open, payload};
 use crate::store::{Kind, Place, on_disk};
@@ -13,6 +18,10 @@ use crate::store::{Kind, Place, on_disk};
 const BURST: usize = 1024;
 /// Bursts between two syncs.
 const BURSTS_PER_SYNC: usize = 16;
+/// More often than by default, so that the archiver is at work while commits are measured.
+const PART_INTERVAL: Duration = Duration::from_millis(100);
+/// Small, so that commits fill several.
+const COMMITTED_SEGMENT_SIZE: u64 = 256 << 10;
 
 /// Nanoseconds of an append, as the median of bursts.
 pub(crate) fn append(name: &str, scale: Scale) {
@@ -36,7 +45,7 @@ pub(crate) fn append(name: &str, scale: Scale) {
 
 /// Nanoseconds until an append is durable.
 pub(crate) fn commit(name: &str, scale: Scale) {
-    compare(name, scale, |log| {
+    compare(name, Scale { segment_size: COMMITTED_SEGMENT_SIZE, ..scale }, |log| {
         let payload = payload();
         let commit = |_| {
             let began = Instant::now();
@@ -50,32 +59,59 @@ pub(crate) fn commit(name: &str, scale: Scale) {
 
 fn compare(name: &str, scale: Scale, time: impl Fn(&Log) -> f64) {
     let place = Place::new(Kind::Tmpfs);
-    let (mut alone, mut archived) = (Vec::new(), Vec::new());
+    let mut rounds = Vec::new();
     for round in 0..=scale.rounds {
-        for is_archived in [false, true] {
-            let scratch = on_disk();
-            let log = open(scratch.path(), scale);
+        let one = |is_archived: bool| {
             let archive = Archive::new(Arc::clone(&place.store), format!("{name}-{round}"));
-            // A runtime of its own: its threads end with it.
-            let runtime = is_archived.then(|| {
-                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("it works")
-            });
-            if let Some(runtime) = &runtime {
-                let options = ArchiverOptions::new().poll_interval(std::time::Duration::from_millis(10));
-                let archiver = Archiver::of_log(Arc::clone(&log), archive.clone(), options).expect("it works");
-                runtime.spawn(async move { archiver.run().await.map(|_| ()) });
-            }
-            let nanoseconds = time(&log);
-            drop(runtime);
-            if is_archived {
-                let clearing = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it works");
-                clearing.block_on(place.clear(archive.prefix()));
-            }
-            if round > 0 {
-                if is_archived { &mut archived } else { &mut alone }.push(nanoseconds);
-            }
+            let nanoseconds = measure(scale, is_archived.then_some(&archive), &time);
+            runtime().block_on(place.clear(archive.prefix()));
+            nanoseconds
+        };
+        let (alone, archived) = if round % 2 == 0 {
+            let alone = one(false);
+            (alone, one(true))
+        } else {
+            let archived = one(true);
+            (one(false), archived)
+        };
+        if round > 0 {
+            rounds.push((alone, archived));
         }
     }
-    let (alone, archived) = (median(alone), median(archived));
-    println!("{name:<16} {alone:>9.0} ns {archived:>9.0} ns {:>7.2} {:>7}", alone / archived, "0.95");
+    show(name, &rounds);
+}
+
+/// A log that is archived there, or not at all.
+fn measure(scale: Scale, archive: Option<&Archive>, time: &impl Fn(&Log) -> f64) -> f64 {
+    let scratch = on_disk();
+    let log = open(scratch.path(), scale);
+    // A runtime of its own: its thread, and the archiver in it, end with it.
+    let archiving = archive.map(|archive| {
+        let runtime = runtime();
+        let options = ArchiverOptions::new().part_interval(Some(PART_INTERVAL));
+        let archiver = Archiver::of_log(Arc::clone(&log), archive.clone(), options).expect("it works");
+        runtime.spawn(async move { archiver.run().await.map(|_| ()) });
+        runtime
+    });
+    time(&log);
+    // What rounds before have left to be written.
+    rustix::fs::sync();
+    let nanoseconds = time(&log);
+    drop(archiving);
+    nanoseconds
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("it works")
+}
+
+/// One line of the table; the ratio is the median of those of the rounds, and beside it is how far they are apart.
+fn show(name: &str, rounds: &[(f64, f64)]) {
+    let of = |value: fn(&(f64, f64)) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
+    let mut ratios = of(|(alone, archived)| alone / archived);
+    ratios.sort_by(f64::total_cmp);
+    let (alone, archived) = (median(of(|round| round.0)), median(of(|round| round.1)));
+    let (least, most) = (ratios[0], ratios[ratios.len() - 1]);
+    let ratio = median(ratios);
+    println!("{name:<16} {alone:>9.0} ns {archived:>9.0} ns {ratio:>7.2} {:>7}  ({least:.2} to {most:.2})", "0.95");
 }

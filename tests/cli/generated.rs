@@ -142,6 +142,6 @@ fn a_bad_command_line_is_no_damage() {
 #[test]
 fn without_a_command_it_is_said_that_one_is_missing() {
     let ran = run(Path::new(""), "");
-    let told = "mapwal: bad command line: a command is missing, such as verify or stat: see mapwal --help\n";
+    let told = "mapwal: bad command line: a command is missing, such as verify: see mapwal --help\n";
     assert_eq!((ran.code, &*ran.err), (64, told));
 }

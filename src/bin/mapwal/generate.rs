@@ -1,4 +1,4 @@
-//! Shell completions and manual pages, made from the command line's own description.
+//! Shell completions and manual pages, made from the command line's own description. Shared with `mapwal-archive`.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -6,12 +6,11 @@ use std::path::Path;
 use clap::CommandFactory;
 
 use crate::arguments::Arguments;
-use crate::failure::{Failure, Outcome, Result, Written, describe};
-use crate::out;
+use crate::told::{Failure, Outcome, Result, Written};
 
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "mapwal", &mut script);
+    clap_complete::generate(shell, &mut Arguments::command(), env!("CARGO_BIN_NAME"), &mut script);
     io::stdout().write_all(&script).written()?;
     Ok(Outcome::Done)
 }
@@ -19,8 +18,7 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Outcome> {
 pub(crate) fn manual(directory: Option<&Path>) -> Result<Outcome> {
     let command = Arguments::command();
     if let Some(directory) = directory {
-        out::check_outside_of_logs(directory)?;
-        let failed = |error: io::Error| Failure::new("cannot write", describe(&error), directory);
+        let failed = |error: io::Error| Failure::of_io("cannot write", &error, directory);
         clap_mangen::generate_to(command, directory).map_err(failed)?;
     } else {
         let mut page = Vec::new();

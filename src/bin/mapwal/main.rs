@@ -13,6 +13,7 @@ mod hex;
 mod input;
 mod json;
 mod keep;
+mod log_fault;
 mod look;
 mod meta;
 mod open;
@@ -25,23 +26,26 @@ mod repair;
 mod salvage;
 mod segment_state;
 mod segments;
+mod sizes;
 mod stat;
 mod stop;
 mod streams;
 mod tail;
 mod time;
 mod tip;
+mod told;
 mod transaction;
 mod trim;
 mod verify;
 mod writer;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Command};
 use clap::Parser;
-use failure::{Failure, Outcome, shown};
+use failure::{Failure, Outcome, Result, shown};
 
 fn main() -> ExitCode {
     // Nothing is done, by any command, where what it says of it would be lost.
@@ -72,9 +76,14 @@ fn main() -> ExitCode {
         Command::Salvage(salvage) => salvage::run(salvage),
         Command::Bench(bench) => bench::run(bench),
         Command::Completions(completions) => generate::completions(completions.shell),
-        Command::Man(man) => generate::manual(man.directory.as_deref()),
+        Command::Man(man) => manual(man.directory.as_deref()),
     };
     outcome.unwrap_or_else(|failure| told(&arguments.command, &failure)).into()
+}
+
+fn manual(directory: Option<&Path>) -> Result<Outcome> {
+    directory.map_or(Ok(()), out::check_outside_of_logs)?;
+    generate::manual(directory)
 }
 
 /// Tells why a command did not do what it was asked to: people, and, of damage, a program that waits for a document.

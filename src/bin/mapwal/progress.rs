@@ -1,4 +1,4 @@
-//! Progress of what takes longer than a moment: bytes, rate and time left, on a terminal only.
+//! Progress of what takes longer than a moment: bytes, rate and time left, on a terminal only. Shared with `mapwal-archive`.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the program was started with: standard streams that are closed, signals that are ignored.
+//! What the program was started with: standard streams that are closed, signals that are ignored. Shared with `mapwal-archive`.
 //!
 //! The standard library puts `/dev/null` in the place of each, so that no file gets its number: what is written is lost, and what
 //! is read is empty, without an error. So they are looked at before.

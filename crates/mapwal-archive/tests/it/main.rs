@@ -12,10 +12,12 @@ mod kills;
 #[path = "../support/logs.rs"]
 mod logs;
 mod mistakes;
+mod place;
 mod program;
 #[path = "../support/s3.rs"]
 mod s3;
 mod server;
+mod service;
 mod stores;
 mod synced;
 mod tools;

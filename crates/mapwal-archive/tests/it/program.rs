@@ -1,155 +1,17 @@
 //! The program `mapwal-archive`, run as a user would.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::RecvTimeoutError;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use mapwal::Lsn;
 use object_store::{ObjectStoreExt, PutPayload};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::child::Process;
 use crate::logs::{append_up_to, check, open};
-use crate::s3::{BUCKET, Server};
+use crate::place::{PROGRAM, Place, make_log, output_in_time, wait_until};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_mapwal-archive");
 const COMMANDS: [&str; 7] = ["run", "restore", "list", "verify", "prune", "completions", "man"];
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What came of a run.
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Ran {
-    #[track_caller]
-    fn done(self) -> Self {
-        assert_eq!((self.code, &*self.err), (Some(0), ""), "{}", self.out);
-        self
-    }
-
-    /// What is told to people has one form: `mapwal-archive: what: why: where`.
-    #[track_caller]
-    fn failed(self, code: i32, what: &str) -> Self {
-        assert_eq!(self.code, Some(code), "{} {}", self.out, self.err);
-        let lines: Vec<&str> = self.err.lines().collect();
-        let [line] = lines.as_slice() else { panic!("{}", self.err) };
-        let parts: Vec<&str> = line.split(": ").collect();
-        assert!(parts[0] == "mapwal-archive" && parts.len() >= 4 && parts[1] == what, "{line}");
-        self
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
-    }
-}
-
-/// A directory to work in, and a server whose environment the program gets.
-struct Place {
-    scratch: tempfile::TempDir,
-    server: Option<Server>,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self { scratch: tempfile::tempdir().unwrap(), server: None }
-    }
-
-    fn with_server() -> Self {
-        let scratch = tempfile::tempdir().unwrap();
-        let server = Server::start(&scratch.path().join("objects")).unwrap();
-        Self { scratch, server: Some(server) }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.scratch.path().join(name)
-    }
-
-    /// Where the archive is.
-    fn url(&self) -> String {
-        match self.server {
-            Some(_) => format!("s3://{BUCKET}/logs/a"),
-            None => format!("file://{}", self.path("archive").display()),
-        }
-    }
-
-    /// The command: `URL` stands for where the archive is, and `./name` for a file of this place.
-    fn command(&self, words: &str) -> Command {
-        let mut command = Command::new(PROGRAM);
-        for word in words.split_whitespace() {
-            match word.strip_prefix("./") {
-                Some(name) => command.arg(self.path(name)),
-                None if word == "URL" => command.arg(self.url()),
-                None => command.arg(word),
-            };
-        }
-        if let Some(server) = &self.server {
-            command.envs(server.environment());
-        }
-        command
-    }
-
-    fn run(&self, words: &str) -> Ran {
-        let mut command = self.command(words);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let output = output_in_time(child);
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let (out, err) = (text(output.stdout), text(output.stderr));
-        assert!(!err.contains("panicked"), "{err}");
-        Ran { code: output.status.code(), out, err }
-    }
-
-    /// Archives `./log`, with the service, up to record `last`; what it has printed.
-    fn archive(&self, last: u64) -> Vec<Value> {
-        let output = self.path("status");
-        let words = "run ./log URL --part-interval 20ms --status-interval 1ms --format json";
-        let mut command = self.command(words);
-        let service = Process::start(command.stdout(fs::File::create(&output).unwrap()));
-        let began = Instant::now();
-        // The store has it before the service knows that it has.
-        let says_so = |text: String| text.lines().any(|line| line.contains(&format!("\"archived_lsn\":{}", last + 1)));
-        while !(self.lists_up_to(last) && says_so(fs::read_to_string(&output).unwrap())) {
-            assert!(began.elapsed() < PATIENCE, "not archived: {}", fs::read_to_string(&output).unwrap());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        assert_eq!(service.terminate().code(), Some(0));
-        let text = fs::read_to_string(&output).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    fn lists_up_to(&self, last: u64) -> bool {
-        let listed = self.run("list URL --format json");
-        listed.code == Some(0)
-            && listed.json()["epochs"].as_array().unwrap().iter().any(|epoch| epoch["next_lsn"] == last + 1)
-    }
-}
-
-/// One that does not end is killed, and has no exit code then.
-fn output_in_time(child: Child) -> Output {
-    let process = Pid::from_child(&child);
-    let (ended, has_ended) = std::sync::mpsc::channel::<()>();
-    let watch = std::thread::spawn(move || {
-        if has_ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            let _ = kill_process(process, Signal::KILL);
-        }
-    });
-    let output = child.wait_with_output().unwrap();
-    drop(ended);
-    watch.join().unwrap();
-    output
-}
-
-/// A closed log in `directory` with records up to `last`.
-fn make_log(directory: &Path, last: u64) {
-    let log = open(directory);
-    append_up_to(&log, 1, last);
-    log.close().unwrap();
-}
 
 fn from_nothing_to_a_restored_log(place: &Place) {
     make_log(&place.path("log"), 600);
@@ -247,28 +109,6 @@ fn what_is_wrong_with_an_archive_is_told_and_has_an_exit_code() {
     check(&place.path("before"), 1, before, |_| 1);
 }
 
-/// Started before there is a log; its writer comes and goes; the store refuses everything for a while.
-#[test]
-fn the_service_survives_everything_but_being_told_to_stop() {
-    let place = Place::with_server();
-    let server = place.server.as_ref().unwrap();
-    let mut command = place.command("run ./log URL --part-interval 20ms --status-interval 1ms");
-    command.stdout(fs::File::create(place.path("out")).unwrap()).stderr(fs::File::create(place.path("err")).unwrap());
-    let mut service = Process::start(&mut command);
-    wait_until(|| fs::read_to_string(place.path("err")).unwrap().starts_with("mapwal-archive: "));
-    for last in [300, 600] {
-        make_log(&place.path("log"), last);
-        wait_until(|| place.lists_up_to(last));
-    }
-    server.seen().refuses = true;
-    make_log(&place.path("log"), 900);
-    wait_until(|| fs::read_to_string(place.path("out")).unwrap().contains("  failing: cannot "));
-    assert_eq!(service.ended(), None, "it waits for the store");
-    server.seen().refuses = false;
-    wait_until(|| place.lists_up_to(900));
-    assert_eq!(service.terminate().code(), Some(0));
-}
-
 /// A file that may not become longer stands for a disk that is full.
 #[test]
 fn a_restore_onto_a_full_disk_leaves_no_log_and_goes_on_when_there_is_room() {
@@ -286,14 +126,6 @@ fn a_restore_onto_a_full_disk_leaves_no_log_and_goes_on_when_there_is_room() {
     assert!(names.map(|name| name.into_string().unwrap()).all(|name| !name.ends_with(".seg")), "it is no log");
     place.run("restore URL ./restored").done();
     check(&place.path("restored"), 1, 600, |_| 1);
-}
-
-fn wait_until(mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "in vain");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -389,4 +221,47 @@ fn a_bad_command_line_is_no_damage() {
     ] {
         place.run(&format!("run ./log {url}")).failed(4, what);
     }
+}
+
+/// As `verify | head -1` may.
+#[test]
+fn what_is_found_is_told_by_the_exit_code_though_no_process_reads_it() {
+    let place = Place::new();
+    make_log(&place.path("log"), 600);
+    place.archive(600);
+    let listed = place.run("list URL --objects --format json").done().json();
+    let key = place.path("archive").join(listed["epochs"][0]["objects"][1]["key"].as_str().unwrap());
+    fs::write(&key, "damage").unwrap();
+    for (words, code) in [("verify URL", 2), ("verify URL --format json", 2), ("list URL", 0)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = place.command(words).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output_in_time(child);
+        assert_eq!((output.status.code(), &*output.stderr), (Some(code), &b""[..]), "{words}");
+    }
+    // Nothing at all is done where nothing could be told.
+    let listed = place.run("list URL --objects --format json").done().json();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" prune \"$1\" --before 300 >&-", PROGRAM, &place.url()]).stderr(Stdio::piped());
+    let closed = output_in_time(shell.spawn().unwrap());
+    assert_eq!(closed.status.code(), Some(4));
+    assert_eq!(
+        String::from_utf8_lossy(&closed.stderr),
+        "mapwal-archive: cannot write: it is closed: standard output\n"
+    );
+    assert_eq!(place.run("list URL --objects --format json").done().json(), listed);
+}
+
+/// `object_store` takes `TOKEN` for a setting as well as `AWS_TOKEN`.
+#[test]
+fn variables_that_are_about_something_else_are_not_read() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::with_server();
+    make_log(&place.path("log"), 300);
+    place.archive(300);
+    let mut command = place.command("list URL");
+    command.env("TOKEN", "another's").env("REGION", "elsewhere").env("ENDPOINT", "http://127.0.0.1:1");
+    command.env("STRANGE", std::ffi::OsStr::from_bytes(b"\xff"));
+    let ran = output_in_time(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
 }

@@ -36,6 +36,12 @@ impl Process {
         self.0.try_wait().expect("a process of this one")
     }
 
+    /// As Ctrl-C does.
+    #[allow(dead_code, reason = "a kit: each program uses what it needs")]
+    pub(crate) fn interrupt(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::INT).expect("a process of this one");
+    }
+
     /// Asks it to end, and waits until it has.
     pub(crate) fn terminate(mut self) -> std::process::ExitStatus {
         kill_process(Pid::from_child(&self.0), Signal::TERM).expect("a process of this one");

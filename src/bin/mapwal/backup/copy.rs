@@ -373,5 +373,5 @@ fn ends(file: &SegmentFile) -> (Option<u64>, Option<u32>) {
 }
 
 fn damaged(why: String, of: &Path) -> Failure {
-    Failure::Told { what: "damaged".into(), why, place: of.to_owned(), outcome: Outcome::Damaged, damage: None }
+    Failure::new("damaged", why, of).ending_with(Outcome::Damaged)
 }

@@ -44,13 +44,10 @@ impl Plan {
                 (true, 0) => say("nothing to repair: the log is sound").map(|()| None),
                 (true, _) => say("nothing to repair: the next open drops the torn end").map(|()| None),
                 // Of pins, which are no part of the log.
-                (false, _) => Err(Failure::Told {
-                    what: "nothing to repair".into(),
-                    why: "the log is sound, its pins are not: `mapwal pins DIR drop NAME` removes one".into(),
-                    place: directory.to_owned(),
-                    outcome: Outcome::Damaged,
-                    damage: None,
-                }),
+                (false, _) => {
+                    let why = "the log is sound, its pins are not: `mapwal pins DIR drop NAME` removes one";
+                    Err(Failure::new("nothing to repair", why, directory).ending_with(Outcome::Damaged))
+                }
             };
         };
         let with_records = salvage::with_records(&inspection);

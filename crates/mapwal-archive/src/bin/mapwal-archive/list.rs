@@ -8,21 +8,20 @@ use mapwal_archive::{Archive, ArchivedSegment, EpochListing, Listing};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, List};
-use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
+use crate::failure::{Explain, Failure, Outcome, Result, counted, shown};
 
 pub(crate) async fn run(arguments: &List) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
     let listing = Archive::new(store, prefix).list().await.about(&arguments.url)?;
     if listing.epochs.is_empty() {
-        return Err(Failure::new("no archive", "nothing is archived there", &arguments.url));
+        return Err(Failure::new("no archive", "nothing is archived there", arguments.url.to_string()));
     }
     let mut out = anstream::stdout().lock();
     let printed = match arguments.format {
         Format::Text => print(&mut out, &listing, arguments.objects),
         Format::Json => writeln!(out, "{}", as_json(&listing, arguments.objects)),
     };
-    printed.and_then(|()| out.flush()).written()?;
-    Ok(Outcome::Done)
+    shown(printed.and_then(|()| out.flush()), Outcome::Done)
 }
 
 fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Result<()> {
@@ -39,7 +38,7 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
             }
         }
     }
-    let (log, epochs) = (listing.log_id.unwrap_or_default(), counted(listing.epochs.len() as u64, "epoch"));
+    let (log, epochs) = (listing.log_id.unwrap_or_default(), counted(listing.epochs.len() as u64, "epoch", "epochs"));
     let pruned = match listing.pruned_before {
         Lsn(0) => String::new(),
         before => format!(", pruned before record {before}"),

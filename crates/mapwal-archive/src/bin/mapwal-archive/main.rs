@@ -4,14 +4,24 @@ mod arguments;
 mod failure;
 mod generate;
 mod list;
+#[allow(dead_code, reason = "shared with the program mapwal, which has more commands")]
+mod log_fault;
+mod printer;
+#[allow(dead_code, reason = "shared with the program mapwal, which has more commands")]
 mod progress;
 mod prune;
 mod restore;
 mod run;
+mod sizes;
 mod stop;
 mod store;
+#[allow(dead_code, reason = "shared with the program mapwal, which has more commands")]
+mod streams;
+#[allow(dead_code, reason = "shared with the program mapwal, which has more commands")]
+mod told;
 mod verify;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Command};
@@ -19,13 +29,16 @@ use clap::Parser;
 use failure::{Failure, Outcome, Result};
 
 fn main() -> ExitCode {
+    // Nothing is done, by any command, where what it says of it would be lost.
+    if let Err(error) = streams::check_output() {
+        return Failure::of_output(&error).tell().into();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => return Failure::of_usage(&error).tell().into(),
         Err(help) => {
-            // If help cannot be printed, it cannot be read either.
-            let _ = help.print();
-            return Outcome::Done.into();
+            let printed = help.print().and_then(|()| std::io::stdout().flush());
+            return printed.map_or_else(|error| Failure::of_output(&error).tell(), |()| Outcome::Done).into();
         }
     };
     carry_out(&arguments.command).unwrap_or_else(|failure| failure.tell()).into()

@@ -8,7 +8,7 @@ use mapwal_archive::Archive;
 use serde_json::json;
 
 use crate::arguments::{Format, Prune};
-use crate::failure::{Explain, Outcome, Result, Written, counted};
+use crate::failure::{Explain, Outcome, Result, counted, shown};
 
 pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
@@ -18,8 +18,8 @@ pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
         Format::Text => writeln!(
             out,
             "deleted {} and {}, {}; the first record is {}",
-            counted(report.segments, "segment"),
-            counted(report.parts, "part"),
+            counted(report.segments, "segment", "segments"),
+            counted(report.parts, "part", "parts"),
             BinaryBytes(report.bytes),
             report.first_lsn
         ),
@@ -35,6 +35,5 @@ pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
             })
         ),
     };
-    printed.written()?;
-    Ok(Outcome::Done)
+    shown(printed, Outcome::Done)
 }

@@ -1,6 +1,6 @@
 //! `mapwal-archive run`: the service.
 
-use std::io::Write;
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,8 +11,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::arguments::{Format, Run};
-use crate::failure::{Explain, Failure, Outcome, Result, Written};
+use crate::failure::{Failure, Outcome, Result};
+use crate::printer::Printer;
 use crate::stop::Stop;
+use crate::store::NotOpened;
 
 /// How often it looks whether there is a log, and how things stand.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -20,30 +22,44 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) async fn run(arguments: &Run) -> Result<Outcome> {
     let mut stop = Stop::listen()?;
     let mut report = Report::new(arguments);
-    let archiver = tokio::select! {
-        archiver = wait_for_log(arguments, &mut report) => archiver?,
-        () = stop.asked() => return Ok(Outcome::Done),
+    let ended = loop {
+        let archiver = tokio::select! {
+            archiver = wait_for_log(arguments, &mut report) => archiver?,
+            () = stop.asked() => break Ok(Outcome::Done),
+        };
+        let ended = tokio::select! {
+            ended = archiver.run() => ended.map(|never| match never {}),
+            never = report.look_again_and_again(&archiver) => match never {},
+            () = stop.asked() => Ok(Outcome::Done),
+        };
+        report.look(&archiver, true);
+        match ended {
+            // Another one may be put there, such as a restored one.
+            Err(error @ Error::Log(mapwal::Error::Displaced { .. })) => report.waits(&of_log(&error, arguments)),
+            ended => break ended.map_err(|error| of_log(&error, arguments)),
+        }
     };
-    let ended = tokio::select! {
-        ended = archiver.run() => ended.map(|never| match never {}).about(arguments.directory.display()),
-        failed = report.look_again_and_again(&archiver) => failed,
-        () = stop.asked() => Ok(Outcome::Done),
-    };
-    report.look(&archiver, true)?;
+    report.printer.end();
     ended
 }
 
-/// An archiver, once there is a log.
+fn of_log(error: &Error, arguments: &Run) -> Failure {
+    Failure::of_archive(error, arguments.directory.display())
+}
+
+/// An archiver, once there are a log and a store.
 async fn wait_for_log(arguments: &Run, report: &mut Report<'_>) -> Result<Archiver> {
-    let (store, prefix) = arguments.url.open()?;
-    let archive = Archive::new(store, prefix);
     let parts = arguments.part_interval.0;
     let options = ArchiverOptions::new().pin(&arguments.pin).pin_limit_bytes(arguments.pin_limit).part_interval(parts);
     loop {
-        match open(&arguments.directory, &archive, &options) {
-            Ok(archiver) => return Ok(archiver),
-            Err(error) if may_come(&error) => report.waits(&error),
-            Err(error) => return Err(Failure::of_archive(&error, arguments.directory.display())),
+        match arguments.url.open() {
+            Ok((store, prefix)) => match open(&arguments.directory, &Archive::new(store, prefix), &options) {
+                Ok(archiver) => return Ok(archiver),
+                Err(error) if may_come(&error) => report.waits(&of_log(&error, arguments)),
+                Err(error) => return Err(of_log(&error, arguments)),
+            },
+            Err(NotOpened::Passing(failure)) => report.waits(&failure),
+            Err(NotOpened::Final(failure)) => return Err(failure),
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
@@ -56,15 +72,14 @@ fn open(directory: &Path, archive: &Archive, options: &ArchiverOptions) -> mapwa
     Archiver::of_reader(reader, archive.clone(), options.clone())
 }
 
-/// Whether there may be a log soon: the service was started first, or the writer is at work.
+/// Whether there may be a log soon: the service was started first, or the writer, a restore or a backup is at work.
 fn may_come(error: &Error) -> bool {
     use mapwal::Error as Log;
     match error {
         Error::Io { .. } => true,
-        Error::Log(error) => !matches!(
-            error,
-            Log::NotALog { .. } | Log::NotARegularFile { .. } | Log::Format { .. } | Log::UnsupportedFileSystem { .. }
-        ),
+        Error::Log(error) => {
+            !matches!(error, Log::NotARegularFile { .. } | Log::Format { .. } | Log::UnsupportedFileSystem { .. })
+        }
         _ => false,
     }
 }
@@ -72,6 +87,7 @@ fn may_come(error: &Error) -> bool {
 /// What it says while it is at work.
 struct Report<'a> {
     arguments: &'a Run,
+    printer: Printer,
     printed: Option<Instant>,
     /// Whether what was printed last was a failure.
     failing: bool,
@@ -79,28 +95,33 @@ struct Report<'a> {
 
 impl<'a> Report<'a> {
     fn new(arguments: &'a Run) -> Self {
-        Self { arguments, printed: None, failing: false }
+        Self { arguments, printer: Printer::start(), printed: None, failing: false }
     }
 
-    /// There is no log yet.
-    fn waits(&mut self, error: &Error) {
+    /// There is no log, or no store.
+    fn waits(&mut self, failure: &Failure) {
         if self.is_due(true) {
-            Failure::of_archive(error, self.arguments.directory.display()).tell();
+            failure.tell();
         }
     }
 
-    async fn look_again_and_again(&mut self, archiver: &Archiver) -> Result<Outcome> {
+    async fn look_again_and_again(&mut self, archiver: &Archiver) -> Infallible {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            self.look(archiver, false)?;
+            self.look(archiver, false);
         }
     }
 
-    fn look(&mut self, archiver: &Archiver, is_last: bool) -> Result<()> {
+    fn look(&mut self, archiver: &Archiver, is_last: bool) {
         // What it looks at is on a disk.
         let status = tokio::task::block_in_place(|| archiver.status());
         let is_due = self.is_due(status.last_error.is_some());
-        if is_due || (is_last && self.arguments.status_interval.0.is_some()) { self.print(&status) } else { Ok(()) }
+        if is_due || (is_last && self.arguments.status_interval.0.is_some()) {
+            self.printer.print(match self.arguments.format {
+                Format::Text => text(&status),
+                Format::Json => as_json(&status).to_string(),
+            });
+        }
     }
 
     /// From time to time, and whenever failures begin or end.
@@ -111,15 +132,6 @@ impl<'a> Report<'a> {
             (self.printed, self.failing) = (Some(Instant::now()), failing);
         }
         is_due
-    }
-
-    fn print(&self, status: &Status) -> Result<()> {
-        let mut out = anstream::stdout().lock();
-        let printed = match self.arguments.format {
-            Format::Text => writeln!(out, "{}", text(status)),
-            Format::Json => writeln!(out, "{}", as_json(status)),
-        };
-        printed.and_then(|()| out.flush()).written()
     }
 }
 

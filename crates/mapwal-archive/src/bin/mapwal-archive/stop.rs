@@ -3,19 +3,21 @@
 use tokio::sync::watch;
 
 use crate::failure::{Failure, Result};
+use crate::streams;
 
 /// Whether to stop.
 #[derive(Debug, Clone)]
 pub(crate) struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// From now on, these signals do not end the program any more but are noted.
+    /// From now on, these signals do not end the program any more but are noted; those that were ignored still are.
     pub(crate) fn listen() -> Result<Self> {
         let (asked, receiver) = watch::channel(false);
         let note = move || {
             asked.send_replace(true);
         };
-        ctrlc::set_handler(note).map_err(|error| Failure::new("cannot wait for signals", error, "this process"))?;
+        streams::leave_ignored(|| ctrlc::set_handler(note))
+            .map_err(|error| Failure::new("cannot wait for signals", error, "this process"))?;
         Ok(Self(receiver))
     }
 

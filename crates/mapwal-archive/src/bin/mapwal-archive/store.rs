@@ -30,35 +30,63 @@ impl std::fmt::Display for StoreUrl {
     }
 }
 
+/// Why there is no store.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    /// The directory may be there later.
+    Passing(Failure),
+    /// The URL, or the environment, is wrong.
+    Final(Failure),
+}
+
+impl From<NotOpened> for Failure {
+    fn from(error: NotOpened) -> Self {
+        let (NotOpened::Passing(failure) | NotOpened::Final(failure)) = error;
+        failure
+    }
+}
+
 impl StoreUrl {
     /// The store, set up by environment variables, and the place of the archive in it.
-    pub(crate) fn open(&self) -> Result<(Arc<dyn ObjectStore>, Path)> {
-        if self.0.scheme() == "file" {
-            return Ok((Arc::new(self.directory()?), Path::default()));
+    pub(crate) fn open(&self) -> Result<(Arc<dyn ObjectStore>, Path), NotOpened> {
+        let told = |what: &str, why: &dyn std::fmt::Display| Failure::new(what, why, self.to_string());
+        match self.0.scheme() {
+            "file" => {
+                let path = self.path().map_err(NotOpened::Final)?;
+                let failed = |error| NotOpened::Passing(Failure::of_io("cannot open", &error, &path));
+                let store = DirectoryStore::open(&path).map_err(failed)?;
+                Ok((Arc::new(store), Path::default()))
+            }
+            "memory" => Err(NotOpened::Final(told("no place for an archive", &"it would end with this process"))),
+            _ => {
+                let parsed = object_store::parse_url_opts(&self.0, settings());
+                let (store, prefix) = parsed.map_err(|error| NotOpened::Final(told("cannot use the store", &error)))?;
+                Ok((store.into(), prefix))
+            }
         }
-        if self.0.scheme() == "memory" {
-            return Err(Failure::new("no place for an archive", "it would end with this process", self));
-        }
-        let (store, prefix) = object_store::parse_url_opts(&self.0, std::env::vars())
-            .map_err(|error| Failure::new("cannot use the store", error, self))?;
-        Ok((store.into(), prefix))
     }
 
     /// As [`Self::open`], of an archive that is there: no directory is made.
     pub(crate) fn open_existing(&self) -> Result<(Arc<dyn ObjectStore>, Path)> {
         if self.0.scheme() == "file" && !self.path()?.is_dir() {
-            return Err(Failure::new("no archive", "there is no such directory", self));
+            return Err(Failure::new("no archive", "there is no such directory", self.to_string()));
         }
-        self.open()
-    }
-
-    fn directory(&self) -> Result<DirectoryStore> {
-        let path = self.path()?;
-        DirectoryStore::open(&path).map_err(|error| Failure::of_io("cannot open", &error, path.display()))
+        Ok(self.open()?)
     }
 
     fn path(&self) -> Result<PathBuf> {
-        let not_here = |()| Failure::new("cannot open", "this names another host; file:///path does not", self);
-        self.0.to_file_path().map_err(not_here)
+        let why = "this names another host; file:///path does not";
+        self.0.to_file_path().map_err(|()| Failure::new("cannot open", why, self.to_string()))
     }
+}
+
+/// The variables that are about stores: others, such as `TOKEN` or `REGION`, are read by these names as well, and mean something else.
+fn settings() -> impl Iterator<Item = (String, String)> {
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    variables.filter(|(name, _)| {
+        let is_of_store = |prefix: &&str| name.starts_with(prefix);
+        ["AWS_", "GOOGLE_", "AZURE_"].iter().any(is_of_store)
+            || ["SERVICE_ACCOUNT", "IDENTITY_ENDPOINT"].contains(&name.as_str())
+    })
 }

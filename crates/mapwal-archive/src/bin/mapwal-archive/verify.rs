@@ -9,13 +9,13 @@ use mapwal_archive::{Archive, EpochFault, VerifyProgress, VerifyReport};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Verify};
-use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
+use crate::failure::{Explain, Failure, Outcome, Result, counted, shown};
 use crate::progress;
 
 pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
     let earlier = arguments.changed_since.as_deref().map(read).transpose()?.flatten();
-    let bar = progress::of_bytes("verify");
+    let bar = progress::of_bytes("verify", 0);
     let mut show = |progress: VerifyProgress| {
         bar.set_length(progress.bytes.1);
         bar.set_position(progress.bytes.0);
@@ -24,7 +24,7 @@ pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
     bar.finish_and_clear();
     let report = verified.about(&arguments.url)?;
     if report.read + report.unchanged == 0 && report.is_sound() {
-        return Err(Failure::new("no archive", "nothing is archived there", &arguments.url));
+        return Err(Failure::new("no archive", "nothing is archived there", arguments.url.to_string()));
     }
     if let Some(path) = &arguments.changed_since {
         write(path, &report)?;
@@ -34,8 +34,7 @@ pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
         Format::Text => print(&mut out, &report),
         Format::Json => writeln!(out, "{}", as_json(&report)),
     };
-    printed.and_then(|()| out.flush()).written()?;
-    Ok(outcome(&report))
+    shown(printed.and_then(|()| out.flush()), outcome(&report))
 }
 
 fn outcome(report: &VerifyReport) -> Outcome {
@@ -53,10 +52,10 @@ fn outcome(report: &VerifyReport) -> Outcome {
 fn read(path: &Path) -> Result<Option<VerifyReport>> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|error| Failure::of_io("cannot read", &error, path.display()))?,
+        read => read.map_err(|error| Failure::of_io("cannot read", &error, path))?,
     };
     let parsed = serde_json::from_slice(&bytes);
-    parsed.map(Some).map_err(|error| Failure::new("not a report of verify", error, path.display()))
+    parsed.map(Some).map_err(|error| Failure::new("not a report of verify", error, path))
 }
 
 /// As a whole or not at all.
@@ -65,7 +64,7 @@ fn write(path: &Path, report: &VerifyReport) -> Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
-    written.map_err(|error| Failure::of_io("cannot write", &error, path.display()))
+    written.map_err(|error| Failure::of_io("cannot write", &error, path))
 }
 
 fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
@@ -79,9 +78,9 @@ fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     let style = Style::new().fg_color(Some(colour.into()));
     let verdict = match (report.damaged.len() + report.faults.len()) as u64 {
         0 => "sound".to_owned(),
-        places => format!("damaged in {}", counted(places, "place")),
+        places => format!("damaged in {}", counted(places, "place", "places")),
     };
-    let read = counted(report.read, "object");
+    let read = counted(report.read, "object", "objects");
     writeln!(out, "{style}{verdict}{style:#}: {read} read, {} unchanged", report.unchanged)
 }
 

@@ -1,0 +1,1 @@
+../../../../../src/bin/mapwal/log_fault.rs

@@ -1,0 +1,107 @@
+//! `mapwal-archive run` goes on, whatever happens around it, until it is told to stop.
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+
+use crate::child::Process;
+use crate::logs::{append_up_to, check, open};
+use crate::place::{PROGRAM, Place, make_log, wait_until};
+
+/// Started before there is a log; its writer comes and goes; the store refuses everything for a while.
+#[test]
+fn the_service_survives_everything_but_being_told_to_stop() {
+    let place = Place::with_server();
+    let server = place.server.as_ref().unwrap();
+    let mut command = place.command("run ./log URL --part-interval 20ms --status-interval 1ms");
+    command.stdout(fs::File::create(place.path("out")).unwrap()).stderr(fs::File::create(place.path("err")).unwrap());
+    let mut service = Process::start(&mut command);
+    wait_until(|| fs::read_to_string(place.path("err")).unwrap().starts_with("mapwal-archive: "));
+    for last in [300, 600] {
+        make_log(&place.path("log"), last);
+        wait_until(|| place.lists_up_to(last));
+    }
+    server.seen().refuses = true;
+    make_log(&place.path("log"), 900);
+    wait_until(|| fs::read_to_string(place.path("out")).unwrap().contains("  failing: cannot "));
+    assert_eq!(service.ended(), None, "it waits for the store");
+    server.seen().refuses = false;
+    wait_until(|| place.lists_up_to(900));
+    assert_eq!(service.terminate().code(), Some(0));
+}
+
+/// What it prints may be read by a program that ends, or be written to a disk that is full.
+#[test]
+fn the_service_goes_on_where_what_it_prints_goes_nowhere() {
+    let place = Place::new();
+    let words = "run ./log URL --part-interval 20ms --status-interval 1ms";
+    make_log(&place.path("log"), 300);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut service = Process::start(place.command(words).stdout(writer));
+    reader.read_exact(&mut [0; 6]).unwrap();
+    drop(reader);
+    for last in [600, 900] {
+        make_log(&place.path("log"), last);
+        wait_until(|| place.lists_up_to(last));
+        // Some time for what it prints then.
+        std::thread::sleep(std::time::Duration::from_millis(700));
+    }
+    assert_eq!(service.ended(), None);
+    assert_eq!(service.terminate().code(), Some(0));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let service = Process::start(place.command(words).stdout(full));
+    make_log(&place.path("log"), 1200);
+    wait_until(|| place.lists_up_to(1200));
+    assert_eq!(service.terminate().code(), Some(0));
+}
+
+#[test]
+fn a_log_that_is_restored_to_its_place_is_archived_by_the_service_that_is_running() {
+    let place = Place::new();
+    make_log(&place.path("log"), 600);
+    let words = "run ./log URL --part-interval 20ms --status-interval never";
+    let mut service = Process::start(place.command(words).stdout(Stdio::null()));
+    wait_until(|| place.lists_up_to(600));
+    fs::remove_dir_all(place.path("log")).unwrap();
+    place.run("restore URL ./log --to 400").done();
+    let log = open(&place.path("log"));
+    append_up_to(&log, 2, 700);
+    log.close().unwrap();
+    wait_until(|| place.lists_up_to(700));
+    assert_eq!(service.ended(), None);
+    assert_eq!(service.terminate().code(), Some(0));
+    place.run("restore URL ./again").done();
+    check(&place.path("again"), 1, 700, |lsn| if lsn.0 <= 400 { 1 } else { 2 });
+}
+
+#[test]
+fn a_store_that_is_not_there_yet_is_waited_for() {
+    let place = Place::new();
+    make_log(&place.path("log"), 300);
+    fs::write(place.path("archive"), "a file, where the directory of the store belongs").unwrap();
+    let mut command = place.command("run ./log URL --part-interval 20ms --status-interval 1ms");
+    command.stdout(Stdio::null()).stderr(fs::File::create(place.path("err")).unwrap());
+    let mut service = Process::start(&mut command);
+    wait_until(|| fs::read_to_string(place.path("err")).unwrap().starts_with("mapwal-archive: cannot open: "));
+    assert_eq!(service.ended(), None);
+    fs::remove_file(place.path("archive")).unwrap();
+    wait_until(|| place.lists_up_to(300));
+    assert_eq!(service.terminate().code(), Some(0));
+}
+
+/// As a command that `nohup` runs, or a shell in the background.
+#[test]
+fn a_signal_that_was_ignored_stays_ignored() {
+    let place = Place::new();
+    make_log(&place.path("log"), 300);
+    let mut shell = std::process::Command::new("sh");
+    let script = "trap '' INT; exec \"$0\" run \"$1\" \"$2\" --part-interval 20ms --status-interval never";
+    shell.args(["-c", script, PROGRAM]).arg(place.path("log")).arg(place.url());
+    let mut service = Process::start(shell.stdout(Stdio::null()));
+    wait_until(|| place.lists_up_to(300));
+    service.interrupt();
+    make_log(&place.path("log"), 600);
+    wait_until(|| place.lists_up_to(600));
+    assert_eq!(service.ended(), None);
+    assert_eq!(service.terminate().code(), Some(0));
+}

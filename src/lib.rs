@@ -147,7 +147,7 @@ pub mod wal;
 
 #[doc(inline)]
 pub use error::{Error, Result};
-pub use log::{Durable, Log, Mark, Pin, PinDirectory, RecoveryReport, Stats};
+pub use log::{Durable, Log, Mark, Pin, PinDirectory, RecoveryReport, RequestedTrim, Stats, request_trim};
 pub use lsn::Lsn;
 pub use memory::guard_against_sigbus;
 pub use options::Options;

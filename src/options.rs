@@ -25,6 +25,7 @@ const SPARE_SEGMENTS_MAX: usize = 1024;
 ///     .sync_interval(Some(Duration::from_millis(10)))
 ///     .sync_bytes(Some(1 << 20))
 ///     .file_mode(0o640)
+///     .trim_on_request(true)
 ///     .create(true)
 ///     .archive(false)
 ///     .allow_unsupported_file_system(false);
@@ -45,6 +46,8 @@ pub struct Options {
     pub(crate) file_mode: u32,
     pub(crate) allow_unsupported_file_system: bool,
     pub(crate) spare_segments: usize,
+    /// Up to which record requests may trim at first; `None` if none are taken.
+    pub(crate) requests_up_to: Option<Lsn>,
 }
 
 impl Default for Options {
@@ -59,6 +62,7 @@ impl Default for Options {
             file_mode: 0o600,
             allow_unsupported_file_system: false,
             spare_segments: 0,
+            requests_up_to: None,
         }
     }
 }
@@ -157,6 +161,24 @@ impl Options {
     /// last trims, at most a gigabyte.
     pub fn spare_segments(mut self, count: usize) -> Self {
         self.spare_segments = count;
+        self
+    }
+
+    /// Whether the log trims itself when another process asks for that: an operator by `mapwal trim`, or
+    /// [`request_trim`](crate::request_trim). It drops what [`Log::trim_before`](crate::Log::trim_before) would drop, so nothing that a
+    /// pin keeps, and, below a [`Wal`](crate::wal::Wal), nothing that recovery needs. A thread of its own looks for requests every half
+    /// second.
+    ///
+    /// By default it does not: only the application knows what it needs of its log beside its pins, such as what is after its last
+    /// snapshot. Allow it where pins and checkpoints tell all of that.
+    pub fn trim_on_request(mut self, allow: bool) -> Self {
+        self.requests_up_to = allow.then_some(Lsn(u64::MAX));
+        self
+    }
+
+    /// Takes requests, if it does, and grants nothing before the layer above says what it needs.
+    pub(crate) fn without_trims_at_first(mut self) -> Self {
+        self.requests_up_to = self.requests_up_to.map(|_| Lsn::ZERO);
         self
     }
 

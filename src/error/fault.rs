@@ -45,6 +45,39 @@ pub enum PinFault {
     Damaged,
 }
 
+/// Why a request to trim came to nothing.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::error::RequestFault;
+/// use mapwal::{Error, Lsn};
+///
+/// match mapwal::request_trim(dir.path(), Lsn(1)) {
+///     Err(Error::Request(RequestFault::NotTaken)) => println!("Options::trim_on_request is not set"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestFault {
+    /// No process has the log open for writing.
+    #[error("no process has the log open")]
+    NoWriter,
+    /// The process that has it open takes no requests, or has no control page that others see.
+    #[error("the process that has the log open takes no requests to trim it")]
+    NotTaken,
+    /// It did not answer in time. The request has been taken back; what it may have begun goes on.
+    #[error("the process that has the log open did not answer")]
+    NoAnswer,
+    /// It tried, and could not trim. Its events say why.
+    #[error("the process that has the log open could not trim it")]
+    Failed,
+}
+
 /// Why shipped frames were not appended.
 ///
 /// # Example

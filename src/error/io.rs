@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use super::{Error, PinFault};
+use super::{Error, PinFault, RequestFault};
 
 /// For engines whose own calls return [`io::Error`]: the kind is the nearest there is, and [`io::Error::get_ref`] has the
 /// [`Error`].
@@ -72,8 +72,18 @@ fn kind_of(error: &Error) -> ErrorKind {
         Error::Closed => ErrorKind::BrokenPipe,
         Error::InsideAppend => ErrorKind::Deadlock,
         Error::UnsupportedFileSystem { .. } => ErrorKind::Unsupported,
+        Error::Request(fault) => kind_of_request(*fault),
         // The cause of a failed sync is no kind of this error: more room, or another try, mends nothing.
         Error::Poisoned { .. } | Error::Rewound { .. } | Error::Forked | Error::Exhausted(_) => ErrorKind::Other,
+    }
+}
+
+fn kind_of_request(fault: RequestFault) -> ErrorKind {
+    match fault {
+        RequestFault::NoWriter => ErrorKind::NotFound,
+        RequestFault::NotTaken => ErrorKind::Unsupported,
+        RequestFault::NoAnswer => ErrorKind::TimedOut,
+        RequestFault::Failed => ErrorKind::Other,
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use damage::{Corruption, Damage, Evidence};
-pub use fault::{FormatFault, LayoutMismatch, MetaFault, NumberSpace, PinFault, ReplicaFault};
+pub use fault::{FormatFault, LayoutMismatch, MetaFault, NumberSpace, PinFault, ReplicaFault, RequestFault};
 pub use system::{FileKind, SpaceLeft, Unsupported};
 
 use crate::lsn::Lsn;
@@ -227,6 +227,9 @@ pub enum Error {
         /// Why.
         fault: PinFault,
     },
+    /// A request to trim came to nothing.
+    #[error("{0}")]
+    Request(RequestFault),
     /// The payload is not a valid value of the type asked for.
     #[error("payload of record {lsn} ({len} bytes) cannot be viewed as {type_name}: {reason}")]
     PayloadLayout {

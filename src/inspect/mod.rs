@@ -56,7 +56,7 @@ pub use segment::{SegmentSummary, verify_segment};
 /// // What the control page tells of the writer:
 /// assert_eq!(found.is_being_written(), Some(true));
 /// assert_eq!(found.writer_pid(), Some(std::process::id()));
-/// assert!(!found.is_poisoned());
+/// assert!(!found.is_poisoned() && !found.takes_requests());
 /// println!("durable up to {:?}, oldest segment {:?}", found.durable_lsn(), found.oldest_segment());
 /// if let Some(Activity { syncs, sync_time_p99, .. }) = found.activity() {
 ///     println!("{syncs} syncs, 99 of 100 within {sync_time_p99:?}");
@@ -216,6 +216,12 @@ impl Inspection {
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.control.is_some_and(|control| control.poisoned)
+    }
+
+    /// Whether the last writer takes requests to trim ([`request_trim`](crate::request_trim)), as far as the log's control page tells.
+    #[must_use]
+    pub fn takes_requests(&self) -> bool {
+        self.control.is_some_and(|control| control.takes_requests)
     }
 
     /// What the last writer has done since it opened the log, as far as its control page tells.

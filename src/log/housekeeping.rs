@@ -113,6 +113,12 @@ impl Housekeeper {
         state.failure.take().map_or(Ok(()), Err)
     }
 
+    /// Removes the files that are kept, but for those that the options ask for, and that readers see.
+    pub(crate) fn give_back(&self) {
+        self.shared.pool.forget_use();
+        self.shared.remove_surplus();
+    }
+
     /// Whether there is nothing that has failed. What is just being taken away is tried once more if that fails.
     pub(crate) fn is_at_rest(&self) -> bool {
         let mut state = self.shared.state.lock();

@@ -21,6 +21,9 @@ mod preparer;
 mod printed;
 mod recovery;
 mod replica;
+mod request_thread;
+mod request_trim;
+mod requests;
 mod rotate;
 mod sealed;
 mod shared;
@@ -39,6 +42,7 @@ pub use pin_directory::PinDirectory;
 pub use pins::Pin;
 pub(crate) use preparer::Need;
 pub use recovery::report::RecoveryReport;
+pub use request_trim::{RequestedTrim, request_trim};
 pub use stats::Stats;
 
 #[cfg(doc)]

@@ -23,6 +23,7 @@ use super::recovery::plan::Pending;
 use super::recovery::plan::{Plan, Resume};
 use super::recovery::recover;
 use super::recovery::report::RecoveryReport;
+use super::request_thread::Requests;
 use super::shared::{Rotation, Shared, check_lsn};
 use super::stats::Counters;
 use crate::error::{Error, FormatFault, Result};
@@ -95,6 +96,9 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     let last_number = plan.last_number.max(listing.temporary_number());
     let opening = Opening { storage, options, log_id, listing, last_number, known, began };
     let log = opening.carry_out(plan, lock)?;
+    if options.requests_up_to.is_some() {
+        log.shared.take_requests()?;
+    }
     // The number is for processes that find the lock taken. A full disk has no room for it.
     if let Err(error) = log.owner.write_pid() {
         report!(warn, error = &error as &dyn std::error::Error, file = name::LOCK, "cannot sign the lock");
@@ -286,7 +290,7 @@ impl Opening<'_> {
             torn_bytes: plan.torn_bytes,
             duration: self.began.elapsed(),
         };
-        report_recovery(path, &report);
+        report.tell(path);
         let pin_files = PinFiles::new(Arc::clone(&self.storage), PIN_PATIENCE);
         let named = NamedPins::load(&pin_files, &*self.storage)?;
         // As long as the link is not durable that leaves others out, what was retained before is.
@@ -331,6 +335,7 @@ impl Opening<'_> {
             process: Process::current(),
             pins: Pins::new(pin_files, named),
             lookout: Lookout::new(),
+            requests: Requests::new(self.options.requests_up_to),
             #[cfg(feature = "metrics")]
             meter: Meter::new(path, Arc::clone(&counters)),
             counters,
@@ -385,15 +390,4 @@ impl Start {
             Self::Pending(previous) => previous.number,
         }
     }
-}
-
-fn report_recovery(path: &Path, report: &RecoveryReport) {
-    let directory = path.display().to_string();
-    let RecoveryReport { clean, torn_bytes, segments, .. } = *report;
-    let (first, next) = (report.first_lsn.0, report.next_lsn.0);
-    if torn_bytes > 0 {
-        let directory = directory.clone();
-        report!(warn, directory, torn_bytes, next_lsn = next, "torn end dropped");
-    }
-    report!(info, directory, clean, segments, first_lsn = first, next_lsn = next, "log opened");
 }

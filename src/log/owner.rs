@@ -45,6 +45,7 @@ impl Owner {
 impl Shared {
     /// Ends the log's threads and followers; returns the spares. What was under way is over when it returns.
     pub(super) fn stop_threads(&self) -> Vec<Prepared> {
+        self.requests.stop();
         self.background.stop(&self.durability);
         let spares = self.preparer.stop();
         self.end_followers();

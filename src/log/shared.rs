@@ -17,6 +17,7 @@ use super::pin_table::Pins;
 use super::preparer::Preparer;
 use super::recovery::plan::Pending;
 use super::recovery::report::RecoveryReport;
+use super::request_thread::Requests;
 use super::stats::Counters;
 use crate::error::{Error, NumberSpace, Result};
 use crate::format::frame::FrameHasher;
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) housekeeper: Housekeeper,
     pub(crate) ahead: Arc<ReadAhead>,
     pub(crate) background: Background,
+    pub(crate) requests: Requests,
     pub(crate) control: Arc<ControlPage>,
     pub(crate) pins: Pins,
     pub(crate) lookout: Lookout,

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::segment_header;
 use crate::lsn::Lsn;
-use crate::segment::Segment;
+use crate::segment::{Segment, Segments};
 
 /// Segments that are out of the list, oldest first.
 struct Trimmed {
@@ -81,57 +81,61 @@ impl Log {
     /// ```
     pub fn trim_before_with(&self, lsn: Lsn, meta: &[(usize, &[u8])]) -> Result<usize> {
         let _calling = calling();
-        let _entered = self.shared.enter()?;
-        let shared = &*self.shared;
-        let next = shared.next_lsn();
+        self.shared.trim(lsn, meta)
+    }
+}
+
+impl Shared {
+    /// As [`Log::trim_before_with`].
+    pub(super) fn trim(&self, lsn: Lsn, meta: &[(usize, &[u8])]) -> Result<usize> {
+        let _entered = self.enter()?;
+        let next = self.next_lsn();
         if lsn > next {
             return Err(Error::NotAppended { lsn, next });
         }
-        shared.durability.check()?;
+        self.durability.check()?;
         // Before the trim, which is durable by itself.
-        shared.put_durably(meta)?;
-        if shared.has_nothing_below(lsn) {
-            return shared.look_around().map(|()| 0);
+        self.put_durably(meta)?;
+        if self.has_nothing_below(lsn) {
+            return self.look_around().map(|()| 0);
         }
-        while shared.has_unsynced_below(lsn) {
+        while self.has_unsynced_below(lsn) {
             // What stays must be durable with the link that leads to it, before what it leads from may go.
-            match shared.wait(shared.everything()) {
+            match self.wait(self.everything()) {
                 Ok(()) => break,
                 // Some of it is gone, and something else is in its place.
                 Err(Error::Truncated { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        let pins = shared.pins.lock_files()?;
-        shared.look_around()?;
-        let mut rotation = shared.lock_rotation();
+        let pins = self.pins.lock_files()?;
+        self.look_around()?;
+        let mut rotation = self.lock_rotation();
         rotation.cursor_control.retire();
-        let Trimmed { segments: dropped, is_noted } = shared.take_below(lsn)?;
+        let Trimmed { segments: dropped, is_noted } = self.take_below(lsn)?;
         drop(pins);
         let count = dropped.len();
         if let Some(last) = dropped.last() {
             rotation.oldest = last.number() + 1;
         }
-        let failure = shared.housekeeper.take_failure();
+        let failure = self.housekeeper.take_failure();
         if count > 0 {
-            shared.preparer.pool().note_trim();
+            self.preparer.pool().note_trim();
         }
         // With the rotation locked, so that the oldest come first over all calls.
-        shared.housekeeper.drop_segments(dropped);
+        self.housekeeper.drop_segments(dropped);
         drop(rotation);
         if count > 0 {
-            let first_lsn = self.first_lsn().0;
+            let first_lsn = self.segments.with(Segments::first_lsn).0;
             report!(info, segments = count, first_lsn, "log trimmed");
         }
         if !is_noted {
             // Nothing says that they are gone but that they are.
-            shared.housekeeper.finish()?;
+            self.housekeeper.finish()?;
         }
         failure.map_or(Ok(count), Err)
     }
-}
 
-impl Shared {
     /// Whether no segment ends below `lsn`, and nothing of an earlier trim is left to be done or reported.
     fn has_nothing_below(&self, lsn: Lsn) -> bool {
         let ends_above =

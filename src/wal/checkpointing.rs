@@ -32,6 +32,11 @@ impl LastCheckpoint {
         let lsn = checkpoint.lsn();
         Self { lsn, begin: lsn, redo_lsn, oldest_active: checkpoint.oldest_active() }
     }
+
+    /// Recovery from it needs no record before this one.
+    pub(super) fn needed(&self) -> Lsn {
+        self.oldest_active.map_or(self.redo_lsn, |oldest| oldest.min(self.redo_lsn))
+    }
 }
 
 /// A checkpoint that has begun: it knows which transactions were open at that moment, and which records the engine may
@@ -192,9 +197,9 @@ impl Wal {
         // Locked meanwhile, so that no checkpoint finds records gone that it has just decided to need.
         let _turn = self.shared.checkpointing.lock();
         let last = *self.shared.checkpoint.lock();
-        let Some(LastCheckpoint { redo_lsn, oldest_active, .. }) = last else { return Ok(0) };
-        let needed = [oldest_active, self.shared.open.oldest()];
-        Ok(self.log.trim_before(needed.into_iter().flatten().fold(redo_lsn, Lsn::min))?)
+        let Some(last) = last else { return Ok(0) };
+        let needed = self.shared.open.oldest().map_or(last.needed(), |oldest| oldest.min(last.needed()));
+        Ok(self.log.trim_before(needed)?)
     }
 }
 
@@ -249,6 +254,8 @@ impl BegunCheckpoint<'_> {
         if let Some(last) = last.filter(|last| last.begin >= view.next) {
             return Ok(last.lsn);
         }
+        // None drops records that this checkpoint decides to need.
+        let mut requests = wal.log.hold_requests();
         let redo_lsn = wal.redo_point(&view, dirty, last)?;
         let open = merge(view.open, active)?;
         let oldest_active = open.iter().filter_map(ActiveTransaction::first_lsn).min();
@@ -256,7 +263,10 @@ impl BegunCheckpoint<'_> {
         // After the record in the log: if the slot is durable, so is the record.
         wal.log.put_meta_for(Need::Essential, SLOT, &lsn.0.to_le_bytes())?;
         wal.log.sync()?;
-        *wal.shared.checkpoint.lock() = Some(LastCheckpoint { lsn, begin: view.next, redo_lsn, oldest_active });
+        let last = LastCheckpoint { lsn, begin: view.next, redo_lsn, oldest_active };
+        *wal.shared.checkpoint.lock() = Some(last);
+        // What began since is after its redo point.
+        *requests = last.needed();
         report!(info, lsn = lsn.0, redo_lsn = redo_lsn.0, "checkpoint");
         Ok(lsn)
     }

@@ -221,7 +221,7 @@ impl Wal {
     #[expect(unsafe_code, reason = "as for `Log::open`, whose contract is passed on")]
     pub unsafe fn open_and_recover(path: impl AsRef<Path>, options: &WalOptions) -> Result<(Self, Recovery)> {
         // SAFETY: the caller vouches for the same.
-        let log = unsafe { Log::open(path, &options.log) }?;
+        let log = unsafe { Log::open(path, &options.log.clone().without_trims_at_first()) }?;
         Self::over(log, options)
     }
 
@@ -251,6 +251,9 @@ impl Wal {
         let incomplete = recovery.incomplete_transactions().len();
         let records = recovery.records_processed();
         report!(info, records, incomplete, "log analysed");
+        if let Some(found) = &checkpoint {
+            *log.hold_requests() = found.needed();
+        }
         let numbers = Numbers::open(&log, recovery.largest_transaction())?;
         let open = OpenTransactions::new(recovery.open());
         let sync_on_commit = options.sync_on_commit;

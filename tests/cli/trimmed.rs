@@ -117,24 +117,96 @@ fn a_pin_is_not_passed_unless_that_is_forced() {
     assert_eq!(run(log.path(), "pins DIR").done().text(), "");
 }
 
+/// A log that this process has open, with so many records.
+fn opened(directory: &Path, options: &Options) -> Log {
+    // SAFETY: the directory is one of the test that calls this.
+    let log = unsafe { Log::open(directory, &options.clone().segment_size_bytes(SEGMENT)) }.unwrap();
+    for _ in 0..RECORDS {
+        log.append(7, &[7; 150]).unwrap();
+    }
+    log.sync().unwrap();
+    log
+}
+
 #[test]
-fn nothing_is_trimmed_under_a_writer_nor_without_a_word_what_stays() {
+fn a_writer_that_takes_no_requests_is_named_and_nothing_goes() {
     let directory = scratch();
-    let writer = live(directory.path(), 800);
+    let log = opened(directory.path(), &Options::new());
     let ran = run(directory.path(), "trim DIR --before 500");
     assert_eq!(ran.code, 4);
-    assert!(ran.err.contains(&format!("process {} has the log open", writer.child.id())), "{}", ran.err);
-    assert!(!ran.err.contains("; what pin"), "{}", ran.err);
+    let who = format!("process {} has the log open, and takes no requests", std::process::id());
+    assert!(ran.err.contains(&who) && !ran.err.contains("; what pin"), "{}", ran.err);
     for (name, from) in [("late", 300), ("early", 7)] {
         run(directory.path(), &format!("pins DIR add {name} {from}")).done();
     }
-    let ran = run(directory.path(), "trim DIR --before 500");
+    let ran = run(directory.path(), "trim DIR --before 500 --force");
     assert!(ran.err.contains("; what pin early keeps, from record 7 on, it does not trim"), "{}", ran.err);
-    drop(writer);
-    assert_eq!(first(directory.path()), 1);
-    assert_eq!(run(directory.path(), "pins DIR").done().lines().len(), 3);
-    assert_eq!(run(directory.path(), "trim DIR").code, 64);
-    assert_eq!(run(directory.path(), "trim DIR --before 5 --keep-records 3").code, 64);
+    assert_eq!((log.first_lsn().0, log.pins().len()), (1, 2));
+}
+
+#[test]
+fn a_writer_trims_its_log_for_the_program_and_keeps_what_it_needs() {
+    let directory = scratch();
+    let log = opened(directory.path(), &Options::new().trim_on_request(true));
+    run(directory.path(), "pins DIR add replica 700").done();
+    let ran = run(directory.path(), "trim DIR --before 1000");
+    assert!(ran.code == 4 && ran.err.contains("pin replica keeps record 700 and all after it"), "{}", ran.err);
+    assert_eq!(log.first_lsn().0, 1);
+    let ran = run(directory.path(), "trim DIR --before 700").done();
+    let first = log.first_lsn().0;
+    assert!((2..=700).contains(&first), "{first}");
+    let says =
+        |ran: &crate::program::Ran| ran.text().ends_with(&format!("; the log starts at record {}\n", log.first_lsn()));
+    assert!(ran.text().starts_with("2 segments dropped, 128.00 KiB freed; ") && says(&ran), "{}", ran.text());
+    // What the process pins for itself it tells nobody of before.
+    let guard = log.pin(mapwal::Lsn(1100)).unwrap();
+    let ran = run(directory.path(), "trim DIR --keep-records 1 --force");
+    let first = log.first_lsn().0;
+    let needs = format!("process {} needs record {first} and all after it", std::process::id());
+    assert!(ran.code == 4 && ran.err.contains(&needs) && says(&ran), "{}{}", ran.text(), ran.err);
+    assert!(ran.text().starts_with("pin replica dropped"), "{}", ran.text());
+    assert!((701..=1100).contains(&first), "{first}");
+    drop(guard);
+    let ran = run(directory.path(), "trim DIR --keep-records 1").done();
+    assert!(says(&ran), "{}", ran.text());
+    assert_eq!(log.sealed(0).unwrap().len(), 0);
+    assert_eq!(run(directory.path(), "dump DIR").done().lines().len() as u64, RECORDS + 1 - log.first_lsn().0);
+    log.close().unwrap();
+    run(directory.path(), "verify DIR").done();
+}
+
+#[test]
+fn no_room_is_said_to_be_freed_that_the_writer_keeps() {
+    let directory = scratch();
+    let log = opened(directory.path(), &Options::new().trim_on_request(true).spare_segments(2));
+    let dropped = log.sealed(0).unwrap().len();
+    assert!(dropped > 3, "{dropped}");
+    let ran = run(directory.path(), "trim DIR --keep-records 1").done();
+    let freed = (dropped - 2) * 64;
+    let said = format!("{dropped} segments dropped, {freed}.00 KiB freed, 128.00 KiB kept for further segments; ");
+    assert!(ran.text().starts_with(&said), "{said}{}", ran.text());
+    drop(log);
+}
+
+#[test]
+fn a_writer_that_does_not_answer_is_not_waited_for_for_ever() {
+    let directory = scratch();
+    let writer = live(directory.path(), 800);
+    let pid = rustix::process::Pid::from_child(&writer.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let ran = run(directory.path(), "trim DIR --before 500");
+    assert_eq!(ran.code, 4);
+    assert!(ran.err.contains("did not answer for ten seconds; the request is taken back"), "{}", ran.err);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    run(directory.path(), "trim DIR --before 1").done();
+    assert_eq!(first(directory.path()), 1, "what was taken back was done");
+}
+
+#[test]
+fn what_stays_of_a_log_has_to_be_said() {
+    let log = closed(10);
+    assert_eq!(run(log.path(), "trim DIR").code, 64);
+    assert_eq!(run(log.path(), "trim DIR --before 5 --keep-records 3").code, 64);
     let empty = scratch();
     assert_eq!(run(empty.path(), "trim DIR --before 5").code, 4, "there is no log");
     assert!(fs::read_dir(empty.path()).unwrap().next().is_none(), "and none is made");
@@ -210,7 +282,8 @@ fn a_trim_that_is_refused_changes_nothing_and_one_that_drops_a_torn_end_says_so(
 }
 
 fn open_wal(directory: &Path, from: RecoverFrom) -> mapwal::wal::Result<Wal> {
-    let options = WalOptions::new().log(Options::new().segment_size_bytes(SEGMENT)).recover_from(from);
+    let log = Options::new().segment_size_bytes(SEGMENT).trim_on_request(true);
+    let options = WalOptions::new().log(log).recover_from(from);
     // SAFETY: the directory is one of this test, which opens the log once at a time.
     unsafe { Wal::open(directory, &options) }
 }

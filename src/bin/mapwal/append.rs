@@ -27,7 +27,8 @@ pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
         Some(size) => Options::new().segment_size_bytes(size),
         None => Options::new(),
     };
-    let log = open::writer(directory, &options)?;
+    // It needs no record itself.
+    let log = open::writer(directory, &options.trim_on_request(true))?;
     if !arguments.force && arguments.tag < PLAIN_TAG_MIN && WAL_SLOTS.into_iter().any(|slot| log.meta(slot).is_some()) {
         let why = format!(
             "by its metadata this is a log of transactions, whose recovery would fail on records with tag {}: others have \

@@ -14,8 +14,7 @@ pub(crate) use looking::{From, Meta, Segments, Stat, StatFormat, Tail};
 
 /// Look at a mapwal log, append to it, check it, and save what is left of a damaged one.
 ///
-/// All commands may be used on a log that a process is writing. Only `append` and `trim` take part in writing: they are refused while
-/// another process has the log open. Where the standard output is closed, none does anything: what nobody wants goes to
+/// All commands but `append` may be used on a log that a process is writing, and none disturbs it: `trim` asks that process. Where the standard output is closed, none does anything: what nobody wants goes to
 /// `/dev/null`.
 #[derive(Debug, Parser)]
 #[command(name = "mapwal", version, after_help = EXIT_CODES, propagate_version = true)]

@@ -1,7 +1,8 @@
-//! `mapwal trim`: drops old segments of a log that no process writes, also on a full disk.
+//! `mapwal trim`: drops old segments, also on a full disk: of a log that no process writes, or by the process that writes it.
 //!
 //! All that may refuse it is looked at before the log is opened for writing, which drops a torn end, unless a writer alone opens it.
 
+mod ask;
 mod extent;
 
 use std::io::ErrorKind;
@@ -26,7 +27,11 @@ pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
     };
     let options = options.create(false);
     let found = Inspection::open(directory).about(directory)?;
-    check_not_written(&found, directory)?;
+    if let Writer::Alive(pid) = Writer::find(&found)
+        && let Some(done) = ask::writer(&found, pid, arguments)?
+    {
+        return Ok(done);
+    }
     let before = match open::try_reader(directory, false).and_then(|reader| reader.snapshot()) {
         // A writer may open it all the same, or says why not.
         Err(Error::Corrupt(_)) => None,
@@ -45,23 +50,6 @@ pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
     }
     trimmed.report(directory)?;
     closed.map(|()| Outcome::Done)
-}
-
-/// An error if a process has the log open, which says what keeps that from trimming it.
-fn check_not_written(found: &Inspection, directory: &Path) -> Result<()> {
-    let who = match Writer::find(found) {
-        Writer::Alive(Some(pid)) => format!("process {pid}"),
-        Writer::Alive(None) => "another process".to_owned(),
-        Writer::Crashed(_) | Writer::Closed => return Ok(()),
-    };
-    // Where they cannot be read, `pins` tells why.
-    let pins = found.pins().unwrap_or_default();
-    let oldest = pins.iter().filter(|pin| pin.state == PinState::Reserved).min_by_key(|pin| pin.lsn);
-    let kept = oldest.map_or(String::new(), |pin| {
-        format!("; what pin {} keeps, from record {} on, it does not trim: `mapwal pins DIR drop`", pin.name, pin.lsn)
-    });
-    let why = format!("{who} has the log open, and it alone knows what it needs: it trims the log itself{kept}");
-    Err(Failure::new("nothing trimmed", why, directory))
 }
 
 /// What a trim has done.
@@ -86,7 +74,7 @@ fn check(found: &Inspection, snapshot: &Snapshot, arguments: &Trim, directory: &
 fn trim<'f>(log: &Log, before: Lsn, force: bool, found: &'f [SegmentFile], directory: &Path) -> Result<Trimmed<'f>> {
     let pins = log.pins();
     if force {
-        drop_pins(log, &pins, before, directory)?;
+        drop_pins(&pins, before, |name| log.drop_pin(name).about(directory))?;
     } else {
         // Another process may have made one meanwhile.
         check_pins(&pins, before, directory)?;
@@ -183,9 +171,9 @@ fn check_pins(pins: &[PinStatus], before: Lsn, directory: &Path) -> Result<()> {
     Err(Failure::new("nothing trimmed", why, directory))
 }
 
-fn drop_pins(log: &Log, pins: &[PinStatus], before: Lsn, directory: &Path) -> Result<()> {
+fn drop_pins(pins: &[PinStatus], before: Lsn, drop: impl Fn(&str) -> Result<()>) -> Result<()> {
     keepers(pins, before).try_for_each(|pin| {
-        log.drop_pin(&pin.name).about(directory)?;
+        drop(&pin.name)?;
         say(&format!("pin {} dropped, which kept record {} and all after it", pin.name, pin.lsn))
     })
 }

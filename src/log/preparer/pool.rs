@@ -177,6 +177,11 @@ impl Pool {
         }
     }
 
+    /// Room is wanted: no more are kept than the options ask for, until trims say otherwise.
+    pub(crate) fn forget_use(&self) {
+        self.state.lock().estimate = 0;
+    }
+
     fn wanted(&self, state: &State) -> usize {
         let bound = (BYTES_MAX / self.segment_size).max(1);
         // One is being filled while the next is wanted already.

@@ -1,7 +1,9 @@
 //! What opening a log found.
 
+use std::path::Path;
 use std::time::Duration;
 
+use crate::events::report;
 use crate::lsn::Lsn;
 
 /// What [`Log::open`](crate::Log::open) found and did.
@@ -46,5 +48,17 @@ impl RecoveryReport {
     #[must_use]
     pub fn records(&self) -> u64 {
         self.next_lsn.0 - self.first_lsn.0
+    }
+
+    /// Reports it as events.
+    pub(crate) fn tell(&self, path: &Path) {
+        let directory = path.display().to_string();
+        let Self { clean, torn_bytes, segments, .. } = *self;
+        let (first, next) = (self.first_lsn.0, self.next_lsn.0);
+        if torn_bytes > 0 {
+            let directory = directory.clone();
+            report!(warn, directory, torn_bytes, next_lsn = next, "torn end dropped");
+        }
+        report!(info, directory, clean, segments, first_lsn = first, next_lsn = next, "log opened");
     }
 }

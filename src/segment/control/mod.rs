@@ -16,6 +16,7 @@ mod activity;
 mod channel;
 mod durable;
 mod making;
+mod requests;
 mod words;
 
 use std::io;
@@ -29,6 +30,7 @@ use words::{LEN, MAGIC, Said, VERSION, Word, checksum, log_id, signed};
 
 pub use activity::Activity;
 pub(crate) use channel::Channel;
+pub(crate) use requests::{Answer, Outcome, Request};
 pub(crate) use words::{ControlState, Stated, page_of_copy};
 
 use crate::error::{Error, Result};

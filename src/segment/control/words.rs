@@ -11,7 +11,7 @@ pub(super) const LEN: u64 = 4096;
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"mapwctl\x01");
 
 /// The words of the page, by index. Each is written by the writer alone, but for the two that followers set
-/// when they want to be woken.
+/// when they want to be woken, and for requests.
 #[derive(Clone, Copy)]
 pub(super) enum Word {
     /// Stored last when the page is set up, so that a process that sees it sees the rest.
@@ -46,6 +46,12 @@ pub(super) enum Word {
     ClosedChecksum = 97,
     /// What the writer has done, and a checksum of that and of its run.
     Activity = 104,
+    /// That of the run, if its writer takes requests to trim.
+    TakesRequests = 120,
+    /// What a process asks for: number, record, and a checksum of the run and these.
+    Request = 128,
+    /// What came of a request: its number, outcome, segments dropped, first record, and a checksum in the same way.
+    Answer = 136,
 }
 
 /// The version of the page.
@@ -66,6 +72,7 @@ pub(crate) struct ControlState {
     pub(crate) active_segment: u64,
     pub(crate) oldest_segment: Option<u64>,
     pub(crate) poisoned: bool,
+    pub(crate) takes_requests: bool,
     pub(crate) activity: Option<Activity>,
 }
 
@@ -88,6 +95,7 @@ impl ControlState {
             active_segment: said.segment_number(Word::ActiveSegment).unwrap_or(0),
             oldest_segment: said.segment_number(Word::OldestSegment),
             poisoned: word(Word::Poisoned) != 0,
+            takes_requests: word(Word::TakesRequests) == word(Word::Epoch),
             activity: said.activity(),
         })
     }

@@ -38,7 +38,7 @@ macro_rules! note {
 
 fn note_log(printed: &mut Printed) {
     let dir = scratch();
-    let log = open(dir.path(), &small());
+    let log = open(dir.path(), &small().trim_on_request(true));
     (0..2000).for_each(|_| assert_ne!(log.append(7, SECRET).unwrap(), Lsn(0)));
     log.create_pin("replica", "somebody", Lsn(1), Some(1 << 30)).unwrap();
     log.sync().unwrap();
@@ -49,6 +49,7 @@ fn note_log(printed: &mut Printed) {
     note!(printed: PinStatus = log.pins()[0], PinState = log.pins()[0].state, Stats = log.stats());
     note!(printed: RecoveryReport = log.recovery(), Lsn = Lsn(u64::MAX), Options = Options::new());
     note!(printed: LogReader = read_only(dir.path()).unwrap(), Snapshot = snapshot, Visibility = Visibility::Durable);
+    note!(printed: RequestedTrim = request_trim(dir.path(), Lsn(1)).unwrap());
     note!(printed: Record = snapshot.get(Lsn(9)).unwrap(), RecordRef = log.get(Lsn(9)).unwrap());
     note!(printed: SegmentBytes = snapshot.segment_bytes(&snapshot.get(Lsn(9)).unwrap().unwrap()).unwrap());
     note!(printed: Mark = log.mark().and(Lsn(7)), Durable = log.durable(Lsn(7)));
@@ -135,6 +136,7 @@ fn note_wal(printed: &mut Printed) {
 
 fn note_errors(printed: &mut Printed) {
     note!(printed: SimulatedDisk = SimulatedDisk::new(7), DiskFailure = DiskFailure::Full);
+    note!(printed: RequestFault = RequestFault::NotTaken);
     note!(printed: PinFault = PinFault::Lost { lsn: Lsn(1), first: Lsn(2) }, MetaFault = MetaFault::NoSlot { slots: 16 });
     note!(printed: ReplicaFault = ReplicaFault::Gap { next: Lsn(1) }, FormatFault = FormatFault::Features { unknown: 7 });
     note!(printed: NumberSpace = NumberSpace::Records, LayoutMismatch = LayoutMismatch::Size);

@@ -4,6 +4,7 @@ mod archive;
 mod named_pins;
 mod recycling;
 mod removed;
+mod requests;
 mod touched;
 mod trim;
 mod truncate;

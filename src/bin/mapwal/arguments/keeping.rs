@@ -65,13 +65,16 @@ pub(crate) struct Diff {
     pub(crate) archive: bool,
 }
 
-/// Drop old segments of a log that no process has open
+/// Drop old segments
 ///
 /// Needs no room: it is the way out for a log that has filled its disk and crashed. Only whole segments are dropped,
 /// and never the last one with a record. Prints how many were dropped, and the room that this has freed; files that
-/// stay are an error, and go with the next trim. A log that a process has open is trimmed by that process, which alone
-/// knows what it still needs; a pin that keeps it from doing so is named. A pin that holds back more than its limit is passed, as by
+/// stay are an error, and go with the next trim. A pin that holds back more than its limit is passed, as by
 /// the trims of the application, and named if it loses records. A trim that is refused changes nothing.
+///
+/// A log that a process has open is trimmed by that process. It is asked, if it was opened with
+/// `Options::trim_on_request`, as `mapwal append` does; it keeps what it pins itself and what recovery of transactions needs, whatever `--force`
+/// says, and the command ends with 4 if that is more than what was to stay, or if there is no answer within ten seconds.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal trim /var/lib/app/log --keep-bytes 10GiB")]
 pub(crate) struct Trim {

@@ -31,6 +31,10 @@ struct Handles {
     first_lsn: Gauge,
     next_lsn: Gauge,
     durable_lsn: Gauge,
+    disk: Gauge,
+    spare: Gauge,
+    pins: Gauge,
+    pinned_lsn: Gauge,
     unlinked: Gauge,
     torn: Gauge,
     poisoned: Gauge,
@@ -44,15 +48,20 @@ pub(crate) struct Synced {
     pub(crate) took: Duration,
     pub(crate) records: u64,
     pub(crate) bytes: u64,
-    pub(crate) ends: Ends,
+    pub(crate) extent: Extent,
 }
 
-/// Where the log begins and ends.
+/// Where the log begins and ends, what it takes, and what keeps it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ends {
+pub(crate) struct Extent {
     pub(crate) first: Lsn,
     pub(crate) next: Lsn,
     pub(crate) durable: Lsn,
+    /// Of segments that have been begun.
+    pub(crate) disk_bytes: u64,
+    pub(crate) spare_bytes: u64,
+    /// How many pins there are, and the oldest record that one keeps; `None` while they are changed.
+    pub(crate) pins: Option<(usize, Option<Lsn>)>,
 }
 
 impl Meter {
@@ -63,11 +72,11 @@ impl Meter {
     }
 
     /// The log has been opened, and `torn_bytes` of it were dropped.
-    pub(crate) fn opened(&self, ends: Ends, torn_bytes: u64) {
+    pub(crate) fn opened(&self, extent: Extent, torn_bytes: u64) {
         self.tell(move |handles| {
             handles.poisoned.set(0.0);
             handles.torn.set(float(torn_bytes));
-            handles.tell_ends(ends);
+            handles.tell_extent(extent);
             handles.tell_counters();
         });
     }
@@ -78,7 +87,7 @@ impl Meter {
             handles.sync_records.record(float(synced.records));
             handles.synced_records.increment(synced.records);
             handles.synced_bytes.increment(synced.bytes);
-            handles.tell_ends(synced.ends);
+            handles.tell_extent(synced.extent);
             handles.tell_counters();
         });
     }
@@ -131,6 +140,14 @@ impl Handles {
             first_lsn: gauge("mapwal_first_lsn", None, "the oldest record"),
             next_lsn: gauge("mapwal_next_lsn", None, "the number of the next record"),
             durable_lsn: gauge("mapwal_durable_lsn", None, "the last record that is durable"),
+            disk: gauge("mapwal_disk_bytes", bytes, "the length of the segments that have been begun"),
+            spare: gauge(
+                "mapwal_spare_bytes",
+                bytes,
+                "the length of those that are ready, and of dropped ones that are kept",
+            ),
+            pins: gauge("mapwal_pins", None, "pins, with a name or without"),
+            pinned_lsn: gauge("mapwal_pinned_lsn", None, "the oldest record that a pin keeps, or 0"),
             unlinked: gauge("mapwal_unlinked_bytes", bytes, "what dropped segments take that views still hold"),
             torn: gauge("mapwal_torn_bytes", bytes, "what was dropped as a torn end when the log was opened"),
             poisoned: gauge("mapwal_poisoned", None, "1 once a sync has failed"),
@@ -139,10 +156,16 @@ impl Handles {
         }
     }
 
-    fn tell_ends(&self, Ends { first, next, durable }: Ends) {
+    fn tell_extent(&self, Extent { first, next, durable, disk_bytes, spare_bytes, pins }: Extent) {
         self.first_lsn.set(float(first.0));
         self.next_lsn.set(float(next.0));
         self.durable_lsn.set(float(durable.0));
+        self.disk.set(float(disk_bytes));
+        self.spare.set(float(spare_bytes));
+        if let Some((count, oldest)) = pins {
+            self.pins.set(float(count as u64));
+            self.pinned_lsn.set(float(oldest.map_or(0, |lsn| lsn.0)));
+        }
     }
 
     fn tell_counters(&self) {

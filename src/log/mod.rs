@@ -88,7 +88,8 @@ use shared::{Rotation, Shared};
 /// With the feature `metrics` the log tells the recorder of the crate `metrics`, if one is installed when the log is opened:
 /// counters `mapwal_syncs_total`, `mapwal_synced_records_total`, `mapwal_synced_bytes_total`, `mapwal_stalls_total`,
 /// `mapwal_zeros_written_bytes_total`, `mapwal_recycled_segments_total`, `mapwal_removed_segments_total`; gauges
-/// `mapwal_first_lsn`, `mapwal_next_lsn`, `mapwal_durable_lsn`, `mapwal_unlinked_bytes`, `mapwal_torn_bytes`,
+/// `mapwal_first_lsn`, `mapwal_next_lsn`, `mapwal_durable_lsn`, `mapwal_disk_bytes`, `mapwal_spare_bytes`, `mapwal_pins`,
+/// `mapwal_pinned_lsn` (the oldest, or 0; pins of other processes as of the last trim), `mapwal_unlinked_bytes`, `mapwal_torn_bytes`,
 /// `mapwal_poisoned`; histograms `mapwal_sync_seconds` and `mapwal_sync_records`; all with the label `directory`. They are
 /// told at the open and after each sync, and never by an append. The recorder is called as a subscriber is.
 ///

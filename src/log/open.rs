@@ -200,7 +200,7 @@ impl Opening<'_> {
         log.shared.control.show().map_err(failed)?;
         log.shared.control.wake_all(&*self.storage);
         #[cfg(feature = "metrics")]
-        log.shared.meter.opened(log.shared.ends(), plan.torn_bytes);
+        log.shared.meter.opened(log.shared.extent(), plan.torn_bytes);
         // Before this is done a wake-up may be missed, rarely: followers that have gone to sleep meanwhile look once
         // more.
         let (storage, control) = (Arc::clone(&self.storage), Arc::clone(&log.shared.control));

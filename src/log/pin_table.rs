@@ -6,6 +6,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Result;
 use crate::lsn::Lsn;
+#[cfg(feature = "metrics")]
+use crate::segment::Segments;
 use crate::segment::pins::NamedPins;
 use crate::segment::pins::files::{PinFiles, PinLock};
 
@@ -41,6 +43,15 @@ impl Pins {
     /// looks at the list until it is set.
     pub(crate) fn lock(&self) -> MutexGuard<'_, PinTable> {
         self.table.lock()
+    }
+
+    /// How many there are, and the oldest record that one keeps; `None` while they are changed. Those of other processes are as they
+    /// were when they were read last.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn summary(&self, segments: &Segments) -> Option<(usize, Option<Lsn>)> {
+        let table = self.table.try_lock()?;
+        let oldest = [table.oldest_guarded(), table.named.oldest(segments)].into_iter().flatten().min();
+        Some((table.len(), oldest))
     }
 }
 

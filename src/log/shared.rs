@@ -12,7 +12,7 @@ use super::durability::{Durability, Goal};
 use super::housekeeping::Housekeeper;
 use super::inside;
 #[cfg(feature = "metrics")]
-use super::meter::{Ends, Meter};
+use super::meter::{Extent, Meter};
 use super::pin_table::Pins;
 use super::preparer::Preparer;
 use super::recovery::plan::Pending;
@@ -223,10 +223,18 @@ impl Shared {
         Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal()))
     }
 
-    /// Where the log begins and ends.
+    /// Where the log begins and ends, what it takes, and what keeps it. Waits for nothing.
     #[cfg(feature = "metrics")]
-    pub(crate) fn ends(&self) -> Ends {
-        Ends { first: self.segments.with(Segments::first_lsn), next: self.next_lsn(), durable: self.durability.lsn() }
+    pub(crate) fn extent(&self) -> Extent {
+        let segments = self.segments.load();
+        Extent {
+            first: segments.first_lsn(),
+            next: self.next_lsn(),
+            durable: self.durability.lsn(),
+            disk_bytes: segments.as_slice().iter().map(|segment| segment.info().size).sum(),
+            spare_bytes: self.preparer.spare_count() as u64 * self.preparer.segment_size(),
+            pins: self.pins.summary(&segments),
+        }
     }
 
     /// What has been reserved so far.

@@ -180,7 +180,7 @@ impl Shared {
                 took: time,
                 records,
                 bytes: (frontier.offset - begin) as u64,
-                ends: self.ends(),
+                extent: self.extent(),
             });
             self.preparer.note_sync(segment.number(), frontier.offset, frontier.offset - begin, time);
         }

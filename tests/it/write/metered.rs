@@ -36,19 +36,25 @@ fn a_sync_is_told_with_what_has_been_counted() {
     append(&log, 1..=100);
     log.sync().unwrap();
     append(&log, 101..=150);
+    let guard = log.pin(Lsn(30)).unwrap();
+    log.create_pin("replica", "", Lsn(40), None).unwrap();
+    append(&log, 151..=151);
     log.sync().unwrap();
     log.sync().unwrap();
     let stats = log.stats();
     for (name, expected) in [
         ("mapwal_syncs_total", stats.syncs),
-        ("mapwal_synced_records_total", 150),
+        ("mapwal_synced_records_total", 151),
         ("mapwal_stalls_total", stats.stalls),
         ("mapwal_zeros_written_bytes_total", stats.zeros_written_bytes),
         ("mapwal_recycled_segments_total", 0),
         ("mapwal_removed_segments_total", 0),
         ("mapwal_first_lsn", 1),
-        ("mapwal_next_lsn", 151),
-        ("mapwal_durable_lsn", 150),
+        ("mapwal_next_lsn", 152),
+        ("mapwal_durable_lsn", 151),
+        ("mapwal_disk_bytes", 64 << 10),
+        ("mapwal_pins", 2),
+        ("mapwal_pinned_lsn", 30),
         ("mapwal_unlinked_bytes", 0),
         ("mapwal_torn_bytes", 0),
         ("mapwal_poisoned", 0),
@@ -58,11 +64,17 @@ fn a_sync_is_told_with_what_has_been_counted() {
         assert!(is_as_old || found == [expected as f64], "{name}: {found:?}, and not {expected}");
     }
     let (records, times) = (recorder.of("mapwal_sync_records"), recorder.of("mapwal_sync_seconds"));
-    assert_eq!(records.iter().sum::<f64>(), 150.0);
+    assert_eq!(records.iter().sum::<f64>(), 151.0);
     // The open syncs as well.
     assert_eq!(times.len() as u64, stats.syncs);
     assert!(times.iter().all(|&seconds| seconds > 0.0 && seconds < 60.0), "{times:?}");
     assert!(recorder.of("mapwal_synced_bytes_total")[0] > 150.0 * 24.0);
+    // A spare may get ready meanwhile.
+    assert!(recorder.of("mapwal_spare_bytes")[0] % 65536.0 == 0.0);
+    drop(guard);
+    append(&log, 152..=152);
+    log.sync().unwrap();
+    assert_eq!((recorder.of("mapwal_pins"), recorder.of("mapwal_pinned_lsn")), (vec![1.0], vec![40.0]));
     let label = dir.path().display().to_string();
     assert!(recorder.0.values.lock().keys().all(|(_, directory)| *directory == label));
 }
@@ -72,7 +84,7 @@ fn the_names_are_those_that_are_documented() {
     let recorder = Debugging::default();
     let (_dir, _log) = open(&recorder);
     let units = recorder.0.units.lock().clone();
-    assert_eq!(units.len(), 15);
+    assert_eq!(units.len(), 19);
     let documented = include_str!("../../../src/log/mod.rs");
     for (name, unit) in units {
         assert!(documented.contains(&format!("`{name}`")), "{name} is not in the documentation of Log");

@@ -5,6 +5,7 @@
 #![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
 
 mod appended;
+mod asides;
 mod backed_up;
 mod benched;
 mod child;
@@ -14,8 +15,10 @@ mod documents;
 mod dumped;
 #[path = "../it/support/file_system.rs"]
 mod file_system;
+mod frugal;
 mod generated;
 mod guided;
+mod heard;
 mod incremental;
 mod inspected;
 mod killed;

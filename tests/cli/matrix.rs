@@ -13,8 +13,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use snapbox::{IntoData, assert_data_eq, file};
 
+use crate::heard::{both, check_documents, document, once, told, told_records};
 use crate::logs::{copy, scratch};
-use crate::program::{Ran, ran_with_input, run, start};
+use crate::program::{ran_with_input, run, start};
 use crate::states::{self, Health, Log, State};
 
 /// By name, and by the words around the directory. One that changes a log is the last that a live one is given to.
@@ -40,6 +41,21 @@ const COMMANDS: [(&str, &str); 19] = [
     ("trim", "trim DIR --keep-records 100"),
 ];
 
+/// The same for machines, and what is used less. They come before those of the first table.
+const MORE: [(&str, &str); 11] = [
+    ("stat json", "stat DIR --format json"),
+    ("verify json", "verify DIR --format json"),
+    ("segments json", "segments DIR --format json"),
+    ("meta json", "meta DIR --format json"),
+    ("pins json", "pins DIR --format json"),
+    ("stat --watch", "stat DIR --watch"),
+    ("pins advance", "pins DIR advance p 1000"),
+    ("backup json", "backup DIR OUT --format json"),
+    ("salvage --renumber", "salvage DIR OUT --renumber"),
+    ("repair --undo", "repair DIR --undo"),
+    ("bench", "bench DIR --seconds 1"),
+];
+
 /// The first record that `dump --from` is asked for.
 const FROM: u64 = 1190;
 
@@ -55,6 +71,9 @@ No command ends with 0 and less than what is there. `append`, `pins`, `trim`, `s
 about the ends of a log: they do not look at all records, and those that write open a log that is damaged in the middle of a
 segment. What keeps a log from being opened, `segments`, `meta` and `stat` tell as damage. Where nothing that is left of a log says that records are
 missing, no command can; such states are marked with a star.
+
+The second table has the commands for machines, whose documents are those of `docs/mapwal.schema.json` and whose codes are those of the first
+table, and those that are used less. `bench` is not run where there is no log: it measures there.
 
 ";
 
@@ -73,7 +92,7 @@ fn every_command_does_what_the_page_says_on_every_state() {
     let reference = reference(&states);
     let rows = rows(&states, reference);
     let broken_in = |(state, row): (&State, &Vec<Cell>)| -> Vec<String> {
-        row.iter().filter_map(|cell| broken(state, cell)).chain(untold(state, row)).collect()
+        row.iter().filter_map(|cell| broken(state, cell)).chain(untold(state, row)).chain(unlike(state, row)).collect()
     };
     let broken: Vec<String> = states.iter().zip(&rows).flat_map(broken_in).collect();
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
@@ -125,20 +144,32 @@ fn broken(state: &State, cell: &Cell) -> Option<String> {
     // Nothing was durable of what a torn end leaves.
     let there = if command == "tail --durable" && state.name.starts_with("torn ") { 0 } else { there };
     // Parts of a batch are saved as well, and a torn end is no damage.
-    let is_part_saved = command == "salvage" && state.name == "torn batch";
+    let is_part_saved = command.starts_with("salvage") && state.name == "torn batch";
     let there = there + if is_part_saved { 2 } else { 0 };
-    let copies = ["backup", "salvage", "repair --apply"].contains(&command);
-    let reads =
-        ["dump", "dump --from", "tail", "tail --durable", "stat", "verify", "diff"].contains(&command) || copies;
+    let copies = ["backup", "backup json", "salvage", "salvage --renumber", "repair --apply"].contains(&command);
+    let reads = [
+        "dump",
+        "dump --from",
+        "tail",
+        "tail --durable",
+        "stat",
+        "stat json",
+        "stat --watch",
+        "verify",
+        "verify json",
+        "diff",
+    ]
+    .contains(&command)
+        || copies;
     let has_all = health != Health::Damaged || records == Some(if from > 0 { wanted } else { states::RECORDS });
     let is_served = match command {
-        "verify" => code <= 1,
+        "verify" | "verify json" => code <= 1,
         // A record that is not even the next one is none to begin with.
         "dump --from" => code == 0 || state.there.last().is_none_or(|&last| last + 1 < FROM),
         // Without a control page nobody says what is durable.
         "tail --durable" => [0, 4].contains(&code),
         // There is nothing to copy.
-        "backup" | "salvage" => code == 0 || there == 0,
+        "backup" | "backup json" | "salvage" | "salvage --renumber" => code == 0 || there == 0,
         // It differs from the one that it is compared with.
         "diff" => code <= 1,
         // Nothing that cannot be written, or is, can be repaired; nor need it be.
@@ -146,7 +177,7 @@ fn broken(state: &State, cell: &Cell) -> Option<String> {
         _ => code == 0,
     };
     let is_saved = match command {
-        "salvage" => records == Some(there),
+        "salvage" | "salvage --renumber" => records == Some(there),
         // One that is being written is left alone.
         "repair --apply" => records.map_or(health == Health::Well, |records| records == there),
         _ => true,
@@ -157,11 +188,11 @@ fn broken(state: &State, cell: &Cell) -> Option<String> {
         "nothing is said of what is lost".to_owned()
     } else if reads && health == Health::Well && !is_served {
         "refused".to_owned()
-    } else if command == "verify" && health == Health::Damaged && ![2, 4].contains(&code) {
+    } else if command.starts_with("verify") && health == Health::Damaged && ![2, 4].contains(&code) {
         "what is lost is no damage".to_owned()
     } else if there > 0 && !is_saved {
         format!("{records:?} records saved of {there}")
-    } else if ![0, 1].contains(&code) && cell.told.is_empty() {
+    } else if ![0, 1].contains(&code) && cell.told.is_empty() && !(command.ends_with(" json") && code == 2) {
         "nothing is told".to_owned()
     } else {
         return None;
@@ -175,6 +206,16 @@ fn untold(state: &State, row: &[Cell]) -> Option<String> {
     let looks = ["stat prometheus", "segments", "meta"];
     let silent = looks.into_iter().find(|look| code("append") == 2 && code(look) != 2);
     silent.map(|command| format!("{command} of {}: {}, and a writer finds damage", state.name, code(command)))
+}
+
+/// A command for machines that ends in another way than the one for people.
+fn unlike(state: &State, row: &[Cell]) -> Option<String> {
+    let code = |command: &str| row.iter().find(|cell| cell.command == command).unwrap().code;
+    let differs = |&(json, _): &(&'static str, &str)| {
+        let text = json.strip_suffix(" json").or_else(|| json.strip_suffix(" --watch"))?;
+        (code(json) != code(text)).then(|| format!("{json} of {}: {}, and not {}", state.name, code(json), code(text)))
+    };
+    MORE.iter().find_map(differs)
 }
 
 /// Several states at a time: most of each command is waiting.
@@ -200,14 +241,17 @@ fn claim<'a, C>(next: &AtomicUsize, states: &'a [State], rows: &'a [C]) -> Optio
 }
 
 fn row(state: &State, reference: &Path) -> Vec<Cell> {
-    COMMANDS.iter().map(|&(command, words)| cell(&state.log, command, words, reference)).collect()
+    // It measures where it finds no log.
+    let is_log = state.health != Health::None && (state.health != Health::Unnoticed || !state.there.is_empty());
+    let all = MORE.iter().filter(|(command, _)| *command != "bench" || is_log).chain(&COMMANDS);
+    all.map(|&(command, words)| cell(&state.log, command, words, reference)).collect()
 }
 
 fn cell(log: &Log, command: &'static str, words: &str, reference: &Path) -> Cell {
     let out = scratch();
     let words = words.replace("OUT", out.path().to_str().unwrap()).replace("REF", reference.to_str().unwrap());
     let on = |directory: &Path| {
-        if command == "pins drop" {
+        if command == "pins drop" || command == "pins advance" {
             // Whether that works is shown beside.
             run(directory, "pins DIR add p 1");
         }
@@ -219,19 +263,30 @@ fn cell(log: &Log, command: &'static str, words: &str, reference: &Path) -> Cell
                 states::let_read(directory);
             }
         }
-        let ran = ran_with_input(&mut program, b"more\n");
+        let ran = if command == "stat --watch" { once(&mut program) } else { ran_with_input(&mut program, b"more\n") };
+        if command == "pins advance" {
+            run(directory, "pins DIR drop p");
+        }
+        check_documents(command, &ran);
         let records = match (command, ran.code) {
             ("dump" | "dump --from" | "tail" | "tail --durable", _) => Some(ran.lines().len() as u64),
             ("verify", 0 | 1) => told_records(ran.text().lines().last()),
-            ("stat", 0) => told_records(ran.text().lines().nth(3)),
+            ("verify json", 0 | 1) | ("stat json", 0) => document(&ran)["records"].as_u64(),
+            ("stat" | "stat --watch", 0) => told_records(ran.text().lines().nth(3)),
             ("diff", 0 | 1) => both(ran.text()),
             ("repair --apply", 0 | 2 | 3) => Some(run(directory, "dump DIR"))
                 .filter(|dumped| dumped.code == 0)
                 .map(|dumped| dumped.lines().len() as u64),
-            ("backup" | "salvage", 0 | 3) => Some(run(out.path(), "dump DIR").done().lines().len() as u64),
+            ("backup" | "backup json" | "salvage" | "salvage --renumber", 0 | 3) => {
+                Some(run(out.path(), "dump DIR").done().lines().len() as u64)
+            }
             _ => None,
         };
-        let told = told(command, &ran, directory, (out.path(), reference));
+        let mut told = told(command, &ran, directory, (out.path(), reference));
+        if command == "trim" && matches!(log, Log::Live(..)) {
+            // How much of it is freed depends on how far the follower has read.
+            told.iter_mut().for_each(|line| line.truncate(line.find(',').unwrap_or(line.len())));
+        }
         Cell { command, code: ran.code, records, told }
     };
     match log {
@@ -245,73 +300,21 @@ fn cell(log: &Log, command: &'static str, words: &str, reference: &Path) -> Cell
     }
 }
 
-/// The number of records that a line for people speaks of.
-fn told_records(line: Option<&str>) -> Option<u64> {
-    let words: Vec<&str> = line?.split_whitespace().collect();
-    let at = words.iter().position(|word| word.starts_with("record"))?;
-    let number = if at == 0 { words[1] } else { words[at - 1] };
-    number.replace(',', "").parse().ok()
-}
-
-/// The number of records that two logs have in common.
-fn both(text: &str) -> Option<u64> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let at = words.windows(3).position(|words| words[0].starts_with("record") && words[1..] == ["in", "both,"])?;
-    words[at - 1].replace(',', "").parse().ok()
-}
-
-/// What people are told, without what differs each time.
-fn told(command: &str, ran: &Ran, log: &Path, (out, reference): (&Path, &Path)) -> Vec<String> {
-    let printed = match command {
-        "dump" | "dump --from" | "tail" | "tail --durable" | "append" | "pins" | "stat prometheus" => Vec::new(),
-        // A writer that is killed may leave the file of its next segment before that is one.
-        "segments" => {
-            ran.lines().into_iter().filter(|line| !line.starts_with(' ') && !line.contains(" kept for ")).collect()
-        }
-        "verify" | "meta" => ran.lines().into_iter().filter(|line| !line.starts_with(' ')).collect(),
-        "stat" => {
-            ran.lines().into_iter().filter(|line| line.starts_with("records") || line.starts_with("durable")).collect()
-        }
-        "pins add" => Vec::new(),
-        _ => ran.lines(),
-    };
-    let lines = ran.err.lines().chain(printed);
-    lines
-        .map(|line| line.replace(out.to_str().unwrap(), "OUT").replace(reference.to_str().unwrap(), "REF"))
-        .map(|line| stable(&line.replace(log.to_str().unwrap(), "LOG")))
-        .collect()
-}
-
-/// Without identities, checksums and numbers of processes.
-fn stable(line: &str) -> String {
-    let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-    for at in 0..words.len() {
-        let word = &words[at];
-        let digits = word.trim_start_matches("0x").trim_end_matches([',', ';', ':']);
-        let is_hex = word.starts_with("0x") || digits.len() == 32 && digits.chars().all(|c| c.is_ascii_hexdigit());
-        // Spares are prepared when their thread comes to it.
-        let is_count =
-            words.get(at + 1).is_some_and(|next| next.starts_with("segment")) && at > 0 && words[at - 1] == "in";
-        let is_process = at > 0 && words[at - 1] == "process" && digits.chars().all(|c| c.is_ascii_digit());
-        if is_hex || is_process || is_count {
-            words[at] = word.replace(digits, "…").replace("0x", "");
-        }
-        if is_count {
-            words[at + 1] = words[at + 1].replace("segments", "segment").replace("segment", "segments");
-        }
-    }
-    words.join(" ").trim_end().to_owned()
-}
-
 fn page(states: &[State], rows: &[Vec<Cell>]) -> String {
     let mut page = HEAD.to_owned();
-    let names: Vec<&str> = COMMANDS.iter().map(|&(name, _)| name).collect();
-    writeln!(page, "| | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len())).unwrap();
-    for (state, row) in states.iter().zip(rows) {
-        let star = if state.health == Health::Unnoticed { " \\*" } else { "" };
-        let cells: Vec<String> = row.iter().map(Cell::to_string).collect();
-        writeln!(page, "| {}{star} | {} |", state.name, cells.join(" | ")).unwrap();
+    for table in [&COMMANDS[..], &MORE[..]] {
+        let names: Vec<&str> = table.iter().map(|&(name, _)| name).collect();
+        writeln!(page, "| | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len())).unwrap();
+        for (state, row) in states.iter().zip(rows) {
+            let star = if state.health == Health::Unnoticed { " \\*" } else { "" };
+            let cell =
+                |name: &&str| row.iter().find(|cell| cell.command == *name).map_or("–".to_owned(), Cell::to_string);
+            let cells: Vec<String> = names.iter().map(cell).collect();
+            writeln!(page, "| {}{star} | {} |", state.name, cells.join(" | ")).unwrap();
+        }
+        page.push('\n');
     }
+    page.pop();
     page.push_str("\n## What is told\n");
     for (state, row) in states.iter().zip(rows) {
         writeln!(page, "\n### {}\n\n```text", state.name).unwrap();

@@ -103,7 +103,7 @@ pub(crate) fn let_read(log: &Path) {
 }
 
 /// Whether this process may be another user, to whom the program is there.
-fn has_other_user() -> bool {
+pub(crate) fn has_other_user() -> bool {
     let mut program = plain(PROGRAM);
     program.arg("--version").uid(OTHER_USER).gid(OTHER_USER);
     let is_run = program.output().is_ok_and(|ran| ran.status.success());

@@ -1,5 +1,7 @@
 //! `mapwal dump`: records in order, of a log or of one segment.
 
+use std::path::Path;
+
 use mapwal::error::Damage;
 use mapwal::inspect::{FrameRole, ScanItem, SegmentScan};
 use mapwal::{Error, LogReader, Lsn, Record};
@@ -32,8 +34,10 @@ fn dump_log(arguments: &Dump, reader: &LogReader, printer: &mut Printer) -> Resu
         let snapshot = open::again(|| reader.snapshot()).about(path)?;
         let first = snapshot.first_lsn();
         let from = arguments.from.map_or(first, Lsn);
-        if from < first {
-            return Err(Failure::of_log(&Error::Trimmed { lsn: from, first }, path));
+        // All that is asked for lies before what there is.
+        let last = arguments.to.map_or(first, Lsn);
+        if from.min(last) < first {
+            return Err(Failure::of_log(&Error::Trimmed { lsn: from.min(last), first }, path));
         }
         // The next record may be asked for, by a job that has printed all before it. Beyond that it is a mistake.
         if from > snapshot.next_lsn() {
@@ -75,6 +79,9 @@ fn dump_file(arguments: &Dump, printer: &mut Printer) -> Result<Outcome> {
                     outcome = Outcome::Damaged;
                 }
                 let lsn = frame.lsn();
+                if first.is_none() && outcome == Outcome::Done {
+                    arguments.check_begins(lsn, path)?;
+                }
                 first = first.or(Some(lsn));
                 next = Some(if frame.role() == FrameRole::Control { lsn } else { lsn.next() });
                 if let Some(record) = frame.record().filter(|record| arguments.wants(record)) {
@@ -91,17 +98,26 @@ fn dump_file(arguments: &Dump, printer: &mut Printer) -> Result<Outcome> {
     }
     // As of a log: a mistake, unless something was damaged, which may be where they were.
     match (arguments.from.map(Lsn), first.zip(next)) {
-        _ if outcome != Outcome::Done => Ok(outcome),
-        (Some(from), Some((first, next))) if from < first || from > next => {
-            let why =
-                format!("record {from} is not in this segment, which begins with {first}; the next will be {next}");
-            Err(Failure::new("refused", why, path))
+        (Some(from), Some((first, next))) if outcome == Outcome::Done && from > next => {
+            Err(not_in_segment(from, (first, Some(next)), path))
         }
         _ => Ok(outcome),
     }
 }
 
+fn not_in_segment(lsn: Lsn, (first, next): (Lsn, Option<Lsn>), path: &Path) -> Failure {
+    let next = next.map_or(String::new(), |next| format!("; the next will be {next}"));
+    let why = format!("record {lsn} is not in this segment, which begins with {first}{next}");
+    Failure::new("refused", why, path)
+}
+
 impl Dump {
+    /// An error if what is asked for lies before a segment that begins with record `first`.
+    fn check_begins(&self, first: Lsn, path: &Path) -> Result<()> {
+        let asked = self.from.or(self.to).map_or(first, Lsn);
+        if asked < first { Err(not_in_segment(asked, (first, None), path)) } else { Ok(()) }
+    }
+
     fn wants(&self, record: &Record<'_>) -> bool {
         let lsn = record.lsn().0;
         let in_range = self.from.is_none_or(|from| lsn >= from) && self.to.is_none_or(|to| lsn <= to);

@@ -12,7 +12,7 @@ Exit codes:
   1   verify: a torn end (torn tail), as a crash leaves it, and no damage; diff: the logs differ;
       dump of a file: after its records comes what is none, torn or damaged
   2   something that was durable is damaged
-  3   salvage, repair: records are lost
+  3   salvage, repair: records are lost, or were trimmed before they were copied
   4   the command could not be carried out
   64  the command line is wrong";
 

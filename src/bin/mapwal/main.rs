@@ -21,6 +21,7 @@ mod out;
 mod pins;
 mod print;
 mod progress;
+mod readers;
 mod record_type;
 mod repair;
 mod salvage;

@@ -10,7 +10,7 @@ use mapwal::{Error, Lsn, PinDirectory, PinState, PinStatus};
 use serde_json::{Value, json};
 
 use crate::arguments::{PinChange, Pins, ReportFormat};
-use crate::failure::{Explain, Failure, Outcome, Result, Written, describe};
+use crate::failure::{Explain, Failure, Outcome, Result, Written, describe, say};
 use crate::{json, open};
 
 /// The first record that a pin keeps.
@@ -62,7 +62,8 @@ fn apply(directory: &Path, change: &PinChange) -> Result<()> {
             let (lsn, limit) = add(&pins, directory, (name, owner), *from, limit_at)?;
             let most =
                 limit.map_or("whatever space that takes".to_owned(), |limit| format!("up to {}", BinaryBytes(limit)));
-            writeln!(std::io::stdout().lock(), "{name} keeps records from {lsn} on, {most}").written()
+            say(&format!("{name} keeps records from {lsn} on, {most}{}", passed(&pins, name)))
+                .map_err(|failure| failure.and(&format!("pin {name} is made")))
         }
         PinChange::Advance { name, lsn } => advance(&pins, directory, name, Lsn(*lsn)),
         PinChange::Drop { name } => pins.remove(name).about(directory),
@@ -79,7 +80,20 @@ fn advance(pins: &PinDirectory, directory: &Path, name: &str, lsn: Lsn) -> Resul
         }
         _ => pins.advance(name, lsn).about(directory)?,
     }
-    writeln!(std::io::stdout().lock(), "{name} keeps records from {lsn} on").written()
+    say(&format!("{name} keeps records from {lsn} on{}", passed(pins, name)))
+        .map_err(|failure| failure.and(&format!("pin {name} is moved")))
+}
+
+/// What is to be said of a pin that holds back more than its limit.
+fn passed(pins: &PinDirectory, name: &str) -> String {
+    let pins = pins.list().unwrap_or_default();
+    match pins.iter().find(|pin| pin.name == name && pin.state == PinState::Extended) {
+        None => String::new(),
+        Some(pin) => {
+            let held = BinaryBytes(pin.retained_bytes);
+            format!("; it holds back {held} already, which is more: the next trim may take them")
+        }
+    }
 }
 
 /// Adds a pin, with the limit that is right for its record; the first record that it keeps, and its limit.

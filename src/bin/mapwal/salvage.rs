@@ -62,8 +62,7 @@ fn copy(arguments: &Salvage, part: &Path, stop: &Stop) -> Result<Outcome> {
     let out = &*arguments.out;
     move_files(part, out).map_err(|error| Failure::new("cannot rename", describe(&error), out))?;
     out::sync_directory(out)?;
-    say_pins_left(&inspection)?;
-    Ok(outcome)
+    say_pins_left(&inspection, &arguments.directory, outcome)
 }
 
 /// Copies what is sound in `files`, of which some are `held` open, into a log that is closed then. Tells what is lost.
@@ -239,7 +238,9 @@ impl Copy<'_> {
             }
             Err(error) if is_gone || matches!(error, Error::Corrupt(_)) => {
                 // Without a sound header, no frame of it can be checked.
-                Failure::of_log(&error, path).tell();
+                if !self.is_told {
+                    Failure::of_log(&error, path).tell();
+                }
                 self.note_lost(path);
                 return Ok(());
             }
@@ -289,7 +290,7 @@ impl Copy<'_> {
         }
         let missing = lsn.0 - next.0;
         if missing > self.jump_max {
-            let why = format!("the log has no room for that many records after {}", next.previous());
+            let why = format!("the log has no room for that many records from {next} on");
             Failure::new(format!("record {lsn} left out"), why, &self.arguments.directory).tell();
             self.has_gaps = true;
             return Ok(());

@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use crate::arguments::{Stat, StatFormat};
 use crate::failure::{Explain, Failure, Outcome, Result, Written, counted};
 use crate::look::Look;
+use crate::readers::Reader;
 use crate::stop::Stop;
 use crate::time::{micros, show};
 use crate::writer::Writer;
-use crate::{json, open, pins, progress};
+use crate::{json, open, pins, progress, readers};
 use histogram::Histogram;
 use size::Size;
 
@@ -39,9 +40,10 @@ pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
     let is_json = arguments.format == StatFormat::Json;
     let (mut look, histogram) = read(arguments)?;
     let mut sizes = None;
-    State::of(directory, &look).print(is_json, &histogram, &Size::of(&look), None)?;
-    if arguments.watch {
-        let stop = Stop::by_signals_and_keys()?;
+    // Before anything is printed: what reads it may end this then.
+    let stop = arguments.watch.then(Stop::by_signals_and_keys).transpose()?;
+    State::of(directory, &look).print(is_json, &histogram, &Size::of(&look, directory), None)?;
+    if let Some(stop) = stop {
         let mut looked = Instant::now();
         while !stop.is_asked() {
             std::thread::sleep(LOOK_INTERVAL);
@@ -61,7 +63,7 @@ pub(crate) fn run(arguments: &Stat) -> Result<Outcome> {
                 records: per_second(lsn(look.next).saturating_sub(lsn(before.0)), seconds),
                 bytes: per_second(sizes.histogram.bytes().saturating_sub(before.1), seconds),
             };
-            State::of(directory, &look).print(is_json, &sizes.histogram, &Size::of(&look), Some(rate))?;
+            State::of(directory, &look).print(is_json, &sizes.histogram, &Size::of(&look, directory), Some(rate))?;
         }
     }
     Ok(Outcome::Done)
@@ -176,6 +178,7 @@ struct State {
     disk_bytes: u64,
     activity: Option<Activity>,
     pins: Vec<PinStatus>,
+    readers: Vec<Reader>,
 }
 
 impl State {
@@ -196,6 +199,7 @@ impl State {
             disk_bytes: inspection.disk_bytes(),
             activity: inspection.activity(),
             pins: look.pins.clone(),
+            readers: readers::find(inspection, directory, look.writer.pid()),
         }
     }
 
@@ -231,6 +235,7 @@ impl State {
             writeln!(out, "records    {records}, and the next will be {}", self.next)?;
         }
         match self.durable {
+            Some(Lsn::ZERO) => writeln!(out, "durable    no record yet, says the last writer")?,
             Some(durable) => writeln!(out, "durable    up to {durable}, says the last writer")?,
             None => writeln!(out, "durable    unknown: there is no control page")?,
         }
@@ -238,6 +243,11 @@ impl State {
         let kept = counted(self.kept_files as u64, "file", "files");
         writeln!(out, "segments   {segments}, and {others} spare or left over, {kept} kept; {disk} on disk")?;
         size.print(out)?;
+        for Reader { pid, name, from, files } in &self.readers {
+            let files = counted(*files as u64, "file", "files");
+            let from = from.map_or("dropped ones alone".to_owned(), |from| format!("from record {from} on"));
+            writeln!(out, "reader     process {pid}, {}: {files}, {from}", name.escape_debug())?;
+        }
         if let Some(activity) = &self.activity {
             print_activity(out, activity, self.writer.is_alive())?;
         }
@@ -281,6 +291,7 @@ impl State {
             "payload_bytes": sizes.bytes(),
             "record_sizes": sizes.classes().map(class).collect::<Vec<_>>(),
             "pins": self.pins.iter().map(pin).collect::<Vec<_>>(),
+            "readers": self.readers.iter().map(Reader::json).collect::<Vec<_>>(),
             "rate": rate,
         })
     }

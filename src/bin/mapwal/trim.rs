@@ -97,7 +97,8 @@ impl Trimmed<'_> {
         if failure.is_none() || !gone.is_empty() {
             let freed = BinaryBytes(gone.iter().map(|file| file.file_len_bytes).sum());
             let segments = counted(gone.len() as u64, "segment", "segments");
-            say(&format!("{segments} dropped, {freed} freed; the log starts at record {first}"))?;
+            say(&format!("{segments} dropped, {freed} freed; the log starts at record {first}"))
+                .map_err(|failure| failure.and("the log is trimmed"))?;
         }
         if let Some(error) = failure.filter(|_| gone.is_empty() || !left.is_empty()) {
             return Err(error).about(directory);

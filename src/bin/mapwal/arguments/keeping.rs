@@ -114,7 +114,7 @@ pub(crate) struct Extent {
 /// tells, are given again. After a repair that was killed no command opens the log; `--apply` or `--undo` go on from there,
 /// the latter without room.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mapwal repair /var/lib/app/log && mapwal repair --apply /var/lib/app/log")]
+#[command(after_help = "Example:\n  mapwal repair /var/lib/app/log\n  mapwal repair --apply /var/lib/app/log")]
 pub(crate) struct Repair {
     /// The directory of the damaged log
     #[arg(value_name = "DIR")]
@@ -125,7 +125,7 @@ pub(crate) struct Repair {
     /// Do it
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) apply: bool,
-    /// Take back a repair that was not finished
+    /// Take back a repair that was not finished, also one that had only begun to make its folder
     #[arg(long, conflicts_with_all = ["apply", "dry_run"])]
     pub(crate) undo: bool,
 }

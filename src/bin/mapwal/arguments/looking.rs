@@ -82,7 +82,9 @@ impl FromStr for From {
     }
 }
 
-/// Show watermarks, segments, why the log is as large as it is, pins, the writer and the sizes of records
+/// Show watermarks, segments, why the log is as large as it is, the writer, readers, pins and the sizes of records
+///
+/// Readers are processes that have files of the log open, as far as this user may look at what processes have open, on Linux.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal stat /var/lib/app/log --format json")]
 pub(crate) struct Stat {

@@ -43,5 +43,5 @@ pub(crate) fn run(arguments: &Backup) -> Result<Outcome> {
         ReportFormat::Text => writeln!(out, "{done}"),
         ReportFormat::Json => json::write(&mut out, "backup", &done.json(arguments)),
     };
-    shown(printed, Outcome::Done)
+    shown(printed, Outcome::Done).map_err(|failure| failure.and("the copy is complete"))
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::folders::GUARD;
 use super::step;
 use crate::failure::{Failure, REPAIR_GUARD, Result, describe};
 use crate::out;
@@ -58,7 +59,7 @@ impl Guard {
     pub(super) fn set(&self, directory: &Path) -> Result<()> {
         let phase = if self.phase == Phase::Done { "done" } else { "moving" };
         let name = self.folder.file_name().unwrap_or_default().display();
-        let made = self.folder.join("guard");
+        let made = self.folder.join(GUARD);
         let write = || {
             let mut file = File::create(&made)?;
             writeln!(file, "{phase} {name} {} {}", self.kept_below, self.files)?;

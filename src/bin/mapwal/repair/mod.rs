@@ -5,7 +5,7 @@
 //!
 //! | step | a crash after it leaves |
 //! |---|---|
-//! | 1. The folder `repair-N` is made, and in it the guard | the log as it was, and an empty folder beside its files |
+//! | 1. The folder `repair-N` is made, and in it the guard | the log as it was, and a folder beside its files, which `--undo` and the next repair remove, and `stat` names |
 //! | 2. The guard gets its name in the directory, durably. A name like that no log has, so that from now on nothing opens the directory | the guard says *moving* |
 //! | 3. Files of dropped segments, which hold nothing, are removed. The files from the first damage on, and the control page, are renamed into the folder; those before it into `repair-N/work` | the same; each file is in one of the three places |
 //! | 4. In `repair-N/work` the log is opened as one of sealed copies. The records of what was set aside are appended, and it is closed and verified | the same, with more segments in `work`, of other numbers than the files before the damage |
@@ -19,6 +19,7 @@
 //! refused, fails, or finds no room, is undone as well. Names that move may need room in a directory: a file in the folder holds
 //! some from the first step on, until a repair is undone or carried through.
 
+mod folders;
 mod guard;
 mod lock;
 mod plan;
@@ -30,6 +31,7 @@ use indicatif::BinaryBytes;
 
 use crate::arguments::Repair;
 use crate::failure::{Failure, Outcome, Result, counted, say};
+pub(crate) use folders::{Folder, folders};
 use guard::{Guard, Phase};
 use lock::Lock;
 use plan::Plan;
@@ -58,8 +60,18 @@ pub(crate) fn run(arguments: &Repair) -> Result<Outcome> {
         if arguments.undo {
             return Ok(Outcome::Done);
         }
-    } else if arguments.undo {
-        return Err(Failure::new("nothing taken back", "no repair is under way", directory));
+    } else {
+        let begun = folders(directory).into_iter().filter(|folder| folder.is_begun);
+        let begun: Vec<Folder> = begun.filter(|_| arguments.undo || arguments.apply).collect();
+        for folder in &begun {
+            steps::remove_directory(&folder.path)?;
+            say(&format!("{} is removed, which a repair had begun to make", folder.path.display()))?;
+        }
+        match (arguments.undo, begun.is_empty()) {
+            (true, true) => return Err(Failure::new("nothing taken back", "no repair is under way", directory)),
+            (true, false) => return Ok(Outcome::Done),
+            _ => {}
+        }
     }
     let Some(plan) = Plan::make(directory)? else { return Ok(Outcome::Done) };
     explain(&plan)?;
@@ -68,7 +80,8 @@ pub(crate) fn run(arguments: &Repair) -> Result<Outcome> {
         return Ok(Outcome::Damaged);
     }
     let outcome = steps::apply(directory, &plan)?;
-    say(&format!("what was set aside is in {}", plan.folder.display()))?;
+    say(&format!("what was set aside is in {}", plan.folder.display()))
+        .map_err(|failure| failure.and("the log is repaired"))?;
     Ok(outcome)
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use mapwal::Lsn;
 use mapwal::inspect::{Inspection, KeptFile, ScanItem, SegmentFile, SegmentScan, VerifyOptions};
 
+use super::folders::PREFIX;
 use crate::failure::{Explain, Failure, Outcome, Result, say};
 use crate::{progress, salvage};
 
@@ -72,7 +73,8 @@ impl Plan {
         let is_kept = |file: &SegmentFile| kept.iter().any(|kept| kept.number == file.number);
         let aside = inspection.segments().iter().filter(|file| !is_kept(file)).map(|file| file.path.clone()).collect();
         let unused = inspection.kept_files().to_vec();
-        let folder = (1..u64::MAX).map(|number| directory.join(format!("repair-{number}"))).find(|path| !path.exists());
+        let folder =
+            (1..u64::MAX).map(|number| directory.join(format!("{PREFIX}{number}"))).find(|path| !path.exists());
         let folder = folder.expect("there are more numbers than folders");
         Ok(Some(Self { inspection, kept, anew, aside, unused, folder, next }))
     }

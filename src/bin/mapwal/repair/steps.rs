@@ -11,6 +11,7 @@ use mapwal::inspect::{Inspection, SegmentFile, VerifyOptions};
 use mapwal::{Error, Log, Options};
 use rustix::fs::FallocateFlags;
 
+use super::folders::{RESERVE, WORK};
 use super::guard::{Guard, Phase};
 use super::plan::{Plan, is_held_here_alone};
 use super::{rename, step};
@@ -25,7 +26,6 @@ const LOST: &str = "lost";
 const MARGIN_BYTES: u64 = 1 << 20;
 /// A part of that, held until it is needed, whatever fills the disk meanwhile.
 const RESERVE_BYTES: u64 = 512 << 10;
-const RESERVE: &str = "reserve";
 
 /// Repairs the log, or leaves it as it was.
 pub(super) fn apply(directory: &Path, plan: &Plan) -> Result<Outcome> {
@@ -43,8 +43,10 @@ pub(super) fn apply(directory: &Path, plan: &Plan) -> Result<Outcome> {
             // What keeps it from being taken back keeps the guard as well: that is for another try.
             if Guard::find(directory)?.is_some() {
                 take_back(directory, &guard)?;
+            } else {
+                remove_directory(&guard.folder)?;
             }
-            return Err(failure);
+            return Err(failure.and("the log is as it was"));
         }
     };
     guard.phase = Phase::Done;
@@ -253,7 +255,7 @@ fn remove_file(path: &Path) -> Result<()> {
 }
 
 fn work(guard: &Guard) -> PathBuf {
-    guard.folder.join("work")
+    guard.folder.join(WORK)
 }
 
 /// The names of segments in a folder, by number.
@@ -277,7 +279,7 @@ fn move_into(path: &Path, folder: &Path) -> Result<()> {
     rename(path, &folder.join(name(path)))
 }
 
-fn remove_directory(path: &Path) -> Result<()> {
+pub(super) fn remove_directory(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Failure::new("cannot remove", describe(&error), path))

@@ -23,7 +23,7 @@ pub(crate) fn run(directory: &Path, is_archive: bool) -> Result<Outcome> {
     look.tell_damage(directory);
     let mut page = Page::new(directory);
     page.add_state(&look);
-    page.add_size(&Size::of(&look), disk.f_bavail.saturating_mul(disk.f_frsize));
+    page.add_size(&Size::of(&look, directory), disk.f_bavail.saturating_mul(disk.f_frsize));
     page.add_pins(&look);
     if let Some(activity) = look.inspection.activity() {
         page.add_activity(&activity);

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::failure::counted;
 use crate::keep::Keeper;
 use crate::look::Look;
+use crate::repair::{Folder, folders};
 
 /// The files of a log, by what they are there for.
 pub(crate) struct Size {
@@ -20,6 +21,8 @@ pub(crate) struct Size {
     pub(crate) allocated_bytes: u64,
     /// After the last frame of each segment that counts.
     pub(crate) unused_bytes: u64,
+    /// What repairs have left.
+    pub(crate) folders: Vec<Folder>,
     /// Of dropped segments whose files are gone, and that views of the writer's process still hold.
     pub(crate) unlinked_bytes: u64,
 }
@@ -49,9 +52,11 @@ pub(crate) enum Reason {
 }
 
 impl Size {
-    pub(crate) fn of(look: &Look) -> Self {
+    pub(crate) fn of(look: &Look, directory: &Path) -> Self {
         let inspection = &look.inspection;
-        let mut size = Self { parts: Vec::new(), allocated_bytes: 0, unused_bytes: 0, unlinked_bytes: 0 };
+        let mut size =
+            Self { parts: Vec::new(), allocated_bytes: 0, unused_bytes: 0, folders: Vec::new(), unlinked_bytes: 0 };
+        size.folders = folders(directory);
         let newest = inspection.segments().iter().rev().find(|file| file.counts);
         let newest = newest.map_or(0, |file| file.number);
         for file in inspection.segments() {
@@ -91,6 +96,15 @@ impl Size {
             let files = counted(*files, "file", "files");
             writeln!(out, "  {:>24}  {files:>14}  {}", bytes(*size), reason.text())?;
         }
+        for Folder { path, bytes: len, is_begun } in &self.folders {
+            let name = path.file_name().unwrap_or_default().display();
+            let why = if *is_begun {
+                "left by a repair that was killed: `mapwal repair --undo` removes it"
+            } else {
+                "set aside by a repair, and not needed by the log"
+            };
+            writeln!(out, "  {:>24}  {name:>14}  {why}", bytes(*len))?;
+        }
         match self.unlinked_bytes {
             0 => Ok(()),
             held => writeln!(out, "  {:>24}  {:>14}  dropped, and still seen by the writer", bytes(held), ""),
@@ -104,7 +118,12 @@ impl Size {
                 "files": files, "bytes": bytes,
             })
         };
+        let folder = |Folder { path, bytes, is_begun }: &Folder| {
+            let name = path.file_name().unwrap_or_default().display().to_string();
+            json!({ "name": name, "bytes": bytes, "begun": is_begun })
+        };
         json!({
+            "repair_folders": self.folders.iter().map(folder).collect::<Vec<_>>(),
             "allocated_bytes": self.allocated_bytes,
             "unused_bytes": self.unused_bytes,
             "unlinked_bytes": self.unlinked_bytes,

@@ -104,4 +104,5 @@ fn report(dropped: &[(&SegmentFile, u64)], first: Lsn, directory: &Path) -> Resu
     };
     let freed = BinaryBytes(bytes(false));
     say(&format!("{segments} dropped, {freed} freed{kept}; the log starts at record {first}"))
+        .map_err(|failure| failure.and("the log is trimmed"))
 }

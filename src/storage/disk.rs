@@ -9,8 +9,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
-#[cfg(target_os = "linux")]
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,9 +18,11 @@ use rustix::io::Errno;
 #[cfg(target_os = "linux")]
 use rustix::thread::{MembarrierCommand, futex};
 
+#[cfg(target_os = "linux")]
+use super::barriers;
 use super::file::DiskFile;
 use super::file_system;
-use super::lock;
+use super::lock::{self, LockableDirectory};
 use super::owner::{self, Pattern};
 use super::place::{self, FileIdentity, Place};
 use super::removals::Removals;
@@ -36,6 +36,7 @@ use crate::memory::Mapping;
 #[derive(Debug)]
 pub struct Disk {
     directory: Arc<OwnedFd>,
+    lockable: LockableDirectory,
     uses: Arc<Uses>,
     path: PathBuf,
     place: Place,
@@ -62,6 +63,7 @@ impl Disk {
         let removals = Arc::new(Removals::new(Arc::clone(&directory), trust));
         Ok(Self {
             uses: Uses::new(Arc::clone(&directory)),
+            lockable: LockableDirectory::new(Arc::clone(&directory)),
             directory,
             path,
             place,
@@ -193,7 +195,7 @@ impl Storage for Disk {
     }
 
     fn lock(&self, name: &str) -> io::Result<Lock> {
-        let locked = lock::take(&self.directory, || match self.open_at(name, OFlags::RDWR) {
+        let locked = lock::take(&self.lockable, || match self.open_at(name, OFlags::RDWR) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.create_at(name),
             opened => opened,
         })?;
@@ -207,7 +209,7 @@ impl Storage for Disk {
     }
 
     fn is_locked(&self) -> io::Result<Option<bool>> {
-        lock::is_held(&self.directory)
+        self.lockable.is_held()
     }
 
     fn check_place(&self) -> io::Result<()> {
@@ -335,18 +337,7 @@ impl Storage for Disk {
 
     #[cfg(target_os = "linux")]
     fn register_for_barriers(&self, then: Box<dyn FnOnce() + Send>) {
-        static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
-        if IS_REGISTERED.load(Ordering::Relaxed) {
-            return;
-        }
-        let register = move || {
-            // In a process of several threads it waits for an RCU grace period, which may be tens of milliseconds.
-            let registered = rustix::thread::membarrier(MembarrierCommand::RegisterGlobalExpedited);
-            IS_REGISTERED.store(registered.is_ok(), Ordering::Relaxed);
-            then();
-        };
-        // Without it a wake-up may come as late as the wait's time-out.
-        let _ = super::spawn("mapwal-barrier", register);
+        barriers::register(then);
     }
 
     #[cfg(target_os = "linux")]

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -12,23 +14,71 @@ use rustix::io::Errno;
 use super::LockGuard;
 use crate::memory::Process;
 
+/// An open directory, which may be locked: by the handle that everything else uses, so that an idle log has one descriptor less.
+#[derive(Debug)]
+pub(super) struct LockableDirectory {
+    directory: Arc<OwnedFd>,
+    /// By this handle, for which the system would lock it once more.
+    is_locked: Arc<AtomicBool>,
+}
+
+impl LockableDirectory {
+    pub(super) fn new(directory: Arc<OwnedFd>) -> Self {
+        Self { directory, is_locked: Arc::default() }
+    }
+
+    /// `None` if it is locked. Does not wait.
+    fn lock(&self) -> io::Result<Option<LockedDirectory>> {
+        if self.is_locked.swap(true, Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let locked = rustix::fs::flock(&*self.directory, FlockOperation::NonBlockingLockExclusive);
+        if let Err(error) = locked {
+            self.is_locked.store(false, Ordering::Relaxed);
+            return if error == Errno::WOULDBLOCK { Ok(None) } else { Err(error.into()) };
+        }
+        let (directory, is_locked) = (Arc::clone(&self.directory), Arc::clone(&self.is_locked));
+        Ok(Some(LockedDirectory { directory, is_locked, process: Process::current() }))
+    }
+
+    /// Whether a writer holds the lock; `None` where only trying could tell, and that would keep a writer out.
+    pub(super) fn is_held(&self) -> io::Result<Option<bool>> {
+        if self.is_locked.load(Ordering::Relaxed) { Ok(Some(true)) } else { presence::is_shown(&self.directory) }
+    }
+}
+
+#[derive(Debug)]
+struct LockedDirectory {
+    directory: Arc<OwnedFd>,
+    is_locked: Arc<AtomicBool>,
+    process: Process,
+}
+
+impl Drop for LockedDirectory {
+    fn drop(&mut self) {
+        if self.process.is_current() {
+            presence::end(&self.directory);
+            // What fails here is undone by the closing, at the latest when the children are gone.
+            let _ = rustix::fs::flock(&*self.directory, FlockOperation::Unlock);
+            self.is_locked.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 /// An open lock file, and the directory.
 #[derive(Debug)]
 pub(super) struct LockFile {
     file: File,
-    directory: OwnedFd,
-    process: Process,
+    directory: LockedDirectory,
 }
 
 /// Lets go of the locks, rather than leaving that to the closing: children of this process have copies of both files until they
 /// become another program, or for good. Those that drop theirs only close them.
 impl Drop for LockFile {
     fn drop(&mut self) {
-        if self.process.is_current() {
-            presence::end(&self.directory);
-            // What fails here is undone by the closing, at the latest when the children are gone.
+        if self.directory.process.is_current() {
+            // As for the directory, which follows.
             let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
-            let _ = rustix::fs::flock(&self.directory, FlockOperation::Unlock);
         }
     }
 }
@@ -47,13 +97,16 @@ impl LockGuard for LockFile {
 }
 
 /// Locks the directory and the file that `open` opens; `None` if one of them is locked. Does not wait.
-pub(super) fn take(directory: &OwnedFd, open: impl FnOnce() -> io::Result<File>) -> io::Result<Option<LockFile>> {
-    let Some(directory) = flock(directory)? else { return Ok(None) };
+pub(super) fn take(
+    directory: &LockableDirectory,
+    open: impl FnOnce() -> io::Result<File>,
+) -> io::Result<Option<LockFile>> {
+    let Some(directory) = directory.lock()? else { return Ok(None) };
     let file = open()?;
     match fs2::FileExt::try_lock_exclusive(&file) {
         Ok(()) => {
-            presence::begin(&directory)?;
-            Ok(Some(LockFile { file, directory, process: Process::current() }))
+            presence::begin(&directory.directory)?;
+            Ok(Some(LockFile { file, directory }))
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
@@ -92,11 +145,6 @@ pub(super) fn signature(file: File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
-}
-
-/// Whether a writer holds the lock in `directory`; `None` where only trying could tell, and that would keep a writer out.
-pub(super) fn is_held(directory: &OwnedFd) -> io::Result<Option<bool>> {
-    presence::is_shown(directory)
 }
 
 /// How a writer shows that it holds the lock to processes that only look. A `flock` cannot be queried, only taken. So a

@@ -3,6 +3,8 @@
 //!
 //! [`Disk`] is the real thing. Tests put a simulated or a failing disk in its place.
 
+#[cfg(target_os = "linux")]
+mod barriers;
 mod buffer;
 mod disk;
 mod file;

@@ -171,7 +171,9 @@ pub mod internals {
     pub use crate::log::testing::open_log;
     pub use crate::memory::{HeapMemory, Mapping};
     pub use crate::read::testing::open_reader;
-    pub use crate::storage::{Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile, Users};
+    pub use crate::storage::{
+        Access, DeviceBuffer, Disk, Lock, LockGuard, Preparation, Storage, StorageFile, Users, task_of_this_thread,
+    };
     pub use crate::testing::internals::*;
     pub use crate::wal::testing::recover_over;
 }

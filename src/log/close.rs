@@ -64,7 +64,7 @@ impl Log {
         // Those that have come before end; those that come now have seen it.
         drop(shared.calls.write());
         let closed = shared.end_cleanly();
-        let spares: Vec<String> = shared.stop_threads().iter().map(|spare| name::segment(spare.number)).collect();
+        let spares: Vec<String> = shared.stop_tasks().iter().map(|spare| name::segment(spare.number)).collect();
         // A call that waits for a sync may be leading one still: by now it has nothing left to sync.
         drop(shared.durability.lead());
         if let Ok(close) = &closed {

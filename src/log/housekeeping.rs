@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -21,7 +20,8 @@ use crate::memory::Process;
 use crate::segment::{Segment, retire};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
-use crate::storage::{self, Storage};
+use crate::storage::workers::{Code, Next, Task, Urgency, Work};
+use crate::storage::{Storage, survive};
 
 /// A log that is dropped waits no longer than this for files to be removed.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,9 +32,9 @@ const AGE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Housekeeper {
     shared: Arc<HousekeeperCore>,
-    /// Started when there is something to do for the first time.
-    thread: Mutex<Option<JoinHandle<()>>>,
-    /// That which may have started the thread.
+    /// Begun when there is something to do for the first time; `None` if it could not be.
+    task: OnceLock<Option<Task>>,
+    /// That which may have begun the task.
     process: Process,
 }
 
@@ -65,14 +65,14 @@ struct State {
     /// The last attempt failed, and that has been reported.
     is_failing: bool,
     stopping: bool,
-    /// There is a thread, and it has not ended.
-    is_running: bool,
+    /// When fewer files are kept, if there is no trim before.
+    age_at: Option<Instant>,
 }
 
 impl Housekeeper {
     pub(crate) fn new(storage: Arc<dyn Storage>, pool: Arc<Pool>, counters: Arc<Counters>) -> Self {
         let shared = HousekeeperCore { storage, pool, counters, state: Mutex::default(), changed: Condvar::new() };
-        Self { shared: Arc::new(shared), thread: Mutex::new(None), process: Process::current() }
+        Self { shared: Arc::new(shared), task: OnceLock::new(), process: Process::current() }
     }
 
     /// Has the files of `segments`, oldest first, taken away, after those that are still to be. They are in no list any more,
@@ -84,8 +84,8 @@ impl Housekeeper {
         if state.dropped.is_empty() {
             return;
         }
-        if self.is_in_background(&mut state) {
-            self.shared.changed.notify_all();
+        if let Some(task) = self.background(&state) {
+            task.wake(Urgency::Ordinary);
             return;
         }
         #[cfg(feature = "testing")]
@@ -102,8 +102,8 @@ impl Housekeeper {
     pub(crate) fn finish(&self) -> Result<()> {
         let mut state = self.shared.state.lock();
         state.ask();
-        if state.is_running {
-            self.shared.changed.notify_all();
+        if let Some(task) = self.task() {
+            task.wake(Urgency::Urgent);
             while state.is_busy || (!state.dropped.is_empty() && !state.is_stuck) {
                 self.shared.changed.wait(&mut state);
             }
@@ -149,54 +149,53 @@ impl Housekeeper {
         self.shared.state.lock().failure.take()
     }
 
-    /// Ends the thread once all is done, or leaves it to itself if that takes long: then it ends with the file that it is at.
+    /// Ends the task once all is done, or leaves it to itself if that takes long: then it ends with the file that it is at.
     pub(crate) fn stop(&self) {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.shared.state.lock();
-        while state.is_running && !state.is_stuck && (state.is_busy || !state.dropped.is_empty()) {
-            if self.shared.changed.wait_until(&mut state, deadline).timed_out() {
-                break;
-            }
-        }
         state.stopping = true;
-        self.shared.changed.notify_all();
-        while state.is_running {
+        let Some(task) = self.task() else {
+            drop(state);
+            return self.shared.remove_kept(deadline);
+        };
+        task.wake(Urgency::Urgent);
+        while !state.is_stuck && (state.is_busy || !state.dropped.is_empty()) {
             if self.shared.changed.wait_until(&mut state, deadline).timed_out() {
-                return;
+                return task.leave();
             }
         }
         drop(state);
-        if let Some(thread) = self.thread.lock().take() {
-            // A panic in it has been reported by the panic hook.
-            let _ = thread.join();
-        }
+        task.stop();
         self.shared.remove_kept(deadline);
     }
 
-    /// Starts the thread if it does not run; false if all is to be done in line, or has to be.
-    fn is_in_background(&self, state: &mut State) -> bool {
+    fn task(&self) -> Option<&Task> {
+        self.task.get()?.as_ref()
+    }
+
+    /// The task, begun if need be; `None` if all is to be done in line, or has to be.
+    fn background(&self, state: &State) -> Option<&Task> {
         #[cfg(feature = "testing")]
         if self.shared.storage.preparation() != Preparation::Background {
-            return false;
+            return None;
         }
-        if !state.is_running && !state.stopping {
-            let worker = Arc::clone(&self.shared);
-            let spawned = storage::spawn("mapwal-remove", move || worker.run());
-            state.is_running = spawned.is_ok();
-            *self.thread.lock() = spawned.ok();
+        if state.stopping {
+            return None;
         }
-        state.is_running
+        let begin = || {
+            let work: Weak<HousekeeperCore> = Arc::downgrade(&self.shared);
+            Task::new("remove", Code::Own, work).ok()
+        };
+        self.task.get_or_init(begin).as_ref()
     }
 }
 
 impl Drop for Housekeeper {
     fn drop(&mut self) {
-        if !self.process.is_current() {
-            // The thread is not here to be waited for, nor are the files this process's to remove.
-            std::mem::forget(self.thread.get_mut().take());
-            return;
+        // In a child the files are not this process's to remove.
+        if self.process.is_current() {
+            self.stop();
         }
-        self.stop();
     }
 }
 
@@ -209,24 +208,20 @@ impl State {
 }
 
 impl HousekeeperCore {
-    fn run(&self) {
-        let mut state = self.state.lock();
-        while !state.stopping {
-            if state.dropped.is_empty() || state.is_stuck {
-                if self.pool.len() == 0 {
-                    self.changed.wait(&mut state);
-                } else if self.changed.wait_for(&mut state, AGE).timed_out() {
-                    drop(state);
-                    self.pool.age();
-                    self.remove_surplus();
-                    state = self.state.lock();
-                }
-            } else {
-                state = self.step(state);
-            }
+    /// Nothing is left to do but what comes with time.
+    fn rest<'s>(&'s self, mut state: MutexGuard<'s, State>) -> Next {
+        let now = Instant::now();
+        if state.age_at.is_some_and(|at| at <= now) {
+            state.age_at = None;
+            drop(state);
+            self.pool.age();
+            self.remove_surplus();
+            state = self.state.lock();
         }
-        state.is_running = false;
-        self.changed.notify_all();
+        if self.pool.is_at_rest() {
+            return Next::Rest;
+        }
+        Next::At(*state.age_at.get_or_insert(now + AGE))
     }
 
     /// The files that are kept are no longer needed. Those that stay are removed at the next open.
@@ -240,20 +235,21 @@ impl HousekeeperCore {
 
     fn work_off<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
         while !state.dropped.is_empty() && !state.is_stuck {
-            state = self.step(state);
+            state = self.take_away(state);
         }
         state
     }
 
     /// Takes the file of the oldest dropped segment away.
-    fn step<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+    fn take_away<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
         let Some(segment) = state.dropped.pop_front() else { return state };
         state.is_busy = true;
         state.is_asked = false;
+        state.age_at = None;
         drop(state);
         // Callers that wait for it are told, also of a panic.
-        let removed = storage::survive(|| self.remove(&segment)).unwrap_or_else(|| {
-            Err(Error::io("remove", &segment.path(), io::Error::other("the thread for it has panicked")))
+        let removed = survive(|| self.remove(&segment)).unwrap_or_else(|| {
+            Err(Error::io("remove", &segment.path(), io::Error::other("the task for it has panicked")))
         });
         let mut state = self.state.lock();
         state.is_busy = false;
@@ -301,5 +297,16 @@ impl HousekeeperCore {
         while let Some(retired) = self.pool.surplus() {
             self.pool.remove(retired);
         }
+    }
+}
+
+impl Work for HousekeeperCore {
+    fn step(&self) -> Next {
+        let state = self.state.lock();
+        if state.dropped.is_empty() || state.is_stuck {
+            return self.rest(state);
+        }
+        drop(self.take_away(state));
+        Next::Again(Urgency::Ordinary)
     }
 }

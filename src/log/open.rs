@@ -310,7 +310,7 @@ impl Opening<'_> {
             Arc::clone(&pool),
             Arc::clone(&counters),
         )
-        .map_err(|source| Error::io("start the preparing thread for", path, source))?;
+        .map_err(|source| Error::io("start a thread for", path, source))?;
         let (cursor, cursor_control) = AppendCursor::new();
         let rotation = Rotation { cursor_control, oldest, begin: Position::ZERO, pending: None };
         let housekeeper = Housekeeper::new(Arc::clone(&self.storage), pool, Arc::clone(&counters));

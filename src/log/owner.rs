@@ -1,4 +1,4 @@
-//! What the handles of an open log share beside the log: the lock on its directory, and the end of its threads.
+//! What the handles of an open log share beside the log: the lock on its directory, and the end of its tasks.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::storage::LockGuard;
 /// Dropped with the last handle.
 pub(super) struct Owner {
     shared: Arc<Shared>,
-    /// Until the log is closed. Fields are dropped after `Drop for Owner` has run, so the lock outlives every thread that may
+    /// Until the log is closed. Fields are dropped after `Drop for Owner` has run, so the lock outlives every task that may
     /// still write.
     lock: Mutex<Option<Box<dyn LockGuard>>>,
     is_closing: AtomicBool,
@@ -43,8 +43,8 @@ impl Owner {
 }
 
 impl Shared {
-    /// Ends the log's threads and followers; returns the spares. What was under way is over when it returns.
-    pub(super) fn stop_threads(&self) -> Vec<Prepared> {
+    /// Ends the log's tasks and followers; returns the spares. What was under way is over when it returns.
+    pub(super) fn stop_tasks(&self) -> Vec<Prepared> {
         self.requests.stop();
         self.background.stop(&self.durability);
         let spares = self.preparer.stop();
@@ -56,9 +56,9 @@ impl Shared {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // In a child its threads are not here, and what it says to others is not this process's to say.
+        // In a child its tasks are not run, and what it says to others is not this process's to say.
         if self.shared.process.is_current() && self.lock.get_mut().is_some() {
-            self.shared.stop_threads();
+            self.shared.stop_tasks();
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Active {
     pub(crate) ask_at: usize,
 }
 
-/// The log that a [`Log`](super::Log), its followers and its threads share.
+/// The log that a [`Log`](super::Log), its followers and its tasks share.
 pub(crate) struct Shared {
     /// No other log that this process opens has it.
     pub(crate) number: u64,

@@ -1,15 +1,14 @@
-//! A thread that reads and checks segments before they are wanted.
+//! Reads and checks segments before they are wanted, as a task on the threads that all logs share.
 
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
-use crate::memory::Process;
 use crate::segment::{Segment, Segments};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
-use crate::storage::{self, Storage};
+use crate::storage::Storage;
+use crate::storage::workers::{Code, Next, Task, Urgency, Work};
 
 /// Walked at a time.
 const STEP_LEN: usize = 256 << 10;
@@ -18,24 +17,14 @@ const STEP_LEN: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct ReadAhead {
     shared: Arc<ReadAheadCore>,
-    /// Started when it may have something to do.
-    thread: OnceLock<Option<JoinHandle<()>>>,
+    /// Begun when it may have something to do. It ends with this.
+    task: OnceLock<Option<Task>>,
     is_allowed: bool,
-    /// That which has started the thread.
-    process: Process,
 }
 
-/// The thread is parked while nothing is wanted: waking a thread up that is takes no memory, unlike the first notice through a
-/// `Condvar`.
 #[derive(Debug, Default)]
 struct ReadAheadCore {
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    wanted: Option<Weak<Segment>>,
-    stopping: bool,
+    wanted: Mutex<Option<Weak<Segment>>>,
 }
 
 impl ReadAhead {
@@ -46,7 +35,7 @@ impl ReadAhead {
         let is_allowed = storage.preparation() == Preparation::Background;
         #[cfg(not(feature = "testing"))]
         let is_allowed = true;
-        Self { shared: Arc::default(), thread: OnceLock::new(), is_allowed, process: Process::current() }
+        Self { shared: Arc::default(), task: OnceLock::new(), is_allowed }
     }
 
     /// A reader begins with `segments`, which may have to be read ahead: a single one never is.
@@ -54,57 +43,34 @@ impl ReadAhead {
         if segments.as_slice().len() < 2 || !self.is_allowed {
             return;
         }
-        self.thread.get_or_init(|| {
-            let shared = Arc::clone(&self.shared);
+        self.task.get_or_init(|| {
+            let work: Weak<ReadAheadCore> = Arc::downgrade(&self.shared);
             // Without it, the reader does all of it.
-            storage::spawn("mapwal-ahead", move || shared.run()).ok()
+            Task::new("ahead", Code::Own, work).ok()
         });
     }
 
     /// `segment` will be wanted next; the reader has come to the one that was named before.
     #[cold]
     pub(crate) fn read(&self, segment: &Arc<Segment>) {
-        if let Some(Some(thread)) = self.thread.get() {
-            self.shared.state.lock().wanted = Some(Arc::downgrade(segment));
-            thread.thread().unpark();
+        if let Some(Some(task)) = self.task.get() {
+            *self.shared.wanted.lock() = Some(Arc::downgrade(segment));
+            task.wake(Urgency::Ordinary);
         }
     }
 }
 
-impl Drop for ReadAhead {
-    fn drop(&mut self) {
-        if !self.process.is_current() {
-            // The thread is not here to be waited for.
-            std::mem::forget(self.thread.take());
-            return;
+impl Work for ReadAheadCore {
+    fn step(&self) -> Next {
+        let wanted = self.wanted.lock().clone();
+        let Some(segment) = wanted.as_ref().and_then(Weak::upgrade) else { return Next::Rest };
+        // The reader will find again what is wrong.
+        let walked = segment.region().and_then(|region| segment.read_ahead(&region, STEP_LEN));
+        if walked.unwrap_or(false) {
+            return Next::Again(Urgency::Ordinary);
         }
-        self.shared.state.lock().stopping = true;
-        if let Some(thread) = self.thread.take().flatten() {
-            thread.thread().unpark();
-            // A panic in it has been reported by the panic hook.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl ReadAheadCore {
-    fn run(&self) {
-        loop {
-            let state = self.state.lock();
-            if state.stopping {
-                return;
-            }
-            let segment = state.wanted.as_ref().and_then(Weak::upgrade);
-            drop(state);
-            let Some(segment) = segment else {
-                std::thread::park();
-                continue;
-            };
-            // The reader will find again what is wrong.
-            let walked = segment.region().and_then(|region| segment.read_ahead(&region, STEP_LEN));
-            if !walked.unwrap_or(false) {
-                self.state.lock().wanted.take_if(|wanted| wanted.as_ptr() == Arc::as_ptr(&segment));
-            }
-        }
+        self.wanted.lock().take_if(|wanted| wanted.as_ptr() == Arc::as_ptr(&segment));
+        // Another one may be wanted by now, for which this has been woken.
+        Next::Rest
     }
 }

@@ -18,6 +18,7 @@ mod reserved;
 mod thread;
 mod trust;
 mod uses;
+pub(crate) mod workers;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -33,6 +34,8 @@ pub use disk::Disk;
 pub(crate) use place::Displaced;
 pub use place::FileIdentity;
 pub(crate) use thread::{spawn, survive};
+#[cfg(feature = "testing")]
+pub use workers::task_of_this_thread;
 
 use crate::error::{Error, FileKind, SpaceLeft, Unsupported};
 use crate::memory::Mapping;

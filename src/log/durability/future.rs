@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-use super::background::Callback;
+use super::teller::Callback;
 use crate::error::{Error, Result};
 use crate::memory::Process;
 

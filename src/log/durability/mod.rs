@@ -7,6 +7,7 @@ pub(crate) mod future;
 pub(crate) mod lookout;
 mod lost;
 mod syncer;
+mod teller;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +30,7 @@ pub(crate) struct Durability {
     /// The place up to which everything that counts is durable. Stored by the leader after `msync` returned; appenders
     /// read it relaxed, since whatever it once was stays true.
     position: AtomicU64,
-    /// An append that reaches this position wakes the background thread; `u64::MAX` if none shall. Relaxed: a hint, read
+    /// An append that reaches this position wakes the background task; `u64::MAX` if none shall. Relaxed: a hint, read
     /// by every append, next to what it reads anyway.
     sync_at: AtomicU64,
     /// Release by the leader, after the position; acquire before a record is acknowledged.
@@ -228,7 +229,7 @@ impl Durability {
         Position(self.position.load(Ordering::Acquire))
     }
 
-    /// Whether an append at `position` shall wake the background thread.
+    /// Whether an append at `position` shall wake the background task.
     #[inline]
     pub(crate) fn is_due(&self, position: Position) -> bool {
         position.0 >= self.sync_at.load(Ordering::Relaxed)

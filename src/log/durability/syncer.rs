@@ -1,17 +1,19 @@
-//! What the two threads in the background do with the log.
+//! What the tasks in the background do with the log.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::Goal;
-use super::background::{Callback, Next, State};
+use super::background::{State, Wanted};
+use super::teller::Callback;
 use crate::error::{Error, Result};
 use crate::format::position::Position;
 use crate::log::shared::Shared;
-use crate::storage;
+use crate::storage::survive;
+use crate::storage::workers::{Code, Next, Task, Urgency, Work};
 
 impl Shared {
-    /// Starts the thread that syncs if it does not run.
+    /// Begins the task that syncs unless it has begun.
     pub(crate) fn start_syncing(self: &Arc<Self>) -> Result<()> {
         self.ensure_syncer(&mut self.background.lock())
     }
@@ -29,48 +31,27 @@ impl Shared {
         }
         let goal = find()?;
         self.ensure_syncer(&mut state)?;
-        self.ensure_teller(&mut state)?;
-        self.background.push(state, goal, callback);
+        let failed = |source| Error::io("start the calling thread for", self.storage.path(), source);
+        self.background.teller.ensure().map_err(failed)?;
+        state.push(goal, callback);
         Ok(())
     }
 
     fn ensure_syncer(self: &Arc<Self>, state: &mut State) -> Result<()> {
-        if state.thread.is_none() {
-            let worker = Arc::clone(self);
-            let spawned = storage::spawn("mapwal-sync", move || worker.sync_in_background());
-            let path = self.storage.path();
-            state.thread = Some(spawned.map_err(|e| Error::io("start the syncing thread for", path, e))?);
+        if state.syncer.is_none() {
+            let work: Weak<Self> = Arc::downgrade(self);
+            let failed = |source| Error::io("start the syncing thread for", self.storage.path(), source);
+            let task = Task::new("sync", Code::Own, work).map_err(failed)?;
+            task.wake(Urgency::Urgent);
+            state.syncer = Some(task);
         }
         Ok(())
     }
 
-    fn ensure_teller(self: &Arc<Self>, state: &mut State) -> Result<()> {
-        if state.teller.is_none() {
-            let worker = Arc::clone(self);
-            let spawned = storage::spawn("mapwal-callbacks", move || worker.background.tell());
-            let path = self.storage.path();
-            state.teller = Some(spawned.map_err(|e| Error::io("start the calling thread for", path, e))?);
-        }
-        Ok(())
-    }
-
-    fn sync_in_background(&self) {
-        self.set_due();
-        while let Some(next) = self.background.next_sync() {
-            let goal = match next {
-                Next::UpTo(goal) => goal,
-                Next::Everything => self.everything(),
-            };
-            let waited = storage::survive(|| self.wait(goal));
-            let waited = waited.unwrap_or_else(|| Err(self.poison(io::Error::other("a sync has panicked"))));
-            if waited.is_ok() {
-                self.set_due();
-            }
-            self.background.call_back(&self.durability);
-            if waited.is_err() && self.durability.check().is_err() && !self.background.wait_for_callbacks() {
-                return;
-            }
-        }
+    fn sync_up_to(&self, goal: Goal) {
+        let waited = survive(|| self.wait(goal));
+        let _ = waited.unwrap_or_else(|| Err(self.poison(io::Error::other("a sync has panicked"))));
+        self.background.call_back(&self.durability);
     }
 
     /// Has appends tell when as many bytes are not durable as the options allow, which may be the case already after a sync.
@@ -84,5 +65,23 @@ impl Shared {
         if self.reserved_end() >= position {
             self.background.lock().due = true;
         }
+    }
+}
+
+impl Work for Shared {
+    fn step(&self) -> Next {
+        if self.durability.check().is_err() {
+            // All that is left to do is to report it to callbacks that are still added.
+            self.background.call_back(&self.durability);
+            return Next::Rest;
+        }
+        self.set_due();
+        match self.background.wanted() {
+            Wanted::UpTo(goal) => self.sync_up_to(goal),
+            Wanted::Everything => self.sync_up_to(self.everything()),
+            Wanted::Nothing(None) => return Next::Rest,
+            Wanted::Nothing(Some(at)) => return Next::At(at),
+        }
+        Next::Again(Urgency::Urgent)
     }
 }

@@ -1,6 +1,6 @@
 //! Keeps room ahead of the appenders: the next segment, and the rest of the one that takes appends, page by page.
 //!
-//! A thread does it. Appenders that outrun it make a little room themselves.
+//! A task does it, on the threads that all logs share. Appenders that outrun it make a little room themselves.
 
 mod held_back;
 mod pace;
@@ -8,15 +8,12 @@ mod page_size;
 pub(crate) mod pool;
 mod spare;
 mod state;
-mod thread;
+mod task;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::format::position::Position;
@@ -28,9 +25,10 @@ use crate::segment::prepare::{Prepared, failed};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::Storage;
+use crate::storage::workers::Urgency;
 use pool::Pool;
 use state::ActiveFilling;
-use thread::PreparerCore;
+use task::PreparerCore;
 
 /// What a segment is needed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +43,9 @@ pub(crate) enum Need {
 #[derive(Debug)]
 pub(crate) struct Preparer {
     shared: Arc<PreparerCore>,
-    thread: Mutex<Option<JoinHandle<()>>>,
     /// More room has been asked for in the segment that takes appends. Relaxed: it only saves asking again.
     asked: AtomicBool,
-    /// That which has started the thread.
+    /// That which has begun the task.
     process: Process,
 }
 
@@ -63,8 +60,8 @@ impl Preparer {
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let shared = Arc::new(PreparerCore::new(storage, log_id, segment_size, next_number, pool, counters));
-        let thread = Mutex::new(shared.start_thread()?);
-        Ok(Self { shared, thread, asked: AtomicBool::new(false), process: Process::current() })
+        shared.start()?;
+        Ok(Self { shared, asked: AtomicBool::new(false), process: Process::current() })
     }
 
     /// Holds `count` segments back, beside the spare: only what is essential uses them.
@@ -96,6 +93,7 @@ impl Preparer {
             if let Some(prepared) = state.take_spare(keep) {
                 self.shared.note(&state);
                 self.shared.changed.notify_all();
+                self.shared.wake(Urgency::Urgent);
                 return Ok(prepared);
             }
             self.shared.await_spare(&mut state, &mut tried)?;
@@ -122,7 +120,7 @@ impl Preparer {
         while !state.is_complete() {
             if has_room && !state.is_failing {
                 state.want_spare();
-                self.shared.changed.notify_all();
+                self.shared.wake(Urgency::Urgent);
                 break;
             }
             self.shared.await_spare(&mut state, &mut tried)?;
@@ -150,6 +148,7 @@ impl Preparer {
         drop(state);
         self.asked.store(false, Ordering::Relaxed);
         self.shared.changed.notify_all();
+        self.shared.wake(Urgency::Ordinary);
         room
     }
 
@@ -174,7 +173,7 @@ impl Preparer {
                 state = shared.put_back(active);
                 filled.map_err(|source| failed(&*shared.storage, number, shared.segment_size, source))?;
             } else {
-                shared.check_thread(&state)?;
+                shared.check_task(&state)?;
                 // Another thread has it, for one step.
                 shared.changed.wait(&mut state);
             }
@@ -205,7 +204,7 @@ impl Preparer {
             self.shared.unwalked.lock().push_back((Weak::clone(&active.segment), offset));
         }
         drop(state);
-        self.shared.changed.notify_all();
+        self.shared.wake(Urgency::Urgent);
     }
 
     /// How much a sync of a few bytes at byte `offset` of segment `number` writes: one page.
@@ -227,9 +226,7 @@ impl Preparer {
         self.shared.pace.note_page(self.page_len_at(number, end), len);
         self.shared.pace.note_sync(position, len, time);
         if self.shared.pace.wants_settling(position) && !self.shared.is_settling_asked.swap(true, Ordering::Relaxed) {
-            // Either the thread has seen how far syncs have come, or it sleeps.
-            drop(self.shared.state.lock());
-            self.shared.changed.notify_all();
+            self.shared.wake(Urgency::Ordinary);
         }
     }
 
@@ -242,9 +239,7 @@ impl Preparer {
     /// appenders' are not free.
     pub(crate) fn walk_later(&self, segment: &Arc<Segment>, end: usize) {
         self.shared.unwalked.lock().push_back((Arc::downgrade(segment), end));
-        // Either the thread has seen it by now, or it sleeps.
-        drop(self.shared.state.lock());
-        self.shared.changed.notify_all();
+        self.shared.wake(Urgency::Ordinary);
     }
 
     /// What segments can be made of.
@@ -267,17 +262,13 @@ impl Preparer {
         self.shared.state.lock().ready() + self.pool().len()
     }
 
-    /// Stops the thread; returns the spares that were not taken.
+    /// Stops the task; returns the spares that were not taken.
     pub(crate) fn stop(&self) -> Vec<Prepared> {
-        let mut state = self.shared.state.lock();
-        self.shared.stopping.store(true, Ordering::Relaxed);
-        self.shared.changed.notify_all();
-        drop(state);
-        if let Some(thread) = self.thread.lock().take() {
-            // A panic in it has been reported by the panic hook; the log goes on without a spare.
-            let _ = thread.join();
+        if let Some(task) = self.shared.task.get() {
+            task.stop();
         }
-        state = self.shared.state.lock();
+        let mut state = self.shared.state.lock();
+        self.shared.end(&mut state);
         let newest = state.take_newest();
         state.held.drain(..).chain(newest).collect()
     }
@@ -285,11 +276,8 @@ impl Preparer {
 
 impl Drop for Preparer {
     fn drop(&mut self) {
-        if !self.process.is_current() {
-            // The thread is not here to be waited for.
-            std::mem::forget(self.thread.get_mut().take());
-            return;
+        if self.process.is_current() {
+            self.stop();
         }
-        self.stop();
     }
 }

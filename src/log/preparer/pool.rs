@@ -169,6 +169,12 @@ impl Pool {
         self.change().state.retired.pop_front()
     }
 
+    /// Whether time changes nothing in how many are kept.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let state = self.state.lock();
+        state.estimate == 0 || state.retired.is_empty()
+    }
+
     /// There was no trim for a while: if no segment was begun either, fewer are kept.
     pub(crate) fn age(&self) {
         let mut state = self.state.lock();

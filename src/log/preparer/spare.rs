@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use super::state::{Spare, State};
-use super::thread::PreparerCore;
+use super::task::PreparerCore;
 use crate::error::Result;
 use crate::events::{in_words, report};
 use crate::format::name;

@@ -1,8 +1,9 @@
-//! What the preparing thread and the appenders know of: the spares, and the segment that takes appends.
+//! What the preparing task and the appenders know of: the spares, and the segment that takes appends.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use crate::error::Error;
 use crate::memory::Region;
@@ -34,8 +35,12 @@ pub(super) struct State {
     pub(super) active: Option<ActiveFilling>,
     /// The event that says that all of it is ready has been reported.
     pub(super) announced: bool,
-    /// The thread has ended, by a panic if it was not stopped: what it had in hand does not come back.
+    /// The task has ended, by a panic if it was not stopped: what it had in hand does not come back.
     pub(super) is_gone: bool,
+    /// Until then no spare is made, unless the log is used.
+    pub(super) grace: Option<Instant>,
+    /// Until then the device is left to others, by what can wait.
+    pub(super) pause: Option<Instant>,
 }
 
 /// The segment to go on in.
@@ -49,7 +54,7 @@ pub(super) enum Spare {
     /// It is under way.
     UnderWay,
     Ready(Prepared),
-    /// The thread makes more of it ready, for one step.
+    /// The task makes more of it ready, for one step.
     Borrowed,
 }
 
@@ -69,6 +74,8 @@ impl State {
             active: None,
             announced: false,
             is_gone: false,
+            grace: None,
+            pause: None,
         }
     }
 

@@ -25,7 +25,7 @@ fn one_in_the_thread_that_prepares_segments_is_an_error_of_each_call_that_needs_
     let storage = Faulty::new(dir.path());
     let log = Arc::new(open_on(&storage));
     append(&log, 1..=1);
-    storage.panic_in("mapwal-prepare", Call::Allocate);
+    storage.panic_in("prepare", Call::Allocate);
     let appending: Vec<_> = (0..3)
         .map(|_| {
             let log = Arc::clone(&log);
@@ -54,7 +54,7 @@ fn one_in_the_thread_that_syncs_poisons_the_log() {
     let log = Arc::new(open_on(&storage));
     append(&log, 1..=3);
     log.sync().unwrap();
-    storage.panic_in("mapwal-sync", Call::SyncMapping);
+    storage.panic_in("sync", Call::SyncMapping);
     append(&log, 4..=4);
     let (tell, told) = mpsc::channel();
     log.on_durable(Lsn(4), move |outcome| tell.send(outcome).unwrap()).unwrap();
@@ -101,7 +101,7 @@ fn one_in_the_thread_that_removes_files_is_told_and_the_next_trim_goes_on() {
         log.rotate().unwrap();
     }
     log.sync().unwrap();
-    storage.panic_in("mapwal-remove", Call::Rename);
+    storage.panic_in("remove", Call::Rename);
     let trim = || {
         let log = Arc::clone(&log);
         in_time(move || log.trim_before(log.next_lsn()))
@@ -133,7 +133,7 @@ fn one_in_the_thread_that_reads_ahead_is_nobodys() {
     append(&log, 1..=2000);
     log.close().unwrap();
     let storage = Faulty::new(dir.path());
-    storage.panic_in("mapwal-ahead", Call::Load);
+    storage.panic_in("ahead", Call::Load);
     let began = Instant::now();
     // The thread may come to a log only once all has been read.
     while storage.panics() == 0 && began.elapsed() < LONG {

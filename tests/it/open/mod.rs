@@ -3,6 +3,7 @@
 mod displaced;
 mod handles;
 mod locked;
+mod many;
 mod ownership;
 mod refused;
 mod reopening;

@@ -13,7 +13,9 @@ use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use mapwal::error::FileKind;
-use mapwal::internals::{Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Storage, StorageFile, Users};
+use mapwal::internals::{
+    Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Storage, StorageFile, Users, task_of_this_thread,
+};
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
 
@@ -85,7 +87,7 @@ struct State {
     differing: Option<(String, u64)>,
     /// A read of the device shows the page cache.
     is_device_hidden: bool,
-    /// A thread, and the call that panics there.
+    /// A thread or a task, and the call that panics there.
     panicking: Option<(String, Call)>,
     /// How many calls have panicked.
     panics: usize,
@@ -133,7 +135,7 @@ impl Faulty {
         self.add(Fault { call: None, file: None, skip: number, once: true, error });
     }
 
-    /// From now on, `call` panics in the thread of this name.
+    /// From now on, `call` panics in the thread, or in the task of a log, of this name.
     pub(crate) fn panic_in(&self, thread: &str, call: Call) {
         self.plan.state.lock().panicking = Some((thread.into(), call));
     }
@@ -231,7 +233,9 @@ impl Plan {
             state.waiting -= 1;
         }
         let is_here = |(thread, panicking): &(String, Call)| {
-            *panicking == call && std::thread::current().name().is_some_and(|name| name == thread)
+            let is_there =
+                std::thread::current().name().is_some_and(|name| name == thread) || task_of_this_thread() == thread;
+            *panicking == call && is_there
         };
         if state.panicking.as_ref().is_some_and(is_here) {
             state.panics += 1;

@@ -1,10 +1,9 @@
-//! What the preparing thread does, step by step, the most urgent first.
+//! What the preparing task does, step by step, the most urgent first.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -22,15 +21,16 @@ use crate::segment::filling::Filling;
 use crate::segment::prepare::Prepared;
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
-use crate::storage::{self, Storage};
+use crate::storage::workers::{Code, Next, Task, Urgency, Work};
+use crate::storage::{Storage, survive};
 
-/// How long after its start the thread waits for the first appender before it makes a spare. A process that opens a log
+/// How long after its start the task waits for the first appender before it makes a spare. A process that opens a log
 /// usually reads most of it, and needs the machine for that.
 const GRACE: Duration = Duration::from_millis(100);
 /// Walked at a time.
 const WALK_LEN: usize = 256 << 10;
 
-/// What the thread and the appenders share.
+/// What the task and the appenders share.
 #[derive(Debug)]
 pub(super) struct PreparerCore {
     pub(super) storage: Arc<dyn Storage>,
@@ -40,8 +40,8 @@ pub(super) struct PreparerCore {
     pub(super) changed: Condvar,
     /// Segments to be walked and up to where, oldest first. Taken for a moment, with or without the state locked.
     pub(super) unwalked: Mutex<VecDeque<(Weak<Segment>, usize)>>,
-    /// Set once, with the lock held.
-    pub(super) stopping: AtomicBool,
+    /// None where all is to be done in line.
+    pub(super) task: OnceLock<Task>,
     /// [`State::is_complete`]. Relaxed: a hint, since what takes a spare looks at the state.
     pub(super) is_complete: AtomicBool,
     pub(super) pace: Pace,
@@ -49,21 +49,11 @@ pub(super) struct PreparerCore {
     pub(super) counters: Arc<Counters>,
     /// Byte offset up to which the segment that takes appends shall be ready soon. Relaxed: a hint.
     pub(super) wanted_end: AtomicUsize,
-    /// Syncs have come near to what is not settled, and the thread has been told, or is at it. Relaxed: a hint.
+    /// Syncs have come near to what is not settled, and the task has been woken, or is at it. Relaxed: a hint.
     pub(super) is_settling_asked: AtomicBool,
     /// Where larger pages were used last, as positions, and how large. Relaxed: hints.
     pub(super) large: [AtomicU64; 2],
     pub(super) large_len: AtomicUsize,
-}
-
-/// Says that the thread has ended, however it does.
-struct Ending<'s>(&'s PreparerCore);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.state.lock().is_gone = true;
-        self.0.changed.notify_all();
-    }
 }
 
 /// One step.
@@ -98,7 +88,7 @@ impl PreparerCore {
             state: Mutex::new(State::new(next_number)),
             changed: Condvar::new(),
             unwalked: Mutex::default(),
-            stopping: AtomicBool::new(false),
+            task: OnceLock::new(),
             is_complete: AtomicBool::new(false),
             pace: Pace::default(),
             pool,
@@ -110,15 +100,31 @@ impl PreparerCore {
         }
     }
 
-    /// The thread, unless all is to be done in line.
-    pub(super) fn start_thread(self: &Arc<Self>) -> io::Result<Option<JoinHandle<()>>> {
+    /// Begins the task, unless all is to be done in line.
+    pub(super) fn start(self: &Arc<Self>) -> io::Result<()> {
         #[cfg(feature = "testing")]
         if self.storage.preparation() != Preparation::Background {
             self.prepare_ahead();
-            return Ok(None);
+            return Ok(());
         }
-        let worker = Arc::clone(self);
-        storage::spawn("mapwal-prepare", move || worker.run()).map(Some)
+        let work: Weak<Self> = Arc::downgrade(self);
+        let task = Task::new("prepare", Code::Own, work)?;
+        self.state.lock().grace = Some(Instant::now() + GRACE);
+        self.task.get_or_init(|| task).wake(Urgency::Ordinary);
+        Ok(())
+    }
+
+    /// Has the task look at what has been changed.
+    pub(super) fn wake(&self, urgency: Urgency) {
+        if let Some(task) = self.task.get() {
+            task.wake(urgency);
+        }
+    }
+
+    /// The task has ended.
+    pub(super) fn end(&self, state: &mut State) {
+        state.is_gone = true;
+        self.changed.notify_all();
     }
 
     /// Has a spare made, and waits until the state has changed. `tried` says whether an attempt has begun since this caller came,
@@ -132,52 +138,53 @@ impl PreparerCore {
         {
             return Err(failure);
         }
-        self.check_thread(state)?;
+        self.check_task(state)?;
         if tried.is_none() {
             self.counters.stalled();
         }
         *tried = Some(state.want_spare() || *tried == Some(true));
-        self.changed.notify_all();
         state.takers += 1;
+        self.wake(Urgency::Urgent);
         self.changed.wait(state);
         state.takers -= 1;
         Ok(())
     }
 
     /// An error if a caller would wait in vain.
-    pub(super) fn check_thread(&self, state: &State) -> Result<()> {
+    pub(super) fn check_task(&self, state: &State) -> Result<()> {
         if !state.is_gone {
             return Ok(());
         }
-        Err(Error::io("prepare a segment in", self.storage.path(), io::Error::other("the thread for it has ended")))
+        Err(Error::io("prepare a segment in", self.storage.path(), io::Error::other("the task for it has ended")))
     }
 
-    fn run(&self) {
-        let _ending = Ending(self);
-        let mut grace = Some(Instant::now() + GRACE);
-        // Until then the device is left to others, by what can wait.
-        let mut pause = None;
+    fn run(&self) -> Next {
         let mut state = self.state.lock();
-        while !self.stopping.load(Ordering::Relaxed) {
-            if grace.take_if(|until| state.in_use || Instant::now() >= *until).is_some() {
-                state.want_spare();
-            }
-            pause.take_if(|until| Instant::now() >= *until);
-            let job = self.next_job(&mut state).or_else(|| self.job_that_can_wait(&mut state, pause.is_none()));
-            if let Some(job) = job {
-                let could_wait = matches!(job, Job::Settle(_) | Job::Idle(_));
-                drop(state);
-                state = self.work(job);
-                if could_wait {
-                    pause = Some(Instant::now() + self.pace.pause());
-                }
-                self.changed.notify_all();
-            } else if let Some(until) = grace.into_iter().chain(pause).min() {
-                self.changed.wait_until(&mut state, until);
-            } else {
-                self.changed.wait(&mut state);
-            }
+        let now = Instant::now();
+        let in_use = state.in_use;
+        if state.grace.take_if(|until| in_use || now >= *until).is_some() {
+            state.want_spare();
         }
+        state.pause.take_if(|until| now >= *until);
+        let job = self.next_job(&mut state).or_else(|| self.job_that_can_wait(&mut state));
+        let Some(job) = job else {
+            return state.grace.into_iter().chain(state.pause).min().map_or(Next::Rest, Next::At);
+        };
+        let could_wait = matches!(job, Job::Settle(_) | Job::Idle(_));
+        drop(state);
+        state = self.work(job);
+        if could_wait {
+            state.pause = Some(Instant::now() + self.pace.pause());
+        }
+        self.changed.notify_all();
+        Next::Again(if self.is_late(&state) { Urgency::Urgent } else { Urgency::Ordinary })
+    }
+
+    /// Whether an appender waits for the next step, or soon will.
+    fn is_late(&self, state: &State) -> bool {
+        let wanted = self.wanted_end.load(Ordering::Relaxed);
+        let is_short = state.active.as_ref().is_some_and(|active| active.filling.is_short_of(wanted));
+        is_short || (matches!(state.spare, Spare::Wanted) && state.in_use)
     }
 
     fn next_job(&self, state: &mut State) -> Option<Job> {
@@ -200,8 +207,8 @@ impl PreparerCore {
         (!self.unwalked.lock().is_empty()).then_some(Job::Walk)
     }
 
-    fn job_that_can_wait(&self, state: &mut State, is_rested: bool) -> Option<Job> {
-        if !is_rested {
+    fn job_that_can_wait(&self, state: &mut State) -> Option<Job> {
+        if state.pause.is_some() {
             return None;
         }
         let to_settle = self.pace.to_settle(state.active_number);
@@ -306,5 +313,15 @@ impl PreparerCore {
         if walked != Some(true) {
             self.unwalked.lock().pop_front();
         }
+    }
+}
+
+impl Work for PreparerCore {
+    fn step(&self) -> Next {
+        survive(|| self.run()).unwrap_or_else(|| {
+            // What it had in hand does not come back.
+            self.end(&mut self.state.lock());
+            Next::Rest
+        })
     }
 }

@@ -11,6 +11,7 @@
 //! - **L5s**: the same with the segments of the log;
 //! - **L5c**: as L5, over the files of a log, whose frames are found by their lengths;
 //! - **L6**: look at a random record of a mapped file, unchecked;
+//! - **bare**: open and map each file of as many logs, and look at its first byte;
 //! - **grow**: writes and an `fdatasync` now and then, at the end of a file that grows;
 //! - **reuse**: the same over a file that was written before.
 //!
@@ -43,6 +44,7 @@ mod durable;
 mod follow;
 mod get;
 mod limit;
+mod logs;
 mod open;
 mod report;
 mod samples;
@@ -87,6 +89,7 @@ fn main() -> std::io::Result<()> {
     follow::run(&mut bench);
     get::run(&mut bench);
     open::run(&mut bench);
+    logs::run(&mut bench);
     verify::run(&mut bench);
     calls::run(&mut bench);
     bench.finish()

@@ -137,6 +137,20 @@ pub enum Damage {
         /// The segment's.
         found: u128,
     },
+    /// The control page belongs to another log.
+    #[error("it belongs to log {found:032x}, this is log {expected:032x}")]
+    ForeignPage {
+        /// This log's identity.
+        expected: u128,
+        /// The page's.
+        found: u128,
+    },
+    /// A control page of another length than it has.
+    #[error("it is {found} bytes long, a control page has 4096")]
+    PageLength {
+        /// The file's.
+        found: u64,
+    },
     /// A segment is missing that a later one, or a record, refers to.
     #[error("segment is missing; {referrer} refers to it")]
     MissingSegment {

@@ -19,7 +19,7 @@ use crate::lsn::Lsn;
 use crate::read::SegmentTip;
 pub use crate::read::{FrameRole, ScanItem, ScannedFrame, SegmentScan};
 pub use crate::segment::Activity;
-use crate::segment::control::ControlState;
+use crate::segment::control::{ControlState, PageFound, is_whole};
 use crate::segment::directory::{self, Found};
 use crate::segment::pins::{self, PinStatus};
 use crate::segment::{Segment, SegmentList, Segments};
@@ -57,7 +57,7 @@ pub use segment::{SegmentSummary, verify_segment};
 /// assert_eq!(found.is_being_written(), Some(true));
 /// assert_eq!(found.writer_pid(), Some(std::process::id()));
 /// assert!(!found.is_poisoned() && !found.takes_requests());
-/// println!("durable up to {:?}, oldest segment {:?}", found.durable_lsn(), found.oldest_segment());
+/// println!("durable up to {:?}, segments {:?} to {:?}", found.durable_lsn(), found.oldest_segment(), found.active_segment());
 /// if let Some(Activity { syncs, sync_time_p99, .. }) = found.activity() {
 ///     println!("{syncs} syncs, 99 of 100 within {sync_time_p99:?}");
 /// }
@@ -150,19 +150,22 @@ impl Inspection {
 
     pub(crate) fn look(storage: &Arc<dyn Storage>) -> Result<Self> {
         // What is durable before the directory is read is found there.
-        let before = ControlState::read(&**storage);
+        let before = read_page(&**storage)?;
         let listing = directory::list(&**storage)?;
         if listing.segments.is_empty() {
             return Err(Error::NoLog { path: storage.path().to_owned() });
         }
-        let (found, faults) = sound_headers(&**storage, &listing.segments)?;
+        let (found, mut faults) = sound_headers(&**storage, &listing.segments)?;
         if faults.is_empty() {
             directory::check_begun(&**storage, &found)?;
         }
         let log_id = found.first().map_or(0, |segment| segment.log_id);
         // A trim says so before it removes the files.
-        let after = ControlState::read(&**storage).filter(|control| control.log_id == log_id);
-        let control = before.filter(|control| control.log_id == log_id).map(|before| ControlState {
+        let after = read_page(&**storage)?;
+        faults.extend(page_fault(storage.path(), after.as_ref(), log_id).filter(|_| !found.is_empty()));
+        let state = |page: Option<PageFound>| page?.state.filter(|control| control.log_id == log_id);
+        let (before, after) = (state(before), state(after));
+        let control = before.map(|before| ControlState {
             oldest_segment: after.map_or(before.oldest_segment, |after| after.oldest_segment),
             ..before
         });
@@ -242,6 +245,13 @@ impl Inspection {
         self.control.and_then(|control| control.oldest_segment)
     }
 
+    /// The number of the segment that takes appends, or took them last, as far as the log's control page tells: later ones are prepared,
+    /// and hold nothing.
+    #[must_use]
+    pub fn active_segment(&self) -> Option<u64> {
+        self.control.map(|control| control.active_segment).filter(|&active| active > 0)
+    }
+
     /// The lengths of all segments and kept files together, spares and leftovers included, in bytes. What has not been used of a
     /// new segment takes no room yet.
     #[must_use]
@@ -284,6 +294,24 @@ impl Inspection {
         let infos = self.linked.counting.iter().filter_map(|linked| linked.info);
         SegmentList::new(infos.filter(|info| info.number >= oldest).map(follow).collect()).load()
     }
+}
+
+fn read_page(storage: &dyn Storage) -> Result<Option<PageFound>> {
+    ControlState::read(storage).map_err(|source| Error::io("read", &storage.path().join(name::CONTROL), source))
+}
+
+/// Where a control page has the identity of its log.
+const PAGE_IDENTITY: u64 = 8;
+
+/// What is wrong with the control page of log `log_id`.
+fn page_fault(directory: &Path, page: Option<&PageFound>, log_id: u128) -> Option<Corruption> {
+    let PageFound { state, fault } = page?;
+    let foreign = state.filter(|state| state.log_id != log_id && is_whole(state.log_id)).map(|state| {
+        let damage = Damage::ForeignPage { expected: log_id, found: state.log_id };
+        (PAGE_IDENTITY, damage)
+    });
+    let (offset, damage) = foreign.or_else(|| fault.clone())?;
+    Some(Corruption { path: directory.join(name::CONTROL), offset, lsn: None, damage, evidence: None })
 }
 
 /// What of `numbers` has a sound header and belongs to one log; what is wrong with the others.

@@ -57,7 +57,7 @@ pub fn request_trim(path: impl AsRef<Path>, before: Lsn) -> Result<RequestedTrim
     if !has_writer() {
         return Err(Error::Request(RequestFault::NoWriter));
     }
-    let page = ControlPage::open(storage, inspection.log_id()).filter(ControlPage::takes_requests);
+    let page = ControlPage::open(storage, inspection.log_id())?.filter(ControlPage::takes_requests);
     let page = page.ok_or(Error::Request(RequestFault::NotTaken))?;
     let failed = |source| Error::io("write", &storage.path().join(name::CONTROL), source);
     let request = Request { number: storage.random() | 1, before };

@@ -1,10 +1,9 @@
-//! What frames say of what was durable, for a reader without a control page that does.
+//! What frames say of what was durable, for a reader whose control page does not, or is older than they are.
 
 use super::scan::{ScanItem, SegmentScan};
 use crate::error::{Error, Result};
 use crate::format::name;
 use crate::format::position::Position;
-use crate::segment::chain::Chain;
 use crate::storage::Storage;
 
 /// What they say, as far as it has been looked for.
@@ -20,11 +19,15 @@ impl Claims {
         self.found.map_or(Position::ZERO, |(_, largest)| largest)
     }
 
-    /// Looks for the largest claim, unless that has been done since the newest file came.
-    pub(super) fn hear(&mut self, storage: &dyn Storage, chain: &Chain) -> Result<Position> {
-        let newest = numbers(chain).next().unwrap_or(0);
+    /// Looks for the largest claim in the segments of these numbers, newest first, unless that has been done since the newest came.
+    pub(super) fn hear(
+        &mut self,
+        storage: &dyn Storage,
+        numbers: impl Iterator<Item = u64> + Clone,
+    ) -> Result<Position> {
+        let newest = numbers.clone().next().unwrap_or(0);
         if self.found.is_none_or(|(number, _)| number != newest) {
-            self.found = Some((newest, largest(storage, chain)?));
+            self.found = Some((newest, largest(storage, numbers)?));
         }
         Ok(self.largest())
     }
@@ -32,20 +35,14 @@ impl Claims {
 
 /// The largest claim in the newest segment in which an intact frame makes one, wherever it is: later frames claim more. Zero if
 /// there is none.
-fn largest(storage: &dyn Storage, chain: &Chain) -> Result<Position> {
-    for number in numbers(chain) {
+fn largest(storage: &dyn Storage, numbers: impl Iterator<Item = u64>) -> Result<Position> {
+    for number in numbers {
         let claim = largest_in(storage, number)?;
         if claim > Position::ZERO {
             return Ok(claim);
         }
     }
     Ok(Position::ZERO)
-}
-
-/// The segments that count, and those above them, newest first.
-fn numbers(chain: &Chain) -> impl Iterator<Item = u64> {
-    let beyond = chain.beyond.iter().rev().map(|found| found.number);
-    beyond.chain(chain.links.iter().rev().map(|link| link.info.number))
 }
 
 fn largest_in(storage: &dyn Storage, number: u64) -> Result<Position> {

@@ -8,7 +8,7 @@ use super::record::{Record, RecordRef};
 use super::ship::Frames;
 use super::source::Source;
 use super::visibility::Visibility;
-use crate::error::{Damage, Error, Result};
+use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Process;
@@ -264,6 +264,7 @@ impl Follower {
                     self.refresh(next, true)?;
                 }
                 (Err(Error::Trimmed { .. }), _) => return self.trimmed(),
+                (Err(Error::Corrupt(found)), _) if self.may_be_torn(&found)? => return Ok(None),
                 (Err(error), _) => return Err(self.source.explain(error)),
             }
         }
@@ -343,11 +344,27 @@ impl Follower {
         }
     }
 
+    /// Whether what does not pass its checks may be what a crash has left, as far as anything tells.
+    fn may_be_torn(&self, found: &Corruption) -> Result<bool> {
+        let Some(at) = &self.at else { return Ok(false) };
+        let is_here = found.damage != Damage::SegmentSum && found.path == at.segment.path();
+        let proven = if is_here { self.source.proven()? } else { None };
+        Ok(proven
+            .is_some_and(|proven| at.segment.position(usize::try_from(found.offset).unwrap_or(usize::MAX)) >= proven))
+    }
+
     /// Whether the log has left the place at which nothing more came. An error if it has not, and what was `durable`
     /// should be there.
     fn has_moved_on(&self, durable: Position) -> Result<bool> {
         let Some(at) = &self.at else { return Ok(false) };
-        if at.offset < at.checked || at.segment.position(at.offset) >= durable {
+        if at.offset < at.checked {
+            return Ok(false);
+        }
+        let is_missed = |durable| at.segment.position(at.offset) < durable;
+        // Where segments follow, their frames tell as well.
+        let is_followed = || self.source.segments().last().is_some_and(|last| last.number() > at.segment.number());
+        let is_missing = is_missed(durable) || is_followed() && self.source.proven()?.is_some_and(is_missed);
+        if !is_missing {
             return Ok(false);
         }
         // What is durable may be in a segment that the list did not have.

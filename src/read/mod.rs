@@ -4,6 +4,7 @@ mod archivable;
 mod claims;
 mod displaced;
 mod follower;
+mod known;
 mod place;
 mod printed;
 mod read_ahead;

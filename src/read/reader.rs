@@ -12,21 +12,23 @@ use parking_lot::Mutex;
 use super::claims::Claims;
 use super::displaced;
 use super::follower::Follower;
+use super::known::State;
 use super::read_ahead::ReadAhead;
 use super::record::RecordRef;
 use super::sealed::SealedTip;
 use super::snapshot::{self, Snapshot};
 use super::source::Source;
 use super::visibility::Visibility;
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Corruption, Damage, Error, Result};
+use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Process;
 use crate::segment::chain::{Chain, ChainLink};
 use crate::segment::control::{Channel, ControlPage, Stated};
-use crate::segment::directory::{self, Found};
-use crate::segment::{MapCache, Origin, Segment, SegmentList, Segments, check_there_or_next};
-use crate::storage::{Disk, FileIdentity, Storage};
+use crate::segment::directory;
+use crate::segment::{MapCache, Origin, Published, Segment, SegmentList, Segments, check_there_or_next};
+use crate::storage::{Disk, Storage};
 
 /// How often the directory is read again while the control page tells of no change.
 const RELIST_INTERVAL: Duration = Duration::from_millis(500);
@@ -206,13 +208,21 @@ impl LogReader {
             let durable = self.0.durable().1;
             self.0.refresh(is_stale)?;
             let segments = self.0.segments();
-            match segments.next_published(durable) {
+            match segments.published(durable, true) {
                 // Trimmed, or truncated, since it was listed.
                 Err(Error::Trimmed { .. } | Error::Corrupt(_)) if !is_stale => is_stale = true,
                 Err(error) => return Err(self.0.explain(error)),
                 // Listed before it was made, or lost: the next look tells.
                 Ok(_) if !is_stale && self.0.lacks_successor(&segments) => is_stale = true,
-                Ok(next) => return Ok((segments, next)),
+                // Later frames say that something was there.
+                Ok(Published { next, hole: Some(hole) }) if self.0.proven()? > Some(hole) => {
+                    if is_stale {
+                        let path = self.0.storage.path().join(name::segment(hole.segment()));
+                        return Err(Error::corrupt(&path, hole.offset(), Some(next), Damage::MissingFrame));
+                    }
+                    is_stale = true;
+                }
+                Ok(Published { next, .. }) => return Ok((segments, next)),
             }
         }
     }
@@ -230,30 +240,6 @@ pub(super) struct DirectorySource {
     segments: SegmentList,
     ahead: Arc<ReadAhead>,
     state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    /// The log's identity, once a segment has told it.
-    log_id: Option<u128>,
-    /// Every segment seen, by number. Those with a link do not change any more.
-    found: BTreeMap<u64, Found>,
-    control: Option<Arc<ControlPage>>,
-    /// For a log whose control page does not say what is durable.
-    claims: Claims,
-    /// The control page's generation when the directory was read last.
-    generation: Option<[u64; 3]>,
-    /// The newest segment that counts, by its number, and which file it was.
-    newest: Option<(u64, FileIdentity)>,
-    /// When it was read last; `None` if that failed, so that each call fails until it is as it has to be.
-    listed: Option<Instant>,
-}
-
-impl State {
-    /// What the control page says is durable, if it says so.
-    fn stated(&self) -> Option<Stated> {
-        self.control.as_deref().and_then(ControlPage::durable)
-    }
 }
 
 impl Source for DirectorySource {
@@ -282,7 +268,7 @@ impl Source for DirectorySource {
         if is_changed || is_stale || state.listed.is_none_or(|listed| listed.elapsed() >= RELIST_INTERVAL) {
             if !is_changed {
                 // A page that tells of nothing may be one that a writer has replaced.
-                self.open_control(&mut state);
+                self.open_control(&mut state)?;
             }
             self.relist(&mut state)?;
         }
@@ -319,6 +305,12 @@ impl Source for DirectorySource {
             None => (Lsn::ZERO, state.claims.largest()),
         }
     }
+
+    fn proven(&self) -> Result<Option<Position>> {
+        let mut state = self.state.lock();
+        let stated = state.stated().map_or(Position::ZERO, |stated| stated.position);
+        state.hear_claims(&*self.storage).map(|claimed| Some(claimed.max(stated)))
+    }
 }
 
 impl DirectorySource {
@@ -348,7 +340,7 @@ impl DirectorySource {
         // Without it, records that are damaged would look like ones that have not come yet.
         let durable = match stated {
             Some(Stated { position, .. }) => position,
-            None => state.claims.hear(&*self.storage, &chain)?,
+            None => state.hear_claims(&*self.storage)?,
         };
         let mut looks = 1;
         while let Err(error) = self.check_whole(state, &chain, (durable, stated), sealed.as_ref()) {
@@ -389,7 +381,7 @@ impl DirectorySource {
         if state.found.is_empty() {
             return Err(Error::NoLog { path: self.storage.path().to_owned() });
         }
-        if state.control.is_none() && self.open_control(state) {
+        if state.control.is_none() && self.open_control(state)? {
             return self.list(state);
         }
         let chain = Chain::build(state.found.values().cloned().collect(), self.storage.path())?;
@@ -397,9 +389,9 @@ impl DirectorySource {
     }
 
     /// Opens the control page as it is now, and keeps the one there was if there is none. Whether it has been opened.
-    fn open_control(&self, state: &mut State) -> bool {
-        let opened = state.log_id.and_then(|log_id| ControlPage::open(&*self.storage, log_id));
-        opened.map(|control| state.control = Some(Arc::new(control))).is_some()
+    fn open_control(&self, state: &mut State) -> Result<bool> {
+        let opened = state.log_id.map(|log_id| ControlPage::open(&*self.storage, log_id)).transpose()?.flatten();
+        Ok(opened.map(|control| state.control = Some(Arc::new(control))).is_some())
     }
 
     /// An error if segments are missing, or damaged at their start, that hold what was durable.

@@ -42,4 +42,10 @@ pub(crate) trait Source: Debug + Send + Sync {
 
     /// The last record known to be durable, and where its segment was durable to.
     fn durable(&self) -> (Lsn, Position);
+
+    /// Up to where the log is known to have been durable, by all that tells of it: what is missing or bad after that may be a torn end.
+    /// `None` if all that is there is sound, so that what is not is damaged.
+    fn proven(&self) -> Result<Option<Position>> {
+        Ok(None)
+    }
 }

@@ -24,6 +24,14 @@ pub(crate) struct SegmentList {
     replaced: Mutex<Vec<(u64, Lsn)>>,
 }
 
+/// How far a log has been published.
+pub(crate) struct Published {
+    /// The number after the last record.
+    pub(crate) next: Lsn,
+    /// Where that ends, if segments follow.
+    pub(crate) hole: Option<Position>,
+}
+
 /// One version of the list.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Segments(Vec<Arc<Segment>>);
@@ -100,24 +108,41 @@ impl Segments {
     /// The number after the last published record: all before it are published. Everything before `durable` is taken
     /// for published without a look; if it is not there, that shows when it is read.
     pub(crate) fn next_published(&self, durable: Position) -> Result<Lsn> {
+        self.published(durable, false).map(|published| published.next)
+    }
+
+    /// As [`Self::next_published`]. Where another process writes, or a crash may have left the log, what a sound frame does not follow
+    /// `is_unsure` from `durable` on, also before later segments: it may not be there yet, be a torn end, or be damaged.
+    pub(crate) fn published(&self, durable: Position, is_unsure: bool) -> Result<Published> {
         let is_durable = |segment: &Arc<Segment>| {
             segment.end().is_some_and(|end| Position::new(segment.number(), end.offset) <= durable)
         };
         let mut next = Lsn::FIRST;
         for segment in &self.0[self.0.partition_point(is_durable)..] {
             let region = segment.region()?;
-            let frontier = segment.advance_to_end(&region)?;
+            let frontier = match segment.advance_to_end(&region) {
+                Err(Error::Corrupt(found))
+                    if is_unsure
+                        && found.damage != Damage::SegmentSum
+                        && segment.position(segment.frontier().offset) >= durable =>
+                {
+                    segment.frontier()
+                }
+                advanced => advanced?,
+            };
             next = segment.lsn_at(frontier);
             if !segment.ends_by(frontier.offset) {
                 if segment.position(frontier.offset) < durable {
                     let offset = frontier.offset as u64;
                     return Err(Error::corrupt(&segment.path(), offset, Some(next), Damage::MissingFrame));
                 }
-                return Ok(next);
+                let is_last = self.0.last().is_some_and(|last| last.number() == segment.number());
+                return Ok(Published { next, hole: (!is_last).then(|| segment.position(frontier.offset)) });
             }
         }
         // Without a segment beyond the durable position, the last one's end says it.
-        Ok(self.0.last().and_then(|segment| segment.end()).map_or(next, |end| end.next_lsn))
+        let next = self.0.last().and_then(|segment| segment.end()).map_or(next, |end| end.next_lsn);
+        Ok(Published { next, hole: None })
     }
 
     /// The first record that `new` has others in place of; `None` if it only adds segments to `old` or drops some from the

@@ -15,7 +15,8 @@ use crate::storage::{Access, Storage};
 
 /// An error if a file beside them says that there were segments. What cannot be read says nothing.
 pub(super) fn told_of(storage: &dyn Storage) -> Option<Error> {
-    let Some(stated) = ControlState::read(storage).and_then(|page| page.durable) else { return told_by_pin(storage) };
+    let page = ControlState::read(storage).ok().flatten().and_then(|found| found.state);
+    let Some(stated) = page.and_then(|page| page.durable) else { return told_by_pin(storage) };
     let newest = storage.path().join(name::segment(stated.position.segment()));
     Some(all_missing(&newest, stated.lsn, name::CONTROL.to_owned()))
 }

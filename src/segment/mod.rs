@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 pub(crate) use cache::MapCache;
 pub use control::Activity;
-pub(crate) use list::{SegmentList, Segments, check_there_or_next};
+pub(crate) use list::{Published, SegmentList, Segments, check_there_or_next};
 
 use crate::format::link::SegmentEnd;
 use crate::format::segment_header::{self, Layout};

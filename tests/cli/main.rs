@@ -24,9 +24,11 @@ mod inspected;
 mod killed;
 mod logs;
 mod matrix;
+mod mistaken;
 #[allow(dead_code, reason = "a kit: each test uses what it needs")]
 #[path = "../it/support/mounted.rs"]
 mod mounted;
+mod pages;
 mod pictures;
 mod piped;
 mod program;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::logs::{copy, frames, killed, line, live, rewrite_header, scratch, segments, spoil, synced, torn, write_at};
+use crate::logs::{copy, frames, killed, live, rewrite_header, scratch, segments, synced, torn, write_at};
 use crate::mounted::Mounted;
 use crate::program::{PROGRAM, Running, plain, run, start};
-use crate::tears;
+use crate::{pages, tears};
 
 /// Records of the logs that most states are made from, in four segments.
 pub(crate) const RECORDS: u64 = 1200;
@@ -123,25 +123,9 @@ pub(crate) fn all() -> Vec<State> {
     for has_control in [true, false] {
         states.extend(spoiled(sound.path(), has_control));
     }
-    states.extend(spoiled_last());
+    states.extend(pages::spoiled_last());
+    states.extend(pages::spoiled(sound.path()));
     states
-}
-
-/// Those whose writer was killed, and whose last record is damaged after that: only the control page tells that it was durable.
-fn spoiled_last() -> Vec<State> {
-    let log = killed(RECORDS);
-    spoil(log.path(), &line(RECORDS));
-    let without = without_control(copy(log.path()));
-    let state = |name: &str, log, health| State {
-        name: name.to_owned(),
-        log: Log::Copied(log),
-        there: (1..RECORDS).collect(),
-        health,
-    };
-    vec![
-        state("killed, last record damaged", log, Health::Damaged),
-        state("killed, last record damaged, no control page", without, Health::Unnoticed),
-    ]
 }
 
 /// Those that a crash has torn, by the kind of the frame.
@@ -270,8 +254,6 @@ fn well(sound: &Path) -> Vec<State> {
     add("killed before its first link", Log::Copied(unlinked(1)), 0);
     add("a spare and nothing else", Log::Copied(unlinked(5)), 0);
     add("no control page", Log::Copied(without_control(copy(sound))), RECORDS);
-    add("control page damaged", with(&|log| (0..512).for_each(|word| flip(&log.join("control"), word * 8))), RECORDS);
-    add("control page empty", with(&|log| fs::write(log.join("control"), "").unwrap()), RECORDS);
     add(
         "bytes after the close",
         with(&|log| {
@@ -329,14 +311,14 @@ fn no_logs() -> Vec<State> {
 }
 
 /// The numbers of the records in a segment.
-fn records(path: &Path) -> Range<u64> {
+pub(crate) fn records(path: &Path) -> Range<u64> {
     let bytes = fs::read(path).unwrap();
     let data: Vec<usize> = frames(path).into_iter().filter(|at| bytes[at + 20] == 1).collect();
     let first = u64::from_le_bytes(bytes[data[0] + 8..data[0] + 16].try_into().unwrap());
     first..first + data.len() as u64
 }
 
-fn without_control(log: TempDir) -> TempDir {
+pub(crate) fn without_control(log: TempDir) -> TempDir {
     fs::remove_file(log.path().join("control")).unwrap();
     log
 }
@@ -352,7 +334,7 @@ fn unlinked(number: u64) -> TempDir {
     log
 }
 
-fn flip(path: &Path, at: usize) {
+pub(crate) fn flip(path: &Path, at: usize) {
     let mut byte = [0];
     fs::File::open(path).unwrap().read_exact_at(&mut byte, at as u64).unwrap();
     write_at(path, at, &[byte[0] ^ 1]);

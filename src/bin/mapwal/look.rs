@@ -15,6 +15,13 @@ use crate::tip::Tip;
 use crate::writer::Writer;
 use crate::{checkpoint, open, progress};
 
+/// Tells people of a control page that is damaged: what it would say, nothing else may.
+pub(crate) fn tell_page_fault(inspection: &Inspection) {
+    for fault in inspection.faults().filter(|fault| fault.path.ends_with("control")) {
+        Failure::of_log(&fault.clone().into(), &fault.path).tell();
+    }
+}
+
 /// How often a log that is being written is looked at before it is called damaged.
 const LOOKS_MAX: u32 = 4;
 /// Between two looks.

@@ -4,6 +4,7 @@
 //! files have room for is not believed either.
 
 mod files;
+mod lost;
 mod pins;
 mod target;
 
@@ -14,16 +15,18 @@ use std::io::Write;
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use mapwal::error::{Corruption, Damage};
+use mapwal::error::Damage;
 use mapwal::inspect::{FrameRole, Inspection, ScanItem, ScannedFrame, SegmentFile, SegmentScan};
 use mapwal::{Error, Log, Lsn, Options};
 
 use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, counted, describe};
+use crate::look::tell_page_fault;
 use crate::stop::Stop;
 use crate::{failure, open, out, progress};
-use files::{is_gone, is_read, is_trimmed, look, move_files, span_of};
+use files::{is_gone, is_trimmed, look, move_files, span_of};
 pub(crate) use files::{segment_number, segment_size, with_records};
+use lost::{TWO_HISTORIES, damaged};
 use pins::say_pins_left;
 pub(crate) use target::Target;
 
@@ -93,11 +96,16 @@ pub(crate) fn copy_records(
         last_copied: None,
         last_missing: None,
         stop: target.stop,
+        log_id: inspection.log_id(),
+        active: inspection.active_segment(),
         frames: 0,
         bar,
     };
+    if !copy.is_told {
+        tell_page_fault(inspection);
+    }
     copy.note_missing(inspection.faults());
-    copy.note_beginning(inspection)?;
+    copy.note_beginning(inspection, files)?;
     let newest = inspection.segments().iter().rfind(|file| file.counts).map(|file| file.number);
     if files.iter().all(|file| Some(file.number) != newest) {
         copy.note_missing_after(inspection);
@@ -139,92 +147,16 @@ struct Copy<'a> {
     /// The last file that is missing, or of which a part is.
     last_missing: Option<OsString>,
     stop: Option<&'a Stop>,
+    /// The identity of the log.
+    log_id: u128,
+    /// The segment that the last writer appended to, by its control page: later ones held nothing.
+    active: Option<u64>,
     /// Frames that have been looked at.
     frames: u64,
     bar: ProgressBar,
 }
 
 impl Copy<'_> {
-    /// Tells of what no walk over the files that are left comes across: whole segments, the ends of some, and those of another log.
-    fn note_missing<'f>(&mut self, faults: impl Iterator<Item = &'f Corruption>) {
-        for fault in faults {
-            let is_unseen = matches!(
-                fault.damage,
-                Damage::MissingSegment { .. }
-                    | Damage::MissingEnd { .. }
-                    | Damage::FileLength { .. }
-                    | Damage::ForeignSegment { .. }
-            );
-            if is_unseen {
-                if !self.is_told {
-                    Failure::of_log(&Error::Corrupt(Box::new(fault.clone())), &fault.path).tell();
-                }
-                match fault.damage {
-                    Damage::FileLength { expected, found } if found >= expected => {}
-                    // What later numbers show to be lost is listed then.
-                    Damage::FileLength { .. } => self.note_shorter(&fault.path),
-                    _ => self.note_lost(&fault.path),
-                }
-            }
-        }
-    }
-
-    /// Whether a file that is missing, or shorter, was after all that has been copied.
-    fn is_end_unknown(&self) -> bool {
-        self.last_missing.is_some() && self.last_missing >= self.last_copied
-    }
-
-    /// Nothing tells by itself which records were in a file that is missing, or a part of it.
-    fn note_lost(&mut self, path: &Path) {
-        self.has_gaps = true;
-        self.note_shorter(path);
-    }
-
-    fn note_shorter(&mut self, path: &Path) {
-        self.last_missing = self.last_missing.take().max(path.file_name().map(OsString::from));
-    }
-
-    /// Lists the records of segments that are missing, or have no sound header, before the first that is there.
-    fn note_beginning(&mut self, inspection: &Inspection) -> Result<()> {
-        let mut counting = inspection.segments().iter().filter(|file| file.counts);
-        // One of another length holds what it held, as far as it goes.
-        let has_fault = |path: &Path| {
-            let mut of_it = inspection.faults().filter(|fault| fault.path == path);
-            of_it.any(|fault| !matches!(fault.damage, Damage::FileLength { .. }) || !is_read(path))
-        };
-        let Some((file, first)) = counting.find(|file| !has_fault(&file.path)).and_then(|it| Some((it, it.first_lsn?)))
-        else {
-            return Ok(());
-        };
-        if first == Lsn(1) || inspection.faults().all(|fault| fault.path >= file.path) {
-            return Ok(());
-        }
-        self.has_gaps = true;
-        let last = first.previous();
-        // Nothing was trimmed, so the log began with record 1, unless there was no room for that many.
-        let room = (file.number - 1).saturating_mul(file.file_len_bytes) / FRAME_LEN_MIN;
-        if inspection.oldest_segment() == Some(1) && last.0 <= room {
-            self.say(&format!("lost 1..{last}: {}", counted(last.0, "record", "records")))
-        } else {
-            self.say(&format!("lost all up to {last}: nothing tells how many records"))
-        }
-    }
-
-    /// Tells of a segment that a seal at the end of the newest one names, and that is not there, unless [`Self::note_missing`] has.
-    fn note_missing_after(&mut self, inspection: &Inspection) {
-        let Some(named) = self.sealed_into else { return };
-        let missing = inspection.missing_after(named, self.arguments.archive);
-        let is_new = |missing: &Corruption| inspection.faults().all(|fault| fault.path != missing.path);
-        // A writer may have made it after the directory was read.
-        let goes_on = || {
-            let now = Inspection::open(&self.arguments.directory);
-            now.is_ok_and(|now| now.segments().iter().any(|file| file.number >= named))
-        };
-        if let Some(missing) = missing.filter(|missing| is_new(missing) && !goes_on()) {
-            self.note_missing(std::iter::once(&missing));
-        }
-    }
-
     /// Copies what is sound in one segment.
     fn segment(&mut self, file: &SegmentFile, opened: mapwal::Result<SegmentScan>) -> Result<()> {
         let path = &*file.path;
@@ -246,6 +178,13 @@ impl Copy<'_> {
             }
             Err(error) => return Err(Failure::of_log(&error, path)),
         };
+        if scan.log_id() != self.log_id {
+            // Under whatever name and number.
+            let damage = Damage::ForeignSegment { expected: self.log_id, found: scan.log_id() };
+            damaged(path, &damage).tell();
+            self.note_lost(path);
+            return Ok(());
+        }
         if let Some(end) = file.end {
             scan.stop_at(end);
         }
@@ -259,6 +198,7 @@ impl Copy<'_> {
                 Err(error) => {
                     Failure::of_log(&error, path).tell();
                     self.has_gaps = true;
+                    self.note_lost(path);
                     while scan.skip(UNREADABLE_BYTES).is_err() {}
                 }
             }
@@ -266,8 +206,13 @@ impl Copy<'_> {
         }
         if self.copied > copied {
             self.last_copied = path.file_name().map(OsString::from);
+        } else if Some(scan.number()) != segment_number(path) {
+            // Another one of the log in its place.
+            let expected = segment_number(path).unwrap_or(0);
+            damaged(path, &Damage::SegmentNumber { expected, found: scan.number() }).tell();
+            self.note_lost(path);
         }
-        Ok(())
+        self.check_end(file, scan.tip())
     }
 
     /// An error if the user has had enough, which is asked from time to time.
@@ -354,9 +299,7 @@ impl Copy<'_> {
             && durable.0 - next.0 < self.jump_max
         {
             self.gap(next, durable)?;
-        } else if let Some(next) =
-            self.next.filter(|&next| durable.is_none_or(|durable| durable >= next) && self.is_end_unknown())
-        {
+        } else if let Some(next) = self.next.filter(|&next| durable != Some(next.previous()) && self.is_end_unknown()) {
             // No later number tells how far it went, or none that can be believed.
             self.has_gaps = true;
             let again = if self.arguments.renumber { "" } else { "; what is appended next gets their numbers again" };
@@ -389,7 +332,8 @@ impl Copy<'_> {
     }
 
     fn say(&mut self, line: &str) -> Result<()> {
-        if let Some(list) = self.list.as_mut().filter(|_| line.starts_with("lost ")) {
+        if let Some(list) = self.list.as_mut().filter(|_| line.starts_with("lost ") || line.starts_with(TWO_HISTORIES))
+        {
             writeln!(list, "{line}").map_err(|error| Failure::new("cannot write", describe(&error), self.part))?;
         }
         self.bar.suspend(|| failure::say(line))

@@ -93,6 +93,10 @@ impl<'a> Tailing<'a> {
         if arguments.durable {
             check_is_told(&inspection, directory)?;
         }
+        if arguments.durable && arguments.no_follow {
+            // Frames may show that more was durable than the control page says.
+            open::again(|| reader.published_lsn()).about(directory)?;
+        }
         let log_id = inspection.log_id();
         let position =
             arguments.since_last_run.as_deref().map(|name| Position::take(name, directory, log_id)).transpose()?;

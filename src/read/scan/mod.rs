@@ -17,6 +17,7 @@ use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Place, Walk};
 use crate::format::zeros::nonzero_len;
 use crate::lsn::Lsn;
+use crate::read::SegmentTip;
 use crate::storage::{Access, DeviceBuffer, Disk, Storage, StorageFile};
 use window::{WINDOW_BYTES, Window, checksum_of, read_all, usize_of};
 
@@ -53,7 +54,7 @@ const SHORT_LEN: usize = 1 << 10;
 ///         Ok(Some(ScanItem::Frame(frame))) => println!("{frame:?}"),
 ///         Ok(Some(ScanItem::Gap { range, damage, .. })) => println!("nothing sound at {range:?}: {damage}"),
 ///         Ok(Some(_)) => {}
-///         Ok(None) => break println!("whole batches end at {:?}", scan.whole_up_to()),
+///         Ok(None) => break println!("whole batches end at {:?}, frames at {:?}", scan.whole_up_to(), scan.tip()),
 ///         Err(error) => {
 ///             println!("at {}: {error}", scan.offset());
 ///             if !scan.skip(4096)? {
@@ -178,6 +179,13 @@ impl SegmentScan {
     pub fn whole_up_to(&self) -> (u64, Lsn) {
         let Place { offset, next_lsn, .. } = self.walk.boundary();
         (offset as u64, next_lsn)
+    }
+
+    /// The end of what has been passed, as a segment that was begun after it names it.
+    #[must_use]
+    pub fn tip(&self) -> SegmentTip {
+        let Place { offset, last_crc, .. } = self.walk.place();
+        SegmentTip { number: self.number, end_bytes: offset as u64, checksum: last_crc }
     }
 
     /// Ends the walk at byte `offset` at the latest: what comes after it does not count.

@@ -31,7 +31,7 @@ use words::{LEN, MAGIC, Said, VERSION, Word, checksum, log_id, signed};
 pub use activity::Activity;
 pub(crate) use channel::Channel;
 pub(crate) use requests::{Answer, Outcome, Request};
-pub(crate) use words::{ControlState, Stated, page_of_copy};
+pub(crate) use words::{ControlState, PageFound, Stated, is_whole, page_of_copy};
 
 use crate::error::{Error, Result};
 use crate::events::report;
@@ -131,10 +131,14 @@ impl ControlPage {
         }))
     }
 
-    /// A follower's view of the page; `None` if there is none that can be looked at, or not of this log.
-    pub(crate) fn open(storage: &dyn Storage, log_id: u128) -> Option<Self> {
-        let page = Self::map(storage, log_id).ok().flatten()?;
-        (page.get(Word::Magic) == MAGIC && page.found_log_id() == log_id).then_some(page)
+    /// A follower's view of the page; `None` if there is none, or not of this log.
+    ///
+    /// # Errors
+    /// When it cannot be looked at: what it says would be missed.
+    pub(crate) fn open(storage: &dyn Storage, log_id: u128) -> Result<Option<Self>> {
+        let path = storage.path().join(name::CONTROL);
+        let page = Self::map(storage, log_id).map_err(|source| Error::io("read", &path, source))?;
+        Ok(page.filter(|page| page.get(Word::Magic) == MAGIC && page.found_log_id() == log_id))
     }
 
     /// The page that is there, to be looked at as that of the log `log_id`; `None` if there is none, or none that says something.

@@ -1,7 +1,9 @@
 //! The words of the control page, and what they say.
 
+use std::io;
+
 use super::activity::Activity;
-use crate::error::Evidence;
+use crate::error::{Damage, Evidence};
 use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
@@ -77,14 +79,25 @@ pub(crate) struct ControlState {
 }
 
 impl ControlState {
-    /// `None` if there is no page, one of another length, or one that is being set up.
-    pub(crate) fn read(storage: &dyn Storage) -> Option<Self> {
+    /// `None` if there is no page, or one that is being set up.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub(crate) fn read(storage: &dyn Storage) -> io::Result<Option<PageFound>> {
         let mut bytes = [0; LEN as usize];
-        let file = storage.open(name::CONTROL, Access::Read).ok()?;
-        if file.len_bytes().ok()? != LEN || file.read_at(&mut bytes, 0).ok()? != bytes.len() {
-            return None;
+        let file = match storage.open(name::CONTROL, Access::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let len = file.len_bytes()?;
+        if len != LEN || file.read_at(&mut bytes, 0)? != bytes.len() {
+            return Ok(Some(PageFound { state: None, fault: Some((0, Damage::PageLength { found: len })) }));
         }
         let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        Ok(Some(PageFound { state: Self::of(&words), fault: fault_of(&words) }))
+    }
+
+    fn of(words: &[u64]) -> Option<Self> {
         let word = |word: Word| words[word as usize];
         let log_id = log_id(|index| words[index]);
         let said = Said { log_id, word: |index| words[index] };
@@ -99,6 +112,38 @@ impl ControlState {
             activity: said.activity(),
         })
     }
+}
+
+/// A page as it is on disk.
+pub(crate) struct PageFound {
+    pub(crate) state: Option<ControlState>,
+    /// What no writer and no crash leaves in it, and at which byte.
+    pub(crate) fault: Option<(u64, Damage)>,
+}
+
+/// What no writer and no crash leaves in a page, and at which byte. Single words are written whole; of one that has never been, a crash
+/// leaves zero. What is of several words may be half there, and says nothing then.
+fn fault_of(words: &[u64]) -> Option<(u64, Damage)> {
+    let at = |word: Word| word as u64 * size_of::<u64>() as u64;
+    let magic = words[Word::Magic as usize];
+    if magic != 0 && magic != MAGIC {
+        return Some((at(Word::Magic), Damage::Magic));
+    }
+    let is_set_up = magic == MAGIC && words[Word::Version as usize] == VERSION;
+    let log_id = log_id(|index| words[index]);
+    if !is_set_up || !is_whole(log_id) {
+        return None;
+    }
+    [Word::ActiveSegment, Word::OldestSegment].into_iter().find_map(|word| {
+        let value = words[word as usize];
+        let (expected, found) = ((signed(log_id, value & u64::from(u32::MAX)) >> 32) as u32, (value >> 32) as u32);
+        (value != 0 && expected != found).then(|| (at(word), Damage::Checksum { expected, found }))
+    })
+}
+
+/// Whether both words of an identity have been written.
+pub(crate) fn is_whole(log_id: u128) -> bool {
+    log_id as u64 != 0 && log_id >> 64 != 0
 }
 
 /// The page of a copy that goes from segment `oldest` to a place in segment `newest`, with the last record before it. All of it

@@ -5,4 +5,5 @@ mod flipped;
 mod hostile;
 mod identity;
 mod last_group;
+mod pages;
 mod recycled;

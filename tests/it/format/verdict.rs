@@ -122,6 +122,7 @@ impl Log {
         }
         // The tests change no identity.
         let log_id = all.values().find_map(|file| file.header).map_or(0, |header| header.log_id);
+        is_damaged |= all.values().any(|file| file.header.is_some()) && is_control_damaged(directory, log_id);
         let control = control(directory, log_id);
         let tip = all.iter().rev().find(|(_, file)| file.link.is_some()).map_or(0, |(&number, _)| number);
         let ties = chain(&all, tip, control, &mut is_damaged);
@@ -216,6 +217,27 @@ fn control(directory: &Path, log_id: u128) -> Option<Control> {
     let places = [80, 88].map(|at| [word(at), word(at + 1), word(at + 2), word(at + 3)]);
     let durable = places.iter().filter(|place| place[3] == sum(&place[..3])).max_by_key(|place| place[0]);
     Some(Control { oldest: number(9), active: number(7).unwrap_or(0), durable: durable.map_or(0, |place| place[1]) })
+}
+
+/// Step 2: whether no writer and no crash leaves such a page.
+fn is_control_damaged(directory: &Path, log_id: u128) -> bool {
+    let Ok(page) = fs::read(directory.join("control")) else { return false };
+    if page.len() != 4096 {
+        return true;
+    }
+    let word = |index: usize| u64_at(&page, index * 8);
+    if word(0) != u64::from_le_bytes(*b"mapwctl\x01") {
+        return word(0) != 0;
+    }
+    if word(1) == 0 || word(2) == 0 || word(5) > 1 {
+        return false;
+    }
+    let is_wrong = |word: u64| {
+        let number = word & u64::from(u32::MAX);
+        word != 0 && u64::from(crc32(crc32(0, &page[8..24]), &number.to_le_bytes())) != word >> 32
+    };
+    u128::from(word(2)) << 64 | u128::from(word(1)) != log_id
+        || word(5) == 1 && (is_wrong(word(7)) || is_wrong(word(9)))
 }
 
 fn link(bytes: &[u8], header: SegmentHeader) -> Option<(u64, Link)> {

@@ -7,6 +7,7 @@ mod records;
 mod snapshots;
 #[cfg(feature = "async")]
 mod streams;
+mod unsure;
 mod views;
 #[cfg(target_os = "linux")]
 mod waking;

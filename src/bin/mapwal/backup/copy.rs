@@ -16,6 +16,7 @@ use super::files::{self, FRAMES_BETWEEN_LOOKS, failed, temporary};
 use super::report::Report;
 use crate::arguments::Backup;
 use crate::failure::{BACKUP_GUARD, Explain, Failure, Outcome, Result};
+use crate::look::tell_page_fault;
 use crate::stop::Stop;
 use crate::{open, out, progress};
 
@@ -340,6 +341,7 @@ fn look(arguments: &Backup) -> Result<(u128, Vec<SegmentFile>, Lsn)> {
     let reader = open::reader(directory, arguments.archive)?;
     let published = open::again(|| reader.published_lsn()).about(directory)?;
     let inspection = Inspection::open(directory).about(directory)?;
+    tell_page_fault(&inspection);
     let files = inspection.segments().iter().filter(|file| file.counts).cloned().collect();
     Ok((inspection.log_id(), files, published))
 }

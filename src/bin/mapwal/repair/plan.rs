@@ -44,6 +44,15 @@ impl Plan {
             return match (report.damage.is_empty(), report.torn_bytes()) {
                 (true, 0) => say("nothing to repair: the log is sound").map(|()| None),
                 (true, _) => say("nothing to repair: the next open drops the torn end").map(|()| None),
+                (false, _) if report.damage.iter().any(|damage| damage.path.ends_with("control")) => {
+                    Err(Failure::Told {
+                        what: "nothing to repair".into(),
+                        why: "the segments are sound, the control page is not: the next open makes it anew".into(),
+                        place: directory.to_owned(),
+                        outcome: Outcome::Damaged,
+                        damage: None,
+                    })
+                }
                 // Of pins, which are no part of the log.
                 (false, _) => {
                     let why = "the log is sound, its pins are not: `mapwal pins DIR drop NAME` removes one";

@@ -61,7 +61,7 @@ pub enum Error {
         by: String,
     },
     /// The prefix has the archive of another log.
-    #[error("{prefix} is the archive of log {archived:032x}, and not of {log:032x}")]
+    #[error("{} is of log {archived:032x}, and not of {log:032x}", named(prefix))]
     OtherLog {
         /// The prefix.
         prefix: String,
@@ -72,7 +72,7 @@ pub enum Error {
     },
     /// The pin says that the log is archived in an epoch that is not here: the store or the prefix is another one, or objects
     /// were removed. Drop the pin to begin again.
-    #[error("pin {pin} is of epoch {epoch}, which {prefix} does not have")]
+    #[error("pin {pin} is of epoch {epoch}, which {} does not have", named(prefix))]
     OtherArchive {
         /// The pin.
         pin: String,
@@ -109,7 +109,7 @@ pub enum Error {
         kept: Range<Lsn>,
     },
     /// There is no archive, or not this epoch of it.
-    #[error("{prefix} has nothing to restore")]
+    #[error("{} has nothing to restore", named(prefix))]
     Empty {
         /// The prefix.
         prefix: String,
@@ -191,4 +191,9 @@ impl Error {
             _ => false,
         }
     }
+}
+
+/// The archive at `prefix`, which is empty where a store is that of one log alone.
+fn named(prefix: &str) -> String {
+    if prefix.is_empty() { "the archive".to_owned() } else { format!("the archive at {prefix}") }
 }

@@ -153,7 +153,12 @@ impl Archiver {
         }
     }
 
-    /// How far it has come. Looks at the log's files, which may take a few milliseconds.
+    /// Why it is trying something again, if it is: what [`Self::status`] says as well, without a look at any file.
+    pub fn last_error(&self) -> Option<String> {
+        self.progress.lock().last_error.clone()
+    }
+
+    /// How far it has come. Looks at all of the log's files, which takes a millisecond for every few segments.
     pub fn status(&self) -> Status {
         let next = self.source.next_lsn();
         let place = self.progress.lock().place;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount};
@@ -24,7 +25,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<Outcome> {
     let mut report = Report::new(arguments);
     let ended = loop {
         let archiver = tokio::select! {
-            archiver = wait_for_log(arguments, &mut report) => archiver?,
+            archiver = wait_for_log(arguments, &mut report) => Arc::new(archiver?),
             () = stop.asked() => break Ok(Outcome::Done),
         };
         let ended = tokio::select! {
@@ -32,7 +33,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<Outcome> {
             never = report.look_again_and_again(&archiver) => match never {},
             () = stop.asked() => Ok(Outcome::Done),
         };
-        report.look(&archiver, true);
+        report.look(&archiver, true).await;
         match ended {
             // Another one may be put there, such as a restored one.
             Err(error @ Error::Log(mapwal::Error::Displaced { .. })) => report.waits(&of_log(&error, arguments)),
@@ -105,23 +106,25 @@ impl<'a> Report<'a> {
         }
     }
 
-    async fn look_again_and_again(&mut self, archiver: &Archiver) -> Infallible {
+    async fn look_again_and_again(&mut self, archiver: &Arc<Archiver>) -> Infallible {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            self.look(archiver, false);
+            self.look(archiver, false).await;
         }
     }
 
-    fn look(&mut self, archiver: &Archiver, is_last: bool) {
-        // What it looks at is on a disk.
-        let status = tokio::task::block_in_place(|| archiver.status());
-        let is_due = self.is_due(status.last_error.is_some());
-        if is_due || (is_last && self.arguments.status_interval.0.is_some()) {
-            self.printer.print(match self.arguments.format {
-                Format::Text => text(&status),
-                Format::Json => as_json(&status).to_string(),
-            });
+    async fn look(&mut self, archiver: &Arc<Archiver>, is_last: bool) {
+        let is_due = self.is_due(archiver.last_error().is_some());
+        if !is_due && (!is_last || self.arguments.status_interval.0.is_none()) {
+            return;
         }
+        // A log of many segments takes a while to look at: the archiver goes on meanwhile.
+        let archiver = Arc::clone(archiver);
+        let Ok(status) = tokio::task::spawn_blocking(move || archiver.status()).await else { return };
+        self.printer.print(match self.arguments.format {
+            Format::Text => text(&status),
+            Format::Json => as_json(&status).to_string(),
+        });
     }
 
     /// From time to time, and whenever failures begin or end.

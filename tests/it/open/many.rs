@@ -140,7 +140,7 @@ fn logs_that_have_nothing_to_do_wake_no_thread() {
 }
 
 #[test]
-fn an_idle_log_has_four_descriptors_open() {
+fn an_idle_log_has_four_descriptors_open_and_one_for_its_spare() {
     let dir = scratch();
     let mut child = Child::spawn("open::many::has_many", dir.path());
     answer(&mut child, "open 50");
@@ -148,7 +148,7 @@ fn an_idle_log_has_four_descriptors_open() {
     answer(&mut child, "rest");
     // Those of the system's random numbers and the like are no log's.
     let count = answer(&mut child, "descriptors");
-    assert!(count < 5 * 50, "{count} for 50 logs");
+    assert!(count < 6 * 50, "{count} for 50 logs");
 }
 
 /// Logs whose disk does not answer `call`, with a thread of theirs in it.

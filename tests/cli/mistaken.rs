@@ -1,9 +1,6 @@
 //! `salvage` and `repair` where files are not what their names say, and where only looks as if something were lost.
 //!
 //! And of a control page that cannot be read.
-//!
-//! Planted, and noticed: an identity that is not asked for; an end that nobody lists; two histories that are taken for one; a file of
-//! another length looked for where it was; a loss without a line.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

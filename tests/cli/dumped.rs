@@ -170,7 +170,11 @@ fn of_a_file_that_does_not_have_the_first_record_wanted_nothing_is_an_error() {
     {
         let ran = run(file, &format!("dump DIR {range}"));
         assert_eq!(ran.code, 4, "{range}: {}", ran.err);
-        assert!(ran.err.contains(&format!("which begins with {first}; the next will be {}", last + 1)), "{}", ran.err);
+        assert!(ran.err.contains(&format!("is not in this segment, which begins with {first}")), "{}", ran.err);
+        // What lies before it is refused before it is read.
+        let is_after = range == format!("--from {}", last + 2);
+        assert_eq!(ran.err.contains(&format!("; the next will be {}", last + 1)), is_after, "{}", ran.err);
+        assert!(ran.out.is_empty(), "{range}");
     }
     assert_eq!(numbers(run(file, &format!("dump DIR --from {last}")).done().text()), [last]);
     assert_eq!(run(file, &format!("dump DIR --from {}", last + 1)).done().text(), "", "as of a log");

@@ -77,7 +77,7 @@ impl ArchiverOptions {
         self
     }
 
-    /// How often the log is looked at while nothing is to be done.
+    /// How often the log is looked at while nothing is to be done, and how often the pin is moved while there is more to be uploaded.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval.max(Duration::from_millis(1));

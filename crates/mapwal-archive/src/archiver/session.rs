@@ -37,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) place: Place,
     /// Where the pin is: at `place`, or before it when that is yet to be moved.
     pub(crate) pinned: Lsn,
+    /// When it was moved last.
+    pub(crate) moved: Option<Instant>,
     pub(crate) parts: Option<Parts>,
     /// Parts of segments before `place`, yet to be deleted.
     pub(crate) superseded: Vec<Path>,
@@ -57,6 +59,7 @@ impl Session {
             note,
             place,
             pinned: place.next,
+            moved: None,
             parts,
             superseded: Vec::new(),
             prepared: None,

@@ -85,10 +85,16 @@ impl Archiver {
         if !session.continues_with(&sealed) {
             return Ok(None);
         }
+        // Moving the pin looks at all of the log's files: not for each of many small segments.
+        let is_due = session.moved.is_none_or(|at| at.elapsed() >= self.options.poll_interval);
+        let to = if is_due { session.place.next } else { session.pinned };
+        if is_due {
+            session.moved = Some(Instant::now());
+        }
         // Reading the next one takes processor time, moving the pin the disk's, and uploading this one the store's.
         let object = self.object(session.epoch, &sealed);
         let upload = self.upload(session, &object, sealed.bytes.clone(), sealed.path.display().to_string());
-        let pinning = self.move_pin(session.pinned, session.place.next);
+        let pinning = self.move_pin(session.pinned, to);
         let (uploaded, prepared, pinned) = tokio::join!(upload, self.prepare(sealed.tip.number), pinning);
         let pinned = pinned.map(|pinned| session.pinned = pinned);
         uploaded?;

@@ -152,8 +152,8 @@ impl Crew {
         self.called = self.called.saturating_sub(1);
     }
 
-    /// Whether a sleeping member is to be called, for work that it can begin beside so many that are `looking` for some: then it
-    /// counts as called.
+    /// Whether a sleeping member is to be called: there is work that it can begin, beside the number of members that are `looking` for
+    /// some. Then it counts as called.
     pub(super) fn call(&mut self, now: Instant, looking: usize) -> bool {
         let is_called = self.called < self.idle.min(self.waiting(now).saturating_sub(looking));
         self.called += usize::from(is_called);
@@ -169,7 +169,7 @@ impl Crew {
         room.min(self.waiting(now).saturating_sub(free))
     }
 
-    /// Whether more tasks wait than so many members that are `looking` for some will begin.
+    /// Whether more tasks wait than the number of members that are `looking` for one.
     pub(super) fn has_more_than(&self, looking: usize) -> bool {
         self.urgent.len() + self.ordinary.len() > looking
     }
@@ -244,7 +244,7 @@ mod tests {
             Self { crew: Crew::new(PLAN), now: Instant::now(), started: 0, steps: Vec::new() }
         }
 
-        /// Has so many new tasks wait.
+        /// Has `count` new tasks wait.
         fn wake(&mut self, count: usize, urgency: Urgency) {
             for _ in 0..count {
                 let work: Weak<Nothing> = Weak::new();

@@ -103,7 +103,7 @@ impl Threads {
         }
     }
 
-    /// Puts `task` on a queue, for which so many members are `looking` anyway.
+    /// Puts `task` on a queue, of which the number of members that are `looking` take the next tasks anyway.
     fn enqueue(&self, state: &mut State, task: &Arc<TaskCore>, urgency: Urgency, looking: usize) {
         let crew = state.crew(task.code);
         crew.push(task, urgency);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::logs::{closed, damaged, killed, live, scratch, torn};
+use crate::logs::{closed, damaged, killed, line, live, scratch, spoil, torn};
 use crate::program::{Running, run, run_with_input};
 
 /// What a schema may say; and what says nothing that could be checked.
@@ -168,6 +168,24 @@ fn of_a_log_that_is_too_damaged_to_be_looked_at_there_is_a_document_too() {
     let ran = run(lost.path(), "stat DIR --format json");
     check_document(&serde_json::from_str(ran.text()).unwrap());
     assert_eq!(ran.code, 2);
+}
+
+#[test]
+fn a_backup_that_meets_damage_has_a_document_of_it() {
+    let log = closed(1200);
+    let (path, offset) = spoil(log.path(), &line(5));
+    let out = scratch();
+    let ran = run(log.path(), &format!("backup DIR {}/copy --format json", out.path().display()));
+    let [line] = ran.lines()[..] else { panic!("one line: {}", ran.text()) };
+    let document: Value = serde_json::from_str(line).unwrap();
+    check_document(&document);
+    assert_eq!((ran.code, &document["kind"], &document["command"]), (2, &"damaged".into(), &"backup".into()));
+    let damage = &document["damage"][0];
+    assert_eq!((&damage["offset"], &damage["lsn"]), (&offset.into(), &5.into()), "{damage}");
+    assert_eq!(damage["path"], path.to_str().unwrap());
+    // The same is told to people.
+    let told = damage["damage"].as_str().unwrap();
+    assert!(ran.err.starts_with(&format!("mapwal: damaged: {told} at offset {offset}, record 5: ")), "{}", ran.err);
 }
 
 /// Checks what `command` prints on a log, one record on a line; how many there are.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 pub(crate) use crate::log_fault::{BACKUP_GUARD, REPAIR_GUARD};
-pub(crate) use crate::told::{Failure, Outcome, Result, Written, counted, describe, say, shown};
+pub(crate) use crate::told::{Failure, Finding, Outcome, Result, Written, counted, describe, say, shown};
 
 /// For people.
 pub(crate) const EXIT_CODES: &str = "\

@@ -6,9 +6,10 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use mapwal::error::Corruption;
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::failure::Finding;
 
 /// Of all documents. It changes when one loses a member or gives it another meaning, and not when one gets more.
 const VERSION: u32 = 1;
@@ -28,7 +29,7 @@ pub(crate) fn write(out: &mut impl Write, kind: &str, body: &impl Serialize) -> 
 }
 
 /// Writes the document of a command that has come no further than to this damage.
-pub(crate) fn write_damaged(command: &str, directory: &Path, damage: &Corruption) -> io::Result<()> {
+pub(crate) fn write_damaged(command: &str, directory: &Path, damage: Finding) -> io::Result<()> {
     let body = json!({
         "command": command,
         "directory": directory.display().to_string(),
@@ -38,11 +39,12 @@ pub(crate) fn write_damaged(command: &str, directory: &Path, damage: &Corruption
 }
 
 /// What is wrong, and where.
-pub(crate) fn of_damage(corruption: &Corruption) -> Value {
+pub(crate) fn of_damage(damage: impl Into<Finding>) -> Value {
+    let Finding { path, offset, lsn, damage } = damage.into();
     json!({
-        "path": corruption.path.display().to_string(),
-        "offset": corruption.offset,
-        "lsn": corruption.lsn.map(|lsn| lsn.0),
-        "damage": corruption.damage.to_string(),
+        "path": path.display().to_string(),
+        "offset": offset,
+        "lsn": lsn.map(|lsn| lsn.0),
+        "damage": damage,
     })
 }

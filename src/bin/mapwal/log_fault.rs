@@ -31,7 +31,13 @@ impl Failure {
                     why = format!("{why}; {page}");
                 }
                 let (what, place) = ("damaged".to_owned(), corruption.path.clone());
-                Self::Told { what, why, place, outcome: Outcome::Damaged, damage: Some(corruption.clone()) }
+                Self::Told {
+                    what,
+                    why,
+                    place,
+                    outcome: Outcome::Damaged,
+                    damage: Some(Box::new((&**corruption).into())),
+                }
             }
             Error::Locked { path, pid } => {
                 let who = pid.map_or("another process".to_owned(), |pid| format!("process {pid}"));

@@ -90,7 +90,7 @@ fn manual(directory: Option<&Path>) -> Result<Outcome> {
 /// Tells why a command did not do what it was asked to: people, and, of damage, a program that waits for a document.
 fn told(command: &Command, failure: &Failure) -> Outcome {
     let written = match (failure.damage(), command.document()) {
-        (Some(damage), Some((name, directory))) => json::write_damaged(name, directory, damage),
+        (Some(damage), Some((name, directory))) => json::write_damaged(name, directory, damage.clone()),
         _ => Ok(()),
     };
     let outcome = failure.tell();

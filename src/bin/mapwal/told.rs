@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use indicatif::HumanCount;
+use mapwal::Lsn;
 use mapwal::error::Corruption;
 
 /// The name that the program goes by.
@@ -40,9 +41,26 @@ pub(crate) enum Failure {
         why: String,
         place: PathBuf,
         outcome: Outcome,
-        /// What keeps a log from being read.
-        damage: Option<Box<Corruption>>,
+        /// What keeps a log from being read, or copied.
+        damage: Option<Box<Finding>>,
     },
+}
+
+/// What is damaged of a log, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Finding {
+    pub(crate) path: PathBuf,
+    pub(crate) offset: u64,
+    /// The record expected there, where that is known.
+    pub(crate) lsn: Option<Lsn>,
+    pub(crate) damage: String,
+}
+
+impl From<&Corruption> for Finding {
+    fn from(corruption: &Corruption) -> Self {
+        let Corruption { path, offset, lsn, damage, .. } = corruption;
+        Self { path: path.clone(), offset: *offset, lsn: *lsn, damage: damage.to_string() }
+    }
 }
 
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -81,6 +99,16 @@ impl Failure {
         match self {
             Self::PipeClosed => self,
             Self::Told { what, why, place, damage, .. } => Self::Told { what, why, place, outcome, damage },
+        }
+    }
+
+    /// The same, because this is damaged.
+    pub(crate) fn because_of(self, finding: Finding) -> Self {
+        match self {
+            Self::PipeClosed => self,
+            Self::Told { what, why, place, .. } => {
+                Self::Told { what, why, place, outcome: Outcome::Damaged, damage: Some(Box::new(finding)) }
+            }
         }
     }
 
@@ -138,7 +166,7 @@ impl Failure {
     }
 
     /// The damage that it is about.
-    pub(crate) fn damage(&self) -> Option<&Corruption> {
+    pub(crate) fn damage(&self) -> Option<&Finding> {
         match self {
             Self::PipeClosed => None,
             Self::Told { damage, .. } => damage.as_deref(),

@@ -1,6 +1,7 @@
 //! A copy under way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
@@ -8,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use mapwal::Lsn;
 use mapwal::inspect::{Extent, FrameRole, Inspection, ScanItem, SegmentFile, SegmentScan};
+use mapwal::{Error, Lsn};
 
 use super::earlier::Earlier;
 use super::files::{self, FRAMES_BETWEEN_LOOKS, failed, temporary};
 use super::report::Report;
 use crate::arguments::Backup;
-use crate::failure::{BACKUP_GUARD, Explain, Failure, Outcome, Result};
+use crate::failure::{BACKUP_GUARD, Explain, Failure, Finding, Outcome, Result};
 use crate::look::tell_page_fault;
 use crate::stop::Stop;
 use crate::{open, out, progress};
@@ -210,7 +211,7 @@ impl<'a> Copy<'a> {
         // What the newest segment lacks at its end is found by that alone.
         self.is_short = self.published >= held.next;
         if self.is_short {
-            return Err(damaged(format!("it ends before record {}, which was there", self.published), &newest.path));
+            return Err(damaged(&newest.path, (end, held.next), "frame is missing"));
         }
         self.is_named = true;
         self.give_names(end, held.next)?;
@@ -279,7 +280,10 @@ impl<'a> Copy<'a> {
 
     /// Checks that the segment in `path` is nothing but sound frames up to `end`. Damage is that of the original at `of`.
     fn check(&self, path: &Path, end: u64, of: &Path) -> Result<Held> {
-        let mut scan = SegmentScan::open(path).map_err(|error| damaged(error.to_string(), of))?;
+        let mut scan = match SegmentScan::open(path) {
+            Err(Error::Corrupt(found)) => return Err(damaged(of, (found.offset, Lsn::ZERO), found.damage)),
+            opened => opened.about(path)?,
+        };
         scan.stop_at(end);
         let (mut held, mut frames) = (Held { next: Lsn(0), records: 0 }, 0_u64);
         loop {
@@ -294,8 +298,7 @@ impl<'a> Copy<'a> {
                     held.records += u64::from(frame.role() == FrameRole::Record);
                 }
                 Some(ScanItem::Gap { range, damage, lsn, .. }) => {
-                    let at = lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
-                    return Err(damaged(format!("{damage} at offset {}{at}", range.start), of));
+                    return Err(damaged(of, (range.start, lsn.unwrap_or(Lsn::ZERO)), damage));
                 }
                 Some(_) => {}
                 None => break,
@@ -303,7 +306,7 @@ impl<'a> Copy<'a> {
         }
         match scan.offset() {
             reached if reached == end => Ok(held),
-            reached => Err(damaged(format!("frame is missing at offset {reached}, record {}", held.next), of)),
+            reached => Err(damaged(of, (reached, held.next), "frame is missing")),
         }
     }
 
@@ -374,6 +377,10 @@ fn ends(file: &SegmentFile) -> (Option<u64>, Option<u32>) {
     (file.end, file.end_checksum)
 }
 
-fn damaged(why: String, of: &Path) -> Failure {
-    Failure::new("damaged", why, of).ending_with(Outcome::Damaged)
+/// What is damaged in a segment, at an offset, where a record was expected: 0 where that is not known.
+fn damaged(of: &Path, (offset, lsn): (u64, Lsn), damage: impl Display) -> Failure {
+    let lsn = (lsn != Lsn::ZERO).then_some(lsn);
+    let at = lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
+    let finding = Finding { path: of.to_owned(), offset, lsn, damage: damage.to_string() };
+    Failure::new("damaged", format!("{damage} at offset {offset}{at}"), of).because_of(finding)
 }

@@ -166,8 +166,8 @@ impl Options {
 
     /// Whether the log trims itself when another process asks for that: an operator by `mapwal trim`, or
     /// [`request_trim`](crate::request_trim). It drops what [`Log::trim_before`](crate::Log::trim_before) would drop, so nothing that a
-    /// pin keeps, and, below a [`Wal`](crate::wal::Wal), nothing that recovery needs. A thread of its own looks for requests every half
-    /// second.
+    /// pin keeps, and, below a [`Wal`](crate::wal::Wal), nothing that recovery needs. The log looks for requests every half second, also
+    /// when it is idle.
     ///
     /// By default it does not: only the application knows what it needs of its log beside its pins, such as what is after its last
     /// snapshot. Allow it where pins and checkpoints tell all of that.

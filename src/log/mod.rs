@@ -21,7 +21,7 @@ mod preparer;
 mod printed;
 mod recovery;
 mod replica;
-mod request_thread;
+mod request_task;
 mod request_trim;
 mod requests;
 mod rotate;

@@ -23,7 +23,7 @@ use super::recovery::plan::Pending;
 use super::recovery::plan::{Plan, Resume};
 use super::recovery::recover;
 use super::recovery::report::RecoveryReport;
-use super::request_thread::Requests;
+use super::request_task::Requests;
 use super::shared::{Rotation, Shared, check_lsn};
 use super::stats::Counters;
 use crate::error::{Error, FormatFault, Result};

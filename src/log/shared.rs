@@ -17,7 +17,7 @@ use super::pin_table::Pins;
 use super::preparer::Preparer;
 use super::recovery::plan::Pending;
 use super::recovery::report::RecoveryReport;
-use super::request_thread::Requests;
+use super::request_task::Requests;
 use super::stats::Counters;
 use crate::error::{Error, NumberSpace, Result};
 use crate::format::frame::FrameHasher;

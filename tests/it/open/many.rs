@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use mapwal::{Log, Lsn};
+use mapwal::{Log, Lsn, Options, request_trim};
 
 use crate::support::child::{self, Child};
 use crate::support::faulty::{Call, Faulty};
@@ -56,10 +56,10 @@ fn use_all(log: &Log) {
     log.trim_before(Lsn(next + 3)).unwrap();
 }
 
-fn open_many(directory: &Path, count: usize) -> Vec<Log> {
+fn open_many(directory: &Path, count: usize, options: &Options) -> Vec<Log> {
     let paths = (0..count).map(|number| directory.join(number.to_string()));
     let logs = paths.map(|path| {
-        let log = open(&path, &small());
+        let log = open(&path, options);
         let barriers = threads().values().filter(|name| *name == "mapwal-barrier").count();
         assert!(barriers <= 1, "the process is registered once");
         log
@@ -79,7 +79,11 @@ fn has_many() {
         let (verb, count) = line.split_once(' ').unwrap_or((&line, "0"));
         let answer = match verb {
             "open" => {
-                logs = open_many(&directory, count.parse().unwrap());
+                logs = open_many(&directory, count.parse().unwrap(), &small());
+                logs.len()
+            }
+            "take" => {
+                logs = open_many(&directory, count.parse().unwrap(), &small().trim_on_request(true));
                 logs.len()
             }
             "use" => {
@@ -128,6 +132,20 @@ fn two_hundred_logs_have_the_threads_of_one_and_leave_none() {
     until("no thread", || answer(&mut child, "threads") == 0);
     assert_eq!(answer(&mut child, "open 2"), 2);
     assert_eq!(answer(&mut child, "use"), 2, "threads come again");
+}
+
+#[test]
+fn logs_that_take_requests_have_the_threads_of_one() {
+    let dir = scratch();
+    let mut child = Child::spawn("open::many::has_many", dir.path());
+    assert_eq!(answer(&mut child, "take 100"), 100);
+    assert_eq!(answer(&mut child, "use"), 100);
+    until("no more than a handful of threads", || answer(&mut child, "threads") <= 7);
+    for number in ["0", "50", "99"] {
+        assert_eq!(request_trim(dir.path().join(number), Lsn(u64::MAX)).unwrap().first_lsn, Lsn(4));
+    }
+    assert_eq!(answer(&mut child, "close"), 0);
+    until("no thread", || answer(&mut child, "threads") == 0);
 }
 
 #[test]

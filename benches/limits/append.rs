@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use mapwal::{Log, Options};
 
 use crate::bench::Bench;
+use crate::device::Device;
 use crate::directory::{fresh, ready_log};
 use crate::limit::{ReadyMapping, write_buffered};
 use crate::report::Row;
-use crate::samples::{Latencies, Samples};
+use crate::samples::Samples;
+use crate::stall::append_latencies;
 use crate::system::{page_faults, provide_memory};
 use crate::trace;
 
@@ -87,7 +89,7 @@ fn burst(bench: &mut Bench, name: &str, target: Option<f64>, count: usize, paylo
         faults.push_some(faulted);
     }
     let row = Row::new(name, "M/s", ours).limit("L2", limits);
-    bench.push(if let Some(ratio) = target { row.at_least(ratio) } else { row });
+    bench.push(if let Some(ratio) = target { row.at_least(ratio).varies() } else { row });
     bench.push(Row::new(format!("{name}, page faults"), "per M", faults));
 }
 
@@ -158,7 +160,7 @@ fn burst_of_two_threads(bench: &mut Bench) {
         let appender = || append_all(&log, count / 2, &payload);
         ours.push(rate(count, together([appender, appender])));
     }
-    bench.push(Row::new(name, "M/s", ours.clone()).limit("1 thread", alone).at_least(1.0));
+    bench.push(Row::new(name, "M/s", ours.clone()).limit("1 thread", alone).at_least(1.0).varies());
     bench.push(Row::new(format!("{name}, beside a bare loop"), "M/s", ours).limit("L2 x 2 threads", limits));
 }
 
@@ -190,13 +192,15 @@ fn sustained(bench: &mut Bench, payload_len: usize, target: f64) {
     let total = bench.amount(SUSTAINED_BYTES);
     let count = records_in(total, payload_len);
     let (mut ours, mut limits, mut faults) = (Samples::default(), Samples::default(), Samples::default());
-    let (mut p999, mut longest) = (Samples::default(), Samples::default());
+    let (mut p999, mut longest, mut writes) = (Samples::default(), Samples::default(), Samples::default());
+    let (device, mut stalls) = (Device::of(bench.directory()), Vec::new());
     for _ in 0..bench.rounds() {
         let directory = fresh(bench.directory());
         provide_memory(total);
         let began = Instant::now();
-        let written = write_buffered(directory.path(), total, &payload);
+        let (written, longest_write) = write_buffered(directory.path(), total, &payload);
         limits.push(rate(written, began.elapsed()));
+        writes.push(longest_write.as_secs_f64() * 1e3);
         drop(directory);
 
         let (log, directory) = ready_log(bench.directory(), &Options::new());
@@ -210,27 +214,20 @@ fn sustained(bench: &mut Bench, payload_len: usize, target: f64) {
         if payload_len == 128 {
             let (log, _directory) = ready_log(bench.directory(), &Options::new());
             provide_memory(total);
-            let mut latencies = append_latencies(&log, count, &payload);
+            let (mut latencies, stall) = append_latencies(&log, count, &payload, device.as_ref());
             p999.push(latencies.quantile_us(0.999));
-            longest.push(latencies.quantile_us(1.0) / 1e3);
+            longest.push(stall.longest.as_secs_f64() * 1e3);
+            stalls.push(stall);
         }
     }
     bench.push(Row::new(name.as_str(), "M/s", ours).limit("L2p", limits).at_least(target));
     if payload_len == 128 {
         bench.push(Row::new(format!("{name}, p99.9"), "us", p999));
-        bench.push(Row::new(format!("{name}, longest stall"), "ms", longest).value_at_most(5.0));
+        let name = format!("{name}, longest stall");
+        for (round, stall) in stalls.iter().enumerate() {
+            bench.note(format!("{name}, round {}: {stall}", round + 1));
+        }
+        bench.push(Row::new(name, "ms", longest).limit("longest write of L2p", writes).at_most(1.0));
     }
     bench.push(Row::new(name + ", page faults", "per M", faults));
-}
-
-fn append_latencies(log: &Log, count: usize, payload: &[u8]) -> Latencies {
-    let mut latencies = Latencies::with_capacity(count);
-    let mut before = Instant::now();
-    for _ in 0..count {
-        log.append(1, black_box(payload)).expect("there is room");
-        let after = Instant::now();
-        latencies.record(after - before);
-        before = after;
-    }
-    latencies
 }

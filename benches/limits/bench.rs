@@ -1,12 +1,14 @@
 //! One run: its size, its files, and the rows it gathers.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use tempfile::TempDir;
 
-use crate::report::{self, Row};
+use crate::compare;
+use crate::machine::Machine;
+use crate::report::{self, Report, Row};
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +34,7 @@ pub(crate) struct Bench {
     filters: Vec<String>,
     directory: TempDir,
     rows: Vec<Row>,
+    notes: Vec<String>,
 }
 
 /// Cargo's directory for the files of benchmarks, inside of the target directory.
@@ -40,7 +43,7 @@ const TARGET_TMPDIR: &str = env!("CARGO_TARGET_TMPDIR");
 impl Bench {
     pub(crate) fn new(scale: Scale, filters: Vec<String>) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(TARGET_TMPDIR)?;
-        Ok(Self { scale, filters, directory, rows: Vec::new() })
+        Ok(Self { scale, filters, directory, rows: Vec::new(), notes: Vec::new() })
     }
 
     /// Whether the case of this name was asked for.
@@ -85,12 +88,22 @@ impl Bench {
         self.rows.push(row);
     }
 
-    /// Prints the table and writes the file.
-    pub(crate) fn finish(self) -> io::Result<()> {
-        report::print(&self.rows)?;
+    /// Has a line printed after the table.
+    pub(crate) fn note(&mut self, line: String) {
+        self.notes.push(line);
+    }
+
+    /// Prints the table, writes the file, and compares with that of an earlier run, if there is one.
+    pub(crate) fn finish(self, earlier: Option<&Path>) -> io::Result<()> {
+        let machine = Machine::here(self.directory());
+        let is_whole = self.filters.is_empty() && self.scale.divisor == Scale::FULL.divisor;
+        let rows = self.rows.iter().map(Row::entry).collect();
+        let report = Report { machine, is_whole, rows, notes: self.notes };
+        report::print(&report)?;
         let path = report_path();
-        report::write(&path, &self.rows)?;
+        fs::write(&path, serde_json::to_vec_pretty(&report)?)?;
         println!("\n{}", path.display());
+        earlier.map_or(Ok(()), |earlier| compare::print(earlier, &report))?;
         self.directory.close()
     }
 }

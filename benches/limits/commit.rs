@@ -10,6 +10,7 @@ use crate::bench::Bench;
 use crate::device::Device;
 use crate::directory::settled_log;
 use crate::limit::SyncedFile;
+use crate::rendezvous::Rendezvous;
 use crate::report::Row;
 use crate::samples::{Latencies, Samples};
 use crate::system::voluntary_switches;
@@ -24,14 +25,16 @@ const SMALL_WRITTEN_KIB: f64 = 8.0;
 /// A file system whose syncs take no time, so that what is left is the threads waking each other.
 const MEMORY: &str = "/dev/shm";
 
-/// Numbers of threads, and how many times the rate of a lone synced write they are to reach with small records.
-const GROUPS: [(usize, f64); 2] = [(8, 5.0), (32, 15.0)];
+/// Numbers of threads.
+const GROUPS: [usize; 2] = [8, 32];
+/// The share of what threads reach that do nothing but meet, write and sync.
+const OF_A_RENDEZVOUS: f64 = 0.9;
 
 pub(crate) fn run(bench: &mut Bench) {
     for payload_len in [SMALL, LARGE] {
         one_thread(bench, payload_len);
-        for (threads, target) in GROUPS {
-            group(bench, payload_len, threads, target);
+        for threads in GROUPS {
+            group(bench, payload_len, threads);
         }
     }
 }
@@ -91,52 +94,71 @@ fn one_thread(bench: &mut Bench, payload_len: usize) {
     bench.push(if payload_len == SMALL { written.value_at_most(SMALL_WRITTEN_KIB) } else { written });
 }
 
-/// Many threads that commit at once, against one that writes and syncs alone.
-fn group(bench: &mut Bench, payload_len: usize, threads: usize, target: f64) {
+/// Many threads that commit at once, against as many that do nothing but meet, one of which writes and syncs for all, and against
+/// one that writes and syncs alone.
+fn group(bench: &mut Bench, payload_len: usize, threads: usize) {
     let name = format!("commit {payload_len} B, {threads} threads");
     if !bench.wants(&name) {
         return;
     }
     let payload = vec![0x5a; payload_len];
     let each = bench.amount(COMMITS_OF_A_GROUP).div_ceil(threads);
-    let (mut rates, mut limits) = (Samples::default(), Samples::default());
-    let (mut p50, mut p99) = (Samples::default(), Samples::default());
-    let (mut per_sync, mut waits) = (Samples::default(), Samples::default());
-    let (mut in_memory, mut per_sync_in_memory) = (Samples::default(), Samples::default());
+    let (mut ours, mut alone) = (Group::default(), Samples::default());
+    let (mut latency, mut waits) = (Figures::default(), Samples::default());
     let mut file = SyncedFile::new(bench.directory(), 64 << 20, payload_len);
+    let limit = Rendezvous::new(bench.directory(), threads, payload_len);
+    let memory = Path::new(MEMORY).is_dir().then(|| Rendezvous::new(Path::new(MEMORY), threads, payload_len));
+    let mut in_memory = Group::default();
     for _ in 0..bench.rounds() {
-        let alone = bench.amount(COMMITS);
+        let count = bench.amount(COMMITS);
         let began = Instant::now();
-        (0..alone).for_each(|_| file.commit(&payload));
-        push_rate(&mut limits, alone, began);
+        (0..count).for_each(|_| file.commit(&payload));
+        alone.push(rate(count, began));
 
-        let (log, directory) = settled_log(bench.directory(), &Options::new());
-        let (before, began) = (log.stats(), Instant::now());
-        let (mut latencies, waited) = commit_together(&log, threads, each, &payload);
-        push_rate(&mut rates, each * threads, began);
-        p50.push(latencies.quantile_us(0.5));
-        p99.push(latencies.quantile_us(0.99));
-        per_sync.push(records_per_sync(&before, &log.stats()));
+        ours.limits.push(limit.rate(each) / 1e3);
+        let (latencies, waited) = ours.measure(bench.directory(), threads, each, &payload);
+        latency.push((latencies, None));
         waits.push_some(waited.map(|waited| waited as f64 / (each * threads) as f64));
-        drop((log, directory));
 
-        if Path::new(MEMORY).is_dir() {
-            let (log, _directory) = settled_log(Path::new(MEMORY), &Options::new());
-            let (before, began) = (log.stats(), Instant::now());
-            commit_together(&log, threads, each, &payload);
-            push_rate(&mut in_memory, each * threads, began);
-            per_sync_in_memory.push(records_per_sync(&before, &log.stats()));
+        if let Some(limit) = &memory {
+            in_memory.limits.push(limit.rate(each) / 1e3);
+            in_memory.measure(Path::new(MEMORY), threads, each, &payload);
         }
     }
-    let row = Row::new(name.as_str(), "k/s", rates).limit("L3", limits);
-    bench.push(if payload_len == SMALL { row.at_least(target) } else { row });
-    bench.push(Row::new(format!("{name}, p50"), "us", p50));
-    bench.push(Row::new(format!("{name}, p99"), "us", p99));
-    bench.push(Row::new(format!("{name}, records a sync"), "", per_sync));
+    let has_target = payload_len == SMALL;
+    bench.push(Row::new(format!("{name}, beside one alone"), "k/s", ours.rates.clone()).limit("L3", alone));
+    ours.push(bench, &name, has_target);
+    bench.push(Row::new(format!("{name}, p50"), "us", latency.p50));
+    bench.push(Row::new(format!("{name}, p99"), "us", latency.p99));
     bench.push(Row::new(format!("{name}, waits each"), "", waits));
-    if in_memory.max() > 0.0 {
-        bench.push(Row::new(format!("{name}, without a disk"), "k/s", in_memory));
-        bench.push(Row::new(name + ", without a disk, records a sync", "", per_sync_in_memory));
+    if memory.is_some() {
+        in_memory.push(bench, &format!("{name}, without a disk"), has_target);
+    }
+}
+
+/// Commits of many threads, round by round.
+#[derive(Default)]
+struct Group {
+    rates: Samples,
+    limits: Samples,
+    per_sync: Samples,
+}
+
+impl Group {
+    /// In a new log in `directory`.
+    fn measure(&mut self, directory: &Path, threads: usize, each: usize, payload: &[u8]) -> (Latencies, Option<u64>) {
+        let (log, _directory) = settled_log(directory, &Options::new());
+        let (before, began) = (log.stats(), Instant::now());
+        let measured = commit_together(&log, threads, each, payload);
+        self.rates.push(rate(each * threads, began));
+        self.per_sync.push(records_per_sync(&before, &log.stats()));
+        measured
+    }
+
+    fn push(self, bench: &mut Bench, name: &str, has_target: bool) {
+        let row = Row::new(name, "k/s", self.rates).limit("Lg", self.limits);
+        bench.push(if has_target { row.at_least(OF_A_RENDEZVOUS).varies() } else { row });
+        bench.push(Row::new(format!("{name}, records a sync"), "", self.per_sync));
     }
 }
 
@@ -146,8 +168,8 @@ fn records_per_sync(before: &Stats, after: &Stats) -> f64 {
 }
 
 /// Thousand commits a second.
-fn push_rate(samples: &mut Samples, count: usize, began: Instant) {
-    samples.push(count as f64 / began.elapsed().as_secs_f64() / 1e3);
+fn rate(count: usize, began: Instant) -> f64 {
+    count as f64 / began.elapsed().as_secs_f64() / 1e3
 }
 
 /// What `each` commits of each thread took, and how often a thread gave the processor away to wait.

@@ -18,8 +18,11 @@ impl Device {
 
     /// Bytes written to it so far, by everyone: what somebody else writes meanwhile counts as well.
     pub(crate) fn bytes_written(&self) -> Option<u64> {
-        let stat = fs::read_to_string(&self.0).ok()?;
-        let sectors: u64 = stat.split_whitespace().nth(6)?.parse().ok()?;
-        Some(sectors * 512)
+        Some(self.field(6)? * 512)
+    }
+
+    /// A field of the file, as the kernel's documentation of `/sys/block/*/stat` numbers them, from 0.
+    pub(crate) fn field(&self, number: usize) -> Option<u64> {
+        fs::read_to_string(&self.0).ok()?.split_whitespace().nth(number)?.parse().ok()
     }
 }

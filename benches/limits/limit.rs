@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use memmap2::{Advice, Mmap, MmapRaw};
 
@@ -30,7 +31,7 @@ fn encode(place: &mut [u8], number: u64, payload: &[u8]) {
 
 /// A new file of `len` zeros in `directory`, without a name. They are written a page at a time, as the log does it, so that
 /// the page cache holds both alike.
-fn zeroed_file(directory: &Path, len: usize) -> File {
+pub(crate) fn zeroed_file(directory: &Path, len: usize) -> File {
     let file = tempfile::tempfile_in(directory).expect("the bench directory is writable");
     for offset in (0..len).step_by(ZEROS.len()) {
         file.write_all_at(&ZEROS, offset as u64).expect("there is room for zeros");
@@ -113,24 +114,30 @@ impl ReadyMapping {
     }
 }
 
-/// L2p: a buffer and a file that grows. Returns how many records make up `total` bytes.
-pub(crate) fn write_buffered(directory: &Path, total: usize, payload: &[u8]) -> usize {
+/// L2p: a buffer and a file that grows. Returns how many records make up `total` bytes, and how long the longest write took.
+pub(crate) fn write_buffered(directory: &Path, total: usize, payload: &[u8]) -> (usize, Duration) {
     let file = tempfile::tempfile_in(directory).expect("the bench directory is writable");
     let len = record_len(payload.len());
     let mut buffer = vec![0; BUFFER_LEN];
     let (mut filled, mut offset) = (0, 0);
+    let mut longest = Duration::ZERO;
+    let mut write = |part: &[u8], offset| {
+        let began = Instant::now();
+        file.write_all_at(part, offset).expect("there is room");
+        longest = longest.max(began.elapsed());
+    };
     let count = total / len;
     for number in 0..count {
         if filled + len > buffer.len() {
-            file.write_all_at(&buffer[..filled], offset).expect("there is room");
+            write(&buffer[..filled], offset);
             offset += filled as u64;
             filled = 0;
         }
         encode(&mut buffer[filled..filled + len], number as u64, black_box(payload));
         filled += len;
     }
-    file.write_all_at(&buffer[..filled], offset).expect("there is room");
-    count
+    write(&buffer[..filled], offset);
+    (count, longest)
 }
 
 /// L3: a file of zeros that is overwritten and synced record by record.

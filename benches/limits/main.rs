@@ -7,6 +7,7 @@
 //! - **L2**: checksum and copy into a mapping of a file whose pages are there and writable;
 //! - **L2p**: checksum and copy into a buffer of 1 MiB, written to a new file whenever it is full;
 //! - **L3**: one write and one `fdatasync` for each record, in a file that is full of zeros;
+//! - **Lg**: as many threads that meet, the last of whom writes and syncs a record of each;
 //! - **L5**: map a file in the page cache, walk its records, check each one's checksum;
 //! - **L5s**: the same with the segments of the log;
 //! - **L5c**: as L5, over the files of a log, whose frames are found by their lengths;
@@ -20,6 +21,7 @@
 //! cargo bench -- append            the cases with "append" in their names
 //! cargo bench -- --quick scan get  fewer rounds, less data
 //! cargo bench -- --long durable    ten seconds for what is measured by the second
+//! cargo bench -- --against FILE    beside the figures of an earlier run, if it was made on such a machine
 //! cargo bench -- --docs            nothing: the last run's figures go to README.md and docs/performance.md
 //! ```
 //!
@@ -36,7 +38,9 @@
 mod append;
 mod bench;
 mod calls;
+mod chart;
 mod commit;
+mod compare;
 mod device;
 mod directory;
 mod docs;
@@ -45,14 +49,19 @@ mod follow;
 mod get;
 mod limit;
 mod logs;
+mod machine;
 mod open;
+mod rendezvous;
 mod report;
 mod samples;
 mod scan;
 mod spare;
+mod stall;
 mod system;
 mod trace;
 mod verify;
+
+use std::path::PathBuf;
 
 use bench::{Bench, Scale};
 
@@ -64,14 +73,19 @@ fn main() -> std::io::Result<()> {
     let mut filters = Vec::new();
     // Cargo says `--bench` when it is to be measured. Without it this is a test run: does it still work?
     let mut measured = false;
-    for argument in std::env::args().skip(1) {
+    let mut earlier = None;
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--bench" => measured = true,
             "--docs" => return docs::write(&bench::report_path()),
             "--quick" => scale = Scale::QUICK,
             "--long" => scale = Scale::LONG,
+            "--against" => earlier = arguments.next().map(PathBuf::from),
             option if option.starts_with('-') => {
-                eprintln!("unknown option {option}; there are --quick, --long, --docs and the names of cases");
+                eprintln!(
+                    "unknown option {option}; there are --quick, --long, --against, --docs and the names of cases"
+                );
                 std::process::exit(2);
             }
             _ => filters.push(argument),
@@ -92,5 +106,5 @@ fn main() -> std::io::Result<()> {
     logs::run(&mut bench);
     verify::run(&mut bench);
     calls::run(&mut bench);
-    bench.finish()
+    bench.finish(earlier.as_deref())
 }

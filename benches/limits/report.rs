@@ -1,10 +1,10 @@
 //! The table for people, and the same rows for programs.
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::machine::Machine;
 use crate::samples::Samples;
 
 /// One figure of the log, beside its limit if it has one.
@@ -15,6 +15,7 @@ pub(crate) struct Row {
     samples: Samples,
     limit: Option<Limit>,
     target: Option<Target>,
+    varies: bool,
 }
 
 #[derive(Debug)]
@@ -33,7 +34,7 @@ enum Target {
 
 impl Row {
     pub(crate) fn new(name: impl Into<String>, unit: &'static str, samples: Samples) -> Self {
-        Self { name: name.into(), unit, samples, limit: None, target: None }
+        Self { name: name.into(), unit, samples, limit: None, target: None, varies: false }
     }
 
     /// What was measured for the limit, in the same unit.
@@ -60,6 +61,12 @@ impl Row {
         self
     }
 
+    /// Whether it is met depends on the processor as well: how fast it is beside its memory, or how long it takes to wake a thread.
+    pub(crate) fn varies(mut self) -> Self {
+        self.varies = true;
+        self
+    }
+
     /// The row as it is written.
     pub(crate) fn entry(&self) -> Entry<'_> {
         let value = self.samples.median();
@@ -77,6 +84,7 @@ impl Row {
             target: self.target.map(|target| target.describe(self.unit)),
             target_ratio: self.target.and_then(Target::ratio),
             met: self.target.and_then(|target| target.is_met(value, ratio)),
+            varies: self.varies,
         }
     }
 }
@@ -122,19 +130,19 @@ pub(crate) struct Entry<'r> {
     pub(crate) target: Option<String>,
     pub(crate) target_ratio: Option<f64>,
     pub(crate) met: Option<bool>,
+    /// Whether it is met depends on the processor.
+    pub(crate) varies: bool,
 }
 
 /// The file.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Report<'r> {
+    pub(crate) machine: Machine,
+    /// All cases were measured, at full scale.
+    pub(crate) is_whole: bool,
     #[serde(borrow)]
     pub(crate) rows: Vec<Entry<'r>>,
-}
-
-/// Writes the rows as JSON.
-pub(crate) fn write(path: &Path, rows: &[Row]) -> io::Result<()> {
-    let report = Report { rows: rows.iter().map(Row::entry).collect() };
-    std::fs::write(path, serde_json::to_vec_pretty(&report)?)
+    pub(crate) notes: Vec<String>,
 }
 
 const TITLES: [&str; 9] = ["name", "value", "unit", "limit", "limit value", "ratio", "min..max", "target", "met"];
@@ -142,25 +150,31 @@ const TITLES: [&str; 9] = ["name", "value", "unit", "limit", "limit value", "rat
 const TEXT: [bool; 9] = [true, false, true, true, false, false, true, true, true];
 
 /// Prints the rows as a table.
-pub(crate) fn print(rows: &[Row]) -> io::Result<()> {
-    let lines: Vec<[String; 9]> = std::iter::once(TITLES.map(str::to_owned)).chain(rows.iter().map(cells)).collect();
+pub(crate) fn print(report: &Report<'_>) -> io::Result<()> {
+    let rows = report.rows.iter().map(cells);
+    let lines: Vec<[String; 9]> = std::iter::once(TITLES.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..TITLES.len()).map(width).collect();
     let mut out = io::stdout().lock();
+    writeln!(out, "{}", report.machine)?;
     for line in &lines {
         let aligned: Vec<String> = line.iter().zip(&widths).zip(TEXT).map(align).collect();
         writeln!(out, "{}", aligned.join("  ").trim_end())?;
     }
-    Ok(())
+    if report.rows.iter().any(|row| row.varies) {
+        writeln!(out, "* whether it is met depends on the processor as well")?;
+    }
+    report.notes.iter().try_for_each(|note| writeln!(out, "{note}"))
 }
 
 fn align(((cell, &width), is_text): ((&String, &usize), bool)) -> String {
     if is_text { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
 }
 
-fn cells(row: &Row) -> [String; 9] {
-    let Entry { name, value, unit, limit, limit_value, ratio, min, max, target, met, .. } = row.entry();
+fn cells(row: &Entry<'_>) -> [String; 9] {
+    let &Entry { name, value, unit, limit, limit_value, ratio, min, max, met, varies, .. } = row;
     let verdict = met.map(|met| if met { "yes" } else { "NO" });
+    let target = row.target.as_ref().map(|target| if varies { format!("{target} *") } else { target.clone() });
     [
         name.to_owned(),
         figure(value),

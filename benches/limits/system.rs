@@ -13,7 +13,13 @@ pub(crate) fn page_faults() -> Option<u64> {
 
 /// How often the calling thread has given the processor away to wait for something.
 pub(crate) fn voluntary_switches() -> Option<u64> {
-    status_field("/proc/thread-self/status", "voluntary_ctxt_switches:")
+    Some(switches()?.0)
+}
+
+/// The same, and how often the processor was taken from it.
+pub(crate) fn switches() -> Option<(u64, u64)> {
+    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
+    field(&status, "voluntary_ctxt_switches:").zip(field(&status, "nonvoluntary_ctxt_switches:"))
 }
 
 /// KiB of memory of this process that belongs to no file.
@@ -32,7 +38,11 @@ pub(crate) fn provide_memory(len: usize) {
 }
 
 fn status_field(path: &str, name: &str) -> Option<u64> {
-    let status = fs::read_to_string(path).ok()?;
+    field(&fs::read_to_string(path).ok()?, name)
+}
+
+/// The number after `name`.
+fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }

@@ -1,0 +1,136 @@
+//! The chart of the rows that have a target: how the log stands beside its limits, on each machine.
+
+use std::error::Error;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::docs::{names, row};
+use crate::report::{Entry, Report};
+
+const WIDTH: u32 = 960;
+const ROW_HEIGHT: u32 = 24;
+/// Of a panel: its title above the rows, ticks and the name of the axis below.
+const PANEL_HEIGHT: u32 = 92;
+const NAMES_WIDTH: u32 = 330;
+const LEGEND_HEIGHT: u32 = 64;
+/// The axis is logarithmic.
+const TICKS: [f64; 7] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// On a light background as well as on a dark one.
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(46, 134, 193), RGBColor(202, 111, 30), RGBColor(40, 155, 100), RGBColor(150, 90, 180)];
+const GRID: RGBColor = RGBColor(140, 140, 140);
+const FONT: &str = "sans-serif";
+
+type Drawn<'d> = DrawingArea<SVGBackend<'d>, Shift>;
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// Draws two panels, for what is the better the more, and the less.
+pub(crate) fn draw(path: &Path, reports: &[Report<'_>]) -> Result {
+    let with_target = |more: bool| {
+        let is_shown = |entry: &Entry<'_>| {
+            entry.ratio.is_some() && entry.target.as_ref().is_some_and(|it| it.starts_with('>') == more)
+        };
+        names(reports, is_shown)
+    };
+    let panels = [("more is better", with_target(true)), ("less is better", with_target(false))];
+    let height = |rows: usize| u32::try_from(rows).map(|rows| rows * ROW_HEIGHT + PANEL_HEIGHT);
+    let heights = [height(panels[0].1.len())?, height(panels[1].1.len())?];
+    let mut svg = String::new();
+    {
+        let all =
+            SVGBackend::with_string(&mut svg, (WIDTH, LEGEND_HEIGHT + heights[0] + heights[1])).into_drawing_area();
+        let (legend, rest) = all.split_vertically(LEGEND_HEIGHT);
+        draw_legend(&legend, reports)?;
+        let (first, second) = rest.split_vertically(heights[0]);
+        for (area, (title, names)) in [first, second].iter().zip(&panels) {
+            draw_panel(area, title, names, reports)?;
+        }
+        all.present()?;
+    }
+    fs::write(path, for_any_background(&svg))?;
+    Ok(())
+}
+
+/// What is drawn in black is drawn in white where readers have a dark background.
+fn for_any_background(svg: &str) -> String {
+    const STYLE: &str = "<style>@media (prefers-color-scheme: dark) { [fill=\"#000000\"] { fill: #e6edf3 } \
+                         [stroke=\"#000000\"] { stroke: #e6edf3 } }</style>";
+    svg.split_once(">\n").map_or_else(|| svg.to_owned(), |(head, rest)| format!("{head}>\n{STYLE}\n{rest}"))
+}
+
+fn text(size: u32) -> TextStyle<'static> {
+    (FONT, size).into_font().color(&BLACK)
+}
+
+/// A colour for each machine, and what the marks mean.
+fn draw_legend(area: &Drawn<'_>, reports: &[Report<'_>]) -> Result {
+    area.draw(&Text::new("mapwal as a multiple of what the machine can do at best", (14, 12), text(18)))?;
+    let mut x = 14;
+    for (report, colour) in reports.iter().zip(COLOURS) {
+        let name = format!("{}, {} cores", report.machine.processor, report.machine.cores);
+        area.draw(&Circle::new((x + 6, 50), 5, colour.filled()))?;
+        area.draw(&Text::new(name.clone(), (x + 18, 43), text(13)))?;
+        x += 44 + i32::try_from(name.len())? * 7;
+    }
+    area.draw(&Circle::new((x + 6, 50), 5, BLACK.stroke_width(2)))?;
+    area.draw(&Text::new("target missed", (x + 18, 43), text(13)))?;
+    x += 130;
+    area.draw(&PathElement::new([(x + 6, 42), (x + 6, 58)], BLACK.stroke_width(2)))?;
+    area.draw(&Text::new("target", (x + 16, 43), text(13)))?;
+    Ok(())
+}
+
+fn draw_panel(area: &Drawn<'_>, title: &str, names: &[&str], reports: &[Report<'_>]) -> Result {
+    let rows = names.len() as f64;
+    let axis: Range<f64> = TICKS[0].log10()..TICKS[TICKS.len() - 1].log10();
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, text(16))
+        .margin(8)
+        .margin_right(24)
+        .x_label_area_size(44)
+        .y_label_area_size(NAMES_WIDTH)
+        .build_cartesian_2d(axis.clone(), 0.0..rows)?;
+    let place = |value: f64| value.log10().clamp(axis.start, axis.end);
+    // The mesh of the library has ticks of its own choice.
+    for tick in TICKS {
+        let style =
+            if (tick - 1.0).abs() < f64::EPSILON { BLACK.stroke_width(1) } else { GRID.mix(0.5).stroke_width(1) };
+        chart.draw_series([PathElement::new([(place(tick), 0.0), (place(tick), rows)], style)])?;
+        let (x, y) = chart.backend_coord(&(place(tick), 0.0));
+        let style = text(12).pos(Pos::new(HPos::Center, VPos::Top));
+        area.draw(&Text::new(format!("{tick}"), relative(area, (x, y + 5)), style))?;
+    }
+    let (x, y) = chart.backend_coord(&(f64::midpoint(axis.start, axis.end), 0.0));
+    let style = text(13).pos(Pos::new(HPos::Center, VPos::Top));
+    area.draw(&Text::new("multiple of the limit, logarithmic", relative(area, (x, y + 22)), style))?;
+    for (at, name) in names.iter().enumerate() {
+        let middle = rows - at as f64 - 0.5;
+        let (x, y) = chart.backend_coord(&(axis.start, middle));
+        let style = text(13).pos(Pos::new(HPos::Right, VPos::Center));
+        area.draw(&Text::new((*name).to_owned(), relative(area, (x - 10, y)), style))?;
+        let line = PathElement::new([(axis.start, middle), (axis.end, middle)], GRID.mix(0.25).stroke_width(1));
+        chart.draw_series([line])?;
+        let found: Vec<Option<&Entry<'_>>> = reports.iter().map(|report| row(report, name)).collect();
+        if let Some(target) = found.iter().flatten().find_map(|entry| entry.target_ratio).map(place) {
+            let ends = [(target, middle - 0.45), (target, middle + 0.45)];
+            chart.draw_series([PathElement::new(ends, BLACK.stroke_width(2))])?;
+        }
+        for (entry, colour) in found.iter().zip(COLOURS) {
+            let Some((entry, ratio)) = entry.and_then(|entry| Some((entry, entry.ratio?))) else { continue };
+            let style = if entry.met == Some(false) { colour.stroke_width(2) } else { colour.filled() };
+            chart.draw_series([Circle::new((place(ratio), middle), 5, style)])?;
+        }
+    }
+    Ok(())
+}
+
+/// A place on the whole picture as one in `area`.
+fn relative(area: &Drawn<'_>, (x, y): (i32, i32)) -> (i32, i32) {
+    let (left, top) = area.get_base_pixel();
+    (x - left, y - top)
+}

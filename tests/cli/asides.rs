@@ -158,3 +158,20 @@ fn the_processes_that_read_a_log_are_named() {
     writer.say("more");
     assert_eq!(writer.line().as_deref(), Some("1201"));
 }
+
+#[test]
+fn a_look_at_what_a_repair_would_do_keeps_no_writer_out() {
+    let log = crate::logs::damaged(900);
+    // It waits at the first line that it prints, after all has been looked at.
+    let (mut reader, writer) = crate::salvaged::full_pipe();
+    let mut program = start(log.path(), "repair DIR");
+    let mut repair = program.stdout(writer).spawn().unwrap();
+    drop(program);
+    let mut damage = std::io::BufReader::new(repair.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut damage, &mut String::new()).unwrap();
+    let ran = crate::program::run_with_input(log.path(), "append DIR", b"more\n");
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut told).unwrap();
+    assert_eq!(repair.wait().unwrap().code(), Some(2), "{told}");
+    assert_eq!((ran.code, ran.text()), (0, "901\n"), "{}", ran.err);
+}

@@ -186,7 +186,7 @@ fn a_copy_that_a_killed_backup_has_left_never_opens_and_is_not_written_to() {
     let before = names().len();
     for command in ["append DIR", "dump DIR", "verify DIR"] {
         let ran = run(out.path(), command);
-        assert_eq!((ran.code, ran.err.contains("a backup was not finished")), (4, true), "{command}: {}", ran.err);
+        assert_eq!((ran.code, ran.err.contains("a copy was not finished")), (4, true), "{command}: {}", ran.err);
     }
     assert_eq!(names().len(), before);
 }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Pid, Signal, WaitOptions, kill_process};
+
 use crate::logs::{line, spoil, synced};
 use crate::mounted::Mounted;
-use crate::program::run;
+use crate::program::{Ran, run, start};
 use crate::repaired::{ended_at, files, numbers};
 
 /// A log on `disk` whose record 5 of 1200 is damaged.
@@ -124,6 +126,23 @@ fn on_a_disk_that_is_nearly_full_a_repair_is_made_or_nothing_is_changed_and_taki
             let ran = run(&log, "repair DIR --apply");
             assert_eq!(ran.code, 3, "step {at}: {}", ran.err);
             assert_eq!(numbers(&log), there, "step {at}");
+        }
+    }
+    // The disk gets full at each step.
+    for at in 1.. {
+        let before = anew();
+        let repair = start(&log, "repair DIR --apply").env("MAPWAL_STOP_AT_STEP", at.to_string()).spawn().unwrap();
+        let stopped = rustix::process::waitpid(Some(Pid::from_child(&repair)), WaitOptions::UNTRACED).unwrap();
+        if !stopped.is_some_and(|(_, status)| status.stopped()) {
+            assert!(at > 10);
+            break;
+        }
+        fill(&disk.path());
+        kill_process(Pid::from_child(&repair), Signal::CONT).unwrap();
+        let ran = Ran::new(repair.wait_with_output().unwrap());
+        match ran.code {
+            3 => assert_eq!(numbers(&log), there, "step {at}"),
+            code => assert!(code == 4 && files(&log) == before, "step {at}: {code}, {}{}", ran.text(), ran.err),
         }
     }
 }

@@ -199,6 +199,22 @@ fn an_earlier_backup_of_another_log_is_refused_and_so_is_the_log_itself() {
 }
 
 #[test]
+fn an_earlier_copy_that_is_damaged_spoils_nothing() {
+    let (log, out) = (crate::logs::synced(1200), scratch());
+    let (earlier, new) = (out.path().join("earlier"), out.path().join("new"));
+    run(log.path(), &format!("backup DIR {}", earlier.display())).done();
+    for spoilt in &segments(&earlier)[1..3] {
+        crate::logs::write_at(spoilt, 20, &[99]);
+    }
+    let ran = against(log.path(), &new, &earlier);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.text().starts_with("copied 1,200 records from 1 on, "), "{}", ran.text());
+    assert!(ran.err.contains("it was not compared with the log, and nothing was taken from it: "), "{}", ran.err);
+    run(&new, "verify DIR").done();
+    assert_eq!(records(&new), 1200);
+}
+
+#[test]
 fn a_copy_inside_the_log_is_refused_however_it_is_named() {
     let log = damaged(10);
     let before = fs::read_dir(log.path()).unwrap().count();
@@ -270,12 +286,7 @@ fn a_copy_that_fails_while_it_gets_its_names_is_no_log() {
     let ran = run(log.path(), &format!("backup DIR {}", out.path().display()));
     assert_eq!((ran.code, ran.err.contains("; delete the directory of the copy")), (4, true), "{}", ran.err);
     let ran = run(out.path(), "verify DIR");
-    assert_eq!(
-        (ran.code, ran.err.contains("a backup was not finished; delete the directory")),
-        (4, true),
-        "{}",
-        ran.err
-    );
+    assert_eq!((ran.code, ran.err.contains("a copy was not finished; delete the directory")), (4, true), "{}", ran.err);
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 2, "the guard, and what was in the way");
 }
 

@@ -9,6 +9,7 @@ mod asides;
 mod backed_up;
 mod benched;
 mod child;
+mod copied;
 mod cramped;
 mod differed;
 mod documents;

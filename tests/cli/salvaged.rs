@@ -364,7 +364,7 @@ fn a_salvage_that_is_interrupted_leaves_nothing() {
 }
 
 /// A pipe that takes nothing until it is read.
-fn full_pipe() -> (PipeReader, PipeWriter) {
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     while writer.write(&[b'\n'; 4096]).is_ok() {}

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::logs::{copy, frames, killed, live, rewrite_header, scratch, segments, synced, torn, write_at};
+use crate::logs::{copy, frames, killed, line, live, rewrite_header, scratch, segments, synced, torn, write_at};
 use crate::mounted::Mounted;
-use crate::program::{PROGRAM, Running, plain, run, start};
+use crate::program::{PROGRAM, Running, plain, run, run_with_input, start};
 use crate::{pages, tears};
 
 /// Records of the logs that most states are made from, in four segments.
@@ -123,9 +123,27 @@ pub(crate) fn all() -> Vec<State> {
     for has_control in [true, false] {
         states.extend(spoiled(sound.path(), has_control));
     }
+    states.push(mixed());
     states.extend(pages::spoiled_last());
     states.extend(pages::spoiled(sound.path()));
     states
+}
+
+/// A log with a full segment of a copy that has gone a different way, in which all frames are as long.
+fn mixed() -> State {
+    let lines = |name: &str| (500..RECORDS).map(|number| format!("{name} {}\n", line(number))).collect::<String>();
+    let one = synced(500);
+    let other = copy(one.path());
+    for (log, name) in [(&one, "one"), (&other, "two")] {
+        run_with_input(log.path(), "append DIR --sync each", lines(name).as_bytes()).done();
+    }
+    fs::copy(&segments(other.path())[2], &segments(one.path())[2]).unwrap();
+    State {
+        name: "a full segment of another history".to_owned(),
+        log: Log::Copied(one),
+        there: (1..=RECORDS).collect(),
+        health: Health::Damaged,
+    }
 }
 
 /// Those that a crash has torn, by the kind of the frame.

@@ -44,7 +44,7 @@ impl Failure {
                 told("cannot open for writing", format!("{who} has the log open"), path)
             }
             Error::NotALog { path } if path.ends_with(BACKUP_GUARD) => {
-                told("not a log", "a backup was not finished; delete the directory".to_owned(), path)
+                told("not a log", "a copy was not finished; delete the directory".to_owned(), path)
             }
             Error::NotALog { path } if path.ends_with(REPAIR_GUARD) => told(
                 "not a log",

@@ -29,6 +29,7 @@ mod segment_state;
 mod segments;
 mod sizes;
 mod stat;
+mod step;
 mod stop;
 mod streams;
 mod tail;

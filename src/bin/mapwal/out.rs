@@ -1,8 +1,8 @@
 //! The directory that a copy is made in.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use mapwal::Error;
@@ -88,6 +88,63 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Ok(real)
+}
+
+/// Directories that were made for a copy, outermost first.
+pub(crate) struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes `out`, with the owner and the mode of `like`, unless it is there, and what is missing above it. Their names are
+    /// durable.
+    pub(crate) fn directory(out: &Path, like: &Path) -> Result<Self> {
+        let missing = out.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let missing: Vec<&Path> = missing.collect();
+        let mut made = Self(Vec::new());
+        for path in missing.into_iter().rev() {
+            if let Err(failure) = made.add(path, (path == out).then_some(like)) {
+                made.remove();
+                return Err(failure);
+            }
+        }
+        Ok(made)
+    }
+
+    fn add(&mut self, path: &Path, like: Option<&Path>) -> Result<()> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            // As `a/b/..` is, once there is `a/b`.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            created => created.map_err(|error| Failure::new("cannot create", describe(&error), path))?,
+        }
+        self.0.push(path.to_owned());
+        like.map_or(Ok(()), |like| give(path, like))?;
+        sync_directory(parent_of(path))
+    }
+
+    /// Removes those in which nothing is.
+    pub(crate) fn remove(&self) {
+        for path in self.0.iter().rev() {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// The directory that has the name of `path`.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Gives `path`, which this process has made, the owner of `like`, and then its mode. Only root may give files away: a copy that
+/// another user makes is for that user alone.
+pub(crate) fn give(path: &Path, like: &Path) -> Result<()> {
+    let failed = |error: io::Error| Failure::new("cannot set the owner", describe(&error), path);
+    let (found, made) = (fs::metadata(like).map_err(failed)?, fs::metadata(path).map_err(failed)?);
+    if found.uid() != made.uid() && !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    // A file system without owners and modes is no worse off.
+    let _ = std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid()));
+    let _ = fs::set_permissions(path, found.permissions());
+    Ok(())
 }
 
 pub(crate) fn sync_directory(path: &Path) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::failure::{Explain, Failure, Outcome, Result, counted, describe};
 use crate::look::tell_page_fault;
 use crate::stop::Stop;
 use crate::{failure, open, out, progress};
-use files::{is_gone, is_trimmed, look, move_files, span_of};
+use files::{is_gone, is_trimmed, look, span_of};
 pub(crate) use files::{segment_number, segment_size, with_records};
 use lost::{TWO_HISTORIES, damaged};
 use pins::say_pins_left;
@@ -42,30 +42,49 @@ const UNREADABLE_BYTES: u64 = 4096;
 pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     out::check_empty(&arguments.out)?;
     out::check_outside(&arguments.out, &arguments.directory)?;
-    let part = arguments.out.join(PART);
     let stop = Stop::by_signals()?;
-    let copied = copy(arguments, &part, &stop);
-    if copied.is_err() {
+    let (inspection, held) = look(&arguments.directory)?;
+    let (out, part) = (&*arguments.out, arguments.out.join(PART));
+    let made = out::Made::directory(out, &arguments.directory)?;
+    let copied = copy(arguments, &inspection, held, (&part, &stop)).inspect_err(|_| {
         // What is left of it says by its name that it is no log.
         let _ = fs::remove_dir_all(&part);
-    }
-    copied
+        made.remove();
+    })?;
+    files::make_log(&part, out)
+        .map_err(|failure| failure.and("delete the directory of the copy, which is not finished"))?;
+    failure::say(&format!("saved {}", counted(copied.records, "record", "records")))
+        .map_err(|failure| failure.and("the copy is complete"))?;
+    say_pins_left(&inspection, &arguments.directory, copied.outcome())
 }
 
-fn copy(arguments: &Salvage, part: &Path, stop: &Stop) -> Result<Outcome> {
-    let (inspection, held) = look(&arguments.directory)?;
-    let files: Vec<_> = with_records(&inspection).into_iter().cloned().collect();
+fn copy(
+    arguments: &Salvage,
+    inspection: &Inspection,
+    held: VecDeque<mapwal::Result<SegmentScan>>,
+    (part, stop): (&Path, &Stop),
+) -> Result<Copied> {
+    let files: Vec<_> = with_records(inspection).into_iter().cloned().collect();
+    files::make_part(part, &arguments.directory, files.first())?;
     let next = files.first().and_then(|file| file.first_lsn);
-    let outcome = copy_records(
+    copy_records(
         arguments,
-        &inspection,
+        inspection,
         (&files, held),
         Target { part, log: None, next, sealed_into: None, list: None, is_told: false, stop: Some(stop) },
-    )?;
-    let out = &*arguments.out;
-    move_files(part, out).map_err(|error| Failure::new("cannot rename", describe(&error), out))?;
-    out::sync_directory(out)?;
-    say_pins_left(&inspection, &arguments.directory, outcome)
+    )
+}
+
+/// What has been copied.
+pub(crate) struct Copied {
+    pub(crate) records: u64,
+    has_gaps: bool,
+}
+
+impl Copied {
+    pub(crate) fn outcome(&self) -> Outcome {
+        if self.has_gaps { Outcome::Gaps } else { Outcome::Done }
+    }
 }
 
 /// Copies what is sound in `files`, of which some are `held` open, into a log that is closed then. Tells what is lost.
@@ -74,7 +93,7 @@ pub(crate) fn copy_records(
     inspection: &Inspection,
     (files, mut held): (&[SegmentFile], VecDeque<mapwal::Result<SegmentScan>>),
     target: Target<'_>,
-) -> Result<Outcome> {
+) -> Result<Copied> {
     let segment_size = segment_size(inspection);
     let span = span_of(files, inspection);
     let bar = progress::of_bytes("salvage", files.iter().map(|file| file.file_len_bytes).sum());
@@ -292,7 +311,7 @@ impl Copy<'_> {
         Ok(self.out.insert(log))
     }
 
-    fn finish(mut self, durable: Option<Lsn>) -> Result<Outcome> {
+    fn finish(mut self, durable: Option<Lsn>) -> Result<Copied> {
         // What the last writer has called durable, and is not there.
         if let (Some(next), Some(durable)) = (self.next, durable)
             && durable >= next
@@ -315,10 +334,7 @@ impl Copy<'_> {
             log.put_meta(slot, value).about(out)?;
         }
         log.close().about(out)?;
-        let copied = counted(self.copied, "record", "records");
-        let is_in_place = self.list.is_some();
-        self.say(&if is_in_place { format!("appended {copied} anew") } else { format!("saved {copied}") })?;
-        Ok(if self.has_gaps { Outcome::Gaps } else { Outcome::Done })
+        Ok(Copied { records: self.copied, has_gaps: self.has_gaps })
     }
 
     fn print_run(&mut self, run: Option<(Lsn, Lsn, Lsn)>) -> Result<()> {

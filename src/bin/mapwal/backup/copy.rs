@@ -1,22 +1,22 @@
 //! A copy under way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use mapwal::inspect::{Extent, FrameRole, Inspection, ScanItem, SegmentFile, SegmentScan};
-use mapwal::{Error, Lsn};
+use mapwal::Lsn;
+use mapwal::inspect::{Extent, Inspection, ScanItem, SegmentFile, SegmentScan};
 
+use super::check::{Held, check, damaged};
 use super::earlier::Earlier;
-use super::files::{self, FRAMES_BETWEEN_LOOKS, failed, temporary};
+use super::files::{self, failed, temporary};
 use super::report::Report;
 use crate::arguments::Backup;
-use crate::failure::{BACKUP_GUARD, Explain, Failure, Finding, Outcome, Result};
+use crate::failure::{BACKUP_GUARD, Explain, Failure, Outcome, Result};
 use crate::look::tell_page_fault;
 use crate::stop::Stop;
 use crate::{open, out, progress};
@@ -43,6 +43,8 @@ pub(super) struct Copy<'a> {
     same: BTreeSet<u64>,
     /// The newest segment has ended too early: a truncation between the looks at it does that as well.
     is_short: bool,
+    /// The directory of the copy, if it has been made.
+    made_directory: Option<out::Made>,
     /// Files have been given the names that those of a log have.
     is_named: bool,
     bar: ProgressBar,
@@ -52,13 +54,6 @@ pub(super) struct Copy<'a> {
 struct Made {
     end: (Option<u64>, Option<u32>),
     means: Means,
-    records: u64,
-}
-
-/// What a copy of a segment has been found to hold: the number after its last record, and how many there are.
-#[derive(Clone, Copy)]
-struct Held {
-    next: Lsn,
     records: u64,
 }
 
@@ -86,6 +81,7 @@ impl<'a> Copy<'a> {
             made: BTreeMap::new(),
             same: BTreeSet::new(),
             is_short: false,
+            made_directory: None,
             is_named: false,
             bar,
         })
@@ -94,9 +90,9 @@ impl<'a> Copy<'a> {
     /// Returns what to say of it.
     pub(super) fn carry_out(mut self) -> Result<Report> {
         let out = &*self.arguments.out;
-        DirBuilder::new().recursive(true).mode(0o700).create(out).map_err(failed("create", out))?;
-        files::create(&out.join(BACKUP_GUARD)).map_err(failed("create", out))?;
-        let newest = out::sync_directory(out).and_then(|()| self.try_all());
+        self.made_directory = Some(out::Made::directory(out, &self.arguments.directory)?);
+        let guarded = files::create(&out.join(BACKUP_GUARD)).map_err(failed("create", out));
+        let newest = guarded.and_then(|_| out::sync_directory(out)).and_then(|()| self.try_all());
         let newest = newest.map_err(|failure| self.clear(failure))?;
         let parting = self.earlier.map_or(Ok(None), |earlier| earlier.parting(&self.copied(), &self.same))?;
         self.bar.finish_and_clear();
@@ -113,6 +109,7 @@ impl<'a> Copy<'a> {
             return failure.and("delete the directory of the copy, which is not finished");
         }
         let _ = fs::remove_file(out.join(BACKUP_GUARD));
+        self.made_directory.iter().for_each(out::Made::remove);
         failure
     }
 
@@ -235,8 +232,9 @@ impl<'a> Copy<'a> {
         } else {
             let source = File::open(&file.path).map_err(failed("open", &file.path))?;
             if files::reflink(&source, &path).map_err(failed("create", &path))? {
+                out::give(&path, &file.path)?;
                 File::open(&path).and_then(|file| file.sync_all()).map_err(failed("sync", &path))?;
-                let held = self.check(&path, end, &file.path)?;
+                let held = check(&path, end, file, &|| self.check_stop())?;
                 self.bar.inc(end);
                 (Means::Reflinked, held.records)
             } else {
@@ -253,7 +251,7 @@ impl<'a> Copy<'a> {
         let Some(earlier) = self.earlier else { return Ok(None) };
         let Some((same, records)) = earlier.same_as(file, &|| self.check_stop())? else { return Ok(None) };
         self.same.insert(file.number);
-        let is_shared = files::share(same, path).map_err(failed("share", path))?;
+        let is_shared = files::share(same, path, &file.path)?;
         Ok(is_shared.then_some(records))
     }
 
@@ -263,6 +261,7 @@ impl<'a> Copy<'a> {
         let _held = SegmentScan::open(&file.path).about(&file.path)?;
         let source = File::open(&file.path).map_err(failed("open", &file.path))?;
         let copy = files::create(&path).map_err(failed("create", &path))?;
+        out::give(&path, &file.path)?;
         files::allocate(&copy, file.file_len_bytes).map_err(failed("prepare", &path))?;
         let mut buffer = vec![0; CHUNK_LEN];
         let mut offset = 0;
@@ -275,39 +274,7 @@ impl<'a> Copy<'a> {
             self.bar.inc(len as u64);
         }
         copy.sync_all().map_err(failed("sync", &path))?;
-        self.check(&path, end, &file.path)
-    }
-
-    /// Checks that the segment in `path` is nothing but sound frames up to `end`. Damage is that of the original at `of`.
-    fn check(&self, path: &Path, end: u64, of: &Path) -> Result<Held> {
-        let mut scan = match SegmentScan::open(path) {
-            Err(Error::Corrupt(found)) => return Err(damaged(of, (found.offset, Lsn::ZERO), found.damage)),
-            opened => opened.about(path)?,
-        };
-        scan.stop_at(end);
-        let (mut held, mut frames) = (Held { next: Lsn(0), records: 0 }, 0_u64);
-        loop {
-            frames += 1;
-            if frames.is_multiple_of(FRAMES_BETWEEN_LOOKS) {
-                self.check_stop()?;
-            }
-            match scan.next().about(path)? {
-                Some(ScanItem::Frame(frame)) if frame.role() == FrameRole::Control => held.next = frame.lsn(),
-                Some(ScanItem::Frame(frame)) => {
-                    held.next = frame.lsn().next();
-                    held.records += u64::from(frame.role() == FrameRole::Record);
-                }
-                Some(ScanItem::Gap { range, damage, lsn, .. }) => {
-                    return Err(damaged(of, (range.start, lsn.unwrap_or(Lsn::ZERO)), damage));
-                }
-                Some(_) => {}
-                None => break,
-            }
-        }
-        match scan.offset() {
-            reached if reached == end => Ok(held),
-            reached => Err(damaged(of, (reached, held.next), "frame is missing")),
-        }
+        check(&path, end, file, &|| self.check_stop())
     }
 
     fn check_stop(&self) -> Result<()> {
@@ -323,7 +290,7 @@ impl<'a> Copy<'a> {
         let number = |file: Option<&SegmentFile>| file.map_or(0, |file| file.number);
         let segments = number(self.files.first())..=number(self.files.last());
         let extent = Extent::new(self.log_id, segments, end, next.previous());
-        write_control(out, &extent.control_page())?;
+        write_control(out, &extent.control_page(), self.files.last().map(|file| &*file.path))?;
         // The newest first: a log that loses its control page as well begins late, and lacks nothing after that.
         for file in self.files.iter().rev() {
             let name = file.path.file_name().expect("a segment has a name");
@@ -332,8 +299,7 @@ impl<'a> Copy<'a> {
         out::sync_directory(out)?;
         fs::remove_file(out.join(BACKUP_GUARD)).map_err(failed("remove", out))?;
         out::sync_directory(out)?;
-        let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        out::sync_directory(parent)
+        out::sync_directory(out::parent_of(out))
     }
 }
 
@@ -364,23 +330,16 @@ fn end_of(path: &Path) -> Result<u64> {
 }
 
 /// The file is durable, and has its name durably, before any segment has one.
-fn write_control(out: &Path, page: &[u8]) -> Result<()> {
+fn write_control(out: &Path, page: &[u8], like: Option<&Path>) -> Result<()> {
     let path: PathBuf = out.join("control");
     let temporary = path.with_extension("tmp");
     let write = |mut file: File| file.write_all(page).and_then(|()| file.sync_all());
     files::create(&temporary).and_then(write).map_err(failed("write", &temporary))?;
+    like.map_or(Ok(()), |like| out::give(&temporary, like))?;
     fs::rename(&temporary, &path).map_err(failed("rename", &path))?;
     out::sync_directory(out)
 }
 
 fn ends(file: &SegmentFile) -> (Option<u64>, Option<u32>) {
     (file.end, file.end_checksum)
-}
-
-/// What is damaged in a segment, at an offset, where a record was expected: 0 where that is not known.
-fn damaged(of: &Path, (offset, lsn): (u64, Lsn), damage: impl Display) -> Failure {
-    let lsn = (lsn != Lsn::ZERO).then_some(lsn);
-    let at = lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
-    let finding = Finding { path: of.to_owned(), offset, lsn, damage: damage.to_string() };
-    Failure::new("damaged", format!("{damage} at offset {offset}{at}"), of).because_of(finding)
 }

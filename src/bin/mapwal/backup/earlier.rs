@@ -8,12 +8,9 @@ use std::path::{Path, PathBuf};
 use mapwal::Lsn;
 use mapwal::inspect::{FrameRole, Inspection, ScanItem, SegmentFile, SegmentScan};
 
-use super::files::FRAMES_BETWEEN_LOOKS;
+use super::files::{CheckStop, FRAMES_BETWEEN_LOOKS};
 use crate::failure::{Explain, Failure, Result};
 use crate::out;
-
-/// An error if the user has had enough.
-type CheckStop<'a> = &'a dyn Fn() -> Result<()>;
 
 /// Bytes that are compared at a time.
 const CHUNK_LEN: usize = 256 << 10;
@@ -129,11 +126,24 @@ fn are_bytes_equal(a: &Path, b: &Path, end: u64, check_stop: CheckStop<'_>) -> R
     Ok(true)
 }
 
-/// The record at the first frame of `earlier` that `file` does not have at the same place.
+/// The record at the first frame of `earlier` that `file` does not have at the same place. Where `earlier` cannot be read, that is
+/// told: nothing depends on it.
 fn first_difference(earlier: &SegmentFile, file: &SegmentFile) -> Result<Option<Lsn>> {
-    let (mut before, mut now) = (open(earlier)?, open(file)?);
+    let told = |failure: Failure| {
+        failure.and("it was not compared with the log, and nothing was taken from it").tell();
+        None
+    };
+    let (before, mut now) = (open(earlier), open(file)?);
+    let mut before = match before {
+        Ok(before) => before,
+        Err(failure) => return Ok(told(failure)),
+    };
     loop {
-        let Some(ScanItem::Frame(frame)) = before.next().about(&earlier.path)? else { return Ok(None) };
+        let frame = match before.next() {
+            Ok(Some(ScanItem::Frame(frame))) => frame,
+            Ok(_) => return Ok(None),
+            Err(error) => return Ok(told(Failure::of_log(&error, &earlier.path))),
+        };
         let (lsn, place) = (frame.lsn(), (frame.offset(), frame.checksum()));
         let is_there = match now.next().about(&file.path)? {
             Some(ScanItem::Frame(frame)) => (frame.offset(), frame.checksum()) == place,

@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 use mapwal::inspect::SegmentFile;
 use rustix::fs::FallocateFlags;
 
-use crate::failure::{Failure, describe};
+use crate::failure::{Failure, Result, describe};
+use crate::out;
+
+/// An error if the user has had enough.
+pub(super) type CheckStop<'a> = &'a dyn Fn() -> Result<()>;
 
 /// Frames that are checked before it is asked again whether to stop.
 pub(super) const FRAMES_BETWEEN_LOOKS: u64 = 1 << 12;
@@ -50,16 +54,19 @@ pub(super) fn reflink(_from: &File, _path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Makes `path` share all that `from` has in an earlier copy; false where nothing can be shared between these two places.
-pub(super) fn share(from: &Path, path: &Path) -> io::Result<bool> {
-    let file = File::open(from)?;
-    let is_shared = reflink(&file, path)? || fs::hard_link(from, path).is_ok();
-    if is_shared {
-        // What a copy that was killed has left may not have been.
-        file.sync_all()?;
-        File::open(path)?.sync_all()?;
+/// Makes `path` share all that `from` has in an earlier copy, with the owner of `like` unless it has that of `from`; false where
+/// nothing can be shared between these two places.
+pub(super) fn share(from: &Path, path: &Path, like: &Path) -> Result<bool> {
+    let failed = || failed("share", path);
+    let file = File::open(from).map_err(failed())?;
+    if reflink(&file, path).map_err(failed())? {
+        out::give(path, like)?;
+    } else if fs::hard_link(from, path).is_err() {
+        return Ok(false);
     }
-    Ok(is_shared)
+    // What a copy that was killed has left may not have been.
+    file.sync_all().and_then(|()| File::open(path)?.sync_all()).map_err(failed())?;
+    Ok(true)
 }
 
 pub(super) fn failed(operation: &str, path: &Path) -> impl FnOnce(io::Error) -> Failure {

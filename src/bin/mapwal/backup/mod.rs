@@ -12,6 +12,7 @@
 //! reflink, with an earlier copy by a reflink or a second name. The newest is always copied, since appends to it go on in its
 //! file: those of the log, and those of one that is made of the copy.
 
+mod check;
 mod copy;
 mod earlier;
 mod files;
@@ -37,7 +38,7 @@ pub(crate) fn run(arguments: &Backup) -> Result<Outcome> {
     let copied = Copy::new(arguments, earlier.as_ref(), &stop).and_then(Copy::carry_out);
     let dropped = pin.map_or(Ok(()), HeldPin::drop_it);
     let done = copied?;
-    dropped?;
+    dropped.map_err(|failure| failure.and("the copy is complete"))?;
     let mut out = io::stdout().lock();
     let printed = match arguments.format {
         ReportFormat::Text => writeln!(out, "{done}"),

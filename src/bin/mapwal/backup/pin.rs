@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mapwal::error::PinFault;
@@ -18,11 +19,12 @@ const PIN: &str = "mapwal-backup";
 /// How the owner of such a pin begins.
 const OWNER: &str = "process ";
 
-/// A pin for as long as this process runs. The oldest segment is locked with it, so that another backup can tell
-/// whether the process that made the pin lives: a pin whose segment is not locked is left over.
+/// A pin for as long as this process runs. Its file is locked, so that another backup can tell whether the process that made the
+/// pin lives: a pin that is not locked is left over.
 pub(super) struct HeldPin {
     directory: PathBuf,
     pins: PinDirectory,
+    owner: String,
     _locked: File,
 }
 
@@ -33,26 +35,60 @@ impl HeldPin {
         let pins = PinDirectory::open(directory).about(directory)?;
         let owner = format!("{OWNER}{}, to {}", std::process::id(), arguments.out.display());
         loop {
-            let Some((first, locked)) = lock_oldest(directory)? else { continue };
-            check_left_over(directory)?;
-            match pins.remove(PIN) {
-                Ok(()) | Err(Error::Pin { fault: PinFault::Missing, .. }) => {}
-                Err(error) if cannot_be_written(&error) => return Ok(without(&error, directory)),
-                Err(error) => return Err(Failure::of_log(&error, directory)),
+            let first = oldest(directory)?;
+            if let Some(error) = remove_left_over(&pins, directory)? {
+                return Ok(without(&error, directory));
             }
             let limit = arguments.limit.map_or_else(|| pins::default_limit(directory, first), Ok)?;
             match pins.create(PIN, &owner, first, Some(limit)) {
-                Ok(()) => return Ok(Some(Self { directory: directory.to_owned(), pins, _locked: locked })),
+                Ok(()) => match lock(directory)? {
+                    Locked::Now(locked) if is_of(&pins, &owner) => {
+                        return Ok(Some(Self { directory: directory.to_owned(), pins, owner, _locked: locked }));
+                    }
+                    // Another backup has taken it for one that is left over, or is about to.
+                    _ => {}
+                },
                 Err(error) if cannot_be_written(&error) => return Ok(without(&error, directory)),
-                // Trimmed, or truncated, since it was looked at.
-                Err(Error::Trimmed { .. } | Error::NotAppended { .. }) => {}
+                // Trimmed, or truncated, since it was looked at; or another backup has made one since.
+                Err(Error::Trimmed { .. } | Error::NotAppended { .. } | Error::Pin { fault: PinFault::Exists, .. }) => {
+                }
                 Err(error) => return Err(Failure::of_log(&error, directory)),
             }
         }
     }
 
+    /// Removes the pin, and no other that has taken its place.
     pub(super) fn drop_it(self) -> Result<()> {
-        self.pins.remove(PIN).about(&self.directory)
+        if is_of(&self.pins, &self.owner) {
+            match self.pins.remove(PIN) {
+                Err(Error::Pin { fault: PinFault::Missing, .. }) => {}
+                removed => return removed.about(&self.directory),
+            }
+        }
+        let why = "it was dropped or replaced before the backup had ended";
+        Failure::new(format!("pin {PIN} is gone"), why, &self.directory).tell();
+        Ok(())
+    }
+}
+
+/// Whether the pin is there, and has this owner.
+fn is_of(pins: &PinDirectory, owner: &str) -> bool {
+    pins.list().is_ok_and(|pins| pins.iter().any(|pin| pin.name == PIN && pin.owner == owner))
+}
+
+/// Removes the pin of a backup that was killed; why it cannot be removed, where nothing can be written. An error if it is that of a
+/// backup that lives, or of none.
+fn remove_left_over(pins: &PinDirectory, directory: &Path) -> Result<Option<Error>> {
+    check_left_over(directory)?;
+    let _locked = match lock(directory)? {
+        Locked::Now(file) => file,
+        Locked::Missing => return Ok(None),
+        Locked::Already => return Err(Failure::new("cannot copy", "another backup is under way", directory)),
+    };
+    match pins.remove(PIN) {
+        Ok(()) | Err(Error::Pin { fault: PinFault::Missing, .. }) => Ok(None),
+        Err(error) if cannot_be_written(&error) => Ok(Some(error)),
+        Err(error) => Err(Failure::of_log(&error, directory)),
     }
 }
 
@@ -94,22 +130,43 @@ fn without(error: &Error, directory: &Path) -> Option<HeldPin> {
     None
 }
 
-/// Locks the oldest segment that counts; its first record's number. `None` if it is gone by now.
-fn lock_oldest(directory: &Path) -> Result<Option<(Lsn, File)>> {
+/// The first record of the oldest segment that counts.
+fn oldest(directory: &Path) -> Result<Lsn> {
     let inspection = Inspection::open(directory).about(directory)?;
-    let oldest = inspection.segments().iter().filter(|file| file.counts).find_map(|file| Some((file, file.first_lsn?)));
-    let Some((oldest, first)) = oldest else {
-        return Err(Failure::new("nothing to copy", "no segment is sound", directory));
-    };
-    let file = match File::open(&oldest.path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(failed("open", &oldest.path))?,
-    };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some((first, file))),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(Failure::new("cannot copy", "another backup is under way", directory))
+    let oldest = inspection.segments().iter().filter(|file| file.counts).find_map(|file| file.first_lsn);
+    oldest.ok_or_else(|| Failure::new("nothing to copy", "no segment is sound", directory))
+}
+
+/// What came of locking the file of the pin.
+enum Locked {
+    /// By this process, and it is the one that has the name.
+    Now(File),
+    Already,
+    Missing,
+}
+
+fn lock(directory: &Path) -> Result<Locked> {
+    let path = directory.join("pins").join(PIN);
+    loop {
+        let file = match File::open(&path) {
+            // One that may not be looked at may not be removed either, which is told then.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                return Ok(Locked::Missing);
+            }
+            opened => opened.map_err(failed("open", &path))?,
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if is_at(&file, &path) => return Ok(Locked::Now(file)),
+            // Another has taken its place since.
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Locked::Already),
+            Err(error) => return Err(failed("lock", &path)(error.into())),
         }
-        Err(error) => Err(failed("lock", &oldest.path)(error.into())),
     }
+}
+
+/// Whether `path` is the name of an open file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |found: io::Result<std::fs::Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
+    identity(file.metadata()).is_some_and(|open| identity(path.metadata()) == Some(open))
 }

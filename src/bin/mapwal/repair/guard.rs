@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::folders::GUARD;
-use super::step;
 use crate::failure::{Failure, REPAIR_GUARD, Result, describe};
 use crate::out;
+use crate::step::step;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {

@@ -28,9 +28,12 @@ mod steps;
 use std::path::Path;
 
 use indicatif::BinaryBytes;
+use mapwal::inspect::Inspection;
 
 use crate::arguments::Repair;
 use crate::failure::{Failure, Outcome, Result, counted, say};
+use crate::step::step;
+use crate::writer::Writer;
 pub(crate) use folders::{Folder, folders};
 use guard::{Guard, Phase};
 use lock::Lock;
@@ -38,7 +41,8 @@ use plan::Plan;
 
 pub(crate) fn run(arguments: &Repair) -> Result<Outcome> {
     let directory = &*arguments.directory;
-    let _lock = Lock::take(directory)?;
+    // What only looks keeps no writer out.
+    let _lock = (arguments.apply || arguments.undo).then(|| Lock::take(directory)).transpose()?;
     if let Some(guard) = Guard::find(directory)? {
         if arguments.dry_run || (!arguments.apply && !arguments.undo) {
             let why = "a repair was not finished; with --apply it is, with --undo the log is as it was before";
@@ -73,6 +77,7 @@ pub(crate) fn run(arguments: &Repair) -> Result<Outcome> {
             _ => {}
         }
     }
+    check_unused(directory)?;
     let Some(plan) = Plan::make(directory)? else { return Ok(Outcome::Done) };
     explain(&plan)?;
     if !arguments.apply {
@@ -83,6 +88,17 @@ pub(crate) fn run(arguments: &Repair) -> Result<Outcome> {
     say(&format!("what was set aside is in {}", plan.folder.display()))
         .map_err(|failure| failure.and("the log is repaired"))?;
     Ok(outcome)
+}
+
+/// An error if a process has the log open: what it writes meanwhile would look like damage.
+fn check_unused(directory: &Path) -> Result<()> {
+    match Inspection::open(directory) {
+        Ok(found) if Writer::find(&found).is_alive() => {
+            Err(Failure::new("cannot repair", "a process has the log open", directory))
+        }
+        // What is wrong with it comes next.
+        _ => Ok(()),
+    }
 }
 
 /// Says what would be done.
@@ -107,22 +123,6 @@ fn explain(plan: &Plan) -> Result<()> {
         )),
     }
 }
-
-/// For tests, which end this process at each of its steps.
-#[cfg(feature = "testing")]
-fn step() {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static STEPS: AtomicU64 = AtomicU64::new(1);
-    let wanted = std::env::var("MAPWAL_END_AT_STEP").ok().and_then(|text| text.parse().ok());
-    if wanted == Some(STEPS.fetch_add(1, Ordering::Relaxed)) {
-        let this = rustix::process::getpid();
-        // It does not return.
-        let _ = rustix::process::kill_process(this, rustix::process::Signal::KILL);
-    }
-}
-
-#[cfg(not(feature = "testing"))]
-fn step() {}
 
 /// Renames a file, into a directory that is synced later.
 fn rename(from: &Path, to: &Path) -> Result<()> {

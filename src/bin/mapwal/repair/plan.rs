@@ -35,6 +35,8 @@ impl Plan {
         let bar = progress::of_bytes("verify", inspection.bytes_to_verify());
         let report = inspection.verify(VerifyOptions::new(), &mut |bytes| bar.inc(bytes)).about(directory)?;
         bar.finish_and_clear();
+        // One that has come meanwhile.
+        super::check_unused(directory)?;
         let damaged: BTreeSet<u64> =
             report.damage.iter().filter_map(|damage| salvage::segment_number(&damage.path)).collect();
         for damage in &report.damage {

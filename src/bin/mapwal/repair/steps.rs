@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mapwal::inspect::{Inspection, SegmentFile, VerifyOptions};
@@ -14,9 +13,10 @@ use rustix::fs::FallocateFlags;
 use super::folders::{RESERVE, WORK};
 use super::guard::{Guard, Phase};
 use super::plan::{Plan, is_held_here_alone};
-use super::{rename, step};
+use super::rename;
 use crate::arguments::Salvage;
-use crate::failure::{Explain, Failure, Outcome, Result, describe, say};
+use crate::failure::{Explain, Failure, Outcome, Result, counted, describe, say};
+use crate::step::step;
 use crate::{open, out, progress, salvage};
 
 const CONTROL: &str = "control";
@@ -27,32 +27,42 @@ const MARGIN_BYTES: u64 = 1 << 20;
 /// A part of that, held until it is needed, whatever fills the disk meanwhile.
 const RESERVE_BYTES: u64 = 512 << 10;
 
+const GO_ON: &str = "the log is made; `mapwal repair` with --apply goes on from there";
+const GO_ON_OR_BACK: &str = "`mapwal repair` with --apply or --undo goes on from there";
+
 /// Repairs the log, or leaves it as it was.
 pub(super) fn apply(directory: &Path, plan: &Plan) -> Result<Outcome> {
     check_room(directory, plan)?;
-    let mut guard = Guard {
+    let guard = Guard {
         phase: Phase::Moving,
         folder: plan.folder.clone(),
         kept_below: plan.kept_below(),
         files: plan.inspection.segments().len(),
     };
-    let made = make(directory, plan, &guard);
+    let done = Guard { phase: Phase::Done, ..guard.clone() };
+    let made = make(directory, plan, &guard).and_then(|outcome| set_done(directory, &done).map(|()| outcome));
     let outcome = match made {
         Ok(outcome) => outcome,
         Err(failure) => {
+            let told = |why: &'static str| move |failure: Failure| failure.and(why);
             // What keeps it from being taken back keeps the guard as well: that is for another try.
-            if Guard::find(directory)?.is_some() {
-                take_back(directory, &guard)?;
-            } else {
-                remove_directory(&guard.folder)?;
+            match Guard::find(directory)? {
+                Some(Guard { phase: Phase::Done, .. }) => return Err(told(GO_ON)(failure)),
+                Some(Guard { phase: Phase::Moving, .. }) => {
+                    take_back(directory, &guard).map_err(told(GO_ON_OR_BACK))?;
+                }
+                None => remove_directory(&guard.folder)?,
             }
             return Err(failure.and("the log is as it was"));
         }
     };
-    guard.phase = Phase::Done;
-    guard.set(directory)?;
-    carry_through(directory, &guard)?;
+    carry_through(directory, &done).map_err(|failure| failure.and(GO_ON))?;
     Ok(outcome)
+}
+
+/// Has the guard say that the log is made, with the room that is held for that if there is no other.
+fn set_done(directory: &Path, done: &Guard) -> Result<()> {
+    done.set(directory).or_else(|_| release(done).and_then(|()| done.set(directory)))
 }
 
 fn check_room(directory: &Path, plan: &Plan) -> Result<()> {
@@ -74,8 +84,8 @@ fn check_room(directory: &Path, plan: &Plan) -> Result<()> {
 fn make(directory: &Path, plan: &Plan, guard: &Guard) -> Result<Outcome> {
     let work = work(guard);
     for made in [&plan.folder, &work] {
-        let create = || fs::create_dir(made).and_then(|()| give(made, directory));
-        create().map_err(|error| Failure::new("cannot create", describe(&error), made))?;
+        fs::create_dir(made).map_err(|error| Failure::new("cannot create", describe(&error), made))?;
+        out::give(made, directory)?;
         step();
     }
     reserve(&plan.folder)?;
@@ -95,8 +105,8 @@ fn make(directory: &Path, plan: &Plan, guard: &Guard) -> Result<Outcome> {
     let lock = work.join("LOCK");
     let like = segments(&plan.folder)?.first().map(|name| plan.folder.join(name));
     let like = like.or_else(|| plan.kept.first().map(|file| work.join(name(&file.path))));
-    let create = || File::create(&lock).and_then(|_| like.map_or(Ok(()), |like| give(&lock, &like)));
-    create().map_err(|error| Failure::new("cannot create", describe(&error), &lock))?;
+    File::create(&lock).map_err(|error| Failure::new("cannot create", describe(&error), &lock))?;
+    like.map_or(Ok(()), |like| out::give(&lock, &like))?;
     for synced in [&plan.folder, &work, directory] {
         out::sync_directory(synced)?;
     }
@@ -123,10 +133,10 @@ fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
     let next = plan.next.map(|(next, _)| next).or_else(|| files.first().and_then(|file| file.first_lsn));
     let arguments = Salvage { directory: directory.to_owned(), out: work.to_owned(), renumber: false, archive: false };
     let path = plan.folder.join(LOST);
-    let create = || File::create(&path).and_then(|list| give(&path, &work.join("LOCK")).map(|()| list));
-    let list = create().map_err(|error| Failure::new("cannot create", describe(&error), &path))?;
+    let list = File::create(&path).map_err(|error| Failure::new("cannot create", describe(&error), &path))?;
+    out::give(&path, &work.join("LOCK"))?;
     let saved = list.try_clone().map_err(|error| Failure::new("cannot create", describe(&error), &path))?;
-    let outcome = salvage::copy_records(
+    let copied = salvage::copy_records(
         &arguments,
         &plan.inspection,
         (&files, VecDeque::new()),
@@ -141,7 +151,12 @@ fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
             stop: None,
         },
     )?;
+    let outcome = copied.outcome();
     saved.sync_all().map_err(|error| Failure::new("cannot sync", describe(&error), &path))?;
+    // A repair that is gone on with lists it once more.
+    out::sync_directory(&plan.folder)?;
+    let copied = counted(copied.records, "record", "records");
+    say(&format!("appended {copied} anew"))?;
     Ok(outcome)
 }
 
@@ -203,14 +218,6 @@ pub(super) fn tell_lost(guard: &Guard) -> Result<Outcome> {
     let list = fs::read_to_string(&path).map_err(|error| Failure::new("cannot read", describe(&error), &path))?;
     list.lines().try_for_each(say)?;
     Ok(if list.is_empty() { Outcome::Done } else { Outcome::Gaps })
-}
-
-/// Gives `path` the mode of `like`, and the owner if this process may.
-fn give(path: &Path, like: &Path) -> io::Result<()> {
-    let found = fs::metadata(like)?;
-    // Only root may give files away; those of anyone else have the right owner, or could not be moved either.
-    let _ = std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid()));
-    fs::set_permissions(path, found.permissions())
 }
 
 /// Takes room that only this repair can give free again.

@@ -1,16 +1,19 @@
 //! The files that records are copied from, and those of the copy.
 
 use std::collections::VecDeque;
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use mapwal::Error;
 use mapwal::error::Damage;
 use mapwal::inspect::{Inspection, ScanItem, SegmentFile, SegmentScan};
 
-use crate::failure::{Explain, Result};
-use crate::open;
+use crate::failure::{BACKUP_GUARD, Explain, Failure, Result, describe};
+use crate::step::step;
+use crate::{open, out};
 
 /// How many segments are opened ahead of what is copied.
 const HELD_MAX: usize = 64;
@@ -77,12 +80,34 @@ pub(super) fn is_read(path: &Path) -> bool {
     matches!(SegmentScan::open(path).as_mut().map(SegmentScan::next), Ok(Ok(Some(ScanItem::Frame(_)))))
 }
 
-/// Makes the finished copy a log. The control page comes first, which misses what is not there yet.
-pub(super) fn move_files(part: &Path, out: &Path) -> io::Result<()> {
-    let mut names = fs::read_dir(part)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+/// Makes the directory in which the copy is made, for files with the owner and the mode of those of the log.
+pub(super) fn make_part(part: &Path, log: &Path, first: Option<&SegmentFile>) -> Result<()> {
+    let failed = |error| Failure::new("cannot create", describe(&error), part);
+    fs::create_dir(part).map_err(failed)?;
+    out::give(part, log)?;
+    // The files of a log are made like this one.
+    let lock = part.join("LOCK");
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&lock).map_err(failed)?;
+    first.map_or(Ok(()), |first| out::give(&lock, &first.path))
+}
+
+/// Makes the finished copy a log. Until all of it has its names, durably, a guard is there, with which no log opens.
+pub(super) fn make_log(part: &Path, out: &Path) -> Result<()> {
+    let failed = |what: &'static str| move |error| Failure::new(what, describe(&error), out);
+    let guard = out.join(BACKUP_GUARD);
+    File::create(&guard).map_err(failed("cannot create"))?;
+    out::sync_directory(out)?;
+    step();
+    let names = fs::read_dir(part).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+    let mut names: Vec<OsString> = names.map_err(failed("cannot list"))?;
+    // The control page comes first, which misses what is not there yet.
     names.sort();
     for name in names.iter().rev() {
-        fs::rename(part.join(name), out.join(name))?;
+        fs::rename(part.join(name), out.join(name)).map_err(failed("cannot rename"))?;
+        step();
     }
-    fs::remove_dir(part)
+    fs::remove_dir(part).map_err(failed("cannot remove"))?;
+    out::sync_directory(out)?;
+    fs::remove_file(guard).map_err(failed("cannot remove"))?;
+    out::sync_directory(out)
 }

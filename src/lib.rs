@@ -147,7 +147,9 @@ pub mod wal;
 
 #[doc(inline)]
 pub use error::{Error, Result};
-pub use log::{Durable, Log, Mark, Pin, PinDirectory, RecoveryReport, RequestedTrim, Stats, request_trim};
+pub use log::{
+    Durable, Log, Mark, Pin, PinDirectory, RecoveryReport, RequestedTrim, Stats, request_trim, request_trim_while,
+};
 pub use lsn::Lsn;
 pub use memory::guard_against_sigbus;
 pub use options::Options;

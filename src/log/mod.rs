@@ -42,7 +42,7 @@ pub use pin_directory::PinDirectory;
 pub use pins::Pin;
 pub(crate) use preparer::Need;
 pub use recovery::report::RecoveryReport;
-pub use request_trim::{RequestedTrim, request_trim};
+pub use request_trim::{RequestedTrim, request_trim, request_trim_while};
 pub use stats::Stats;
 
 #[cfg(doc)]

@@ -50,6 +50,35 @@ pub struct RequestedTrim {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn request_trim(path: impl AsRef<Path>, before: Lsn) -> Result<RequestedTrim> {
+    request_trim_while(path, before, || true)
+}
+
+/// As [`request_trim`], for as long as `is_wanted` says so, which is asked all the time: once it does not, the request is taken back,
+/// as after ten seconds. What the process has begun by then, it ends.
+///
+/// # Errors
+/// As there.
+///
+/// # Example
+/// ```
+/// use mapwal::error::{Error, RequestFault};
+/// use mapwal::{Log, Lsn, Options};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let options = Options::new().segment_size_bytes(64 << 10).trim_on_request(true);
+/// // SAFETY: the directory is new, and only this log writes to its files.
+/// let log = unsafe { Log::open(dir.path(), &options) }?;
+/// # log.append(1, b"a")?;
+/// // In another process, whose user has had enough already:
+/// let asked = mapwal::request_trim_while(dir.path(), Lsn(1), || false);
+/// assert!(matches!(asked, Err(Error::Request(RequestFault::NoAnswer))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn request_trim_while(
+    path: impl AsRef<Path>,
+    before: Lsn,
+    mut is_wanted: impl FnMut() -> bool,
+) -> Result<RequestedTrim> {
     check_outside()?;
     let inspection = Inspection::open(path)?;
     let storage = &*inspection.storage;
@@ -62,7 +91,7 @@ pub fn request_trim(path: impl AsRef<Path>, before: Lsn) -> Result<RequestedTrim
     let failed = |source| Error::io("write", &storage.path().join(name::CONTROL), source);
     let request = Request { number: storage.random() | 1, before };
     let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline && has_writer() {
+    while Instant::now() < deadline && has_writer() && is_wanted() {
         if let Some(answer) = page.answer().filter(|answer| answer.number == request.number) {
             return outcome_of(answer);
         }

@@ -16,6 +16,7 @@ mod documents;
 mod dumped;
 #[path = "../it/support/file_system.rs"]
 mod file_system;
+mod forced;
 mod frugal;
 mod generated;
 mod guided;

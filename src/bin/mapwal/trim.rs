@@ -3,6 +3,7 @@
 //! All that may refuse it is looked at before the log is opened for writing, which drops a torn end, unless a writer alone opens it.
 
 mod ask;
+mod dropped;
 mod extent;
 
 use std::io::ErrorKind;
@@ -18,6 +19,7 @@ use crate::failure::{Explain, Failure, Outcome, Result, counted, say};
 use crate::tip::Tip;
 use crate::writer::Writer;
 use crate::{checkpoint, open};
+use dropped::Dropped;
 
 pub(crate) fn run(arguments: &Trim) -> Result<Outcome> {
     let directory = &*arguments.directory;
@@ -58,6 +60,8 @@ struct Trimmed<'f> {
     files: Vec<&'f SegmentFile>,
     first: Lsn,
     failure: Option<Error>,
+    /// What came of saying which pins are gone.
+    said: Result<()>,
 }
 
 /// The first record that stays; an error if one that goes is needed.
@@ -73,16 +77,22 @@ fn check(found: &Inspection, snapshot: &Snapshot, arguments: &Trim, directory: &
 /// Trims the log that had the files `found` before it was opened.
 fn trim<'f>(log: &Log, before: Lsn, force: bool, found: &'f [SegmentFile], directory: &Path) -> Result<Trimmed<'f>> {
     let pins = log.pins();
+    let make = |pin: &PinStatus| log.create_pin(&pin.name, &pin.owner, pin.lsn, pin.limit_bytes);
+    let mut dropped = Dropped::none(directory, &make);
     if force {
-        drop_pins(&pins, before, |name| log.drop_pin(name).about(directory))?;
+        dropped.drop_all(&pins, before, &|name| log.drop_pin(name))?;
     } else {
         // Another process may have made one meanwhile.
         check_pins(&pins, before, directory)?;
     }
+    let first = log.first_lsn();
     let failure = log.trim_before(before).err();
-    say_lost(&pins, &log.pins())?;
+    if failure.is_some() && log.first_lsn() == first {
+        dropped.restore();
+    }
     let files = files_below(log, found).about(directory)?;
-    Ok(Trimmed { files, first: log.first_lsn(), failure })
+    let said = dropped.say().and_then(|()| say_lost(&pins, &log.pins()));
+    Ok(Trimmed { files, first: log.first_lsn(), failure, said })
 }
 
 impl Trimmed<'_> {
@@ -92,7 +102,8 @@ impl Trimmed<'_> {
 
     /// Says what is gone; an error if not all is.
     fn report(self, directory: &Path) -> Result<()> {
-        let Self { files, first, failure } = self;
+        let Self { files, first, failure, said } = self;
+        said.map_err(|failure| failure.and("the log is trimmed"))?;
         let (left, gone): (Vec<&SegmentFile>, Vec<&SegmentFile>) = files.into_iter().partition(|file| is_there(file));
         if failure.is_none() || !gone.is_empty() {
             let freed = BinaryBytes(gone.iter().map(|file| file.file_len_bytes).sum());
@@ -170,13 +181,6 @@ fn check_pins(pins: &[PinStatus], before: Lsn, directory: &Path) -> Result<()> {
     let damaged = if pin.state == PinState::Damaged { "damaged " } else { "" };
     let why = format!("{damaged}pin {} keeps record {} and all after it; --force drops the pin", pin.name, pin.lsn);
     Err(Failure::new("nothing trimmed", why, directory))
-}
-
-fn drop_pins(pins: &[PinStatus], before: Lsn, drop: impl Fn(&str) -> Result<()>) -> Result<()> {
-    keepers(pins, before).try_for_each(|pin| {
-        drop(&pin.name)?;
-        say(&format!("pin {} dropped, which kept record {} and all after it", pin.name, pin.lsn))
-    })
 }
 
 /// Names each pin that held back more than its limit, and has lost records by the trim.

@@ -8,12 +8,14 @@ use std::path::Path;
 use indicatif::BinaryBytes;
 use mapwal::error::RequestFault;
 use mapwal::inspect::{Inspection, SegmentFile};
-use mapwal::{Error, Lsn, PinDirectory, PinState, request_trim};
+use mapwal::{Error, Lsn, PinDirectory, PinState, PinStatus, request_trim_while};
 
-use super::{check, drop_pins, say_lost};
+use super::dropped::Dropped;
+use super::{check, say_lost};
 use crate::arguments::Trim;
 use crate::failure::{Explain, Failure, Outcome, Result, counted, say};
 use crate::open;
+use crate::stop::Stop;
 
 /// Has process `pid`, which has the log open, trim it. `None` if it has closed the log meanwhile.
 pub(super) fn writer(found: &Inspection, pid: Option<u32>, arguments: &Trim) -> Result<Option<Outcome>> {
@@ -25,19 +27,34 @@ pub(super) fn writer(found: &Inspection, pid: Option<u32>, arguments: &Trim) -> 
     let snapshot = open::again(|| open::try_reader(directory, false)?.snapshot()).about(directory)?;
     let before = check(found, &snapshot, arguments, directory)?.min(snapshot.next_lsn());
     drop(snapshot);
-    if arguments.force {
-        let pins = PinDirectory::open(directory).about(directory)?;
-        drop_pins(&found.pins().about(directory)?, before, |name| pins.remove(name).about(directory))?;
-    }
+    // From now on the request is taken back by what ends this.
+    let stop = Stop::by_signals()?;
+    let files = PinDirectory::open(directory).about(directory)?;
+    let make = |pin: &PinStatus| files.create(&pin.name, &pin.owner, pin.lsn, pin.limit_bytes);
+    let mut gone = Dropped::none(directory, &make);
     let pins = found.pins().about(directory)?;
+    if arguments.force {
+        gone.drop_all(&pins, before, &|name| files.remove(name))?;
+    }
     let numbers: Vec<u64> = found.segments().iter().map(|file| inode(&file.path)).collect();
-    let first = match request_trim(directory, before) {
+    let asked = request_trim_while(directory, before, || !stop.is_asked());
+    let first = match asked {
         Ok(trimmed) => trimmed.first_lsn,
-        Err(Error::Request(fault)) => return refused(found, &who, fault, directory),
-        Err(error) => return Err(error).about(directory),
+        Err(error) => {
+            gone.restore();
+            return match error {
+                Error::Request(RequestFault::NoAnswer) if stop.is_asked() => {
+                    let why = "the request is taken back, what has begun goes on";
+                    Err(Failure::new("stopped", why, directory))
+                }
+                Error::Request(fault) => refused(found, &who, fault, directory),
+                error => Err(error).about(directory),
+            };
+        }
     };
     let after = Inspection::open(directory).about(directory)?;
-    say_lost(&pins, &after.pins().about(directory)?)?;
+    let now = after.pins().about(directory)?;
+    gone.say().and_then(|()| say_lost(&pins, &now)).map_err(|failure| failure.and("the log is trimmed"))?;
     let dropped = found.segments().iter().zip(numbers).filter(|(file, _)| file.counts && ends_by(file, first));
     report(&dropped.collect::<Vec<_>>(), first, directory)?;
     let stays = after.segments().iter().any(|file| file.counts && ends_by(file, before));

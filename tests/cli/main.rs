@@ -20,6 +20,7 @@ mod forced;
 mod frugal;
 mod generated;
 mod guided;
+mod handed_over;
 mod heard;
 mod incremental;
 mod inspected;

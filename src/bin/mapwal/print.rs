@@ -78,6 +78,14 @@ pub(crate) fn check_is_read() -> io::Result<()> {
     if looked[0].revents().contains(PollFlags::ERR) { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
 }
 
+/// Makes what was printed durable, where it goes into a file.
+pub(crate) fn sync_output() -> io::Result<()> {
+    let stdout = io::stdout();
+    let found = rustix::fs::fstat(&stdout)?;
+    let is_file = rustix::fs::FileType::from_raw_mode(found.st_mode).is_file();
+    if is_file { Ok(rustix::fs::fdatasync(&stdout)?) } else { Ok(()) }
+}
+
 impl<'a> From<&'a [u8]> for JsonBytes<'a> {
     fn from(bytes: &'a [u8]) -> Self {
         std::str::from_utf8(bytes).map_or_else(|_| Self::Base64(BASE64_STANDARD.encode(bytes)), Self::Text)

@@ -13,7 +13,7 @@ use mapwal::{Error, Follower, LogReader, Lsn, Record, Visibility};
 use crate::arguments::{From, Tail};
 use crate::failure::{Explain, Failure, Outcome, Result, Written};
 use crate::open;
-use crate::print::{Printer, check_is_read};
+use crate::print::{Printer, check_is_read, sync_output};
 use crate::stop::Stop;
 pub(crate) use filter::Filter;
 use last::Last;
@@ -74,6 +74,8 @@ struct Tailing<'a> {
     /// The last record that was seen.
     last: Option<Last>,
     saved: Instant,
+    /// Some of what was to be printed is lost: the position stays where it is.
+    is_cut: bool,
 }
 
 /// What came of a look for the next record.
@@ -120,6 +122,7 @@ impl<'a> Tailing<'a> {
             position,
             last: said.and_then(|said| said.last),
             saved: Instant::now(),
+            is_cut: false,
         })
     }
 
@@ -129,8 +132,11 @@ impl<'a> Tailing<'a> {
         let next = if is_idle { self.follower.next_timeout(LOOK_INTERVAL) } else { self.follower.next() };
         match next {
             Ok(Some(record)) => {
-                if self.arguments.wants(&record) {
-                    self.printer.print(&record).written()?;
+                if self.arguments.wants(&record)
+                    && let Err(error) = self.printer.print(&record)
+                {
+                    self.is_cut = true;
+                    return Err(error).written();
                 }
                 self.last = Some(Last::of(&record));
                 if self.position.is_some() && self.saved.elapsed() >= SAVE_INTERVAL {
@@ -169,8 +175,16 @@ impl<'a> Tailing<'a> {
 
     /// Flushes what was printed, and then, if `is_kept`, the position say so.
     fn hand_over(&mut self, is_kept: bool) -> Result<()> {
-        self.printer.flush().written()?;
+        if self.is_cut {
+            return Ok(());
+        }
+        if let Err(error) = self.printer.flush() {
+            self.is_cut = true;
+            return Err(error).written();
+        }
         if let Some(position) = self.position.as_mut().filter(|_| is_kept) {
+            // What the position counts as printed is to outlive a power cut as it does.
+            sync_output().written()?;
             position.save(Said { next: self.follower.next_lsn(), last: self.last })?;
             self.saved = Instant::now();
         }

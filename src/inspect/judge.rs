@@ -37,7 +37,8 @@ pub(super) fn judge<'i>(
     let closed = !is_cut && !is_torn && counting.last().is_some_and(|tip| tip.is_closed);
     let mut segments: Vec<SegmentReport> = counting.into_iter().chain(others).map(|walked| walked.report).collect();
     segments.sort_by_key(|segment| segment.number);
-    Ok(VerifyReport { segments, damage: judge.damage, closed })
+    let (compared_segments, compared_bytes) = walker.compared;
+    Ok(VerifyReport { segments, damage: judge.damage, closed, compared_segments, compared_bytes })
 }
 
 struct Judge<'i, 'w> {

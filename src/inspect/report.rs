@@ -102,6 +102,11 @@ pub struct VerifyReport {
     pub damage: Vec<Corruption>,
     /// Whether the log ends with a clean shutdown.
     pub closed: bool,
+    /// How many segments were compared with what the device holds, as [`VerifyOptions::device`] asks for, and how many bytes of
+    /// them: none where the file system does not let the device be read.
+    pub compared_segments: usize,
+    /// See `compared_segments`.
+    pub compared_bytes: u64,
 }
 
 impl VerifyReport {

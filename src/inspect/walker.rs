@@ -24,6 +24,8 @@ pub(super) struct Walker<'i> {
     /// The strongest that any frame makes.
     pub(super) claim: StrongestClaim,
     progress: &'i mut dyn FnMut(u64),
+    /// Segments, and bytes of them, that were compared with what the device holds.
+    pub(super) compared: (usize, u64),
 }
 
 /// A place where a segment does not pass its checks.
@@ -57,7 +59,7 @@ pub(super) struct WalkedSegment {
 
 impl<'i> Walker<'i> {
     pub(super) fn new(inspection: &'i Inspection, options: VerifyOptions, progress: &'i mut dyn FnMut(u64)) -> Self {
-        Self { inspection, options, claim: StrongestClaim::default(), progress }
+        Self { inspection, options, claim: StrongestClaim::default(), progress, compared: (0, 0) }
     }
 
     /// Walks a segment that counts; `None` if it has been trimmed meanwhile.
@@ -84,6 +86,10 @@ impl<'i> Walker<'i> {
             let records = walked.report.records;
             let gap = |start| Gap { start, bad: start, lsn: None, damage: Damage::DeviceMismatch, records };
             walked.gaps.extend(difference.map(gap));
+            if scan.reads_device() {
+                self.compared.0 += 1;
+                self.compared.1 += difference.unwrap_or(walked.report.len_bytes);
+            }
         }
         Ok(Some(walked))
     }

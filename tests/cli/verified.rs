@@ -28,6 +28,33 @@ fn a_sound_log_has_sealed_segments_and_an_active_one() {
 }
 
 #[test]
+fn how_much_was_compared_with_the_device_is_told() {
+    let log = closed(900);
+    let ran = run(log.path(), "verify DIR --deep").done();
+    let compared = ran.lines().into_iter().rev().nth(1).unwrap();
+    assert!(compared.starts_with("compared with the device: "), "{}", ran.text());
+    let of = |log: &Path, options: &str| -> [serde_json::Value; 2] {
+        let ran = run(log, &format!("verify DIR --format json {options}")).done();
+        let document: serde_json::Value = serde_json::from_str(ran.text()).unwrap();
+        crate::documents::check_document(&document);
+        ["compared_segments", "compared_bytes"].map(|name| document[name].clone())
+    };
+    assert_eq!(of(log.path(), ""), [serde_json::Value::Null, serde_json::Value::Null]);
+    let [segments, bytes] = of(log.path(), "--deep");
+    // Where the file system does not let the device be read, that is told.
+    if segments == 0 {
+        assert_eq!((compared, bytes), ("compared with the device: 0 B, in 0 of 3 segments", 0.into()));
+        return;
+    }
+    assert!(segments == 3 && bytes.as_u64().unwrap() > 128 << 10, "{segments} {bytes}");
+    assert!(compared.ends_with(", in 3 of 3 segments"), "{compared}");
+    // Of a live log, those that are full and durable.
+    let directory = scratch();
+    let _writer = live(directory.path(), 600);
+    assert_eq!(of(directory.path(), "--deep")[0], 1);
+}
+
+#[test]
 fn a_live_log_is_sound_and_its_writer_is_named() {
     let directory = scratch();
     let writer = live(directory.path(), 600);

@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<Outcome> {
     }
     let mut out = anstream::stdout().lock();
     let printed = match arguments.format {
-        ReportFormat::Text => print(&mut out, &report, writer),
+        ReportFormat::Text => print(&mut out, arguments, &report, writer),
         ReportFormat::Json => json::write(&mut out, "verify", &json_of(arguments, &report, writer)),
     };
     shown(printed.and_then(|()| out.flush()), outcome_of(&report))
@@ -78,6 +78,8 @@ fn json_of(arguments: &Verify, report: &VerifyReport, writer: Writer) -> Value {
         "records": report.records(),
         "torn_bytes": report.torn_bytes(),
         "closed": report.closed,
+        "compared_segments": arguments.deep.then_some(report.compared_segments),
+        "compared_bytes": arguments.deep.then_some(report.compared_bytes),
         "writer": writer.json(),
         "segments": report.segments.iter().map(segment).collect::<Vec<_>>(),
         "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
@@ -98,13 +100,18 @@ fn look(arguments: &Verify) -> Result<(VerifyReport, Writer)> {
     Ok((verified.about(directory)?, if before.is_alive() { before } else { after }))
 }
 
-fn print(out: &mut impl Write, report: &VerifyReport, writer: Writer) -> std::io::Result<()> {
+fn print(out: &mut impl Write, arguments: &Verify, report: &VerifyReport, writer: Writer) -> std::io::Result<()> {
     writeln!(out, "{:>8}  {:<10}  {:>23}  {:>12}  {:>11}", "SEGMENT", "STATE", "LSN", "RECORDS", "BYTES")?;
     for segment in &report.segments {
         print_segment(out, segment)?;
     }
     for damage in &report.damage {
         print_damage(out, damage)?;
+    }
+    if arguments.deep {
+        let (all, compared) = (report.segments.len() as u64, report.compared_segments);
+        let (all, bytes) = (counted(all, "segment", "segments"), BinaryBytes(report.compared_bytes));
+        writeln!(out, "compared with the device: {bytes}, in {compared} of {all}")?;
     }
     let records = counted(report.records(), "record", "records");
     let segments = counted(report.segments.len() as u64, "segment", "segments");

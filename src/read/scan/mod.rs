@@ -252,6 +252,11 @@ impl SegmentScan {
         self.walk = Walk::new(self.layout, Check::Full, segment_header::LEN, lsn);
     }
 
+    /// Whether what [`Self::first_difference`] compares with is known to be what the device holds.
+    pub(crate) fn reads_device(&self) -> bool {
+        self.file.reads_device()
+    }
+
     /// Whether the device holds other bytes than the page cache before `end`; where, if so.
     pub(crate) fn first_difference(&mut self, end: u64) -> Result<Option<u64>> {
         let mut device = DeviceBuffer::new(WINDOW_BYTES);

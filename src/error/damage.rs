@@ -114,7 +114,7 @@ pub enum Damage {
     #[error("segment size {0} is not a power of two from 64 KiB to 4 GiB")]
     SegmentSize(u64),
     /// A file is not as long as its header says.
-    #[error("file is {found} bytes long, its header says {expected}")]
+    #[error("file is {found} bytes long, instead of {expected}")]
     FileLength {
         /// From the header.
         expected: u64,

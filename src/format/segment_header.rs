@@ -12,6 +12,12 @@ use crate::error::{Damage, Error, FormatFault};
 /// Bytes that a header takes; the first frame follows.
 pub(crate) const LEN: usize = 4096;
 const MAGIC: [u8; 8] = *b"mapwal\r\n";
+
+/// Whether `bytes`, all that a file has, may be the beginning of a segment.
+pub(crate) fn may_begin_with(bytes: &[u8]) -> bool {
+    let len = bytes.len().min(MAGIC.len());
+    bytes[..len] == MAGIC[..len]
+}
 /// A bit of `incompatible`: the file has been another segment before, and what its device holds after the last frame may be
 /// anything.
 const FEATURE_RECYCLED: u32 = 1;

@@ -144,7 +144,13 @@ fn flock(directory: &OwnedFd) -> io::Result<Option<OwnedFd>> {
 pub(super) fn signature(file: File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    text.trim().parse().ok().filter(|&pid| is_running(pid))
+}
+
+/// Whether there is a process of this number. If not, it is that of an earlier holder: what has the lock writes none, or has not yet.
+fn is_running(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// How a writer shows that it holds the lock to processes that only look. A `flock` cannot be queried, only taken. So a

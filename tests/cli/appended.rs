@@ -11,6 +11,7 @@ use mapwal::wal::{Wal, WalOptions};
 use crate::logs::{closed, lines, scratch};
 use crate::mounted::Mounted;
 use crate::program::{Ran, Running, ran_with_input, run, run_with_input, start};
+use crate::wait;
 
 #[test]
 fn each_line_becomes_a_record_and_each_number_is_printed() {
@@ -195,5 +196,28 @@ fn an_input_that_is_not_there_makes_no_log() {
         assert_eq!(ran.code, 4);
         assert!(ran.err.starts_with("mapwal: cannot read: "), "{}", ran.err);
         assert!(!log.exists());
+    }
+}
+
+#[test]
+fn a_record_that_fails_ends_it_also_while_no_more_input_comes() {
+    for options in ["", "--threads 3", "--length-prefixed", "--sync each --threads 2"] {
+        let log = scratch();
+        let mut program = start(log.path(), &format!("append DIR --segment-size 64KiB {options}"));
+        // Its number cannot be printed.
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut append = program.stdout(full).stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = append.stdin.take().unwrap();
+        input.write_all(if options == "--length-prefixed" { b"\x03\0\0\0one" } else { b"one\n" }).unwrap();
+        // Its input stays open, and nothing follows.
+        wait::until("it ends", || append.try_wait().unwrap().is_some());
+        let ran = Ran::new(append.wait_with_output().unwrap());
+        assert_eq!(
+            (ran.code, ran.err.contains("; it stopped at record 1 of the input, byte 0: ")),
+            (4, true),
+            "{}",
+            ran.err
+        );
+        drop(input);
     }
 }

@@ -3,6 +3,7 @@
 //! Planted, and noticed: pins that stay dropped; a request that goes on after its process; a word that is said before the trim.
 
 use std::fs;
+use std::io::Read;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -21,7 +22,11 @@ fn a_request_that_is_interrupted_is_taken_back_and_pins_are_there_as_before() {
     let mut trim = Running::start(directory.path(), "trim DIR --before 1000 --force");
     wait::until("it has dropped the pin", || !directory.path().join("pins/p").exists());
     trim.interrupt();
-    assert_eq!(ended(&mut trim), Some(4));
+    assert_eq!(trim.line(), None);
+    assert_eq!(trim.child.wait().unwrap().code(), Some(4));
+    let mut told = String::new();
+    trim.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("mapwal: stopped: the request is taken back, "), "{told}");
     assert_eq!(run(directory.path(), "pins DIR --format json").done().text(), before.text());
     kill_process(pid, Signal::CONT).unwrap();
     // A request of another process, which the writer takes after the one before.
@@ -30,12 +35,6 @@ fn a_request_that_is_interrupted_is_taken_back_and_pins_are_there_as_before() {
     assert_eq!(dumped.lines().len(), 1200, "what was taken back was done");
     writer.say("goes on");
     assert_eq!(writer.line().as_deref(), Some("1201"));
-}
-
-/// The exit code of a program that is to print nothing.
-fn ended(running: &mut Running) -> Option<i32> {
-    assert_eq!(running.line(), None);
-    running.child.wait().unwrap().code()
 }
 
 #[test]

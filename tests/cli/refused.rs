@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::logs::closed;
+use crate::logs::{closed, scratch};
 use crate::program::{PROGRAM, Ran, run};
 
 #[test]
@@ -70,5 +70,66 @@ fn what_is_no_number_of_a_record_is_told_with_what_would_do() {
         let ran = run(log.path(), command);
         assert_eq!(ran.code, 64);
         assert!(ran.err.contains(said), "{}", ran.err);
+    }
+}
+
+#[test]
+fn what_is_no_log_is_called_what_it_is() {
+    let parent = scratch();
+    let (log, link) = (parent.path().join("log"), parent.path().join("link"));
+    fs::rename(closed(10).keep(), &log).unwrap();
+    std::os::unix::fs::symlink(parent.path().join("gone"), &link).unwrap();
+    for missing in [parent.path().join("missing"), log.join("00000000000000000009.seg"), link] {
+        for command in ["verify DIR", "dump DIR", "stat DIR"] {
+            let ran = run(&missing, command);
+            let told = format!("mapwal: no log: nothing is there: {}\n", missing.display());
+            assert_eq!((ran.code, ran.err), (4, told), "{command}");
+        }
+    }
+    fs::write(parent.path().join("text"), "root:x:0:0\n").unwrap();
+    for file in [parent.path().join("text"), log.join("LOCK")] {
+        let ran = run(&file, "dump DIR");
+        let told = format!("mapwal: not a log: the file is no segment: {}\n", file.display());
+        assert_eq!((ran.code, ran.err), (4, told));
+    }
+    let empty = log.join("00000000000000000001.seg");
+    fs::write(&empty, "").unwrap();
+    let ran = run(&empty, "dump DIR");
+    assert_eq!(
+        (ran.code, ran.err.contains("damaged: file is 0 bytes long, instead of 4096 ")),
+        (2, true),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn no_process_is_named_that_has_ended() {
+    let log = closed(10);
+    let mut ended = std::process::Command::new("true").spawn().unwrap();
+    ended.wait().unwrap();
+    let lock = |pid: u32| fs::write(log.path().join("LOCK"), format!("{pid}\n")).unwrap();
+    let held = fs::File::open(log.path()).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    for (pid, who) in
+        [(ended.id(), "another process".to_owned()), (std::process::id(), format!("process {}", std::process::id()))]
+    {
+        lock(pid);
+        let ran = run(log.path(), "append DIR");
+        assert_eq!((ran.code, ran.err.contains(&format!(": {who} has the log open: "))), (4, true), "{}", ran.err);
+    }
+}
+
+#[test]
+fn what_no_log_could_take_is_wrong_on_the_command_line() {
+    let log = closed(10);
+    for command in [
+        "append DIR --segment-size 65537",
+        "append DIR --segment-size 8GiB",
+        "append DIR --segment-size 32KiB",
+        "pins DIR add a/b now",
+        "pins DIR drop .",
+    ] {
+        assert_eq!(run(log.path(), command).code, 64, "{command}");
     }
 }

@@ -42,7 +42,7 @@ fn how_much_was_compared_with_the_device_is_told() {
     assert_eq!(of(log.path(), ""), [serde_json::Value::Null, serde_json::Value::Null]);
     let [segments, bytes] = of(log.path(), "--deep");
     // Where the file system does not let the device be read, that is told.
-    if segments == 0 {
+    if segments == 0 && !Path::new("/dev/shm").is_dir() {
         assert_eq!((compared, bytes), ("compared with the device: 0 B, in 0 of 3 segments", 0.into()));
         return;
     }
@@ -213,10 +213,7 @@ fn all_damage_is_found_and_not_only_the_first() {
     let told = |number: u64| ran.text().contains(&format!("record {number}: "));
     // Record 6 follows record 5 directly: there is one place for both. Segment 2 cannot be read at all.
     assert!(told(5) && !told(6) && told(100) && told(899), "{}", ran.text());
-    assert!(
-        ran.text().contains("offset 4092: checksum is 0x")
-            && ran.text().contains("this is made durable before it is used")
-    );
+    assert!(ran.text().contains("offset 4092: checksum is 0x") && ran.text().contains("no crash leaves this"));
     assert_eq!(places.len(), 5);
 }
 

@@ -1,9 +1,9 @@
 //! `mapwal append`: a record for each line, each number printed once its record is as durable as was asked for.
 
 use std::io::{self, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 
 use mapwal::{Log, Lsn, Options};
 
@@ -38,8 +38,9 @@ pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
         log.close().about(directory)?;
         return Err(Failure::new("refused", why, directory));
     }
-    let input = Input::new(source, arguments.length_prefixed, log.payload_len_max())?;
-    let appended = Appender { arguments, log: &log, input: Mutex::new(input), stop: AtomicBool::new(false) }.run();
+    let stop = Arc::default();
+    let input = Input::new(source, arguments.length_prefixed, log.payload_len_max(), &stop)?;
+    let appended = Appender { arguments, log: &log, input: Mutex::new(input), stop }.run();
     // Closed in any case, so that the next open need not look for the end.
     let closed = log.close().about(directory);
     appended.and(closed).map(|()| Outcome::Done)
@@ -50,7 +51,7 @@ struct Appender<'a> {
     log: &'a Log,
     input: Mutex<Input>,
     /// A thread has failed: the others need not go on.
-    stop: AtomicBool,
+    stop: Arc<AtomicBool>,
 }
 
 /// Why a thread stopped, and where in the input: all records before that are done, as far as this thread knows.

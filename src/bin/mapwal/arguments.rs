@@ -14,7 +14,8 @@ pub(crate) use looking::{From, Meta, Segments, Stat, StatFormat, Tail};
 
 /// Look at a mapwal log, append to it, check it, and save what is left of a damaged one.
 ///
-/// All commands but `append` may be used on a log that a process is writing, and none disturbs it: `trim` asks that process. Where the standard output is closed, none does anything: what nobody wants goes to
+/// All commands but `append` and `repair` may be used on a log that a process is writing, and none disturbs it: `trim` asks that
+/// process. Where the standard output is closed, none does anything: what nobody wants goes to
 /// `/dev/null`.
 #[derive(Debug, Parser)]
 #[command(name = "mapwal", version, after_help = EXIT_CODES, propagate_version = true)]
@@ -87,7 +88,7 @@ pub(crate) struct Append {
     #[arg(long)]
     pub(crate) force: bool,
     /// The size of new segments, such as 4MiB; by default that of the newest one, or 64 MiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_segment_size)]
     pub(crate) segment_size: Option<u64>,
     /// Read records as a length, 4 bytes little-endian, followed by that many bytes
     #[arg(long)]
@@ -154,7 +155,8 @@ pub(crate) struct Verify {
     /// The directory of the log
     #[arg(value_name = "DIR")]
     pub(crate) directory: PathBuf,
-    /// Also compare what the device holds with the page cache, where the file system lets the device be read
+    /// Also compare what the device holds with the page cache, where the file system lets the device be read, and print how much
+    /// was compared: of a log that is being written, segments that are full and durable
     #[arg(long)]
     pub(crate) deep: bool,
     /// How to print what is found
@@ -188,6 +190,7 @@ pub(crate) enum PinChange {
     #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log add replica-2 oldest")]
     Add {
         /// Its name: letters, digits, `-` and `_`
+        #[arg(value_parser = parse_pin_name)]
         name: String,
         /// The first record to keep: a number, `oldest` for all that are there at that moment, or `now` for records to
         /// come
@@ -208,6 +211,7 @@ pub(crate) enum PinChange {
     #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log advance replica-2 2001")]
     Advance {
         /// Its name
+        #[arg(value_parser = parse_pin_name)]
         name: String,
         /// The first record to keep
         lsn: u64,
@@ -216,6 +220,7 @@ pub(crate) enum PinChange {
     #[command(after_help = "Example:\n  mapwal pins /var/lib/app/log drop replica-2")]
     Drop {
         /// Its name
+        #[arg(value_parser = parse_pin_name)]
         name: String,
     },
 }
@@ -260,6 +265,19 @@ pub(crate) struct Man {
     /// Where to write `mapwal.1`, `mapwal-dump.1` and so on
     #[arg(value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
+}
+
+/// A size that segments may have.
+fn parse_segment_size(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    let is_valid = size.is_power_of_two() && (64 << 10..=4 << 30).contains(&size);
+    if is_valid { Ok(size) } else { Err("segments have a power of two of bytes, from 64KiB to 4GiB".to_owned()) }
+}
+
+/// A name that a pin may have.
+fn parse_pin_name(text: &str) -> Result<String, &'static str> {
+    let is_valid = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if is_valid { Ok(text.to_owned()) } else { Err("a name has letters, digits, - and _") }
 }
 
 #[cfg(test)]

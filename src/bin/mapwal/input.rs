@@ -3,13 +3,20 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::ProgressBar;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::failure::{Failure, Result, describe};
 use crate::{progress, streams};
 
+/// How often it is asked, while no input comes, whether any is wanted.
+const LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// Bytes taken from the input at a time.
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -52,17 +59,24 @@ pub(crate) fn source(file: Option<&Path>) -> Result<Option<(&Path, File)>> {
 }
 
 impl Input {
-    /// Of what [`source`] has opened.
-    pub(crate) fn new(source: Option<(&Path, File)>, length_prefixed: bool, len_max: u64) -> Result<Self> {
+    /// Of what [`source`] has opened. Once it is to `stop`, it waits for nothing more.
+    pub(crate) fn new(
+        source: Option<(&Path, File)>,
+        length_prefixed: bool,
+        len_max: u64,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self> {
         let next = Place { number: 1, offset: 0 };
         let Some((path, opened)) = source else {
-            let (bytes, name) =
-                (Box::new(BufReader::with_capacity(BUFFER_BYTES, io::stdin())), "standard input".into());
+            let name = Path::new("standard input");
+            // Without the buffer of the standard library, which would hide from a look at the file what it holds.
+            let owned = io::stdin().as_fd().try_clone_to_owned().map_err(|error| failed(&error, name))?;
+            let bytes = buffered(File::from(owned), stop);
             let progress = progress::of_unknown("append");
-            return Ok(Self { bytes, name, length_prefixed, len_max, next, progress });
+            return Ok(Self { bytes, name: name.to_owned(), length_prefixed, len_max, next, progress });
         };
         let len = opened.metadata().map_err(|error| failed(&error, path))?.len();
-        let bytes = Box::new(BufReader::with_capacity(BUFFER_BYTES, opened));
+        let bytes = buffered(opened, stop);
         let progress = progress::of_bytes("append", len);
         Ok(Self { bytes, name: path.to_owned(), length_prefixed, len_max, next, progress })
     }
@@ -118,6 +132,30 @@ impl Input {
             return Err(cut_short(io::ErrorKind::UnexpectedEof.into()));
         }
         Ok(prefix.len() as u64 + len)
+    }
+}
+
+/// What a file holds as it comes, until it is to stop.
+struct Waiting {
+    file: File,
+    stop: Arc<AtomicBool>,
+}
+
+fn buffered(file: File, stop: &Arc<AtomicBool>) -> Box<dyn BufRead + Send> {
+    Box::new(BufReader::with_capacity(BUFFER_BYTES, Waiting { file, stop: Arc::clone(stop) }))
+}
+
+impl Read for Waiting {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        while !self.stop.load(Ordering::Relaxed) {
+            let mut looked = [PollFd::new(&self.file, PollFlags::IN)];
+            match poll(&mut looked, Some(&LOOK_INTERVAL)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return self.file.read(bytes),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(io::Error::other("no more is wanted"))
     }
 }
 

@@ -54,6 +54,7 @@ impl Failure {
             Error::NotALog { path } => {
                 told("not a log", "this is no file of mapwal, and a log needs a directory of its own".to_owned(), path)
             }
+            Error::NoLog { path } if !path.exists() => told("no log", "nothing is there".to_owned(), path),
             Error::NoLog { path } => told("no log", "there are no segments".to_owned(), path),
             Error::NotARegularFile { path, found } => {
                 told("not a log", format!("this is {found}, where a regular file belongs"), path)

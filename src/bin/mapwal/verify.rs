@@ -157,6 +157,6 @@ fn print_damage(out: &mut impl Write, corruption: &Corruption) -> std::io::Resul
 fn told_by(evidence: Option<&Evidence>) -> String {
     match evidence {
         Some(evidence) => format!("it was acknowledged: {evidence}"),
-        None => "this is made durable before it is used".to_owned(),
+        None => "no crash leaves this".to_owned(),
     }
 }

@@ -122,7 +122,12 @@ impl SegmentScan {
         let mut prefix = vec![0; segment_header::LEN];
         let read = file.read_at(&mut prefix, 0).map_err(failed("read"))?;
         let Some((header, _)) = prefix[..read].split_first_chunk() else {
-            let damage = Damage::FileLength { expected: segment_header::LEN as u64, found: read as u64 };
+            let expected = segment_header::LEN as u64;
+            let damage = if segment_header::may_begin_with(&prefix[..read]) {
+                Damage::FileLength { expected, found: read as u64 }
+            } else {
+                Damage::Magic
+            };
             return Err(Error::corrupt(path, 0, None, damage));
         };
         let header = SegmentHeader::parse(header).map_err(|fault| fault.into_error(path))?;

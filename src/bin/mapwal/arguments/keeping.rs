@@ -10,8 +10,10 @@ use super::{ReportFormat, parse_size};
 ///
 /// The copy is a log: it has every record that was there when the command began, and perhaps some more, up to one point
 /// in time. It has no file `LOCK` and no named pins. While it is made, a pin `mapwal-backup` keeps records from being
-/// trimmed; one that a killed backup has left is replaced, and one of that name that no backup has made is an error. OUT is a log only once all of it is complete and durable.
-/// Blocks are shared with the log where the file system can do that (reflinks). Ends with 2 if the log is damaged.
+/// trimmed; one that a killed backup has left is replaced, and one of that name that no backup has made is an error. Where no
+/// pin can be made, on a full disk or of a log that cannot be written, that is told, and it goes on as with `--no-pin`. OUT is a
+/// log only once all of it is complete and durable; if root makes it, it belongs to the owner of the log. Blocks are shared with
+/// the log where the file system can do that (reflinks). Ends with 2 if the log is damaged.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  mapwal backup /var/lib/app/log /mnt/backup/log-$(date +%F) --against /mnt/backup/latest"
@@ -24,7 +26,8 @@ pub(crate) struct Backup {
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
     /// An earlier backup of the same log: full segments that are the same in it, by their checksums, are not copied but
-    /// shared with it, by reflinks or hard links. It is not changed, and neither needs the other
+    /// shared with it, by reflinks or hard links, and checked there, not in the log. It is not changed, and neither needs the
+    /// other
     #[arg(long, value_name = "EARLIER")]
     pub(crate) against: Option<PathBuf>,
     /// The most disk space that the pin may hold back; by default as for `pins add`
@@ -75,6 +78,7 @@ pub(crate) struct Diff {
 /// A log that a process has open is trimmed by that process. It is asked, if it was opened with
 /// `Options::trim_on_request`, as `mapwal append` does; it keeps what it pins itself and what recovery of transactions needs, whatever `--force`
 /// says, and the command ends with 4 if that is more than what was to stay, or if there is no answer within ten seconds.
+/// Ctrl-C takes the request back.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal trim /var/lib/app/log --keep-bytes 10GiB")]
 pub(crate) struct Trim {
@@ -112,7 +116,7 @@ pub(crate) struct Extent {
 /// further segments are removed for it. A log that is sound, or has a torn end, is not touched. Ends with 2 as long as
 /// nothing is repaired, and then with 3 if records are lost, which are listed, or 0. Numbers of a lost end, of which nothing
 /// tells, are given again. After a repair that was killed no command opens the log; `--apply` or `--undo` go on from there,
-/// the latter without room.
+/// the latter without room. End what reads the log before `--apply`: a `tail` would print records anew.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal repair /var/lib/app/log\n  mapwal repair --apply /var/lib/app/log")]
 pub(crate) struct Repair {

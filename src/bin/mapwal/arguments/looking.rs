@@ -46,8 +46,8 @@ pub(crate) struct Tail {
     pub(crate) wal: bool,
     /// Begin where the last run with the same NAME has ended; the first begins with the oldest record, or with `--from`.
     /// The position is kept in the file `mapwal/NAME` of `$XDG_STATE_HOME` or of `~/.local/state`, or in the file NAME if that
-    /// has a slash. It moves once a second and at the end, also by Ctrl-C, TERM and HUP (with `--no-follow` it then ends with 4), after records have been printed: after a kill, or
-    /// when a pipe is closed, some are printed again. NAME has letters, digits, `-` and `_`; a file NAME.lock is beside it. If
+    /// has a slash. It moves once a second and at the end, also by Ctrl-C, TERM and HUP (with `--no-follow` it then ends with 4), after records have been printed, and are durable where they go into a file: after a kill,
+    /// after a power cut, or when a pipe is closed, some are printed again. NAME has letters, digits, `-` and `_`; a file NAME.lock is beside it. If
     /// the log does not go on from there, since records were trimmed or it is an older copy, that is an error. It keeps nothing from being trimmed: a pin does
     #[arg(long, value_name = "NAME")]
     pub(crate) since_last_run: Option<String>,
@@ -95,7 +95,7 @@ pub(crate) struct Stat {
     /// reading all records, and of a damaged log too, with `mapwal_damaged` and exit code 2
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = StatFormat::Text)]
     pub(crate) format: StatFormat,
-    /// Go on every second, with the rate of appends, until `q` or Ctrl-C
+    /// Go on every second, with the rate of appends, until `q` or Ctrl-C. It ends with 4 when the directory is removed or replaced
     #[arg(long)]
     pub(crate) watch: bool,
     /// The directory holds copies of sealed segments: the one that the last of them names need not be there

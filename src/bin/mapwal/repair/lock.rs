@@ -19,7 +19,7 @@ impl Lock {
             let file = match File::open(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && path != directory => continue,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Err(Failure::new("no log", "there are no segments", directory));
+                    return Err(Failure::new("no log", "nothing is there", directory));
                 }
                 opened => opened.map_err(|error| Failure::new("cannot open", describe(&error), &path))?,
             };

@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Repair) -> Result<Outcome> {
     }
     check_unused(directory)?;
     let Some(plan) = Plan::make(directory)? else { return Ok(Outcome::Done) };
-    explain(&plan)?;
+    explain(directory, &plan)?;
     if !arguments.apply {
         say("nothing is changed; --apply carries it out")?;
         return Ok(Outcome::Damaged);
@@ -102,7 +102,7 @@ fn check_unused(directory: &Path) -> Result<()> {
 }
 
 /// Says what would be done.
-fn explain(plan: &Plan) -> Result<()> {
+fn explain(directory: &Path, plan: &Plan) -> Result<()> {
     let kept = counted(plan.kept.len() as u64, "segment", "segments");
     match plan.kept.last() {
         Some(last) => {
@@ -115,12 +115,15 @@ fn explain(plan: &Plan) -> Result<()> {
     let bytes = BinaryBytes(plan.needed_bytes());
     let folder = plan.folder.display();
     say(&format!("{anew} to be set aside in {folder}, and what is sound in them appended anew: {bytes} are needed"))?;
-    match plan.freed_bytes() {
-        0 => Ok(()),
-        freed => say(&format!(
-            "{} of them come from files that are kept for further segments",
-            BinaryBytes(freed.min(plan.needed_bytes()))
-        )),
+    if let freed @ 1.. = plan.freed_bytes() {
+        let freed = BinaryBytes(freed.min(plan.needed_bytes()));
+        say(&format!("{freed} of them come from files that are kept for further segments"))?;
+    }
+    match plan.room_bytes(directory)? {
+        room if room < plan.needed_bytes() => {
+            say(&format!("there is no room for that: {} are left", BinaryBytes(room)))
+        }
+        _ => Ok(()),
     }
 }
 

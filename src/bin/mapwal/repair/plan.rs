@@ -9,8 +9,11 @@ use mapwal::Lsn;
 use mapwal::inspect::{Inspection, KeptFile, ScanItem, SegmentFile, SegmentScan, VerifyOptions};
 
 use super::folders::PREFIX;
-use crate::failure::{Explain, Failure, Outcome, Result, say};
+use crate::failure::{Explain, Failure, Outcome, Result, describe, say};
 use crate::{progress, salvage};
+
+/// What directories may take that grow.
+const MARGIN_BYTES: u64 = 1 << 20;
 
 pub(super) struct Plan {
     pub(super) inspection: Inspection,
@@ -90,10 +93,17 @@ impl Plan {
         Ok(Some(Self { inspection, kept, anew, aside, unused, folder, next }))
     }
 
-    /// The room that it takes at most.
+    /// The room that it takes at most, with what directories may take that grow.
     pub(super) fn needed_bytes(&self) -> u64 {
         let size = salvage::segment_size(&self.inspection).unwrap_or(0);
-        self.anew.iter().map(|file| file.file_len_bytes).sum::<u64>() + size
+        self.anew.iter().map(|file| file.file_len_bytes).sum::<u64>() + size + MARGIN_BYTES
+    }
+
+    /// The room that the disk has for it, with what it makes before.
+    pub(super) fn room_bytes(&self, directory: &Path) -> Result<u64> {
+        let disk = rustix::fs::statvfs(directory)
+            .map_err(|error| Failure::new("cannot look at the disk", describe(&error.into()), directory))?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize) + self.freed_bytes())
     }
 
     /// The room that it makes before.

@@ -22,9 +22,7 @@ use crate::{open, out, progress, salvage};
 const CONTROL: &str = "control";
 /// The list of what is lost, in the folder.
 const LOST: &str = "lost";
-/// What directories may take that grow.
-const MARGIN_BYTES: u64 = 1 << 20;
-/// A part of that, held until it is needed, whatever fills the disk meanwhile.
+/// A part of what directories may take, held until it is needed, whatever fills the disk meanwhile.
 const RESERVE_BYTES: u64 = 512 << 10;
 
 const GO_ON: &str = "the log is made; `mapwal repair` with --apply goes on from there";
@@ -66,16 +64,14 @@ fn set_done(directory: &Path, done: &Guard) -> Result<()> {
 }
 
 fn check_room(directory: &Path, plan: &Plan) -> Result<()> {
-    let disk = rustix::fs::statvfs(directory)
-        .map_err(|error| Failure::new("cannot look at the disk", describe(&error.into()), directory))?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let (needed, room) = (plan.needed_bytes() + MARGIN_BYTES, free + plan.freed_bytes());
+    let (needed, room) = (plan.needed_bytes(), plan.room_bytes(directory)?);
     if room >= needed {
         return Ok(());
     }
+    let free = room - plan.freed_bytes().min(room);
     let why = format!(
-        "{needed} bytes are needed, {MARGIN_BYTES} of them for directories, and {free} are left; `mapwal salvage` makes a copy \
-         elsewhere, and `mapwal trim` drops what is not needed"
+        "{needed} bytes are needed, and {free} are left; `mapwal salvage` makes a copy elsewhere, and `mapwal trim` drops what is not \
+         needed"
     );
     Err(Failure::new("nothing repaired", why, directory))
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::format::frame::FrameKind;
 use crate::format::link::{Link, Predecessor, SegmentEnd};
 use crate::format::name;
 use crate::format::position::Position;
@@ -170,7 +171,7 @@ impl SealedSegment {
 /// log.append(1, b"not yet")?;
 /// let prefix: DurablePrefix = log.durable_prefix()?.expect("what the sync has written");
 /// assert_eq!((prefix.number(), prefix.first_lsn(), prefix.next_lsn()), (1, Lsn(1), Lsn(2)));
-/// assert_eq!((prefix.file_len_bytes(), prefix.predecessor()), (64 << 10, None));
+/// assert_eq!((prefix.file_len_bytes(), prefix.predecessor(), prefix.is_bare()), (64 << 10, None, false));
 /// let first = prefix.bytes().len();
 ///
 /// log.sync()?;
@@ -183,6 +184,7 @@ pub struct DurablePrefix {
     size: u64,
     first_lsn: Lsn,
     next_lsn: Lsn,
+    is_bare: bool,
     end: usize,
     region: Arc<Region>,
 }
@@ -205,13 +207,16 @@ impl DurablePrefix {
         segment.check_to(&region, end)?;
         let Some(bytes) = region.bytes(0..end) else { return Ok(None) };
         let mut walk = Walk::new(segment.info().layout, Check::None, segment_header::LEN, segment.base_lsn());
+        // After a reset the link may have metadata that is nowhere else.
+        let mut is_bare = number == 1 || predecessor(bytes).is_some();
         while walk.place().offset < end {
             let offset = walk.place().offset;
             let stepped = walk.step(&bytes[offset..]);
-            stepped.map_err(|damage| Error::corrupt(&segment.path(), offset as u64, None, damage))?;
+            let frame = stepped.map_err(|damage| Error::corrupt(&segment.path(), offset as u64, None, damage))?;
+            is_bare &= matches!(frame.kind(), FrameKind::Link | FrameKind::Close);
         }
         let (first_lsn, next_lsn) = (segment.base_lsn(), walk.place().next_lsn);
-        Ok(Some(Self { number, size: segment.info().size, first_lsn, next_lsn, end, region }))
+        Ok(Some(Self { number, size: segment.info().size, first_lsn, next_lsn, is_bare, end, region }))
     }
 
     /// The segment's number.
@@ -230,6 +235,13 @@ impl DurablePrefix {
     #[must_use]
     pub fn next_lsn(&self) -> Lsn {
         self.next_lsn
+    }
+
+    /// Whether it says no more than the segments before it: it has no record, no metadata that was set in it, and is not where the
+    /// log was truncated or reset.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.is_bare
     }
 
     /// The length of the segment's file in bytes.

@@ -113,7 +113,7 @@ impl Archive {
     /// it begins a new epoch. `progress` hears of each segment that is there.
     ///
     /// # Errors
-    /// [`Error::Gap`] when records are missing before that one; [`Error::NotArchived`], [`Error::Empty`]; [`Error::NotEmpty`],
+    /// [`Error::Gap`] when records are missing before that one; [`Error::NotArchived`], [`Error::Empty`], [`Error::NoEpoch`]; [`Error::NotEmpty`],
     /// [`Error::Io`]; [`Error::Damaged`], [`Error::Conflict`]; [`Error::Store`]. The directory then holds no log, and a restore into
     /// it can be tried again.
     pub async fn restore(
@@ -128,7 +128,10 @@ impl Archive {
 
     /// As it is listed now.
     pub(crate) async fn history(&self) -> Result<History> {
-        patiently(|| async { History::load(&self.store, &self.prefix).await }).await
+        let list = || patiently(|| History::load(&self.store, &self.prefix));
+        let history = list().await?;
+        // A list of what grows may have a segment, and lack the one before, which was made after its place in the list was passed.
+        if history.is_whole() { Ok(history) } else { list().await }
     }
 
     pub(crate) fn empty(&self) -> Error {

@@ -108,11 +108,21 @@ pub enum Error {
         /// What the epoch has.
         kept: Range<Lsn>,
     },
-    /// There is no archive, or not this epoch of it.
+    /// There is no archive, or it has no segment so far.
     #[error("{} has nothing to restore", named(prefix))]
     Empty {
         /// The prefix.
         prefix: String,
+    },
+    /// There is no such epoch.
+    #[error("{} has no epoch {epoch}; the newest is {newest}", named(prefix))]
+    NoEpoch {
+        /// The prefix.
+        prefix: String,
+        /// The epoch that was asked for.
+        epoch: u64,
+        /// The newest one that there is.
+        newest: u64,
     },
     /// The directory has something in it that no interrupted restore of the same records has left.
     #[error("{} is not empty", path.display())]

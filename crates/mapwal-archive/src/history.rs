@@ -101,6 +101,20 @@ impl History {
         self.epochs.keys().rev().find(has_records).or_else(|| self.epochs.keys().next_back()).copied()
     }
 
+    /// All segments and parts.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &ArchivedSegment> {
+        self.epochs.values().flat_map(|epoch| epoch.segments.iter().chain(&epoch.parts))
+    }
+
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.objects().any(|object| object.key.as_ref() == key)
+    }
+
+    /// Whether each epoch can be restored to its end.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.epochs.keys().all(|&epoch| self.chain(epoch).is_ok_and(|chain| chain.gap.is_none()))
+    }
+
     /// What leads to the end of `epoch`, or to the first gap.
     ///
     /// # Errors

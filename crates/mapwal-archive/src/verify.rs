@@ -28,6 +28,8 @@ pub struct VerifyProgress {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct VerifyReport {
+    /// Epochs: 0 if there is no archive.
+    pub epochs: u64,
     /// Objects that were read.
     pub read: u64,
     /// Objects that had not changed since the earlier report.
@@ -80,9 +82,9 @@ pub(crate) async fn verify(
     progress: &mut (dyn FnMut(VerifyProgress) + Send),
 ) -> Result<VerifyReport> {
     let history = archive.history().await?;
-    let mut report = VerifyReport { faults: faults(&history), ..VerifyReport::default() };
-    let objects: Vec<&ArchivedSegment> =
-        history.epochs.values().flat_map(|epoch| epoch.segments.iter().chain(&epoch.parts)).collect();
+    let epochs = history.epochs.len() as u64;
+    let mut report = VerifyReport { epochs, faults: faults(&history), ..VerifyReport::default() };
+    let objects: Vec<&ArchivedSegment> = history.objects().collect();
     let all = (objects.len() as u64, objects.iter().map(|object| object.len_bytes).sum());
     let (known, unknown): (Vec<_>, Vec<_>) =
         objects.into_iter().partition(|object| earlier.is_some_and(|earlier| earlier.knows(object)));
@@ -111,6 +113,13 @@ pub(crate) async fn verify(
         }
     }
     report.damaged.sort_by(|a, b| a.0.cmp(&b.0));
+    let is_missing = |(_, damage): &(String, ObjectDamage)| *damage == ObjectDamage::Missing;
+    if report.damaged.iter().any(is_missing) {
+        // An archiver, or a prune, may have deleted it meanwhile: then it is in no list any more, and nothing lacks it.
+        let history = archive.history().await?;
+        report.faults = faults(&history);
+        report.damaged.retain(|damaged| !is_missing(damaged) || history.has(&damaged.0));
+    }
     Ok(report)
 }
 

@@ -322,6 +322,12 @@ fn what_is_durable_of_the_active_segment_ends_with_the_last_durable_record() {
     let prefix = log.durable_prefix().unwrap().unwrap();
     assert_eq!((prefix.number(), prefix.next_lsn()), (2, log.next_lsn()));
     assert_eq!(prefix.predecessor(), Some(log.sealed(0).unwrap()[0].tip()));
+    assert!(prefix.is_bare(), "it has no record");
+    log.put_meta(1, b"and no other contents").unwrap();
+    log.sync().unwrap();
+    for prefix in [log.durable_prefix(), other.durable_prefix()] {
+        assert!(!prefix.unwrap().unwrap().is_bare());
+    }
 }
 
 #[test]

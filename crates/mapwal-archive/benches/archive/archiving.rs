@@ -25,13 +25,13 @@ pub(crate) fn measure(name: &str, kind: Kind, scale: Scale) {
     let bytes = segments.iter().map(|segment| segment.bytes().len() as u64).sum();
     let segments: Vec<Bytes> = segments.into_iter().map(|segment| Bytes::from_owner(Mapped(segment))).collect();
     let runtime = tokio::runtime::Runtime::new().expect("it works");
-    let (mut bare, mut ours) = (Vec::new(), Vec::new());
-    // The first round warms up.
-    for round in 0..=scale.rounds {
+    let put = |round: usize| {
         let prefix = Path::from(format!("bare-{round}"));
         let (put, ()) = Sample::of(|| runtime.block_on(put_all(&*place.store, &prefix, &segments)));
         runtime.block_on(place.clear(&prefix));
-
+        put
+    };
+    let archive = |round: usize| {
         let prefix = Path::from(format!("mapwal-{round}"));
         let archive = Archive::new(Arc::clone(&place.store), prefix.clone());
         let options = ArchiverOptions::new().part_interval(None);
@@ -41,11 +41,20 @@ pub(crate) fn measure(name: &str, kind: Kind, scale: Scale) {
         drop(archiver);
         log.drop_pin("archive").expect("it works");
         runtime.block_on(place.clear(&prefix));
-        if round > 0 {
-            bare.push(put);
-            ours.push(archived);
+        archived
+    };
+    let rounds = (0..=scale.rounds).map(|round| {
+        // Each is the first one in turn: neither gains by what the other has left to the disk.
+        if round % 2 == 0 {
+            let put = put(round);
+            (put, archive(round))
+        } else {
+            let archived = archive(round);
+            (put(round), archived)
         }
-    }
+    });
+    // The first round warms up.
+    let (bare, ours): (Vec<_>, Vec<_>) = rounds.skip(1).unzip();
     show(name, bytes, &bare, &ours, "0.90");
 }
 

@@ -1,7 +1,7 @@
 //! Measures the archive beside the bare object store: `cargo bench -p mapwal-archive`.
 //!
 //! Each case does the same work in turn, round after round in one process: once with `object_store` alone, once with this
-//! crate. Only the ratio of the two is comparable from one run to another.
+//! crate. Only the ratios of the two are comparable from one run to another: each is the median of those of the rounds.
 //!
 //! - **archive**: sealed segments of a log in this process, uploaded one after the other; beside `put` of the same mapped bytes;
 //! - **restore**: to tmpfs, four objects at a time; beside `get` of the same objects, whose bytes are dropped or written to files;

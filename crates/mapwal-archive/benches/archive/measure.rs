@@ -50,17 +50,17 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// One line of the table: rates of `bytes`, their ratio, and that of processor times.
+/// One line of the table: rates of `bytes`, and the medians of what the ratios of each round are: of times, and of processor times.
 pub(crate) fn show(name: &str, bytes: u64, bare: &[Sample], ours: &[Sample], target: &str) {
-    let wall = |samples: &[Sample]| median(samples.iter().map(|sample| sample.wall).collect());
-    let processor = |samples: &[Sample]| median(samples.iter().map(|sample| sample.processor).collect());
-    let rate = |samples| bytes as f64 / wall(samples) / 1e6;
+    let rate = |samples: &[Sample]| bytes as f64 / median(samples.iter().map(|sample| sample.wall).collect()) / 1e6;
+    let ratio =
+        |of: fn(&Sample, &Sample) -> f64| median(bare.iter().zip(ours).map(|(bare, ours)| of(bare, ours)).collect());
     println!(
         "{name:<16} {:>7.0} MB/s {:>7.0} MB/s {:>7.2} {target:>7}  {:>10.2}x",
         rate(bare),
         rate(ours),
-        wall(bare) / wall(ours),
-        processor(ours) / processor(bare)
+        ratio(|bare, ours| bare.wall / ours.wall),
+        ratio(|bare, ours| ours.processor / bare.processor)
     );
 }
 

@@ -170,7 +170,7 @@ impl Archiver {
 
     /// The bytes of segments after number `after`, of the first of which `archived` bytes are in the archive.
     fn lag_bytes(&self, (after, archived): (u64, u64)) -> Result<u64> {
-        let prefix = self.source.durable_prefix()?;
+        let prefix = self.source.durable_prefix()?.filter(|prefix| !prefix.is_bare);
         let look = self.source.look()?;
         let later = look.segments.iter().filter(|segment| segment.number > after);
         let len = later.map(|segment| match (segment.end, &prefix) {

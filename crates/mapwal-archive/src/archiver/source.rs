@@ -76,6 +76,8 @@ pub(crate) struct Prefix {
     pub(crate) predecessor: Option<SegmentTip>,
     pub(crate) first_lsn: Lsn,
     pub(crate) next_lsn: Lsn,
+    /// Whether nothing would be lost without it.
+    pub(crate) is_bare: bool,
     pub(crate) bytes: Bytes,
 }
 
@@ -114,6 +116,7 @@ impl Source {
             predecessor: prefix.predecessor(),
             first_lsn: prefix.first_lsn(),
             next_lsn: prefix.next_lsn(),
+            is_bare: prefix.is_bare(),
             bytes: Bytes::from_owner(Mapped(prefix)),
         }))
     }

@@ -163,7 +163,7 @@ impl Archiver {
             return Ok(if self.prepare(session.place.after).await?.is_some() { Some(Step::Done) } else { None });
         }
         let (from, first) = session.parts.as_ref().map_or((0, prefix.first_lsn), |parts| (parts.end, parts.next));
-        if prefix.bytes.len() as u64 == from || prefix.next_lsn == prefix.first_lsn {
+        if prefix.bytes.len() as u64 == from || prefix.is_bare {
             session.parted = Some(began);
             return Ok(Some(Step::Idle));
         }

@@ -81,6 +81,10 @@ impl Target {
         self.sync()
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn partial(&self, piece: &Piece) -> PathBuf {
         self.path.join(format!("{}{PARTIAL_SUFFIX}", segment_name(piece.number)))
     }

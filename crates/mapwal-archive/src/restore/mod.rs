@@ -4,6 +4,7 @@ mod directory;
 mod download;
 mod plan;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,8 +12,8 @@ use mapwal::Lsn;
 use tokio::task::JoinSet;
 
 use crate::archive::Archive;
-use crate::error::{Error, Result};
-use crate::history::Piece;
+use crate::error::{Error, ObjectDamage, Result};
+use crate::history::{History, Piece};
 use directory::Target;
 use download::download;
 use plan::Plan;
@@ -111,48 +112,81 @@ pub(crate) async fn restore(
     progress: &mut (dyn FnMut(RestoreProgress) + Send),
 ) -> Result<RestoreReport> {
     let history = archive.history().await?;
-    let epoch = options.epoch.or_else(|| history.newest()).filter(|epoch| history.epochs.contains_key(epoch));
-    let epoch = epoch.ok_or_else(|| archive.empty())?;
-    let plan = Plan::new(history.chain(epoch)?, to)?.ok_or_else(|| archive.empty())?;
+    let epoch = epoch_of(archive, &history, options)?;
+    let mut plan = Plan::of(archive, &history, epoch, to)?;
     let log_id = history.log_id().ok_or_else(|| archive.empty())?;
-    let target = Target::open(directory, log_id, epoch, to, options.file_mode)?;
-    let all = (plan.pieces.len() as u64, plan.pieces.iter().map(Piece::len_bytes).sum());
-    let mut seen = RestoreProgress { segments: (0, all.0), bytes: (0, all.1) };
-    let (archive, target) = (archive.clone(), Arc::new(target));
-    let mut waiting = links(&plan);
-    let mut downloads = JoinSet::new();
-    let mut resumed = 0;
-    loop {
-        while downloads.len() < options.parallel
-            && let Some((before, piece)) = waiting.next()
-        {
-            let (archive, target) = (archive.clone(), Arc::clone(&target));
-            // A task of its own: the downloads share the processors.
-            downloads.spawn(async move {
-                let was_there = download(&archive, &target, (before.as_ref(), &piece), log_id).await?;
-                Ok((was_there, piece.len_bytes()))
-            });
+    let target = Arc::new(Target::open(directory, log_id, epoch, to, options.file_mode)?);
+    let mut downloads =
+        Downloads { archive, target: &target, log_id, parallel: options.parallel, done: HashSet::new() };
+    while let Err(error) = downloads.all(&plan, progress).await {
+        // An archiver, or a prune, may have deleted it meanwhile.
+        let may_be_renewed = matches!(error, Error::Damaged { damage: ObjectDamage::Missing, .. });
+        let history = if may_be_renewed { archive.history().await? } else { return Err(error) };
+        plan = plan.renewed(archive, &history, epoch, to)?.ok_or(error)?;
+    }
+    let downloaded = downloads.done;
+    let segments = plan.pieces.len() as u64;
+    let resumed = plan.pieces.iter().filter(|piece| !downloaded.contains(&piece.number)).count() as u64;
+    let (first_lsn, bytes) = (plan.first_lsn, plan.len_bytes());
+    let finishing = tokio::task::spawn_blocking(move || target.finish(&plan));
+    let next_lsn = finishing.await.map_err(|error| Error::io("finish", directory, error.into()))??;
+    Ok(RestoreReport { epoch, first_lsn, next_lsn, segments, resumed, bytes })
+}
+
+fn epoch_of(archive: &Archive, history: &History, options: &RestoreOptions) -> Result<u64> {
+    match (options.epoch, history.epochs.keys().next_back()) {
+        (_, None) => Err(archive.empty()),
+        (Some(epoch), Some(&newest)) if !history.epochs.contains_key(&epoch) => {
+            Err(Error::NoEpoch { prefix: archive.prefix.to_string(), epoch, newest })
         }
-        let Some(done) = downloads.join_next().await else { break };
-        match done.unwrap_or_else(|error| Err(Error::io("restore", directory, error.into()))) {
-            Ok((was_there, len)) => {
-                resumed += u64::from(was_there);
-                (seen.segments.0, seen.bytes.0) = (seen.segments.0 + 1, seen.bytes.0 + len);
-                progress(seen);
+        (epoch, _) => epoch.or_else(|| history.newest()).ok_or_else(|| archive.empty()),
+    }
+}
+
+struct Downloads<'a> {
+    archive: &'a Archive,
+    target: &'a Arc<Target>,
+    log_id: u128,
+    parallel: usize,
+    /// The numbers of segments that were not there before.
+    done: HashSet<u64>,
+}
+
+impl Downloads<'_> {
+    /// Each segment of `plan` that is not there yet.
+    async fn all(&mut self, plan: &Plan, progress: &mut (dyn FnMut(RestoreProgress) + Send)) -> Result<()> {
+        let mut seen = RestoreProgress { segments: (0, plan.pieces.len() as u64), bytes: (0, plan.len_bytes()) };
+        let mut waiting = links(plan);
+        let mut downloads = JoinSet::new();
+        loop {
+            while downloads.len() < self.parallel
+                && let Some((before, piece)) = waiting.next()
+            {
+                let (archive, target, log_id) = (self.archive.clone(), Arc::clone(self.target), self.log_id);
+                // A task of its own: the downloads share the processors.
+                downloads.spawn(async move {
+                    let was_there = download(&archive, &target, (before.as_ref(), &piece), log_id).await?;
+                    Ok((was_there, piece))
+                });
             }
-            Err(error) => {
-                // The directory is free when the caller hears of it.
-                downloads.shutdown().await;
-                return Err(error);
+            let Some(done) = downloads.join_next().await else { return Ok(()) };
+            let failed = |error: tokio::task::JoinError| Err(Error::io("download", self.target.path(), error.into()));
+            match done.unwrap_or_else(failed) {
+                Ok((was_there, piece)) => {
+                    if !was_there {
+                        self.done.insert(piece.number);
+                    }
+                    (seen.segments.0, seen.bytes.0) = (seen.segments.0 + 1, seen.bytes.0 + piece.len_bytes());
+                    progress(seen);
+                }
+                Err(error) => {
+                    // The directory is free when the caller hears of it.
+                    downloads.shutdown().await;
+                    return Err(error);
+                }
             }
         }
     }
-    let next_lsn = {
-        let (target, plan) = (Arc::clone(&target), plan.clone());
-        let finishing = tokio::task::spawn_blocking(move || target.finish(&plan));
-        finishing.await.map_err(|error| Error::io("finish", directory, error.into()))??
-    };
-    Ok(RestoreReport { epoch, first_lsn: plan.first_lsn, next_lsn, segments: all.0, resumed, bytes: all.1 })
 }
 
 /// Each segment with the one before it.

@@ -3,8 +3,10 @@
 use mapwal::Lsn;
 
 use super::RestoreTo;
+use crate::archive::Archive;
 use crate::error::{Error, Result};
-use crate::history::{Chain, Piece};
+use crate::history::{Chain, History, Piece};
+use crate::object::ArchivedSegment;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -18,9 +20,41 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    pub(crate) fn of(archive: &Archive, history: &History, epoch: u64, to: RestoreTo) -> Result<Self> {
+        Self::new(history.chain(epoch)?, to)?.ok_or_else(|| archive.empty())
+    }
+
+    /// The same records, in what the archive has by now: a segment may have taken the place of parts. `None` if nothing has
+    /// changed.
+    pub(crate) fn renewed(
+        &self,
+        archive: &Archive,
+        history: &History,
+        epoch: u64,
+        to: RestoreTo,
+    ) -> Result<Option<Self>> {
+        let mut now = Self::of(archive, history, epoch, to)?;
+        let last = self.pieces.last().map_or(0, |piece| piece.number);
+        // No more than that: the end of an archive that grows could be followed for ever.
+        now.pieces.retain(|piece| piece.number <= last);
+        now.limit = now.limit.min(now.pieces.last().ok_or_else(|| archive.empty())?.next_lsn);
+        Ok((!now.keys().eq(self.keys())).then_some(now))
+    }
+
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.pieces.iter().map(Piece::len_bytes).sum()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &object_store::path::Path> {
+        self.pieces.iter().flat_map(|piece| &piece.objects).map(|object: &ArchivedSegment| &object.key)
+    }
+
     /// `None` if there is nothing.
-    pub(crate) fn new(chain: Chain, to: RestoreTo) -> Result<Option<Self>> {
+    fn new(chain: Chain, to: RestoreTo) -> Result<Option<Self>> {
         let Chain { epoch, mut pieces, lsns, gap } = chain;
+        if pieces.is_empty() && gap.is_none() {
+            return Ok(None);
+        }
         let limit = match (to, gap) {
             (RestoreTo::Lsn(lsn), _) if lsns.contains(&lsn) => lsn.next(),
             (RestoreTo::Latest, None) => lsns.end,

@@ -11,6 +11,7 @@ mod guide;
 mod kills;
 #[path = "../support/logs.rs"]
 mod logs;
+mod memory;
 mod mistakes;
 mod place;
 mod program;

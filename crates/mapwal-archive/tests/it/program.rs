@@ -76,7 +76,8 @@ fn what_is_wrong_with_an_archive_is_told_and_has_an_exit_code() {
     place.archive(600);
     place.run("restore URL ./log").failed(4, "cannot restore");
     place.run("restore URL ./restored --to 601").failed(3, "records are missing");
-    place.run("restore URL ./restored --epoch 7").failed(4, "refused");
+    let refused = place.run("restore URL ./restored --epoch 7").failed(4, "refused");
+    assert!(refused.err.contains("the archive has no epoch 7; the newest is 1"), "{}", refused.err);
 
     let listed = place.run("list URL --objects --format json").done().json();
     let key = |index: usize| place.path("archive").join(listed["epochs"][0]["objects"][index]["key"].as_str().unwrap());
@@ -107,6 +108,20 @@ fn what_is_wrong_with_an_archive_is_told_and_has_an_exit_code() {
     assert!(restored.err.contains(&format!("--to {before} ")), "{}", restored.err);
     place.run(&format!("restore URL ./before --to {before}")).done();
     check(&place.path("before"), 1, before, |_| 1);
+}
+
+/// It is an archive, and there is nothing in it to restore.
+#[test]
+fn an_archive_of_a_log_without_a_record_is_sound_and_empty() {
+    let place = Place::new();
+    make_log(&place.path("log"), 0);
+    let service = Process::start(place.command("run ./log URL --status-interval never").stdout(Stdio::null()));
+    wait_until(|| place.run("list URL").code == Some(0));
+    assert_eq!(service.terminate().code(), Some(0));
+    assert_eq!(place.run("verify URL").done().out, "sound: 0 objects read, 0 unchanged\n");
+    assert_eq!(place.run("verify URL --format json").done().json()["epochs"], 1);
+    assert_eq!(place.run("prune URL --before 9 --format json").done().json()["segments"], 0);
+    place.run("restore URL ./restored").failed(4, "refused");
 }
 
 /// A file that may not become longer stands for a disk that is full.

@@ -74,6 +74,36 @@ fn a_log_that_is_restored_to_its_place_is_archived_by_the_service_that_is_runnin
     check(&place.path("again"), 1, 700, |lsn| if lsn.0 <= 400 { 1 } else { 2 });
 }
 
+/// A file that may not become longer stands for a disk that is full.
+#[test]
+fn a_store_that_is_full_is_told_by_the_status_and_tried_again() {
+    let place = Place::new();
+    make_log(&place.path("log"), 600);
+    let mut shell = std::process::Command::new("sh");
+    let script = "trap '' XFSZ; ulimit -S -f 40; exec \"$0\" run \"$1\" \"$2\" --status-interval 1ms --format json";
+    shell.args(["-c", script, PROGRAM]).arg(place.path("log")).arg(place.url());
+    let mut service = Process::start(shell.stdout(fs::File::create(place.path("out")).unwrap()));
+    let status = |words: &str| {
+        let mut found = None;
+        wait_until(|| {
+            let out = fs::read_to_string(place.path("out")).unwrap();
+            found = out.lines().find(|line| line.contains(words)).and_then(|line| serde_json::from_str(line).ok());
+            found.is_some()
+        });
+        found.unwrap_or(serde_json::Value::Null)
+    };
+    let failing = status("cannot write");
+    let error = failing["last_error"].as_str().unwrap();
+    assert!(error.starts_with("cannot write 0000000001/") && error.contains("File too large"), "{error}");
+    assert!(failing["failures"].as_u64() > Some(0) && failing["lag_bytes"].as_u64() > Some(0), "{failing}");
+    assert_eq!(service.ended(), None);
+    service.let_files_grow();
+    let done = status("\"archived_lsn\":601");
+    assert_eq!((&done["last_error"], &done["failures"]), (&serde_json::Value::Null, &0.into()));
+    assert_eq!(service.terminate().code(), Some(0));
+    place.run("verify URL").done();
+}
+
 #[test]
 fn a_store_that_is_not_there_yet_is_waited_for() {
     let place = Place::new();

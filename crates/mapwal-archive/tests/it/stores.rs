@@ -96,3 +96,47 @@ fn to_any_record() {
         assert!(matches!(beyond, Err(mapwal_archive::Error::NotArchived { .. })), "{beyond:?}");
     });
 }
+
+/// What is paid for: that of each further segment and part is as the guide says.
+#[test]
+fn each_segment_and_each_part_costs_three_requests() {
+    let scratch = tempfile::tempdir().unwrap();
+    let server = Server::start(&scratch.path().join("objects")).unwrap();
+    let archive = archive(Arc::new(server.store()));
+    let log = Arc::new(open(&scratch.path().join("log")));
+    let asked = |work: &dyn Fn()| {
+        server.seen().requests.clear();
+        work();
+        let requests = server.seen().requests.clone();
+        ["put", "head", "get", "delete", "list"].map(|name| requests.get(name).copied().unwrap_or(0))
+    };
+    let catch_up = || wait_for(archiver(&log, &archive).catch_up()).map(drop).unwrap();
+    let seal = |count: u64| {
+        for _ in 0..count {
+            append_up_to(&log, 1, log.next_lsn().0 + 5);
+            log.rotate().unwrap();
+        }
+        log.sync().unwrap();
+    };
+    seal(1);
+    catch_up();
+    // It takes a few requests to find where it was.
+    let begun = asked(&catch_up);
+    assert!(begun.iter().sum::<u64>() < 10, "{begun:?}");
+    let beyond = |asked: [u64; 5]| std::array::from_fn(|at| asked[at] - begun[at]);
+    seal(12);
+    assert_eq!(beyond(asked(&catch_up)), [12, 12, 12, 0, 0]);
+    append_up_to(&log, 1, log.next_lsn().0 + 5);
+    log.sync().unwrap();
+    assert_eq!(beyond(asked(&catch_up)), [1, 1, 1, 0, 0]);
+    seal(1);
+    assert_eq!(beyond(asked(&catch_up)), [1, 1, 1, 1, 0]);
+    let restoring = || wait_for(restore(&archive, &scratch.path().join("again"), RestoreTo::Latest)).map(drop).unwrap();
+    // Each of 14 segments, and the note of the one epoch.
+    assert_eq!(asked(&restoring), [0, 0, 14 + 1, 0, 1]);
+    assert_eq!(
+        asked(&|| assert!(wait_for(archive.verify(None, &mut |_| {})).unwrap().is_sound())),
+        [0, 0, 14 + 1, 0, 1]
+    );
+    assert_eq!(asked(&|| assert_eq!(wait_for(archive.list()).unwrap().epochs.len(), 1)), [0, 0, 1, 0, 1]);
+}

@@ -7,6 +7,7 @@ use mapwal::{Lsn, PinState};
 use mapwal_archive::{Archive, Archiver, Error, RestoreTo};
 use object_store::memory::InMemory;
 
+use crate::hooked::{Call, Hooked};
 use crate::support::{
     PIN, archiver, both, bytes_of, catch_up, expected, fill, fill_and_seal, keys, memory, open, options, reader,
     records, restored, scratch, with_suffix,
@@ -212,6 +213,35 @@ async fn nothing_is_trimmed_that_is_not_confirmed() {
     log.trim_before(Lsn(301)).unwrap();
     assert_eq!(log.first_lsn(), Lsn(301));
     assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=300));
+}
+
+/// Moving the pin looks at all files of the log, so it does not come with each of many small segments.
+#[tokio::test]
+async fn the_pin_moves_once_in_a_poll_interval_and_when_nothing_is_left_to_upload() {
+    for (interval, moves) in [(Duration::from_secs(3600), 0..=0), (Duration::from_nanos(1), 2..=9)] {
+        let (store, dir) = (Arc::new(InMemory::new()), scratch());
+        let log = open(dir.path());
+        for segment in 1..=10 {
+            fill_and_seal(&log, 1, segment * 10);
+        }
+        let pins = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let (noted, pinned) = (Arc::clone(&pins), Arc::clone(&log));
+        let hooked = Hooked::new(&store, move |call, _| {
+            if matches!(call, Call::Put(key) if key.as_ref().ends_with(".seg")) {
+                noted.lock().push(pinned.pins()[0].lsn);
+                // The shortest interval has passed by the next one.
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let archive = Archive::new(Arc::new(hooked), "a");
+        let options = options().poll_interval(interval);
+        Archiver::of_log(Arc::clone(&log), archive, options).unwrap().catch_up().await.unwrap();
+        let seen = pins.lock().clone();
+        assert_eq!((seen.len(), seen[0]), (10, Lsn(1)));
+        let moved = seen.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!(moves.contains(&moved), "{interval:?}: {seen:?}");
+        assert_eq!(log.pins()[0].lsn, Lsn(101));
+    }
 }
 
 #[tokio::test]

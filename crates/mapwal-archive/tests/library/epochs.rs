@@ -170,6 +170,30 @@ async fn a_reset_begins_a_history_of_its_own() {
     }
 }
 
+/// Also if no record follows, and only metadata came with them.
+#[tokio::test]
+async fn a_truncation_and_a_reset_are_archived_though_no_record_follows() {
+    for is_reset in [false, true] {
+        let dir = scratch();
+        let archive = archived(dir.path()).await;
+        let log = open(dir.path());
+        let archiver = crate::support::archiver(&log, &archive);
+        archiver.catch_up().await.unwrap();
+        if is_reset {
+            log.reset_to_with(Lsn(500), &[(4, b"reset")]).unwrap();
+        } else {
+            log.truncate_after_with(Lsn(150), &[(4, b"truncated")]).unwrap();
+        }
+        archiver.catch_up().await.unwrap();
+        assert_eq!(archive.list().await.unwrap().epochs.len(), 2);
+        let (again, _) = restore(&archive, RestoreTo::Latest).await.unwrap();
+        let again = open(again.path());
+        assert_eq!((again.next_lsn(), again.meta(4)), (log.next_lsn(), log.meta(4)));
+        assert!(again.meta(4).is_some());
+        assert_eq!(records(&again), records(&log));
+    }
+}
+
 #[tokio::test]
 async fn a_reset_to_the_very_record_that_comes_next_is_another_history_as_well() {
     let (dir, archive) = (scratch(), memory());

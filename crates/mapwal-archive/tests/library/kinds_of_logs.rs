@@ -75,6 +75,56 @@ async fn segments_of_the_usual_size_are_restored_at_that_size_from_what_is_in_th
     assert_eq!(records(&again), expected(1, 1..=150));
 }
 
+/// Each as large as a segment can hold, and one of nothing.
+#[tokio::test]
+async fn the_largest_records_are_archived_and_restored() {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    let largest = usize::try_from(log.payload_len_max()).unwrap();
+    for (byte, len) in [(1, largest), (2, 0), (3, largest), (4, largest)] {
+        log.append(byte, &vec![byte as u8; len]).unwrap();
+        log.sync().unwrap();
+        catch_up(&log, &archive).await;
+    }
+    let (again, report) = restore(&archive, RestoreTo::Latest).await.unwrap();
+    assert_eq!(report.next_lsn, Lsn(5));
+    let again = open(again.path());
+    assert_eq!(tagged(&again), tagged(&log));
+    again.append(5, &vec![5; largest]).unwrap();
+}
+
+#[tokio::test]
+async fn metadata_without_a_record_is_archived_as_well() {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    let meta = async || {
+        let (again, report) = restore(&archive, RestoreTo::Latest).await.unwrap();
+        let again = open(again.path());
+        assert_eq!((report.next_lsn, again.next_lsn()), (log.next_lsn(), log.next_lsn()));
+        (again.meta(4), records(&again).len())
+    };
+    log.put_meta(4, b"in a log without a record").unwrap();
+    log.sync().unwrap();
+    catch_up(&log, &archive).await;
+    assert_eq!(meta().await, (Some(b"in a log without a record".to_vec()), 0));
+    log.rotate().unwrap();
+    log.sync().unwrap();
+    let archiver = archiver(&log, &archive);
+    let status = archiver.catch_up().await.unwrap();
+    assert_eq!((status.segments, status.parts, status.lag_bytes), (1, 0, 0), "what a segment begins with is no loss");
+    log.put_meta(4, b"in a segment without a record").unwrap();
+    log.sync().unwrap();
+    assert!(archiver.status().lag_bytes > 0);
+    let status = archiver.catch_up().await.unwrap();
+    assert_eq!((status.segments, status.parts, status.lag_bytes), (1, 1, 0));
+    assert_eq!(meta().await, (Some(b"in a segment without a record".to_vec()), 0));
+    drop(archiver);
+    fill_and_seal(&log, 1, 10);
+    catch_up(&log, &archive).await;
+    assert_eq!(meta().await, (Some(b"in a segment without a record".to_vec()), 10));
+    assert_eq!(archive.list().await.unwrap().epochs.len(), 1);
+}
+
 #[tokio::test]
 async fn numbers_without_a_record_stay_without_one() {
     let (dir, archive) = (scratch(), memory());

@@ -5,8 +5,10 @@
 mod archiving;
 mod cancelled;
 mod epochs;
+mod hooked;
 mod keeping;
 mod kinds_of_logs;
+mod meanwhile;
 mod other_archivers;
 mod restoring;
 mod support;

@@ -7,6 +7,7 @@ use mapwal_archive::{Archive, Error, ObjectDamage, RestoreOptions, RestoreTo};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
+use crate::hooked::Hooked;
 use crate::support::{
     bytes_of, catch_up, expected, fill, fill_and_seal, open, reader, records, restore, restored, scratch, with_suffix,
 };
@@ -68,6 +69,43 @@ async fn a_record_that_is_not_there_is_not_restored() {
     assert_eq!(kept, Lsn(1)..Lsn(504));
     let empty = Archive::new(Arc::new(InMemory::new()), "a");
     assert!(matches!(restore(&empty, RestoreTo::Latest).await, Err(Error::Empty { .. })));
+    // One of a log that has no record so far.
+    let dir = scratch();
+    catch_up(&open(dir.path()), &empty).await;
+    assert_eq!(empty.list().await.unwrap().epochs.len(), 1);
+    for to in [RestoreTo::Latest, RestoreTo::Lsn(Lsn(1))] {
+        let refused = restore(&empty, to).await.unwrap_err();
+        assert!(matches!(refused, Error::Empty { .. }), "{refused}");
+    }
+    let verified = empty.verify(None, &mut |_| {}).await.unwrap();
+    assert_eq!((verified.epochs, verified.read, verified.is_sound()), (1, 0, true));
+}
+
+#[tokio::test]
+async fn an_epoch_that_is_not_there_is_named_beside_the_newest() {
+    let (_store, archive) = archived().await;
+    let options = RestoreOptions::new().epoch(Some(7));
+    let refused = archive.restore(scratch().path(), RestoreTo::Latest, &options, &mut |_| {}).await.unwrap_err();
+    assert!(matches!(refused, Error::NoEpoch { epoch: 7, newest: 1, .. }), "{refused}");
+    assert_eq!(refused.to_string(), "the archive at a has no epoch 7; the newest is 1");
+}
+
+/// Of what arrives, no more than a chunk of each download is held.
+#[tokio::test]
+async fn downloads_hold_as_many_chunks_as_there_are_of_them_at_once() {
+    let (store, archive) = archived().await;
+    let len = archive.list().await.unwrap().len_bytes() as usize;
+    for parallel in [1, 2, 3] {
+        let mut hooked = Hooked::new(&store, |_, _| {});
+        hooked.chunk_len = 4096;
+        let alive = Arc::clone(&hooked.alive);
+        let archive = Archive::new(Arc::new(hooked), "a");
+        let dir = scratch();
+        let options = RestoreOptions::new().parallel(parallel);
+        archive.restore(dir.path(), RestoreTo::Latest, &options, &mut |_| {}).await.unwrap();
+        assert_eq!(alive.most(), parallel * 4096, "of {len} bytes");
+        assert_eq!(records(&open(dir.path())).len(), 503);
+    }
 }
 
 #[tokio::test]

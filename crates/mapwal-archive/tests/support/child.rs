@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, prlimit};
 
 /// Where a child finds its directory.
 const DIRECTORY: &str = "MAPWAL_ARCHIVE_TEST_DIRECTORY";
@@ -40,6 +40,13 @@ impl Process {
     #[allow(dead_code, reason = "a kit: each program uses what it needs")]
     pub(crate) fn interrupt(&self) {
         kill_process(Pid::from_child(&self.0), Signal::INT).expect("a process of this one");
+    }
+
+    /// Takes back a limit of the length of files that it was started with.
+    #[allow(dead_code, reason = "a kit: each program uses what it needs")]
+    pub(crate) fn let_files_grow(&self) {
+        let limit = getrlimit(Resource::Fsize);
+        prlimit(Some(Pid::from_child(&self.0)), Resource::Fsize, limit).expect("a process of this one");
     }
 
     /// Asks it to end, and waits until it has.

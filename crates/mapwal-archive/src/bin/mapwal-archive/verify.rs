@@ -23,7 +23,7 @@ pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
     let verified = Archive::new(store, prefix).verify(earlier.as_ref(), &mut show).await;
     bar.finish_and_clear();
     let report = verified.about(&arguments.url)?;
-    if report.read + report.unchanged == 0 && report.is_sound() {
+    if report.epochs == 0 {
         return Err(Failure::new("no archive", "nothing is archived there", arguments.url.to_string()));
     }
     if let Some(path) = &arguments.changed_since {
@@ -98,6 +98,7 @@ fn as_json(report: &VerifyReport) -> Value {
     let damaged = report.damaged.iter().map(|(key, damage)| json!({ "key": key, "damage": damage.to_string() }));
     json!({
         "sound": report.is_sound(),
+        "epochs": report.epochs,
         "read": report.read,
         "unchanged": report.unchanged,
         "damaged": damaged.collect::<Vec<_>>(),

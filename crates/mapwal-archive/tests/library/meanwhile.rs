@@ -1,0 +1,158 @@
+//! What an archiver or a prune does to an archive while it is restored or verified.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::FutureExt;
+use mapwal::Lsn;
+use mapwal_archive::{Archive, EpochFault, Error, RestoreOptions, RestoreReport, RestoreTo, Result};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+
+use crate::hooked::{Call, Hooked, remove};
+use crate::support::{bytes_of, catch_up, expected, fill, fill_and_seal, open, records, scratch, with_suffix};
+
+fn over(store: &Arc<InMemory>) -> Archive {
+    Archive::new(Arc::clone(store) as _, "a")
+}
+
+/// Five segments of a hundred records.
+async fn five() -> Arc<InMemory> {
+    let (store, dir) = (Arc::new(InMemory::new()), scratch());
+    let log = open(dir.path());
+    for segment in 1..=5 {
+        fill_and_seal(&log, 1, segment * 100);
+    }
+    catch_up(&log, &over(&store)).await;
+    store
+}
+
+/// An archive in which `change` is made once, at the first read of an object whose key ends with `suffix`.
+fn changing(
+    store: &Arc<InMemory>,
+    suffix: &'static str,
+    change: impl Fn(&InMemory) + Send + Sync + 'static,
+) -> Archive {
+    let is_done = AtomicBool::new(false);
+    let hooked = Hooked::new(store, move |call, inner| {
+        let is_it = matches!(call, Call::Get(key) if key.as_ref().ends_with(suffix));
+        if is_it && !is_done.swap(true, Ordering::SeqCst) {
+            change(inner);
+        }
+    });
+    Archive::new(Arc::new(hooked), "a")
+}
+
+/// A prune of records before 301.
+fn pruning(store: &Arc<InMemory>) -> Archive {
+    let archive = over(store);
+    changing(store, ".seg", move |_| {
+        archive.prune(Lsn(301)).now_or_never().expect("memory does not wait").expect("pruned");
+    })
+}
+
+async fn restore_one_by_one(archive: &Archive, to: RestoreTo) -> (tempfile::TempDir, Result<RestoreReport>) {
+    let dir = scratch();
+    let restored = archive.restore(dir.path(), to, &RestoreOptions::new().parallel(1), &mut |_| {}).await;
+    (dir, restored)
+}
+
+#[tokio::test]
+async fn what_a_prune_leaves_is_restored_and_what_it_deletes_is_told() {
+    let store = five().await;
+    let (dir, restored) = restore_one_by_one(&pruning(&store), RestoreTo::Latest).await;
+    let report = restored.unwrap();
+    assert_eq!((report.first_lsn, report.segments, report.resumed), (Lsn(301), 2, 0));
+    assert_eq!(records(&open(dir.path())), expected(1, 301..=500));
+
+    let store = five().await;
+    let (_dir, restored) = restore_one_by_one(&pruning(&store), RestoreTo::Lsn(Lsn(250))).await;
+    let Err(Error::NotArchived { lsn: Lsn(250), kept }) = restored else { panic!("{restored:?}") };
+    assert_eq!(kept, Lsn(301)..Lsn(501));
+}
+
+#[tokio::test]
+async fn a_verification_takes_no_prune_for_damage_and_what_is_deleted_otherwise_for_a_gap() {
+    let store = five().await;
+    let report = pruning(&store).verify(None, &mut |_| {}).await.unwrap();
+    assert!(report.is_sound(), "{report:?}");
+
+    let store = five().await;
+    let key = with_suffix(&*store, ".seg").await.remove(2);
+    let archive = changing(&store, ".seg", move |inner| remove(inner, &key));
+    let report = archive.verify(None, &mut |_| {}).await.unwrap();
+    assert_eq!(report.faults, [EpochFault::Gap { epoch: 1, missing: (201, 301) }]);
+}
+
+/// A segment and two parts of the next one, and what an archiver does when that is sealed.
+async fn superseding() -> (Arc<InMemory>, impl Fn(&InMemory) + Clone + Send + Sync + 'static) {
+    let (store, dir) = (Arc::new(InMemory::new()), scratch());
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 100);
+    for last in [120, 150] {
+        fill(&log, 1, last);
+        log.sync().unwrap();
+        catch_up(&log, &over(&store)).await;
+    }
+    let mut parts: Vec<(Key, Vec<u8>)> = Vec::new();
+    for key in with_suffix(&*store, ".part").await {
+        let bytes = bytes_of(&*store, &key).await;
+        parts.push((key, bytes));
+    }
+    assert_eq!(parts.len(), 2);
+    fill_and_seal(&log, 1, 200);
+    catch_up(&log, &over(&store)).await;
+    let segment = with_suffix(&*store, ".seg").await.remove(1);
+    let bytes = bytes_of(&*store, &segment).await;
+    // As it was before.
+    store.delete(&segment).await.unwrap();
+    for (key, bytes) in &parts {
+        store.put(key, bytes.clone().into()).await.unwrap();
+    }
+    let supersede = move |store: &InMemory| {
+        let put = store.put(&segment, bytes.clone().into()).now_or_never();
+        put.expect("memory does not wait").expect("stored");
+        for (key, _) in &parts {
+            remove(store, key);
+        }
+    };
+    (store, supersede)
+}
+
+#[tokio::test]
+async fn a_segment_that_takes_the_place_of_parts_is_restored_in_their_place() {
+    for (to, last) in [(RestoreTo::Latest, 200), (RestoreTo::Lsn(Lsn(130)), 130)] {
+        let (store, supersede) = superseding().await;
+        let archive = changing(&store, ".part", supersede);
+        let (dir, restored) = restore_one_by_one(&archive, to).await;
+        assert_eq!(restored.unwrap().segments, 2);
+        assert_eq!(records(&open(dir.path())), expected(1, 1..=last));
+    }
+    let (store, supersede) = superseding().await;
+    let report = changing(&store, ".part", supersede).verify(None, &mut |_| {}).await.unwrap();
+    assert!(report.is_sound(), "{report:?}");
+}
+
+/// A list of an archive that grows need not be what was there at any one moment.
+#[tokio::test]
+async fn a_segment_that_one_list_lacks_is_no_gap() {
+    let store = five().await;
+    let late = with_suffix(&*store, ".seg").await.remove(3);
+    let listing = || {
+        let (is_first, late) = (AtomicBool::new(true), late.clone());
+        let lists = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&lists);
+        let hooked = Hooked::new(&store, move |call, _| {
+            if *call == Call::List {
+                noted.store(is_first.swap(false, Ordering::SeqCst), Ordering::SeqCst);
+            }
+        });
+        Archive::new(Arc::new(hooked.hiding(move |key| *key == late && lists.load(Ordering::SeqCst))), "a")
+    };
+    let (dir, restored) = restore_one_by_one(&listing(), RestoreTo::Latest).await;
+    restored.unwrap();
+    assert_eq!(records(&open(dir.path())), expected(1, 1..=500));
+    assert!(listing().verify(None, &mut |_| {}).await.unwrap().is_sound());
+    assert!(listing().list().await.unwrap().epochs[0].fault.is_none());
+}

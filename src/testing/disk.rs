@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
@@ -71,6 +73,8 @@ pub(super) struct State {
     /// A direct read shows the page cache, and the files say so.
     pub(super) hides_device: bool,
     operations: u64,
+    /// How long a sync takes.
+    sync_time: Duration,
     pub(super) power: Power,
     /// What the end of the power has left.
     left: Option<SimDisk>,
@@ -110,6 +114,7 @@ impl SimDisk {
             is_failing: false,
             hides_device: false,
             operations: 0,
+            sync_time: Duration::ZERO,
             power: Power::On,
             left: None,
             uses: BTreeMap::new(),
@@ -121,23 +126,6 @@ impl SimDisk {
     /// The disk as another process sees it that reads.
     pub fn elsewhere(&self) -> Self {
         Self(Arc::clone(&self.0), Process::Reader)
-    }
-
-    /// Gives the file `name` another name; the file, and what it holds.
-    pub fn back_up(&self, name: &str) -> Option<(usize, Vec<u8>)> {
-        let mut state = self.0.state.lock();
-        let file = state.directory.names().get(name).copied()?;
-        state.linked.insert(file);
-        drop(state);
-        Some((file, self.contents(file)))
-    }
-
-    /// What processes see of `file`.
-    pub fn contents(&self, file: usize) -> Vec<u8> {
-        let state = self.0.state.lock();
-        let mut bytes = vec![0; state.files[file].len() as usize];
-        state.files[file].read(&mut bytes, 0);
-        bytes
     }
 
     pub fn observe(&self, observer: Arc<dyn Observer>) {
@@ -178,6 +166,11 @@ impl SimDisk {
     /// Whether the planned fault has not happened yet.
     pub fn has_fault(&self) -> bool {
         self.0.state.lock().fault.is_some()
+    }
+
+    /// How long each sync takes from now on, before it has any effect.
+    pub fn sync_takes(&self, time: Duration) {
+        self.0.state.lock().sync_time = time;
     }
 
     /// Operations so far.
@@ -328,6 +321,10 @@ impl SimDisk {
     /// Writes the dirty sectors of `pages` in random order, with a crash inside where the observer wants one.
     pub(super) fn sync_pages(&self, id: usize, pages: Range<usize>, operation: Operation) -> io::Result<()> {
         let fault = self.begin(operation);
+        let time = self.0.state.lock().sync_time;
+        if !time.is_zero() {
+            thread::sleep(time);
+        }
         let mut state = self.0.state.lock();
         let mut sectors = state.files[id].dirty(pages);
         state.rng.shuffle(&mut sectors);

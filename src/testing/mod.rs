@@ -61,6 +61,8 @@
 //! # Ok::<(), mapwal::Error>(())
 //! ```
 
+#[expect(clippy::must_use_candidate, reason = "for this crate's own laboratories")]
+mod copy;
 mod directory;
 #[expect(
     missing_docs,

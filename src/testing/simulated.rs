@@ -1,7 +1,9 @@
 //! The simulated disk, for engines.
 
-use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
 
 use super::disk::{Crash, SimDisk};
 use super::fault::{Failure, Fault};
@@ -118,6 +120,55 @@ impl SimulatedDisk {
             DiskFailure::Full => Failure::DiskFull,
         };
         self.disk.plan_fault(Some(Fault { after: operations, only: None, failure, effect: AfterEffect::Clean }));
+    }
+
+    /// How long each sync takes from now on, before it has any effect: a device that takes its time has what was acknowledged too early be lost.
+    pub fn sync_takes(&self, time: Duration) {
+        self.disk.sync_takes(time);
+    }
+
+    /// Its files, as processes see them, in `directory`, which is created: for another process, which opens the log there, or has it on
+    /// a simulated disk again ([`Self::read_from`]). Of a disk that [`Self::restart`] has returned, it is what the power cut has left.
+    ///
+    /// # Errors
+    /// What the file system says: [`io::ErrorKind::AlreadyExists`] if there is such a directory.
+    pub fn write_to(&self, directory: impl AsRef<Path>) -> io::Result<()> {
+        self.disk.write_to(directory.as_ref())
+    }
+
+    /// A disk with the files of `directory`, as if all of it had been synced. Nothing may write to them meanwhile.
+    ///
+    /// # Errors
+    /// What the file system says; [`io::ErrorKind::InvalidData`] for a name that is not UTF-8.
+    ///
+    /// # Example
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use mapwal::Options;
+    /// use mapwal::testing::SimulatedDisk;
+    ///
+    /// let options = Options::new().segment_size_bytes(64 << 10);
+    /// let disk = SimulatedDisk::new(7);
+    /// disk.sync_takes(Duration::from_millis(1));
+    /// let log = disk.open(&options)?;
+    /// let lsn = log.append(1, b"synced")?;
+    /// log.wait_durable(lsn)?;
+    ///
+    /// // The power goes, and another process has the log on a real disk; and then on one that fails, once more.
+    /// # let home = tempfile::tempdir()?;
+    /// let directory = home.path().join("log");
+    /// disk.restart().write_to(&directory)?;
+    /// // SAFETY: the directory is on a local file system, and only this log writes to its files.
+    /// let again = unsafe { mapwal::Log::open(&directory, &options)? };
+    /// assert_eq!(again.get(lsn)?.expect("durable").payload(), b"synced");
+    /// again.close()?;
+    /// let again = SimulatedDisk::read_from(8, &directory)?.open(&options)?;
+    /// assert_eq!(again.get(lsn)?.expect("durable").payload(), b"synced");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn read_from(seed: u64, directory: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self { disk: SimDisk::read_from(seed, directory.as_ref())? })
     }
 
     /// Operations so far: a run without a failure tells how many there are to fail.

@@ -3,15 +3,20 @@
 //! | planted | noticed by |
 //! |---|---|
 //! | operations go on when the power has gone | `after_the_power_has_gone_nothing_is_acknowledged` |
+//! | a sync has its effect, and then takes its time | `a_sync_that_takes_its_time_has_no_effect_before` |
+//! | files are written as the device has them, not as processes see them | `a_disk_goes_to_another_process_with_what_the_power_cut_has_left` |
 //! | a power cut keeps all that was written | `what_was_not_synced_may_be_lost_and_what_was_is_there` |
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use mapwal::testing::{DiskFailure, SimulatedDisk};
 use mapwal::wal::{PageId, WalOptions};
 use mapwal::{Error, Lsn, Options};
 
-use crate::support::small;
+use crate::support::{open, small};
 
 fn options() -> Options {
     small()
@@ -137,4 +142,53 @@ fn power_that_has_gone_does_not_come_back() {
     disk.end_power_after(1 << 30);
     assert!(disk.open(&options()).is_err());
     assert!(disk.restart().open(&options()).is_ok());
+}
+
+#[test]
+fn a_disk_goes_to_another_process_with_what_the_power_cut_has_left() {
+    for seed in 0..10 {
+        let home = tempfile::tempdir().unwrap();
+        let (cut, again) = (home.path().join("cut"), home.path().join("again"));
+        let disk = SimulatedDisk::new(seed);
+        let log = disk.open(&options()).unwrap();
+        (0..30).for_each(|_| assert!(log.append(1, &[7; 3000]).is_ok()));
+        log.sync().unwrap();
+        (0..30).for_each(|_| assert!(log.append(1, &[8; 3000]).is_ok()));
+        disk.restart().write_to(&cut).unwrap();
+        assert!(disk.restart().write_to(&cut).is_err(), "it is there");
+        let on_files = open(&cut, &options());
+        let left = on_files.next_lsn();
+        assert!((Lsn(31)..=Lsn(61)).contains(&left), "seed {seed}: {left}");
+        on_files.append(1, b"in a file").unwrap();
+        on_files.close().unwrap();
+        let disk = SimulatedDisk::read_from(seed, &cut).unwrap();
+        let log = disk.open(&options()).unwrap();
+        assert_eq!(log.get(left).unwrap().expect("all of it is durable").payload(), b"in a file");
+        disk.restart().write_to(&again).unwrap();
+        assert_eq!(open(&again, &options()).next_lsn(), left.next(), "seed {seed}: it was durable when it was read");
+    }
+}
+
+#[test]
+fn a_sync_that_takes_its_time_has_no_effect_before() {
+    let mut lost = 0;
+    for seed in 0..1000 {
+        let disk = SimulatedDisk::new(seed);
+        let log = disk.open(&options()).unwrap();
+        log.sync().unwrap();
+        disk.sync_takes(Duration::from_millis(20));
+        let lsn = log.append(1, b"under way").unwrap();
+        let (sender, receiver) = mpsc::channel();
+        log.on_durable(lsn, move |outcome| sender.send(outcome).unwrap()).unwrap();
+        thread::sleep(Duration::from_millis(5));
+        let left = disk.restart();
+        let early = receiver.try_recv();
+        let is_early = early.is_err();
+        early.unwrap_or_else(|_| receiver.recv().unwrap()).unwrap();
+        lost += u64::from(is_early && left.open(&options()).unwrap().next_lsn() == lsn);
+        if lost == 3 {
+            return;
+        }
+    }
+    panic!("{lost} records were lost while they were being synced");
 }

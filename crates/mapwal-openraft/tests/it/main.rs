@@ -2,6 +2,7 @@
 
 #![expect(clippy::result_large_err, reason = "the error is openraft's")]
 
+mod cluster;
 mod codecs;
 mod durable;
 mod entries;

@@ -130,6 +130,17 @@ fn progress_is_shown_of_what_takes_longer_than_a_second() {
 }
 
 #[test]
+fn progress_is_shown_of_what_is_measured() {
+    let directory = scratch();
+    let lines = "$M bench . --seconds 600 < /dev/null & pid=$!\nn=0\n\
+                 until grep -q 'bench \\[' typescript; do sleep 0.1; n=$((n+1)); [ $n -lt 600 ] || break; done\n\
+                 kill -TERM $pid\nwait $pid\n[ $n -lt 600 ]\n";
+    if let Some(shown) = on_terminal(directory.path(), lines) {
+        assert!(shown.contains("/80 "), "steps, of which there are so many: {shown}");
+    }
+}
+
+#[test]
 fn a_narrow_and_a_wide_terminal_change_nothing_but_the_help() {
     let log = synced(1200);
     run(log.path(), "pins DIR add p 1").done();

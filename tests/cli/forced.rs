@@ -16,7 +16,7 @@ use crate::wait;
 fn a_request_that_is_interrupted_is_taken_back_and_pins_are_there_as_before() {
     let directory = scratch();
     let mut writer = live(directory.path(), 1200);
-    run(directory.path(), "pins DIR add p 300 --limit 1GiB --owner me").done();
+    run(directory.path(), "pins DIR add p 900 --limit 1GiB --owner me").done();
     let before = run(directory.path(), "pins DIR --format json").done();
     let pid = Pid::from_child(&writer.child);
     kill_process(pid, Signal::STOP).unwrap();

@@ -102,10 +102,14 @@ fn what_is_whole_is_not_called_lost() {
     let longer: fn(&Path) = |log| {
         fs::File::options().write(true).open(file(log, 1)).unwrap().set_len(128 << 10).unwrap();
     };
+    let longer_last: fn(&Path) = |log| {
+        fs::File::options().write(true).open(file(log, 4)).unwrap().set_len(128 << 10).unwrap();
+    };
     let stray: fn(&Path) = |log| fs::write(file(log, 9), "").unwrap();
     let renamed: fn(&Path) = |log| fs::rename(file(log, 4), file(log, 7)).unwrap();
     let cases = [
         ("a first file that is longer", sound.path(), longer),
+        ("a last file that is longer", sound.path(), longer_last),
         ("a stray file, empty", sound.path(), stray),
         ("a stray file, empty, after a crash", left.path(), stray),
         ("a last segment of another name", sound.path(), renamed),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mapwal::error::RequestFault;
 use mapwal::wal::{DirtyPage, PageId, RecoverFrom, Wal, WalOptions};
-use mapwal::{Error, Log, Lsn, Options, RequestedTrim, request_trim};
+use mapwal::{Error, Log, Lsn, Options, RequestedTrim, request_trim, request_trim_while};
 
 use super::trim::{fill, records};
 use crate::support::scratch::{contents, open_small, scratch};
@@ -50,6 +50,16 @@ fn what_pins_keep_stays_and_the_rest_goes_with_its_files() {
             .extension()
             .is_some_and(|it| it == "tmp"))
     );
+}
+
+#[test]
+fn a_request_that_is_wanted_no_more_comes_to_nothing() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new());
+    fill(&log);
+    let asked = request_trim_while(dir.path(), Lsn(51), || false);
+    assert!(matches!(asked, Err(Error::Request(RequestFault::NoAnswer))), "{asked:?}");
+    assert_eq!(contents(&log), records(1..=50));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn follow_all(path: &Path, count: usize) {
 }
 
 #[expect(unsafe_code, reason = "opening a log is")]
-fn read_only(path: &Path) -> LogReader {
+pub(crate) fn read_only(path: &Path) -> LogReader {
     // SAFETY: the directory is a temporary one of this program, on the disk, and only the log changes its files.
     unsafe { LogReader::open(path) }.expect("there is a log")
 }

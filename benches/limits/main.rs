@@ -50,6 +50,7 @@ mod get;
 mod limit;
 mod logs;
 mod machine;
+mod memory;
 mod open;
 mod rendezvous;
 mod report;
@@ -103,6 +104,7 @@ fn main() -> std::io::Result<()> {
     follow::run(&mut bench);
     get::run(&mut bench);
     open::run(&mut bench);
+    memory::run(&mut bench);
     logs::run(&mut bench);
     verify::run(&mut bench);
     calls::run(&mut bench);

@@ -27,6 +27,11 @@ pub(crate) fn anonymous_kib() -> Option<u64> {
     status_field("/proc/self/status", "RssAnon:")
 }
 
+/// MiB of memory that count as this process's, mapped pages of files included.
+pub(crate) fn resident_mib() -> Option<f64> {
+    Some(status_field("/proc/self/status", "VmRSS:")? as f64 / 1024.0)
+}
+
 /// Has the host of a virtual machine provide memory for what writes `len` bytes next. Memory that it has taken back
 /// costs ten times as much to touch first, in any process, and the system mixes it with what it has just got back: so
 /// it takes several times as much.

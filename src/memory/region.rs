@@ -80,6 +80,15 @@ impl Region {
         self.len
     }
 
+    /// Lets the pages of `range` go, as far as they count as memory of this process. They stay in the page cache, and are found there
+    /// when they are looked at again.
+    pub(crate) fn release_pages(&self, range: Range<usize>) {
+        #[cfg(target_os = "linux")]
+        self.mapping.release_pages(range);
+        #[cfg(not(target_os = "linux"))]
+        let _ = range;
+    }
+
     /// The end of what may be borrowed.
     pub(crate) fn published(&self) -> usize {
         self.published.load(Ordering::Acquire)

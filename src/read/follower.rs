@@ -393,7 +393,10 @@ impl Follower {
         if self.at.as_ref().is_some_and(|at| at.segment.number() == segment.number()) {
             return Ok(false);
         }
-        self.at = Some(FollowerPlace::before(self.next, Arc::clone(segment))?);
+        let left = self.at.replace(FollowerPlace::before(self.next, Arc::clone(segment))?);
+        if let Some(left) = left {
+            left.release();
+        }
         Ok(true)
     }
 }

@@ -20,7 +20,12 @@ pub(super) struct FollowerPlace {
     pub(super) checked: usize,
     /// Byte offset from which on the next segment is read ahead.
     pub(super) ahead_from: usize,
+    /// Byte offset up to which pages have been let go.
+    released: usize,
 }
+
+/// Pages are let go in steps of so much: each step interrupts the other processors that run the process.
+const RELEASE_BYTES: usize = 8 << 20;
 
 /// Frames in a row, by their offsets in the segment and their numbers.
 #[derive(Debug)]
@@ -37,7 +42,7 @@ impl FollowerPlace {
         let region = segment.region()?;
         let offset = offset_of(&segment, &region, lsn)?;
         let ahead_from = ahead_from(&segment, offset);
-        Ok(Self { segment, region, offset, checked: 0, ahead_from })
+        Ok(Self { segment, region, offset, checked: 0, ahead_from, released: offset })
     }
 
     /// Has the next segment read, if there is one and this one has been read far enough to want it soon.
@@ -53,6 +58,26 @@ impl FollowerPlace {
         }
     }
 
+    /// Lets the pages go that it has passed, if they are many. It does not read them again, and its mapping may stay in use, or in the
+    /// cache, for long.
+    #[inline]
+    fn release_passed(&mut self) {
+        if self.offset.saturating_sub(self.released) >= RELEASE_BYTES {
+            self.release_now();
+        }
+    }
+
+    #[cold]
+    fn release_now(&mut self) {
+        self.region.release_pages(self.released..self.offset);
+        self.released = self.offset;
+    }
+
+    /// Lets those go that are left, as the segment is.
+    pub(super) fn release(self) {
+        self.region.release_pages(self.released..self.region.len());
+    }
+
     /// Whether the next record is in a later segment: because this one ends here, or because it has been trimmed,
     /// perhaps before its end was known here.
     pub(super) fn is_over_for(&self, segments: &Segments) -> bool {
@@ -63,6 +88,7 @@ impl FollowerPlace {
     /// The bounds of the next record from number `next` to `limit`, if it is there, and the number after it. Passes
     /// over it, and over what comes before it.
     pub(super) fn next_record(&mut self, next: &mut Lsn, limit: Lsn) -> Result<Option<(usize, usize)>> {
+        self.release_passed();
         loop {
             if self.offset >= self.checked {
                 self.checked = self.segment.readable_from(&self.region, self.offset, CHUNK_BYTES)?;
@@ -91,6 +117,7 @@ impl FollowerPlace {
     /// The frames from record `first` on that are there, up to record `limit` and a batch's end; passes over them. Of
     /// at most `max_bytes`, unless the first batch is longer.
     pub(super) fn next_run(&mut self, first: Lsn, limit: Lsn, max_bytes: usize) -> Result<Option<Run>> {
+        self.release_passed();
         loop {
             self.checked = self.segment.readable_from(&self.region, self.offset, max_bytes.max(CHUNK_BYTES))?;
             let run = self.checked_run(first, limit, max_bytes)?;

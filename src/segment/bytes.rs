@@ -73,12 +73,16 @@ impl Segment {
         }
     }
 
-    /// Lets go of the file once the ended segment is durable; the mapping is kept for as long as it is in use.
+    /// Lets go of the file once the ended segment is durable, and of the memory that its pages take; the mapping is kept for as long
+    /// as it is in use.
     pub(crate) fn release_file(&self) {
         let mut bytes = self.bytes.lock();
         if let Bytes::Live { region, .. } = &*bytes {
-            self.cache.remember(region);
-            *bytes = Bytes::AtRest(Arc::downgrade(region));
+            let region = Arc::clone(region);
+            self.cache.remember(&region);
+            *bytes = Bytes::AtRest(Arc::downgrade(&region));
+            drop(bytes);
+            region.release_pages(0..region.len());
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod control_page;
 mod followers;
+#[cfg(target_os = "linux")]
+mod memory;
 mod reader;
 mod records;
 mod snapshots;

@@ -125,9 +125,9 @@ fn a_pin_that_a_killed_backup_left_is_replaced_and_that_of_one_that_lives_is_not
     PinDirectory::open(log.path()).unwrap().create("mapwal-backup", "process 1, to /gone", Lsn(100), None).unwrap();
     backup(log.path(), &out.path().join("one"), "").done();
     assert_eq!(run(log.path(), "pins DIR").done().text(), "");
-    // One that lives holds the oldest segment.
+    // One that lives holds the file of its pin.
     PinDirectory::open(log.path()).unwrap().create("mapwal-backup", "process 1, to /there", Lsn(1), None).unwrap();
-    let held = fs::File::open(&segments(log.path())[0]).unwrap();
+    let held = fs::File::open(log.path().join("pins/mapwal-backup")).unwrap();
     rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let ran = backup(log.path(), &out.path().join("two"), "");
     assert_eq!((ran.code, ran.err.contains("another backup is under way")), (4, true), "{}", ran.err);

@@ -5,15 +5,16 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Child;
 
 use mapwal::{Log, Lsn, Options, PinDirectory};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::logs::{closed, copy, damaged, scratch, segments, synced, write_at};
-use crate::program::{Ran, Running, run, run_with_input};
+use crate::program::{Ran, run, run_with_input, start};
 use crate::repaired::{ended_at, files, numbers};
-use crate::wait;
 
 fn backup(log: &Path, out: &Path, options: &str) -> Ran {
     run(log, &format!("backup DIR {} {options}", out.display()))
@@ -41,13 +42,6 @@ fn a_full_segment_of_another_history_is_not_copied() {
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
 }
 
-/// A backup that has made its pin, and copies for a while.
-fn begun(dir: &Path, out: &Path, options: &str) -> Running {
-    let backup = Running::start(dir, &format!("backup DIR {} {options}", out.display()));
-    wait::until("it has its pin", || run(dir, "pins DIR").text().contains("mapwal-backup"));
-    backup
-}
-
 /// A log of some size, which this process has open.
 fn large(dir: &Path) -> Log {
     // SAFETY: the directory is one of the test that calls this.
@@ -59,31 +53,32 @@ fn large(dir: &Path) -> Log {
     log
 }
 
-/// Stops a backup before it ends.
-fn stopped(dir: &Path, out: &Path, options: &str) -> Running {
-    loop {
-        let mut backup = begun(dir, out, options);
-        backup.signal(Signal::STOP);
-        if backup.child.try_wait().unwrap().is_none() && run(dir, "pins DIR").text().contains("mapwal-backup") {
-            return backup;
-        }
-        // It was faster.
-        backup.child.wait().unwrap();
-        fs::remove_dir_all(out).unwrap();
-    }
+/// A backup that has made its pin, and is stopped then.
+fn stopped(dir: &Path, out: &Path, options: &str) -> Child {
+    let mut program = start(dir, &format!("backup DIR {} {options}", out.display()));
+    let backup = program.env("MAPWAL_STOP_AT_STEP", "1").spawn().unwrap();
+    let status = waitpid(Some(Pid::from_child(&backup)), WaitOptions::UNTRACED).unwrap();
+    assert!(status.is_some_and(|(_, status)| status.stopped()));
+    assert!(run(dir, "pins DIR").text().contains("mapwal-backup"));
+    backup
+}
+
+/// The exit code of a backup that goes on.
+fn ended(mut backup: Child) -> Option<i32> {
+    kill_process(Pid::from_child(&backup), Signal::CONT).unwrap();
+    backup.wait().unwrap().code()
 }
 
 #[test]
 fn the_pin_of_a_backup_that_lives_is_not_taken_for_one_that_is_left_over() {
     let (dir, out) = (scratch(), scratch());
     let log = large(dir.path());
-    let mut first = stopped(dir.path(), &out.path().join("first"), "--limit 1");
+    let first = stopped(dir.path(), &out.path().join("first"), "--limit 1");
     // The trim passes the limit of its pin.
     log.trim_before(Lsn(150)).unwrap();
     let ran = backup(dir.path(), &out.path().join("second"), "");
     assert_eq!((ran.code, ran.err.contains("another backup is under way")), (4, true), "{}", ran.err);
-    first.signal(Signal::CONT);
-    assert_eq!(first.child.wait().unwrap().code(), Some(4), "what it had not copied is gone");
+    assert_eq!(ended(first), Some(4), "what it had not copied is gone");
     assert_eq!(log.pins(), []);
 }
 
@@ -93,14 +88,13 @@ fn a_backup_whose_pin_is_gone_is_complete_and_leaves_that_of_another() {
     let log = large(dir.path());
     for is_replaced in [false, true] {
         let copy = out.path().join(format!("{is_replaced}"));
-        let mut first = stopped(dir.path(), &copy, "");
+        let first = stopped(dir.path(), &copy, "");
         run(dir.path(), "pins DIR drop mapwal-backup").done();
         if is_replaced {
             let pins = PinDirectory::open(dir.path()).unwrap();
             pins.create("mapwal-backup", "process 1, to /other", Lsn(1), None).unwrap();
         }
-        first.signal(Signal::CONT);
-        assert_eq!(first.child.wait().unwrap().code(), Some(0), "the copy is complete");
+        assert_eq!(ended(first), Some(0), "the copy is complete");
         assert_eq!(numbers(&copy).len(), 300);
         assert_eq!(log.pins().len(), usize::from(is_replaced));
     }
@@ -169,14 +163,39 @@ fn a_salvage_that_is_killed_at_any_step_leaves_no_log() {
 fn a_salvage_says_what_it_has_saved_once_that_is_a_log() {
     let (log, out) = (damaged(900), scratch());
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let mut program = crate::program::start(log.path(), &format!("salvage DIR {} --renumber", out.path().display()));
+    let mut program = start(log.path(), &format!("salvage DIR {} --renumber", out.path().display()));
     // What is lost is told before, and nothing is left then.
     assert_eq!(Ran::new(program.stdout(full).output().unwrap()).code, 4);
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
     let (sound, out) = (closed(900), scratch());
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let mut program = crate::program::start(sound.path(), &format!("salvage DIR {}", out.path().display()));
+    let mut program = start(sound.path(), &format!("salvage DIR {}", out.path().display()));
     let ran = Ran::new(program.stdout(full).output().unwrap());
     assert_eq!((ran.code, ran.err.contains("; the copy is complete: ")), (4, true), "{}", ran.err);
     assert_eq!(numbers(out.path()).len(), 900);
+}
+
+#[test]
+fn a_copy_is_not_opened_to_another_group_than_the_log() {
+    if !crate::states::has_other_user() {
+        return;
+    }
+    let (log, out) = (synced(600), scratch());
+    let user = crate::states::OTHER_USER;
+    let all =
+        |directory: &Path| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    for path in all(log.path()).into_iter().chain([log.path().to_owned()]) {
+        // Of a group that the user does not belong to.
+        std::os::unix::fs::chown(&path, Some(user), Some(12346)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(if path.is_dir() { 0o750 } else { 0o640 })).unwrap();
+    }
+    std::os::unix::fs::chown(out.path(), Some(user), None).unwrap();
+    for command in ["backup", "salvage"] {
+        let copy = out.path().join(command);
+        let mut program = start(log.path(), &format!("{command} DIR {}", copy.display()));
+        Ran::new(program.uid(user).gid(user).output().unwrap()).done();
+        for path in all(&copy).into_iter().chain([copy]) {
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o077, 0, "{}", path.display());
+        }
+    }
 }

@@ -1,12 +1,12 @@
 //! The directory that a copy is made in.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use mapwal::Error;
-use mapwal::inspect::Inspection;
+use mapwal::inspect::{Inspection, SegmentFile};
 
 use crate::failure::{BACKUP_GUARD, Failure, REPAIR_GUARD, Result, describe};
 
@@ -97,6 +97,7 @@ impl Made {
     /// Makes `out`, with the owner and the mode of `like`, unless it is there, and what is missing above it. Their names are
     /// durable.
     pub(crate) fn directory(out: &Path, like: &Path) -> Result<Self> {
+        let like = &looked_at(like)?;
         let missing = out.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
         let missing: Vec<&Path> = missing.collect();
         let mut made = Self(Vec::new());
@@ -109,7 +110,7 @@ impl Made {
         Ok(made)
     }
 
-    fn add(&mut self, path: &Path, like: Option<&Path>) -> Result<()> {
+    fn add(&mut self, path: &Path, like: Option<&Metadata>) -> Result<()> {
         match DirBuilder::new().mode(0o700).create(path) {
             // As `a/b/..` is, once there is `a/b`.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
@@ -133,17 +134,29 @@ pub(crate) fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Gives `path`, which this process has made, the owner of `like`, and then its mode. Only root may give files away: a copy that
+/// Whose the files of a log are, by the first of these that is there. A writer may remove some at any moment.
+pub(crate) fn owner_of<'f>(files: impl IntoIterator<Item = &'f SegmentFile>, log: &Path) -> Result<Metadata> {
+    let found = files.into_iter().find_map(|file| fs::metadata(&file.path).ok());
+    found.map_or_else(|| looked_at(&log.join("LOCK")), Ok)
+}
+
+/// What `path` is.
+pub(crate) fn looked_at(path: &Path) -> Result<Metadata> {
+    fs::metadata(path).map_err(|error| Failure::new("cannot look at", describe(&error), path))
+}
+
+/// Gives `path`, which this process has made, the owner `found` of another file, and then its mode. Only root may give files away: a copy that
 /// another user makes is for that user alone.
-pub(crate) fn give(path: &Path, like: &Path) -> Result<()> {
-    let failed = |error: io::Error| Failure::new("cannot set the owner", describe(&error), path);
-    let (found, made) = (fs::metadata(like).map_err(failed)?, fs::metadata(path).map_err(failed)?);
+pub(crate) fn give(path: &Path, found: &Metadata) -> Result<()> {
+    let made = fs::metadata(path).map_err(|error| Failure::new("cannot set the owner", describe(&error), path))?;
     if found.uid() != made.uid() && !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    // A file system without owners and modes is no worse off.
-    let _ = std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid()));
-    let _ = fs::set_permissions(path, found.permissions());
+    let is_given = std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid())).is_ok();
+    // What the group of the log may do, another one may not.
+    let rights = if is_given { found.mode() } else { found.mode() & !0o070 };
+    // A file system without modes is no worse off.
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(rights & 0o7777));
     Ok(())
 }
 

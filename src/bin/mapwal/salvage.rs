@@ -65,7 +65,7 @@ fn copy(
     (part, stop): (&Path, &Stop),
 ) -> Result<Copied> {
     let files: Vec<_> = with_records(inspection).into_iter().cloned().collect();
-    files::make_part(part, &arguments.directory, files.first())?;
+    files::make_part(part, &arguments.directory, &files)?;
     let next = files.first().and_then(|file| file.first_lsn);
     copy_records(
         arguments,

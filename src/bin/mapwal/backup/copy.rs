@@ -1,7 +1,7 @@
 //! A copy under way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use super::report::Report;
 use crate::arguments::Backup;
 use crate::failure::{BACKUP_GUARD, Explain, Failure, Outcome, Result};
 use crate::look::tell_page_fault;
+use crate::step::step;
 use crate::stop::Stop;
 use crate::{open, out, progress};
 
@@ -43,6 +44,8 @@ pub(super) struct Copy<'a> {
     same: BTreeSet<u64>,
     /// The newest segment has ended too early: a truncation between the looks at it does that as well.
     is_short: bool,
+    /// Whose the files of the log are.
+    owner: Metadata,
     /// The directory of the copy, if it has been made.
     made_directory: Option<out::Made>,
     /// Files have been given the names that those of a log have.
@@ -71,6 +74,7 @@ impl<'a> Copy<'a> {
         let bar = progress::of_bytes("backup", 0);
         let (log_id, files, published) = look(arguments)?;
         earlier.map_or(Ok(()), |earlier| earlier.check(log_id))?;
+        let owner = out::owner_of(files.iter().rev(), &arguments.directory)?;
         Ok(Self {
             arguments,
             earlier,
@@ -81,6 +85,7 @@ impl<'a> Copy<'a> {
             made: BTreeMap::new(),
             same: BTreeSet::new(),
             is_short: false,
+            owner,
             made_directory: None,
             is_named: false,
             bar,
@@ -90,6 +95,8 @@ impl<'a> Copy<'a> {
     /// Returns what to say of it.
     pub(super) fn carry_out(mut self) -> Result<Report> {
         let out = &*self.arguments.out;
+        // Its pin is there.
+        step();
         self.made_directory = Some(out::Made::directory(out, &self.arguments.directory)?);
         let guarded = files::create(&out.join(BACKUP_GUARD)).map_err(failed("create", out));
         let newest = guarded.and_then(|_| out::sync_directory(out)).and_then(|()| self.try_all());
@@ -232,7 +239,7 @@ impl<'a> Copy<'a> {
         } else {
             let source = File::open(&file.path).map_err(failed("open", &file.path))?;
             if files::reflink(&source, &path).map_err(failed("create", &path))? {
-                out::give(&path, &file.path)?;
+                out::give(&path, &self.owner)?;
                 File::open(&path).and_then(|file| file.sync_all()).map_err(failed("sync", &path))?;
                 let held = check(&path, end, file, &|| self.check_stop())?;
                 self.bar.inc(end);
@@ -251,7 +258,7 @@ impl<'a> Copy<'a> {
         let Some(earlier) = self.earlier else { return Ok(None) };
         let Some((same, records)) = earlier.same_as(file, &|| self.check_stop())? else { return Ok(None) };
         self.same.insert(file.number);
-        let is_shared = files::share(same, path, &file.path)?;
+        let is_shared = files::share(same, path, &self.owner)?;
         Ok(is_shared.then_some(records))
     }
 
@@ -261,7 +268,7 @@ impl<'a> Copy<'a> {
         let _held = SegmentScan::open(&file.path).about(&file.path)?;
         let source = File::open(&file.path).map_err(failed("open", &file.path))?;
         let copy = files::create(&path).map_err(failed("create", &path))?;
-        out::give(&path, &file.path)?;
+        out::give(&path, &self.owner)?;
         files::allocate(&copy, file.file_len_bytes).map_err(failed("prepare", &path))?;
         let mut buffer = vec![0; CHUNK_LEN];
         let mut offset = 0;
@@ -290,7 +297,7 @@ impl<'a> Copy<'a> {
         let number = |file: Option<&SegmentFile>| file.map_or(0, |file| file.number);
         let segments = number(self.files.first())..=number(self.files.last());
         let extent = Extent::new(self.log_id, segments, end, next.previous());
-        write_control(out, &extent.control_page(), self.files.last().map(|file| &*file.path))?;
+        write_control(out, &extent.control_page(), &self.owner)?;
         // The newest first: a log that loses its control page as well begins late, and lacks nothing after that.
         for file in self.files.iter().rev() {
             let name = file.path.file_name().expect("a segment has a name");
@@ -330,12 +337,12 @@ fn end_of(path: &Path) -> Result<u64> {
 }
 
 /// The file is durable, and has its name durably, before any segment has one.
-fn write_control(out: &Path, page: &[u8], like: Option<&Path>) -> Result<()> {
+fn write_control(out: &Path, page: &[u8], owner: &Metadata) -> Result<()> {
     let path: PathBuf = out.join("control");
     let temporary = path.with_extension("tmp");
     let write = |mut file: File| file.write_all(page).and_then(|()| file.sync_all());
     files::create(&temporary).and_then(write).map_err(failed("write", &temporary))?;
-    like.map_or(Ok(()), |like| out::give(&temporary, like))?;
+    out::give(&temporary, owner)?;
     fs::rename(&temporary, &path).map_err(failed("rename", &path))?;
     out::sync_directory(out)
 }

@@ -1,6 +1,6 @@
 //! The files of a copy: made of bytes, of shared blocks, or of a second name.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -54,9 +54,9 @@ pub(super) fn reflink(_from: &File, _path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Makes `path` share all that `from` has in an earlier copy, with the owner of `like` unless it has that of `from`; false where
+/// Makes `path` share all that `from` has in an earlier copy, with the owner `like` unless it has that of `from`; false where
 /// nothing can be shared between these two places.
-pub(super) fn share(from: &Path, path: &Path, like: &Path) -> Result<bool> {
+pub(super) fn share(from: &Path, path: &Path, like: &Metadata) -> Result<bool> {
     let failed = || failed("share", path);
     let file = File::open(from).map_err(failed())?;
     if reflink(&file, path).map_err(failed())? {

@@ -81,7 +81,7 @@ fn make(directory: &Path, plan: &Plan, guard: &Guard) -> Result<Outcome> {
     let work = work(guard);
     for made in [&plan.folder, &work] {
         fs::create_dir(made).map_err(|error| Failure::new("cannot create", describe(&error), made))?;
-        out::give(made, directory)?;
+        out::give(made, &out::looked_at(directory)?)?;
         step();
     }
     reserve(&plan.folder)?;
@@ -102,7 +102,7 @@ fn make(directory: &Path, plan: &Plan, guard: &Guard) -> Result<Outcome> {
     let like = segments(&plan.folder)?.first().map(|name| plan.folder.join(name));
     let like = like.or_else(|| plan.kept.first().map(|file| work.join(name(&file.path))));
     File::create(&lock).map_err(|error| Failure::new("cannot create", describe(&error), &lock))?;
-    like.map_or(Ok(()), |like| out::give(&lock, &like))?;
+    like.map_or(Ok(()), |like| out::give(&lock, &out::looked_at(&like)?))?;
     for synced in [&plan.folder, &work, directory] {
         out::sync_directory(synced)?;
     }
@@ -130,7 +130,7 @@ fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
     let arguments = Salvage { directory: directory.to_owned(), out: work.to_owned(), renumber: false, archive: false };
     let path = plan.folder.join(LOST);
     let list = File::create(&path).map_err(|error| Failure::new("cannot create", describe(&error), &path))?;
-    out::give(&path, &work.join("LOCK"))?;
+    out::give(&path, &out::looked_at(&work.join("LOCK"))?)?;
     let saved = list.try_clone().map_err(|error| Failure::new("cannot create", describe(&error), &path))?;
     let copied = salvage::copy_records(
         &arguments,

@@ -81,14 +81,14 @@ pub(super) fn is_read(path: &Path) -> bool {
 }
 
 /// Makes the directory in which the copy is made, for files with the owner and the mode of those of the log.
-pub(super) fn make_part(part: &Path, log: &Path, first: Option<&SegmentFile>) -> Result<()> {
+pub(super) fn make_part(part: &Path, log: &Path, files: &[SegmentFile]) -> Result<()> {
     let failed = |error| Failure::new("cannot create", describe(&error), part);
     fs::create_dir(part).map_err(failed)?;
-    out::give(part, log)?;
+    out::give(part, &out::looked_at(log)?)?;
     // The files of a log are made like this one.
     let lock = part.join("LOCK");
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&lock).map_err(failed)?;
-    first.map_or(Ok(()), |first| out::give(&lock, &first.path))
+    if files.is_empty() { Ok(()) } else { out::give(&lock, &out::owner_of(files.iter().rev(), log)?) }
 }
 
 /// Makes the finished copy a log. Until all of it has its names, durably, a guard is there, with which no log opens.

@@ -138,7 +138,7 @@ fn an_output_that_is_full_is_an_error() {
             ["append", ..] => "; it stopped at record 1 of the input, byte 0",
             ["pins", _, "add", ..] => "; pin p is made",
             ["pins", _, "advance", ..] => "; pin q is moved",
-            ["backup", ..] => "; the copy is complete",
+            ["backup" | "salvage", ..] => "; the copy is complete",
             ["trim", ..] => "; the log is trimmed",
             _ => "",
         };

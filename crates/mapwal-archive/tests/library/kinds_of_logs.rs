@@ -75,6 +75,25 @@ async fn segments_of_the_usual_size_are_restored_at_that_size_from_what_is_in_th
     assert_eq!(records(&again), expected(1, 1..=150));
 }
 
+/// Its last segment says that there is nothing before what the log had kept.
+#[tokio::test]
+async fn a_log_that_was_trimmed_and_closed_is_restored_with_all_that_is_archived() {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    for segment in 1..=4 {
+        fill_and_seal(&log, 1, segment * 100);
+    }
+    catch_up(&log, &archive).await;
+    log.trim_before(Lsn(401)).unwrap();
+    assert_eq!(log.first_lsn(), Lsn(401));
+    fill_and_seal(&log, 1, 500);
+    fill(&log, 1, 520);
+    log.close().unwrap();
+    let archiver = Archiver::of_reader(reader(dir.path()), archive.clone(), options()).unwrap();
+    archiver.catch_up().await.unwrap();
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=520));
+}
+
 /// Each as large as a segment can hold, and one of nothing.
 #[tokio::test]
 async fn the_largest_records_are_archived_and_restored() {

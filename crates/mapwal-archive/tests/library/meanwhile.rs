@@ -1,7 +1,7 @@
 //! What an archiver or a prune does to an archive while it is restored or verified.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use mapwal::Lsn;
@@ -28,16 +28,16 @@ async fn five() -> Arc<InMemory> {
     store
 }
 
-/// An archive in which `change` is made once, at the first read of an object whose key ends with `suffix`.
+/// An archive in which `change` is made at read number `at` of an object whose key ends with `suffix`.
 fn changing(
     store: &Arc<InMemory>,
-    suffix: &'static str,
+    (suffix, at): (&'static str, usize),
     change: impl Fn(&InMemory) + Send + Sync + 'static,
 ) -> Archive {
-    let is_done = AtomicBool::new(false);
+    let reads = AtomicUsize::new(0);
     let hooked = Hooked::new(store, move |call, inner| {
         let is_it = matches!(call, Call::Get(key) if key.as_ref().ends_with(suffix));
-        if is_it && !is_done.swap(true, Ordering::SeqCst) {
+        if is_it && reads.fetch_add(1, Ordering::SeqCst) + 1 == at {
             change(inner);
         }
     });
@@ -47,7 +47,7 @@ fn changing(
 /// A prune of records before 301.
 fn pruning(store: &Arc<InMemory>) -> Archive {
     let archive = over(store);
-    changing(store, ".seg", move |_| {
+    changing(store, (".seg", 2), move |_| {
         archive.prune(Lsn(301)).now_or_never().expect("memory does not wait").expect("pruned");
     })
 }
@@ -64,6 +64,8 @@ async fn what_a_prune_leaves_is_restored_and_what_it_deletes_is_told() {
     let (dir, restored) = restore_one_by_one(&pruning(&store), RestoreTo::Latest).await;
     let report = restored.unwrap();
     assert_eq!((report.first_lsn, report.segments, report.resumed), (Lsn(301), 2, 0));
+    let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!names.into_iter().any(|name| name.ends_with(".restored")), "the first segment was there, and is gone");
     assert_eq!(records(&open(dir.path())), expected(1, 301..=500));
 
     let store = five().await;
@@ -80,7 +82,7 @@ async fn a_verification_takes_no_prune_for_damage_and_what_is_deleted_otherwise_
 
     let store = five().await;
     let key = with_suffix(&*store, ".seg").await.remove(2);
-    let archive = changing(&store, ".seg", move |inner| remove(inner, &key));
+    let archive = changing(&store, (".seg", 1), move |inner| remove(inner, &key));
     let report = archive.verify(None, &mut |_| {}).await.unwrap();
     assert_eq!(report.faults, [EpochFault::Gap { epoch: 1, missing: (201, 301) }]);
 }
@@ -124,13 +126,13 @@ async fn superseding() -> (Arc<InMemory>, impl Fn(&InMemory) + Clone + Send + Sy
 async fn a_segment_that_takes_the_place_of_parts_is_restored_in_their_place() {
     for (to, last) in [(RestoreTo::Latest, 200), (RestoreTo::Lsn(Lsn(130)), 130)] {
         let (store, supersede) = superseding().await;
-        let archive = changing(&store, ".part", supersede);
+        let archive = changing(&store, (".part", 1), supersede);
         let (dir, restored) = restore_one_by_one(&archive, to).await;
         assert_eq!(restored.unwrap().segments, 2);
         assert_eq!(records(&open(dir.path())), expected(1, 1..=last));
     }
     let (store, supersede) = superseding().await;
-    let report = changing(&store, ".part", supersede).verify(None, &mut |_| {}).await.unwrap();
+    let report = changing(&store, (".part", 1), supersede).verify(None, &mut |_| {}).await.unwrap();
     assert!(report.is_sound(), "{report:?}");
 }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use mapwal_archive::{Archive, Archiver, Error, RestoreOptions, RestoreTo};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
+use crate::hooked::{Call, Hooked};
 use crate::support::{
     archiver, both, bytes_of, catch_up, expected, fill, fill_and_seal, memory, open, options, reader, restored,
     scratch, with_suffix,
@@ -88,6 +90,33 @@ async fn logs_with_one_origin_that_begin_in_the_same_moment_get_epochs_of_their_
         let list = archive.list().await.unwrap();
         assert!(list.epochs.iter().all(|epoch| epoch.fault.is_none() && epoch.next_lsn.0 >= 11), "{list:?}");
     }
+}
+
+/// Each number has one maker: the later one takes the next.
+#[tokio::test]
+async fn an_epoch_that_another_archiver_begins_in_the_same_moment_is_left_to_it() {
+    let (store, dir) = (Arc::new(InMemory::new()), scratch());
+    let archive = Archive::new(Arc::clone(&store) as _, "a");
+    fill_and_seal(&open(dir.path()), 1, 10);
+    catch_up(&open(dir.path()), &archive).await;
+    let (again, _) = crate::support::restore(&archive, RestoreTo::Latest).await.unwrap();
+    let log = open(again.path());
+    fill_and_seal(&log, 2, 20);
+    let note = String::from_utf8(bytes_of(&*store, &"a/0000000001/epoch.json".into()).await).unwrap();
+    let (before, after) = note.split_once("\"token\": \"").unwrap();
+    let other = format!("{before}\"token\": \"another's{}", &after[after.find('"').unwrap()..]);
+    let others = other.clone();
+    let hooked = Hooked::new(&store, move |call, inner| {
+        if matches!(call, Call::Put(key) if key.as_ref() == "a/0000000002/epoch.json") {
+            let put = inner.put(&"a/0000000002/epoch.json".into(), others.clone().into()).now_or_never();
+            put.expect("memory does not wait").expect("stored");
+        }
+    });
+    let status = archiver(&log, &Archive::new(Arc::new(hooked), "a")).catch_up().await.unwrap();
+    assert_eq!(status.epoch, Some(3));
+    assert_eq!(bytes_of(&*store, &"a/0000000002/epoch.json".into()).await, other.as_bytes());
+    let both = [expected(1, 1..=10), expected(2, 11..=20)].concat();
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, both);
 }
 
 #[tokio::test]

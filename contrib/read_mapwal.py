@@ -158,6 +158,9 @@ class Log:
                 link = None
         if link and link.previous >= max(bound, 1) and self.oldest is not None and link.previous not in self.files:
             self.damage.append(f"segment {link.previous} is missing")
+        lowest, is_told = self.counted[0].number if self.counted else min(self.files, default=0), self.counted and self.counted[0].link and not link
+        if not link and not is_told and bound <= (self.oldest or 0) < lowest and self.oldest is not None and self.oldest not in self.files:
+            self.damage.append(f"segment {self.oldest} is missing")
         for file in self.above: file.walk()
 
     def judge(self):  # steps 6 and 7

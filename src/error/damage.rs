@@ -157,6 +157,9 @@ pub enum Damage {
         /// The number of the segment that refers to it.
         referrer: u64,
     },
+    /// The oldest segment is missing, and the control page does not say that it was trimmed.
+    #[error("segment is missing; the control page says that it is the oldest")]
+    MissingOldest,
     /// The segment that the log goes up to is missing, and all between it and the newest that is there.
     #[error("segment is missing, and any after segment {after}")]
     MissingEnd {

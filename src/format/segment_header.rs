@@ -212,7 +212,7 @@ impl SegmentHeader {
 
 /// The salt of segment `number` of a log: no other number of it, below 2^32, has the same. So a frame that an earlier life
 /// of the file has left is refused for certain: its bytes are the same, and its checksum would have to be another.
-fn salt_of(log_id: u128, number: u64) -> u32 {
+pub(crate) fn salt_of(log_id: u128, number: u64) -> u32 {
     crc32fast::hash(&log_id.to_le_bytes()).wrapping_add((number as u32).wrapping_mul(SALT_FACTOR))
 }
 

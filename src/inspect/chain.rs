@@ -89,13 +89,18 @@ pub(super) fn sort_out(
         named = segment.map_or(Named::Unknown, |segment| named_by(segment, &by_number, directory, &mut linked.faults));
         linked.counting.push(Linked { number, info: segment.and_then(info), end, is_readable: segment.is_some() });
     }
-    if let Named::Segment { number, referrer, .. } = named
-        && known_oldest.is_some()
-        && number >= bound
-        && !numbers.contains(&number)
-    {
-        linked.faults.push(missing(directory, number, referrer));
-    }
+    let is_lost = |number: u64| known_oldest.is_some() && number >= bound && !numbers.contains(&number);
+    linked.faults.extend(match named {
+        Named::Segment { number, referrer, .. } if is_lost(number) => Some(missing(directory, number, referrer)),
+        // Nothing is known of what was before the last that counts, but for what the page says.
+        Named::Unknown => {
+            known_oldest.filter(|&oldest| is_lost(oldest) && oldest < lowest(&linked, numbers)).map(|oldest| {
+                let path = directory.join(name::segment(oldest));
+                Corruption { path, offset: 0, lsn: None, damage: Damage::MissingOldest, evidence: None }
+            })
+        }
+        Named::Segment { .. } | Named::Nothing => None,
+    });
     linked.counting.reverse();
     linked.superseded.reverse();
     let beyond = numbers.iter().filter(|&&number| number > tip_number);
@@ -107,6 +112,11 @@ pub(super) fn sort_out(
         Corruption { path, offset, lsn: None, damage, evidence: Some(stated.evidence()) }
     }));
     linked
+}
+
+/// The number of the oldest that counts; without one, of the oldest that is there. The former are newest first still.
+fn lowest(linked: &LinkedSegments, numbers: &[u64]) -> u64 {
+    linked.counting.last().map_or_else(|| numbers.first().copied().unwrap_or(0), |oldest| oldest.number)
 }
 
 fn info(segment: &Found) -> Option<SegmentInfo> {

@@ -66,6 +66,7 @@ impl Judge<'_, '_> {
             let report = &mut walked.report;
             report.state = SegmentState::Torn;
             report.torn_bytes = self.walker.torn_bytes(report.number, segment_header::LEN as u64)?;
+            report.torn_records = walked.passed;
             report.counts_nothing();
             return Ok(true);
         }
@@ -76,7 +77,7 @@ impl Judge<'_, '_> {
             let is_sure = matches!(gap.damage, Damage::DeviceMismatch | Damage::SegmentSum);
             if evidence.is_none() && !is_sure {
                 // Everything after it is younger, so nothing says that it was durable either.
-                return self.cut(report, &gap);
+                return self.cut(report, &gap, walked.passed);
             }
             report.state = SegmentState::Damaged;
             let Gap { start, lsn, damage, .. } = gap;
@@ -85,8 +86,8 @@ impl Judge<'_, '_> {
         Ok(false)
     }
 
-    /// Nothing from `gap` on counts.
-    fn cut(&self, report: &mut SegmentReport, gap: &Gap) -> Result<bool> {
+    /// Nothing from `gap` on counts, whatever `passed` the checks after it.
+    fn cut(&self, report: &mut SegmentReport, gap: &Gap, passed: u64) -> Result<bool> {
         (report.records, report.len_bytes) = (gap.records, gap.start);
         report.next_lsn = gap.lsn.or(report.next_lsn);
         if self.options.live {
@@ -95,6 +96,7 @@ impl Judge<'_, '_> {
             return Ok(false);
         }
         report.torn_bytes = self.walker.torn_bytes(report.number, gap.start)?;
+        report.torn_records = passed - gap.records;
         if report.state != SegmentState::Damaged {
             report.state = SegmentState::Torn;
         }
@@ -121,7 +123,7 @@ impl Judge<'_, '_> {
             // The segment is whole, and what it leads to is not.
             (Some(next), _) => {
                 next.report.state = SegmentState::Damaged;
-                next.report.torn_bytes = 0;
+                (next.report.torn_bytes, next.report.torn_records) = (0, 0);
                 let damage = next.gaps.first().map_or(Damage::MissingFrame, |gap| gap.damage.clone());
                 corruption(next.report.path.clone(), segment_header::LEN as u64, lsn, damage)
             }

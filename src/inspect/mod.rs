@@ -4,6 +4,7 @@ mod chain;
 mod extent;
 mod judge;
 mod printed;
+mod remains;
 mod report;
 mod segment;
 mod verify;
@@ -26,6 +27,7 @@ use crate::segment::{Segment, SegmentList, Segments};
 use crate::storage::{Access, Disk, Storage};
 use chain::LinkedSegments;
 pub use extent::Extent;
+pub use remains::{LostBeginning, Remains};
 pub use report::{SegmentReport, SegmentState, VerifyOptions, VerifyReport};
 pub use segment::{SegmentSummary, verify_segment};
 
@@ -77,6 +79,8 @@ pub struct Inspection {
     /// Which segments count.
     linked: LinkedSegments,
     control: Option<ControlState>,
+    /// What the control page said before the directory was read, whichever log it is of.
+    page: Option<ControlState>,
     /// What is wrong with headers.
     faults: Vec<Corruption>,
 }
@@ -163,8 +167,9 @@ impl Inspection {
         // A trim says so before it removes the files.
         let after = read_page(&**storage)?;
         faults.extend(page_fault(storage.path(), after.as_ref(), log_id).filter(|_| !found.is_empty()));
-        let state = |page: Option<PageFound>| page?.state.filter(|control| control.log_id == log_id);
-        let (before, after) = (state(before), state(after));
+        let page = before.and_then(|page| page.state);
+        let before = page.filter(|control| control.log_id == log_id);
+        let after = after.and_then(|page| page.state).filter(|control| control.log_id == log_id);
         let control = before.map(|before| ControlState {
             oldest_segment: after.map_or(before.oldest_segment, |after| after.oldest_segment),
             ..before
@@ -174,7 +179,7 @@ impl Inspection {
         let kept = listing.temporaries.iter().filter(|name| name::temporary_number(name).is_some());
         // One that is taken just now is a segment by the next look.
         let kept = kept.filter_map(|name| kept_file(&**storage, name).ok()).collect();
-        Ok(Self { storage: Arc::clone(storage), log_id, files, kept, linked, control, faults })
+        Ok(Self { storage: Arc::clone(storage), log_id, files, kept, linked, control, page, faults })
     }
 
     /// The identity of the log, the same in all its segments.

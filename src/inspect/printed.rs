@@ -2,13 +2,21 @@
 
 use std::fmt::{Debug, Formatter, Result};
 
-use super::{Inspection, VerifyReport};
+use super::{Inspection, Remains, VerifyReport};
 
 impl Debug for Inspection {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let mut out = f.debug_struct("Inspection");
         out.field("directory", &self.storage.path()).field("segments", &self.segments().len());
         out.field("faults", &self.faults().count()).finish_non_exhaustive()
+    }
+}
+
+impl Debug for Remains {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let mut out = f.debug_struct("Remains");
+        out.field("segments", &self.segments().len()).field("copies", &self.copies().len());
+        out.field("lost_beginning", &self.lost_beginning()).finish_non_exhaustive()
     }
 }
 

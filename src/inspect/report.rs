@@ -90,6 +90,8 @@ pub struct SegmentReport {
     pub len_bytes: u64,
     /// Bytes that were never acknowledged as durable, and do not count.
     pub torn_bytes: u64,
+    /// Records in these that pass their checks.
+    pub torn_records: u64,
 }
 
 /// What was found in a log.
@@ -120,5 +122,11 @@ impl VerifyReport {
     #[must_use]
     pub fn torn_bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.torn_bytes).sum()
+    }
+
+    /// Records in these that pass their checks, and are dropped as well: records before them are missing.
+    #[must_use]
+    pub fn torn_records(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.torn_records).sum()
     }
 }

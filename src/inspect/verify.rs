@@ -42,7 +42,7 @@ impl Inspection {
     ///     println!("{done} of {total}");
     /// };
     /// let report: VerifyReport = inspection.verify(VerifyOptions::new().device(true), &mut progress)?;
-    /// assert_eq!((report.records(), report.torn_bytes(), report.closed), (1, 0, true));
+    /// assert_eq!((report.records(), report.torn_bytes(), report.torn_records(), report.closed), (1, 0, 0, true));
     /// for SegmentReport { number, state, records, .. } in &report.segments {
     ///     println!("segment {number}: {records} records{}", if *state == SegmentState::Torn { ", torn" } else { "" });
     /// }

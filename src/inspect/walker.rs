@@ -55,6 +55,8 @@ pub(super) struct WalkedSegment {
     ends_in_gap: bool,
     /// Records of a batch that goes on.
     pending: u64,
+    /// All records, whether they count or not.
+    pub(super) passed: u64,
 }
 
 impl<'i> Walker<'i> {
@@ -111,6 +113,7 @@ impl<'i> Walker<'i> {
             walked.finish(scan.places(), None);
             walked.report.torn_bytes = self.torn_bytes(file.number, segment_header::LEN as u64)?;
             if walked.report.torn_bytes > 0 {
+                walked.report.torn_records = walked.passed;
                 walked.report.state = SegmentState::Torn;
             }
         }
@@ -185,13 +188,23 @@ impl WalkedSegment {
             records: 0,
             len_bytes: 0,
             torn_bytes: 0,
+            torn_records: 0,
         };
-        Self { report, gaps: Vec::new(), sealed_into: None, is_closed: false, ends_in_gap: false, pending: 0 }
+        Self {
+            report,
+            gaps: Vec::new(),
+            sealed_into: None,
+            is_closed: false,
+            ends_in_gap: false,
+            pending: 0,
+            passed: 0,
+        }
     }
 
     fn pass_frame(&mut self, frame: &ScannedFrame<'_>) {
         self.report.first_lsn.get_or_insert(frame.lsn());
-        self.pending += u64::from(frame.role() == FrameRole::Record);
+        let is_record = u64::from(frame.role() == FrameRole::Record);
+        (self.pending, self.passed) = (self.pending + is_record, self.passed + is_record);
         self.is_closed = frame.kind() == FrameKind::Close;
         self.sealed_into = frame.sealed_into();
         self.ends_in_gap = false;

@@ -159,7 +159,21 @@ pub(crate) fn check_identity(found: &[Found], log_id: u128, directory: &Path) ->
 
 /// Reads header and link of segment `number`, and checks the header against name and length. `None` if the file is gone.
 pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found>> {
-    let name = name::segment(number);
+    let Some((found, len)) = look_into(storage, number)? else { return Ok(None) };
+    let corrupt = |damage| Err(Error::corrupt(&storage.path().join(name::segment(number)), 0, None, damage));
+    if found.number != number {
+        return corrupt(Damage::SegmentNumber { expected: number, found: found.number });
+    }
+    if len != found.size {
+        return corrupt(Damage::FileLength { expected: found.size, found: len });
+    }
+    Ok(Some(found))
+}
+
+/// Reads header and link of the segment in the file that is named as segment `name`, whichever that is; and the length of the file. `None` if the
+/// file is gone.
+pub(crate) fn look_into(storage: &dyn Storage, name: u64) -> Result<Option<(Found, u64)>> {
+    let name = name::segment(name);
     let path = storage.path().join(&name);
     let failed = |operation| {
         let path = path.clone();
@@ -176,26 +190,21 @@ pub(crate) fn inspect(storage: &dyn Storage, number: u64) -> Result<Option<Found
         prefix.resize(len, 0);
         read = file.read_at(&mut prefix, 0).map_err(failed("read"))?;
     }
-    let corrupt = |offset: usize, damage| Err(Error::corrupt(&path, offset as u64, None, damage));
     let Some((header, rest)) = prefix[..read].split_first_chunk::<{ segment_header::LEN }>() else {
-        return corrupt(0, Damage::FileLength { expected: segment_header::LEN as u64, found: read as u64 });
+        let damage = Damage::FileLength { expected: segment_header::LEN as u64, found: read as u64 };
+        return Err(Error::corrupt(&path, 0, None, damage));
     };
     let header = SegmentHeader::parse(header).map_err(|fault| fault.into_error(&path))?;
-    if header.number() != number {
-        return corrupt(0, Damage::SegmentNumber { expected: number, found: header.number() });
-    }
-    let found = file.len_bytes().map_err(failed("read the length of"))?;
-    if found != header.segment_size() {
-        return corrupt(0, Damage::FileLength { expected: header.segment_size(), found });
-    }
-    Ok(Some(Found {
-        number,
+    let len = file.len_bytes().map_err(failed("read the length of"))?;
+    let found = Found {
+        number: header.number(),
         size: header.segment_size(),
         layout: header.layout(),
         log_id: header.log_id(),
         unknown_to_writers: header.unknown_to_writers(),
         first: first_frame(rest, header),
-    }))
+    };
+    Ok(Some((found, len)))
 }
 
 /// How long header and link are by what they say, if that can be true.

@@ -36,6 +36,7 @@ mod pictures;
 mod piped;
 mod program;
 mod refused;
+mod remains;
 mod repaired;
 mod resumed;
 mod salvaged;

@@ -1,7 +1,7 @@
 //! `mapwal salvage`: what passes its checks, out of a damaged log into a new one.
 //!
-//! Nothing is believed but frames whose checksums are right, in segments that count. A number that jumps further than the
-//! files have room for is not believed either.
+//! What is there, and what is missing, is as `docs/design/salvage.md` has it. Nothing is believed but frames whose checksums are right, in segments that
+//! count. A number that jumps further than the files have room for is not believed either.
 
 mod files;
 mod lost;
@@ -9,24 +9,21 @@ mod pins;
 mod target;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use mapwal::error::Damage;
-use mapwal::inspect::{FrameRole, Inspection, ScanItem, ScannedFrame, SegmentFile, SegmentScan};
-use mapwal::{Error, Log, Lsn, Options};
+use mapwal::inspect::{FrameRole, Inspection, Remains, ScanItem, ScannedFrame, SegmentFile, SegmentScan};
+use mapwal::{Log, Lsn, Options};
 
 use crate::arguments::Salvage;
 use crate::failure::{Explain, Failure, Outcome, Result, counted, describe};
-use crate::look::tell_page_fault;
 use crate::stop::Stop;
 use crate::{failure, open, out, progress};
 use files::{is_gone, is_trimmed, look, span_of};
-pub(crate) use files::{segment_number, segment_size, with_records};
-use lost::{TWO_HISTORIES, damaged};
+pub(crate) use files::{segment_number, segment_size};
+use lost::TWO_HISTORIES;
 use pins::say_pins_left;
 pub(crate) use target::Target;
 
@@ -43,10 +40,10 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     out::check_empty(&arguments.out)?;
     out::check_outside(&arguments.out, &arguments.directory)?;
     let stop = Stop::by_signals()?;
-    let (inspection, held) = look(&arguments.directory)?;
+    let (inspection, remains, held) = look(&arguments.directory)?;
     let (out, part) = (&*arguments.out, arguments.out.join(PART));
     let made = out::Made::directory(out, &arguments.directory)?;
-    let copied = copy(arguments, &inspection, held, (&part, &stop)).inspect_err(|_| {
+    let copied = copy(arguments, (&inspection, &remains), held, (&part, &stop)).inspect_err(|_| {
         // What is left of it says by its name that it is no log.
         let _ = fs::remove_dir_all(&part);
         made.remove();
@@ -60,18 +57,18 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
 
 fn copy(
     arguments: &Salvage,
-    inspection: &Inspection,
+    (inspection, remains): (&Inspection, &Remains),
     held: VecDeque<mapwal::Result<SegmentScan>>,
     (part, stop): (&Path, &Stop),
 ) -> Result<Copied> {
-    let files: Vec<_> = with_records(inspection).into_iter().cloned().collect();
-    files::make_part(part, &arguments.directory, &files)?;
+    let (files, copies) = (remains.segments(), remains.copies());
+    files::make_part(part, &arguments.directory, files)?;
     let next = files.first().and_then(|file| file.first_lsn);
     copy_records(
         arguments,
-        inspection,
-        (&files, held),
-        Target { part, log: None, next, sealed_into: None, list: None, is_told: false, stop: Some(stop) },
+        (inspection, remains),
+        Sources { files, held, copies },
+        Target { part, log: None, next, sealed_into: None, kept: 0, list: None, is_told: false, stop: Some(stop) },
     )
 }
 
@@ -87,15 +84,25 @@ impl Copied {
     }
 }
 
-/// Copies what is sound in `files`, of which some are `held` open, into a log that is closed then. Tells what is lost.
+/// The files that records are copied from.
+pub(crate) struct Sources<'a> {
+    /// In their order.
+    pub(crate) files: &'a [SegmentFile],
+    /// The first of them, opened.
+    pub(crate) held: VecDeque<mapwal::Result<SegmentScan>>,
+    /// Where else records are looked for that are damaged there.
+    pub(crate) copies: &'a [SegmentFile],
+}
+
+/// Copies what is sound in `sources` into a log that is closed then. Tells what is lost.
 pub(crate) fn copy_records(
     arguments: &Salvage,
-    inspection: &Inspection,
-    (files, mut held): (&[SegmentFile], VecDeque<mapwal::Result<SegmentScan>>),
+    (inspection, remains): (&Inspection, &Remains),
+    Sources { files, mut held, copies }: Sources<'_>,
     target: Target<'_>,
 ) -> Result<Copied> {
-    let segment_size = segment_size(inspection);
-    let span = span_of(files, inspection);
+    let segment_size = segment_size(remains);
+    let span = span_of(remains, inspection);
     let bar = progress::of_bytes("salvage", files.iter().map(|file| file.file_len_bytes).sum());
     let mut copy = Copy {
         arguments,
@@ -109,35 +116,36 @@ pub(crate) fn copy_records(
         copied: 0,
         run: None,
         meta: BTreeMap::new(),
-        sealed_into: target.sealed_into,
+        end: End { segment: target.kept, sealed_into: target.sealed_into, ..End::default() },
         has_gaps: false,
         is_trimmed: false,
-        last_copied: None,
-        last_missing: None,
         stop: target.stop,
-        log_id: inspection.log_id(),
-        active: inspection.active_segment(),
+        remains,
+        copies: copies.to_vec(),
         frames: 0,
         bar,
     };
-    if !copy.is_told {
-        tell_page_fault(inspection);
-    }
-    copy.note_missing(inspection.faults());
-    copy.note_beginning(inspection, files)?;
-    let newest = inspection.segments().iter().rfind(|file| file.counts).map(|file| file.number);
-    if files.iter().all(|file| Some(file.number) != newest) {
-        copy.note_missing_after(inspection);
-    }
+    copy.tell_faults(inspection);
+    copy.list_beginning()?;
     for (at, file) in files.iter().enumerate() {
         held.extend(files.get(at + held.len()).map(|ahead| SegmentScan::open(&ahead.path)));
         let opened = held.pop_front().expect("this one at least");
         copy.segment(file, opened)?;
-        if newest == Some(file.number) {
-            copy.note_missing_after(inspection);
-        }
     }
-    copy.finish(inspection.durable_lsn())
+    copy.finish(inspection)
+}
+
+/// Where the sound frames end.
+#[derive(Default)]
+struct End {
+    /// The newest segment with one.
+    segment: u64,
+    /// The segment that the last of them, a seal, names.
+    sealed_into: Option<u64>,
+    /// The last of them is a close.
+    is_closed: bool,
+    /// What comes after it in the file cannot be read.
+    is_unread: bool,
 }
 
 struct Copy<'a> {
@@ -156,20 +164,14 @@ struct Copy<'a> {
     /// Old numbers in a row, first and last, and the first new one.
     run: Option<(Lsn, Lsn, Lsn)>,
     meta: BTreeMap<usize, Vec<u8>>,
-    /// The segment that the last frame, a seal, names.
-    sealed_into: Option<u64>,
+    /// The end of what has been copied.
+    end: End,
     has_gaps: bool,
     /// A segment was trimmed before it was copied, and what was in it has not been listed yet.
     is_trimmed: bool,
-    /// The name of the last file with a record that was copied.
-    last_copied: Option<OsString>,
-    /// The last file that is missing, or of which a part is.
-    last_missing: Option<OsString>,
     stop: Option<&'a Stop>,
-    /// The identity of the log.
-    log_id: u128,
-    /// The segment that the last writer appended to, by its control page: later ones held nothing.
-    active: Option<u64>,
+    remains: &'a Remains,
+    copies: Vec<SegmentFile>,
     /// Frames that have been looked at.
     frames: u64,
     bar: ProgressBar,
@@ -180,30 +182,15 @@ impl Copy<'_> {
     fn segment(&mut self, file: &SegmentFile, opened: mapwal::Result<SegmentScan>) -> Result<()> {
         let path = &*file.path;
         let is_gone = is_gone(&opened);
-        let copied = self.copied;
         let mut scan = match opened {
             Ok(scan) => scan,
             Err(_) if is_gone && is_trimmed(file, &self.arguments.directory) => {
                 self.is_trimmed = true;
                 return Ok(());
             }
-            Err(error) if is_gone || matches!(error, Error::Corrupt(_)) => {
-                // Without a sound header, no frame of it can be checked.
-                if !self.is_told {
-                    Failure::of_log(&error, path).tell();
-                }
-                self.note_lost(path);
-                return Ok(());
-            }
+            // It has changed since it was looked at.
             Err(error) => return Err(Failure::of_log(&error, path)),
         };
-        if scan.log_id() != self.log_id {
-            // Under whatever name and number.
-            let damage = Damage::ForeignSegment { expected: self.log_id, found: scan.log_id() };
-            damaged(path, &damage).tell();
-            self.note_lost(path);
-            return Ok(());
-        }
         if let Some(end) = file.end {
             scan.stop_at(end);
         }
@@ -211,25 +198,16 @@ impl Copy<'_> {
             self.check_stop()?;
             let offset = scan.offset();
             match scan.next() {
-                Ok(Some(ScanItem::Frame(frame))) => self.frame(&frame)?,
-                Ok(Some(_)) => self.sealed_into = None,
+                Ok(Some(ScanItem::Frame(frame))) => self.frame(file, &frame)?,
+                Ok(Some(_)) => (self.end.sealed_into, self.end.is_closed) = (None, false),
                 Ok(None) => break,
                 Err(error) => {
                     Failure::of_log(&error, path).tell();
-                    self.has_gaps = true;
-                    self.note_lost(path);
+                    (self.has_gaps, self.end.is_unread) = (true, true);
                     while scan.skip(UNREADABLE_BYTES).is_err() {}
                 }
             }
             self.bar.inc(scan.offset().saturating_sub(offset));
-        }
-        if self.copied > copied {
-            self.last_copied = path.file_name().map(OsString::from);
-        } else if Some(scan.number()) != segment_number(path) {
-            // Another one of the log in its place.
-            let expected = segment_number(path).unwrap_or(0);
-            damaged(path, &Damage::SegmentNumber { expected, found: scan.number() }).tell();
-            self.note_lost(path);
         }
         self.check_end(file, scan.tip())
     }
@@ -243,13 +221,18 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn frame(&mut self, frame: &ScannedFrame<'_>) -> Result<()> {
+    fn frame(&mut self, file: &SegmentFile, frame: &ScannedFrame<'_>) -> Result<()> {
+        let (lsn, is_control) = (frame.lsn(), frame.role() == FrameRole::Control);
+        (self.end.sealed_into, self.end.is_closed) = (frame.sealed_into(), frame.is_close());
+        if file.next_lsn.is_some_and(|end| lsn > end || (lsn == end && !is_control)) {
+            // The next segment has replaced it.
+            return Ok(());
+        }
         self.meta.extend(frame.meta());
-        self.sealed_into = frame.sealed_into();
-        let lsn = frame.lsn();
+        (self.end.segment, self.end.is_unread) = (file.number, false);
         let next = *self.next.get_or_insert(lsn);
-        // Below are records that have been copied, or replaced.
-        if frame.role() == FrameRole::Control || lsn < next {
+        // Below are records that have been copied.
+        if lsn < next {
             return Ok(());
         }
         let missing = lsn.0 - next.0;
@@ -261,6 +244,9 @@ impl Copy<'_> {
         }
         if missing > 0 {
             self.gap(next, lsn.previous())?;
+        }
+        if is_control {
+            return Ok(());
         }
         self.copy(frame)?;
         self.next = Some(lsn.next());
@@ -275,6 +261,10 @@ impl Copy<'_> {
             return if renumber { Ok(()) } else { self.open(lsn)?.append_void().map(drop).about(out) };
         };
         let copied = self.open(lsn)?.append(record.tag(), record.payload()).about(out)?;
+        if !renumber && copied != lsn {
+            let why = format!("record {lsn} would have got the number {copied}");
+            return Err(Failure::new("the copy has gone wrong", why, out));
+        }
         self.copied += 1;
         self.run = match self.run {
             Some((first, last, new)) if last.next() == lsn => Some((first, lsn, new)),
@@ -286,8 +276,15 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Lists records that are missing, and has the copy pass over their numbers.
+    /// Takes records that are missing out of further copies, or lists them.
     fn gap(&mut self, first: Lsn, last: Lsn) -> Result<()> {
+        self.next = Some(first);
+        self.fill(0, last)
+    }
+
+    /// Lists records that are missing, from the next one to `last`, and has the copy pass over their numbers.
+    fn list(&mut self, last: Lsn) -> Result<()> {
+        let Some(first) = self.next.filter(|&first| first <= last) else { return Ok(()) };
         self.has_gaps = true;
         let count = last.0 - first.0 + 1;
         let how = if std::mem::take(&mut self.is_trimmed) { "trimmed" } else { "lost" };
@@ -298,6 +295,7 @@ impl Copy<'_> {
                 log.append_void().about(out)?;
             }
         }
+        self.next = Some(last.next());
         Ok(())
     }
 
@@ -311,19 +309,12 @@ impl Copy<'_> {
         Ok(self.out.insert(log))
     }
 
-    fn finish(mut self, durable: Option<Lsn>) -> Result<Copied> {
-        // What the last writer has called durable, and is not there.
-        if let (Some(next), Some(durable)) = (self.next, durable)
-            && durable >= next
-            && durable.0 - next.0 < self.jump_max
-        {
-            self.gap(next, durable)?;
-        } else if let Some(next) = self.next.filter(|&next| durable != Some(next.previous()) && self.is_end_unknown()) {
-            // No later number tells how far it went, or none that can be believed.
-            self.has_gaps = true;
-            let again = if self.arguments.renumber { "" } else { "; what is appended next gets their numbers again" };
-            self.say(&format!("lost what there was from {next} on: nothing tells how many records{again}"))?;
+    fn finish(mut self, inspection: &Inspection) -> Result<Copied> {
+        if let Some(last) = self.last_in_copies()? {
+            let next = *self.next.get_or_insert(last);
+            self.gap(next, last)?;
         }
+        self.list_end(inspection)?;
         self.print_run(self.run)?;
         self.bar.finish_and_clear();
         let out = &*self.arguments.out;

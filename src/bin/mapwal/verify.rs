@@ -60,6 +60,7 @@ fn json_of(arguments: &Verify, report: &VerifyReport, writer: Writer) -> Value {
             "records": segment.records,
             "len_bytes": segment.len_bytes,
             "torn_bytes": segment.torn_bytes,
+            "torn_records": segment.torn_records,
         })
     };
     let damage = |damage: &Corruption| {
@@ -77,6 +78,7 @@ fn json_of(arguments: &Verify, report: &VerifyReport, writer: Writer) -> Value {
         "verdict": verdict,
         "records": report.records(),
         "torn_bytes": report.torn_bytes(),
+        "torn_records": report.torn_records(),
         "closed": report.closed,
         "compared_segments": arguments.deep.then_some(report.compared_segments),
         "compared_bytes": arguments.deep.then_some(report.compared_bytes),
@@ -128,7 +130,15 @@ fn print(out: &mut impl Write, arguments: &Verify, report: &VerifyReport, writer
         (0, torn) => format!("torn end of {}, which the next open drops", BinaryBytes(torn)),
         (places, _) => format!("damaged in {}", counted(places as u64, "place", "places")),
     };
-    writeln!(out, "{style}{verdict}{style:#}: {records} in {segments}, {ending}")
+    writeln!(out, "{style}{verdict}{style:#}: {records} in {segments}, {ending}")?;
+    worth_saving(report).filter(|_| report.damage.is_empty()).map_or(Ok(()), |line| writeln!(out, "{line}"))
+}
+
+/// What of a torn end is worth saving.
+pub(crate) fn worth_saving(report: &VerifyReport) -> Option<String> {
+    let count = report.torn_records();
+    let (records, pass) = (counted(count, "record", "records"), if count == 1 { "passes its" } else { "pass their" });
+    (count > 0).then(|| format!("{records} of what it drops {pass} checks: `mapwal salvage` saves them"))
 }
 
 fn print_segment(out: &mut impl Write, segment: &SegmentReport) -> std::io::Result<()> {

@@ -48,7 +48,7 @@ pub enum FrameRole {
 ///             assert!(frame.sums_up(), "{:08x} is a checksum of the segment", frame.checksum());
 ///             format!("goes on in segment {:?}", frame.sealed_into())
 ///         }
-///         _ => format!("{} metadata", frame.meta().len()),
+///         _ => format!("{} metadata{}", frame.meta().len(), if frame.is_close() { ", closed" } else { "" }),
 ///     });
 /// }
 /// assert_eq!(found, ["0 metadata", "record 1: [97]", "1 metadata", "void 2", "goes on in segment Some(2)"]);
@@ -86,6 +86,12 @@ impl<'a> ScannedFrame<'a> {
     #[must_use]
     pub fn is_seal(&self) -> bool {
         self.frame.kind() == FrameKind::Seal
+    }
+
+    /// Whether it says that the log was shut down cleanly there.
+    #[must_use]
+    pub fn is_close(&self) -> bool {
+        self.frame.kind() == FrameKind::Close
     }
 
     /// Its number; in a frame that is no record, the next record's.

@@ -1,24 +1,24 @@
 //! Reading the file of one segment frame by frame, in whatever state it is.
 
 mod frame;
+mod opening;
 mod window;
 
-use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use frame::{FrameRole, ScannedFrame};
 
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{ALIGN, Frame, FrameHeader, HEADER_LEN, checksum, padded};
 use crate::format::range_sum::RangeSums;
-use crate::format::segment_header::{self, Layout, SegmentHeader};
+use crate::format::segment_header::{self, Layout};
 use crate::format::walk::{Check, Place, Walk};
 use crate::format::zeros::nonzero_len;
 use crate::lsn::Lsn;
 use crate::read::SegmentTip;
-use crate::storage::{Access, DeviceBuffer, Disk, Storage, StorageFile};
+use crate::storage::{DeviceBuffer, StorageFile};
 use window::{WINDOW_BYTES, Window, checksum_of, read_all, usize_of};
 
 /// Frames of fewer bytes are checked at once.
@@ -99,61 +99,6 @@ pub enum ScanItem<'a> {
 }
 
 impl SegmentScan {
-    /// Opens the segment in file `path`, whatever its name.
-    ///
-    /// # Errors
-    /// [`Error::Format`]; [`Error::Corrupt`] when it has no sound header: without it, no frame can be checked;
-    /// [`Error::Io`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let failed = |source| Error::io("open", path, source);
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let name = path.file_name().and_then(OsStr::to_str);
-        let name = name.ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
-        let disk = Disk::open(directory).map_err(failed)?;
-        Self::open_in(&disk, name, path)
-    }
-
-    /// Opens file `name` of `storage`, which is `path` in messages.
-    pub(crate) fn open_in(storage: &dyn Storage, name: &str, path: &Path) -> Result<Self> {
-        let failed = |operation| move |source| Error::io(operation, path, source);
-        let file = storage.open(name, Access::Read).map_err(failed("open"))?;
-        let len = file.len_bytes().map_err(failed("read the length of"))?;
-        let mut prefix = vec![0; segment_header::LEN];
-        let read = file.read_at(&mut prefix, 0).map_err(failed("read"))?;
-        let Some((header, _)) = prefix[..read].split_first_chunk() else {
-            let expected = segment_header::LEN as u64;
-            let damage = if segment_header::may_begin_with(&prefix[..read]) {
-                Damage::FileLength { expected, found: read as u64 }
-            } else {
-                Damage::Magic
-            };
-            return Err(Error::corrupt(path, 0, None, damage));
-        };
-        let header = SegmentHeader::parse(header).map_err(|fault| fault.into_error(path))?;
-        let start = segment_header::LEN;
-        let mut scan = Self {
-            file,
-            path: path.to_owned(),
-            number: header.number(),
-            log_id: header.log_id(),
-            size: header.segment_size(),
-            layout: header.layout(),
-            window: Window::default(),
-            walk: Walk::new(header.layout(), Check::Full, start, Lsn::ZERO),
-            limit: len.min(header.segment_size()),
-            is_done: false,
-            sums: None,
-        };
-        // A link says itself which record follows.
-        let available = scan.prepare(start as u64)?.unwrap_or(0);
-        if let Ok(link) = Frame::parse(scan.window.bytes(start as u64, available)) {
-            let lsn = link.lsn();
-            scan.begin_with(lsn);
-        }
-        Ok(scan)
-    }
-
     /// Its number in the log, as its header says.
     #[must_use]
     pub fn number(&self) -> u64 {

@@ -287,9 +287,13 @@ fn chain(all: &BTreeMap<u64, File>, tip: u64, control: Option<Control>, is_damag
             }
         };
     }
-    if let Named::Segment(number, _) = named {
-        *is_damaged |= page_oldest.is_some() && number >= bound && !all.contains_key(&number);
-    }
+    let lowest = ties.last().map(|tie| tie.number).or_else(|| all.keys().next().copied()).unwrap_or(0);
+    let missing = match named {
+        Named::Segment(number, _) => page_oldest.map(|_| number),
+        Named::Unknown => page_oldest.filter(|&oldest| oldest < lowest),
+        Named::Nothing => None,
+    };
+    *is_damaged |= missing.is_some_and(|number| number >= bound && !all.contains_key(&number));
     ties.reverse();
     ties
 }

@@ -63,6 +63,8 @@ fn note_log(printed: &mut Printed) {
     let found = Inspection::open(dir.path()).unwrap();
     let first = &found.segments()[0];
     let mut scan = SegmentScan::open(&first.path).unwrap();
+    let remains = found.remains().unwrap();
+    note!(printed: Remains = remains, LostBeginning = remains.lost_beginning());
     note!(printed: Inspection = found, SegmentFile = first, Activity = found.activity(), SegmentScan = scan);
     while let Some(ScanItem::Frame(frame)) = scan.next().unwrap() {
         note!(printed: ScanItem = ScanItem::Frame(frame), ScannedFrame = frame, FrameRole = frame.role());

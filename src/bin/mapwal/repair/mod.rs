@@ -111,7 +111,7 @@ fn explain(directory: &Path, plan: &Plan) -> Result<()> {
         }
         None => say("no segment stays as it is: the log gets a new identity")?,
     }
-    let anew = counted(plan.anew.len() as u64, "segment", "segments");
+    let anew = counted(plan.aside.len() as u64, "segment", "segments");
     let bytes = BinaryBytes(plan.needed_bytes());
     let folder = plan.folder.display();
     say(&format!("{anew} to be set aside in {folder}, and what is sound in them appended anew: {bytes} are needed"))?;

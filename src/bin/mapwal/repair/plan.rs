@@ -6,10 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mapwal::Lsn;
-use mapwal::inspect::{Inspection, KeptFile, ScanItem, SegmentFile, SegmentScan, VerifyOptions};
+use mapwal::inspect::{Inspection, KeptFile, Remains, ScanItem, SegmentFile, SegmentScan, VerifyOptions};
 
 use super::folders::PREFIX;
 use crate::failure::{Explain, Failure, Outcome, Result, describe, say};
+use crate::verify::worth_saving;
 use crate::{progress, salvage};
 
 /// What directories may take that grow.
@@ -17,6 +18,7 @@ const MARGIN_BYTES: u64 = 1 << 20;
 
 pub(super) struct Plan {
     pub(super) inspection: Inspection,
+    pub(super) remains: Remains,
     /// Segments that stay, oldest first: full ones before any damage.
     pub(super) kept: Vec<SegmentFile>,
     /// Those whose records are appended anew.
@@ -45,10 +47,13 @@ impl Plan {
         for damage in &report.damage {
             Failure::of_log(&mapwal::Error::Corrupt(Box::new(damage.clone())), directory).tell();
         }
-        let Some(&first_damaged) = damaged.first() else {
+        if damaged.is_empty() {
             return match (report.damage.is_empty(), report.torn_bytes()) {
                 (true, 0) => say("nothing to repair: the log is sound").map(|()| None),
-                (true, _) => say("nothing to repair: the next open drops the torn end").map(|()| None),
+                (true, _) => {
+                    say("nothing to repair: the next open drops the torn end")?;
+                    worth_saving(&report).map_or(Ok(None), |line| say(&line).map(|()| None))
+                }
                 (false, _) if report.damage.iter().any(|damage| damage.path.ends_with("control")) => {
                     Err(Failure::Told {
                         what: "nothing to repair".into(),
@@ -64,38 +69,32 @@ impl Plan {
                     Err(Failure::new("nothing to repair", why, directory).ending_with(Outcome::Damaged))
                 }
             };
-        };
-        let with_records = salvage::with_records(&inspection);
-        let mut kept: Vec<SegmentFile> = with_records
-            .iter()
-            .filter(|file| file.counts && file.number < first_damaged)
-            .map(|&file| file.clone())
-            .collect();
-        let mut next = None;
-        // Without the file that followed it, a segment ends where its frames do: only a seal shows that this is the same place.
-        while let Some(last) = kept.last() {
-            let following = inspection.segments().iter().map(|file| file.number).find(|&number| number > last.number);
-            next = after_seal(last, following)?;
-            if next.is_some() {
-                break;
-            }
-            kept.pop();
         }
-        let keeps_to = kept.last().map_or(0, |last| last.number);
-        let anew: Vec<SegmentFile> =
-            with_records.into_iter().filter(|file| file.number > keeps_to || kept.is_empty()).cloned().collect();
-        let is_kept = |file: &SegmentFile| kept.iter().any(|kept| kept.number == file.number);
-        let aside = inspection.segments().iter().filter(|file| !is_kept(file)).map(|file| file.path.clone()).collect();
+        let remains = inspection.remains().about(directory)?;
+        let (mut kept, mut next) = (Vec::new(), None);
+        let files = remains.segments();
+        for (at, file) in files.iter().enumerate() {
+            let named = inspection.segments().iter().map(|file| file.number);
+            let numbers = named.chain(files[at + 1..].iter().map(|file| file.number));
+            let following = numbers.filter(|&number| number > file.number).min();
+            let Some(end) = end_of_whole(file, following)? else { break };
+            next = Some(end);
+            kept.push(file.clone());
+        }
+        let anew = files[kept.len()..].to_vec();
+        let is_kept = |path: &Path| kept.iter().any(|kept: &SegmentFile| kept.path == path);
+        let aside =
+            inspection.segments().iter().filter(|file| !is_kept(&file.path)).map(|file| file.path.clone()).collect();
         let unused = inspection.kept_files().to_vec();
         let folder =
             (1..u64::MAX).map(|number| directory.join(format!("{PREFIX}{number}"))).find(|path| !path.exists());
         let folder = folder.expect("there are more numbers than folders");
-        Ok(Some(Self { inspection, kept, anew, aside, unused, folder, next }))
+        Ok(Some(Self { inspection, remains, kept, anew, aside, unused, folder, next }))
     }
 
     /// The room that it takes at most, with what directories may take that grow.
     pub(super) fn needed_bytes(&self) -> u64 {
-        let size = salvage::segment_size(&self.inspection).unwrap_or(0);
+        let size = salvage::segment_size(&self.remains).unwrap_or(0);
         self.anew.iter().map(|file| file.file_len_bytes).sum::<u64>() + size + MARGIN_BYTES
     }
 
@@ -120,7 +119,8 @@ impl Plan {
 
     /// The largest number of a segment that there was.
     pub(super) fn last_number(&self) -> u64 {
-        self.inspection.segments().last().map_or(0, |file| file.number)
+        let named = self.inspection.segments().last().map_or(0, |file| file.number);
+        named.max(self.remains.newest_number())
     }
 }
 
@@ -130,23 +130,29 @@ pub(super) fn is_held_here_alone(path: &Path) -> io::Result<bool> {
     Ok(found.is_file() && found.nlink() == 1)
 }
 
-/// The number after the last record of a segment that ends with a seal, and the segment that this names, where the next one says that it ends; `None` of any other.
-/// Where nothing says so, the seal has to name the file that follows, `following`: one that a truncation had left for good names another.
-fn after_seal(file: &SegmentFile, following: Option<u64>) -> Result<Option<(Lsn, Option<u64>)>> {
+/// The number after the last record of a segment, and the segment that the seal at its end names, if it may stay as it is: its file has the right name and
+/// length, all of it is sound, and it ends with a seal at the place where the next one says that it ends. Where nothing says so, the seal has to name
+/// `following`, the next number that is there: one that a truncation had left for good names another.
+fn end_of_whole(file: &SegmentFile, following: Option<u64>) -> Result<Option<(Lsn, Option<u64>)>> {
+    let len = std::fs::metadata(&file.path).map_or(0, |found| found.len());
+    let Some(mut next) = file.first_lsn else { return Ok(None) };
+    if salvage::segment_number(&file.path) != Some(file.number) || len != file.file_len_bytes {
+        return Ok(None);
+    }
     let mut scan = SegmentScan::open(&file.path).about(&file.path)?;
     if let Some(end) = file.end {
         scan.stop_at(end);
     }
-    let (mut next, mut named) = (None, None);
+    let mut named = None;
     while let Some(item) = scan.next().about(&file.path)? {
-        (next, named) = match item {
-            ScanItem::Frame(frame) if frame.is_seal() => (Some(frame.lsn()), frame.sealed_into()),
-            _ => (None, None),
-        };
+        let ScanItem::Frame(frame) = item else { return Ok(None) };
+        (next, named) = (frame.lsn(), frame.sealed_into());
     }
+    let tip = scan.tip();
     let is_end = match file.end {
-        Some(end) => scan.offset() == end,
+        Some(end) => tip.end_bytes == end && file.end_checksum == Some(tip.checksum),
         None => following.is_none_or(|following| named == Some(following)),
     };
-    Ok(next.filter(|_| is_end).map(|next| (next, named)))
+    let is_whole = named.is_some() && is_end && file.next_lsn.is_none_or(|stated| stated == next);
+    Ok(Some((next, named)).filter(|_| is_whole))
 }

@@ -126,6 +126,7 @@ fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
         moved
     };
     let files: Vec<SegmentFile> = plan.anew.iter().map(moved).collect();
+    let further: Vec<SegmentFile> = plan.remains.copies().iter().map(moved).collect();
     let next = plan.next.map(|(next, _)| next).or_else(|| files.first().and_then(|file| file.first_lsn));
     let arguments = Salvage { directory: directory.to_owned(), out: work.to_owned(), renumber: false, archive: false };
     let path = plan.folder.join(LOST);
@@ -134,13 +135,14 @@ fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
     let saved = list.try_clone().map_err(|error| Failure::new("cannot create", describe(&error), &path))?;
     let copied = salvage::copy_records(
         &arguments,
-        &plan.inspection,
-        (&files, VecDeque::new()),
+        (&plan.inspection, &plan.remains),
+        salvage::Sources { files: &files, held: VecDeque::new(), copies: &further },
         salvage::Target {
             part: work,
             log,
             next,
             sealed_into: plan.next.and_then(|(_, named)| named),
+            kept: plan.kept.last().map_or(0, |last| last.number),
             list: Some(list),
             is_told: true,
             // What an end leaves is gone on with, or taken back.
@@ -162,8 +164,15 @@ fn open_kept(plan: &Plan, work: &Path) -> Result<Log> {
     let unfinished = work.join(format!("{:020}.tmp", plan.last_number()));
     File::create(&unfinished).map_err(|error| Failure::new("cannot create", describe(&error), &unfinished))?;
     let options = Options::new().create(false).archive(true);
-    let size = salvage::segment_size(&plan.inspection);
-    open::writer(work, &size.map_or_else(|| options.clone(), |size| options.clone().segment_size_bytes(size)))
+    let size = salvage::segment_size(&plan.remains);
+    let log =
+        open::writer(work, &size.map_or_else(|| options.clone(), |size| options.clone().segment_size_bytes(size)))?;
+    let (found, wanted) = (log.next_lsn(), plan.next.map(|(next, _)| next));
+    if wanted != Some(found) {
+        let why = format!("the segments that stay end before record {found}, and not where they did");
+        return Err(Failure::new("the repair has gone wrong", why, work));
+    }
+    Ok(log)
 }
 
 /// Ends a repair that has come to its result.

@@ -8,8 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use mapwal::Error;
-use mapwal::error::Damage;
-use mapwal::inspect::{Inspection, ScanItem, SegmentFile, SegmentScan};
+use mapwal::inspect::{Inspection, Remains, SegmentFile, SegmentScan};
 
 use crate::failure::{BACKUP_GUARD, Explain, Failure, Result, describe};
 use crate::step::step;
@@ -18,17 +17,6 @@ use crate::{open, out};
 /// How many segments are opened ahead of what is copied.
 const HELD_MAX: usize = 64;
 
-/// Those that count, and later ones of the log, of which a damaged one may hold records as well.
-pub(crate) fn with_records(inspection: &Inspection) -> Vec<&SegmentFile> {
-    let files = inspection.segments();
-    let newest = files.iter().filter(|file| file.counts).map(|file| file.number).max().unwrap_or(0);
-    let is_foreign = |path: &Path| {
-        inspection.faults().any(|fault| matches!(fault.damage, Damage::ForeignSegment { .. }) && fault.path == path)
-    };
-    // One of another log in the place of a segment counts as that, damaged; what it holds is not of this log.
-    files.iter().filter(|file| (file.counts || file.number > newest) && !is_foreign(&file.path)).collect()
-}
-
 /// The number in the name of a segment's file.
 pub(crate) fn segment_number(path: &Path) -> Option<u64> {
     path.extension().filter(|&it| it == "seg")?;
@@ -36,30 +24,29 @@ pub(crate) fn segment_number(path: &Path) -> Option<u64> {
 }
 
 /// The size of the largest segment.
-pub(crate) fn segment_size(inspection: &Inspection) -> Option<u64> {
-    inspection.segments().iter().map(|file| file.file_len_bytes).max().filter(|&size| size > 0)
+pub(crate) fn segment_size(remains: &Remains) -> Option<u64> {
+    remains.segments().iter().map(|file| file.file_len_bytes).max().filter(|&size| size > 0)
 }
 
-/// How many segments there may have been from the first of `files` on, as far as anything tells of them.
-pub(super) fn span_of(files: &[SegmentFile], inspection: &Inspection) -> u64 {
+/// How many segments there may have been from the first that is left on, as far as anything tells of them.
+pub(super) fn span_of(remains: &Remains, inspection: &Inspection) -> u64 {
     let told_of = inspection.faults().filter_map(|fault| segment_number(&fault.path));
-    let all = inspection.segments().iter().map(|file| file.number).chain(told_of);
-    let last = all.max().unwrap_or(0);
-    // All from these on may be gone.
-    let first = files.first().or_else(|| inspection.segments().last()).map_or(last, |first| first.number);
+    let last = told_of.chain([remains.newest_number()]).max().unwrap_or(0);
+    let first = remains.segments().first().map_or(last, |first| first.number);
     last.saturating_sub(first) + 1
 }
 
 /// Looks at the log, and opens the oldest of its files: what is trimmed after that can be copied all the same.
-pub(super) fn look(directory: &Path) -> Result<(Inspection, VecDeque<mapwal::Result<SegmentScan>>)> {
+pub(super) fn look(directory: &Path) -> Result<(Inspection, Remains, VecDeque<mapwal::Result<SegmentScan>>)> {
     let mut looks = 0;
     loop {
         let inspection = Inspection::open(directory).about(directory)?;
-        let files = with_records(&inspection);
-        let held: VecDeque<_> = files.iter().take(HELD_MAX).map(|file| SegmentScan::open(&file.path)).collect();
+        let remains = inspection.remains().about(directory)?;
+        let files = remains.segments().iter().take(HELD_MAX);
+        let held: VecDeque<_> = files.map(|file| SegmentScan::open(&file.path)).collect();
         looks += 1;
         if !held.iter().any(is_gone) || looks == open::LOOKS_MAX {
-            return Ok((inspection, held));
+            return Ok((inspection, remains, held));
         }
     }
 }
@@ -73,11 +60,6 @@ pub(super) fn is_gone(opened: &mapwal::Result<SegmentScan>) -> bool {
 pub(super) fn is_trimmed(file: &SegmentFile, directory: &Path) -> bool {
     let now = Inspection::open(directory);
     now.is_ok_and(|now| now.oldest_segment().is_some_and(|oldest| oldest > file.number))
-}
-
-/// Whether a file is a segment with a frame that is sound.
-pub(super) fn is_read(path: &Path) -> bool {
-    matches!(SegmentScan::open(path).as_mut().map(SegmentScan::next), Ok(Ok(Some(ScanItem::Frame(_)))))
 }
 
 /// Makes the directory in which the copy is made, for files with the owner and the mode of those of the log.

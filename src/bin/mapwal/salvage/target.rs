@@ -17,6 +17,8 @@ pub(crate) struct Target<'a> {
     pub(crate) next: Option<Lsn>,
     /// The segment that it names, if it ends with a seal.
     pub(crate) sealed_into: Option<u64>,
+    /// The newest segment that is in it already, or 0.
+    pub(crate) kept: u64,
     /// Where what is lost is listed as well.
     pub(crate) list: Option<File>,
     /// Whether people have been told which files are missing.

@@ -23,8 +23,15 @@ pub(super) struct Specimen {
 
 /// The files of a log, which may be open: what its writer leaves if it is killed at this moment.
 fn files(directory: &Path) -> Files {
-    let regular = names(directory).into_iter().filter(|name| directory.join(name).is_file() && name != "LOCK");
-    regular.map(|name| (name.clone(), fs::read(directory.join(name)).unwrap())).collect()
+    loop {
+        let regular = names(directory).into_iter().filter(|name| directory.join(name).is_file() && name != "LOCK");
+        let read: std::io::Result<Files> =
+            regular.map(|name| Ok((name.clone(), fs::read(directory.join(name))?))).collect();
+        // A file that the log has removed or renamed meanwhile: what was read is of two moments.
+        if let Ok(files) = read {
+            return files;
+        }
+    }
 }
 
 type MakeHistory = fn(&mut History);

@@ -41,6 +41,7 @@ mod calls;
 mod chart;
 mod commit;
 mod compare;
+mod cores;
 mod device;
 mod directory;
 mod docs;
@@ -98,6 +99,7 @@ fn main() -> std::io::Result<()> {
     spare::watch();
     let mut bench = Bench::new(scale, filters)?;
     append::run(&mut bench);
+    cores::run(&mut bench);
     commit::run(&mut bench);
     durable::run(&mut bench);
     scan::run(&mut bench);

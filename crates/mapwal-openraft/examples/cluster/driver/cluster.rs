@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -15,26 +14,23 @@ use tokio::time::{Instant, sleep};
 
 use super::client::Shared;
 use super::network::Network;
-use super::process::{Process, was_killed};
+use super::process::{Process, last_words};
 use crate::api::{Done, Order, path};
 use crate::http::Caller;
-use crate::node::code;
 use crate::{DiskKind, Flaw, Outcome, Run};
-
-const END: Duration = Duration::from_secs(20);
 
 /// A node, and what was done to its process.
 #[derive(Default)]
 pub(super) struct Node {
     /// The address that the others have of it.
     pub(super) address: String,
-    kind: DiskKind,
+    pub(super) kind: DiskKind,
     pub(super) process: Option<Process>,
     is_stopped: bool,
     /// Its disk was made to fail: it may end by itself.
-    may_fail: bool,
+    pub(super) may_fail: bool,
     /// It loses its power when it votes.
-    loses_power: bool,
+    pub(super) loses_power: bool,
 }
 
 pub(super) struct Cluster {
@@ -108,7 +104,8 @@ impl Cluster {
         let kind = if self.rng.u8(..4) == 0 { DiskKind::Files } else { DiskKind::Simulated };
         self.note(&format!("node {id} starts: {kind:?}"));
         let (directory, seed) = (self.directory_of(id), self.rng.u64(..));
-        let process = Process::start((id, kind), &directory, seed, self.flaw, &self.snapshots).await?;
+        let process = Process::start((id, kind), &directory, seed, self.flaw, &self.snapshots).await;
+        let process = process.map_err(|error| format!("{error}: {}", last_words(&directory)))?;
         self.network.lead_to(id, process.address);
         self.clients.addresses.lock().insert(id, process.address);
         if let Some(node) = self.nodes.get_mut(&id) {
@@ -160,19 +157,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until a node that was hit has ended.
-    pub(super) async fn expect_end(&mut self, id: u64) -> Outcome {
-        let Some(node) = self.nodes.get_mut(&id) else { return Ok(()) };
-        let Some(mut process) = node.process.take() else { return Ok(()) };
-        let status = process.end(END).await?;
-        let is_expected = match node.kind {
-            DiskKind::Files => was_killed(status),
-            DiskKind::Simulated => status.code() == Some(code::POWER),
-        };
-        self.clients.addresses.lock().remove(&id);
-        if is_expected { Ok(()) } else { self.judge_end(id, status) }
-    }
-
     /// Has a node on a simulated disk lose its power right after its next vote, if that comes before the cluster is healed.
     pub(super) async fn arm(&mut self, id: u64) {
         if let Some(node) = self.nodes.get_mut(&id) {
@@ -180,40 +164,6 @@ impl Cluster {
         }
         // It may be down.
         let _ = self.order(id, Order::CutPowerAtVote(true)).await;
-    }
-
-    /// Whether a node still runs.
-    pub(super) fn is_up(&mut self, id: u64) -> Outcome<bool> {
-        self.look()?;
-        Ok(self.nodes[&id].process.is_some())
-    }
-
-    /// A node has ended, and was not told to.
-    fn judge_end(&mut self, id: u64, status: ExitStatus) -> Outcome {
-        self.clients.addresses.lock().remove(&id);
-        if self.nodes[&id].may_fail && status.code() == Some(code::STORAGE) {
-            self.note(&format!("node {id} has ended: its disk has failed"));
-            return Ok(());
-        }
-        if self.nodes[&id].loses_power && status.code() == Some(code::POWER) {
-            self.note(&format!("node {id} has voted, and lost its power"));
-            self.killed += 1;
-            return Ok(());
-        }
-        Err(format!("node {id} has ended by itself: {status}").into())
-    }
-
-    /// Looks whether all nodes that should run do.
-    pub(super) fn look(&mut self) -> Outcome {
-        for id in self.ids() {
-            let Some(node) = self.nodes.get_mut(&id) else { continue };
-            let Some(process) = &mut node.process else { continue };
-            if let Some(status) = process.status()? {
-                node.process = None;
-                self.judge_end(id, status)?;
-            }
-        }
-        Ok(())
     }
 
     /// The process stands still until the cluster is healed.
@@ -285,19 +235,6 @@ impl Cluster {
         for id in self.ids() {
             if self.nodes[&id].process.is_none() {
                 self.start(id).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// All processes end in good order.
-    pub(super) async fn shut_down(&mut self) -> Outcome {
-        for id in self.ids() {
-            self.order(id, Order::Stop).await?;
-            let Some(mut process) = self.nodes.get_mut(&id).and_then(|node| node.process.take()) else { continue };
-            let status = process.end(END).await?;
-            if !status.success() {
-                return Err(format!("node {id} was to stop, and has ended with {status}").into());
             }
         }
         Ok(())

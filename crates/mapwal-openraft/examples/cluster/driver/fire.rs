@@ -34,10 +34,11 @@ enum Strike {
 }
 
 /// Each as often as it is to come.
-const STRIKES: [Strike; 20] = [
+const STRIKES: [Strike; 21] = [
     Strike::Kill,
     Strike::Kill,
     Strike::Kill,
+    Strike::KillAll,
     Strike::KillAll,
     Strike::KillAll,
     Strike::Stop,

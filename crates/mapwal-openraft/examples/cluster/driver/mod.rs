@@ -4,6 +4,7 @@ mod bridge;
 mod check;
 mod client;
 mod cluster;
+mod ends;
 mod fire;
 mod history;
 mod members;
@@ -46,6 +47,7 @@ async fn conduct(run: &Run) -> Outcome<bool> {
     let mut verdict = Verdict::default();
     let mut clients = JoinSet::new();
     if let Err(error) = burn(run, &mut cluster, &mut clients, &mut verdict).await {
+        verdict.violations += 1;
         verdict.add(error.to_string());
     }
     clients.abort_all();

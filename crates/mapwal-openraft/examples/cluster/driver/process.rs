@@ -1,6 +1,6 @@
 //! The process of a node.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{DiskKind, Flaw, Outcome};
 
+/// What it says on standard error, of each start.
+pub(super) const SAID: &str = "said";
 const START: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Process {
         if let Some(flaw) = flaw {
             command.args(["--flaw", &written(&flaw)]);
         }
-        let said = OpenOptions::new().create(true).append(true).open(directory.join("said"))?;
+        let said = OpenOptions::new().create(true).append(true).open(directory.join(SAID))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(said);
         let mut child = command.spawn()?;
         let (sender, receiver) = oneshot::channel();
@@ -91,6 +93,15 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Why a node has ended, as it has said itself: what a panic says, or else its last line.
+pub(super) fn last_words(directory: &Path) -> String {
+    let said = fs::read_to_string(directory.join(SAID)).unwrap_or_default();
+    let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+    let panic = lines.iter().rposition(|line| line.contains("panicked at"));
+    let line = lines.get(panic.map_or(lines.len().saturating_sub(1), |at| at + 1));
+    line.map_or_else(|| "it has said nothing".to_owned(), |line| (*line).to_owned())
 }
 
 /// Whether a process was killed.

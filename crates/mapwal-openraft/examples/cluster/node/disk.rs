@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{DiskKind, Outcome};
 
-/// As slow as a good disk, so that what is said too early can be wrong.
-const SYNC_TIME: Duration = Duration::from_millis(5);
+/// How many milliseconds a sync of a simulated disk takes, as the seed says: what is said too early can be wrong.
+const SYNC_MILLIS: Range<u64> = 1..40;
 /// How long a file may be on a disk that is full: shorter than a snapshot or another segment.
 const FULL_BYTES: u64 = 16 << 10;
 
@@ -42,7 +43,7 @@ impl Disk {
             DiskKind::Simulated => {
                 fs::create_dir_all(&files)?;
                 let disk = SimulatedDisk::read_from(seed, &files)?;
-                disk.sync_takes(SYNC_TIME);
+                disk.sync_takes(Duration::from_millis(fastrand::Rng::with_seed(seed).u64(SYNC_MILLIS)));
                 let log = disk.open(&options)?;
                 (Some(disk), log)
             }

@@ -128,16 +128,18 @@ class Log:
     def read_control(self, path):  # step 2
         page = path.read_bytes() if path.is_file() else b""
         is_page = len(page) == 4096 and page[:8] == b"mapwctl\1" and self.log_id in (page[8:24], None)
-        words = unpack_from("<512Q", page) if is_page and unpack_from("<Q", page, 40)[0] <= 1 else [0] * 512
         check = lambda *values: crc32(page[8:24] + pack(f"<{len(values)}Q", *values))
+        version = unpack_from("<Q", page, 40)[0] if len(page) == 4096 else 0
+        is_later = version & UNKNOWN > 1 and check(version & UNKNOWN) == version >> 32
+        words = unpack_from("<512Q", page) if is_page and not is_later else [0] * 512
         low = lambda word: word & UNKNOWN if check(word & UNKNOWN) == word >> 32 else None
         self.active, self.oldest = low(words[7]) or 0, low(words[9])
         if self.log_id and path.is_file():
             is_set_up = page[:8] == b"mapwctl\1" and len(page) == 4096 and all(unpack_from("<2Q", page, 8))
-            version = unpack_from("<Q", page, 40)[0] if is_set_up else 2
+            is_known = is_set_up and not is_later
             is_bad = lambda word: word and check(word & UNKNOWN) != word >> 32
-            if len(page) != 4096 or page[:8] not in (bytes(8), b"mapwctl\1") or version <= 1 and page[8:24] != self.log_id \
-                or version == 1 and (is_bad(words[7]) or is_bad(words[9])): self.damage.append("the control page is damaged")
+            if len(page) != 4096 or page[:8] not in (bytes(8), b"mapwctl\1") or is_known and page[8:24] != self.log_id \
+                or is_known and version and any(is_bad(words[at]) for at in (5, 7, 9)): self.damage.append("the control page is damaged")
         self.durable = max([words[at:at + 2] for at in (80, 88) if check(*words[at:at + 3]) == words[at + 3]] or [(0, 0)])[1]
 
     def follow_chain(self):  # step 3; `link` is that of the segment above, if it names one

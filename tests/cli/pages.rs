@@ -38,6 +38,7 @@ pub(crate) fn spoiled(sound: &Path) -> Vec<State> {
     let control = |log: &Path| log.join("control");
     add("control page damaged", 1, &|log| (0..512).for_each(|word| flip(&control(log), word * 8)));
     add("a word of the control page damaged", 1, &|log| flip(&control(log), 72));
+    add("the version of the control page damaged", 1, &|log| flip(&control(log), 42));
     add("control page empty", 1, &|log| fs::write(control(log), "").unwrap());
     add("control page of another log", 1, &|log| _ = fs::copy(control(synced(10).path()), control(log)).unwrap());
     let second = records(&segments(sound)[1]).start;
@@ -46,6 +47,15 @@ pub(crate) fn spoiled(sound: &Path) -> Vec<State> {
         flip(&control(log), 72);
     });
     states.push(older_segment());
+    let missing = copy(sound);
+    fs::remove_file(&segments(missing.path())[0]).unwrap();
+    flip(&control(missing.path()), 42);
+    states.push(State {
+        name: "first segment missing, the version of the control page damaged".to_owned(),
+        log: Log::Copied(missing),
+        there: (second..=RECORDS).collect(),
+        health: Health::Damaged,
+    });
     states
 }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 use zerocopy::IntoBytes;
 
 use making::{in_memory, make, open_existing, remove};
-use words::{LEN, MAGIC, Said, VERSION, Word, checksum, log_id, signed};
+use words::{LEN, MAGIC, Said, VERSION, Word, checksum, is_later, log_id, signed};
 
 pub use activity::Activity;
 pub(crate) use channel::Channel;
@@ -100,7 +100,7 @@ impl ControlPage {
     /// Sets it up for a run of the writer, not yet to be seen.
     fn begin(&self, epoch: u64, oldest: u64) -> io::Result<()> {
         self.set(Word::Magic, 0)?;
-        self.set(Word::Version, VERSION)?;
+        self.set(Word::Version, signed(self.log_id, VERSION))?;
         self.set(Word::LogIdLow, self.log_id as u64)?;
         self.set(Word::LogIdHigh, (self.log_id >> 64) as u64)?;
         self.set(Word::WriterPid, u64::from(std::process::id()))?;
@@ -158,7 +158,7 @@ impl ControlPage {
 
     /// Whether the page is of a version that is known; another one says nothing.
     fn is_understood(&self) -> bool {
-        self.get(Word::Version) <= VERSION
+        !is_later(self.found_log_id(), self.get(Word::Version))
     }
 
     fn on(file: Box<dyn StorageFile>, access: Access, log_id: u128) -> io::Result<Self> {

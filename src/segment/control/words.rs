@@ -24,7 +24,7 @@ pub(super) enum Word {
     Epoch = 3,
     /// The writer's process, 0 after a clean shutdown.
     WriterPid = 4,
-    /// The version of the page: one that is not known says nothing. 0 in a page of a log of version 2.
+    /// The version of the page in its low half, a checksum of it in its high half. 0 in a page of a log of version 2.
     Version = 5,
     /// The number of the segment that takes appends in its low half, a checksum of it in its high half.
     ActiveSegment = 7,
@@ -58,6 +58,13 @@ pub(super) enum Word {
 
 /// The version of the page.
 pub(super) const VERSION: u64 = 1;
+
+/// Whether the page of log `log_id` with this for its version is of a later one: that says nothing. Where the checksum is wrong, the word is damaged, which says
+/// nothing of the others.
+pub(super) fn is_later(log_id: u128, version: u64) -> bool {
+    let number = version & u64::from(u32::MAX);
+    number > VERSION && version == signed(log_id, number)
+}
 
 /// How often a follower looks for a watermark that the writer is not just writing.
 const LOOKS_MAX: u32 = 64;
@@ -101,7 +108,7 @@ impl ControlState {
         let word = |word: Word| words[word as usize];
         let log_id = log_id(|index| words[index]);
         let said = Said { log_id, word: |index| words[index] };
-        (word(Word::Magic) == MAGIC && word(Word::Version) <= VERSION).then(|| Self {
+        (word(Word::Magic) == MAGIC && !is_later(log_id, word(Word::Version))).then(|| Self {
             log_id,
             writer_pid: u32::try_from(word(Word::WriterPid)).ok().filter(|&pid| pid != 0),
             durable: said.durable(),
@@ -129,12 +136,13 @@ fn fault_of(words: &[u64]) -> Option<(u64, Damage)> {
     if magic != 0 && magic != MAGIC {
         return Some((at(Word::Magic), Damage::Magic));
     }
-    let is_set_up = magic == MAGIC && words[Word::Version as usize] == VERSION;
-    let log_id = log_id(|index| words[index]);
-    if !is_set_up || !is_whole(log_id) {
+    let (log_id, version) = (log_id(|index| words[index]), words[Word::Version as usize]);
+    // In a page of a log of version 2 the other words have no checksums.
+    let is_known = version != 0 && !is_later(log_id, version);
+    if magic != MAGIC || !is_whole(log_id) || !is_known {
         return None;
     }
-    [Word::ActiveSegment, Word::OldestSegment].into_iter().find_map(|word| {
+    [Word::Version, Word::ActiveSegment, Word::OldestSegment].into_iter().find_map(|word| {
         let value = words[word as usize];
         let (expected, found) = ((signed(log_id, value & u64::from(u32::MAX)) >> 32) as u32, (value >> 32) as u32);
         (value != 0 && expected != found).then(|| (at(word), Damage::Checksum { expected, found }))
@@ -151,7 +159,7 @@ pub(crate) fn is_whole(log_id: u128) -> bool {
 pub(crate) fn page_of_copy(log_id: u128, oldest: u64, newest: u64, (end, last): (Position, Lsn)) -> Vec<u8> {
     let mut words = [0; LEN as usize / size_of::<u64>()];
     words[Word::Magic as usize] = MAGIC;
-    words[Word::Version as usize] = VERSION;
+    words[Word::Version as usize] = signed(log_id, VERSION);
     words[Word::LogIdLow as usize] = log_id as u64;
     words[Word::LogIdHigh as usize] = (log_id >> 64) as u64;
     words[Word::ActiveSegment as usize] = signed(log_id, newest);

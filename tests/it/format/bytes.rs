@@ -240,7 +240,7 @@ fn the_control_page_is_as_specified() {
     assert_eq!(word(place + 3), u64::from(page_checksum(&page, &[word(place), word(place + 1), word(place + 2)])));
     assert_eq!(word(7), signed(&page, last.header.number), "active segment");
     assert_eq!(word(8), 0, "not poisoned");
-    assert_eq!(word(5), 1, "version");
+    assert_eq!(word(5), signed(&page, 1), "version");
     let named = [0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 32, 48, 64, 80, 81, 82, 83, 88, 89, 90, 91];
     let done: Vec<u64> = (104..114).map(word).collect();
     assert!(done[0] > 0 && done[1] > 0 && done[1] <= done[2], "syncs, and the times that they took");

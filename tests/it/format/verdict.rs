@@ -202,7 +202,7 @@ fn control(directory: &Path, log_id: u128) -> Option<Control> {
     let page = fs::read(directory.join("control")).ok().filter(|page| page.len() == 4096)?;
     let word = |index: usize| u64_at(&page, index * 8);
     let id = u128::from(word(2)) << 64 | u128::from(word(1));
-    if word(0) != u64::from_le_bytes(*b"mapwctl\x01") || word(5) > 1 || id != log_id {
+    if word(0) != u64::from_le_bytes(*b"mapwctl\x01") || is_later(&page) || id != log_id {
         return None;
     }
     let sum = |words: &[u64]| {
@@ -219,6 +219,13 @@ fn control(directory: &Path, log_id: u128) -> Option<Control> {
     Some(Control { oldest: number(9), active: number(7).unwrap_or(0), durable: durable.map_or(0, |place| place[1]) })
 }
 
+/// Whether a control page is of a later version, by a word that has its checksum.
+fn is_later(page: &[u8]) -> bool {
+    let word = u64_at(page, 40);
+    let version = word & u64::from(u32::MAX);
+    version > 1 && u64::from(crc32(crc32(0, &page[8..24]), &version.to_le_bytes())) == word >> 32
+}
+
 /// Step 2: whether no writer and no crash leaves such a page.
 fn is_control_damaged(directory: &Path, log_id: u128) -> bool {
     let Ok(page) = fs::read(directory.join("control")) else { return false };
@@ -229,7 +236,7 @@ fn is_control_damaged(directory: &Path, log_id: u128) -> bool {
     if word(0) != u64::from_le_bytes(*b"mapwctl\x01") {
         return word(0) != 0;
     }
-    if word(1) == 0 || word(2) == 0 || word(5) > 1 {
+    if word(1) == 0 || word(2) == 0 || is_later(&page) {
         return false;
     }
     let is_wrong = |word: u64| {
@@ -237,7 +244,7 @@ fn is_control_damaged(directory: &Path, log_id: u128) -> bool {
         word != 0 && u64::from(crc32(crc32(0, &page[8..24]), &number.to_le_bytes())) != word >> 32
     };
     u128::from(word(2)) << 64 | u128::from(word(1)) != log_id
-        || word(5) == 1 && (is_wrong(word(7)) || is_wrong(word(9)))
+        || word(5) != 0 && [5, 7, 9].into_iter().any(|at| is_wrong(word(at)))
 }
 
 fn link(bytes: &[u8], header: SegmentHeader) -> Option<(u64, Link)> {

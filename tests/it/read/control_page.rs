@@ -88,8 +88,13 @@ fn a_page_of_a_later_version_says_nothing_and_is_made_anew() {
     let (dir, control, good) = quiet_log();
     let known = || Inspection::open(dir.path()).unwrap().durable_lsn();
     let all = follow(dir.path(), Visibility::Published).unwrap();
-    // What version 2 of the log has written has a zero there.
-    for (version, expected) in [(0, Some(Lsn(1000))), (1, Some(Lsn(1000))), (2, None), (u64::MAX, None)] {
+    let signed =
+        |version: u64| version | u64::from(crc32fast::hash(&[&good[8..24], &version.to_le_bytes()].concat())) << 32;
+    let all_known = Some(Lsn(1000));
+    // What version 2 of the log has written has a zero there. Without its checksum the word says nothing, of the others neither.
+    let cases =
+        [(0, all_known), (signed(1), all_known), (2, all_known), (signed(2), None), (signed(u32::MAX.into()), None)];
+    for (version, expected) in cases {
         edit(&control, |page| page[VERSION].copy_from_slice(&version.to_le_bytes()));
         assert_eq!(known(), expected, "version {version}");
         let durable = follow(dir.path(), Visibility::Durable).unwrap();
@@ -100,6 +105,23 @@ fn a_page_of_a_later_version_says_nothing_and_is_made_anew() {
     log.close().unwrap();
     assert_eq!(fs::read(&control).unwrap()[VERSION], good[VERSION]);
     assert_eq!(known(), Some(Lsn(1000)));
+}
+
+#[test]
+fn each_flipped_bit_of_the_version_is_damage_and_takes_nothing_from_what_the_page_says() {
+    let (dir, control, good) = quiet_log();
+    for bit in 0..64 {
+        edit(&control, |page| page[40 + bit / 8] ^= 1 << (bit % 8));
+        let found = Inspection::open(dir.path()).unwrap();
+        let told: Vec<_> = found.faults().map(|fault| (fault.path.clone(), fault.offset)).collect();
+        assert_eq!((told, found.durable_lsn()), (vec![(control.clone(), 40)], Some(Lsn(1000))), "bit {bit}");
+        fs::write(&control, &good).unwrap();
+    }
+    // A segment that is gone is missed all the same, also when the log is opened.
+    edit(&control, |page| page[42] ^= 1);
+    let first = Inspection::open(dir.path()).unwrap().segments()[0].path.clone();
+    fs::remove_file(first).unwrap();
+    assert!(matches!(read_only(dir.path()), Err(Error::Corrupt(_))));
 }
 
 #[test]

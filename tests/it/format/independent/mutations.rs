@@ -237,7 +237,11 @@ fn forge_control(random: &mut Rng, files: &mut Files) {
             let sum = sum(page, &[position]);
             set(page, 97, sum);
         }
-        3 => set(page, 5, random.u64(0..4)),
+        3 => {
+            let (version, is_whole) = (random.u64(0..4), random.bool());
+            let sum = if is_whole { sum(page, &[version]) << 32 } else { 0 };
+            set(page, 5, version | sum);
+        }
         _ => set(page, random.usize(0..100), random.u64(0..3)),
     }
 }

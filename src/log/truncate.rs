@@ -9,6 +9,7 @@ use super::shared::{Rotation, Shared, check_lsn};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::link::{MetaSlots, Predecessor, SegmentEnd};
+use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::segment::Segment;
 use crate::segment::control;
@@ -155,7 +156,7 @@ impl Shared {
         // While nothing has changed: from here on no other process takes for durable what is dropped.
         let noted = self.control.set_durable(self.durability.lsn().min(kept.last), self.durability.position());
         noted.map_err(|source| control::write_error(&*self.storage, source))?;
-        let spare = self.ready_for_link(self.take_spare(Need::Essential)?, meta.encoded_len())?;
+        let spare = self.take_spare(Need::Essential, 0, meta.encoded_len())?;
         if kept.is_reset {
             // What named pins kept goes; their owners must find out.
             let first = self.segments.load().first_lsn();
@@ -164,7 +165,8 @@ impl Shared {
             // Before the suffix goes: a crash in between leaves pins that keep more than they must.
             self.pins.lock().named.rewind_to(&pin_files, kept.next_lsn)?;
         }
-        let dropped = self.replace_locked(&mut rotation, kept, meta, spare);
+        let cut = kept.segments.last().cloned();
+        let (dropped, taken) = self.replace_locked(&mut rotation, kept, meta, spare);
         rotation.cursor_control.retire();
         let pending = rotation.pending.take();
         drop(rotation);
@@ -173,6 +175,11 @@ impl Shared {
             self.lock_rotation().cursor_control.close(0);
         })?;
         drop(leading);
+        if let (Some(cut), Some(end)) = (cut, taken)
+            && cut.number() == end.segment()
+        {
+            cut.give_back(end.offset());
+        }
         remove_all(&*self.storage, &pending.map_or_else(Vec::new, |pending| pending.leftovers));
         // The truncation is done. A file that stays does not count, and is removed at the next open.
         self.housekeeper.drop_segments(dropped);
@@ -186,15 +193,19 @@ impl Shared {
         }
     }
 
-    /// Puts `spare`, which begins with `meta`, after what is kept; returns the segments that are dropped.
+    /// Puts `spare`, which begins with `meta`, after what is kept; returns the segments that are dropped, and where places had been
+    /// taken up to.
     fn replace_locked(
         &self,
         rotation: &mut Rotation,
         kept: Kept,
         meta: MetaSlots,
         spare: Prepared,
-    ) -> Vec<Arc<Segment>> {
+    ) -> (Vec<Arc<Segment>>, Option<Position>) {
+        let active = self.segments.last();
+        let mut end = None;
         if let Some(taken) = rotation.cursor_control.close(0) {
+            end = active.map(|active| active.position(taken.offset));
             self.counters.segment_full(taken.ordinal, taken.offset);
         }
         // Before the list changes, so that no number counts as durable that means another record now.
@@ -213,6 +224,6 @@ impl Shared {
         let old = self.open_segment(rotation, spare, previous, kept.next_lsn, Some(kept.segments));
         drop(callbacks);
         report!(info, next_lsn = kept.next_lsn.0, "log truncated");
-        old.into_iter().filter(|segment| !numbers.contains(&segment.number())).collect()
+        (old.into_iter().filter(|segment| !numbers.contains(&segment.number())).collect(), end)
     }
 }

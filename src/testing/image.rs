@@ -109,6 +109,18 @@ impl Image {
         }
     }
 
+    /// Makes a hole of whole pages, which reads as zeros. The device knows of it at once, or whenever it writes the pages.
+    pub fn give_back(&mut self, range: Range<usize>, is_durable: bool) {
+        let cache = self.cache();
+        for page in range.start / PAGE_BYTES..range.end / PAGE_BYTES {
+            self.failed.remove(&page);
+            (page * PAGE_WORDS..(page + 1) * PAGE_WORDS).for_each(|word| cache.set_word(word, [0; WORD_BYTES]));
+            if is_durable {
+                self.device[page] = None;
+            }
+        }
+    }
+
     /// What processes read.
     pub fn read(&self, bytes: &mut [u8], offset: usize) -> usize {
         let wanted = bytes.len().min((self.len as usize).saturating_sub(offset));

@@ -181,6 +181,13 @@ impl StorageFile for SimFile {
         Ok(false)
     }
 
+    fn give_back(&self, range: Range<u64>) -> io::Result<()> {
+        self.disk.enter(Operation::GiveBack)?;
+        let is_durable = self.disk.0.state.lock().rng.bool();
+        self.with(|file| file.give_back(range.start as usize..range.end as usize, is_durable));
+        Ok(())
+    }
+
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if let Some(fault) = self.disk.begin(Operation::Write) {
             self.with(|file| file.write(&bytes[..bytes.len() / 2], offset as usize));

@@ -45,6 +45,13 @@ pub(crate) fn newest_segment_size(directory: &Path) -> Option<u64> {
     inspection.segments().iter().rev().map(|file| file.file_len_bytes).find(|&len| len > 0)
 }
 
+/// For a log that goes on with segments of `size` bytes, and whose records may be longer.
+pub(crate) fn growing_from(size: u64) -> Options {
+    let grown = Options::new().segment_size_bytes(size.max(64 << 20));
+    // Not longer than they are before it has to be.
+    if size < 256 << 10 { grown.first_segment_size_bytes(size) } else { grown }
+}
+
 /// Looks again, for some time, where what was found has been trimmed before it could be used.
 pub(crate) fn again<T>(mut look: impl FnMut() -> mapwal::Result<T>) -> mapwal::Result<T> {
     for _ in 1..LOOKS_MAX {

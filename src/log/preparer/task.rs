@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::growth::Growth;
 use super::pace::{AHEAD_LEN_MAX, Pace};
 use super::pool::Pool;
 use super::state::{ActiveFilling, Spare, State};
@@ -35,7 +36,6 @@ const WALK_LEN: usize = 256 << 10;
 pub(super) struct PreparerCore {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) log_id: u128,
-    pub(super) segment_size: u64,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
     /// Segments to be walked and up to where, oldest first. Taken for a moment, with or without the state locked.
@@ -76,7 +76,7 @@ impl PreparerCore {
     pub(super) fn new(
         storage: Arc<dyn Storage>,
         log_id: u128,
-        segment_size: u64,
+        growth: Growth,
         next_number: u64,
         pool: Arc<Pool>,
         counters: Arc<Counters>,
@@ -84,8 +84,7 @@ impl PreparerCore {
         Self {
             storage,
             log_id,
-            segment_size,
-            state: Mutex::new(State::new(next_number)),
+            state: Mutex::new(State::new(next_number, growth)),
             changed: Condvar::new(),
             unwalked: Mutex::default(),
             task: OnceLock::new(),
@@ -189,9 +188,10 @@ impl PreparerCore {
 
     fn next_job(&self, state: &mut State) -> Option<Job> {
         let wanted = self.wanted_end.load(Ordering::Relaxed);
-        let is_spare_wanted = matches!(state.spare, Spare::Wanted);
+        let is_wanted = matches!(state.spare, Spare::Wanted);
+        let is_spare_wanted = is_wanted && (state.takers > 0 || self.is_spare_due(state));
         // The appenders can make room themselves, but no segment.
-        let is_spare_late = is_spare_wanted && (state.takers > 0 || state.room as u64 > self.segment_size / 2);
+        let is_spare_late = is_spare_wanted && (state.takers > 0 || state.room as u64 > state.growth.active_size() / 2);
         if !is_spare_late && let Some(active) = state.active.take_if(|active| active.filling.is_short_of(wanted)) {
             return Some(Job::Room(active));
         }
@@ -282,6 +282,10 @@ impl PreparerCore {
             self.note_filling(active.number, &active.filling);
             state.room = active.filling.room();
             state.active = Some(active);
+        } else {
+            drop(state);
+            active.give_back();
+            state = self.state.lock();
         }
         self.changed.notify_all();
         state

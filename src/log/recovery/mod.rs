@@ -7,4 +7,5 @@ mod pending;
 pub(crate) mod plan;
 pub(crate) mod recover;
 pub(crate) mod report;
+mod unused;
 mod walked;

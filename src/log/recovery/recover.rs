@@ -65,6 +65,8 @@ struct Recovery<'s> {
     empty: Vec<u64>,
     bytes_scanned: u64,
     torn_bytes: u64,
+    /// The byte after the last that may have been of a frame, in the segment with the cut.
+    seen_end: usize,
     /// Some was written once more, on a file system whose syncs may leave out how that is found again.
     is_written_again: bool,
 }
@@ -81,7 +83,18 @@ struct Cut {
 impl<'s> Recovery<'s> {
     fn new(storage: &'s dyn Storage, known: Option<Known>, is_archive: bool) -> Self {
         let (claim, empty) = (StrongestClaim::default(), Vec::new());
-        Self { storage, known, is_archive, claim, empty, bytes_scanned: 0, torn_bytes: 0, is_written_again: false }
+        let (bytes_scanned, torn_bytes) = (0, 0);
+        Self {
+            storage,
+            known,
+            is_archive,
+            claim,
+            empty,
+            bytes_scanned,
+            torn_bytes,
+            seen_end: 0,
+            is_written_again: false,
+        }
     }
 
     /// Walks the segments that are not proven durable, newest first, and finds the oldest that does not reach as far as
@@ -181,13 +194,13 @@ impl<'s> Recovery<'s> {
         while walk.place().offset < limit {
             let offset = walk.place().offset;
             if offset >= loaded {
-                loaded = self.load(link, region, offset)?;
+                loaded = self.load(link, region, offset, limit)?;
             }
             let rest = &bytes[offset..loaded.min(limit)];
             let frame = match walk.step(rest) {
                 Ok(frame) => frame,
                 Err(damage) if loaded < limit && may_be_cut_off(&damage, rest.len()) => {
-                    loaded = self.load(link, region, loaded)?;
+                    loaded = self.load(link, region, loaded, limit)?;
                     continue;
                 }
                 // All frames before are good, and are not those that were counted: no crash does that.
@@ -228,9 +241,10 @@ impl<'s> Recovery<'s> {
         Error::io("read", &self.storage.path().join(name::segment(number)), lost)
     }
 
-    fn load(&self, link: &ChainLink, region: &FrozenRegion, offset: usize) -> Result<usize> {
+    fn load(&self, link: &ChainLink, region: &FrozenRegion, offset: usize, limit: usize) -> Result<usize> {
         let start = offset - offset % LOAD_WINDOW_BYTES;
-        let end = (start + LOAD_WINDOW_BYTES).min(region.bytes().len());
+        // Not what was given back, which takes room on some file systems.
+        let end = (start + LOAD_WINDOW_BYTES).min(limit.next_multiple_of(PAGE_LEN));
         let path = self.storage.path().join(name::segment(link.info.number));
         self.storage.load(region.mapping(), start..end).map_err(|source| Error::io("read", &path, source))?;
         Ok(end)
@@ -313,6 +327,9 @@ impl<'s> Recovery<'s> {
             region.check_read().map_err(|lost| self.lost(number, lost))?;
             let torn_end = if layout.is_recycled { intact_end } else { end };
             self.torn_bytes += (torn_end - start) as u64;
+            if number == suspect.segment() {
+                self.seen_end = torn_end;
+            }
         }
         Ok(())
     }
@@ -325,16 +342,20 @@ impl<'s> Recovery<'s> {
         let spare = self.take_spare(beyond);
         remove.extend(links.drain(index + 1..).map(|link| link.info.number));
         let last = links.pop().expect("the cut is in the chain");
+        // Where the page cache showed more than the device has, a reader may have seen that.
+        let mut unused = Some(self.seen_end).filter(|_| walked.damage != Damage::DeviceMismatch);
         let clean = closed && self.torn_bytes == 0;
         let room = crate::log::shared::append_limit(last.info.size);
         // The pages after that are written anew; in this one are frames.
         let in_place = clean && walked.ends_clear && walked.place.offset <= room;
         let resume = if in_place && Resume::may_go_on_in(&last.info) {
+            unused = None;
             Resume::InPlace { info: last.info, end: walked.end(), origin: Origin::Own, tally: walked.tally }
         } else if walked.only_link {
             // Nothing happened in it: its place in the chain is taken by the new one, so that crashes in a row do not
             // fill the disk.
             remove.push(last.info.number);
+            unused = None;
             Resume::Fresh(last.frame.link.previous)
         } else {
             let end = walked.end();
@@ -346,6 +367,7 @@ impl<'s> Recovery<'s> {
         Plan {
             sealed,
             resume,
+            unused,
             next_lsn: walked.place.next_lsn,
             meta: walked.meta,
             spare,
@@ -386,6 +408,7 @@ impl<'s> Recovery<'s> {
         Ok(Plan {
             sealed: Vec::new(),
             resume: Resume::Fresh(None),
+            unused: None,
             spare: None,
             next_lsn: first_lsn,
             meta: MetaSlots::default(),

@@ -5,6 +5,7 @@ mod named_pins;
 mod recycling;
 mod removed;
 mod requests;
+mod sizes;
 mod touched;
 mod trim;
 mod truncate;

@@ -163,7 +163,10 @@ impl<'t> Run<'t> {
 
     fn try_open(&mut self) -> mapwal::Result<Arc<Log>> {
         let spares = if self.rng.u8(..) < 16 { self.rng.usize(1..3) } else { 0 };
-        let options = Options::new().segment_size_bytes(SEGMENT_BYTES).spare_segments(spares);
+        // Segments may grow from some opens on, and a later one goes on with smaller ones.
+        let size = SEGMENT_BYTES << [0, 0, 0, 0, 0, 1, 2, 2][self.rng.usize(0..8)];
+        let options = Options::new().segment_size_bytes(size).first_segment_size_bytes(SEGMENT_BYTES);
+        let options = options.spare_segments(spares);
         // SAFETY: only this log touches the disk's mappings while it is open; crashes are looked at on copies.
         #[expect(unsafe_code, reason = "opening a log is unsafe")]
         let log = unsafe { open_log(Arc::new(self.disk.clone()), &options) };

@@ -1,0 +1,386 @@
+//! How much disk a log takes: in proportion to what it holds, whatever has become of it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use mapwal::{Error, Log, LogReader, Lsn, Options};
+use tempfile::TempDir;
+
+use crate::support::child::Child;
+use crate::support::files::segment;
+use crate::support::scratch::{append_stamped, contents, scratch, segment_names, stamped};
+use crate::support::wait::until;
+use crate::support::{open, read_only};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+/// The header and the last page of each segment, which the bound leaves out.
+const EACH_SEGMENT: u64 = 8 * KIB;
+
+/// What the file system has given to all files below `path`.
+fn taken(path: &Path) -> u64 {
+    let entry = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.unwrap();
+        // One that is gone by now takes nothing.
+        let Ok(metadata) = entry.metadata() else { return 0 };
+        let below = if metadata.is_dir() { taken(&entry.path()) } else { 0 };
+        below + metadata.blocks() * 512
+    };
+    std::fs::read_dir(path).unwrap().map(entry).sum()
+}
+
+/// What the file system has given to segment `number`.
+fn taken_by(dir: &TempDir, number: u64) -> u64 {
+    std::fs::metadata(segment(dir.path(), number)).unwrap().blocks() * 512
+}
+
+fn size_of(dir: &TempDir, number: u64) -> u64 {
+    std::fs::metadata(segment(dir.path(), number)).unwrap().len()
+}
+
+/// Returns once no more than `bytes` are taken.
+fn until_no_more_than(dir: &TempDir, bytes: u64) {
+    until("the bound", || {
+        let taken = taken(dir.path());
+        if taken > bytes {
+            eprintln!("{taken} bytes taken, {bytes} allowed");
+        }
+        taken <= bytes
+    });
+}
+
+/// As [`until_no_more_than`], for what goes on in the background as well: it is looked at while that would come.
+fn stays_within(dir: &TempDir, bytes: u64) {
+    until_no_more_than(dir, bytes);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    until_no_more_than(dir, bytes);
+}
+
+#[test]
+fn a_log_of_one_record_takes_less_than_a_mebibyte() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new());
+    stays_within(&dir, MIB);
+    log.append(1, b"the only one").unwrap();
+    log.sync().unwrap();
+    stays_within(&dir, MIB);
+    log.close().unwrap();
+    until_no_more_than(&dir, MIB);
+}
+
+#[test]
+fn a_hundred_logs_take_less_than_a_mebibyte_each() {
+    let dirs: Vec<TempDir> = (0..100).map(|_| scratch()).collect();
+    let logs: Vec<Log> = dirs.iter().map(|dir| open(dir.path(), &Options::new())).collect();
+    for log in &logs {
+        append_stamped(log, 1, 100, 100);
+    }
+    for (dir, log) in dirs.iter().zip(logs) {
+        until_no_more_than(dir, MIB);
+        log.close().unwrap();
+    }
+}
+
+#[test]
+fn twenty_truncations_over_200_kilobytes_leave_less_than_a_mebibyte() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new());
+    append_stamped(&log, 1, 1000, 200);
+    for round in 1..=20 {
+        let last = log.next_lsn().0 - 1;
+        log.truncate_after(Lsn(last - 10)).unwrap();
+        append_stamped(&log, 1000 * round, 1000, 10);
+    }
+    // Of each truncation ten records stay in the segment that it has cut.
+    stays_within(&dir, MIB + 20 * EACH_SEGMENT);
+    let before = contents(&log);
+    drop(log);
+    assert_eq!(contents(&open(dir.path(), &Options::new())), before);
+}
+
+#[test]
+fn eight_crashes_with_one_record_each_leave_less_than_a_mebibyte() {
+    let dir = scratch();
+    for number in 1..=8 {
+        let mut child = Child::serving(dir.path());
+        child.ask("open-default");
+        assert_eq!(child.ask("append 1"), (number + 1).to_string());
+        child.kill();
+        until_no_more_than(&dir, MIB);
+    }
+    let log = open(dir.path(), &Options::new());
+    assert_eq!(contents(&log).len(), 8);
+    stays_within(&dir, MIB);
+}
+
+#[test]
+fn thirty_rotations_leave_less_than_a_mebibyte() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new());
+    for number in 1..=30 {
+        log.append(1, b"of this minute").unwrap();
+        log.rotate().unwrap();
+        if number % 2 == 0 {
+            log.sync().unwrap();
+        }
+    }
+    stays_within(&dir, MIB);
+    assert_eq!(contents(&log).len(), 30);
+}
+
+#[test]
+fn segments_grow_with_the_log_up_to_the_size_asked_for() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new().segment_size_bytes(2 * MIB));
+    append_stamped(&log, 1, 10_000, 2000);
+    let last = 20;
+    let sizes: Vec<u64> =
+        (1..=last).take_while(|&n| segment(dir.path(), n).exists()).map(|n| size_of(&dir, n)).collect();
+    assert!(sizes.is_sorted(), "{sizes:?}");
+    assert!(sizes.windows(2).all(|pair| pair[1] <= 2 * pair[0]), "{sizes:?}");
+    assert_eq!((sizes[0], sizes.last()), (256 * KIB, Some(&(2 * MIB))), "{sizes:?}");
+    assert!(sizes.len() < 18, "20 megabytes are in few segments: {sizes:?}");
+}
+
+#[test]
+fn all_segments_have_the_size_that_the_options_ask_for_from_the_start() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new().segment_size_bytes(MIB).first_segment_size_bytes(MIB));
+    log.append(1, b"in the first").unwrap();
+    log.rotate().unwrap();
+    assert_eq!((size_of(&dir, 1), size_of(&dir, 2)), (MIB, MIB));
+    drop(log);
+    // A spare that is too short for what the options ask now is not taken over.
+    let log = open(dir.path(), &Options::new().segment_size_bytes(4 * MIB).first_segment_size_bytes(4 * MIB));
+    log.append(1, b"in a larger one").unwrap();
+    let newest = (1..10).rev().find(|&n| segment(dir.path(), n).exists()).unwrap();
+    assert_eq!(size_of(&dir, newest), 4 * MIB);
+}
+
+#[test]
+fn a_record_that_is_longer_than_the_first_segments_gets_a_segment_of_its_size() {
+    let dir = scratch();
+    let options = Options::new().segment_size_bytes(8 * MIB);
+    let log = open(dir.path(), &options);
+    let len_max = usize::try_from(log.payload_len_max()).unwrap();
+    log.append(1, b"a short one").unwrap();
+    for len in [300 << 10, 3 << 20, len_max] {
+        log.append(1, &stamped(1, len)).unwrap();
+    }
+    let batch = stamped(2, 3 << 20);
+    log.append_batch(&[(1, batch.as_slice()), (2, &batch)]).unwrap();
+    log.append_with(1, 5 << 20, |bytes| bytes.copy_from_slice(&stamped(3, 5 << 20))).unwrap();
+    assert!(matches!(log.append(1, &stamped(4, len_max + 1)), Err(Error::RecordTooLarge { .. })));
+    assert_eq!(log.next_lsn(), Lsn(8));
+    // Spares that were too short are gone.
+    let files = std::fs::read_dir(dir.path()).unwrap().count();
+    assert!(files <= 10, "{files} files");
+    let before = contents(&log);
+    log.close().unwrap();
+    assert_eq!(contents(&open(dir.path(), &options)), before);
+}
+
+#[test]
+fn metadata_that_is_too_long_for_the_first_segments_gets_a_longer_one() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new().segment_size_bytes(8 * MIB));
+    let long = stamped(1, 1 << 20);
+    log.put_meta(3, &long).unwrap();
+    for _ in 0..3 {
+        log.append(1, b"a record").unwrap();
+        log.rotate().unwrap();
+    }
+    log.sync().unwrap();
+    drop(log);
+    let log = open(dir.path(), &Options::new().segment_size_bytes(8 * MIB));
+    assert_eq!(log.meta(3), Some(long.clone()));
+    log.truncate_after(Lsn(1)).unwrap();
+    log.reset_to(Lsn(7)).unwrap();
+    assert_eq!(log.meta(3), Some(long));
+}
+
+/// Views are of bytes before the end, and stay as they are.
+#[test]
+fn what_views_and_readers_elsewhere_have_stays_when_the_end_of_a_segment_is_given_back() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new().segment_size_bytes(MIB).first_segment_size_bytes(MIB));
+    append_stamped(&log, 1, 100, 1000);
+    let reader: LogReader = read_only(dir.path()).unwrap();
+    let (inside, outside) = (log.snapshot().unwrap(), reader.snapshot().unwrap());
+    let expected = contents(&log);
+    let before = taken_by(&dir, 1);
+    log.truncate_after(Lsn(500)).unwrap();
+    until("the end to be given back", || taken_by(&dir, 1) <= 200 * KIB);
+    assert!(before > 200 * KIB, "{before}");
+    assert_eq!(size_of(&dir, 1), MIB, "the length stays");
+    for view in [&inside, &outside] {
+        let seen: Vec<_> = view.iter().map(|record| record.unwrap().payload().to_vec()).collect();
+        assert_eq!(seen.len(), 1000);
+        assert!(seen.iter().zip(&expected).all(|(seen, (_, payload))| seen == payload));
+    }
+    assert_eq!(contents(&log), expected[..500]);
+}
+
+/// The file of a segment that was given back in part has all its blocks once it is another one.
+#[test]
+fn a_file_that_was_given_back_in_part_becomes_a_whole_segment() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new().segment_size_bytes(MIB).first_segment_size_bytes(MIB));
+    let mut count = 0;
+    until("a file is used again", || {
+        count += 1;
+        log.append(1, b"early").unwrap();
+        log.rotate().unwrap();
+        log.trim_before(log.next_lsn()).unwrap();
+        log.stats().recycled_segments > 3
+    });
+    append_stamped(&log, 1, 10_000, 80);
+    assert_eq!(contents(&log).len() as u64, log.next_lsn().0 - log.first_lsn().0);
+    log.close().unwrap();
+    assert_eq!(open(dir.path(), &Options::new()).next_lsn(), Lsn(count + 81));
+}
+
+/// A backup by hard link has the same inode: nothing is taken out of it.
+#[test]
+fn a_file_with_a_second_name_is_not_given_back() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new().segment_size_bytes(MIB).first_segment_size_bytes(MIB));
+    log.append(1, b"one").unwrap();
+    std::fs::hard_link(segment(dir.path(), 1), dir.path().join("backup")).unwrap();
+    let before = taken_by(&dir, 1);
+    log.rotate().unwrap();
+    assert!(taken_by(&dir, 1) >= before);
+    log.append(1, b"two").unwrap();
+    log.rotate().unwrap();
+    assert!(taken_by(&dir, 2) <= EACH_SEGMENT);
+}
+
+/// What a log takes is in proportion to what it holds, after each step of a random run.
+#[test]
+fn a_log_never_takes_more_than_in_proportion() {
+    for seed in 1..=3 {
+        Run::new(seed).go(60);
+    }
+}
+
+struct Run {
+    dir: TempDir,
+    log: Option<Log>,
+    rng: fastrand::Rng,
+    stamp: u64,
+    /// What the spare may take that was made before something was dropped.
+    spare: u64,
+    /// Bytes that truncations have cut off: at most so many are still there.
+    cut: u64,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        eprintln!("seed {seed}");
+        let dir = scratch();
+        let log = Some(open(dir.path(), &Self::options()));
+        Self { dir, log, rng: fastrand::Rng::with_seed(seed), stamp: 1, spare: 0, cut: 0 }
+    }
+
+    fn options() -> Options {
+        Options::new().segment_size_bytes(4 * MIB)
+    }
+
+    fn log(&self) -> &Log {
+        self.log.as_ref().unwrap()
+    }
+
+    fn go(&mut self, steps: u32) {
+        for _ in 0..steps {
+            self.step();
+            self.check();
+        }
+    }
+
+    fn append(&mut self, len: usize, count: u64) {
+        append_stamped(self.log(), self.stamp, len, count);
+        self.stamp += count;
+    }
+
+    fn step(&mut self) {
+        let size = self.active_size();
+        let choice = self.rng.u8(0..16);
+        if matches!(choice, 10 | 11 | 15) {
+            self.spare = size;
+        }
+        match choice {
+            0..=3 => self.append(100, 50),
+            4..=6 => self.append(5000, 100),
+            7 => self.append(300 << 10, 3),
+            8..=9 => drop(self.log().rotate().unwrap()),
+            10 => self.truncate(),
+            11 => self.trim(),
+            12 => self.reopen(true),
+            13 => self.reopen(false),
+            14 => drop(self.log().sync().unwrap()),
+            _ => {
+                // It may leave a segment that has just been begun.
+                let next = self.log().next_lsn();
+                self.log().reset_to(next).unwrap();
+                self.cut = 0;
+            }
+        }
+    }
+
+    fn truncate(&mut self) {
+        let (first, next) = (self.log().first_lsn().0, self.log().next_lsn().0);
+        let kept = self.rng.u64(first - 1..next);
+        let held = used(self.log());
+        self.log().truncate_after(Lsn(kept)).unwrap();
+        self.cut += held - used(self.log()).min(held);
+    }
+
+    fn trim(&mut self) {
+        let (first, next) = (self.log().first_lsn().0, self.log().next_lsn().0);
+        let to = Lsn(self.rng.u64(first..=next));
+        self.log().trim_before(to).unwrap();
+    }
+
+    fn reopen(&mut self, cleanly: bool) {
+        let log = self.log.take().unwrap();
+        if cleanly {
+            log.close().unwrap();
+        }
+        drop(log);
+        self.log = Some(open(self.dir.path(), &Self::options()));
+    }
+
+    fn check(&self) {
+        let log = self.log();
+        until("the bound", || {
+            let stats = log.stats();
+            let size = self.active_size();
+            let segments = stats.sealed_segments as u64 + 2;
+            let bound =
+                MIB.max(used(log) * 3 / 2 + size) + segments * EACH_SEGMENT + self.cut + self.spare + kept(&self.dir);
+            let taken = taken(self.dir.path());
+            if taken > bound {
+                eprintln!("{taken} bytes taken, {bound} allowed: {stats:?}");
+            }
+            taken <= bound
+        });
+    }
+
+    fn active_size(&self) -> u64 {
+        let newest = segment_names(self.dir.path()).pop().unwrap();
+        std::fs::metadata(self.dir.path().join(newest)).unwrap().len()
+    }
+}
+
+/// What files of dropped segments take.
+fn kept(dir: &TempDir) -> u64 {
+    let entries = std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap);
+    let kept = entries.filter(|entry| entry.path().extension() == Some("tmp".as_ref()));
+    kept.map(|entry| entry.metadata().map_or(0, |metadata| metadata.blocks() * 512)).sum()
+}
+
+/// Bytes of the records and their frames.
+fn used(log: &Log) -> u64 {
+    let snapshot = log.snapshot().unwrap();
+    snapshot.iter().map(|record| 24 + (record.unwrap().payload().len() as u64).next_multiple_of(8)).sum()
+}

@@ -81,8 +81,9 @@ impl Preparer {
         }
     }
 
-    /// A spare of `size` bytes at least, which are no more than segments may have; waits for one if there is none, or if none may be taken but those that are held back. A failure of an earlier
-    /// attempt is not reported but tried again, so that a disk that was full is found to have room again.
+    /// A spare of `size` bytes at least, which are no more than segments may have; waits for one if there is none, or if none may be
+    /// taken but those that are held back. A failure of an earlier attempt is not reported but tried again, so that a disk that was
+    /// full is found to have room again.
     pub(crate) fn take(&self, need: Need, size: u64) -> Result<Prepared> {
         let mut state = self.shared.state.lock();
         state.growth.need(size);

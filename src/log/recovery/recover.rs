@@ -2,9 +2,9 @@
 //!
 //! No content is changed here: what is walked is synced, touched, and perhaps written again as it is. `docs/design/durability.md` has the protocol and its proof.
 
-use super::clean_close;
 use super::plan::{Plan, Resume};
 use super::walked::Walked;
+use super::{clean_close, mapped};
 use crate::error::{Corruption, Damage, Error, Evidence, Result};
 use crate::format::frame::FrameKind;
 use crate::format::link::{MetaSlots, Seal, SegmentEnd};
@@ -20,13 +20,10 @@ use crate::segment::chain::{Chain, ChainLink};
 use crate::segment::control::Known;
 use crate::segment::directory::Found;
 use crate::segment::evidence::{self, StrongestClaim};
-use crate::storage::{Access, Storage, StorageFile};
-
-/// How much of a segment is read ahead of the walk, in one call that turns a bad sector into an error.
-const LOAD_WINDOW_BYTES: usize = 1 << 20;
+use crate::storage::Storage;
 
 /// Zeros follow up to the end of this before appends go on in a page.
-const PAGE_LEN: usize = 4096;
+pub(super) const PAGE_LEN: usize = 4096;
 
 /// Decides what counts. `known` is what the log's control page says, if it is there.
 pub(crate) fn recover(storage: &dyn Storage, chain: Chain, known: Option<Known>, options: &Options) -> Result<Plan> {
@@ -128,7 +125,7 @@ impl<'s> Recovery<'s> {
 
     /// Walks a segment whose frames may or may not have been durable.
     fn walk_segment(&mut self, link: &ChainLink) -> Result<Walked> {
-        let (file, region) = self.open(link.info.number, link.info.size)?;
+        let (file, region) = mapped::open(self.storage, link.info.number, link.info.size)?;
         let limit = link.end.map_or(region.bytes().len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX));
         // After a crash of a process only, bytes may be in the page cache that never reached the device, if only a
         // close. They are made durable before they are shown.
@@ -162,18 +159,6 @@ impl<'s> Recovery<'s> {
         }
     }
 
-    fn open(&self, number: u64, size: u64) -> Result<(Box<dyn StorageFile>, FrozenRegion)> {
-        let name = name::segment(number);
-        let failed = |operation| {
-            let path = self.storage.path().join(&name);
-            move |source| Error::io(operation, &path, source)
-        };
-        let file = self.storage.open(&name, Access::Read).map_err(failed("open"))?;
-        let mapping = file.map(size, Access::Read).map_err(failed("map"))?;
-        // Frozen: the lock is held, so no process writes.
-        Ok((file, FrozenRegion::new(mapping)))
-    }
-
     fn walk(&mut self, link: &ChainLink, region: &FrozenRegion, limit: usize) -> Result<Walked> {
         let bytes = &region.bytes()[..limit];
         let mut walk = Walk::new(link.info.layout, Check::Full, segment_header::LEN, link.info.base_lsn);
@@ -194,13 +179,13 @@ impl<'s> Recovery<'s> {
         while walk.place().offset < limit {
             let offset = walk.place().offset;
             if offset >= loaded {
-                loaded = self.load(link, region, offset, limit)?;
+                loaded = mapped::load(self.storage, link.info.number, region, offset, limit)?;
             }
             let rest = &bytes[offset..loaded.min(limit)];
             let frame = match walk.step(rest) {
                 Ok(frame) => frame,
                 Err(damage) if loaded < limit && may_be_cut_off(&damage, rest.len()) => {
-                    loaded = self.load(link, region, loaded, limit)?;
+                    loaded = mapped::load(self.storage, link.info.number, region, loaded, limit)?;
                     continue;
                 }
                 // All frames before are good, and are not those that were counted: no crash does that.
@@ -239,15 +224,6 @@ impl<'s> Recovery<'s> {
     /// The guard shows zeros where a page was lost, which say nothing.
     fn lost(&self, number: u64, lost: std::io::Error) -> Error {
         Error::io("read", &self.storage.path().join(name::segment(number)), lost)
-    }
-
-    fn load(&self, link: &ChainLink, region: &FrozenRegion, offset: usize, limit: usize) -> Result<usize> {
-        let start = offset - offset % LOAD_WINDOW_BYTES;
-        // Not what was given back, which takes room on some file systems.
-        let end = (start + LOAD_WINDOW_BYTES).min(limit.next_multiple_of(PAGE_LEN));
-        let path = self.storage.path().join(name::segment(link.info.number));
-        self.storage.load(region.mapping(), start..end).map_err(|source| Error::io("read", &path, source))?;
-        Ok(end)
     }
 
     /// What is wrong at the cut, if that is no torn end.
@@ -316,7 +292,7 @@ impl<'s> Recovery<'s> {
     /// Hears claims beyond `suspect` in segments of (number, size, layout), each from an offset on.
     fn hear_all(&mut self, segments: &[(u64, u64, Layout, usize)], suspect: Position) -> Result<()> {
         for &(number, size, layout, start) in segments {
-            let (file, region) = self.open(number, size)?;
+            let (file, region) = mapped::open(self.storage, number, size)?;
             let path = self.storage.path().join(name::segment(number));
             let end = evidence::nonzero_end(&*file, &path, start, size)?;
             self.bytes_scanned += size - start as u64;

@@ -1,6 +1,5 @@
 //! The file of a segment, as recovery reads it.
 
-use super::recover::PAGE_LEN;
 use crate::error::{Error, Result};
 use crate::format::name;
 use crate::memory::FrozenRegion;
@@ -8,6 +7,9 @@ use crate::storage::{Access, Storage, StorageFile};
 
 /// How much of a segment is read ahead of the walk, in one call that turns a bad sector into an error.
 const LOAD_WINDOW_BYTES: usize = 1 << 20;
+
+/// Zeros follow up to the end of this before appends go on in a page.
+pub(super) const PAGE_LEN: usize = 4096;
 
 pub(super) fn open(storage: &dyn Storage, number: u64, size: u64) -> Result<(Box<dyn StorageFile>, FrozenRegion)> {
     let name = name::segment(number);

@@ -22,9 +22,6 @@ use crate::segment::directory::Found;
 use crate::segment::evidence::{self, StrongestClaim};
 use crate::storage::Storage;
 
-/// Zeros follow up to the end of this before appends go on in a page.
-pub(super) const PAGE_LEN: usize = 4096;
-
 /// Decides what counts. `known` is what the log's control page says, if it is there.
 pub(crate) fn recover(storage: &dyn Storage, chain: Chain, known: Option<Known>, options: &Options) -> Result<Plan> {
     let by_page = known.map_or(0, |known| {
@@ -215,8 +212,10 @@ impl<'s> Recovery<'s> {
         }
         let end = walk.place().offset;
         found.tally = walk.tally();
-        found.ends_clear =
-            region.bytes().get(end..end.next_multiple_of(PAGE_LEN)).is_some_and(|rest| rest.iter().all(|&b| b == 0));
+        found.ends_clear = region
+            .bytes()
+            .get(end..end.next_multiple_of(mapped::PAGE_LEN))
+            .is_some_and(|rest| rest.iter().all(|&b| b == 0));
         self.bytes_scanned += (end - start.offset) as u64;
         Ok(found)
     }

@@ -231,8 +231,8 @@ impl Shared {
             first: segments.first_lsn(),
             next: self.next_lsn(),
             durable: self.durability.lsn(),
-            disk_bytes: segments.as_slice().iter().map(|segment| segment.info().size).sum(),
-            spare_bytes: self.preparer.spare_count() as u64 * self.preparer.segment_size(),
+            disk_bytes: segments.as_slice().iter().map(|segment| segment.taken()).sum(),
+            spare_bytes: self.preparer.spare_bytes(),
             pins: self.pins.summary(&segments),
         }
     }

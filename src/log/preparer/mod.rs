@@ -286,6 +286,12 @@ impl Preparer {
         self.shared.state.lock().ready() + self.pool().len()
     }
 
+    /// Their length.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn spare_bytes(&self) -> u64 {
+        self.shared.state.lock().ready_bytes() + self.pool().bytes()
+    }
+
     /// Stops the task; returns the spares that were not taken.
     pub(crate) fn stop(&self) -> Vec<Prepared> {
         if let Some(task) = self.shared.task.get() {

@@ -35,6 +35,8 @@ pub(crate) struct Pool {
     state: Mutex<State>,
     /// How many there are, for callers that cannot wait for the lock: it is held across looks at the files. Relaxed: a number by itself.
     count: AtomicUsize,
+    /// Their length in bytes. Relaxed: as above.
+    bytes: AtomicU64,
     /// The size of the newest of them, or 0 if not all of its blocks are there, or none of them is to be kept. Relaxed: a hint.
     newest_size: AtomicU64,
 }
@@ -48,6 +50,7 @@ struct Changing<'p> {
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
         self.pool.count.store(self.state.retired.len(), Ordering::Relaxed);
+        self.pool.bytes.store(bytes_of(&self.state.retired), Ordering::Relaxed);
         let is_any_wanted = self.pool.wanted(&self.state) > 0;
         let size = if is_any_wanted { newest_size(&self.state.retired) } else { 0 };
         self.pool.newest_size.store(size, Ordering::Relaxed);
@@ -56,6 +59,10 @@ impl Drop for Changing<'_> {
 
 fn newest_size(retired: &VecDeque<Retired>) -> u64 {
     retired.back().filter(|retired| retired.is_whole()).map_or(0, Retired::size)
+}
+
+fn bytes_of(retired: &VecDeque<Retired>) -> u64 {
+    retired.iter().map(Retired::size).sum()
 }
 
 #[derive(Debug, Default)]
@@ -91,14 +98,20 @@ impl Pool {
             *next_number += 1;
         }
         let count = AtomicUsize::new(retired.len());
-        let newest_size = AtomicU64::new(newest_size(&retired));
+        let (newest_size, bytes) = (AtomicU64::new(newest_size(&retired)), AtomicU64::new(bytes_of(&retired)));
         let state = Mutex::new(State { retired, ..State::default() });
         let (storage, counters) = (Arc::clone(storage), Arc::clone(counters));
-        Self { storage, counters, size_max, count_min, state, count, newest_size }
+        Self { storage, counters, size_max, count_min, state, count, bytes, newest_size }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// The length of all files.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Whether a segment of `size` bytes can be made of one of them, which takes no more room, as far as is known.

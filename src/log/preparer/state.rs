@@ -65,8 +65,8 @@ pub(super) enum Spare {
     /// It is under way.
     UnderWay,
     Ready(Prepared),
-    /// The task makes more of it ready, for one step.
-    Borrowed,
+    /// It has so many bytes, and the task makes more of it ready, for one step.
+    Borrowed(u64),
 }
 
 impl State {
@@ -116,7 +116,18 @@ impl State {
 
     /// How many are ready.
     pub(super) fn ready(&self) -> usize {
-        self.held.len() + usize::from(matches!(self.spare, Spare::Ready(_) | Spare::Borrowed))
+        self.held.len() + usize::from(matches!(self.spare, Spare::Ready(_) | Spare::Borrowed(_)))
+    }
+
+    /// The length of their files.
+    #[cfg(feature = "metrics")]
+    pub(super) fn ready_bytes(&self) -> u64 {
+        let newest = match &self.spare {
+            Spare::Ready(spare) => spare.size,
+            Spare::Borrowed(size) => *size,
+            _ => 0,
+        };
+        newest + self.held.iter().map(|spare| spare.size).sum::<u64>()
     }
 
     /// Whether one may be taken that is not held back.
@@ -126,7 +137,7 @@ impl State {
 
     /// Whether [`Self::take_spare`] gives one that is not held back, at once.
     pub(super) fn has_spare_at_hand(&self) -> bool {
-        self.is_complete() && !(self.held.is_empty() && matches!(self.spare, Spare::Borrowed))
+        self.is_complete() && !(self.held.is_empty() && matches!(self.spare, Spare::Borrowed(_)))
     }
 
     /// Whether the next one that is made may be held back.
@@ -173,9 +184,9 @@ impl State {
             Spare::Ready(spare) if self.takers == 0 && spare.filling.is_short_of(end) => {}
             _ => return None,
         }
-        let spare = self.take_newest();
-        self.spare = Spare::Borrowed;
-        spare
+        let spare = self.take_newest()?;
+        self.spare = Spare::Borrowed(spare.size);
+        Some(spare)
     }
 }
 

@@ -183,13 +183,17 @@ impl PreparerCore {
     fn is_late(&self, state: &State) -> bool {
         let wanted = self.wanted_end.load(Ordering::Relaxed);
         let is_short = state.active.as_ref().is_some_and(|active| active.filling.is_short_of(wanted));
-        is_short || (matches!(state.spare, Spare::Wanted) && state.in_use)
+        is_short || (state.in_use && self.is_spare_wanted(state))
+    }
+
+    /// Whether a spare is to be made, by the next step that has nothing more urgent to do.
+    fn is_spare_wanted(&self, state: &State) -> bool {
+        matches!(state.spare, Spare::Wanted) && (state.takers > 0 || self.is_spare_due(state))
     }
 
     fn next_job(&self, state: &mut State) -> Option<Job> {
         let wanted = self.wanted_end.load(Ordering::Relaxed);
-        let is_wanted = matches!(state.spare, Spare::Wanted);
-        let is_spare_wanted = is_wanted && (state.takers > 0 || self.is_spare_due(state));
+        let is_spare_wanted = self.is_spare_wanted(state);
         // The appenders can make room themselves, but no segment.
         let is_spare_late = is_spare_wanted && (state.takers > 0 || state.room as u64 > state.growth.active_size() / 2);
         if !is_spare_late && let Some(active) = state.active.take_if(|active| active.filling.is_short_of(wanted)) {

@@ -190,9 +190,9 @@ impl Opening<'_> {
         let log = Log::assemble(shared, rotation, lock)?;
         // The new segment's link is what makes the outcome of recovery final: durable before what it replaces goes, and
         // before the caller sees a record.
+        plan.unused.iter().for_each(|&unused| log.shared.note_unused(unused));
         log.shared.wait(log.shared.everything())?;
         log.shared.preparer.forget_syncs();
-        log.shared.give_back_unused(&plan);
         remove_all(&*self.storage, &leftovers);
         let failed = |source| control::write_error(&*self.storage, source);
         if !log.shared.is_pending() {

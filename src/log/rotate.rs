@@ -6,6 +6,7 @@ use super::Log;
 use super::mark::Mark;
 use super::preparer::Need;
 use super::preparer::growth::Extent;
+use super::recovery::unused::Unused;
 use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
@@ -165,8 +166,9 @@ impl Shared {
         active.set_end(SegmentEnd { offset: end, next_lsn, crc });
         let previous = Predecessor { number: active.number(), end, crc };
         self.counters.segment_full(ordinal, offset);
+        self.note_unused(Unused { number: active.number(), size: active.info().size, start: end });
         self.open_segment(rotation, spare, Some(previous), next_lsn, None);
-        active.give_back(end);
+        self.give_back_unused_locked(rotation);
         self.retire(rotation, &active, offset);
         Ok(())
     }

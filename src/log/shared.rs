@@ -159,6 +159,12 @@ impl Shared {
         MutexGuard::map(self.rotation.lock(), |rotation| rotation.as_mut().expect("set when the log was opened"))
     }
 
+    /// The same, unless another thread has it.
+    pub(super) fn try_lock_rotation(&self) -> Option<MappedMutexGuard<'_, Rotation>> {
+        let rotation = self.rotation.try_lock()?;
+        Some(MutexGuard::map(rotation, |rotation| rotation.as_mut().expect("set when the log was opened")))
+    }
+
     /// The largest payload, in bytes.
     #[inline]
     pub(crate) fn payload_len_max(&self) -> u64 {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::Log;
 use super::durability::copying::CopyWait;
 use super::preparer::Need;
+use super::recovery::unused::Unused;
 use super::shared::{Rotation, Shared, check_lsn};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::link::{MetaSlots, Predecessor, SegmentEnd};
-use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::segment::Segment;
 use crate::segment::control;
@@ -165,8 +165,7 @@ impl Shared {
             // Before the suffix goes: a crash in between leaves pins that keep more than they must.
             self.pins.lock().named.rewind_to(&pin_files, kept.next_lsn)?;
         }
-        let cut = kept.segments.last().cloned();
-        let (dropped, taken) = self.replace_locked(&mut rotation, kept, meta, spare);
+        let dropped = self.replace_locked(&mut rotation, kept, meta, spare);
         rotation.cursor_control.retire();
         let pending = rotation.pending.take();
         drop(rotation);
@@ -175,11 +174,6 @@ impl Shared {
             self.lock_rotation().cursor_control.close(0);
         })?;
         drop(leading);
-        if let (Some(cut), Some(end)) = (cut, taken)
-            && cut.number() == end.segment()
-        {
-            cut.give_back(end.offset());
-        }
         remove_all(&*self.storage, &pending.map_or_else(Vec::new, |pending| pending.leftovers));
         // The truncation is done. A file that stays does not count, and is removed at the next open.
         self.housekeeper.drop_segments(dropped);
@@ -193,19 +187,21 @@ impl Shared {
         }
     }
 
-    /// Puts `spare`, which begins with `meta`, after what is kept; returns the segments that are dropped, and where places had been
-    /// taken up to.
+    /// Puts `spare`, which begins with `meta`, after what is kept; returns the segments that are dropped.
     fn replace_locked(
         &self,
         rotation: &mut Rotation,
         kept: Kept,
         meta: MetaSlots,
         spare: Prepared,
-    ) -> (Vec<Arc<Segment>>, Option<Position>) {
-        let active = self.segments.last();
-        let mut end = None;
+    ) -> Vec<Arc<Segment>> {
+        let (active, _) = self.reserved();
         if let Some(taken) = rotation.cursor_control.close(0) {
-            end = active.map(|active| active.position(taken.offset));
+            // What is cut off of it stays. Without a segment of its own the log knows of the last already.
+            if rotation.pending.is_none() {
+                let (number, size) = (active.number(), active.info().size);
+                self.note_unused(Unused { number, size, start: taken.offset as u64 });
+            }
             self.counters.segment_full(taken.ordinal, taken.offset);
         }
         // Before the list changes, so that no number counts as durable that means another record now.
@@ -224,6 +220,6 @@ impl Shared {
         let old = self.open_segment(rotation, spare, previous, kept.next_lsn, Some(kept.segments));
         drop(callbacks);
         report!(info, next_lsn = kept.next_lsn.0, "log truncated");
-        (old.into_iter().filter(|segment| !numbers.contains(&segment.number())).collect(), end)
+        old.into_iter().filter(|segment| !numbers.contains(&segment.number())).collect()
     }
 }

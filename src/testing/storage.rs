@@ -151,6 +151,17 @@ struct SimFile {
     id: usize,
 }
 
+impl SimDisk {
+    /// How many segments are longer than `size` bytes, and of how many an end has been given back.
+    pub fn grown_and_given_back(&self, size: u64) -> (u64, u64) {
+        let state = self.0.state.lock();
+        let names = state.directory.names().iter().filter(|(name, _)| name.as_bytes().ends_with(b".seg"));
+        names.map(|(_, &file)| &state.files[file]).fold((0, 0), |(grown, given_back), file| {
+            (grown + u64::from(file.len() > size), given_back + u64::from(file.has_hole()))
+        })
+    }
+}
+
 impl SimFile {
     fn open(disk: &SimDisk, id: usize) -> Box<dyn StorageFile> {
         Box::new(Self { of: Arc::new(Use::begin(disk, id)), disk: disk.clone(), id })

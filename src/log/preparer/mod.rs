@@ -2,6 +2,7 @@
 //!
 //! A task does it, on the threads that all logs share. Appenders that outrun it make a little room themselves.
 
+mod ended;
 pub(crate) mod growth;
 mod held_back;
 mod pace;
@@ -27,6 +28,7 @@ use crate::segment::prepare::{Prepared, failed};
 use crate::storage::Preparation;
 use crate::storage::Storage;
 use crate::storage::workers::Urgency;
+use ended::Ended;
 use growth::{Extent, Growth};
 use pool::Pool;
 use state::{ActiveFilling, Taken};
@@ -147,6 +149,13 @@ impl Preparer {
     /// What the segments hold and take that come before the one which takes appends.
     pub(crate) fn note_before(&self, before: Extent) {
         self.shared.state.lock().growth.note_before(before);
+        // There may be room for a spare.
+        self.shared.wake(Urgency::Ordinary);
+    }
+
+    /// Segments whose unused end is still to be given back.
+    pub(crate) fn ended(&self) -> &Ended {
+        &self.shared.ended
     }
 
     /// `segment`, which is ready as `filling` says, takes appends from now on. Returns the room in it.

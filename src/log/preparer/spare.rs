@@ -48,7 +48,7 @@ impl PreparerCore {
     /// Prepares segment `number`, and notes how that went.
     pub(super) fn attempt(&self, number: u64) -> MutexGuard<'_, State> {
         let state = self.state.lock();
-        let (is_held, size) = (state.wants_held(), state.growth.next_size());
+        let (is_held, size) = (state.wants_held(), self.size_to_make(&state));
         drop(state);
         let made = self.make_for(number, size, is_held);
         let mut state = self.state.lock();
@@ -80,7 +80,12 @@ impl PreparerCore {
     /// Whether a spare may be made that no caller waits for.
     pub(super) fn is_spare_due(&self, state: &State) -> bool {
         // Without what is held back a wal waits.
-        state.held_max > 0 || state.growth.has_room() || self.pool.has_size(state.growth.next_size())
+        state.held_max > 0 || state.growth.size_ahead().is_some() || self.pool.has_size(state.growth.next_size())
+    }
+
+    fn size_to_make(&self, state: &State) -> u64 {
+        let size = state.growth.next_size();
+        if self.pool.has_size(size) { size } else { state.growth.size_ahead().unwrap_or(size) }
     }
 
     /// Removes spares that are too short for what one was needed for.

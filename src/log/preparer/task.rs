@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::ended::Ended;
 use super::growth::Growth;
 use super::pace::{AHEAD_LEN_MAX, Pace};
 use super::pool::Pool;
@@ -40,6 +41,7 @@ pub(super) struct PreparerCore {
     pub(super) changed: Condvar,
     /// Segments to be walked and up to where, oldest first. Taken for a moment, with or without the state locked.
     pub(super) unwalked: Mutex<VecDeque<(Weak<Segment>, usize)>>,
+    pub(super) ended: Ended,
     /// None where all is to be done in line.
     pub(super) task: OnceLock<Task>,
     /// [`State::is_complete`]. Relaxed: a hint, since what takes a spare looks at the state.
@@ -87,6 +89,7 @@ impl PreparerCore {
             state: Mutex::new(State::new(next_number, growth)),
             changed: Condvar::new(),
             unwalked: Mutex::default(),
+            ended: Ended::default(),
             task: OnceLock::new(),
             is_complete: AtomicBool::new(false),
             pace: Pace::default(),
@@ -288,7 +291,10 @@ impl PreparerCore {
             state.active = Some(active);
         } else {
             drop(state);
-            active.give_back();
+            // Else all of it is given back later.
+            if !self.ended.has(active.number) {
+                active.give_back();
+            }
             state = self.state.lock();
         }
         self.changed.notify_all();

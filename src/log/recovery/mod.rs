@@ -8,5 +8,5 @@ mod pending;
 pub(crate) mod plan;
 pub(crate) mod recover;
 pub(crate) mod report;
-mod unused;
+pub(crate) mod unused;
 mod walked;

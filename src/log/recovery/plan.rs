@@ -1,5 +1,6 @@
 //! What recovery decides: which segments count, and where the log goes on.
 
+use super::unused::Unused;
 use crate::format::link::{MetaSlots, Predecessor, SegmentEnd};
 use crate::format::tally::Tally;
 use crate::format::{Version, segment_header};
@@ -13,8 +14,8 @@ pub(crate) struct Plan {
     /// The segments that count and take no more frames, oldest first.
     pub(crate) sealed: Vec<(SegmentInfo, SegmentEnd)>,
     pub(crate) resume: Resume,
-    /// Of the last of them: from this byte on there has never been a frame.
-    pub(crate) unused: Option<usize>,
+    /// What those may have too much.
+    pub(crate) unused: Vec<Unused>,
     pub(crate) next_lsn: Lsn,
     pub(crate) meta: MetaSlots,
     /// A segment in which nothing has been written, for the log to go on in.

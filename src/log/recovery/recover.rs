@@ -3,6 +3,7 @@
 //! No content is changed here: what is walked is synced, touched, and perhaps written again as it is. `docs/design/durability.md` has the protocol and its proof.
 
 use super::plan::{Plan, Resume};
+use super::unused::Seen;
 use super::walked::Walked;
 use super::{clean_close, mapped};
 use crate::error::{Corruption, Damage, Error, Evidence, Result};
@@ -59,8 +60,7 @@ struct Recovery<'s> {
     empty: Vec<u64>,
     bytes_scanned: u64,
     torn_bytes: u64,
-    /// The byte after the last that may have been of a frame, in the segment with the cut.
-    seen_end: usize,
+    seen: Seen,
     /// Some was written once more, on a file system whose syncs may leave out how that is found again.
     is_written_again: bool,
 }
@@ -86,7 +86,7 @@ impl<'s> Recovery<'s> {
             empty,
             bytes_scanned,
             torn_bytes,
-            seen_end: 0,
+            seen: Seen::default(),
             is_written_again: false,
         }
     }
@@ -105,6 +105,7 @@ impl<'s> Recovery<'s> {
                 let Place { offset, next_lsn, last_crc } = walked.place;
                 (offset as u64, next_lsn, last_crc) == (end.offset, end.next_lsn, end.crc)
             });
+            self.seen.walked(&link.info, &walked, whole);
             if !whole {
                 // Pages that could not be written once may never be: what follows such bytes goes into another segment.
                 let intact = walked.damage != Damage::DeviceMismatch;
@@ -303,13 +304,13 @@ impl<'s> Recovery<'s> {
             let torn_end = if layout.is_recycled { intact_end } else { end };
             self.torn_bytes += (torn_end - start) as u64;
             if number == suspect.segment() {
-                self.seen_end = torn_end;
+                self.seen.cut_up_to(torn_end);
             }
         }
         Ok(())
     }
 
-    fn plan(self, chain: Chain, cut: Cut) -> Plan {
+    fn plan(mut self, chain: Chain, cut: Cut) -> Plan {
         let Cut { index, walked, closed } = cut;
         let Chain { mut links, superseded, beyond, .. } = chain;
         let mut remove = superseded;
@@ -317,24 +318,25 @@ impl<'s> Recovery<'s> {
         let spare = self.take_spare(beyond);
         remove.extend(links.drain(index + 1..).map(|link| link.info.number));
         let last = links.pop().expect("the cut is in the chain");
-        // Where the page cache showed more than the device has, a reader may have seen that.
-        let mut unused = Some(self.seen_end).filter(|_| walked.damage != Damage::DeviceMismatch);
+        let mut unused = self.seen.before(last.info.number);
         let clean = closed && self.torn_bytes == 0;
         let room = crate::log::shared::append_limit(last.info.size);
         // The pages after that are written anew; in this one are frames.
         let in_place = clean && walked.ends_clear && walked.place.offset <= room;
         let resume = if in_place && Resume::may_go_on_in(&last.info) {
-            unused = None;
             Resume::InPlace { info: last.info, end: walked.end(), origin: Origin::Own, tally: walked.tally }
         } else if walked.only_link {
             // Nothing happened in it: its place in the chain is taken by the new one, so that crashes in a row do not
             // fill the disk.
             remove.push(last.info.number);
-            unused = None;
             Resume::Fresh(last.frame.link.previous)
         } else {
             let end = walked.end();
             let resume = Resume::after(&last.info, end);
+            // Where the page cache showed more than the device has, a reader may have seen that.
+            if walked.damage != Damage::DeviceMismatch {
+                unused.push(self.seen.at_cut(&last.info));
+            }
             links.push(ChainLink { end: Some(end), ..last });
             resume
         };
@@ -383,7 +385,7 @@ impl<'s> Recovery<'s> {
         Ok(Plan {
             sealed: Vec::new(),
             resume: Resume::Fresh(None),
-            unused: None,
+            unused: Vec::new(),
             spare: None,
             next_lsn: first_lsn,
             meta: MetaSlots::default(),

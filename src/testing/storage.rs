@@ -153,6 +153,7 @@ struct SimFile {
 
 impl SimDisk {
     /// How many segments are longer than `size` bytes, and of how many an end has been given back.
+    #[must_use]
     pub fn grown_and_given_back(&self, size: u64) -> (u64, u64) {
         let state = self.0.state.lock();
         let names = state.directory.names().iter().filter(|(name, _)| name.as_bytes().ends_with(b".seg"));

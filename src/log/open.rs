@@ -368,8 +368,7 @@ impl Opening<'_> {
         let segment = Arc::new(Segment::live(info, Some(earlier), tally, Arc::clone(&region), file, storage, cache));
         shared.segments.change(|segments| segments.push(Arc::clone(&segment)));
         let ordinal = u32::try_from(end.next_lsn.0 - info.base_lsn.0).expect("a segment has fewer records");
-        shared.note_extent();
-        let room = shared.preparer.begin(&segment, filling, Arc::clone(&region));
+        let room = shared.preparer.begin(&segment, filling, Arc::clone(&region), shared.extent_before());
         let offset = region.published();
         rotation.open(info, region, room, ordinal);
         shared.counters.segment_opened(ordinal, offset);

@@ -188,11 +188,16 @@ impl Shared {
         Ok(spare)
     }
 
-    /// Notes what there is besides the segment that takes appends: the size of the next one follows from it.
-    pub(super) fn note_extent(&self) {
+    /// What there is besides the segment that takes appends: the size of the next one follows from it.
+    pub(super) fn extent_before(&self) -> Extent {
         let before =
             self.segments.with(|segments| segments.as_slice().split_last().map(|(_, ended)| Extent::of(ended)));
-        self.preparer.note_before(before.unwrap_or_default());
+        before.unwrap_or_default()
+    }
+
+    /// Notes that this is something else.
+    pub(super) fn note_extent(&self) {
+        self.preparer.note_before(self.extent_before());
     }
 
     /// Lets appenders write to `prepared`, whose link says what came before. If it replaces a suffix, `kept` are the
@@ -236,8 +241,7 @@ impl Shared {
             }
         };
         self.counters.segment_opened(0, begin);
-        self.note_extent();
-        let room = self.preparer.begin(&counted, filling, Arc::clone(&region));
+        let room = self.preparer.begin(&counted, filling, Arc::clone(&region), self.extent_before());
         rotation.open(info, region, room, 0);
         self.control.set_active_segment(number);
         if !old.is_empty() {

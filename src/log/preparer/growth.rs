@@ -66,21 +66,29 @@ pub(crate) struct Growth {
     offset: u64,
     /// What the caller that waits for a segment needs.
     needed: u64,
+    /// A spare has been taken, and takes no appends yet: until then the numbers above leave it out.
+    is_between: bool,
 }
 
 impl Growth {
     /// Of a log that has no segment to append to yet, and whose last has `last_size` bytes, or 0 if there is none.
     pub(crate) fn new(sizes: Sizes, before: Extent, last_size: u64) -> Self {
-        Self { sizes, before, active_size: last_size, offset: 0, needed: 0 }
+        Self { sizes, before, active_size: last_size, offset: 0, needed: 0, is_between: false }
     }
 
     pub(super) fn size_max(&self) -> u64 {
         self.sizes.max
     }
 
-    /// A segment of `size` bytes takes appends from byte `offset` on.
-    pub(super) fn begin(&mut self, size: u64, offset: usize) {
-        (self.active_size, self.offset) = (size, offset as u64);
+    /// A segment of `size` bytes takes appends from byte `offset` on, after those that hold and take `before`.
+    pub(super) fn begin(&mut self, size: u64, offset: usize, before: Extent) {
+        (self.active_size, self.offset, self.before) = (size, offset as u64, before);
+        self.is_between = false;
+    }
+
+    /// A spare has been taken.
+    pub(super) fn take(&mut self) {
+        (self.needed, self.is_between) = (0, true);
     }
 
     pub(super) fn note_before(&mut self, before: Extent) {
@@ -116,7 +124,8 @@ impl Growth {
     pub(super) fn size_ahead(&self) -> Option<u64> {
         let same = || self.sizes.next(0, self.active_size, self.needed);
         let is_late = self.offset >= self.active_size / 2;
-        std::iter::once(self.next_size()).chain(is_late.then(same)).find(|&size| self.has_room(size))
+        let sizes = std::iter::once(self.next_size()).chain(is_late.then(same));
+        sizes.filter(|_| !self.is_between).find(|&size| self.has_room(size))
     }
 
     fn has_room(&self, size: u64) -> bool {
@@ -168,8 +177,7 @@ mod tests {
         let mut sizes = Vec::new();
         while size < MAX {
             sizes.push(size / FIRST);
-            growth.note_before(before);
-            growth.begin(size, segment_header::LEN);
+            growth.begin(size, segment_header::LEN, before);
             // As appenders ask at the least.
             let early = growth.size_ahead();
             growth.reach(usize::try_from(size / 2).expect("small"));
@@ -184,7 +192,7 @@ mod tests {
     #[test]
     fn a_spare_waits_in_a_log_that_holds_little_beside_its_segment() {
         let mut growth = Growth::new(SIZES, Extent::default(), 0);
-        growth.begin(MAX, segment_header::LEN);
+        growth.begin(MAX, segment_header::LEN, Extent::default());
         growth.reach(usize::try_from(MAX / 2).expect("small"));
         assert_eq!(growth.size_ahead(), None);
         growth.reach(usize::try_from(MAX / 4 * 3).expect("small"));

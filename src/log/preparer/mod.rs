@@ -158,8 +158,9 @@ impl Preparer {
         &self.shared.ended
     }
 
-    /// `segment`, which is ready as `filling` says, takes appends from now on. Returns the room in it.
-    pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, region: Arc<Region>) -> usize {
+    /// `segment`, which is ready as `filling` says, takes appends from now on, after those that hold and take `before`. Returns the room
+    /// in it.
+    pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, region: Arc<Region>, before: Extent) -> usize {
         let (number, room) = (segment.number(), filling.room());
         segment.set_page_len(filling.page_len());
         self.shared.pool.note_begun();
@@ -168,7 +169,7 @@ impl Preparer {
         self.shared.note_filling(number, &filling);
         state.active_number = number;
         state.room = room;
-        state.growth.begin(segment.info().size, region.published());
+        state.growth.begin(segment.info().size, region.published(), before);
         let before = filling.end();
         state.active = Some(ActiveFilling { number, filling, region, segment: Arc::downgrade(segment), before });
         state.announced = false;

@@ -108,7 +108,7 @@ impl State {
             self.held.extend(short);
             return None;
         };
-        self.growth.need(0);
+        self.growth.take();
         self.fill_held();
         self.want_spare();
         Some(Taken { spare, short })

@@ -119,13 +119,13 @@ impl Growth {
         self.sizes.next(self.used(), self.active_size, self.needed)
     }
 
-    /// The size of one that is made before it is needed, if there is room for it in the bound. From the middle of the segment on one
-    /// will do that is no longer than it, so that there is one in time.
+    /// The size of one that is made before it is needed, if there is room for it in the bound. From the middle of the segment on a
+    /// shorter one will do, but none that is shorter than the segment, so that there is one in time.
     pub(super) fn size_ahead(&self) -> Option<u64> {
-        let same = || self.sizes.next(0, self.active_size, self.needed);
-        let is_late = self.offset >= self.active_size / 2;
-        let sizes = std::iter::once(self.next_size()).chain(is_late.then(same));
-        sizes.filter(|_| !self.is_between).find(|&size| self.has_room(size))
+        let (size, same) = (self.next_size(), self.sizes.next(0, self.active_size, self.needed));
+        let least = if self.offset >= self.active_size / 2 { same.min(size) } else { size };
+        let shorter = std::iter::successors(Some(size), |size| Some(size / 2)).take_while(|&size| size >= least);
+        shorter.filter(|_| !self.is_between).find(|&size| self.has_room(size))
     }
 
     fn has_room(&self, size: u64) -> bool {

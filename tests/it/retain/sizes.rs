@@ -137,13 +137,14 @@ fn segments_grow_with_the_log_up_to_the_size_asked_for() {
     let dir = scratch();
     let log = open(dir.path(), &Options::new().segment_size_bytes(2 * MIB));
     append_stamped(&log, 1, 10_000, 2000);
-    let last = 20;
+    let last = 40;
     let sizes: Vec<u64> =
         (1..=last).take_while(|&n| segment(dir.path(), n).exists()).map(|n| size_of(dir.path(), n)).collect();
     assert!(sizes.is_sorted(), "{sizes:?}");
-    assert!(sizes.windows(2).all(|pair| pair[1] <= 2 * pair[0]), "{sizes:?}");
+    let before = |at: usize| sizes[..at].iter().sum::<u64>();
+    assert!((1..sizes.len()).all(|at| sizes[at] <= before(at)), "as long as all before, or shorter: {sizes:?}");
     assert_eq!((sizes[0], sizes.last()), (256 * KIB, Some(&(2 * MIB))), "{sizes:?}");
-    assert!(sizes.len() < 18, "20 megabytes are in few segments: {sizes:?}");
+    assert!(sizes.len() < 25, "20 megabytes are in few segments: {sizes:?}");
 }
 
 #[test]

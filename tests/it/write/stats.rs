@@ -44,7 +44,11 @@ fn numbers_add_up_over_rotation_truncation_reset_and_reopening() {
     append_stamped(&log, 1, 8, 1);
     log.sync().unwrap();
     let bytes = bytes + frame(8);
-    assert_eq!(counted(&log.stats()), (21, bytes, 21, 2, 2 * ENDED + SMALL), "what was cut off had been appended and synced");
+    assert_eq!(
+        counted(&log.stats()),
+        (21, bytes, 21, 2, 2 * ENDED + SMALL),
+        "what was cut off had been appended and synced"
+    );
     log.reset_to(Lsn(1_000)).unwrap();
     append_stamped(&log, 1, 8, 3);
     log.sync().unwrap();

@@ -47,9 +47,9 @@ pub(crate) fn newest_segment_size(directory: &Path) -> Option<u64> {
 
 /// For a log that goes on with segments of `size` bytes, and whose records may be longer.
 pub(crate) fn growing_from(size: u64) -> Options {
-    let grown = Options::new().segment_size_bytes(size.max(64 << 20));
-    // Not longer than they are before it has to be.
-    if size < 256 << 10 { grown.first_segment_size_bytes(size) } else { grown }
+    // Shorter ones than the first by default have been asked for, and stay as they are.
+    let max = if size < 256 << 10 { size } else { size.max(64 << 20) };
+    Options::new().segment_size_bytes(max)
 }
 
 /// Looks again, for some time, where what was found has been trimmed before it could be used.

@@ -66,7 +66,7 @@ pub(super) enum Spare {
     UnderWay,
     Ready(Prepared),
     /// It has so many bytes, and the task makes more of it ready, for one step.
-    Borrowed(u64),
+    Borrowed(#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "told to recorders"))] u64),
 }
 
 impl State {

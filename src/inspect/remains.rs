@@ -350,10 +350,11 @@ impl Remains {
             || self.unread.iter().any(is_lost)
     }
 
-    /// Whether all that was appended was durable in the end, by the control page: the last writer has closed the log.
+    /// Whether all that was appended was durable in the end, by the control page: the last writer has closed the log, and
+    /// the page says what was durable.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.control.is_some_and(|control| control.writer_pid.is_none())
+        self.control.is_some_and(|control| control.writer_pid.is_none() && control.durable.is_some())
     }
 
     /// The last record that the writer has called durable, as far as the log's control page tells.

@@ -144,7 +144,7 @@ fn nothing_that_is_sound_is_lost_and_nothing_that_is_lost_goes_unsaid() {
 }
 
 /// Damages that have been taken for less than they are. The killed log has segments 4 to 9, and its control page says so.
-const CASES_KNOWN: [(&str, &str); 26] = [
+const CASES_KNOWN: [(&str, &str); 27] = [
     ("killed", "remove control; flip 8 43934 bit 0; cut 9 to 65000"),
     ("killed", "remove control; flip 8 43934 bit 0; extend 9 by 1"),
     ("killed", "remove control; flip 8 43934 bit 0; flip 9 20 bit 0"),
@@ -171,6 +171,7 @@ const CASES_KNOWN: [(&str, &str); 26] = [
     ("killed", "zero control 0 to 4096; flip 10 20 bit 0"),
     ("closed", "remove control; copy 2 over 6"),
     ("closed", "remove 1; flip control 42 bit 0"),
+    ("backup", "remove 9; flip control 723 bit 0"),
 ];
 
 #[test]

@@ -64,6 +64,14 @@ impl PinDirectory {
         Ok(Self { storage, files, process: Process::current() })
     }
 
+    /// Whether a pin may have the name.
+    ///
+    /// # Errors
+    /// [`Error::Pin`] with [`PinFault::InvalidName`](crate::error::PinFault::InvalidName).
+    pub fn check_name(name: &str) -> Result<()> {
+        check_name(name)
+    }
+
     /// The pins, by name.
     ///
     /// # Errors

@@ -137,6 +137,10 @@ impl fmt::Display for DirectoryStore {
 #[async_trait]
 impl ObjectStore for DirectoryStore {
     async fn put_opts(&self, location: &Location, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        // It was there when it was opened, and may come back: another in its place would be a place for nothing.
+        if let Err(source) = fs::metadata(&self.root) {
+            return Err(Error::Generic { store: "DirectoryStore", source: source.into() });
+        }
         let result = self.files.put_opts(location, payload, options).await;
         let is_there = matches!(result, Err(Error::AlreadyExists { .. }));
         if is_there || (result.is_ok() && !self.is_directory_durable(location)?) {

@@ -70,6 +70,14 @@ pub enum Error {
         /// That of the log at hand.
         log: u128,
     },
+    /// The log is archived here already, under another pin: a second history of the same records would be taken for a later one.
+    #[error("{} has this log already, under pin {pin}", named(prefix))]
+    ArchivedAlready {
+        /// The prefix.
+        prefix: String,
+        /// The other pin. Drop it if that archiver is to be replaced.
+        pin: String,
+    },
     /// The pin says that the log is archived in an epoch that is not here: the store or the prefix is another one, or objects
     /// were removed. Drop the pin to begin again.
     #[error("pin {pin} is of epoch {epoch}, which {} does not have", named(prefix))]

@@ -174,11 +174,18 @@ impl Chain {
             self.push(vec![segment.clone()]);
         }
         let last = self.pieces.last().map(|piece| piece.number);
-        let later = own.parts.iter().filter(|part| last.is_none_or(|last| part.number > last));
-        if let Some(number) = later.clone().map(|part| part.number).min() {
-            let parts: Vec<_> = later.filter(|part| part.number == number).collect();
+        let later: Vec<_> = own.parts.iter().filter(|part| last.is_none_or(|last| part.number > last)).collect();
+        if let Some(number) = later.iter().map(|part| part.number).min() {
+            let parts: Vec<_> = later.iter().copied().filter(|part| part.number == number).collect();
+            let first = parts.iter().find(|part| part.part == Some(0)).map_or(self.lsns.end, |part| part.first_lsn);
+            if self.pieces.is_empty() && first > self.lsns.end && first <= pruned {
+                self.lsns = first..first;
+            }
             self.push(longest(&parts, self.lsns.end));
         }
+        let end = self.lsns.end;
+        let beyond = later.iter().filter(|part| part.next_lsn > end).map(|part| part.first_lsn).min();
+        self.gap = beyond.map(|first| end..first.max(end.next()));
         Ok(())
     }
 

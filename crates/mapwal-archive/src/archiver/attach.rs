@@ -24,7 +24,10 @@ impl Archiver {
         let local = blocking(move || source.look()).await?;
         let (owner, pinned) = self.owner(&local).await?;
         let mut history = History::load(&self.archive.store, &self.archive.prefix).await?;
-        self.check_log(&history, &local)?;
+        if let Err(error) = self.check_log(&history, &local).await {
+            self.withdraw(&error, &owner).await?;
+            return Err(error);
+        }
         let (epoch, token) = self.find_epoch(&mut history, owner).await?;
         if let Some(epoch) = epoch {
             if let Some((place, parts)) = self.place_in(&history, epoch, &local).await? {
@@ -78,13 +81,34 @@ impl Archiver {
         Ok(token)
     }
 
-    fn check_log(&self, history: &History, local: &LocalLog) -> Result<()> {
-        match history.log_id() {
-            Some(archived) if archived != local.log_id => {
-                Err(Error::OtherLog { prefix: self.archive.prefix.to_string(), archived, log: local.log_id })
-            }
-            _ => Ok(()),
+    /// An error if the archive is of another log, or if it has this one under another pin.
+    async fn check_log(&self, history: &History, local: &LocalLog) -> Result<()> {
+        let prefix = self.archive.prefix.to_string();
+        if let Some(archived) = history.log_id().filter(|&archived| archived != local.log_id) {
+            return Err(Error::OtherLog { prefix, archived, log: local.log_id });
         }
+        let source = self.source.clone();
+        let pins = blocking(move || source.pins()).await?;
+        let is_here = |owner: &str| {
+            let token = match Owner::parse(owner) {
+                Some(Owner::Begins(token) | Owner::Of { token, .. }) => token,
+                None => return false,
+            };
+            history.epochs.values().any(|epoch| epoch.note.as_ref().is_some_and(|note| note.token == token))
+        };
+        match pins.into_iter().find(|pin| pin.name != self.options.pin && is_here(&pin.owner)) {
+            Some(pin) => Err(Error::ArchivedAlready { prefix, pin: pin.name }),
+            None => Ok(()),
+        }
+    }
+
+    /// Drops the pin if nothing will ever be archived under it: it would keep everything.
+    async fn withdraw(&self, error: &Error, owner: &Owner) -> Result<()> {
+        if error.is_transient() || !matches!(owner, Owner::Begins(_)) {
+            return Ok(());
+        }
+        let pin = self.options.pin.clone();
+        self.change(move |source| source.drop_pin(&pin)).await
     }
 
     /// The epoch of the pin, if it has been begun, and its token.

@@ -86,7 +86,7 @@ impl Archiver {
     /// Of a log that this process writes, or of a [`Wal`](mapwal::wal::Wal) over one. Changes nothing yet.
     ///
     /// # Errors
-    /// [`Error::Busy`] when there is one for this log and pin already; [`Error::Io`].
+    /// [`Error::Busy`] when there is one for this log and pin already; [`Error::Io`]; [`Error::Log`] when a pin may not have the name.
     pub fn of_log<L>(log: Arc<L>, archive: Archive, options: ArchiverOptions) -> Result<Self>
     where
         L: AsRef<Log> + Send + Sync + 'static,
@@ -107,6 +107,7 @@ impl Archiver {
     }
 
     fn new(source: Source, archive: Archive, options: ArchiverOptions) -> Result<Self> {
+        PinDirectory::check_name(&options.pin)?;
         let lock = PinLock::take(source.directory(), &options.pin)?;
         let session = tokio::sync::Mutex::default();
         // Nothing is known to be archived.
@@ -119,7 +120,7 @@ impl Archiver {
     /// tried again, for ever, and is in [`Self::status`] meanwhile.
     ///
     /// # Errors
-    /// [`Error::Conflict`], [`Error::Superseded`], [`Error::OtherLog`], [`Error::OtherArchive`], [`Error::PinTaken`]; [`Error::Store`] for
+    /// [`Error::Conflict`], [`Error::Superseded`], [`Error::OtherLog`], [`Error::ArchivedAlready`], [`Error::OtherArchive`], [`Error::PinTaken`]; [`Error::Store`] for
     /// what the store will never do; [`Error::Log`] with [`mapwal::Error::Displaced`] when the log's directory was removed, renamed or
     /// replaced: what is there by then needs another archiver.
     pub async fn run(&self) -> Result<Infallible> {

@@ -157,12 +157,15 @@ impl Source {
         Ok(LocalLog { log_id: inspection.log_id(), segments })
     }
 
-    pub(crate) fn pin(&self, name: &str) -> Result<Option<PinStatus>> {
-        let pins = match self {
+    pub(crate) fn pins(&self) -> Result<Vec<PinStatus>> {
+        Ok(match self {
             Self::Writer(log) => (**log).as_ref().pins(),
             Self::Reader(_, pins) => pins.list()?,
-        };
-        Ok(pins.into_iter().find(|pin| pin.name == name))
+        })
+    }
+
+    pub(crate) fn pin(&self, name: &str) -> Result<Option<PinStatus>> {
+        Ok(self.pins()?.into_iter().find(|pin| pin.name == name))
     }
 
     pub(crate) fn create_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {

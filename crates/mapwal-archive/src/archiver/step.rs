@@ -236,7 +236,11 @@ impl Archiver {
         match store.note::<SessionNote>(&key).await? {
             Some(note) if note.token == session.note.token => {}
             Some(other) => return Err(Error::Superseded { epoch: session.epoch, by: other.describe() }),
-            None => store.replace_note(&key, &session.note).await?,
+            // It was there when the session began: this is no longer the same store, such as where a disk is not mounted any more.
+            None => {
+                let source = "the archive that was here is gone".into();
+                return Err(Error::store("read", &key, object_store::Error::Generic { store: "archive", source }));
+            }
         }
         if created == Created::Same {
             // In a directory, the name of an object that a killed archiver has made is durable only once another one was written

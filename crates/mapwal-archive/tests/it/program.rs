@@ -224,6 +224,7 @@ fn a_bad_command_line_is_no_damage() {
         "restore URL ./a --parallel 0",
         "prune URL",
         "run ./log URL --part-interval 5",
+        "run ./log URL --pin a/b",
     ] {
         let ran = Place::new().run(words).failed(64, "bad command line");
         assert_eq!(ran.out, "");

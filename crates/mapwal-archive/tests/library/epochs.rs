@@ -276,6 +276,7 @@ async fn another_log_at_the_prefix_is_refused() {
     let refused = crate::support::archiver(&log, &archive).catch_up().await.unwrap_err();
     assert!(matches!(refused, Error::OtherLog { .. }), "{refused}");
     assert_eq!(archive.list().await.unwrap().epochs.len(), 1);
+    assert!(log.pins().is_empty(), "one that was refused keeps nothing");
 }
 
 #[tokio::test]

@@ -33,6 +33,68 @@ async fn a_second_archiver_of_a_log_is_refused_as_long_as_the_first_lives() {
 }
 
 #[tokio::test]
+async fn a_second_archiver_to_the_same_archive_is_refused_under_another_pin_as_well() {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 100);
+    catch_up(&log, &archive).await;
+    let second = Archiver::of_log(Arc::clone(&log), archive.clone(), options().pin("other")).unwrap();
+    let refused = second.catch_up().await.unwrap_err();
+    assert!(matches!(&refused, Error::ArchivedAlready { pin, .. } if pin == crate::support::PIN), "{refused}");
+    assert_eq!(archive.list().await.unwrap().epochs.len(), 1);
+    let pins: Vec<String> = log.pins().into_iter().map(|pin| pin.name).collect();
+    assert_eq!(pins, [crate::support::PIN], "one that was refused keeps nothing");
+    // In the place of the first one it goes on.
+    log.drop_pin(crate::support::PIN).unwrap();
+    second.catch_up().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pin_that_cannot_have_its_name_is_refused_before_anything_is_made() {
+    let dir = scratch();
+    let log = open(dir.path());
+    let before = std::fs::read_dir(dir.path()).unwrap().count();
+    for name in ["", "..", "a/b", "x y"] {
+        let refused = Archiver::of_log(Arc::clone(&log), memory(), options().pin(name)).unwrap_err();
+        assert!(matches!(refused, Error::Log(mapwal::Error::Pin { .. })), "{refused}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), before);
+}
+
+/// As where a disk is not mounted any more, under an archiver that is at work.
+#[tokio::test]
+async fn a_store_that_is_another_one_confirms_nothing() {
+    let (dir, shelf) = (scratch(), scratch());
+    let (place, elsewhere) = (shelf.path().join("archive"), shelf.path().join("elsewhere"));
+    let archive = Archive::new(Arc::new(mapwal_archive::DirectoryStore::open(&place).unwrap()), "a");
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 100);
+    let archiver = archiver(&log, &archive);
+    archiver.catch_up().await.unwrap();
+    std::fs::rename(&place, &elsewhere).unwrap();
+    for is_there in [false, true] {
+        if is_there {
+            std::fs::create_dir(&place).unwrap();
+        }
+        fill_and_seal(&log, 1, if is_there { 300 } else { 200 });
+        let tries = async {
+            while archiver.status().failures < 3 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            stopped = archiver.run() => panic!("{stopped:?}"),
+            tried = tokio::time::timeout(Duration::from_secs(60), tries) => tried.expect("in a minute"),
+        }
+        assert_eq!((place.exists(), log.pins()[0].lsn), (is_there, mapwal::Lsn(101)));
+    }
+    std::fs::remove_dir_all(&place).unwrap();
+    std::fs::rename(&elsewhere, &place).unwrap();
+    assert_eq!(archiver.catch_up().await.unwrap().sealed_lsn, mapwal::Lsn(301));
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=300));
+}
+
+#[tokio::test]
 async fn an_archiver_of_a_copy_of_the_directory_takes_over_and_the_first_finds_out_and_stops() {
     let (dir, copy) = (scratch(), scratch());
     let archive = memory();

@@ -127,6 +127,32 @@ async fn a_missing_segment_is_a_gap_and_what_comes_before_can_be_restored() {
     assert_eq!(missing, Lsn(1)..Lsn(101));
 }
 
+/// Parts tell of records as segments do.
+#[tokio::test]
+async fn a_gap_before_parts_and_between_them_is_one_as_well() {
+    for (missing, last, next) in [(".seg", 100, 201), ("-0000000000-", 200, 221), (".part", 220, 241)] {
+        let (store, dir) = (Arc::new(InMemory::new()), scratch());
+        let archive = Archive::new(Arc::clone(&store) as _, "a");
+        let log = open(dir.path());
+        fill_and_seal(&log, 1, 100);
+        fill_and_seal(&log, 1, 200);
+        for last in [220, 240, 260] {
+            fill(&log, 1, last);
+            log.sync().unwrap();
+            catch_up(&log, &archive).await;
+        }
+        let mut keys = with_suffix(&*store, if missing == ".seg" { ".seg" } else { ".part" }).await;
+        let at = if missing == "-0000000000-" { 0 } else { 1 };
+        store.delete(&keys.remove(at)).await.unwrap();
+        let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
+        assert!(matches!(&refused, Error::Gap { missing, .. } if *missing == (Lsn(last + 1)..Lsn(next))), "{refused}");
+        let report = archive.verify(None, &mut |_| {}).await.unwrap();
+        assert_eq!(report.faults.len(), 1, "{report:?}");
+        assert!(archive.list().await.unwrap().epochs[0].fault.is_some());
+        assert_eq!(restored(&archive, RestoreTo::Lsn(Lsn(last))).await, expected(1, 1..=last));
+    }
+}
+
 #[tokio::test]
 async fn objects_that_were_replaced_or_shortened_are_not_restored() {
     let (store, archive) = archived().await;

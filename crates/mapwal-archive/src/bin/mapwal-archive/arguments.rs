@@ -58,7 +58,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
     pub(crate) part_interval: Interval,
     /// The pin's name
-    #[arg(long, value_name = "NAME", default_value = "archive")]
+    #[arg(long, value_name = "NAME", default_value = "archive", value_parser = parse_pin)]
     pub(crate) pin: String,
     /// The most disk space that the pin may hold back while the store cannot be reached, such as 10GiB. Beyond that records
     /// may be trimmed before they are archived; the archive then goes on after them, in a new epoch. By default there is no
@@ -193,6 +193,11 @@ impl FromStr for To {
 /// A time after which something is done again, if it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Interval(pub(crate) Option<Duration>);
+
+fn parse_pin(text: &str) -> Result<String, mapwal::Error> {
+    mapwal::PinDirectory::check_name(text)?;
+    Ok(text.to_owned())
+}
 
 /// A number with ms, s, m or h after it; or `never`.
 fn parse_interval(text: &str) -> Result<Interval, String> {

@@ -40,6 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// pins.assign("replica-1", "the machine in the attic")?;
 /// assert_eq!(pins.list()?.len(), 1);
 /// pins.remove("replica-1")?;
+/// assert!(PinDirectory::check_name("replica 1").is_err()); // it would be refused as well
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct PinDirectory {

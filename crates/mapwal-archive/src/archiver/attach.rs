@@ -90,10 +90,7 @@ impl Archiver {
         let source = self.source.clone();
         let pins = blocking(move || source.pins()).await?;
         let is_here = |owner: &str| {
-            let token = match Owner::parse(owner) {
-                Some(Owner::Begins(token) | Owner::Of { token, .. }) => token,
-                None => return false,
-            };
+            let Some(Owner::Begins(token) | Owner::Of { token, .. }) = Owner::parse(owner) else { return false };
             history.epochs.values().any(|epoch| epoch.note.as_ref().is_some_and(|note| note.token == token))
         };
         match pins.into_iter().find(|pin| pin.name != self.options.pin && is_here(&pin.owner)) {

@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize
 
 use parking_lot::Mutex;
 
+use super::page_size;
+
 const CHUNK_LEN: usize = 256;
 
 /// Which addresses are those of mapped files.
@@ -179,7 +181,7 @@ pub unsafe fn guard_against_sigbus() -> io::Result<()> {
     if PREVIOUS.get().is_some() {
         return Ok(());
     }
-    PAGE_LEN.store(rustix::param::page_size(), Ordering::Relaxed);
+    PAGE_LEN.store(page_size(), Ordering::Relaxed);
     let previous = action_of(libc::SIGBUS)?;
     let kept = previous.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER);
     let action = libc::sigaction {

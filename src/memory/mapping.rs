@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::UncheckedAdvice;
 use memmap2::{MmapOptions, MmapRaw};
 
+#[cfg(target_os = "linux")]
+use super::page_size;
 use super::{Process, Slot, replaced_pages};
 
 /// Bytes that stay where they are for as long as this value lives.
@@ -103,7 +105,7 @@ impl Mapping {
     #[cfg(target_os = "linux")]
     pub(crate) fn release_pages(&self, range: Range<usize>) {
         const PAGES_MIN: usize = 4;
-        let page_len = rustix::param::page_size();
+        let page_len = page_size();
         let range = range.start - range.start % page_len..range.end.next_multiple_of(page_len).min(self.len);
         if let Backing::File(raw) = &self.backing
             && range.len() >= PAGES_MIN * page_len
@@ -125,7 +127,7 @@ impl Mapping {
             && range.end <= self.len
         {
             let mut pages = [0; 256];
-            let Some(pages) = pages.get_mut(..range.len().div_ceil(rustix::param::page_size())) else { return false };
+            let Some(pages) = pages.get_mut(..range.len().div_ceil(page_size())) else { return false };
             let start = self.base.as_ptr().wrapping_add(range.start);
             // SAFETY: the range lies within the mapping, and there is a byte for each of its pages. No byte that is mapped is accessed.
             let result = unsafe { libc::mincore(start.cast(), range.len(), pages.as_mut_ptr()) };

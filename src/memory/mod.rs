@@ -28,6 +28,8 @@ mod guard;
 mod mapping;
 #[cfg(all(test, loom))]
 mod model;
+#[cfg(target_os = "linux")]
+mod page;
 mod process;
 mod region;
 #[cfg(not(target_os = "linux"))]
@@ -48,6 +50,8 @@ pub(crate) use guard::replaced_pages;
 #[cfg(any(test, feature = "testing"))]
 pub use mapping::HeapMemory;
 pub use mapping::Mapping;
+#[cfg(target_os = "linux")]
+use page::page_size;
 pub(crate) use process::Process;
 pub(crate) use region::{FrozenRegion, Region, Stop};
 #[cfg(not(target_os = "linux"))]

@@ -22,6 +22,7 @@
 //! cargo bench -- --quick scan get  fewer rounds, less data
 //! cargo bench -- --long durable    ten seconds for what is measured by the second
 //! cargo bench -- --against FILE    beside the figures of an earlier run, if it was made on such a machine
+//! cargo bench -- scan --instructions  how many instructions a record takes: for this there has to be valgrind
 //! cargo bench -- --docs            nothing: the last run's figures go to README.md and docs/performance.md
 //! ```
 //!
@@ -48,6 +49,7 @@ mod docs;
 mod durable;
 mod follow;
 mod get;
+mod instructions;
 mod limit;
 mod logs;
 mod machine;
@@ -68,25 +70,27 @@ use std::path::PathBuf;
 use bench::{Bench, Scale};
 
 fn main() -> std::io::Result<()> {
-    if follow::serve() || calls::serve() {
+    if follow::serve() || calls::serve() || instructions::serve() {
         return Ok(());
     }
     let mut scale = Scale::FULL;
     let mut filters = Vec::new();
     // Cargo says `--bench` when it is to be measured. Without it this is a test run: does it still work?
     let mut measured = false;
+    let mut instructions = false;
     let mut earlier = None;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--bench" => measured = true,
+            "--instructions" => instructions = true,
             "--docs" => return docs::write(&bench::report_path()),
             "--quick" => scale = Scale::QUICK,
             "--long" => scale = Scale::LONG,
             "--against" => earlier = arguments.next().map(PathBuf::from),
             option if option.starts_with('-') => {
                 eprintln!(
-                    "unknown option {option}; there are --quick, --long, --against, --docs and the names of cases"
+                    "unknown option {option}; there are --quick, --long, --against, --instructions, --docs and the names of cases"
                 );
                 std::process::exit(2);
             }
@@ -98,6 +102,10 @@ fn main() -> std::io::Result<()> {
     }
     spare::watch();
     let mut bench = Bench::new(scale, filters)?;
+    if instructions {
+        instructions::run(&mut bench);
+        return bench.finish(earlier.as_deref());
+    }
     append::run(&mut bench);
     cores::run(&mut bench);
     commit::run(&mut bench);

@@ -18,7 +18,8 @@ pub(crate) fn run(bench: &mut Bench) {
     scan(bench, 200_000, 1 << 10);
 }
 
-/// All files stay in the page cache, except what opening drops from it.
+/// All files stay in the page cache, except what opening drops from it. A log of several segments is read ahead by another thread
+/// than the one that scans it, which does all of it where there is but one segment.
 fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
     let name = format!("verified scan, {} k x {payload_len} B", count / 1000);
     if !bench.wants(&name) {
@@ -30,7 +31,10 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
     let plain = directory.path().join("plain");
     write_records(&plain, count, &payload);
     let path = directory.path().join("log");
-    write_log(&path, count, &payload);
+    write_log(&path, &Options::new(), count, payload_len);
+    let alone = directory.path().join("alone");
+    write_log(&alone, &Options::new().segment_size_bytes(room_for(count, payload_len)), count, payload_len);
+    let mut scans_alone = Samples::default();
     let (mut scans, mut limits) = (Samples::default(), Samples::default());
     let (mut both, mut opens) = (Samples::default(), Samples::default());
     let (mut allocations, mut memory) = (Samples::default(), Samples::default());
@@ -38,6 +42,12 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
         let began = Instant::now();
         assert_eq!(walk(&plain), count);
         push_rate(&mut limits, count, began.elapsed());
+
+        let log = open(&alone, &Options::new());
+        let began = Instant::now();
+        read_all(&log, count);
+        push_rate(&mut scans_alone, count, began.elapsed());
+        log.close().expect("the disk works");
 
         let began = Instant::now();
         let log = open(&path, &Options::new());
@@ -56,25 +66,34 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
         memory.push_some(held.zip(anonymous_kib()).map(|(before, after)| after.saturating_sub(before) as f64 / 1024.0));
         log.close().expect("the disk works");
     }
-    bench.push(Row::new(name.as_str(), "M/s", scans).limit("L5", limits.clone()).at_least(0.85));
-    bench.push(Row::new(format!("open + {name}"), "M/s", both).limit("L5", limits).at_least(0.85));
+    bench.push(Row::new(format!("{name}, one thread"), "M/s", scans_alone).limit("L5", limits.clone()).at_least(0.85));
+    let ahead = format!("{name}, with the reader ahead");
+    bench.push(Row::new(ahead.as_str(), "M/s", scans).limit("L5", limits.clone()).at_least(0.85));
+    bench.push(Row::new(format!("open + {ahead}"), "M/s", both).limit("L5", limits).at_least(0.85));
     bench.push(Row::new(format!("{name}, its open"), "ms", opens));
     bench.push(Row::new(format!("{name}, allocations each"), "", allocations).value_at_most(ALLOCATIONS_EACH));
     bench.push(Row::new(format!("{name}, memory"), "MiB", memory));
 }
 
+/// The size of a segment that holds `count` records, and some room.
+fn room_for(count: usize, payload_len: usize) -> u64 {
+    const FRAME_HEADER_LEN: usize = 24;
+    ((count * (FRAME_HEADER_LEN + payload_len).next_multiple_of(8)) as u64 + (1 << 20)).next_multiple_of(1 << 20)
+}
+
 /// None for a record: a handful for each segment, and there are thousands of records in each.
 const ALLOCATIONS_EACH: f64 = 0.001;
 
-fn write_log(path: &Path, count: usize, payload: &[u8]) {
-    let log = open(path, &Options::new());
+pub(crate) fn write_log(path: &Path, options: &Options, count: usize, payload_len: usize) {
+    let payload = vec![0x5a; payload_len];
+    let log = open(path, options);
     for _ in 0..count {
-        log.append(1, payload).expect("there is room");
+        log.append(1, &payload).expect("there is room");
     }
     log.close().expect("the disk works");
 }
 
-fn read_all(log: &Log, count: usize) {
+pub(crate) fn read_all(log: &Log, count: usize) {
     let snapshot = log.snapshot().expect("the log is whole");
     let mut seen = 0;
     for record in &snapshot {

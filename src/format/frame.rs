@@ -113,7 +113,8 @@ impl FrameKind {
 
 /// `len` rounded up to the start of the next frame.
 pub(crate) const fn padded(len: usize) -> usize {
-    len.next_multiple_of(ALIGN)
+    // As `next_multiple_of`, which asks for the remainder first.
+    (len + (ALIGN - 1)) & !(ALIGN - 1)
 }
 
 /// The part of a frame's checksum that its payload makes up: known before the frame has a place.
@@ -260,6 +261,25 @@ impl<'a> Frame<'a> {
         is_record.then(|| Self { header, bytes: &rest[..len] })
     }
 
+    /// As [`Self::parse_checked`], if it is a record, the last of a batch or in none, and sound: without saying what is wrong if not.
+    #[expect(clippy::inline_always, reason = "a walk calls it for each record")]
+    #[inline(always)]
+    pub(crate) fn parse_checked_record(
+        rest: &'a [u8],
+        salt: u32,
+        hasher: &FrameHasher,
+        expected_lsn: Lsn,
+    ) -> Option<Self> {
+        let frame = Self::parse_record(rest)?;
+        // What the sum of the payload is to be, before it is computed: a checksum is an exclusive or of its parts.
+        let payload_sum = frame.checksum_with(salt, frame.crc());
+        let is_sound = frame.lsn() == expected_lsn
+            && frame.header.flags == 0
+            && frame.has_zeros_after(rest)
+            && hasher.sum(frame.payload()) == payload_sum;
+        is_sound.then_some(frame)
+    }
+
     /// As [`Self::parse`], and everything that can be checked: checksum, number, reserved bits and padding.
     #[inline]
     pub(crate) fn parse_checked(
@@ -276,11 +296,18 @@ impl<'a> Frame<'a> {
         if frame.lsn() != expected_lsn {
             return Err(Damage::FrameLsn { expected: expected_lsn, found: frame.lsn() });
         }
-        let padding = &rest[frame.bytes.len()..frame.padded_len()];
-        if !frame.header.is_well_formed() || padding.iter().any(|&b| b != 0) {
+        if !frame.header.is_well_formed() || !frame.has_zeros_after(rest) {
             return Err(Damage::Reserved);
         }
         Ok(frame)
+    }
+
+    /// Whether its padding, in the bytes that it was parsed from, is all zeros.
+    #[inline]
+    fn has_zeros_after(&self, rest: &[u8]) -> bool {
+        let last_len = self.bytes.len() % ALIGN;
+        let last = rest[..self.padded_len()].last_chunk().expect("a header is longer");
+        last_len == 0 || u64::from_le_bytes(*last) >> (last_len * 8) == 0
     }
 
     #[inline]
@@ -318,6 +345,12 @@ impl<'a> Frame<'a> {
     #[inline]
     pub(crate) fn crc(&self) -> u32 {
         self.header.crc.get()
+    }
+
+    /// The commit word.
+    #[inline]
+    pub(crate) fn word(&self) -> u64 {
+        u64::from(self.len()) | u64::from(self.crc()) << 32
     }
 
     #[inline]

@@ -23,6 +23,12 @@ struct Stored {
 
 const _: () = assert!(LEN == 24);
 
+/// The sum with a frame of this commit word, if it was `sum` before.
+#[inline]
+pub(crate) fn mix(sum: u64, word: u64) -> u64 {
+    sum.wrapping_add(word).wrapping_mul(FACTOR)
+}
+
 /// The frames of a segment up to some place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -41,10 +47,23 @@ impl Tally {
     /// Takes the frame that follows into account.
     #[inline]
     pub(crate) fn pass(&mut self, frame: &Frame<'_>) {
-        let word = u64::from(frame.len()) | u64::from(frame.crc()) << 32;
-        self.sum = self.sum.wrapping_add(word).wrapping_mul(FACTOR);
+        self.sum = mix(self.sum, frame.word());
         self.records += u32::from(frame.kind() == FrameKind::Data);
         self.end += frame.padded_len() as u64;
+    }
+
+    /// The sum so far, for [`mix`].
+    #[inline]
+    pub(crate) fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Takes `records` that follow, up to byte offset `end`, into account, with which the sum is `sum`.
+    pub(crate) fn pass_records(&mut self, records: u64, end: usize, sum: u64) {
+        self.sum = sum;
+        // No segment has more than 2^32 frames.
+        self.records = self.records.wrapping_add(records as u32);
+        self.end = end as u64;
     }
 
     /// As it is stored; zeros if it is not known.

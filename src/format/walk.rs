@@ -3,7 +3,7 @@
 use super::frame::{self, Frame, FrameHasher, FrameKind};
 use super::link::{self, Close, Link, Seal, SegmentEnd};
 use super::segment_header::{self, Layout};
-use super::tally::Tally;
+use super::tally::{self, Tally};
 use crate::error::Damage;
 use crate::lsn::Lsn;
 
@@ -99,6 +99,44 @@ impl Walk {
         Ok(frame)
     }
 
+    /// Passes over records that end a batch or are in none, for as long as they are sound and the place is not `enough`: as
+    /// [`Self::step`] would, for less. It shows each one's number and offset to `note`. What is left, if `bytes` are more, is for
+    /// [`Self::step`] to judge. `bytes` begin with the segment. Only of a walk that checks everything, after its first frame.
+    #[inline]
+    pub(crate) fn pass_records(
+        &mut self,
+        bytes: &[u8],
+        enough: impl Fn(&Place) -> bool,
+        mut note: impl FnMut(Lsn, usize),
+    ) {
+        let may_follow = self.before.is_some_and(|before| before != FrameKind::Seal);
+        // No record has fewer bytes than one, so numbers do not run out below.
+        let is_far_from_last = self.place.next_lsn.0.checked_add(bytes.len() as u64).is_some();
+        if self.check != Check::Full || !may_follow || !is_far_from_last {
+            return;
+        }
+        // What nothing refers to is kept in registers.
+        let mut place = self.place;
+        let mut sum = self.tally.map_or(0, |tally| tally.sum());
+        while !enough(&place)
+            && let Some(rest) = bytes.get(place.offset..)
+            && let Some(frame) = Frame::parse_checked_record(rest, self.layout.salt, &self.hasher, place.next_lsn)
+        {
+            sum = tally::mix(sum, frame.word());
+            note(place.next_lsn, place.offset);
+            place.offset += frame.padded_len();
+            place.next_lsn.0 += 1;
+            place.last_crc = frame.crc();
+        }
+        if place != self.place {
+            let records = place.next_lsn.0 - self.place.next_lsn.0;
+            if let Some(tally) = &mut self.tally {
+                tally.pass_records(records, place.offset, sum);
+            }
+            (self.place, self.boundary, self.before) = (place, place, Some(FrameKind::Data));
+        }
+    }
+
     /// Whether `frame` may be here, and has the form of its kind.
     #[inline]
     fn check_place(&mut self, frame: &Frame<'_>) -> Result<(), Damage> {
@@ -160,5 +198,97 @@ impl Walk {
     #[inline]
     pub(crate) fn boundary(&self) -> Place {
         self.boundary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Version;
+    use super::super::frame::{FLAG_BATCH_CONTINUES, FrameHead};
+    use super::*;
+
+    const LAYOUT: Layout = Layout { version: Version::V3, salt: 0x5a17, is_recycled: false };
+    const FIRST: Lsn = Lsn(5);
+
+    /// A segment with frames of all kinds, also where they may not be. `change` is given each frame's place among them, and its head.
+    fn segment(mut change: impl FnMut(usize, &mut FrameHead)) -> Vec<u8> {
+        let mut frames = vec![(FrameKind::Link, 0, Link::default().encode())];
+        frames.extend((0..18).map(|len| (FrameKind::Data, 0, vec![0xa5; len])));
+        frames.push((FrameKind::Meta, 0, link::encode_meta(3, b"vote")));
+        frames
+            .extend([FLAG_BATCH_CONTINUES, FLAG_BATCH_CONTINUES, 0].map(|flags| (FrameKind::Data, flags, vec![1; 9])));
+        frames.push((FrameKind::Void, 0, Vec::new()));
+        frames.extend([FLAG_BATCH_CONTINUES, 0].map(|flags| (FrameKind::Data, flags, vec![2; 30])));
+        frames.push((FrameKind::Seal, 0, Seal { next: 2, tally: None }.encode()));
+        frames.push((FrameKind::Data, 0, b"after a seal".to_vec()));
+        let (mut bytes, mut lsn) = (vec![0; segment_header::LEN], FIRST);
+        for (at, (kind, flags, payload)) in frames.into_iter().enumerate() {
+            let mut head = FrameHead { kind, flags, tag: 0, lsn, durable_lag: 0 };
+            change(at, &mut head);
+            bytes.extend(head.encode(LAYOUT.salt, &payload));
+            lsn = if kind.takes_lsn() { lsn.next() } else { lsn };
+        }
+        bytes
+    }
+
+    /// What a walk has come to, and which records it has passed.
+    type Walked = (Place, Place, Option<Tally>, Option<Damage>, Vec<(Lsn, usize)>);
+
+    /// Walks until a boundary is `enough` bytes on, one frame at a time or records in a row.
+    fn walked(bytes: &[u8], enough: usize, in_a_row: bool) -> Walked {
+        let mut walk = Walk::new(LAYOUT, Check::Full, segment_header::LEN, FIRST);
+        let (mut passed, mut damage) = (Vec::new(), None);
+        while damage.is_none() && walk.place().offset < bytes.len() && walk.boundary().offset < enough {
+            let before = walk.place();
+            damage = walk.step(&bytes[before.offset..]).err();
+            if walk.place().next_lsn != before.next_lsn {
+                passed.push((before.next_lsn, before.offset));
+            }
+            if in_a_row && damage.is_none() {
+                walk.pass_records(bytes, |boundary| boundary.offset >= enough, |lsn, at| passed.push((lsn, at)));
+            }
+        }
+        (walk.place(), walk.boundary(), walk.tally(), damage, passed)
+    }
+
+    fn assert_walked_alike(bytes: &[u8], enough: usize, what: &str) {
+        assert_eq!(walked(bytes, enough, true), walked(bytes, enough, false), "{what}");
+    }
+
+    #[test]
+    fn records_passed_in_a_row_are_judged_as_one_by_one() {
+        let good = segment(|_, _| {});
+        let (_, _, tally, damage, passed) = walked(&good, usize::MAX, true);
+        assert_eq!((tally.is_some(), damage, passed.len()), (true, Some(Damage::FrameKind(1)), 24));
+        for at in segment_header::LEN..good.len() {
+            assert_walked_alike(&good, at, "a walk that ends early");
+            assert_walked_alike(&good[..at], usize::MAX, "a segment that is cut off");
+            for bit in 0..8 {
+                let mut bytes = good.clone();
+                bytes[at] ^= 1 << bit;
+                assert_walked_alike(&bytes, usize::MAX, "a flipped bit");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_checksum_does_not_tell_is_noticed_among_records_passed_in_a_row() {
+        let changes: [fn(&mut FrameHead); 5] = [
+            |head| head.lsn = head.lsn.next(),
+            |head| head.flags ^= FLAG_BATCH_CONTINUES,
+            |head| head.flags |= 2,
+            |head| head.kind = FrameKind::Void,
+            |head| head.kind = FrameKind::Seal,
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            for changed in 0..28 {
+                let bytes = segment(|at, head| {
+                    if at == changed {
+                        change(head);
+                    }
+                });
+                assert_walked_alike(&bytes, usize::MAX, &format!("change {number} of frame {changed}"));
+            }
+        }
     }
 }

@@ -393,8 +393,11 @@ impl Follower {
         if self.at.as_ref().is_some_and(|at| at.segment.number() == segment.number()) {
             return Ok(false);
         }
-        let left = self.at.replace(FollowerPlace::before(self.next, Arc::clone(segment))?);
-        if let Some(left) = left {
+        let mut place = FollowerPlace::before(self.next, Arc::clone(segment))?;
+        if self.at.is_some() {
+            place.ahead_from = 0;
+        }
+        if let Some(left) = self.at.replace(place) {
             left.release();
         }
         Ok(true)

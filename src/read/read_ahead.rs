@@ -4,14 +4,16 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 
+use super::CHUNK_BYTES;
+use crate::error::Result;
 use crate::segment::{Segment, Segments};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::Storage;
 use crate::storage::workers::{Code, Next, Task, Urgency, Work};
 
-/// Walked at a time.
-const STEP_LEN: usize = 256 << 10;
+/// Chunks walked at a time.
+const STEP_CHUNKS: usize = 16;
 
 /// Reads ahead of readers that go through a log from segment to segment.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl ReadAhead {
         });
     }
 
-    /// `segment` will be wanted next; the reader has come to the one that was named before.
+    /// `segment` will be wanted next; the reader has come to the one that was named before, and checks what is left of it.
     #[cold]
     pub(crate) fn read(&self, segment: &Arc<Segment>) {
         if let Some(Some(task)) = self.task.get() {
@@ -60,13 +62,27 @@ impl ReadAhead {
     }
 }
 
+impl ReadAheadCore {
+    /// Checks some more of `segment`; false if there is no more to be checked of it here. A reader that comes to it goes on
+    /// where this has come to, and has it read another one: no record is checked twice, but for those of one chunk.
+    fn advance(&self, segment: &Arc<Segment>) -> Result<bool> {
+        let region = segment.region()?;
+        for _ in 0..STEP_CHUNKS {
+            let is_wanted = self.wanted.lock().as_ref().is_some_and(|wanted| wanted.as_ptr() == Arc::as_ptr(segment));
+            if !is_wanted || !segment.read_ahead(&region, CHUNK_BYTES)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
 impl Work for ReadAheadCore {
     fn step(&self) -> Next {
         let wanted = self.wanted.lock().clone();
         let Some(segment) = wanted.as_ref().and_then(Weak::upgrade) else { return Next::Rest };
         // The reader will find again what is wrong.
-        let walked = segment.region().and_then(|region| segment.read_ahead(&region, STEP_LEN));
-        if walked.unwrap_or(false) {
+        if self.advance(&segment).unwrap_or(false) {
             return Next::Again(Urgency::Ordinary);
         }
         self.wanted.lock().take_if(|wanted| wanted.as_ptr() == Arc::as_ptr(&segment));

@@ -13,10 +13,11 @@ use super::claims::Claims;
 use super::displaced;
 use super::follower::Follower;
 use super::known::State;
+use super::look_up::get_ref;
 use super::read_ahead::ReadAhead;
 use super::record::RecordRef;
 use super::sealed::SealedTip;
-use super::snapshot::{self, Snapshot};
+use super::snapshot::Snapshot;
 use super::source::Source;
 use super::visibility::Visibility;
 use crate::error::{Corruption, Damage, Error, Result};
@@ -187,7 +188,7 @@ impl LogReader {
     /// [`Error::Trimmed`], [`Error::NotAppended`], [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
         let (segments, next) = self.view()?;
-        snapshot::get_ref(&segments, next, lsn)
+        get_ref(&segments, next, lsn)
     }
 
     /// A follower that begins with record `from`, which may be the next one to come.

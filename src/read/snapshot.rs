@@ -4,6 +4,7 @@ use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, OnceLock};
 
+use super::look_up::{get_ref, index_of, record_in};
 use super::read_ahead::ReadAhead;
 use super::record::{Record, RecordRef, SegmentBytes};
 use super::{CHUNK_BYTES, ahead_from};
@@ -190,46 +191,6 @@ impl<'s> IntoIterator for &'s Snapshot {
     }
 }
 
-/// Record `lsn` of `segments`, whose records below `next` are published, with a share in its mapping.
-pub(crate) fn get_ref(segments: &Segments, next: Lsn, lsn: Lsn) -> Result<Option<RecordRef>> {
-    let segment = &segments.as_slice()[index_of(segments, next, lsn)?];
-    let region = segment.region()?;
-    let found =
-        record_in(segment, &region, lsn, Segment::locate)?.map(|(record, offset)| (offset, record.frame_bytes().len()));
-    Ok(found.map(|(offset, len)| RecordRef::new(region, offset, crate::format::frame::padded(len))))
-}
-
-/// As [`get_ref`], if the record or one of its neighbours has been looked up before, and its segment is mapped.
-pub(crate) fn get_known_ref(segments: &Segments, lsn: Lsn) -> Option<RecordRef> {
-    let segment = segments.as_slice().get(segments.find(lsn)?)?;
-    let offset = segment.known(lsn)?;
-    let region = segment.mapped().filter(|region| !region.has_failed())?;
-    let len = Frame::parse_record(region.bytes(0..region.published())?.get(offset..)?)?.padded_len();
-    Some(RecordRef::new(region, offset, len))
-}
-
-/// The index of the segment that holds record `lsn`.
-fn index_of(segments: &Segments, next: Lsn, lsn: Lsn) -> Result<usize> {
-    if lsn >= next {
-        return Err(Error::NotAppended { lsn, next });
-    }
-    segments.find(lsn).ok_or(Error::Trimmed { lsn, first: segments.first_lsn() })
-}
-
-/// Record `lsn`, which the segment holds, and the offset of its frame, which `locate` finds; `None` if it was given up.
-fn record_in<'r>(
-    segment: &Segment,
-    region: &'r Region,
-    lsn: Lsn,
-    locate: impl FnOnce(&Segment, &Region, Lsn) -> Result<Option<usize>>,
-) -> Result<Option<(Record<'r>, usize)>> {
-    let missing = || Error::corrupt(&segment.path(), 0, Some(lsn), Damage::MissingFrame);
-    let offset = locate(segment, region, lsn)?.ok_or_else(missing)?;
-    let bytes = region.bytes(0..region.published()).ok_or_else(missing)?;
-    let frame = segment.frame_at(region, bytes, offset)?;
-    Ok((frame.kind() == FrameKind::Data).then(|| (Record::new(frame), offset)))
-}
-
 /// An iterator over the records of a [`Snapshot`]. After an error it ends.
 pub struct Iter<'s> {
     snapshot: &'s Snapshot,
@@ -258,7 +219,30 @@ impl<'s> Iter<'s> {
         Self { snapshot, next, end, rest: &[], at: None }
     }
 
+    /// The next record, if it comes next among the frames that have been checked.
     #[inline]
+    fn next_checked(&mut self) -> Option<Record<'s>> {
+        if self.next >= self.end || replaced_pages() > 0 {
+            return None;
+        }
+        let frame = Frame::parse_record(self.rest)?;
+        self.rest = &self.rest[frame.padded_len()..];
+        // Within a segment numbers have no gaps.
+        self.next.0 += 1;
+        Some(Record::new(frame))
+    }
+
+    /// As [`Iterator::next`], whatever has to be done for it.
+    #[cold]
+    #[inline(never)]
+    fn next_slowly(&mut self) -> Option<Result<Record<'s>>> {
+        let step = self.step();
+        if step.is_err() {
+            self.next = self.end;
+        }
+        step.transpose()
+    }
+
     fn step(&mut self) -> Result<Option<Record<'s>>> {
         while self.next < self.end {
             let Ok(frame) = Frame::parse(self.rest) else {
@@ -282,8 +266,6 @@ impl<'s> Iter<'s> {
     }
 
     /// Checks on, or goes on to the next segment.
-    #[cold]
-    #[inline(never)]
     fn refill(&mut self) -> Result<()> {
         let at = match self.at.take() {
             None => self.enter(self.snapshot.index_of(self.next)?)?,
@@ -293,7 +275,11 @@ impl<'s> Iter<'s> {
                 at.segment.frame_at(at.region, bytes, at.checked - self.rest.len())?;
                 at
             }
-            Some(at) if at.segment.ends_by(at.checked) => self.enter(at.index + 1)?,
+            Some(at) if at.segment.ends_by(at.checked) => {
+                // What has not been checked of the segment that is entered is checked here: by one thread or the other.
+                self.read_ahead(at.index + 2);
+                At { ahead_from: usize::MAX, ..self.enter(at.index + 1)? }
+            }
             Some(at) => at,
         };
         let start = at.checked - self.rest.len();
@@ -350,11 +336,10 @@ impl<'s> Iterator for Iter<'s> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let step = self.step();
-        if step.is_err() {
-            self.next = self.end;
+        match self.next_checked() {
+            Some(record) => Some(Ok(record)),
+            None => self.next_slowly(),
         }
-        step.transpose()
     }
 }
 

@@ -170,18 +170,14 @@ impl Segment {
 
     /// As far as `bytes` reach, which begin with the segment; what stopped it, if not their end nor `enough`.
     fn pass_all(&self, walk: &mut Walk, bytes: &[u8], enough: &impl Fn(Frontier) -> bool) -> Option<Damage> {
-        // A walk that nothing refers to is kept in registers.
-        let mut local = walk.clone();
-        let mut damage = None;
-        while local.place().offset < bytes.len() && !enough(self.frontier_of(&local)) {
-            let rest = &bytes[local.place().offset..];
-            if let Err(found) = self.pass(&mut local, rest) {
-                damage = Some(found);
-                break;
+        while walk.place().offset < bytes.len() && !enough(self.frontier_of(walk)) {
+            let rest = &bytes[walk.place().offset..];
+            if let Err(damage) = self.pass(walk, rest) {
+                return Some(damage);
             }
+            walk.pass_records(bytes, |place| enough(self.frontier_at(*place)), |lsn, offset| self.note(lsn, offset));
         }
-        *walk = local;
-        damage
+        None
     }
 
     /// As far as frames are published, and possibly beyond; what stopped it, if not `enough`.
@@ -210,12 +206,16 @@ impl Segment {
         let before = walk.place();
         let frame = walk.step(rest)?;
         if walk.place().next_lsn != before.next_lsn {
-            let ordinal = before.next_lsn.0 - self.info.base_lsn.0;
-            self.index.note(ordinal, before.offset);
+            self.note(before.next_lsn, before.offset);
         } else if frame.kind() == FrameKind::Seal {
             self.note_seal(&frame);
         }
         Ok(())
+    }
+
+    #[inline]
+    fn note(&self, lsn: Lsn, offset: usize) {
+        self.index.note(lsn.0 - self.info.base_lsn.0, offset);
     }
 
     #[cold]

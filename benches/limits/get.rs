@@ -13,6 +13,8 @@ use crate::samples::Samples;
 
 const PAYLOAD_LEN: usize = 128;
 const LOOKUPS: usize = 2_000_000;
+/// Records that are asked for in one call.
+const BATCH: usize = 100;
 
 pub(crate) fn run(bench: &mut Bench) {
     get(bench, "get 128 B, of 1 k in the CPU's cache", 1_000, None);
@@ -45,17 +47,30 @@ fn get(bench: &mut Bench, name: &str, count: usize, target: Option<f64>) {
         let record = snapshot.get(Lsn(index as u64 + 1)).expect("the log is whole").expect("nothing was given up");
         ends(record.payload())
     };
+    let many = |lsns: &[Lsn]| {
+        let records = log.get_many(lsns).expect("the log is whole");
+        records.iter().flatten().fold(0, |all, record| all ^ ends(record.payload()))
+    };
+    let many_borrowed = |lsns: &[Lsn]| {
+        let records = snapshot.get_many(lsns).expect("the log is whole");
+        records.iter().flatten().fold(0, |all, record| all ^ ends(record.payload()))
+    };
     let (mut ours, mut limits, mut views) = (Samples::default(), Samples::default(), Samples::default());
+    let (mut batches, mut view_batches) = (Samples::default(), Samples::default());
     for _ in 0..bench.many_rounds() {
         limits.push(measure(lookups, count, |index| ends(records.payload(index))));
         ours.push(measure(lookups, count, lookup));
         views.push(measure(lookups, count, borrowed));
+        batches.push(measure_batches(lookups, count, many));
+        view_batches.push(measure_batches(lookups, count, many_borrowed));
     }
     let rows = [(name.to_owned(), ours), (format!("{name}, from a snapshot"), views)];
     for (name, samples) in rows {
         let row = Row::new(name, "ns", samples).limit("L6", limits.clone());
         bench.push(if let Some(ratio) = target { row.at_most(ratio) } else { row });
     }
+    bench.push(Row::new(format!("{name}, {BATCH} at once"), "ns", batches).limit("L6", limits.clone()));
+    bench.push(Row::new(format!("{name}, {BATCH} at once from a snapshot"), "ns", view_batches).limit("L6", limits));
 }
 
 /// Touches a payload.
@@ -63,18 +78,34 @@ fn ends(payload: &[u8]) -> u8 {
     payload.first().copied().unwrap_or(0) ^ payload.last().copied().unwrap_or(0)
 }
 
-/// Nanoseconds for each of `lookups` at random below `count`.
-fn measure(lookups: usize, count: usize, lookup: impl Fn(usize) -> u8) -> f64 {
+/// Numbers at random below `count`.
+fn indices(count: usize) -> impl Iterator<Item = usize> {
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let began = Instant::now();
-    for _ in 0..lookups {
+    std::iter::repeat_with(move || {
         // Marsaglia's xorshift.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         // The high half of the product is uniform below `count`.
-        let index = ((u128::from(state) * count as u128) >> 64) as usize;
-        black_box(lookup(index));
-    }
+        ((u128::from(state) * count as u128) >> 64) as usize
+    })
+}
+
+/// Nanoseconds for each of `lookups` at random below `count`.
+fn measure(lookups: usize, count: usize, lookup: impl Fn(usize) -> u8) -> f64 {
+    let began = Instant::now();
+    indices(count).take(lookups).for_each(|index| _ = black_box(lookup(index)));
     began.elapsed().as_secs_f64() * 1e9 / lookups as f64
+}
+
+/// As [`measure`], of [`BATCH`] in a call.
+fn measure_batches(lookups: usize, count: usize, look: impl Fn(&[Lsn]) -> u8) -> f64 {
+    let mut indices = indices(count);
+    let batches = lookups.div_ceil(BATCH);
+    let began = Instant::now();
+    for _ in 0..batches {
+        let lsns: [Lsn; BATCH] = std::array::from_fn(|_| Lsn(indices.next().unwrap_or(0) as u64 + 1));
+        black_box(look(&lsns));
+    }
+    began.elapsed().as_secs_f64() * 1e9 / (batches * BATCH) as f64
 }

@@ -117,6 +117,7 @@ use shared::{Rotation, Shared};
 ///
 /// assert_eq!(log.get(Lsn(2))?.expect("a record").payload(), b"in parts");
 /// assert!(log.get(Lsn(6))?.is_none());
+/// assert_eq!(log.get_many(&[Lsn(6), Lsn(2)])?.iter().flatten().count(), 1);
 /// log.close()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -236,6 +237,16 @@ impl Log {
             _ => segments.next_published(durable)?,
         };
         get_ref(&segments, next, lsn)
+    }
+
+    /// Records of these numbers, in their order: of each what [`Self::get`] returns. Where they are far apart, the processor
+    /// fetches several of them from memory at once, which takes a fraction of the time of one after the other. Without need
+    /// of a share in its mapping for each, [`Snapshot::get_many`] does it for less.
+    ///
+    /// # Errors
+    /// As [`Self::get`], of the first number for which that fails.
+    pub fn get_many(&self, lsns: &[Lsn]) -> Result<Vec<Option<RecordRef>>> {
+        self.snapshot()?.get_many_refs(lsns)
     }
 
     /// A fixed view of what is published now.

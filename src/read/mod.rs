@@ -6,6 +6,7 @@ mod displaced;
 mod follower;
 mod known;
 mod look_up;
+mod many;
 mod place;
 mod printed;
 mod read_ahead;

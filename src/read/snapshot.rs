@@ -36,6 +36,8 @@ use crate::segment::{Segment, Segments};
 /// let record: Record<'_> = from_two.next().expect("a record")?;
 /// assert_eq!(record.payload(), b"b");
 /// assert_eq!(snapshot.get(Lsn(1))?.expect("a record").payload(), b"a");
+/// let both = snapshot.get_many(&[Lsn(2), Lsn(1)])?.into_iter().flatten();
+/// assert_eq!(both.map(|record| record.payload()).collect::<Vec<_>>(), [b"b", b"a"]);
 /// let kept = [snapshot.get_ref(Lsn(1))?.expect("a record"), snapshot.own(&record).expect("one of this view")];
 /// drop(snapshot);
 /// assert_eq!(kept.map(|record| record.payload().to_vec()), [b"a", b"b"]);
@@ -81,6 +83,17 @@ impl Snapshot {
         match self.known(lsn) {
             Some(record) => Ok(Some(record)),
             None => self.look_up(lsn),
+        }
+    }
+
+    /// Has the processor fetch record `lsn`, if it is known where that is.
+    #[inline]
+    pub(super) fn prefetch(&self, lsn: Lsn) {
+        let Some(at) = self.segments.find(lsn) else { return };
+        let region = self.regions.get(at).and_then(OnceLock::get);
+        let offset = self.segments.as_slice().get(at).and_then(|segment| segment.known(lsn));
+        if let Some((region, offset)) = region.zip(offset) {
+            region.prefetch(offset);
         }
     }
 

@@ -121,6 +121,33 @@ fn every_record_is_found_by_its_number() {
 }
 
 #[test]
+fn many_records_are_found_in_the_order_in_which_they_are_asked_for() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=900);
+    let void = log.append_void().unwrap();
+    let mut asked: Vec<_> = (0..500).map(|at| Lsn(at * 7 % 900 + 1)).collect();
+    asked.extend([void, Lsn(900), Lsn(900)]);
+    let snapshot = log.snapshot().unwrap();
+    for look in ["first", "second, when all are known"] {
+        let (found, owned) = (snapshot.get_many(&asked).unwrap(), log.get_many(&asked).unwrap());
+        assert_eq!((found.len(), owned.len()), (asked.len(), asked.len()), "{look}");
+        for ((lsn, found), owned) in asked.iter().zip(found).zip(owned) {
+            assert_eq!((found.is_none(), owned.is_none()), (*lsn == void, *lsn == void), "{look}: {lsn}");
+            if let (Some(found), Some(owned)) = (found, owned) {
+                assert_record(&found, lsn.0);
+                assert_record(&owned.record(), lsn.0);
+            }
+        }
+    }
+    assert!(snapshot.get_many(&[]).unwrap().is_empty() && log.get_many(&[]).unwrap().is_empty());
+    let beyond = [Lsn(1), Lsn(902), Lsn(903)];
+    for refused in [snapshot.get_many(&beyond).map(drop), log.get_many(&beyond).map(drop)] {
+        assert!(matches!(refused, Err(Error::NotAppended { lsn: Lsn(902), .. })), "{refused:?}");
+    }
+}
+
+#[test]
 fn a_record_is_found_as_soon_as_its_number_is_known() {
     let dir = scratch();
     let log = open_small(dir.path());

@@ -116,7 +116,10 @@ fn a_control_page_that_says_nothing_leaves_a_torn_end() {
     without(&|page| page.fill(0));
     without(&|page| page.truncate(2048));
     // Of a later version, and of another log.
-    without(&|page| page[8 * 5] = 9);
+    without(&|page| {
+        let checksum = crc32fast::hash(&[&page[8..24], &9_u64.to_le_bytes()].concat());
+        page[8 * 5..][..8].copy_from_slice(&(9 | u64::from(checksum) << 32).to_le_bytes());
+    });
     without(&|page| *page = fs::read(other.path().join("control")).unwrap());
     let copy = copied(dir.path());
     fs::remove_file(copy.path().join("control")).unwrap();

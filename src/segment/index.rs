@@ -18,7 +18,7 @@ const INTERVAL: u64 = 16;
 pub(crate) struct Index {
     segment_size: u64,
     /// In units of 8 bytes.
-    entries: Table<AtomicU32, 1024>,
+    entries: Table<AtomicU32, 4096>,
     /// Distance of each record from the preceding index entry, in units of 8 bytes, plus one; 0 if it is not known or
     /// too long.
     distances: Table<AtomicU16, 8192>,

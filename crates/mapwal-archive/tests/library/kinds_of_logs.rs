@@ -59,9 +59,10 @@ async fn a_log_of_an_older_format_is_archived_as_it_is_and_goes_on_after_a_resto
 }
 
 #[tokio::test]
-async fn segments_of_the_usual_size_are_restored_at_that_size_from_what_is_in_them() {
+async fn long_segments_are_restored_at_their_size_from_what_is_in_them() {
+    const SIZE: u64 = 64 << 20;
     let (dir, archive) = (scratch(), memory());
-    let log = try_open(dir.path(), &Options::new()).unwrap();
+    let log = try_open(dir.path(), &Options::new().first_segment_size_bytes(SIZE)).unwrap();
     fill_and_seal(&log, 1, 100);
     fill(&log, 1, 150);
     log.sync().unwrap();
@@ -70,7 +71,7 @@ async fn segments_of_the_usual_size_are_restored_at_that_size_from_what_is_in_th
     let (again, report) = restore(&archive, RestoreTo::Latest).await.unwrap();
     assert!(report.bytes < 1 << 20);
     let file = fs::metadata(again.path().join("00000000000000000001.seg")).unwrap();
-    assert_eq!(file.len(), 64 << 20);
+    assert_eq!(file.len(), SIZE);
     let again = try_open(again.path(), &Options::new()).unwrap();
     assert_eq!(records(&again), expected(1, 1..=150));
 }

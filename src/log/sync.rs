@@ -131,7 +131,6 @@ impl Shared {
             }
             self.sync_segment(segment, target)?;
         }
-        self.give_back_unused();
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! Where the bytes of a segment are: mapped while it is written, and when it is read.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::{Origin, Segment};
@@ -125,7 +124,6 @@ impl Segment {
             earlier => (earlier, self.latest.origin),
         };
         let mut cut = Self::new(self.info, Some(end), origins, Bytes::AtRest(Weak::new()), storage, cache);
-        cut.taken.store(self.taken(), Ordering::Relaxed);
         // A mapping of a foreign segment shows what one walk of it has passed, and each of the two is walked by itself.
         if self.latest.origin != Origin::Foreign {
             cut.bytes = Arc::clone(&self.bytes);

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::filling::PAGE_LEN;
 use super::index::Index;
 use super::{Frontier, Origin, Segment, Stretch};
 use crate::error::{Damage, Error, Result};
@@ -246,10 +245,7 @@ impl Segment {
             return Ok(loaded);
         }
         let start = offset - offset % LOAD_WINDOW_BYTES;
-        // To look at what was given back takes room on some file systems.
-        let used = self.end().map_or(region.len(), |end| Frontier::of(&self.info, end).offset);
-        let used = used.max(offset + 1).next_multiple_of(PAGE_LEN);
-        let end = (start + LOAD_WINDOW_BYTES).min(used).min(region.len());
+        let end = (start + LOAD_WINDOW_BYTES).min(region.len());
         let loaded = self.storage.load(region.mapping(), start..end);
         loaded.map_err(|source| Error::io("read", &self.path(), source))?;
         self.loaded.fetch_max(end, Ordering::Relaxed);

@@ -18,7 +18,6 @@ pub enum Operation {
     Length,
     Users,
     Allocate,
-    GiveBack,
     Write,
     Read,
     ReadDevice,

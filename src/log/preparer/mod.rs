@@ -2,8 +2,6 @@
 //!
 //! A task does it, on the threads that all logs share. Appenders that outrun it make a little room themselves.
 
-mod ended;
-pub(crate) mod growth;
 mod held_back;
 mod pace;
 mod page_size;
@@ -28,10 +26,8 @@ use crate::segment::prepare::{Prepared, failed};
 use crate::storage::Preparation;
 use crate::storage::Storage;
 use crate::storage::workers::Urgency;
-use ended::Ended;
-use growth::{Extent, Growth};
 use pool::Pool;
-use state::{ActiveFilling, Taken};
+use state::ActiveFilling;
 use task::PreparerCore;
 
 /// What a segment is needed for.
@@ -47,7 +43,6 @@ pub(crate) enum Need {
 #[derive(Debug)]
 pub(crate) struct Preparer {
     shared: Arc<PreparerCore>,
-    size_max: u64,
     /// More room has been asked for in the segment that takes appends. Relaxed: it only saves asking again.
     asked: AtomicBool,
     /// That which has begun the task.
@@ -59,15 +54,14 @@ impl Preparer {
     pub(crate) fn start(
         storage: Arc<dyn Storage>,
         log_id: u128,
-        growth: Growth,
+        segment_size: u64,
         next_number: u64,
         pool: Arc<Pool>,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
-        let size_max = growth.size_max();
-        let shared = Arc::new(PreparerCore::new(storage, log_id, growth, next_number, pool, counters));
+        let shared = Arc::new(PreparerCore::new(storage, log_id, segment_size, next_number, pool, counters));
         shared.start()?;
-        Ok(Self { shared, size_max, asked: AtomicBool::new(false), process: Process::current() })
+        Ok(Self { shared, asked: AtomicBool::new(false), process: Process::current() })
     }
 
     /// Holds `count` segments back, beside the spare: only what is essential uses them.
@@ -83,12 +77,10 @@ impl Preparer {
         }
     }
 
-    /// A spare of `size` bytes at least, which are no more than segments may have; waits for one if there is none, or if none may be
-    /// taken but those that are held back. A failure of an earlier attempt is not reported but tried again, so that a disk that was
-    /// full is found to have room again.
-    pub(crate) fn take(&self, need: Need, size: u64) -> Result<Prepared> {
+    /// A spare; waits for one if there is none, or if none may be taken but those that are held back. A failure of an earlier
+    /// attempt is not reported but tried again, so that a disk that was full is found to have room again.
+    pub(crate) fn take(&self, need: Need) -> Result<Prepared> {
         let mut state = self.shared.state.lock();
-        state.growth.need(size);
         let keep = if need == Need::Essential { 0 } else { state.held_max };
         #[cfg(feature = "testing")]
         if self.shared.storage.preparation() != Preparation::Background {
@@ -98,18 +90,13 @@ impl Preparer {
         state.in_use = true;
         let mut tried = None;
         loop {
-            if let Some(Taken { spare, short }) = state.take_spare(keep) {
+            if let Some(prepared) = state.take_spare(keep) {
                 self.shared.note(&state);
                 self.shared.changed.notify_all();
-                drop(state);
                 self.shared.wake(Urgency::Urgent);
-                self.shared.abandon(short);
-                return Ok(spare);
+                return Ok(prepared);
             }
-            if let Err(error) = self.shared.await_spare(&mut state, &mut tried) {
-                state.growth.need(0);
-                return Err(error);
-            }
+            self.shared.await_spare(&mut state, &mut tried)?;
         }
     }
 
@@ -141,26 +128,13 @@ impl Preparer {
         Ok(())
     }
 
-    /// The size of segments once the log has grown, in bytes.
-    pub(crate) fn size_max(&self) -> u64 {
-        self.size_max
+    /// The size of new segments, in bytes.
+    pub(crate) fn segment_size(&self) -> u64 {
+        self.shared.segment_size
     }
 
-    /// What the segments hold and take that come before the one which takes appends.
-    pub(crate) fn note_before(&self, before: Extent) {
-        self.shared.state.lock().growth.note_before(before);
-        // There may be room for a spare.
-        self.shared.wake(Urgency::Ordinary);
-    }
-
-    /// Segments whose unused end is still to be given back.
-    pub(crate) fn ended(&self) -> &Ended {
-        &self.shared.ended
-    }
-
-    /// `segment`, which is ready as `filling` says, takes appends from now on, after those that hold and take `before`. Returns the room
-    /// in it.
-    pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, region: Arc<Region>, before: Extent) -> usize {
+    /// `segment`, which is ready as `filling` says, takes appends from now on. Returns the room in it.
+    pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, region: Arc<Region>) -> usize {
         let (number, room) = (segment.number(), filling.room());
         segment.set_page_len(filling.page_len());
         self.shared.pool.note_begun();
@@ -169,9 +143,7 @@ impl Preparer {
         self.shared.note_filling(number, &filling);
         state.active_number = number;
         state.room = room;
-        state.growth.begin(segment.info().size, region.published(), before);
-        let before = filling.end();
-        state.active = Some(ActiveFilling { number, filling, region, segment: Arc::downgrade(segment), before });
+        state.active = Some(ActiveFilling { number, filling, region, segment: Arc::downgrade(segment) });
         state.announced = false;
         drop(state);
         self.asked.store(false, Ordering::Relaxed);
@@ -199,8 +171,7 @@ impl Preparer {
                 let page_len = if is_long { LARGE_PAGE_LEN } else { shared.pace.page_len() };
                 let filled = active.step(&*shared.storage, page_len);
                 state = shared.put_back(active);
-                let size = state.growth.active_size();
-                filled.map_err(|source| failed(&*shared.storage, number, size, source))?;
+                filled.map_err(|source| failed(&*shared.storage, number, shared.segment_size, source))?;
             } else {
                 shared.check_task(&state)?;
                 // Another thread has it, for one step.
@@ -228,17 +199,12 @@ impl Preparer {
         self.shared.wanted_end.store(offset + ahead, Ordering::Relaxed);
         let mut state = self.shared.state.lock();
         state.in_use = true;
-        state.growth.reach(offset);
         // Counted along, so that little is left when the segment is sealed.
         if let Some(active) = &state.active {
             self.shared.unwalked.lock().push_back((Weak::clone(&active.segment), offset));
         }
         drop(state);
         self.shared.wake(Urgency::Urgent);
-        #[cfg(feature = "testing")]
-        if self.shared.storage.preparation() != Preparation::Background {
-            self.shared.prepare_ahead();
-        }
     }
 
     /// How much a sync of a few bytes at byte `offset` of segment `number` writes: one page.
@@ -294,12 +260,6 @@ impl Preparer {
     /// Segments that are ready, and files that can become some.
     pub(crate) fn spare_count(&self) -> usize {
         self.shared.state.lock().ready() + self.pool().len()
-    }
-
-    /// Their length.
-    #[cfg(feature = "metrics")]
-    pub(crate) fn spare_bytes(&self) -> u64 {
-        self.shared.state.lock().ready_bytes() + self.pool().bytes()
     }
 
     /// Stops the task; returns the spares that were not taken.

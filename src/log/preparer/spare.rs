@@ -4,8 +4,6 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-#[cfg(feature = "testing")]
-use super::state::Taken;
 use super::state::{Spare, State};
 use super::task::PreparerCore;
 use crate::error::Result;
@@ -18,15 +16,15 @@ use crate::storage::Preparation;
 
 impl PreparerCore {
     /// Of a file that was a segment before, if there is one; else of a new one.
-    fn make(&self, number: u64, size: u64) -> Result<Prepared> {
-        let Some(retired) = self.pool.take(size) else {
-            return prepare(&*self.storage, self.log_id, number, size);
+    fn make(&self, number: u64) -> Result<Prepared> {
+        let Some(retired) = self.pool.take() else {
+            return prepare(&*self.storage, self.log_id, number, self.segment_size);
         };
-        match renew(&*self.storage, &retired, self.log_id, number, size) {
+        match renew(&*self.storage, &retired, self.log_id, number, self.segment_size) {
             Err(error) => {
                 let file = retired.name().to_owned();
                 report!(warn, error = &error as &dyn std::error::Error, file, "cannot make a segment of a file");
-                prepare(&*self.storage, self.log_id, number, size)
+                prepare(&*self.storage, self.log_id, number, self.segment_size)
             }
             renewed => {
                 self.counters.recycled();
@@ -36,8 +34,8 @@ impl PreparerCore {
     }
 
     /// As [`Self::make`]; one that is to be held back has all of its room: it is for when the disk is full.
-    fn make_for(&self, number: u64, size: u64, is_held: bool) -> Result<Prepared> {
-        let mut made = self.make(number, size)?;
+    fn make_for(&self, number: u64, is_held: bool) -> Result<Prepared> {
+        let mut made = self.make(number)?;
         if is_held {
             let filled = made.fill_to(usize::MAX, &*self.storage, LARGE_PAGE_LEN);
             filled.inspect_err(|_| abandon(&*self.storage, number))?;
@@ -47,10 +45,8 @@ impl PreparerCore {
 
     /// Prepares segment `number`, and notes how that went.
     pub(super) fn attempt(&self, number: u64) -> MutexGuard<'_, State> {
-        let state = self.state.lock();
-        let (is_held, size) = (state.wants_held(), self.size_to_make(&state));
-        drop(state);
-        let made = self.make_for(number, size, is_held);
+        let is_held = self.state.lock().wants_held();
+        let made = self.make_for(number, is_held);
         let mut state = self.state.lock();
         match made {
             Ok(prepared) => {
@@ -77,24 +73,6 @@ impl PreparerCore {
         state
     }
 
-    /// Whether a spare may be made that no caller waits for.
-    pub(super) fn is_spare_due(&self, state: &State) -> bool {
-        // Without what is held back a wal waits.
-        state.held_max > 0 || state.growth.size_ahead().is_some() || self.pool.has_size(state.growth.next_size())
-    }
-
-    fn size_to_make(&self, state: &State) -> u64 {
-        let size = state.growth.next_size();
-        if self.pool.has_size(size) { size } else { state.growth.size_ahead().unwrap_or(size) }
-    }
-
-    /// Removes spares that are too short for what one was needed for.
-    pub(super) fn abandon(&self, short: Vec<Prepared>) {
-        for Prepared { number, .. } in short {
-            abandon(&*self.storage, number);
-        }
-    }
-
     /// Takes down whether as many spares are ready as are to be.
     pub(super) fn note(&self, state: &State) {
         self.is_complete.store(state.is_complete(), Ordering::Relaxed);
@@ -105,34 +83,21 @@ impl PreparerCore {
 #[cfg(feature = "testing")]
 impl PreparerCore {
     pub(super) fn prepare_ahead(&self) {
-        let state = self.state.lock();
-        if self.is_spare_due(&state) && self.storage.preparation() == Preparation::Ahead {
-            let keep = state.held_max;
-            drop(state);
+        if self.storage.preparation() == Preparation::Ahead {
             // What fails is told by the appender that needs it.
+            let keep = self.state.lock().held_max;
             drop(self.make_until_more_than(keep));
         }
     }
 
     pub(super) fn take_in_line(&self, keep: usize) -> crate::error::Result<Prepared> {
-        let mut state = self.state.lock();
-        let Taken { spare, short } = loop {
-            if let Some(taken) = state.take_spare(keep) {
-                break taken;
-            }
-            let number = state.next_number;
-            drop(state);
-            state = self.attempt(number);
-            if let Some(failure) = state.failure.take() {
-                state.growth.need(0);
-                return Err(failure);
-            }
-        };
+        let mut state = self.make_until_more_than(keep);
+        let failure = state.failure.take();
+        let Some(prepared) = state.take_spare(keep) else { return Err(failure.expect("nobody cancels it")) };
         self.note(&state);
         drop(state);
-        self.abandon(short);
         self.prepare_ahead();
-        Ok(spare)
+        Ok(prepared)
     }
 
     /// Makes spares until more than `keep` are ready, or one fails.

@@ -3,10 +3,8 @@
 //! A [`Plan`](plan::Plan) is made without a change of any file; opening the log carries it out.
 
 mod clean_close;
-mod mapped;
 mod pending;
 pub(crate) mod plan;
 pub(crate) mod recover;
 pub(crate) mod report;
-pub(crate) mod unused;
 mod walked;

@@ -51,7 +51,6 @@ pub(crate) enum Call {
     Populate,
     Len,
     Allocate,
-    GiveBack,
     Write,
     Read,
     ReadDevice,
@@ -414,11 +413,6 @@ impl StorageFile for FaultyFile {
     fn allocate(&self, len: u64) -> io::Result<bool> {
         self.pass(Call::Allocate)?;
         self.file.allocate(len)
-    }
-
-    fn give_back(&self, range: Range<u64>) -> io::Result<()> {
-        self.pass(Call::GiveBack)?;
-        self.file.give_back(range)
     }
 
     fn users(&self) -> io::Result<Users> {

@@ -2,9 +2,14 @@
 
 use std::io::Write;
 
+use super::scratch::{open_small, scratch};
+
 /// What `act` returns on a thread of its own that belongs to nobody; `None`, said on standard error, where this process may
 /// not give up its rights.
 pub(crate) fn without_rights<T: Send>(act: impl FnOnce() -> T + Send) -> Option<T> {
+    // The threads that all logs of this process share are to have been started with its rights.
+    let dir = scratch();
+    let _log = open_small(dir.path());
     let done = std::thread::scope(|scope| {
         scope.spawn(|| give_up_rights().map(|()| act())).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });

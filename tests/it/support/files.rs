@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::SeekFrom;
@@ -50,11 +51,14 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Changes the bytes of a file.
+/// Changes the bytes of a file, which is at no moment shorter than before and after: a reader of this process may have it
+/// mapped, and be reading ahead.
 pub(crate) fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).expect("the file is readable");
     change(&mut bytes);
-    fs::write(path, bytes).expect("the file is writable");
+    let file = File::options().write(true).open(path).expect("the file is writable");
+    file.write_all_at(&bytes, 0).expect("the file is writable");
+    file.set_len(bytes.len() as u64).expect("the file is writable");
 }
 
 /// Waits until the segment at `path` has been made ready to its end, on a file system that tells holes.

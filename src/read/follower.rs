@@ -74,7 +74,7 @@ enum Step<T> {
 impl Follower {
     pub(crate) fn new(source: Arc<dyn Source>, from: Lsn, visibility: Visibility) -> Self {
         let truncations = source.truncations();
-        let limit = limit_unknown(visibility);
+        let limit = visibility.limit_unknown();
         source.ahead().expect(&source.segments());
         Self { source, visibility, next: from, at: None, truncations, limit, process: Process::current() }
     }
@@ -158,14 +158,11 @@ impl Follower {
     }
 
     fn frames(&self, run: &Run) -> Frames<'_> {
-        let at = self.at.as_ref().expect("a run was found in it");
-        let bytes = at.region.bytes(run.start..run.end).expect("checked frames are published");
-        Frames::new(&at.segment, run.start, bytes, run.first, run.next)
+        self.at.as_ref().expect("a run was found in it").frames(run)
     }
 
     fn record_ref(&self, start: usize, end: usize) -> RecordRef {
-        let at = self.at.as_ref().expect("a frame was found in it");
-        RecordRef::new(Arc::clone(&at.region), start, end - start)
+        self.at.as_ref().expect("a frame was found in it").record_ref(start, end)
     }
 
     /// The error of a thread that cannot be started for it.
@@ -176,9 +173,7 @@ impl Follower {
     }
 
     fn record(&self, start: usize, end: usize) -> Result<Record<'_>> {
-        let at = self.at.as_ref().expect("a frame was found in it");
-        let bytes = at.region.bytes(0..end).expect("checked frames are published");
-        Ok(Record::new(at.segment.frame_at(&at.region, bytes, start)?))
+        self.at.as_ref().expect("a frame was found in it").record(start, end)
     }
 
     /// As [`Self::find_by`]; waits up to `timeout`, or for a while without one.
@@ -264,10 +259,14 @@ impl Follower {
                     self.refresh(next, true)?;
                 }
                 (Err(Error::Trimmed { .. }), _) => return self.trimmed(),
-                (Err(Error::Corrupt(found)), _) if self.may_be_torn(&found)? => return Ok(None),
+                (Err(Error::Corrupt(found)), _) if self.is_at_torn(&found)? => return Ok(None),
                 (Err(error), _) => return Err(self.source.explain(error)),
             }
         }
+    }
+
+    fn is_at_torn(&self, found: &Corruption) -> Result<bool> {
+        self.at.as_ref().map_or(Ok(false), |at| at.may_be_torn(&*self.source, found))
     }
 
     /// Brings what is known up to date; `next` was the next record before the last look.
@@ -334,7 +333,7 @@ impl Follower {
         let replaced = self.source.replaced_since(self.truncations);
         self.truncations = truncations;
         self.at = None;
-        self.limit = limit_unknown(self.visibility);
+        self.limit = self.visibility.limit_unknown();
         match replaced.filter(|&to| to < self.next) {
             None => Ok(true),
             Some(to) => {
@@ -342,15 +341,6 @@ impl Follower {
                 Err(Error::Rewound { to })
             }
         }
-    }
-
-    /// Whether what does not pass its checks may be what a crash has left, as far as anything tells.
-    fn may_be_torn(&self, found: &Corruption) -> Result<bool> {
-        let Some(at) = &self.at else { return Ok(false) };
-        let is_here = found.damage != Damage::SegmentSum && found.path == at.segment.path();
-        let proven = if is_here { self.source.proven()? } else { None };
-        Ok(proven
-            .is_some_and(|proven| at.segment.position(usize::try_from(found.offset).unwrap_or(usize::MAX)) >= proven))
     }
 
     /// Whether the log has left the place at which nothing more came. An error if it has not, and what was `durable`
@@ -401,13 +391,5 @@ impl Follower {
             left.release();
         }
         Ok(true)
-    }
-}
-
-/// How far a follower may go as long as it does not know how far the log is durable.
-fn limit_unknown(visibility: Visibility) -> Lsn {
-    match visibility {
-        Visibility::Published => Lsn(u64::MAX),
-        Visibility::Durable => Lsn::ZERO,
     }
 }

@@ -2,6 +2,7 @@
 
 mod archivable;
 mod claims;
+mod directory_source;
 mod displaced;
 mod follower;
 mod known;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::record::{Record, RecordRef};
+use super::ship::Frames;
 use super::source::Source;
 use super::{CHUNK_BYTES, ahead_from};
-use crate::error::Result;
+use crate::error::{Corruption, Damage, Result};
 use crate::format::frame::FrameKind;
 use crate::lsn::Lsn;
 use crate::memory::Region;
@@ -43,6 +45,30 @@ impl FollowerPlace {
         let offset = offset_of(&segment, &region, lsn)?;
         let ahead_from = ahead_from(&segment, offset);
         Ok(Self { segment, region, offset, checked: 0, ahead_from, released: offset })
+    }
+
+    /// The record whose frame, padding included, is from `start` to `end`.
+    pub(super) fn record(&self, start: usize, end: usize) -> Result<Record<'_>> {
+        let bytes = self.region.bytes(0..end).expect("checked frames are published");
+        Ok(Record::new(self.segment.frame_at(&self.region, bytes, start)?))
+    }
+
+    /// As [`Self::record`], with a share in its mapping.
+    pub(super) fn record_ref(&self, start: usize, end: usize) -> RecordRef {
+        RecordRef::new(Arc::clone(&self.region), start, end - start)
+    }
+
+    pub(super) fn frames(&self, run: &Run) -> Frames<'_> {
+        let bytes = self.region.bytes(run.start..run.end).expect("checked frames are published");
+        Frames::new(&self.segment, run.start, bytes, run.first, run.next)
+    }
+
+    /// Whether what was `found` here, and does not pass its checks, may be what a crash has left, as far as anything tells.
+    pub(super) fn may_be_torn(&self, source: &dyn Source, found: &Corruption) -> Result<bool> {
+        let is_here = found.damage != Damage::SegmentSum && found.path == self.segment.path();
+        let proven = if is_here { source.proven()? } else { None };
+        let offset = usize::try_from(found.offset).unwrap_or(usize::MAX);
+        Ok(proven.is_some_and(|proven| self.segment.position(offset) >= proven))
     }
 
     /// Has the next segment read, if there is one and this one has been read far enough to want it soon.

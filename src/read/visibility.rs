@@ -1,5 +1,7 @@
 //! Which records a follower sees.
 
+use crate::lsn::Lsn;
+
 /// Which records a [`Follower`](crate::Follower) hands out.
 ///
 /// # Example
@@ -20,4 +22,14 @@ pub enum Visibility {
     Published,
     /// Those known to be durable: no crash takes them back.
     Durable,
+}
+
+impl Visibility {
+    /// How far a follower may go as long as it does not know how far the log is durable.
+    pub(super) fn limit_unknown(self) -> Lsn {
+        match self {
+            Self::Published => Lsn(u64::MAX),
+            Self::Durable => Lsn::ZERO,
+        }
+    }
 }

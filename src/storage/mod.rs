@@ -9,6 +9,7 @@ mod buffer;
 mod disk;
 mod file;
 mod file_system;
+mod full;
 mod lock;
 mod owner;
 mod place;
@@ -31,13 +32,14 @@ use std::time::{Duration, Instant};
 
 pub use buffer::DeviceBuffer;
 pub use disk::Disk;
+pub(crate) use full::{failed, is_full};
 pub(crate) use place::Displaced;
 pub use place::FileIdentity;
 pub(crate) use thread::{spawn, survive};
 #[cfg(feature = "testing")]
 pub use workers::task_of_this_thread;
 
-use crate::error::{Error, FileKind, SpaceLeft, Unsupported};
+use crate::error::{FileKind, SpaceLeft, Unsupported};
 use crate::memory::Mapping;
 
 /// What ends the names that do not count.
@@ -272,26 +274,6 @@ pub trait Storage: Debug + Send + Sync {
     fn preparation(&self) -> Preparation {
         Preparation::Background
     }
-}
-
-/// The error for an `operation` on `path` that would have taken `needed_bytes`, and met `source`.
-pub(crate) fn failed(
-    storage: &dyn Storage,
-    operation: &'static str,
-    path: &Path,
-    needed_bytes: u64,
-    source: io::Error,
-) -> Error {
-    if is_full(&source) {
-        Error::NoSpace { path: storage.path().to_owned(), needed_bytes, left: storage.space_left() }
-    } else {
-        Error::io(operation, path, source)
-    }
-}
-
-/// Whether there was no room: on the disk, or in the user's share of it.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// One open file.

@@ -11,7 +11,7 @@ use crate::backoff::patiently;
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::listing::Listing;
-use crate::prune::{PruneReport, prune};
+use crate::prune::{PruneGaps, PruneReport, prune};
 use crate::restore::{RestoreOptions, RestoreProgress, RestoreReport, RestoreTo, restore};
 use crate::store::Store;
 use crate::verify::{VerifyProgress, VerifyReport, verify};
@@ -26,7 +26,7 @@ use crate::verify::{VerifyProgress, VerifyReport, verify};
 /// use std::sync::Arc;
 ///
 /// use mapwal::{Log, Lsn, Options};
-/// use mapwal_archive::{Archive, Archiver, ArchiverOptions, RestoreOptions, RestoreTo};
+/// use mapwal_archive::{Archive, Archiver, ArchiverOptions, PruneGaps, RestoreOptions, RestoreTo};
 /// use object_store::memory::InMemory;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,7 +48,7 @@ use crate::verify::{VerifyProgress, VerifyReport, verify};
 ///
 /// let restored = archive.restore(elsewhere.path(), RestoreTo::Latest, &RestoreOptions::new(), &mut |_| {}).await?;
 /// assert_eq!(restored.next_lsn, Lsn(2));
-/// archive.prune(Lsn(1)).await?; // nothing is older
+/// archive.prune(Lsn(1), PruneGaps::Refuse).await?; // nothing is older
 /// # Ok(())
 /// # })
 /// # }
@@ -77,10 +77,10 @@ impl Archive {
         &self.prefix
     }
 
-    /// What the archive holds.
+    /// What the archive holds. What is wrong with an epoch is in its [`EpochListing::fault`](crate::EpochListing::fault).
     ///
     /// # Errors
-    /// [`Error::Store`]; [`Error::Damaged`] when the note of an epoch cannot be read.
+    /// [`Error::Store`].
     pub async fn list(&self) -> Result<Listing> {
         Ok(Listing::of(&self.history().await?))
     }
@@ -99,13 +99,15 @@ impl Archive {
     }
 
     /// Deletes what no restore to record `before`, or to a later one, needs, the oldest first; and parts that a segment has
-    /// superseded. The last segment of each epoch that leads to the newest one stays in any case. To be called by one
-    /// program at a time; an archiver may run meanwhile.
+    /// superseded. The last segment of the newest epoch stays in any case, and so does all of an epoch that cannot be
+    /// followed, such as one whose note is damaged. `gaps` says what to do where records are missing before `before`.
+    /// To be called by one program at a time; an archiver may run meanwhile.
     ///
     /// # Errors
-    /// [`Error::Store`], [`Error::Conflict`], [`Error::Damaged`].
-    pub async fn prune(&self, before: Lsn) -> Result<PruneReport> {
-        prune(self, before).await
+    /// [`Error::Gap`] when records are missing before `before`, and `gaps` says to refuse that, or `before` is one of them: nothing
+    /// was deleted then. [`Error::Empty`]; [`Error::Conflict`], [`Error::Damaged`] when no epoch can be followed; [`Error::Store`].
+    pub async fn prune(&self, before: Lsn, gaps: PruneGaps) -> Result<PruneReport> {
+        prune(self, before, gaps).await
     }
 
     /// Makes a log in `directory`, which is empty or not there, of what is archived up to a record; or goes on with a

@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use mapwal::{Lsn, SegmentTip};
 use serde::{Deserialize, Serialize};
 
+use crate::error::ObjectDamage;
+
 /// What is known of an epoch: written before its first segment, and never again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EpochNote {
@@ -45,6 +47,16 @@ impl EpochNote {
 
     pub(crate) fn log_id(&self) -> Option<u128> {
         u128::from_str_radix(&self.log, 16).ok()
+    }
+
+    /// What is wrong with it as the note of epoch `number`, if anything is.
+    pub(crate) fn fault(&self, number: u64) -> Option<ObjectDamage> {
+        if self.version != Self::VERSION {
+            return Some(ObjectDamage::Version { version: self.version });
+        }
+        let is_parent_older = self.parent.is_none_or(|parent| parent.epoch < number);
+        let is_sound = is_parent_older && self.first_lsn > 0 && self.log_id().is_some();
+        (!is_sound).then_some(ObjectDamage::Contents)
     }
 }
 

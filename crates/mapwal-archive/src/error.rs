@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use mapwal::Lsn;
 
+use crate::gaps::MissingRecords;
+
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -89,6 +91,27 @@ pub enum Error {
         /// Where that was looked for.
         prefix: String,
     },
+    /// The epoch that the pin names was pruned, as a history that a later one has taken the place of. Drop the pin to begin another
+    /// epoch, which is then the newest.
+    #[error("epoch {epoch}, of pin {pin}, was pruned from {}, which goes on with a later one", named(prefix))]
+    Pruned {
+        /// The pin.
+        pin: String,
+        /// The epoch that it names.
+        epoch: u64,
+        /// Where it was.
+        prefix: String,
+    },
+    /// The end of the epoch that was archived is missing, and the log does not have it any more. An archiver waits for it: a list may be
+    /// late. If it cannot be put back, drop the pin to begin another epoch.
+    #[error(
+        "epoch {} ends before record {}, and was confirmed up to record {}: {}* is missing, and the log does not have it any more",
+        missing.epoch, missing.lsns.start, missing.lsns.end, missing.key
+    )]
+    Missing {
+        /// What is missing.
+        missing: MissingRecords,
+    },
     /// The pin is not an archiver's.
     #[error("pin {pin} belongs to {owner:?}")]
     PinTaken {
@@ -139,12 +162,16 @@ pub enum Error {
         path: PathBuf,
     },
     /// An object is not what its key says, or a part of the archive's own notes cannot be read.
-    #[error("{key} is damaged: {damage}")]
+    #[error("{key} is damaged{}: {damage}", at(*offset, *lsn))]
     Damaged {
         /// The object.
         key: String,
         /// What is wrong with it.
         damage: ObjectDamage,
+        /// Where in it the first frame is that is not sound, where that is known: a byte offset in the object.
+        offset: Option<u64>,
+        /// The record that is expected there.
+        lsn: Option<Lsn>,
     },
 }
 
@@ -168,15 +195,50 @@ pub enum ObjectDamage {
         /// That of its bytes.
         found: u32,
     },
-    /// Its first frames say that it is another segment, or does not follow the one before.
+    /// Its first frames say that it is another segment.
     #[error("it is not the segment that its key says")]
     Identity,
+    /// It does not follow the one before it in the archive: a segment without a record is missing between them, or that one is
+    /// not what it was.
+    #[error("it follows byte {} of segment {}, and the archive has segment {} up to byte {} before it", names.1, names.0, found.0, found.1)]
+    Link {
+        /// The number of the segment that it names as the one before, and where that ends.
+        names: (u64, u64),
+        /// The same of the one that the archive has before it.
+        found: (u64, u64),
+    },
     /// It is not there any more, or not yet.
     #[error("it is missing")]
     Missing,
     /// It cannot be understood.
     #[error("its contents cannot be read")]
     Contents,
+    /// It is a note that cannot be understood.
+    #[error("it cannot be read from line {line}, column {column} on")]
+    Note {
+        /// The line, from 1 on.
+        line: u64,
+        /// The column, from 1 on.
+        column: u64,
+    },
+    /// It is the note of an epoch, written by a later version of this crate.
+    #[error("it is in version {version}, which is not known here")]
+    Version {
+        /// That version.
+        version: u32,
+    },
+    /// It is the note of an epoch, and a copy of another one's.
+    #[error("it is a copy of that of epoch {epoch}")]
+    Copy {
+        /// The other epoch.
+        epoch: u64,
+    },
+    /// It is the note of an epoch of another log.
+    #[error("it is of another log: {log}")]
+    OtherLog {
+        /// The identity of that log, in hexadecimal digits.
+        log: String,
+    },
 }
 
 impl Error {
@@ -189,7 +251,7 @@ impl Error {
     }
 
     pub(crate) fn damaged(key: &object_store::path::Path, damage: ObjectDamage) -> Self {
-        Self::Damaged { key: key.to_string(), damage }
+        Self::Damaged { key: key.to_string(), damage, offset: None, lsn: None }
     }
 
     /// Whether trying again may help: an archiver does so, for ever.
@@ -205,7 +267,7 @@ impl Error {
             ),
             // What is at the path by now is another log, which needs another archiver.
             Self::Log(error) => !matches!(error, mapwal::Error::Forked | mapwal::Error::Displaced { .. }),
-            Self::Io { .. } | Self::Damaged { .. } => true,
+            Self::Io { .. } | Self::Damaged { .. } | Self::Missing { .. } => true,
             _ => false,
         }
     }
@@ -214,4 +276,13 @@ impl Error {
 /// The archive at `prefix`, which is empty where a store is that of one log alone.
 fn named(prefix: &str) -> String {
     if prefix.is_empty() { "the archive".to_owned() } else { format!("the archive at {prefix}") }
+}
+
+/// The place in a damaged object.
+fn at(offset: Option<u64>, lsn: Option<Lsn>) -> String {
+    match (offset, lsn) {
+        (Some(offset), Some(lsn)) => format!(" at byte {offset}, where record {lsn} is expected"),
+        (Some(offset), None) => format!(" at byte {offset}"),
+        (None, _) => String::new(),
+    }
 }

@@ -6,9 +6,9 @@ use std::ops::Range;
 use mapwal::Lsn;
 use object_store::path::Path;
 
-use crate::epoch::EpochNote;
+use crate::epoch::{EpochNote, Parent};
 use crate::error::{Error, ObjectDamage, Result};
-use crate::object::{ArchivedSegment, Object, epoch_key};
+use crate::object::{ArchivedSegment, EPOCH_MAX, Object, epoch_key};
 use crate::store::Store;
 
 /// The objects of an archive, as they were listed.
@@ -23,6 +23,8 @@ pub(crate) struct History {
 #[derive(Debug, Default)]
 pub(crate) struct Epoch {
     pub(crate) note: Option<EpochNote>,
+    /// What is wrong with a note that is there, and cannot be used.
+    damage: Option<ObjectDamage>,
     /// In the log's order.
     pub(crate) segments: Vec<ArchivedSegment>,
     pub(crate) parts: Vec<ArchivedSegment>,
@@ -64,19 +66,48 @@ impl History {
     /// Lists the archive at `prefix`.
     pub(crate) async fn load(store: &Store, prefix: &Path) -> Result<Self> {
         let mut history = Self { prefix: prefix.clone(), epochs: BTreeMap::new(), pruned: Lsn(0) };
+        let mut marks = Vec::new();
         for meta in store.list(prefix).await? {
-            history.add(Object::of(prefix, &meta));
+            history.add(Object::of(prefix, &meta), &mut marks);
         }
         for (&number, epoch) in &mut history.epochs {
-            epoch.segments.sort_by_key(|segment| (segment.first_lsn, segment.next_lsn, segment.number));
+            epoch.segments.sort_by_key(ArchivedSegment::order);
             epoch.parts.sort_by_key(|part| (part.number, part.part));
             // Read by its key: a list may be late.
-            epoch.note = store.note(&epoch_key(prefix, number)).await?;
+            match store.note(&epoch_key(prefix, number)).await {
+                Err(Error::Damaged { damage, .. }) => epoch.damage = Some(damage),
+                note => epoch.note = note?,
+            }
         }
+        history.judge_notes();
+        // Of an archiver that has begun, at most.
+        history.epochs.retain(|_, epoch| !epoch.is_blank());
+        // A prune leaves the newest segment: a mark beyond all is none.
+        let end = history.objects().map(|object| object.next_lsn).max().unwrap_or_default();
+        history.pruned = marks.into_iter().filter(|&mark| mark <= end).max().unwrap_or_default();
         Ok(history)
     }
 
-    fn add(&mut self, object: Object) {
+    /// Sets aside the notes that cannot be those of their epochs: one that is used must not hide another history.
+    fn judge_notes(&mut self) {
+        let (mut log, mut seen) = (None, Vec::<(u64, EpochNote)>::new());
+        for (&number, epoch) in &mut self.epochs {
+            let Some(note) = &epoch.note else { continue };
+            let fault = note.fault(number).or_else(|| {
+                let log = *log.get_or_insert(note.log_id());
+                let is_other_log = note.log_id() != log;
+                let original = seen.iter().find(|(_, seen)| seen == note);
+                let copy = original.map(|&(epoch, _)| ObjectDamage::Copy { epoch });
+                copy.or_else(|| is_other_log.then(|| ObjectDamage::OtherLog { log: note.log.clone() }))
+            });
+            seen.push((number, note.clone()));
+            if fault.is_some() {
+                (epoch.note, epoch.damage) = (None, fault);
+            }
+        }
+    }
+
+    fn add(&mut self, object: Object, marks: &mut Vec<Lsn>) {
         match object {
             Object::Segment(segment) => {
                 let epoch = self.epochs.entry(segment.epoch).or_default();
@@ -85,7 +116,7 @@ impl History {
             Object::Epoch(number) | Object::Session(number) => {
                 self.epochs.entry(number).or_default();
             }
-            Object::Pruned(before) => self.pruned = self.pruned.max(before),
+            Object::Pruned(before) => marks.push(before),
             Object::Foreign => {}
         }
     }
@@ -93,6 +124,22 @@ impl History {
     /// The identity of the log whose archive this is.
     pub(crate) fn log_id(&self) -> Option<u128> {
         self.epochs.values().find_map(|epoch| epoch.note.as_ref()?.log_id())
+    }
+
+    /// What a new epoch may have as its number: one above all others.
+    pub(crate) fn next_number(&self) -> u64 {
+        let above = |newest: Option<&u64>| newest.map_or(1, |newest| newest + 1);
+        let next = above(self.epochs.keys().next_back());
+        if next <= EPOCH_MAX {
+            return next;
+        }
+        // What is there with the largest number was not written here, where they are taken one after the other.
+        let noted = self.epochs.iter().filter(|(_, epoch)| epoch.note.is_some()).map(|(number, _)| number);
+        let mut free = above(noted.max());
+        while self.epochs.contains_key(&free) {
+            free += 1;
+        }
+        free
     }
 
     /// The newest epoch that leads to a record, or the newest of all.
@@ -110,6 +157,25 @@ impl History {
         self.objects().any(|object| object.key.as_ref() == key)
     }
 
+    /// Adds what has been uploaded since it was listed.
+    pub(crate) fn insert(&mut self, uploaded: &[ArchivedSegment]) {
+        for segment in uploaded {
+            let segments = &mut self.epochs.entry(segment.epoch).or_default().segments;
+            if segments.iter().all(|listed| listed.key != segment.key) {
+                segments.push(segment.clone());
+                segments.sort_by_key(ArchivedSegment::order);
+            }
+        }
+    }
+
+    /// Leaves out an object.
+    pub(crate) fn remove(&mut self, object: &ArchivedSegment) {
+        if let Some(epoch) = self.epochs.get_mut(&object.epoch) {
+            epoch.segments.retain(|listed| listed.key != object.key);
+            epoch.parts.retain(|listed| listed.key != object.key);
+        }
+    }
+
     /// Whether each epoch can be restored to its end.
     pub(crate) fn is_whole(&self) -> bool {
         self.epochs.keys().all(|&epoch| self.chain(epoch).is_ok_and(|chain| chain.gap.is_none()))
@@ -118,24 +184,58 @@ impl History {
     /// What leads to the end of `epoch`, or to the first gap.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when two objects have the same records; [`Error::Damaged`] when a note is missing.
+    /// [`Error::Conflict`] when two objects have the same records; [`Error::Damaged`] when a note is missing or cannot be used.
     pub(crate) fn chain(&self, epoch: u64) -> Result<Chain> {
-        let missing = || Error::damaged(&epoch_key(&self.prefix, epoch), ObjectDamage::Missing);
-        let own = self.epochs.get(&epoch).ok_or_else(missing)?;
-        let note = own.note.as_ref().ok_or_else(missing)?;
+        let (own, note) = self.noted(epoch)?;
         let first = Lsn(note.first_lsn);
         let mut chain = Chain { epoch, pieces: Vec::new(), lsns: first..first, gap: None };
-        if let Some(parent) = note.parent.filter(|parent| parent.epoch < epoch) {
-            let is_pruned = !self.epochs.contains_key(&parent.epoch) && first <= self.pruned;
-            if !is_pruned {
-                let before = self.chain(parent.epoch)?;
-                chain = before.up_to(parent.number, first, epoch, self.pruned);
-            }
+        if let Some(parent) = self.parent_of(note) {
+            let before = self.chain(parent.epoch)?;
+            chain = before.up_to(parent.number, first, epoch, self.pruned);
         }
         if chain.gap.is_none() {
             chain.extend(own, self.pruned)?;
         }
         Ok(chain)
+    }
+
+    /// An error if two objects of `epoch` itself have the same records, or its note cannot be used: what an archiver of it must not go on
+    /// with, though the epochs before it may be as they like.
+    pub(crate) fn check_own(&self, epoch: u64) -> Result<()> {
+        let (own, note) = self.noted(epoch)?;
+        let first = Lsn(note.first_lsn);
+        let mut chain = Chain { epoch, pieces: Vec::new(), lsns: first..first, gap: None };
+        chain.extend(own, self.pruned)
+    }
+
+    /// Epoch `epoch`, and its note; an error if that cannot be used.
+    pub(crate) fn noted(&self, epoch: u64) -> Result<(&Epoch, &EpochNote)> {
+        let own = self.epochs.get(&epoch);
+        if let Some((own, note)) = own.and_then(|own| Some((own, own.note.as_ref()?))) {
+            return Ok((own, note));
+        }
+        let damage = own.and_then(|own| own.damage.clone()).unwrap_or(ObjectDamage::Missing);
+        Err(Error::damaged(&epoch_key(&self.prefix, epoch), damage))
+    }
+
+    /// The history that an epoch with this note continues, unless all of that may have been pruned, and cannot be followed.
+    pub(crate) fn parent_of(&self, note: &EpochNote) -> Option<Parent> {
+        let is_pruned = |parent: &Parent| note.first_lsn <= self.pruned.0 && self.noted(parent.epoch).is_err();
+        note.parent.filter(|parent| !is_pruned(parent))
+    }
+}
+
+impl Epoch {
+    /// Whether there is neither a note nor a record.
+    pub(crate) fn is_blank(&self) -> bool {
+        let has_note = self.note.is_some() || self.damage.is_some();
+        !has_note && self.segments.is_empty() && self.parts.is_empty()
+    }
+
+    /// The parts that no segment supersedes.
+    pub(crate) fn later_parts(&self) -> impl Iterator<Item = &ArchivedSegment> {
+        let last = self.segments.iter().map(|segment| segment.number).max();
+        self.parts.iter().filter(move |part| last.is_none_or(|last| part.number > last))
     }
 }
 
@@ -168,7 +268,11 @@ impl Chain {
             } else if first < next {
                 return Err(Error::damaged(&segment.key, ObjectDamage::Identity));
             } else if first != next {
-                self.gap = Some(next..first);
+                if self.pieces.is_empty() {
+                    let from = next.max(pruned);
+                    self.lsns = from..from;
+                }
+                self.gap = Some(self.lsns.end..first);
                 return Ok(());
             }
             self.push(vec![segment.clone()]);
@@ -198,7 +302,7 @@ impl Chain {
 }
 
 /// Those of `parts`, which are of one segment, in order of their offsets, that lead farthest from its beginning at `first`.
-fn longest(parts: &[&ArchivedSegment], first: Lsn) -> Vec<ArchivedSegment> {
+pub(crate) fn longest(parts: &[&ArchivedSegment], first: Lsn) -> Vec<ArchivedSegment> {
     let mut led_to: BTreeMap<(u64, Lsn), Option<usize>> = BTreeMap::from([((0, first), None)]);
     for (at, part) in parts.iter().enumerate() {
         if led_to.contains_key(&(part.part.unwrap_or(0), part.first_lsn)) {

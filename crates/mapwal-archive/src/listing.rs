@@ -8,6 +8,7 @@ use crate::epoch::lsn_range;
 use crate::error::Error;
 use crate::history::{Epoch, History};
 use crate::object::ArchivedSegment;
+use crate::verify::{EpochFault, faults};
 
 /// What an archive holds.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Listing {
     pub epochs: Vec<EpochListing>,
     /// Records before it may have been pruned; 0 if none were.
     pub pruned_before: Lsn,
+    /// All that keeps epochs from being restored to their ends.
+    pub faults: Vec<EpochFault>,
 }
 
 /// One history of the log. The next one begins after a restore, a truncation or a reset, or when records were lost.
@@ -43,14 +46,14 @@ pub struct EpochListing {
     pub segments: Vec<ArchivedSegment>,
     /// Parts of its own segments.
     pub parts: Vec<ArchivedSegment>,
-    /// What keeps it from being restored to its end: a gap, a conflict, a missing note.
+    /// What keeps it from being restored to its end: the first gap, a conflict, a note that is missing or damaged.
     pub fault: Option<Error>,
 }
 
 impl Listing {
     pub(crate) fn of(history: &History) -> Self {
         let epochs = history.epochs.iter().map(|(&number, epoch)| EpochListing::of(history, number, epoch)).collect();
-        Self { log_id: history.log_id(), epochs, pruned_before: history.pruned }
+        Self { log_id: history.log_id(), epochs, pruned_before: history.pruned, faults: faults(history) }
     }
 
     /// Bytes of all segments and parts.

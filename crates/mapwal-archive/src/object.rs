@@ -10,6 +10,8 @@ const PART_SUFFIX: &str = ".part";
 const EPOCH: &str = "epoch.json";
 const SESSION: &str = "session.json";
 const PRUNED: &str = "pruned";
+/// As many as have digits in a key.
+pub(crate) const EPOCH_MAX: u64 = 9_999_999_999;
 
 /// A segment, or a part of one, in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,11 @@ impl ArchivedSegment {
             None => format!("{first:020}-{next:020}-{number:010}-{checksum:08x}{SEGMENT_SUFFIX}"),
             Some(offset) => format!("{first:020}-{next:020}-{number:010}-{offset:010}-{checksum:08x}{PART_SUFFIX}"),
         }
+    }
+
+    /// The log's order, of segments of one history.
+    pub(crate) fn order(&self) -> (Lsn, Lsn, u64) {
+        (self.first_lsn, self.next_lsn, self.number)
     }
 
     /// Byte offset in the segment after its last byte.
@@ -125,6 +132,11 @@ impl Object {
 
 fn epoch_prefix(prefix: &Path, epoch: u64) -> Path {
     prefix.clone().join(format!("{epoch:010}"))
+}
+
+/// How the key of the segment of `epoch` begins that has record `first` as its first one.
+pub(crate) fn key_from(prefix: &Path, epoch: u64, first: Lsn) -> String {
+    format!("{}/{:020}-", epoch_prefix(prefix, epoch), first.0)
 }
 
 pub(crate) fn epoch_key(prefix: &Path, epoch: u64) -> Path {

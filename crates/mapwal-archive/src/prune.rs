@@ -1,12 +1,15 @@
 //! Dropping the oldest records of an archive.
 
 use mapwal::Lsn;
+use object_store::ObjectMeta;
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::gaps::MissingRecords;
 use crate::history::History;
-use crate::object::{ArchivedSegment, epoch_key, pruned_key, session_key};
+use crate::object::{ArchivedSegment, Object, epoch_key, pruned_key, session_key};
+use crate::verify::{EpochFault, faults};
 
 /// What a prune has deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,23 +23,35 @@ pub struct PruneReport {
     pub bytes: u64,
     /// Epochs of which nothing is left.
     pub epochs: u64,
-    /// The first record that is kept in the newest epoch.
+    /// The first record that is kept in the newest epoch that can be followed.
     pub first_lsn: Lsn,
+    /// What keeps epochs from being restored to their ends. One that cannot be followed is left as it is.
+    pub faults: Vec<EpochFault>,
 }
 
-pub(crate) async fn prune(archive: &Archive, before: Lsn) -> Result<PruneReport> {
+/// What a prune does where records are missing before the first one that is to be kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PruneGaps {
+    /// It deletes nothing, and says which are missing: what is before them may be all that can be restored.
+    #[default]
+    Refuse,
+    /// It deletes what is before them as well. A restore then begins after them.
+    GiveUp,
+}
+
+pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Result<PruneReport> {
     let history = archive.history().await?;
-    let Some(newest) = history.newest() else { return Err(archive.empty()) };
-    let chain = history.chain(newest)?;
+    let (newest, last) = newest_segment(archive, &history)?;
     // The newest segment stays: an archiver goes on after it, and without it a restore would find nothing.
-    let last = chain.pieces.last().map_or(chain.lsns.start, |piece| piece.first_lsn);
     let before = before.min(last);
-    let mut report = PruneReport { first_lsn: chain.lsns.start, ..PruneReport::default() };
-    let doomed = doomed(&history, before, newest);
-    if doomed.is_empty() {
+    check_gaps(&history, before, gaps)?;
+    let mut report = PruneReport { first_lsn: history.chain(newest)?.lsns.start, ..PruneReport::default() };
+    let doomed = doomed(&history, before, newest, gaps);
+    if doomed.is_empty() && gaps == PruneGaps::Refuse {
+        report.faults = faults(&history);
         return Ok(report);
     }
-    // Said before it is done, so that a restore can tell what is pruned from what is missing.
+    // Said before it is done, so that a restore can tell what is pruned, or given up, from what is missing.
     if before > history.pruned {
         create_mark(archive, before).await?;
     }
@@ -49,16 +64,59 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn) -> Result<PruneReport>
     report.epochs = forget_empty_epochs(archive, newest).await?;
     let history = archive.history().await?;
     report.first_lsn = history.chain(newest)?.lsns.start;
+    report.faults = faults(&history);
     forget_marks(archive, history.pruned).await?;
     Ok(report)
 }
 
-/// What can go, the oldest records first.
-fn doomed(history: &History, before: Lsn, newest: u64) -> Vec<&ArchivedSegment> {
+/// The newest epoch that can be followed and has a record, and the first record of its last segment.
+fn newest_segment(archive: &Archive, history: &History) -> Result<(u64, Lsn)> {
+    let mut failed = None;
+    let mut empty = None;
+    for (&number, epoch) in history.epochs.iter().rev() {
+        match history.chain(number) {
+            Ok(chain) => {
+                let parts = epoch.later_parts().map(|part| part.number).min();
+                let parts =
+                    epoch.parts.iter().filter(|part| Some(part.number) == parts).map(|part| part.first_lsn).min();
+                let own = parts.max(epoch.segments.last().map(|segment| segment.first_lsn));
+                if let Some(first) = own.or_else(|| chain.pieces.last().map(|piece| piece.first_lsn)) {
+                    return Ok((number, first));
+                }
+                empty = empty.or(Some((number, chain.lsns.start)));
+            }
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    empty.ok_or_else(|| failed.unwrap_or_else(|| archive.empty()))
+}
+
+/// An error if a gap would be passed over as if its records had been pruned.
+fn check_gaps(history: &History, before: Lsn, gaps: PruneGaps) -> Result<()> {
+    for &epoch in history.epochs.keys() {
+        let (Ok(chain), Ok(missing)) = (history.chain(epoch), history.missing(epoch, Lsn(0))) else { continue };
+        for MissingRecords { epoch, lsns, .. } in missing {
+            // Something before the gap is kept, if there is anything.
+            let is_kept = before < lsns.start || before == lsns.start && chain.pieces.is_empty();
+            let is_given_up = gaps == PruneGaps::GiveUp && before >= lsns.end;
+            if !is_kept && !is_given_up {
+                return Err(Error::Gap { epoch, missing: lsns });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What can go, the oldest records first. An epoch that cannot be followed is left alone.
+fn doomed(history: &History, before: Lsn, newest: u64, gaps: PruneGaps) -> Vec<&ArchivedSegment> {
     let mut doomed = Vec::new();
-    for (&number, epoch) in &history.epochs {
+    for (&number, epoch) in history.epochs.iter().filter(|&(&number, _)| history.chain(number).is_ok()) {
         let last = epoch.segments.last().map(|segment| segment.number);
-        let kept = if number == newest { last } else { None };
+        let end = epoch.segments.last().map_or(Lsn(0), |segment| segment.next_lsn);
+        // Before a gap that is given up it would lead nowhere.
+        let is_given_up =
+            gaps == PruneGaps::GiveUp && epoch.later_parts().all(|part| part.first_lsn > end) && before > end;
+        let kept = if number == newest && !is_given_up { last } else { None };
         let is_old = |segment: &&ArchivedSegment| segment.next_lsn <= before && Some(segment.number) != kept;
         doomed.extend(epoch.segments.iter().filter(is_old));
         let next_of = |number| epoch.parts.iter().filter(|part| part.number == number).map(|part| part.next_lsn).max();
@@ -82,7 +140,9 @@ async fn create_mark(archive: &Archive, before: Lsn) -> Result<()> {
 async fn forget_marks(archive: &Archive, pruned: Lsn) -> Result<()> {
     let listed = archive.store.list(&archive.prefix.clone().join("pruned")).await?;
     let newest = pruned_key(&archive.prefix, pruned);
-    for mark in listed.into_iter().filter(|mark| mark.location < newest) {
+    let is_old =
+        |mark: &ObjectMeta| matches!(Object::of(&archive.prefix, mark), Object::Pruned(_)) && mark.location < newest;
+    for mark in listed.into_iter().filter(is_old) {
         patiently(|| async { archive.store.delete(&mark.location).await }).await?;
     }
     Ok(())
@@ -93,8 +153,11 @@ async fn forget_empty_epochs(archive: &Archive, newest: u64) -> Result<u64> {
     let history = archive.history().await?;
     let mut forgotten = 0;
     for (&number, epoch) in history.epochs.range(..newest) {
-        let begins = epoch.note.as_ref().map_or(0, |note| note.first_lsn);
-        if !epoch.segments.is_empty() || !epoch.parts.is_empty() || begins > history.pruned.0 {
+        let is_empty = epoch.segments.is_empty() && epoch.parts.is_empty();
+        let is_past = epoch.note.as_ref().is_some_and(|note| note.first_lsn <= history.pruned.0);
+        // One whose note cannot be used may continue any earlier one.
+        let may_be_continued = history.epochs.range(number + 1..).any(|(_, later)| later.note.is_none());
+        if !is_empty || !is_past || may_be_continued {
             continue;
         }
         let is_needed = history.epochs.values().any(|other| {

@@ -76,7 +76,10 @@ impl Store {
             read => read?,
         };
         let parsed = serde_json::from_slice(&bytes);
-        parsed.map(Some).map_err(|_| Error::damaged(key, ObjectDamage::Contents))
+        parsed.map(Some).map_err(|error: serde_json::Error| {
+            let (line, column) = (error.line() as u64, error.column() as u64);
+            Error::damaged(key, ObjectDamage::Note { line, column })
+        })
     }
 
     /// Writes a note over the one that is there.

@@ -1,14 +1,17 @@
 //! Reading everything again.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
 
 use futures_util::{StreamExt, stream};
+use mapwal::Lsn;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
 use crate::error::{Error, ObjectDamage, Result};
-use crate::history::History;
+use crate::history::{Chain, History};
 use crate::object::ArchivedSegment;
 
 /// Objects that are read at the same time.
@@ -60,6 +63,17 @@ pub enum EpochFault {
         /// Why.
         why: String,
     },
+}
+
+impl fmt::Display for EpochFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap { epoch, missing: (from, to) } => {
+                write!(f, "epoch {epoch}: records {from}..{} are missing", to.saturating_sub(1))
+            }
+            Self::Broken { epoch, why } => write!(f, "epoch {epoch}: {why}"),
+        }
+    }
 }
 
 impl VerifyReport {
@@ -155,15 +169,27 @@ pub(crate) fn check_read(object: &ArchivedSegment, len: u64, checksum: u32) -> R
     Ok(())
 }
 
-fn faults(history: &History) -> Vec<EpochFault> {
-    let faults = history.epochs.keys().filter_map(|&epoch| match history.chain(epoch) {
-        Ok(chain) => {
-            let (epoch, gap) = (chain.epoch, chain.gap?);
-            Some(EpochFault::Gap { epoch, missing: (gap.start.0, gap.end.0) })
+/// What keeps epochs from being restored to their ends; each thing once, though several epochs may need it.
+pub(crate) fn faults(history: &History) -> Vec<EpochFault> {
+    let mut faults = Vec::new();
+    for &epoch in history.epochs.keys() {
+        let found = match history.chain(epoch) {
+            Ok(chain) => gaps_of(history, epoch, chain),
+            Err(error) => vec![EpochFault::Broken { epoch, why: error.to_string() }],
+        };
+        for fault in found {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
         }
-        Err(error) => Some(EpochFault::Broken { epoch, why: error.to_string() }),
-    });
-    let mut faults: Vec<EpochFault> = faults.collect();
-    faults.dedup();
+    }
     faults
+}
+
+fn gaps_of(history: &History, epoch: u64, chain: Chain) -> Vec<EpochFault> {
+    let gap = |epoch, lsns: Range<Lsn>| EpochFault::Gap { epoch, missing: (lsns.start.0, lsns.end.0) };
+    let missing = history.missing(epoch, Lsn(0)).unwrap_or_default();
+    // Of parts bytes may be missing that have no record.
+    let first = chain.gap.filter(|_| missing.is_empty()).map(|lsns| gap(chain.epoch, lsns));
+    missing.into_iter().map(|missing| gap(missing.epoch, missing.lsns)).chain(first).collect()
 }

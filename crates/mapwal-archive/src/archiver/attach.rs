@@ -4,17 +4,20 @@
 //! the log names as its predecessor, by number, end and checksum. Anything else is another history, and gets an epoch of
 //! its own.
 
+use std::ops::Range;
+use std::time::Instant;
+
 use mapwal::error::PinFault;
-use mapwal::inspect::verify_segment;
-use mapwal::{Lsn, PinState, SegmentTip};
+use mapwal::{Lsn, PinState};
 
 use super::Archiver;
 use super::session::{Parts, Place, Session};
 use super::source::{Local, LocalLog, blocking};
 use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, token, unix_ms};
 use crate::error::{Error, ObjectDamage, Result};
+use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History, Piece};
-use crate::object::{epoch_key, session_key};
+use crate::object::{epoch_key, key_from, session_key};
 use crate::store::{Created, encode};
 
 impl Archiver {
@@ -31,26 +34,30 @@ impl Archiver {
         let (epoch, token) = self.find_epoch(&mut history, owner).await?;
         if let Some(epoch) = epoch {
             if let Some((place, parts)) = self.place_in(&history, epoch, &local).await? {
-                return self.begin_session(epoch, &token, place, parts, history.epochs[&epoch].note.as_ref()).await;
+                let lost = history.epochs[&epoch].note.as_ref().and_then(|note| lsn_range(note.lost));
+                return self.begin_session(epoch, &token, (place, parts), Some(history), lost).await;
             }
             self.check_list(&history, epoch, pinned)?;
         }
         let token = if epoch.is_some() { self.leave_epoch().await? } else { token };
         let (place, parent) = self.branch(&history, &local).await?;
         let (epoch, note) = self.begin_epoch(&history, &local, &token, place, parent).await?;
-        self.begin_session(epoch, &token, place, None, Some(&note)).await
+        self.begin_session(epoch, &token, (place, None), None, lsn_range(note.lost)).await
     }
 
-    /// An error, which may pass, if the archive lacks something of `epoch` that was confirmed: all before record `pinned` was. A
+    /// An error, which may pass, if the archive lacks the end of `epoch` that was confirmed: all before record `pinned` was. A
     /// list that is late must not look like another history.
     fn check_list(&self, history: &History, epoch: u64, pinned: Lsn) -> Result<()> {
-        let listed = history.chain(epoch)?.lsns.end;
+        let (own, note) = history.noted(epoch)?;
+        let begin = Lsn(note.first_lsn).max(history.pruned);
+        let listed = own.segments.last().map_or(begin, |segment| segment.next_lsn);
         if listed >= pinned {
             return Ok(());
         }
-        let why = format!("it ends before record {listed}, and was confirmed up to record {pinned}");
-        let source = object_store::Error::Generic { store: "archive", source: why.into() };
-        Err(Error::store("list", &self.archive.prefix, source))
+        let key = key_from(&self.archive.prefix, epoch, listed);
+        let missing = MissingRecords { epoch, lsns: listed..pinned, key };
+        self.note_missing(vec![missing.clone()]);
+        Err(Error::Missing { missing })
     }
 
     /// Whose the pin is, and the first record that it keeps; makes one if there is none that still keeps anything.
@@ -126,84 +133,19 @@ impl Archiver {
         if own.note.as_ref().is_some_and(|note| note.token == token) {
             return Ok((Some(epoch), token));
         }
+        Err(self.without_note(history, epoch))
+    }
+
+    /// Why the archive does not have the note of the epoch that the pin names.
+    pub(super) fn without_note(&self, history: &History, epoch: u64) -> Error {
         let (pin, prefix) = (self.options.pin.clone(), self.archive.prefix.to_string());
-        Err(Error::OtherArchive { pin, epoch, prefix })
-    }
-
-    /// Where the log goes on in `epoch`; `None` if it has another history.
-    async fn place_in(
-        &self,
-        history: &History,
-        epoch: u64,
-        local: &LocalLog,
-    ) -> Result<Option<(Place, Option<Parts>)>> {
-        let own = &history.epochs[&epoch];
-        history.chain(epoch)?; // an error if two objects of it have the same records
-        let mut later = Vec::new();
-        let mut place = None;
-        for segment in own.segments.iter().rev() {
-            let piece = piece_of(segment);
-            place = self.place_after(&piece, segment.next_lsn, local).await?;
-            if place.is_some() {
-                break;
-            }
-            later.push(segment);
+        // A prune leaves a mark, and the note of a later history.
+        let is_left = history.epochs.iter().any(|(&number, other)| number > epoch && other.note.is_some());
+        let is_gone = history.epochs.get(&epoch).is_none_or(Epoch::is_blank);
+        if history.pruned > Lsn(0) && is_left && is_gone {
+            return Error::Pruned { pin, epoch, prefix };
         }
-        let Some(place) = place.or_else(|| place_at_start(own, local)) else { return Ok(None) };
-        // What the archive has after that must be what the log has.
-        let mut walked = place;
-        for segment in later.iter().rev() {
-            let (source, after) = (self.source.clone(), walked.after);
-            let Some(sealed) = blocking(move || source.next_sealed(after)).await? else { return Ok(None) };
-            if self.object(epoch, &sealed).key != segment.key {
-                return Ok(None);
-            }
-            walked = Place { tip: Some(sealed.tip), after: sealed.tip.number, next: sealed.next_lsn };
-        }
-        if !later.is_empty() {
-            // Their contents are compared when they are uploaded, which finds them there.
-            return Ok(Some((place, None)));
-        }
-        let last = own.segments.last().map_or(0, |segment| segment.number);
-        if !own.parts.iter().any(|part| part.number > last) {
-            return Ok(Some((place, None)));
-        }
-        let parts = self.parts_after(history, epoch, place).await?;
-        Ok(parts.map(|parts| (place, Some(parts))))
-    }
-
-    /// The place after `piece`, if a segment of the log names its end as that of its predecessor.
-    async fn place_after(&self, piece: &Piece, next: Lsn, local: &LocalLog) -> Result<Option<Place>> {
-        let names_it = |tip: SegmentTip| tip.number == piece.number && tip.end_bytes == piece.len_bytes();
-        let follower = local.segments.iter().find(|it| it.first_lsn == next && it.predecessor.is_some_and(names_it));
-        let Some(tip) = follower.and_then(|follower| follower.predecessor) else { return Ok(None) };
-        let is_same = self.tip_of(piece, tip.end_bytes).await? == Some(tip);
-        Ok(is_same.then_some(Place { tip: Some(tip), after: tip.number, next }))
-    }
-
-    /// The parts of the epoch after `place`, if they are of the segment that the log has there.
-    async fn parts_after(&self, history: &History, epoch: u64, place: Place) -> Result<Option<Parts>> {
-        let chain = history.chain(epoch)?;
-        let piece = chain.pieces.last().filter(|piece| piece.number > place.after && piece.first_lsn == place.next);
-        let Some(piece) = piece.filter(|piece| piece.objects[0].part.is_some()) else { return Ok(None) };
-        let source = self.source.clone();
-        // What follows the place, sealed meanwhile or not.
-        let next = blocking(move || {
-            Ok(match source.next_sealed(place.after)? {
-                Some(sealed) => Some((sealed.tip.number, sealed.bytes)),
-                None => source.durable_prefix()?.map(|prefix| (prefix.number, prefix.bytes)),
-            })
-        });
-        let Some((number, bytes)) = next.await? else { return Ok(None) };
-        let is_there = |object: &crate::ArchivedSegment| {
-            let (from, to) = (object.part.unwrap_or(0) as usize, object.end() as usize);
-            bytes.get(from..to).is_some_and(|bytes| crc32fast::hash(bytes) == object.checksum)
-        };
-        if number != piece.number || !piece.objects.iter().all(is_there) {
-            return Ok(None);
-        }
-        let keys = history.epochs[&epoch].parts.iter().map(|part| part.key.clone()).collect();
-        Ok(Some(Parts { number, end: piece.len_bytes(), next: piece.next_lsn, keys }))
+        Error::OtherArchive { pin, epoch, prefix }
     }
 
     /// Where the log left a history that is archived, the latest such place; or its beginning.
@@ -234,25 +176,6 @@ impl Archiver {
         local.segments.first().ok_or_else(|| mapwal::Error::NoLog { path: path() }.into())
     }
 
-    /// How the frames before byte `end` of an archived segment end, if they are whole.
-    async fn tip_of(&self, piece: &Piece, end: u64) -> Result<Option<SegmentTip>> {
-        let mut bytes = Vec::new();
-        for object in &piece.objects {
-            let read = self.archive.store.read(&object.key, |chunk| {
-                bytes.extend_from_slice(chunk);
-                Ok(())
-            });
-            match read.await {
-                Err(Error::Store { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => {
-                    return Ok(None);
-                }
-                read => read?,
-            };
-        }
-        let frames = usize::try_from(end).ok().and_then(|end| bytes.get(..end));
-        Ok(frames.and_then(|frames| verify_segment(frames).ok()).map(|summary| summary.tip))
-    }
-
     async fn begin_epoch(
         &self,
         history: &History,
@@ -272,13 +195,20 @@ impl Archiver {
             lost: end.map(|end| (end.0, place.next.0)),
             created_unix_ms: unix_ms(),
         };
-        let mut epoch = history.epochs.keys().next_back().map_or(1, |newest| newest + 1);
+        let mut epoch = history.next_number();
         // Another archiver may begin one in the same moment: each number has one maker.
         while self.archive.store.create(&epoch_key(&self.archive.prefix, epoch), encode(&note).into()).await?
             == Created::Other
         {
             let key = epoch_key(&self.archive.prefix, epoch);
-            let other = self.archive.store.note::<EpochNote>(&key).await?;
+            let other = match self.archive.store.note::<EpochNote>(&key).await {
+                // Nothing that an archiver has just written.
+                Err(Error::Damaged { .. }) => {
+                    epoch += 1;
+                    continue;
+                }
+                other => other?,
+            };
             let Some(other) = other else { continue };
             if let Some(archived) = other.log_id().filter(|&archived| archived != local.log_id) {
                 let prefix = self.archive.prefix.to_string();
@@ -303,16 +233,26 @@ impl Archiver {
         Ok((epoch, note))
     }
 
+    /// Takes the right to write the epoch, and lets the log trim what is in it: all before `place`, also what was missing of that in
+    /// `listed`, as far as the log has it.
     async fn begin_session(
         &self,
         epoch: u64,
         token: &str,
-        place: Place,
-        parts: Option<Parts>,
-        epoch_note: Option<&EpochNote>,
+        (place, parts): (Place, Option<Parts>),
+        listed: Option<History>,
+        lost: Option<Range<Lsn>>,
     ) -> Result<Session> {
         let note = SessionNote::new();
         self.archive.store.replace_note(&session_key(&self.archive.prefix, epoch), &note).await?;
+        let mut session = Session::new(epoch, note, place, parts);
+        if let Some(listed) = listed {
+            self.audit(&mut session, listed).await?;
+        } else {
+            // A new epoch lacks nothing.
+            self.note_missing(Vec::new());
+            session.audited = Some(Instant::now());
+        }
         let pin = self.options.pin.clone();
         let owner = Owner::Of { epoch, token: token.to_owned() }.to_string();
         self.change(move |source| {
@@ -320,34 +260,14 @@ impl Archiver {
             source.advance_pin(&pin, place.next)
         })
         .await?;
-        let archived = parts.as_ref().map_or(place.next, |parts| parts.next);
+        let archived = session.parts.as_ref().map_or(place.next, |parts| parts.next);
         self.note(|progress| {
-            progress.epoch = Some(epoch);
-            progress.lost = epoch_note.and_then(|note| lsn_range(note.lost));
+            (progress.epoch, progress.lost) = (Some(epoch), lost);
             (progress.sealed, progress.archived) = (place.next, archived);
-            progress.place = (place.after, parts.as_ref().map_or(0, |parts| parts.end));
+            progress.place = (place.after, session.parts.as_ref().map_or(0, |parts| parts.end));
         });
-        Ok(Session::new(epoch, note, place, parts))
+        Ok(session)
     }
-}
-
-/// The beginning of an epoch that has no segment of its own, if the log has the one that follows.
-fn place_at_start(own: &Epoch, local: &LocalLog) -> Option<Place> {
-    let note = own.note.as_ref()?;
-    let next = Lsn(note.first_lsn);
-    let is_it = |segment: &&Local| match (note.parent, segment.predecessor) {
-        (Some(parent), Some(tip)) => segment.first_lsn == next && parent.is_at(tip),
-        (Some(_), None) => false,
-        (None, _) => segment.first_lsn == next,
-    };
-    let first = local.segments.iter().find(is_it)?;
-    let tip = first.predecessor.filter(|_| note.parent.is_some());
-    Some(Place { tip, after: first.number - 1, next })
-}
-
-fn piece_of(segment: &crate::ArchivedSegment) -> Piece {
-    let (number, first_lsn, next_lsn) = (segment.number, segment.first_lsn, segment.next_lsn);
-    Piece { number, first_lsn, next_lsn, objects: vec![segment.clone()] }
 }
 
 fn epoch_of(piece: &Piece) -> u64 {

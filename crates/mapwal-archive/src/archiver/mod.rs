@@ -1,8 +1,10 @@
 //! Following a log, and uploading what will not change any more.
 
 mod attach;
+mod audit;
 mod lock;
 mod options;
+mod place;
 mod session;
 mod source;
 mod status;
@@ -19,6 +21,7 @@ use tokio::sync::MutexGuard;
 use crate::archive::Archive;
 use crate::backoff::Backoff;
 use crate::error::{Error, Result};
+use crate::gaps::MissingRecords;
 use lock::PinLock;
 pub use options::ArchiverOptions;
 use session::Session;
@@ -120,7 +123,7 @@ impl Archiver {
     /// tried again, for ever, and is in [`Self::status`] meanwhile.
     ///
     /// # Errors
-    /// [`Error::Conflict`], [`Error::Superseded`], [`Error::OtherLog`], [`Error::ArchivedAlready`], [`Error::OtherArchive`], [`Error::PinTaken`]; [`Error::Store`] for
+    /// [`Error::Conflict`], [`Error::Superseded`], [`Error::OtherLog`], [`Error::ArchivedAlready`], [`Error::OtherArchive`], [`Error::Pruned`], [`Error::PinTaken`]; [`Error::Store`] for
     /// what the store will never do; [`Error::Log`] with [`mapwal::Error::Displaced`] when the log's directory was removed, renamed or
     /// replaced: what is there by then needs another archiver.
     pub async fn run(&self) -> Result<Infallible> {
@@ -157,6 +160,11 @@ impl Archiver {
     /// Why it is trying something again, if it is: what [`Self::status`] says as well, without a look at any file.
     pub fn last_error(&self) -> Option<String> {
         self.progress.lock().last_error.clone()
+    }
+
+    /// Which records are missing for good, if any are: what [`Self::status`] says as well, without a look at any file.
+    pub fn missing(&self) -> Vec<MissingRecords> {
+        self.progress.lock().missing.clone()
     }
 
     /// How far it has come. Looks at all of the log's files, which takes a millisecond for every few segments.

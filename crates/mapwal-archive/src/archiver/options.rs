@@ -13,6 +13,7 @@ use std::time::Duration;
 ///     .part_interval(Some(Duration::from_secs(1)))
 ///     .max_age(Some(Duration::from_secs(60)))
 ///     .poll_interval(Duration::from_millis(200))
+///     .check_interval(Some(Duration::from_secs(600)))
 ///     .retry(Duration::from_millis(100), Duration::from_secs(30));
 /// # let _ = options;
 /// ```
@@ -23,6 +24,7 @@ pub struct ArchiverOptions {
     pub(crate) part_interval: Option<Duration>,
     pub(crate) max_age: Option<Duration>,
     pub(crate) poll_interval: Duration,
+    pub(crate) check_interval: Option<Duration>,
     pub(crate) retry: (Duration, Duration),
 }
 
@@ -34,6 +36,7 @@ impl Default for ArchiverOptions {
             part_interval: Some(Duration::from_secs(10)),
             max_age: None,
             poll_interval: Duration::from_millis(250),
+            check_interval: Some(Duration::from_secs(3600)),
             retry: (Duration::from_millis(100), Duration::from_secs(30)),
         }
     }
@@ -81,6 +84,14 @@ impl ArchiverOptions {
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How often the archive is listed, beside when an archiver begins, to find objects that have vanished from the store. What the log
+    /// still has of them is uploaded again; the rest is in [`Status::missing`](crate::Status::missing). An hour by default.
+    #[must_use]
+    pub fn check_interval(mut self, interval: Option<Duration>) -> Self {
+        self.check_interval = interval;
         self
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) prepared: Option<Sealed>,
     /// When it was looked how far the log is.
     pub(crate) observed: Option<Instant>,
+    /// When the archive was compared with what was confirmed.
+    pub(crate) audited: Option<Instant>,
     /// When a part was uploaded last.
     pub(crate) parted: Option<Instant>,
     /// Since when records wait in the segment after `place`.
@@ -64,6 +66,7 @@ impl Session {
             superseded: Vec::new(),
             prepared: None,
             observed: None,
+            audited: None,
             parted: None,
             waiting: None,
         }

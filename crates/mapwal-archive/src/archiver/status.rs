@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use mapwal::Lsn;
 
+use crate::gaps::MissingRecords;
+
 /// Observations that are kept of a log that grows while nothing can be archived.
 const SAMPLES_MAX: usize = 256;
 
@@ -42,6 +44,11 @@ pub struct Status {
     pub last_error: Option<String>,
     /// Records that were trimmed before they were archived, when the epoch was begun.
     pub lost: Option<Range<Lsn>>,
+    /// Segments whose objects had vanished from the store, and were uploaded again since this archiver began.
+    pub uploaded_again: u64,
+    /// Records of the epoch, or of one before it, that were archived, and are neither in the archive nor in the log any more. A
+    /// restore ends before them. If the objects cannot be put back, drop the pin: another epoch then begins with what the log has.
+    pub missing: Vec<MissingRecords>,
 }
 
 /// What the archiver notes for it.
@@ -56,6 +63,8 @@ pub(crate) struct Progress {
     pub(crate) failures: u64,
     pub(crate) last_error: Option<String>,
     pub(crate) lost: Option<Range<Lsn>>,
+    pub(crate) uploaded_again: u64,
+    pub(crate) missing: Vec<MissingRecords>,
     /// Bytes that are archived of the segment after the last sealed one that is: up to which number those are, and of the next.
     pub(crate) place: (u64, u64),
     /// The next record's number, when it was seen first: ascending, and above what is archived.
@@ -111,6 +120,8 @@ impl Progress {
             failures: self.failures,
             last_error: self.last_error.clone(),
             lost: self.lost.clone(),
+            uploaded_again: self.uploaded_again,
+            missing: self.missing.clone(),
         }
     }
 }

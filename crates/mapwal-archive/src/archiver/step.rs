@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use mapwal::Lsn;
+use object_store::path::Path;
 
 use super::Archiver;
 use super::attach::is_pin_gone;
@@ -10,6 +11,7 @@ use super::session::{Parts, Session};
 use super::source::{Prefix, Sealed, Source, blocking};
 use crate::epoch::SessionNote;
 use crate::error::{Error, Result};
+use crate::history::History;
 use crate::object::{ArchivedSegment, session_key};
 use crate::store::Created;
 
@@ -34,6 +36,11 @@ impl Archiver {
             // The log has another history: the next step finds where it goes on.
             Ok(None) => *session = None,
             Err(error) if is_pin_gone(&error) => *session = None,
+            // A note of the session that cannot be read is written anew by the next one.
+            Err(error @ Error::Damaged { .. }) => {
+                *session = None;
+                return Err(error);
+            }
             Err(error) => return Err(error),
             Ok(Some(step)) => {
                 self.succeeded();
@@ -50,6 +57,7 @@ impl Archiver {
     /// `None` if what the log has does not continue what the epoch has.
     async fn step(&self, session: &mut Session, is_last: bool) -> Result<Option<Step>> {
         self.observe(session).await?;
+        self.audit_if_due(session).await?;
         let sealed = match session.prepared.take() {
             Some(sealed) => Some(sealed),
             None => self.prepare(session.place.after).await?,
@@ -76,7 +84,7 @@ impl Archiver {
         Ok(())
     }
 
-    async fn prepare(&self, after: u64) -> Result<Option<Sealed>> {
+    pub(super) async fn prepare(&self, after: u64) -> Result<Option<Sealed>> {
         let source = self.source.clone();
         blocking(move || source.next_sealed(after)).await
     }
@@ -139,7 +147,7 @@ impl Archiver {
             part: None,
             checksum: sealed.checksum,
             len_bytes: sealed.bytes.len() as u64,
-            key: object_store::path::Path::default(),
+            key: Path::default(),
             e_tag: None,
         };
         object.with_key(&self.archive.prefix)
@@ -195,7 +203,7 @@ impl Archiver {
             part: Some(from),
             checksum,
             len_bytes,
-            key: object_store::path::Path::default(),
+            key: Path::default(),
             e_tag: None,
         };
         Ok(object.with_key(&self.archive.prefix))
@@ -220,7 +228,7 @@ impl Archiver {
     }
 
     /// On return the object is in the archive with these bytes, durably, and this archiver is the one that writes the epoch.
-    async fn upload(
+    pub(super) async fn upload(
         &self,
         session: &Session,
         object: &ArchivedSegment,
@@ -236,11 +244,7 @@ impl Archiver {
         match store.note::<SessionNote>(&key).await? {
             Some(note) if note.token == session.note.token => {}
             Some(other) => return Err(Error::Superseded { epoch: session.epoch, by: other.describe() }),
-            // It was there when the session began: this is no longer the same store, such as where a disk is not mounted any more.
-            None => {
-                let source = "the archive that was here is gone".into();
-                return Err(Error::store("read", &key, object_store::Error::Generic { store: "archive", source }));
-            }
+            None => return Err(self.gone(session.epoch, &key, (object, &created)).await),
         }
         if created == Created::Same {
             // In a directory, the name of an object that a killed archiver has made is durable only once another one was written
@@ -248,5 +252,24 @@ impl Archiver {
             store.replace_note(&key, &session.note).await?;
         }
         Ok(())
+    }
+    /// The note `key` of the session was there when that began: the epoch was pruned, or this is no longer the same store, such as where
+    /// a disk is not mounted any more. `made` is what was uploaded meanwhile.
+    async fn gone(&self, epoch: u64, key: &Path, made: (&ArchivedSegment, &Created)) -> Error {
+        let mut history = match History::load(&self.archive.store, &self.archive.prefix).await {
+            Ok(history) => history,
+            Err(error) => return error,
+        };
+        history.remove(made.0);
+        let why = self.without_note(&history, epoch);
+        if !matches!(why, Error::Pruned { .. }) {
+            let source = "the archive that was here is gone".into();
+            return Error::store("read", key, object_store::Error::Generic { store: "archive", source });
+        }
+        if *made.1 == Created::New {
+            // It would be the only thing left of the epoch, and no use.
+            let _ = self.archive.store.delete(&made.0.key).await;
+        }
+        why
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use mapwal::Lsn;
 use mapwal::inspect::{ScanItem, SegmentScan};
 
 use super::directory::Target;
@@ -30,7 +31,7 @@ pub(crate) async fn download(
     let (file, path) = target.create(piece)?;
     for object in &piece.objects {
         let (len, checksum) = patiently(|| async { fetch(archive, object, &file, &path).await }).await?;
-        check_read(object, len, checksum)?;
+        check_read(object, len, checksum).map_err(|error| located(error, &path, object))?;
     }
     let failed = |source| Error::io("write", &path, source);
     let size = check_identity(&path, before, piece, log_id)?;
@@ -57,6 +58,37 @@ async fn fetch(archive: &Archive, object: &ArchivedSegment, file: &File, path: &
         read => read?,
     };
     Ok((len, hasher.finalize()))
+}
+
+/// The same error, with the place of the first frame of `object` that is not sound, found in the file that has it.
+fn located(error: Error, path: &Path, object: &ArchivedSegment) -> Error {
+    let begin = object.part.unwrap_or(0);
+    let place = first_fault(path, object.end()).unwrap_or((begin, Some(object.first_lsn)));
+    match error {
+        // What is not in this object is no fault of its own: its key is wrong, then.
+        Error::Damaged { key, damage, .. } if (begin..=object.end()).contains(&place.0) => {
+            Error::Damaged { key, damage, offset: Some(place.0 - begin), lsn: place.1 }
+        }
+        error => error,
+    }
+}
+
+/// Where in a segment's file, which has `end` bytes of it, the first frame is that is not sound, or that is not there; and the record
+/// that is expected there. `None` if not even the header can be read.
+fn first_fault(path: &Path, end: u64) -> Option<(u64, Option<Lsn>)> {
+    let mut scan = SegmentScan::open(path).ok()?;
+    scan.stop_at(end);
+    let mut next = None;
+    loop {
+        match scan.next().ok()? {
+            Some(ScanItem::Frame(frame)) => {
+                next = Some(if frame.record().is_some() { frame.lsn().next() } else { frame.lsn() });
+            }
+            Some(ScanItem::Gap { range, lsn, .. }) => return Some((range.start, lsn)),
+            None => return Some((scan.offset(), next)),
+            Some(_) => return None,
+        }
+    }
 }
 
 /// Whether the file has the bytes that the archive has.
@@ -94,9 +126,12 @@ fn check_identity(path: &Path, before: Option<&Piece>, piece: &Piece, log_id: u1
         Some(ScanItem::Frame(frame)) => (Some(frame.lsn()), frame.predecessor()),
         _ => (None, None),
     };
-    let follows = before.is_none_or(|before| {
-        predecessor.is_some_and(|tip| tip.number == before.number && tip.end_bytes <= before.len_bytes())
-    });
-    let is_it = is_it && follows && first_lsn == Some(piece.first_lsn) && size >= piece.len_bytes();
-    if is_it { Ok(size) } else { Err(identity()) }
+    let is_it = is_it && first_lsn == Some(piece.first_lsn) && size >= piece.len_bytes();
+    let (true, Some(before)) = (is_it, before) else { return if is_it { Ok(size) } else { Err(identity()) } };
+    if predecessor.is_some_and(|tip| tip.number == before.number && tip.end_bytes <= before.len_bytes()) {
+        return Ok(size);
+    }
+    let names = predecessor.map_or((0, 0), |tip| (tip.number, tip.end_bytes));
+    let found = (before.number, before.len_bytes());
+    Err(Error::damaged(&piece.objects[0].key, ObjectDamage::Link { names, found }))
 }

@@ -4,7 +4,7 @@ mod directory;
 mod download;
 mod plan;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -158,32 +158,49 @@ impl Downloads<'_> {
         let mut seen = RestoreProgress { segments: (0, plan.pieces.len() as u64), bytes: (0, plan.len_bytes()) };
         let mut waiting = links(plan);
         let mut downloads = JoinSet::new();
+        let mut under_way = BTreeSet::new();
+        let mut failed: Option<(u64, Error)> = None;
         loop {
-            while downloads.len() < self.parallel
+            while failed.is_none()
+                && downloads.len() < self.parallel
                 && let Some((before, piece)) = waiting.next()
             {
                 let (archive, target, log_id) = (self.archive.clone(), Arc::clone(self.target), self.log_id);
+                under_way.insert(piece.number);
                 // A task of its own: the downloads share the processors.
                 downloads.spawn(async move {
-                    let was_there = download(&archive, &target, (before.as_ref(), &piece), log_id).await?;
-                    Ok((was_there, piece))
+                    let done = download(&archive, &target, (before.as_ref(), &piece), log_id).await;
+                    (piece, done)
                 });
             }
-            let Some(done) = downloads.join_next().await else { return Ok(()) };
-            let failed = |error: tokio::task::JoinError| Err(Error::io("download", self.target.path(), error.into()));
-            match done.unwrap_or_else(failed) {
-                Ok((was_there, piece)) => {
+            // What is wrong with a segment may show in the next one first: the earliest error is the one to be told.
+            if let Some((number, _)) = failed.as_ref()
+                && under_way.first().is_none_or(|first| first > number)
+            {
+                // The directory is free when the caller hears of it.
+                downloads.shutdown().await;
+            }
+            let Some(done) = downloads.join_next().await else {
+                return failed.map_or(Ok(()), |(_, error)| Err(error));
+            };
+            let Ok((piece, done)) = done else {
+                // It has panicked, and said why.
+                downloads.shutdown().await;
+                return Err(Error::io("download", self.target.path(), std::io::ErrorKind::Other.into()));
+            };
+            under_way.remove(&piece.number);
+            match done {
+                Ok(was_there) => {
                     if !was_there {
                         self.done.insert(piece.number);
                     }
                     (seen.segments.0, seen.bytes.0) = (seen.segments.0 + 1, seen.bytes.0 + piece.len_bytes());
                     progress(seen);
                 }
-                Err(error) => {
-                    // The directory is free when the caller hears of it.
-                    downloads.shutdown().await;
-                    return Err(error);
+                Err(error) if failed.as_ref().is_none_or(|(number, _)| piece.number < *number) => {
+                    failed = Some((piece.number, error));
                 }
+                Err(_) => {}
             }
         }
     }

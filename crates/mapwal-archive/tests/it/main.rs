@@ -19,6 +19,7 @@ mod program;
 mod s3;
 mod server;
 mod service;
+mod states;
 mod stores;
 mod synced;
 mod tools;

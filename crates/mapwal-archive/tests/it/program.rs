@@ -101,7 +101,8 @@ fn what_is_wrong_with_an_archive_is_told_and_has_an_exit_code() {
     let verified = place.run("verify URL");
     assert_eq!(verified.code, Some(3));
     assert!(verified.out.contains(&missing), "{}", verified.out);
-    let listed = place.run("list URL").done();
+    let listed = place.run("list URL");
+    assert_eq!(listed.code, Some(3));
     assert!(listed.out.contains("are missing"), "{}", listed.out);
     let restored = place.run("restore URL ./before").failed(3, "records are missing");
     let before = first.as_u64().unwrap() - 1;

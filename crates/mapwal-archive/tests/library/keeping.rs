@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mapwal::Lsn;
-use mapwal_archive::{Archive, EpochFault, Error, ObjectDamage, RestoreTo};
+use mapwal_archive::{Archive, EpochFault, Error, ObjectDamage, PruneGaps, RestoreTo};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
@@ -62,7 +62,7 @@ async fn a_prune_keeps_all_that_a_restore_to_a_kept_record_needs() {
         let store = Arc::new(InMemory::new());
         let archive = Archive::new(Arc::clone(&store) as _, "a");
         fill_archive(&archive).await;
-        let report = archive.prune(Lsn(before)).await.unwrap();
+        let report = archive.prune(Lsn(before), PruneGaps::Refuse).await.unwrap();
         let gone = (before - 1).min(400) / 100;
         assert_eq!((report.segments, report.first_lsn), (gone, Lsn(gone * 100 + 1)), "{before}");
         for to in [before.min(500), 500] {
@@ -90,10 +90,10 @@ async fn pruning_goes_over_epochs_and_forgets_those_of_which_nothing_is_left() {
     fill_and_seal(&log, 2, 700);
     fill_and_seal(&log, 2, 800);
     catch_up(&log, &archive).await;
-    archive.prune(Lsn(201)).await.unwrap();
+    archive.prune(Lsn(201), PruneGaps::Refuse).await.unwrap();
     let both = [expected(1, 201..=250), expected(2, 251..=800)].concat();
     assert_eq!(restored(&archive, RestoreTo::Latest).await, both);
-    let report = archive.prune(Lsn(701)).await.unwrap();
+    let report = archive.prune(Lsn(701), PruneGaps::Refuse).await.unwrap();
     assert_eq!(report.epochs, 1);
     assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(2, 701..=800));
     assert!(archive.verify(None, &mut |_| {}).await.unwrap().is_sound());

@@ -9,6 +9,8 @@ mod hooked;
 mod keeping;
 mod kinds_of_logs;
 mod meanwhile;
+mod notes;
 mod other_archivers;
 mod restoring;
 mod support;
+mod vanished;

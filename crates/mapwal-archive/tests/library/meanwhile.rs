@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use mapwal::Lsn;
-use mapwal_archive::{Archive, EpochFault, Error, RestoreOptions, RestoreReport, RestoreTo, Result};
+use mapwal_archive::{Archive, EpochFault, Error, PruneGaps, RestoreOptions, RestoreReport, RestoreTo, Result};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -48,7 +48,7 @@ fn changing(
 fn pruning(store: &Arc<InMemory>) -> Archive {
     let archive = over(store);
     changing(store, (".seg", 2), move |_| {
-        archive.prune(Lsn(301)).now_or_never().expect("memory does not wait").expect("pruned");
+        archive.prune(Lsn(301), PruneGaps::Refuse).now_or_never().expect("memory does not wait").expect("pruned");
     })
 }
 

@@ -7,7 +7,7 @@ use mapwal_archive::{Archive, Error, ObjectDamage, RestoreOptions, RestoreTo};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
-use crate::hooked::Hooked;
+use crate::hooked::{Call, Hooked};
 use crate::support::{
     bytes_of, catch_up, expected, fill, fill_and_seal, open, reader, records, restore, restored, scratch, with_suffix,
 };
@@ -169,7 +169,7 @@ async fn objects_that_were_replaced_or_shortened_are_not_restored() {
         let dir = scratch();
         for _ in 0..2 {
             let refused = archive.restore(dir.path(), RestoreTo::Latest, &one_by_one, &mut |_| {}).await;
-            let Err(Error::Damaged { key, damage }) = refused else { panic!("{refused:?}") };
+            let Err(Error::Damaged { key, damage, .. }) = refused else { panic!("{refused:?}") };
             assert!(key == keys[1].to_string() && checksum(&damage), "{key}: {damage}");
             // SAFETY: only this test has the directory.
             assert!(unsafe { mapwal::LogReader::open(dir.path()) }.is_err(), "no log is opened by mistake");
@@ -179,6 +179,67 @@ async fn objects_that_were_replaced_or_shortened_are_not_restored() {
         assert!(report.unwrap().resumed > 0, "what was there is not downloaded again");
         assert_eq!(records(&open(dir.path())).len(), 503);
     }
+}
+
+/// Looked at first, the one after it would be told to follow something else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_damaged_object_is_named_and_not_its_neighbour_with_the_byte_and_the_record() {
+    let (store, _) = archived().await;
+    let key = with_suffix(&*store, ".seg").await[1].clone();
+    let good = bytes_of(&*store, &key).await;
+    // The second segment, which has records 101 to 200, waits until all others have been looked at.
+    let late = key.clone();
+    let hooked = Hooked::new(&store, move |call, _| {
+        if matches!(call, Call::Get(key) if **key == late) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    });
+    let archive = Archive::new(Arc::new(hooked), "a");
+    let mut flipped = good.clone();
+    let at = good.len() - 300;
+    flipped[at] ^= 1;
+    for bytes in
+        [good[..good.len() - 1].to_vec(), good[..good.len() / 2].to_vec(), flipped, good[..5000].to_vec(), Vec::new()]
+    {
+        let len = bytes.len() as u64;
+        store.put(&key, bytes.into()).await.unwrap();
+        let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
+        let Error::Damaged { key: named, offset, lsn, .. } = &refused else { panic!("{refused}") };
+        let (offset, Lsn(lsn)) = (offset.expect("an offset"), lsn.expect("a record"));
+        assert_eq!(*named, key.to_string());
+        assert!(offset <= len && (101..=201).contains(&lsn), "{refused}");
+        if len > 10_000 {
+            // A record has 224 bytes and some.
+            let expected = 101 + (offset - 4096) / 232;
+            assert!(lsn.abs_diff(expected) <= 8, "{refused}: {expected}");
+            assert!((len - 1).min(at as u64).abs_diff(offset) < 512 || len < good.len() as u64, "{refused}");
+        }
+        assert!(
+            refused.to_string().contains(&format!("at byte {offset}, where record {lsn} is expected")),
+            "{refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_segment_without_a_record_is_told_from_damage() {
+    let (store, dir) = (Arc::new(InMemory::new()), scratch());
+    let archive = Archive::new(Arc::clone(&store) as _, "a");
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 100);
+    log.put_meta(1, b"one").unwrap();
+    log.rotate().unwrap();
+    log.sync().unwrap();
+    fill_and_seal(&log, 1, 200);
+    catch_up(&log, &archive).await;
+    let keys = with_suffix(&*store, ".seg").await;
+    assert_eq!(keys.len(), 3);
+    store.delete(&keys[1]).await.unwrap();
+    let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
+    let Error::Damaged { key, damage: ObjectDamage::Link { names: (2, _), found: (1, _) }, .. } = &refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(*key, keys[2].to_string());
 }
 
 #[tokio::test]

@@ -57,6 +57,10 @@ pub(crate) struct Run {
     /// How often what is durable of the segment that takes appends is uploaded, such as 10s or 5m; `never`
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
     pub(crate) part_interval: Interval,
+    /// How often the archive is listed to find objects that have vanished, beside when it starts. What the log still has of them is
+    /// uploaded again, and what is missing for good is said; `never`
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_interval)]
+    pub(crate) check_interval: Interval,
     /// The pin's name
     #[arg(long, value_name = "NAME", default_value = "archive", value_parser = parse_pin)]
     pub(crate) pin: String,
@@ -102,6 +106,8 @@ pub(crate) struct Restore {
 }
 
 /// Show what is in an archive
+///
+/// Ends with 2 where an epoch cannot be followed, such as one whose note is damaged, and with 3 if records are missing.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive list s3://backups/app-1 --format json")]
 pub(crate) struct List {
@@ -137,7 +143,10 @@ pub(crate) struct Verify {
 /// Delete what no restore to a kept record needs
 ///
 /// Only whole segments whose records are all before LSN are deleted, the oldest first, and what parts of segments a sealed
-/// segment has taken the place of.
+/// segment has taken the place of. An epoch that cannot be followed is left as it is, and the exit code is 2.
+///
+/// Where records before LSN are missing nothing is deleted, and the exit code is 3: what is before them may be all that can
+/// be restored. With --give-up-gaps it is deleted, and a restore then begins after them.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive prune s3://backups/app-1 --before 1000000")]
 pub(crate) struct Prune {
@@ -147,6 +156,9 @@ pub(crate) struct Prune {
     /// The first record that is kept
     #[arg(long, value_name = "LSN")]
     pub(crate) before: u64,
+    /// Also delete what is before records that are missing. LSN must come after them
+    #[arg(long)]
+    pub(crate) give_up_gaps: bool,
     /// How to print what was deleted
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     pub(crate) format: Format,

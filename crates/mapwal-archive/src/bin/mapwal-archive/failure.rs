@@ -3,14 +3,14 @@
 use std::fmt;
 use std::path::Path;
 
-use mapwal_archive::Error;
+use mapwal_archive::{EpochFault, Error};
 
 pub(crate) use crate::told::{Failure, Outcome, Result, counted, shown};
 
 /// For people.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0   done; for verify: the archive is sound
+  0   done; for list, verify and prune: and nothing is wrong with the archive
   2   an object or a segment is damaged, or is not what it was
   3   records are missing from the archive
   4   the command could not be carried out
@@ -29,7 +29,11 @@ impl Failure {
             }
             Error::Io { operation, path, source } => Self::of_io(format!("cannot {operation}"), source, path),
             Error::Log(error) => Self::of_log(error, Path::new(&place)),
-            Error::Damaged { key, damage } => Self::new("damaged", damage, key).ending_with(Outcome::Damaged),
+            Error::Damaged { key, damage, offset, lsn } => {
+                let at = offset.map_or(String::new(), |offset| format!(", from byte {offset} on"));
+                let of = lsn.map_or(String::new(), |lsn| format!(", where record {lsn} is expected"));
+                Self::new("damaged", format!("{damage}{at}{of}"), key).ending_with(Outcome::Damaged)
+            }
             Error::Conflict { key, other, lsn } => {
                 let why = format!("it differs from {other} in record {lsn} or after it");
                 Self::new("other contents", why, key).ending_with(Outcome::Damaged)
@@ -41,6 +45,16 @@ impl Failure {
             Error::NotEmpty { path } => Self::new("cannot restore", "the directory is not empty", path),
             other => Self::new("refused", other, place),
         }
+    }
+}
+
+/// How a command ends that has found these faults.
+pub(crate) fn outcome_of(faults: &[EpochFault]) -> Outcome {
+    let is_gap = |fault: &EpochFault| matches!(fault, EpochFault::Gap { .. });
+    match faults {
+        [] => Outcome::Done,
+        faults if faults.iter().all(is_gap) => Outcome::Gaps,
+        _ => Outcome::Damaged,
     }
 }
 

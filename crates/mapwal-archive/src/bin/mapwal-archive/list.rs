@@ -8,7 +8,7 @@ use mapwal_archive::{Archive, ArchivedSegment, EpochListing, Listing};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, List};
-use crate::failure::{Explain, Failure, Outcome, Result, counted, shown};
+use crate::failure::{Explain, Failure, Outcome, Result, counted, outcome_of, shown};
 
 pub(crate) async fn run(arguments: &List) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
@@ -21,7 +21,7 @@ pub(crate) async fn run(arguments: &List) -> Result<Outcome> {
         Format::Text => print(&mut out, &listing, arguments.objects),
         Format::Json => writeln!(out, "{}", as_json(&listing, arguments.objects)),
     };
-    shown(printed.and_then(|()| out.flush()), Outcome::Done)
+    shown(printed.and_then(|()| out.flush()), outcome_of(&listing.faults))
 }
 
 fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Result<()> {
@@ -39,6 +39,9 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
         }
     }
     let (log, epochs) = (listing.log_id.unwrap_or_default(), counted(listing.epochs.len() as u64, "epoch", "epochs"));
+    for fault in &listing.faults {
+        writeln!(out, "{fault}")?;
+    }
     let pruned = match listing.pruned_before {
         Lsn(0) => String::new(),
         before => format!(", pruned before record {before}"),
@@ -58,8 +61,8 @@ fn print_epoch(out: &mut impl Write, epoch: &EpochListing) -> io::Result<()> {
     if let Some(lost) = &epoch.lost {
         write!(out, "  records {} were trimmed unarchived before it", range(lost.start, lost.end))?;
     }
-    if let Some(fault) = &epoch.fault {
-        write!(out, "  {fault}")?;
+    if epoch.fault.is_some() {
+        write!(out, "  not whole")?;
     }
     writeln!(out)
 }
@@ -85,6 +88,7 @@ fn as_json(listing: &Listing, with_objects: bool) -> Value {
         "log_id": listing.log_id.map(|id| format!("{id:032x}")),
         "pruned_before": listing.pruned_before.0,
         "bytes": listing.len_bytes(),
+        "faults": listing.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "epochs": listing.epochs.iter().map(epoch).collect::<Vec<_>>(),
     })
 }

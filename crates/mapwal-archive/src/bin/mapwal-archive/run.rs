@@ -45,13 +45,23 @@ pub(crate) async fn run(arguments: &Run) -> Result<Outcome> {
 }
 
 fn of_log(error: &Error, arguments: &Run) -> Failure {
-    Failure::of_archive(error, arguments.directory.display())
+    let failure = Failure::of_archive(error, arguments.directory.display());
+    match error {
+        Error::OtherArchive { .. } | Error::Pruned { .. } => failure.and(&new_epoch(arguments)),
+        _ => failure,
+    }
+}
+
+/// The way out where an epoch cannot go on.
+fn new_epoch(arguments: &Run) -> String {
+    format!("to begin another epoch: mapwal pins {} drop {}", arguments.directory.display(), arguments.pin)
 }
 
 /// An archiver, once there are a log and a store.
 async fn wait_for_log(arguments: &Run, report: &mut Report<'_>) -> Result<Archiver> {
     let parts = arguments.part_interval.0;
     let options = ArchiverOptions::new().pin(&arguments.pin).pin_limit_bytes(arguments.pin_limit).part_interval(parts);
+    let options = options.check_interval(arguments.check_interval.0);
     loop {
         match arguments.url.open() {
             Ok((store, prefix)) => match open(&arguments.directory, &Archive::new(store, prefix), &options) {
@@ -114,7 +124,7 @@ impl<'a> Report<'a> {
     }
 
     async fn look(&mut self, archiver: &Arc<Archiver>, is_last: bool) {
-        let is_due = self.is_due(archiver.last_error().is_some());
+        let is_due = self.is_due(archiver.last_error().is_some() || !archiver.missing().is_empty());
         if !is_due && (!is_last || self.arguments.status_interval.0.is_none()) {
             return;
         }
@@ -122,7 +132,7 @@ impl<'a> Report<'a> {
         let archiver = Arc::clone(archiver);
         let Ok(status) = tokio::task::spawn_blocking(move || archiver.status()).await else { return };
         self.printer.print(match self.arguments.format {
-            Format::Text => text(&status),
+            Format::Text => text(&status, self.arguments),
             Format::Json => as_json(&status).to_string(),
         });
     }
@@ -138,16 +148,31 @@ impl<'a> Report<'a> {
     }
 }
 
-fn text(status: &Status) -> String {
+fn text(status: &Status, arguments: &Run) -> String {
     let epoch = status.epoch.map_or("-".to_owned(), |epoch| epoch.to_string());
     let archived = status.archived_lsn.0.saturating_sub(1);
     let (records, bytes) = (HumanCount(status.lag_records), BinaryBytes(status.lag_bytes));
     let (segments, parts) = (HumanCount(status.segments), HumanCount(status.parts));
     let seconds = status.lag.as_secs_f64();
     let error = status.last_error.as_ref().map_or(String::new(), |error| format!("  failing: {error}"));
+    let missing = missing(status, arguments);
     format!(
-        "epoch {epoch}  archived up to {archived}  lag {records} records, {bytes}, {seconds:.1} s  {segments} segments, {parts} parts{error}"
+        "epoch {epoch}  archived up to {archived}  lag {records} records, {bytes}, {seconds:.1} s  {segments} segments, {parts} parts{error}{missing}"
     )
+}
+
+/// What has vanished from the archive for good, and what can be done.
+fn missing(status: &Status, arguments: &Run) -> String {
+    if status.missing.is_empty() {
+        return String::new();
+    }
+    let each = status.missing.iter().map(|missing| {
+        let (from, to) = (missing.lsns.start, missing.lsns.end.0.saturating_sub(1));
+        format!("records {from}..{to} of epoch {} ({}*)", missing.epoch, missing.key)
+    });
+    let each = each.collect::<Vec<_>>().join(", ");
+    let way_out = new_epoch(arguments);
+    format!("  missing in the archive, and not in the log any more: {each}; put the objects back, or, {way_out}")
 }
 
 fn as_json(status: &Status) -> serde_json::Value {
@@ -164,6 +189,12 @@ fn as_json(status: &Status) -> serde_json::Value {
         "bytes": status.bytes,
         "failures": status.failures,
         "last_error": status.last_error,
+        "uploaded_again": status.uploaded_again,
+        "missing": status.missing.iter().map(|missing| json!({
+            "epoch": missing.epoch,
+            "lsns": [missing.lsns.start.0, missing.lsns.end.0],
+            "key": missing.key,
+        })).collect::<Vec<_>>(),
         "lost": status.lost.as_ref().map(|lost| [lost.start.0, lost.end.0]),
     })
 }

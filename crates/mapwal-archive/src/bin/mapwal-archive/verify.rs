@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
-use mapwal_archive::{Archive, EpochFault, VerifyProgress, VerifyReport};
+use mapwal_archive::{Archive, VerifyProgress, VerifyReport};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Verify};
-use crate::failure::{Explain, Failure, Outcome, Result, counted, shown};
+use crate::failure::{Explain, Failure, Outcome, Result, counted, outcome_of, shown};
 use crate::progress;
 
 pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
@@ -26,45 +26,56 @@ pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
     if report.epochs == 0 {
         return Err(Failure::new("no archive", "nothing is archived there", arguments.url.to_string()));
     }
-    if let Some(path) = &arguments.changed_since {
-        write(path, &report)?;
-    }
     let mut out = anstream::stdout().lock();
     let printed = match arguments.format {
         Format::Text => print(&mut out, &report),
         Format::Json => writeln!(out, "{}", as_json(&report)),
     };
-    shown(printed.and_then(|()| out.flush()), outcome(&report))
+    let found = shown(printed.and_then(|()| out.flush()), outcome(&report));
+    // What was found is told in any case.
+    match arguments.changed_since.as_deref().map_or(Ok(()), |path| write(path, &report)) {
+        Err(failure) if matches!(found, Ok(Outcome::Done)) => Err(failure),
+        Err(failure) => {
+            failure.tell();
+            found
+        }
+        Ok(()) => found,
+    }
 }
 
 fn outcome(report: &VerifyReport) -> Outcome {
-    let is_gap = |fault: &EpochFault| matches!(fault, EpochFault::Gap { .. });
-    if !report.damaged.is_empty() || !report.faults.iter().all(is_gap) {
-        Outcome::Damaged
-    } else if report.faults.is_empty() {
-        Outcome::Done
-    } else {
-        Outcome::Gaps
-    }
+    if report.damaged.is_empty() { outcome_of(&report.faults) } else { Outcome::Damaged }
 }
 
 /// `None` if there is no such file.
 fn read(path: &Path) -> Result<Option<VerifyReport>> {
-    let bytes = match fs::read(path) {
+    let failed = |error: io::Error| Failure::of_io("cannot read", &error, path);
+    let found = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|error| Failure::of_io("cannot read", &error, path))?,
+        found => found.map_err(failed)?,
     };
+    // A device may have no end, and would be replaced by a file.
+    if !found.is_file() {
+        return Err(Failure::new("cannot keep the report", "it is no regular file", path));
+    }
+    let bytes = fs::read(path).map_err(failed)?;
     let parsed = serde_json::from_slice(&bytes);
     parsed.map(Some).map_err(|error| Failure::new("not a report of verify", error, path))
 }
 
-/// As a whole or not at all.
+/// As a whole or not at all, also after a power cut.
 fn write(path: &Path, report: &VerifyReport) -> Result<()> {
     let text = serde_json::to_vec(report).expect("text and numbers");
+    // A link stays one.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
-    written.map_err(|error| Failure::of_io("cannot write", &error, path))
+    let write = |mut file: fs::File| file.write_all(&text).and_then(|()| file.sync_all());
+    let written = fs::File::create(&beside).and_then(write).and_then(|()| fs::rename(&beside, &path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&beside);
+        Failure::of_io("cannot write", &error, &path)
+    })
 }
 
 fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
@@ -72,7 +83,7 @@ fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
         writeln!(out, "{key}: {damage}")?;
     }
     for fault in &report.faults {
-        writeln!(out, "{}", describe(fault))?;
+        writeln!(out, "{fault}")?;
     }
     let colour = if report.is_sound() { AnsiColor::Green } else { AnsiColor::Red };
     let style = Style::new().fg_color(Some(colour.into()));
@@ -84,16 +95,6 @@ fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     writeln!(out, "{style}{verdict}{style:#}: {read} read, {} unchanged", report.unchanged)
 }
 
-fn describe(fault: &EpochFault) -> String {
-    match fault {
-        EpochFault::Gap { epoch, missing: (from, to) } => {
-            format!("epoch {epoch}: records {from}..{} are missing", to.saturating_sub(1))
-        }
-        EpochFault::Broken { epoch, why } => format!("epoch {epoch}: {why}"),
-        other => format!("{other:?}"),
-    }
-}
-
 fn as_json(report: &VerifyReport) -> Value {
     let damaged = report.damaged.iter().map(|(key, damage)| json!({ "key": key, "damage": damage.to_string() }));
     json!({
@@ -102,6 +103,6 @@ fn as_json(report: &VerifyReport) -> Value {
         "read": report.read,
         "unchanged": report.unchanged,
         "damaged": damaged.collect::<Vec<_>>(),
-        "faults": report.faults.iter().map(describe).collect::<Vec<_>>(),
+        "faults": report.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }

@@ -1,0 +1,103 @@
+//! Comparing what the archive has with what was confirmed: objects may vanish from a store.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::Archiver;
+use super::session::Session;
+use super::source::{Local, blocking};
+use crate::error::{Error, Result};
+use crate::gaps::MissingRecords;
+use crate::history::{Epoch, History, longest};
+use crate::object::ArchivedSegment;
+
+impl Archiver {
+    /// As [`Self::audit`], if it is time for that.
+    pub(super) async fn audit_if_due(&self, session: &mut Session) -> Result<()> {
+        let is_due = |interval| session.audited.is_none_or(|at| at.elapsed() >= interval);
+        if self.options.check_interval.is_some_and(is_due) {
+            let history = History::load(&self.archive.store, &self.archive.prefix).await?;
+            self.audit(session, history).await?;
+        }
+        Ok(())
+    }
+
+    /// Uploads again what `listed` lacks of the epoch up to the session's place and the log still has, and notes what is missing for
+    /// good. One list, and another one if something is.
+    pub(super) async fn audit(&self, session: &mut Session, mut listed: History) -> Result<()> {
+        let epoch = session.epoch;
+        if let Err(error) = listed.noted(epoch) {
+            return Err(match self.without_note(&listed, epoch) {
+                pruned @ Error::Pruned { .. } => pruned,
+                _ => error,
+            });
+        }
+        let again = self.upload_again(session, &listed).await?;
+        listed.insert(&again);
+        let mut missing = listed.missing(epoch, session.place.next)?;
+        if !missing.is_empty() {
+            // That list may have been late.
+            listed = History::load(&self.archive.store, &self.archive.prefix).await?;
+            listed.insert(&again);
+            missing = listed.missing(epoch, session.place.next)?;
+        }
+        self.note_missing(missing);
+        self.take_back_parts(session, listed.noted(epoch)?.0);
+        session.audited = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn upload_again(&self, session: &Session, listed: &History) -> Result<Vec<ArchivedSegment>> {
+        let (own, note) = listed.noted(session.epoch)?;
+        let there: HashSet<u64> = own.segments.iter().map(|segment| segment.number).collect();
+        let parent = note.parent.map_or(0, |parent| parent.number);
+        let source = self.source.clone();
+        let local = blocking(move || source.look()).await?;
+        let is_lacking = |segment: &Local, next: &Local| {
+            let is_archived = segment.number <= session.place.after;
+            let is_own = segment.number > parent && segment.first_lsn.0 >= note.first_lsn;
+            let is_kept = next.first_lsn > listed.pruned;
+            is_archived && is_own && is_kept && !there.contains(&segment.number)
+        };
+        let mut again = Vec::new();
+        for pair in local.segments.windows(2).filter(|pair| is_lacking(&pair[0], &pair[1])) {
+            let sealed = self.prepare(pair[0].number - 1).await?;
+            // It may have been trimmed meanwhile.
+            let Some(sealed) = sealed.filter(|sealed| sealed.tip.number == pair[0].number) else { continue };
+            let object = self.object(session.epoch, &sealed);
+            tracing::warn!(key = object.key.as_ref(), "missing from the archive, and uploaded again");
+            self.upload(session, &object, sealed.bytes.clone(), sealed.path.display().to_string()).await?;
+            self.note(|progress| {
+                progress.uploaded_again += 1;
+                (progress.segments, progress.bytes) = (progress.segments + 1, progress.bytes + object.len_bytes);
+            });
+            again.push(object);
+        }
+        Ok(again)
+    }
+
+    pub(super) fn note_missing(&self, missing: Vec<MissingRecords>) {
+        for MissingRecords { epoch, lsns, key } in &missing {
+            tracing::error!(
+                epoch,
+                first = lsns.start.0,
+                next = lsns.end.0,
+                key,
+                "missing from the archive, and from the log"
+            );
+        }
+        self.note(|progress| progress.missing = missing);
+    }
+
+    /// Of the segment that takes appends, goes on after what `own` has in a row: the next part has what is missing.
+    fn take_back_parts(&self, session: &mut Session, own: &Epoch) {
+        let Some(parts) = session.parts.as_mut() else { return };
+        let there: Vec<&ArchivedSegment> = own.parts.iter().filter(|part| part.number == parts.number).collect();
+        let in_a_row = longest(&there, session.place.next);
+        let (end, next) = in_a_row.last().map_or((0, session.place.next), |last| (last.end(), last.next_lsn));
+        if end < parts.end {
+            (parts.end, parts.next, session.parted) = (end, next, None);
+            self.note(|progress| (progress.archived, progress.place.1) = (next, end));
+        }
+    }
+}

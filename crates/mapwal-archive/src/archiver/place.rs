@@ -1,0 +1,133 @@
+//! Where a log goes on in an epoch.
+
+use mapwal::inspect::verify_segment;
+use mapwal::{Lsn, SegmentTip};
+
+use super::Archiver;
+use super::session::{Parts, Place};
+use super::source::{Local, LocalLog, blocking};
+use crate::error::{Error, Result};
+use crate::history::{Epoch, History, Piece, longest};
+use crate::object::ArchivedSegment;
+
+impl Archiver {
+    /// Where the log goes on in `epoch`; `None` if it has another history.
+    pub(super) async fn place_in(
+        &self,
+        history: &History,
+        epoch: u64,
+        local: &LocalLog,
+    ) -> Result<Option<(Place, Option<Parts>)>> {
+        let own = &history.epochs[&epoch];
+        history.check_own(epoch)?;
+        let mut later = Vec::new();
+        let mut place = None;
+        for segment in own.segments.iter().rev() {
+            let piece = piece_of(segment);
+            place = self.place_after(&piece, segment.next_lsn, local).await?;
+            if place.is_some() {
+                break;
+            }
+            later.push(segment);
+        }
+        let Some(place) = place.or_else(|| place_at_start(own, local)) else { return Ok(None) };
+        // What the archive has after that must be what the log has.
+        let mut walked = place;
+        for segment in later.iter().rev() {
+            let (source, after) = (self.source.clone(), walked.after);
+            let Some(sealed) = blocking(move || source.next_sealed(after)).await? else { return Ok(None) };
+            if self.object(epoch, &sealed).key != segment.key {
+                return Ok(None);
+            }
+            walked = Place { tip: Some(sealed.tip), after: sealed.tip.number, next: sealed.next_lsn };
+        }
+        if !later.is_empty() {
+            // Their contents are compared when they are uploaded, which finds them there.
+            return Ok(Some((place, None)));
+        }
+        let Some(number) = own.later_parts().map(|part| part.number).max() else { return Ok(Some((place, None))) };
+        // Segments that the archive has lost, and that came before the one with parts.
+        let mut place = place;
+        loop {
+            let (source, after) = (self.source.clone(), place.after);
+            let sealed = blocking(move || source.next_sealed(after)).await?;
+            let Some(sealed) = sealed.filter(|sealed| sealed.tip.number < number) else { break };
+            place = Place { tip: Some(sealed.tip), after: sealed.tip.number, next: sealed.next_lsn };
+        }
+        let parts = self.parts_after(own, place).await?;
+        Ok(parts.map(|parts| (place, Some(parts))))
+    }
+
+    /// The place after `piece`, if a segment of the log names its end as that of its predecessor.
+    async fn place_after(&self, piece: &Piece, next: Lsn, local: &LocalLog) -> Result<Option<Place>> {
+        let names_it = |tip: SegmentTip| tip.number == piece.number && tip.end_bytes == piece.len_bytes();
+        let follower = local.segments.iter().find(|it| it.first_lsn == next && it.predecessor.is_some_and(names_it));
+        let Some(tip) = follower.and_then(|follower| follower.predecessor) else { return Ok(None) };
+        let is_same = self.tip_of(piece, tip.end_bytes).await? == Some(tip);
+        Ok(is_same.then_some(Place { tip: Some(tip), after: tip.number, next }))
+    }
+
+    /// The parts of the epoch after `place`, if all of them are of the segment that the log has there.
+    async fn parts_after(&self, own: &Epoch, place: Place) -> Result<Option<Parts>> {
+        let source = self.source.clone();
+        // What follows the place, sealed meanwhile or not.
+        let next = blocking(move || {
+            Ok(match source.next_sealed(place.after)? {
+                Some(sealed) => Some((sealed.tip.number, sealed.bytes)),
+                None => source.durable_prefix()?.map(|prefix| (prefix.number, prefix.bytes)),
+            })
+        });
+        let Some((number, bytes)) = next.await? else { return Ok(None) };
+        let is_there = |part: &&ArchivedSegment| {
+            let (from, to) = (part.part.unwrap_or(0) as usize, part.end() as usize);
+            bytes.get(from..to).is_some_and(|bytes| crc32fast::hash(bytes) == part.checksum)
+        };
+        let later: Vec<&ArchivedSegment> = own.later_parts().filter(|part| part.number > place.after).collect();
+        if later.iter().any(|part| part.number != number) || !later.iter().all(is_there) {
+            return Ok(None);
+        }
+        // One that is missing is uploaded again, with all after it.
+        let in_a_row = longest(&later, place.next);
+        let (end, next) = in_a_row.last().map_or((0, place.next), |last| (last.end(), last.next_lsn));
+        let keys = own.parts.iter().map(|part| part.key.clone()).collect();
+        Ok(Some(Parts { number, end, next, keys }))
+    }
+
+    /// How the frames before byte `end` of an archived segment end, if they are whole.
+    pub(super) async fn tip_of(&self, piece: &Piece, end: u64) -> Result<Option<SegmentTip>> {
+        let mut bytes = Vec::new();
+        for object in &piece.objects {
+            let read = self.archive.store.read(&object.key, |chunk| {
+                bytes.extend_from_slice(chunk);
+                Ok(())
+            });
+            match read.await {
+                Err(Error::Store { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => {
+                    return Ok(None);
+                }
+                read => read?,
+            };
+        }
+        let frames = usize::try_from(end).ok().and_then(|end| bytes.get(..end));
+        Ok(frames.and_then(|frames| verify_segment(frames).ok()).map(|summary| summary.tip))
+    }
+}
+
+/// The beginning of an epoch that has no segment of its own, if the log has the one that follows.
+fn place_at_start(own: &Epoch, local: &LocalLog) -> Option<Place> {
+    let note = own.note.as_ref()?;
+    let next = Lsn(note.first_lsn);
+    let is_it = |segment: &&Local| match (note.parent, segment.predecessor) {
+        (Some(parent), Some(tip)) => segment.first_lsn == next && parent.is_at(tip),
+        (Some(_), None) => false,
+        (None, _) => segment.first_lsn == next,
+    };
+    let first = local.segments.iter().find(is_it)?;
+    let tip = first.predecessor.filter(|_| note.parent.is_some());
+    Some(Place { tip, after: first.number - 1, next })
+}
+
+fn piece_of(segment: &crate::ArchivedSegment) -> Piece {
+    let (number, first_lsn, next_lsn) = (segment.number, segment.first_lsn, segment.next_lsn);
+    Piece { number, first_lsn, next_lsn, objects: vec![segment.clone()] }
+}

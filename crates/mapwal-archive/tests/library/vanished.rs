@@ -212,9 +212,8 @@ async fn an_end_that_is_missing_for_good_is_waited_for_and_named() {
     assert!(segments[3].as_ref().starts_with(&missing.key));
     let error = archiver.last_error().unwrap();
     assert!(error.contains(&missing.key) && error.contains("up to record 501"), "{error}");
-    drop(archiver);
     log.drop_pin(PIN).unwrap();
-    let status = status_of(&log, &archive).await;
+    let status = archiver.catch_up().await.unwrap();
     assert_eq!((status.epoch, status.missing.len()), (Some(2), 0));
     assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 501..=520));
 }

@@ -157,17 +157,21 @@ impl DirectorySource {
                 // Listed before it was made, or lost: the next look tells.
                 Ok(_) if !is_stale && self.lacks_successor(&segments) => is_stale = true,
                 // Later frames say that something was there.
-                Ok(Published { next, hole: Some(hole) }) if self.proven()? > Some(hole) => {
+                Ok(Published { next, hole: Some(hole), .. }) if self.proven()? > Some(hole) => {
                     if is_stale {
                         let path = self.storage.path().join(name::segment(hole.segment()));
                         return Err(Error::corrupt(&path, hole.offset(), Some(next), Damage::MissingFrame));
                     }
                     is_stale = true;
                 }
-                Ok(Published { next, .. }) => return Ok((segments, next)),
+                // Nothing says which of the two is right. A writer goes on after what is sound.
+                Ok(Published { cut: Some(_), .. }) if !is_stale => is_stale = true,
+                Ok(Published { next, cut: Some(cut), .. }) => return Ok((Arc::new(segments.cut_at(cut)), next)),
+                Ok(Published { next, cut: None, .. }) => return Ok((segments, next)),
             }
         }
     }
+
     /// Whether the newest of `segments` ends with a seal that names a segment which has not been seen.
     fn lacks_successor(&self, segments: &Segments) -> bool {
         SealedTip::of(segments).is_some_and(|tip| self.check_successor(&self.state.lock(), &tip).is_err())

@@ -7,6 +7,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::Segment;
 use crate::error::{Damage, Error, Result};
+use crate::format::link::SegmentEnd;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 
@@ -30,6 +31,8 @@ pub(crate) struct Published {
     pub(crate) next: Lsn,
     /// Where that ends, if segments follow.
     pub(crate) hole: Option<Position>,
+    /// The index of the segment in which that is, and the end of what is sound there, if the next segment names another one.
+    pub(crate) cut: Option<(usize, SegmentEnd)>,
 }
 
 /// One version of the list.
@@ -118,7 +121,8 @@ impl Segments {
             segment.end().is_some_and(|end| Position::new(segment.number(), end.offset) <= durable)
         };
         let mut next = Lsn::FIRST;
-        for segment in &self.0[self.0.partition_point(is_durable)..] {
+        let first = self.0.partition_point(is_durable);
+        for (index, segment) in self.0.iter().enumerate().skip(first) {
             let region = segment.region()?;
             let frontier = match segment.advance_to_end(&region) {
                 Err(Error::Corrupt(found))
@@ -126,6 +130,10 @@ impl Segments {
                         && found.damage != Damage::SegmentSum
                         && segment.position(segment.frontier().offset) >= durable =>
                 {
+                    if let Some(end) = segment.sound_end(&region) {
+                        let hole = Position::new(segment.number(), end.offset);
+                        return Ok(Published { next: end.next_lsn, hole: Some(hole), cut: Some((index, end)) });
+                    }
                     segment.frontier()
                 }
                 advanced => advanced?,
@@ -137,12 +145,20 @@ impl Segments {
                     return Err(Error::corrupt(&segment.path(), offset, Some(next), Damage::MissingFrame));
                 }
                 let is_last = self.0.last().is_some_and(|last| last.number() == segment.number());
-                return Ok(Published { next, hole: (!is_last).then(|| segment.position(frontier.offset)) });
+                let hole = (!is_last).then(|| segment.position(frontier.offset));
+                return Ok(Published { next, hole, cut: None });
             }
         }
         // Without a segment beyond the durable position, the last one's end says it.
         let next = self.0.last().and_then(|segment| segment.end()).map_or(next, |end| end.next_lsn);
-        Ok(Published { next, hole: None })
+        Ok(Published { next, hole: None, cut: None })
+    }
+
+    /// The list up to the segment at `index`, which ends at `end`.
+    pub(crate) fn cut_at(&self, (index, end): (usize, SegmentEnd)) -> Self {
+        let mut segments = self.0[..=index].to_vec();
+        segments[index] = Arc::new(segments[index].cut(end));
+        Self(segments)
     }
 
     /// The first record that `new` has others in place of; `None` if it only adds segments to `old` or drops some from the

@@ -7,12 +7,12 @@ use std::path::Path;
 use mapwal::error::NumberSpace;
 use mapwal::error::{Corruption, Damage};
 use mapwal::inspect::{Inspection, VerifyOptions, verify_segment};
-use mapwal::{Error, Lsn};
+use mapwal::{Error, Lsn, Visibility};
 use tempfile::TempDir;
 
 use crate::format::spec::{self, CLOSE, LINK, Link, META, SEAL, TRUNCATE, encode_meta};
 use crate::support::files::{edit, segment};
-use crate::support::scratch::{open_small, scratch};
+use crate::support::scratch::{append_stamped, open_small, scratch};
 use crate::support::stored::{self, FLAGS, FRAME_HEADER_LEN, KIND, LEN, LSN, StoredFrame, TAG};
 use crate::support::{append, closed_log, read_only, small, try_open};
 
@@ -165,6 +165,37 @@ fn a_link_that_contradicts_its_predecessor_is_damage() {
         for read in read {
             assert!(matches!(read, Err(Error::Corrupt(_))), "lie {number}: {read:?}");
         }
+    }
+}
+
+/// Where nothing tells that it was durable, it is torn: a writer goes on after what is sound before it, and readers show all of that.
+#[test]
+fn what_comes_before_a_torn_link_is_shown_to_readers_as_it_is_kept_by_a_writer() {
+    let lies: [fn(&mut [u8]); 2] = [
+        |bytes| bytes[LSN.start] += 1,
+        |bytes| bytes[FRAME_HEADER_LEN + 16] ^= 1, /* the checksum of the end before */
+    ];
+    for (number, lie) in lies.into_iter().enumerate() {
+        let dir = scratch();
+        let log = open_small(dir.path());
+        append_stamped(&log, 1, 9000, 14);
+        drop(log);
+        fs::remove_file(dir.path().join("control")).unwrap();
+        forge(dir.path(), &stored::frames(dir.path(), 3)[0], lie);
+        let reader = read_only(dir.path()).unwrap();
+        let snapshot = reader.snapshot().unwrap();
+        let shown: Vec<u64> = snapshot.iter().map(|record| record.unwrap().lsn().0).collect();
+        let mut follower = reader.follow(Lsn(1), Visibility::Published).unwrap();
+        let mut followed = Vec::new();
+        while let Some(record) = follower.next().unwrap() {
+            followed.push(record.lsn().0);
+        }
+        let report = Inspection::open(dir.path()).unwrap().verify(VerifyOptions::default(), &mut |_| {}).unwrap();
+        assert_eq!((report.damage.len(), report.records()), (0, 12), "lie {number}");
+        assert_eq!(shown, (1..=12).collect::<Vec<u64>>(), "lie {number}");
+        assert_eq!(reader.get(Lsn(12)).unwrap().unwrap().lsn(), Lsn(12), "lie {number}");
+        assert_eq!(followed, shown, "lie {number}");
+        assert_eq!(open_small(dir.path()).next_lsn(), Lsn(13), "lie {number}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Looking at the files of a log without opening it, live or damaged: what they hold, and all that is wrong with them.
 
 mod chain;
+mod check;
 mod extent;
 mod judge;
 mod printed;
@@ -26,6 +27,7 @@ use crate::segment::pins::{self, PinStatus};
 use crate::segment::{Segment, SegmentList, Segments};
 use crate::storage::{Access, Disk, Storage};
 use chain::LinkedSegments;
+pub use check::SegmentCheck;
 pub use extent::Extent;
 pub use remains::{LostBeginning, Remains};
 pub use report::{SegmentReport, SegmentState, VerifyOptions, VerifyReport};

@@ -172,6 +172,7 @@ impl SealedSegment {
 /// let prefix: DurablePrefix = log.durable_prefix()?.expect("what the sync has written");
 /// assert_eq!((prefix.number(), prefix.first_lsn(), prefix.next_lsn()), (1, Lsn(1), Lsn(2)));
 /// assert_eq!((prefix.file_len_bytes(), prefix.predecessor(), prefix.is_bare()), (64 << 10, None, false));
+/// println!("of {}", prefix.path().display());
 /// let first = prefix.bytes().len();
 ///
 /// log.sync()?;
@@ -180,6 +181,7 @@ impl SealedSegment {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct DurablePrefix {
+    path: PathBuf,
     number: u64,
     size: u64,
     first_lsn: Lsn,
@@ -216,7 +218,14 @@ impl DurablePrefix {
             is_bare &= matches!(frame.kind(), FrameKind::Link | FrameKind::Close);
         }
         let (first_lsn, next_lsn) = (segment.base_lsn(), walk.place().next_lsn);
-        Ok(Some(Self { number, size: segment.info().size, first_lsn, next_lsn, is_bare, end, region }))
+        let (path, size) = (segment.path(), segment.info().size);
+        Ok(Some(Self { path, number, size, first_lsn, next_lsn, is_bare, end, region }))
+    }
+
+    /// The path of its file.
+    #[must_use]
+    pub fn path(&self) -> &PathBuf {
+        &self.path
     }
 
     /// The segment's number.

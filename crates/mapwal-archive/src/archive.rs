@@ -85,7 +85,7 @@ impl Archive {
         Ok(Listing::of(&self.history().await?))
     }
 
-    /// Reads all objects, and compares them with their keys and each other. Those that have not changed since an
+    /// Reads all objects, checks their frames, and compares them with their keys and each other. Those that have not changed since an
     /// `earlier` report found them sound are not read again. `progress` hears of each.
     ///
     /// # Errors

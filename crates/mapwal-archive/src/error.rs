@@ -162,7 +162,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// An object is not what its key says, or a part of the archive's own notes cannot be read.
-    #[error("{key} is damaged{}: {damage}", at(*offset, *lsn))]
+    #[error("{key} is damaged{}: {damage}", at_unless_told(damage, *offset, *lsn))]
     Damaged {
         /// The object.
         key: String,
@@ -194,6 +194,16 @@ pub enum ObjectDamage {
         expected: u32,
         /// That of its bytes.
         found: u32,
+    },
+    /// Its bytes have the checksum in its key, and were damaged before that was taken: a frame in it is not sound, or not there.
+    #[error("{fault}{}", at(*offset, lsn.map(Lsn)))]
+    Frame {
+        /// What is wrong with the frame.
+        fault: String,
+        /// Where it is, where that is known: a byte offset in the object.
+        offset: Option<u64>,
+        /// The record that is expected there, where that is known.
+        lsn: Option<u64>,
     },
     /// Its first frames say that it is another segment.
     #[error("it is not the segment that its key says")]
@@ -276,6 +286,12 @@ impl Error {
 /// The archive at `prefix`, which is empty where a store is that of one log alone.
 fn named(prefix: &str) -> String {
     if prefix.is_empty() { "the archive".to_owned() } else { format!("the archive at {prefix}") }
+}
+
+/// The place in an object with this damage, unless that says where it is.
+fn at_unless_told(damage: &ObjectDamage, offset: Option<u64>, lsn: Option<Lsn>) -> String {
+    let offset = offset.filter(|_| !matches!(damage, ObjectDamage::Frame { .. }));
+    at(offset, lsn)
 }
 
 /// The place in a damaged object.

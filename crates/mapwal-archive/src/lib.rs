@@ -26,6 +26,7 @@ mod directory;
 mod epoch;
 mod error;
 mod file_lock;
+mod frames;
 mod gaps;
 mod history;
 mod listing;

@@ -6,12 +6,14 @@ use std::ops::Range;
 
 use futures_util::{StreamExt, stream};
 use mapwal::Lsn;
+use mapwal::inspect::SegmentCheck;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
 use crate::error::{Error, ObjectDamage, Result};
-use crate::history::{Chain, History};
+use crate::frames::read_checked;
+use crate::history::{Chain, History, longest};
 use crate::object::ArchivedSegment;
 
 /// Objects that are read at the same time.
@@ -41,7 +43,9 @@ pub struct VerifyReport {
     pub damaged: Vec<(String, ObjectDamage)>,
     /// What keeps an epoch from being restored to its end.
     pub faults: Vec<EpochFault>,
-    /// The sound ones: their lengths, and what tells their versions apart.
+    /// Those whose frames are sound: their lengths, and what tells their versions apart. A report of a verification that did not check
+    /// frames has another name for it.
+    #[serde(default, rename = "checked")]
     sound: BTreeMap<String, (u64, Option<String>)>,
 }
 
@@ -98,10 +102,10 @@ pub(crate) async fn verify(
     let history = archive.history().await?;
     let epochs = history.epochs.len() as u64;
     let mut report = VerifyReport { epochs, faults: faults(&history), ..VerifyReport::default() };
-    let objects: Vec<&ArchivedSegment> = history.objects().collect();
-    let all = (objects.len() as u64, objects.iter().map(|object| object.len_bytes).sum());
-    let (known, unknown): (Vec<_>, Vec<_>) =
-        objects.into_iter().partition(|object| earlier.is_some_and(|earlier| earlier.knows(object)));
+    let all = history.objects().fold((0, 0), |all, object| (all.0 + 1, all.1 + object.len_bytes));
+    let is_known =
+        |row: &Vec<&ArchivedSegment>| earlier.is_some_and(|earlier| row.iter().all(|object| earlier.knows(object)));
+    let (known, unknown): (Vec<_>, Vec<_>) = rows(&history).into_iter().partition(is_known);
     let mut seen = VerifyProgress { objects: (0, all.0), bytes: (0, all.1) };
     let mut note = |report: &mut VerifyReport, object: &ArchivedSegment, damage: Option<ObjectDamage>| {
         let key = object.key.to_string();
@@ -112,12 +116,12 @@ pub(crate) async fn verify(
         (seen.objects.0, seen.bytes.0) = (seen.objects.0 + 1, seen.bytes.0 + object.len_bytes);
         progress(seen);
     };
-    for object in known {
+    for object in known.into_iter().flatten() {
         report.unchanged += 1;
         note(&mut report, object, None);
     }
-    let checks = unknown.into_iter().map(|object| async move { (object, check(archive, object).await) });
-    let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE);
+    let checks = unknown.into_iter().map(|row| check(archive, row));
+    let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE).flat_map(stream::iter);
     while let Some((object, checked)) = checks.next().await {
         report.read += 1;
         match checked {
@@ -137,36 +141,38 @@ pub(crate) async fn verify(
     Ok(report)
 }
 
-/// Compares the bytes of `object` with its key and its length.
-async fn check(archive: &Archive, object: &ArchivedSegment) -> Result<()> {
-    let checked = patiently(|| async {
-        let mut hasher = crc32fast::Hasher::new();
-        let len = archive.store.read(&object.key, |chunk| {
-            hasher.update(chunk);
-            Ok(())
-        });
-        Ok((len.await?, hasher.finalize()))
-    });
-    let (len, checksum) = match checked.await {
-        Err(Error::Store { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => {
-            return Err(Error::damaged(&object.key, ObjectDamage::Missing));
-        }
-        checked => checked?,
-    };
-    check_read(object, len, checksum)
+/// Compares the bytes of the objects of `row` with their keys and lengths, and checks the frames from the segment's first one on.
+async fn check<'a>(archive: &Archive, row: Vec<&'a ArchivedSegment>) -> Vec<(&'a ArchivedSegment, Result<()>)> {
+    let mut frames = row.first().filter(|first| first.part.unwrap_or(0) == 0).map(|_| SegmentCheck::new());
+    let mut checked = Vec::new();
+    for object in row {
+        let read = patiently(|| read_checked(archive, object, frames.as_ref(), |_, _| Ok(())));
+        let (after, result) = match read.await {
+            Ok(after) => (after, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        frames = after;
+        checked.push((object, result));
+    }
+    checked
 }
 
-/// An error if `len` bytes with this checksum are not those of `object`.
-pub(crate) fn check_read(object: &ArchivedSegment, len: u64, checksum: u32) -> Result<()> {
-    let (expected, found) = (object.len_bytes, len);
-    if expected != found {
-        return Err(Error::damaged(&object.key, ObjectDamage::Length { expected, found }));
+/// The objects of an archive: segments, and parts in a row, which can be checked after the ones before them.
+fn rows(history: &History) -> Vec<Vec<&ArchivedSegment>> {
+    let mut rows = Vec::new();
+    for epoch in history.epochs.values() {
+        rows.extend(epoch.segments.iter().map(|segment| vec![segment]));
+        for parts in epoch.parts.chunk_by(|a, b| a.number == b.number) {
+            let all: Vec<&ArchivedSegment> = parts.iter().collect();
+            let first = parts.iter().find(|part| part.part == Some(0)).map(|part| part.first_lsn);
+            let chosen = first.map_or_else(Vec::new, |first| longest(&all, first));
+            let (row, others): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|part| chosen.iter().any(|chosen| chosen.key == part.key));
+            rows.extend(others.into_iter().map(|part| vec![part]));
+            rows.push(row);
+        }
     }
-    let (expected, found) = (object.checksum, checksum);
-    if expected != found {
-        return Err(Error::damaged(&object.key, ObjectDamage::Checksum { expected, found }));
-    }
-    Ok(())
+    rows
 }
 
 /// What keeps epochs from being restored to their ends; each thing once, though several epochs may need it.

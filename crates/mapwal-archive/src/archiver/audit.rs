@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use mapwal::inspect::SegmentCheck;
+
 use super::Archiver;
 use super::session::Session;
 use super::source::{Local, blocking};
@@ -97,6 +99,8 @@ impl Archiver {
         let (end, next) = in_a_row.last().map_or((0, session.place.next), |last| (last.end(), last.next_lsn));
         if end < parts.end {
             (parts.end, parts.next, session.parted) = (end, next, None);
+            // What is uploaded again is checked again.
+            parts.check = SegmentCheck::new();
             self.note(|progress| (progress.archived, progress.place.1) = (next, end));
         }
     }

@@ -36,8 +36,10 @@ use turn::Turns;
 /// The writer never waits for it. A future of [`Self::run`] or [`Self::catch_up`] may be dropped at any time: what was not confirmed
 /// is uploaded again by the next call, or by the next archiver.
 ///
-/// An archiver in the writer's process shares its mappings, and believes the frames that the process has written. One in another
-/// process checks all frames, needs the right to write to the log's directory, for the pin, and cannot rotate segments. Of a
+/// Frames are checked before each upload, and what is damaged is not archived: that is an error with file, offset and record, which
+/// is tried again.
+///
+/// An archiver in the writer's process shares its mappings. One in another process needs the right to write to the log's directory, for the pin, and cannot rotate segments. Of a
 /// writer that has died, both go on with what is durable.
 ///
 /// # Example
@@ -179,13 +181,22 @@ impl Archiver {
 
     /// The bytes of segments after number `after`, of the first of which `archived` bytes are in the archive.
     fn lag_bytes(&self, (after, archived): (u64, u64)) -> Result<u64> {
-        let prefix = self.source.durable_prefix()?.filter(|prefix| !prefix.is_bare);
+        let (number, active_len) = match self.source.durable_prefix() {
+            Ok(Some(prefix)) if !prefix.is_bare => (prefix.number, prefix.bytes.len() as u64),
+            Ok(_) => (0, 0),
+            // Of a damaged one, what comes before the damage.
+            Err(Error::Log(mapwal::Error::Corrupt(corruption))) => {
+                let stem = corruption.path.file_stem().and_then(|stem| stem.to_str());
+                (stem.and_then(|stem| stem.parse().ok()).unwrap_or(0), corruption.offset)
+            }
+            Err(error) => return Err(error),
+        };
         let look = self.source.look()?;
         let later = look.segments.iter().filter(|segment| segment.number > after);
-        let len = later.map(|segment| match (segment.end, &prefix) {
-            (Some(end), _) => end,
-            (None, Some(prefix)) if prefix.number == segment.number => prefix.bytes.len() as u64,
-            (None, _) => 0,
+        let len = later.map(|segment| match segment.end {
+            Some(end) => end,
+            None if number == segment.number => active_len,
+            None => 0,
         });
         Ok(len.sum::<u64>().saturating_sub(archived))
     }

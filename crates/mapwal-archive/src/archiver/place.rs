@@ -1,6 +1,6 @@
 //! Where a log goes on in an epoch.
 
-use mapwal::inspect::verify_segment;
+use mapwal::inspect::{SegmentCheck, verify_segment};
 use mapwal::{Lsn, SegmentTip};
 
 use super::Archiver;
@@ -90,7 +90,7 @@ impl Archiver {
         let in_a_row = longest(&later, place.next);
         let (end, next) = in_a_row.last().map_or((0, place.next), |last| (last.end(), last.next_lsn));
         let keys = own.parts.iter().map(|part| part.key.clone()).collect();
-        Ok(Some(Parts { number, end, next, keys }))
+        Ok(Some(Parts { number, end, next, keys, check: SegmentCheck::new() }))
     }
 
     /// How the frames before byte `end` of an archived segment end, if they are whole.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use mapwal::inspect::SegmentCheck;
 use mapwal::{Lsn, SegmentTip};
 use object_store::path::Path;
 
@@ -27,6 +28,8 @@ pub(crate) struct Parts {
     pub(crate) end: u64,
     pub(crate) next: Lsn,
     pub(crate) keys: Vec<Path>,
+    /// Of the frames before `end`, or of fewer.
+    pub(crate) check: SegmentCheck,
 }
 
 /// An archiver's right to write an epoch.
@@ -72,19 +75,19 @@ impl Session {
         }
     }
 
-    /// Whether `segment` is the one after what the epoch has. Otherwise the log has another history.
+    /// Whether `segment` is the one after what the epoch has, with all that parts have of it. Otherwise the log has another history.
     pub(crate) fn continues_with(&self, segment: &Sealed) -> bool {
-        self.follows(segment.tip.number, segment.predecessor, segment.first_lsn)
+        self.follows((segment.tip.number, segment.tip.end_bytes), segment.predecessor, segment.first_lsn)
     }
 
-    /// As [`Self::continues_with`]; also the segment may not have become shorter.
+    /// As [`Self::continues_with`].
     pub(crate) fn continues_in(&self, prefix: &Prefix) -> bool {
-        let is_longer = self.parts.as_ref().is_none_or(|parts| parts.end <= prefix.bytes.len() as u64);
-        is_longer && self.follows(prefix.number, prefix.predecessor, prefix.first_lsn)
+        self.follows((prefix.number, prefix.bytes.len() as u64), prefix.predecessor, prefix.first_lsn)
     }
 
-    fn follows(&self, number: u64, predecessor: Option<SegmentTip>, first: Lsn) -> bool {
-        let is_of_parts = self.parts.as_ref().is_none_or(|parts| parts.number == number);
+    fn follows(&self, (number, end): (u64, u64), predecessor: Option<SegmentTip>, first: Lsn) -> bool {
+        let has_parts = |parts: &Parts| parts.number == number && parts.end <= end;
+        let is_of_parts = self.parts.as_ref().is_none_or(has_parts);
         is_of_parts && first == self.place.next && (self.place.tip.is_none() || predecessor == self.place.tip)
     }
 

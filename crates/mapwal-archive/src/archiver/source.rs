@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mapwal::inspect::Inspection;
+use mapwal::inspect::{Inspection, SegmentCheck};
 use mapwal::{DurablePrefix, Log, LogReader, Lsn, PinDirectory, PinStatus, SealedSegment, SegmentTip};
 
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ impl AsRef<[u8]> for Mapped<DurablePrefix> {
     }
 }
 
-/// A sealed segment, ready to be uploaded.
+/// A sealed segment, ready to be uploaded: its frames are sound, and its checksum was taken before they were checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Sealed {
     pub(crate) tip: SegmentTip,
@@ -78,6 +78,7 @@ pub(crate) struct Prefix {
     pub(crate) next_lsn: Lsn,
     /// Whether nothing would be lost without it.
     pub(crate) is_bare: bool,
+    pub(crate) path: PathBuf,
     pub(crate) bytes: Bytes,
 }
 
@@ -95,12 +96,20 @@ impl Source {
             Self::Writer(log) => (**log).as_ref().next_sealed(after)?,
             Self::Reader(reader, _) => reader.next_sealed(after)?,
         };
-        Ok(sealed.map(|segment| Sealed {
-            tip: segment.tip(),
+        let Some(segment) = sealed else { return Ok(None) };
+        let (tip, next_lsn) = (segment.tip(), segment.next_lsn());
+        // In this order: bytes that change in between have another checksum than what is uploaded.
+        let checksum = segment.checksum();
+        // What was sound when it was written, or read last, need not be so now.
+        let mut check = SegmentCheck::new();
+        let checked = check.push(segment.bytes()).and_then(|()| check.expect_end(next_lsn, Some(tip.checksum)));
+        checked.map_err(|error| in_file(error, segment.path()))?;
+        Ok(Some(Sealed {
+            tip,
             predecessor: segment.predecessor(),
             first_lsn: segment.first_lsn(),
-            next_lsn: segment.next_lsn(),
-            checksum: segment.checksum(),
+            next_lsn,
+            checksum,
             path: segment.path().clone(),
             bytes: Bytes::from_owner(Mapped(segment)),
         }))
@@ -117,6 +126,7 @@ impl Source {
             first_lsn: prefix.first_lsn(),
             next_lsn: prefix.next_lsn(),
             is_bare: prefix.is_bare(),
+            path: prefix.path().clone(),
             bytes: Bytes::from_owner(Mapped(prefix)),
         }))
     }
@@ -198,6 +208,30 @@ impl Source {
             Self::Reader(_, pins) => pins.remove(name),
         };
         Ok(done?)
+    }
+}
+
+impl Prefix {
+    /// The checksum of what follows byte `from`, and `check` after all of it, which has passed what comes before, or nothing.
+    pub(crate) fn checked(&self, from: u64, mut check: SegmentCheck) -> Result<(u32, SegmentCheck)> {
+        let after = |offset: u64| &self.bytes[usize::try_from(offset).unwrap_or(usize::MAX)..];
+        // In this order, as of a sealed segment.
+        let checksum = crc32fast::hash(after(from));
+        let checked = check.push(after(check.offset())).and_then(|()| check.expect_end(self.next_lsn, None));
+        checked.map_err(|error| in_file(error, &self.path))?;
+        Ok((checksum, check))
+    }
+}
+
+/// The same error, of the file at `path`.
+fn in_file(error: mapwal::Error, path: &Path) -> mapwal::Error {
+    match error {
+        mapwal::Error::Corrupt(mut corruption) => {
+            path.clone_into(&mut corruption.path);
+            mapwal::Error::Corrupt(corruption)
+        }
+        mapwal::Error::Format { fault, .. } => mapwal::Error::Format { path: path.to_owned(), fault },
+        error => error,
     }
 }
 

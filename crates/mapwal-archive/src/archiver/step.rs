@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use mapwal::Lsn;
+use mapwal::inspect::SegmentCheck;
 use object_store::path::Path;
 
 use super::Archiver;
@@ -11,6 +12,7 @@ use super::session::{Parts, Session};
 use super::source::{Prefix, Sealed, Source, blocking};
 use crate::epoch::SessionNote;
 use crate::error::{Error, Result};
+use crate::frames::known_before;
 use crate::history::History;
 use crate::object::{ArchivedSegment, session_key};
 use crate::store::Created;
@@ -56,7 +58,8 @@ impl Archiver {
 
     /// `None` if what the log has does not continue what the epoch has.
     async fn step(&self, session: &mut Session, is_last: bool) -> Result<Option<Step>> {
-        self.observe(session).await?;
+        // Where the segment that takes appends is damaged, those before it are archived nevertheless.
+        let observed = self.observe(session).await;
         self.audit_if_due(session).await?;
         let sealed = match session.prepared.take() {
             Some(sealed) => Some(sealed),
@@ -66,6 +69,7 @@ impl Archiver {
             return self.archive_segment(session, sealed).await;
         }
         self.settle(session).await?;
+        observed?;
         if is_last || self.is_part_due(session) {
             return self.archive_part(session, is_last).await;
         }
@@ -78,9 +82,11 @@ impl Archiver {
             return Ok(());
         }
         let source = self.source.clone();
-        let next = blocking(move || source.next_lsn()).await?;
+        let next = blocking(move || source.next_lsn()).await;
+        let seen = next.as_ref().map_or_else(known_before, |&next| Some(next));
+        self.note(|progress| seen.into_iter().for_each(|next| progress.observe(next)));
+        next?;
         session.observed = Some(Instant::now());
-        self.note(|progress| progress.observe(next));
         Ok(())
     }
 
@@ -175,13 +181,14 @@ impl Archiver {
             session.parted = Some(began);
             return Ok(Some(Step::Idle));
         }
-        let part = self.part(session.epoch, &prefix, from, first).await?;
+        let check = session.parts.as_ref().map_or_else(SegmentCheck::new, |parts| parts.check.clone());
+        let (part, check) = self.part(session.epoch, &prefix, (from, first), check).await?;
         let bytes = prefix.bytes.slice(usize::try_from(from).unwrap_or(usize::MAX)..);
         self.upload(session, &part, bytes, format!("segment {}", prefix.number)).await?;
         let (number, end, next) = (prefix.number, prefix.bytes.len() as u64, prefix.next_lsn);
         let mut keys = session.parts.take().map_or_else(Vec::new, |parts| parts.keys);
         keys.push(part.key);
-        session.parts = Some(Parts { number, end, next, keys });
+        session.parts = Some(Parts { number, end, next, keys, check });
         session.parted = Some(began);
         self.note(|progress| {
             (progress.parts, progress.bytes) = (progress.parts + 1, progress.bytes + part.len_bytes);
@@ -191,10 +198,17 @@ impl Archiver {
         Ok(Some(if is_last { Step::Idle } else { Step::Done }))
     }
 
-    async fn part(&self, epoch: u64, prefix: &Prefix, from: u64, first: Lsn) -> Result<ArchivedSegment> {
-        let bytes = prefix.bytes.slice(usize::try_from(from).unwrap_or(usize::MAX)..);
-        let len_bytes = bytes.len() as u64;
-        let checksum = blocking(move || Ok(crc32fast::hash(&bytes))).await?;
+    /// What `prefix` has from byte `from` on, where record `first` comes next, as an object; and `check` after all of it.
+    async fn part(
+        &self,
+        epoch: u64,
+        prefix: &Prefix,
+        (from, first): (u64, Lsn),
+        check: SegmentCheck,
+    ) -> Result<(ArchivedSegment, SegmentCheck)> {
+        let len_bytes = prefix.bytes.len() as u64 - from;
+        let checked = prefix.clone();
+        let (checksum, check) = blocking(move || checked.checked(from, check)).await?;
         let object = ArchivedSegment {
             epoch,
             first_lsn: first,
@@ -206,7 +220,7 @@ impl Archiver {
             key: Path::default(),
             e_tag: None,
         };
-        Ok(object.with_key(&self.archive.prefix))
+        Ok((object.with_key(&self.archive.prefix), check))
     }
 
     async fn rotate_if_old(&self, session: &mut Session) -> Result<Step> {

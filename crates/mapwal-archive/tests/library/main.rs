@@ -4,6 +4,7 @@
 
 mod archiving;
 mod cancelled;
+mod damaged;
 mod epochs;
 mod hooked;
 mod keeping;

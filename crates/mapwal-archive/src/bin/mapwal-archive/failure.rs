@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use mapwal_archive::{EpochFault, Error};
+use mapwal_archive::{EpochFault, Error, ObjectDamage};
 
 pub(crate) use crate::told::{Failure, Outcome, Result, counted, shown};
 
@@ -29,6 +29,9 @@ impl Failure {
             }
             Error::Io { operation, path, source } => Self::of_io(format!("cannot {operation}"), source, path),
             Error::Log(error) => Self::of_log(error, Path::new(&place)),
+            Error::Damaged { key, damage: damage @ ObjectDamage::Frame { .. }, .. } => {
+                Self::new("damaged", damage, key).ending_with(Outcome::Damaged)
+            }
             Error::Damaged { key, damage, offset, lsn } => {
                 let at = offset.map_or(String::new(), |offset| format!(", from byte {offset} on"));
                 let of = lsn.map_or(String::new(), |lsn| format!(", where record {lsn} is expected"));

@@ -1,0 +1,216 @@
+//! Checking one segment whose bytes come piece by piece.
+
+use std::path::Path;
+
+use crate::error::{Damage, Error, Result};
+use crate::format::frame::Frame;
+use crate::format::link::Link;
+use crate::format::segment_header::{self, Layout, SegmentHeader};
+use crate::format::walk::{Check, Walk, may_be_cut_off};
+use crate::lsn::Lsn;
+use crate::read::SegmentTip;
+
+/// A check of a segment whose bytes come in pieces, from its first one on: each frame is checked once all of it has come. It
+/// keeps the bytes of one frame at most. A clone goes on from the same place.
+///
+/// # Example
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the directory is new, and only this log writes to its files.
+/// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+/// use mapwal::inspect::SegmentCheck;
+/// use mapwal::{Error, Lsn};
+///
+/// log.append(1, b"to be archived")?;
+/// log.rotate()?;
+/// log.sync()?; // what is sealed counts as such once it is durable
+/// let sealed = &log.sealed(0)?[0];
+/// let mut check = SegmentCheck::new();
+/// for piece in sealed.bytes().chunks(100) {
+///     check.push(piece)?;
+/// }
+/// check.expect_end(sealed.next_lsn(), Some(sealed.tip().checksum))?;
+/// assert_eq!((check.first_lsn(), check.number(), check.offset()), (Some(Lsn(1)), Some(1), sealed.tip().end_bytes));
+///
+/// let mut short = SegmentCheck::new();
+/// short.push(&sealed.bytes()[..sealed.bytes().len() - 1])?;
+/// assert!(matches!(short.expect_end(sealed.next_lsn(), None), Err(Error::Corrupt(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct SegmentCheck {
+    /// What has come of the frame at the offset, or of the header.
+    pending: Vec<u8>,
+    begun: Option<Begun>,
+}
+
+/// What the header and the first frame say, and how far the frames have been checked.
+#[derive(Debug, Clone)]
+struct Begun {
+    log_id: u128,
+    number: u64,
+    size: u64,
+    /// Of the first frame: the segment's first record, and the end of the segment before.
+    first: Option<(Lsn, Option<SegmentTip>)>,
+    layout: Layout,
+    walk: Walk,
+}
+
+impl SegmentCheck {
+    /// Of a segment of which nothing has come.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Checks the frames that `bytes` complete; they come after all that was pushed before.
+    ///
+    /// # Errors
+    /// [`Error::Format`](crate::Error::Format), or [`Error::Corrupt`](crate::Error::Corrupt) with the offset in the segment of the first frame that is not sound, and an
+    /// empty path. The check does not go on after that.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.pending.is_empty() {
+            let passed = self.pass(bytes)?;
+            self.pending.extend_from_slice(&bytes[passed..]);
+            return Ok(());
+        }
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.extend_from_slice(bytes);
+        let passed = self.pass(&pending)?;
+        pending.drain(..passed);
+        self.pending = pending;
+        Ok(())
+    }
+
+    /// An error if the segment does not end between two frames, or not with the record before `next_lsn`, or, where that is given, not
+    /// with a frame of this `checksum`.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn expect_end(&self, next_lsn: Lsn, checksum: Option<u32>) -> Result<()> {
+        let Some((begun, place)) = self.begun.as_ref().map(|begun| (begun, begun.walk.place())) else {
+            let (expected, found) = (segment_header::LEN as u64, self.pending.len() as u64);
+            return Err(corrupt(0, None, Damage::FileLength { expected, found }));
+        };
+        let at_end = |damage| corrupt(place.offset, Some(place.next_lsn).filter(|_| begun.first.is_some()), damage);
+        if begun.first.is_none() {
+            return Err(at_end(Damage::MissingFrame));
+        }
+        if !self.pending.is_empty() {
+            return Err(at_end(Frame::parse(&self.pending).err().unwrap_or(Damage::MissingFrame)));
+        }
+        if place.next_lsn != next_lsn {
+            return Err(at_end(Damage::FrameLsn { expected: next_lsn, found: place.next_lsn }));
+        }
+        match checksum {
+            Some(expected) if expected != place.last_crc => {
+                Err(at_end(Damage::Checksum { expected, found: place.last_crc }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Byte offset after the last frame that has been checked.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.begun.as_ref().map_or(0, |begun| begun.walk.place().offset as u64)
+    }
+
+    /// The record that comes next; `None` until the first frame has been checked.
+    #[must_use]
+    pub fn next_lsn(&self) -> Option<Lsn> {
+        self.begun.as_ref().filter(|begun| begun.first.is_some()).map(|begun| begun.walk.place().next_lsn)
+    }
+
+    /// The number of the segment's first record; `None` until its first frame has been checked.
+    #[must_use]
+    pub fn first_lsn(&self) -> Option<Lsn> {
+        self.begun.as_ref()?.first.map(|(lsn, _)| lsn)
+    }
+
+    /// The tip of the segment before it, as its first frame says.
+    #[must_use]
+    pub fn predecessor(&self) -> Option<SegmentTip> {
+        self.begun.as_ref()?.first?.1
+    }
+
+    /// The identity of the log that it belongs to; `None` until the header has come.
+    #[must_use]
+    pub fn log_id(&self) -> Option<u128> {
+        self.begun.as_ref().map(|begun| begun.log_id)
+    }
+
+    /// The length of its file in bytes; `None` until the header has come.
+    #[must_use]
+    pub fn file_len_bytes(&self) -> Option<u64> {
+        self.begun.as_ref().map(|begun| begun.size)
+    }
+
+    /// Its number; `None` until the header has come.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        self.begun.as_ref().map(|begun| begun.number)
+    }
+
+    /// Passes over what is whole at the start of `bytes`; how many bytes that is.
+    fn pass(&mut self, bytes: &[u8]) -> Result<usize> {
+        let mut passed = 0;
+        if self.begun.is_none() {
+            let Some((header, _)) = bytes.split_first_chunk::<{ segment_header::LEN }>() else { return Ok(0) };
+            let header = SegmentHeader::parse(header).map_err(|fault| fault.into_error(Path::new("")))?;
+            let layout = header.layout();
+            let walk = Walk::new(layout, Check::Full, segment_header::LEN, Lsn::ZERO);
+            let (log_id, number, size) = (header.log_id(), header.number(), header.segment_size());
+            self.begun = Some(Begun { log_id, number, size, layout, first: None, walk });
+            passed = segment_header::LEN;
+        }
+        let begun = self.begun.as_mut().expect("it has begun");
+        while passed < bytes.len() {
+            match begun.pass_frame(&bytes[passed..])? {
+                Some(len) => passed += len,
+                None => break,
+            }
+        }
+        Ok(passed)
+    }
+}
+
+impl Begun {
+    /// The length of the frame at the start of `rest`; `None` if more of it has to come.
+    fn pass_frame(&mut self, rest: &[u8]) -> Result<Option<usize>> {
+        if self.first.is_none() {
+            // The first frame's own number is the segment's first.
+            match Frame::parse(rest) {
+                Ok(frame) => self.walk = Walk::new(self.layout, Check::Full, segment_header::LEN, frame.lsn()),
+                Err(damage) => return self.judge(damage, rest.len()),
+            }
+        }
+        let frame = match self.walk.step(rest) {
+            Ok(frame) => frame,
+            Err(damage) => return self.judge(damage, rest.len()),
+        };
+        if self.first.is_none() {
+            let link = Link::parse(frame.payload(), self.layout.version);
+            let link = link.map_err(|damage| corrupt(segment_header::LEN, None, damage))?;
+            self.first = Some((frame.lsn(), SegmentTip::before(&link)));
+        }
+        Ok(Some(frame.padded_len()))
+    }
+
+    /// `None` if no more is wrong than that the frame goes on after the `available` bytes.
+    fn judge(&self, damage: Damage, available: usize) -> Result<Option<usize>> {
+        let place = self.walk.place();
+        let has_room = match damage {
+            Damage::FrameLength(len) => place.offset as u64 + u64::from(len) <= self.size,
+            _ => true,
+        };
+        if has_room && may_be_cut_off(&damage, available) {
+            return Ok(None);
+        }
+        Err(corrupt(place.offset, Some(place.next_lsn).filter(|_| self.first.is_some()), damage))
+    }
+}
+
+fn corrupt(offset: usize, lsn: Option<Lsn>, damage: Damage) -> Error {
+    Error::corrupt(Path::new(""), offset as u64, lsn, damage)
+}

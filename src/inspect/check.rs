@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::Frame;
+use crate::format::frame::{Frame, HEADER_LEN, padded};
 use crate::format::link::Link;
 use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Walk, may_be_cut_off};
 use crate::lsn::Lsn;
 use crate::read::SegmentTip;
+
+/// Memory that is reserved for the rest of a frame: a damaged one may say that it is longer.
+const RESERVED_MAX: usize = 16 << 20;
 
 /// A check of a segment whose bytes come in pieces, from its first one on: each frame is checked once all of it has come. It
 /// keeps the bytes of one frame at most. A clone goes on from the same place.
@@ -68,18 +71,38 @@ impl SegmentCheck {
     /// # Errors
     /// [`Error::Format`](crate::Error::Format), or [`Error::Corrupt`](crate::Error::Corrupt) with the offset in the segment of the first frame that is not sound, and an
     /// empty path. The check does not go on after that.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.pending.is_empty() {
-            let passed = self.pass(bytes)?;
-            self.pending.extend_from_slice(&bytes[passed..]);
-            return Ok(());
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !self.pending.is_empty() && !bytes.is_empty() {
+            // No more than completes it.
+            let (more, rest) = bytes.split_at(self.lacking(&self.pending).min(bytes.len()));
+            bytes = rest;
+            let mut pending = std::mem::take(&mut self.pending);
+            pending.extend_from_slice(more);
+            let passed = self.pass(&pending)?;
+            if passed < pending.len() {
+                pending.drain(..passed);
+                self.pending = pending;
+            }
         }
-        let mut pending = std::mem::take(&mut self.pending);
-        pending.extend_from_slice(bytes);
-        let passed = self.pass(&pending)?;
-        pending.drain(..passed);
-        self.pending = pending;
+        let passed = self.pass(bytes)?;
+        if passed < bytes.len() {
+            let rest = &bytes[passed..];
+            let len = rest.len() + self.lacking(rest).min(RESERVED_MAX);
+            self.pending = Vec::with_capacity(len);
+            self.pending.extend_from_slice(rest);
+        }
         Ok(())
+    }
+
+    /// How many bytes have to follow `rest`, so that its first frame is whole, or more of that is known.
+    fn lacking(&self, rest: &[u8]) -> usize {
+        if self.begun.is_none() {
+            return segment_header::LEN - rest.len();
+        }
+        match Frame::parse(rest) {
+            Err(Damage::FrameLength(len)) => padded(len as usize).saturating_sub(rest.len()).max(1),
+            _ => HEADER_LEN.saturating_sub(rest.len()).max(1),
+        }
     }
 
     /// An error if the segment does not end between two frames, or not with the record before `next_lsn`, or, where that is given, not

@@ -60,7 +60,7 @@ impl RestoreOptions {
         self
     }
 
-    /// How many segments are downloaded at the same time, at least one. Each takes a few megabytes of memory, however
+    /// How many segments are downloaded at the same time, at least one. Each takes a few megabytes of memory and its longest record, however
     /// large the segments are.
     #[must_use]
     pub fn parallel(mut self, parallel: usize) -> Self {

@@ -17,8 +17,9 @@ use crate::tools::{archiver, wait_for};
 const SEGMENTS: usize = 6;
 const SEGMENT_SIZE: usize = 16 << 20;
 const PARALLEL: usize = 2;
-/// For each download: the chunk that is written, two that wait, and one that is read.
-const BOUND: usize = PARALLEL * (4 << 20) + (1 << 20);
+const RECORD_LEN: usize = 1 << 20;
+/// For each download: the chunk that is written, two that wait, and one that is read; and a record that comes in two chunks.
+const BOUND: usize = PARALLEL * ((4 << 20) + RECORD_LEN) + (1 << 20);
 const PREFIX: &str = "log";
 
 struct Counting;
@@ -69,7 +70,7 @@ fn a_restore_takes_little_memory_however_large_segments_are() {
     let options = Options::new().segment_size_bytes(SEGMENT_SIZE as u64);
     // SAFETY: the directory is the test's own, and only this log writes to it.
     let log = Arc::new(unsafe { Log::open(scratch.path().join("log"), &options) }.unwrap());
-    let payload = vec![7; 1 << 20];
+    let payload = vec![7; RECORD_LEN];
     while log.sealed(0).unwrap().len() < SEGMENTS {
         for _ in 0..8 {
             log.append(1, &payload).unwrap();

@@ -40,7 +40,7 @@ const RESERVED_MAX: usize = 16 << 20;
 /// assert!(matches!(short.expect_end(sealed.next_lsn(), None), Err(Error::Corrupt(_))));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct SegmentCheck {
     /// What has come of the frame at the offset, or of the header.
     pending: Vec<u8>,
@@ -48,7 +48,7 @@ pub struct SegmentCheck {
 }
 
 /// What the header and the first frame say, and how far the frames have been checked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Begun {
     log_id: u128,
     number: u64,

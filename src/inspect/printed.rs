@@ -2,7 +2,7 @@
 
 use std::fmt::{Debug, Formatter, Result};
 
-use super::{Inspection, Remains, VerifyReport};
+use super::{Inspection, Remains, SegmentCheck, VerifyReport};
 
 impl Debug for Inspection {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -17,6 +17,14 @@ impl Debug for Remains {
         let mut out = f.debug_struct("Remains");
         out.field("segments", &self.segments().len()).field("copies", &self.copies().len());
         out.field("lost_beginning", &self.lost_beginning()).finish_non_exhaustive()
+    }
+}
+
+impl Debug for SegmentCheck {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let mut out = f.debug_struct("SegmentCheck");
+        out.field("number", &self.number()).field("offset", &self.offset());
+        out.field("next_lsn", &self.next_lsn()).finish_non_exhaustive()
     }
 }
 

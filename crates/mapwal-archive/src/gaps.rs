@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use mapwal::Lsn;
 
+use crate::epoch::lsn_range;
 use crate::error::Result;
 use crate::history::History;
 use crate::object::{ArchivedSegment, key_from};
@@ -47,6 +48,16 @@ impl History {
             next = next.max(lsns.end);
         }
         Ok(missing)
+    }
+
+    /// The records between epochs that were trimmed before they were archived, and the epoch that begins after them; only while the archive has
+    /// something before them.
+    pub(crate) fn lost(&self) -> Vec<(u64, Range<Lsn>)> {
+        let noted = self.epochs.iter().filter_map(|(&epoch, own)| Some((epoch, lsn_range(own.note.as_ref()?.lost)?)));
+        let is_between = |(epoch, lsns): &(u64, Range<Lsn>)| {
+            self.objects().any(|object| object.epoch < *epoch && object.first_lsn < lsns.start)
+        };
+        noted.filter(is_between).collect()
     }
 
     /// What leads to the end of `epoch`: its beginning, and what it and the epochs before it have.

@@ -104,6 +104,13 @@ fn check_gaps(history: &History, before: Lsn, gaps: PruneGaps) -> Result<()> {
             }
         }
     }
+    // Between epochs: what is before them is of no use to the later ones, and would be deleted as a whole.
+    for (epoch, lsns) in history.lost() {
+        let is_given_up = gaps == PruneGaps::GiveUp && before >= lsns.end;
+        if before >= lsns.start && !is_given_up {
+            return Err(Error::Gap { epoch, missing: lsns });
+        }
+    }
     Ok(())
 }
 

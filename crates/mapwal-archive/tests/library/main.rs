@@ -3,6 +3,7 @@
 #![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
 
 mod archiving;
+mod between_epochs;
 mod cancelled;
 mod damaged;
 mod epochs;

@@ -31,6 +31,7 @@ mod mistaken;
 #[allow(dead_code, reason = "a kit: each test uses what it needs")]
 #[path = "../it/support/mounted.rs"]
 mod mounted;
+mod narrow;
 mod pages;
 mod pictures;
 mod piped;

@@ -8,6 +8,7 @@ mod checkpoint;
 mod diff;
 mod dump;
 mod failure;
+mod fit;
 mod generate;
 mod hex;
 mod input;

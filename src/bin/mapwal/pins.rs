@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::str::FromStr;
 
+use anstyle::Style;
 use indicatif::{BinaryBytes, HumanCount};
 use mapwal::inspect::Inspection;
 use mapwal::{Error, Lsn, PinDirectory, PinState, PinStatus};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::{PinChange, Pins, ReportFormat};
 use crate::failure::{Explain, Failure, Outcome, Result, Written, describe, say};
+use crate::fit::{self, Column};
 use crate::{json, open};
 
 /// The first record that a pin keeps.
@@ -179,15 +181,23 @@ fn next_lsn(directory: &Path) -> Result<Lsn> {
     Ok(open::again(|| reader.published_lsn()).about(directory)?.next())
 }
 
+const TABLE: [Column; 6] = [
+    Column::left("PIN", 24),
+    Column::right("LSN", 20),
+    Column::left("STATE", 8),
+    Column::right("LAG", 14),
+    Column::right("HOLDS", 11),
+    Column::left("OWNER", 0),
+];
+
 pub(crate) fn write_table(out: &mut impl Write, pins: &[PinStatus], next: Option<Lsn>) -> std::io::Result<()> {
-    writeln!(out, "{:<24}  {:>20}  {:<8}  {:>14}  {:>11}  OWNER", "PIN", "LSN", "STATE", "LAG", "HOLDS")?;
-    for pin in pins {
+    let rows = pins.iter().map(|pin| {
         let lag = next.map_or("-".to_owned(), |next| HumanCount(lag(pin, next)).to_string());
         let held = BinaryBytes(pin.retained_bytes).to_string();
-        let (name, lsn, state) = (&pin.name, pin.lsn.to_string(), state_name(pin.state));
-        writeln!(out, "{name:<24}  {lsn:>20}  {state:<8}  {lag:>14}  {held:>11}  {}", pin.owner.escape_debug())?;
-    }
-    Ok(())
+        let (state, owner) = (state_name(pin.state).to_owned(), pin.owner.escape_debug().to_string());
+        [pin.name.clone(), pin.lsn.to_string(), state, lag, held, owner].map(|text| (text, Style::new())).to_vec()
+    });
+    fit::write_table(out, &TABLE, &rows.collect::<Vec<_>>(), fit::columns())
 }
 
 /// Records from the pin's on.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use anstyle::Style;
 use indicatif::BinaryBytes;
 use mapwal::Lsn;
 use mapwal::inspect::{KeptFile, SegmentFile, SegmentState};
@@ -9,10 +10,22 @@ use serde_json::{Value, json};
 
 use crate::arguments::{ReportFormat, Segments};
 use crate::failure::{Outcome, Result, counted, shown};
+use crate::fit::{self, Cell, Column};
 use crate::json;
 use crate::keep::Keeper;
 use crate::look::Look;
 use crate::segment_state::{name, style_of};
+
+const TABLE: [Column; 8] = [
+    Column::right("SEGMENT", 8),
+    Column::left("STATE", 10),
+    Column::right("LSN", 23),
+    Column::right("SIZE", 11),
+    Column::right("END", 10),
+    Column::right("AFTER", 8),
+    Column::left("CHECKSUM", 8),
+    Column::left("KEPT BY", 0),
+];
 
 /// How many are named that keep a segment.
 const NAMED_MAX: usize = 3;
@@ -55,7 +68,7 @@ impl<'l> Row<'l> {
         (self.file.counts && first < next).then(|| (first, next.previous()))
     }
 
-    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+    fn cells(&self) -> Vec<Cell> {
         let (number, style, state) = (self.file.number, style_of(self.state), name(self.state));
         let range = self.range().map_or("-".to_owned(), |(first, last)| format!("{first}..{last}"));
         let size = BinaryBytes(self.file.file_len_bytes).to_string();
@@ -63,8 +76,9 @@ impl<'l> Row<'l> {
         let end = or_dash(self.end.filter(|_| self.file.counts).map(|end| end.to_string()));
         let after = or_dash(self.file.predecessor.map(|before| before.number.to_string()));
         let sum = or_dash(self.file.end_checksum.map(|sum| format!("{sum:08x}")));
-        write!(out, "{number:>8}  {style}{state:<10}{style:#}  {range:>23}  {size:>11}  {end:>10}  ")?;
-        writeln!(out, "{after:>8}  {sum:<8}  {}", kept_by(&self.keepers))
+        let texts = [number.to_string(), state.to_owned(), range, size, end, after, sum, kept_by(&self.keepers)];
+        let styles = (0..).map(|at| if at == 1 { style } else { Style::new() });
+        texts.into_iter().zip(styles).collect()
     }
 
     fn json(&self) -> Value {
@@ -109,16 +123,15 @@ fn kept_by(keepers: &[&Keeper]) -> String {
 }
 
 fn print(out: &mut impl Write, look: &Look) -> io::Result<()> {
-    write!(out, "{:>8}  {:<10}  {:>23}  {:>11}  {:>10}  ", "SEGMENT", "STATE", "LSN", "SIZE", "END")?;
-    writeln!(out, "{:>8}  {:<8}  KEPT BY", "AFTER", "CHECKSUM")?;
-    for file in look.inspection.segments() {
-        Row::new(look, file).print(out)?;
-    }
+    let rows = look.inspection.segments().iter().map(|file| Row::new(look, file).cells());
+    let columns = fit::columns();
+    fit::write_table(out, &TABLE, &rows.collect::<Vec<_>>(), columns)?;
     let kept = look.inspection.kept_files();
     if !kept.is_empty() {
         let (bytes, read) = sums_of(kept);
         let files = counted(kept.len() as u64, "file", "files");
-        writeln!(out, "{files} kept for further segments, {}; {read} still read", BinaryBytes(bytes))?;
+        let line = format!("{files} kept for further segments, {}; {read} still read", BinaryBytes(bytes));
+        fit::write_folded(out, &line, columns)?;
     }
     look.print_damage(out)
 }

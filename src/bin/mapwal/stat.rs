@@ -20,7 +20,7 @@ use crate::readers::Reader;
 use crate::stop::Stop;
 use crate::time::{micros, show};
 use crate::writer::Writer;
-use crate::{json, open, pins, progress, readers};
+use crate::{fit, json, open, pins, progress, readers};
 use histogram::Histogram;
 use size::Size;
 
@@ -210,7 +210,10 @@ impl State {
         } else if let Some(rate) = rate {
             self.print_rate(&mut out, rate)
         } else {
-            self.print_text(&mut out, sizes, size)
+            let mut text = Vec::new();
+            self.print_text(&mut text, sizes, size)
+                .and_then(|()| fit::write_folded(&mut out, &String::from_utf8_lossy(&text), fit::columns()))
+                .and_then(|()| self.print_pins(&mut out))
         };
         printed.and_then(|()| out.flush()).written()
     }
@@ -256,6 +259,10 @@ impl State {
             let range = format!("{}..{}", BinaryBytes(from), BinaryBytes(to));
             writeln!(out, "  {range:>24}  {:>14}  {}", count(records), sizes.bar(records))?;
         }
+        Ok(())
+    }
+
+    fn print_pins(&self, out: &mut impl Write) -> std::io::Result<()> {
         if self.pins.is_empty() { Ok(()) } else { pins::write_table(out, &self.pins, Some(self.next)) }
     }
 

@@ -14,6 +14,7 @@ mod cramped;
 mod differed;
 mod documents;
 mod dumped;
+mod durably;
 #[path = "../it/support/file_system.rs"]
 mod file_system;
 mod forced;

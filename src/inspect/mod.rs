@@ -155,9 +155,10 @@ impl Inspection {
     }
 
     pub(crate) fn look(storage: &Arc<dyn Storage>) -> Result<Self> {
-        // What is durable before the directory is read is found there.
-        let before = read_page(&**storage)?;
+        // What is durable before the directory is read is found there. A page that is no file is told by the list.
+        let before = read_page(&**storage);
         let listing = directory::list(&**storage)?;
+        let before = before?;
         if listing.segments.is_empty() {
             return Err(Error::NoLog { path: storage.path().to_owned() });
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mapwal::error::FileKind;
+use mapwal::inspect::Inspection;
 use mapwal::{Error, Lsn};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
@@ -107,11 +108,14 @@ fn assert_refused_in_place_of_a_file(found: FileKind, put: impl Fn(&Path)) {
         let path = dir.path().join(name);
         fs::rename(&path, dir.path().with_extension("aside")).unwrap();
         put(&path);
-        let error = refusal(dir.path());
+        let inspected = Inspection::open(dir.path()).map(|_| ()).unwrap_err();
+        let errors = [refusal(dir.path()), inspected];
         fs::remove_file(dir.path().with_extension("aside")).unwrap();
-        match error {
-            Error::NotARegularFile { path: named, found: kind } => assert_eq!((named, kind), (path, found)),
-            other => panic!("{name}: {other}"),
+        for error in errors {
+            match error {
+                Error::NotARegularFile { path: named, found: kind } => assert_eq!((named, kind), (path.clone(), found)),
+                other => panic!("{name}: {other}"),
+            }
         }
     }
 }

@@ -127,20 +127,21 @@ class Log:
 
     def read_control(self, path):  # step 2
         page = path.read_bytes() if path.is_file() else b""
-        is_page = len(page) == 4096 and page[:8] == b"mapwctl\1" and self.log_id in (page[8:24], None)
+        words = unpack_from("<512Q", page) if len(page) == 4096 else [0] * 512
         check = lambda *values: crc32(page[8:24] + pack(f"<{len(values)}Q", *values))
-        version = unpack_from("<Q", page, 40)[0] if len(page) == 4096 else 0
-        is_later = version & UNKNOWN > 1 and check(version & UNKNOWN) == version >> 32
-        words = unpack_from("<512Q", page) if is_page and not is_later else [0] * 512
-        low = lambda word: word & UNKNOWN if check(word & UNKNOWN) == word >> 32 else None
-        self.active, self.oldest = low(words[7]) or 0, low(words[9])
-        if self.log_id and path.is_file():
-            is_set_up = page[:8] == b"mapwctl\1" and len(page) == 4096 and all(unpack_from("<2Q", page, 8))
-            is_known = is_set_up and not is_later
-            is_bad = lambda word: word and check(word & UNKNOWN) != word >> 32
-            if len(page) != 4096 or page[:8] not in (bytes(8), b"mapwctl\1") or is_known and page[8:24] != self.log_id \
-                or is_known and version and any(is_bad(words[at]) for at in (5, 7, 9)): self.damage.append("the control page is damaged")
-        self.durable = max([words[at:at + 2] for at in (80, 88) if check(*words[at:at + 3]) == words[at + 3]] or [(0, 0)])[1]
+        low = lambda at: words[at] & UNKNOWN
+        is_right = lambda at: check((at if at != 5 else 0) << 32 | low(at)) == words[at] >> 32
+        is_page, is_other = page[:8] in (b"mapwctl\1", b"mapwopen"), is_right(5) and low(5) != 2
+        says = len(page) == 4096 and is_page and not is_other and self.log_id in (page[8:24], None)
+        self.active, self.oldest = says and is_right(7) and low(7) or 0, low(9) if says and is_right(9) else None
+        begun = [file for file in self.files.values() if file.link] or [file for file in self.files.values() if not file.fault]
+        is_old = len(page) == 4096 and begun and max(begun, key=lambda file: file.number).version == 2 and not words[5]
+        with_checksum = (5, 7, 9, *range(80, 87), *range(88, 95), *range(96, 99))
+        if self.log_id and path.is_file() and not is_old:
+            if len(page) != 4096 or not is_page or not is_other and (page[8:24] != self.log_id or not all(map(is_right, with_checksum))):
+                self.damage.append("the control page is damaged")
+        halves = lambda at: [low(at) | low(at + 1) << 32, low(at + 2) | low(at + 3) << 32]
+        self.durable = max([halves(at) for at in (80, 88) if says and check(*words[at:at + 6]) == low(at + 6)] or [[0, 0]])[1]
 
     def follow_chain(self):  # step 3; `link` is that of the segment above, if it names one
         self.tip = tip = max((file for file in self.files.values() if file.link), key=lambda file: file.number, default=None)

@@ -6,6 +6,9 @@
 #[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests, which use other parts of it")]
 #[path = "../../tests/it/format/spec.rs"]
 mod spec;
+#[allow(dead_code, clippy::unwrap_used, reason = "as before")]
+#[path = "../../tests/it/format/page.rs"]
+mod page;
 #[allow(dead_code, reason = "shared by the targets, which use different parts of it")]
 mod support;
 
@@ -16,7 +19,6 @@ use libfuzzer_sys::fuzz_target;
 use support::Change;
 
 const PAGE_WORDS: usize = 512;
-const MAGIC: u64 = u64::from_le_bytes(*b"mapwctl\x01");
 /// Where the log id stands in a segment's header.
 const LOG_ID_AT: usize = 32;
 
@@ -29,44 +31,32 @@ struct Page {
     oldest: u32,
     /// Number, segment and offset of a position, and record: what is durable, twice.
     durable: [(u64, u32, u16, u64); 2],
-    version: bool,
+    /// The position of a close.
+    closed: u64,
+    is_shown: bool,
     /// Other words than these, for any word.
     words: Vec<(u16, u64)>,
 }
 
 impl Page {
     fn encode(&self, id: &[u8; 16]) -> Vec<u8> {
-        let mut words = [0; PAGE_WORDS];
-        words[0] = MAGIC;
-        for (word, half) in words[1..].iter_mut().zip(id.as_chunks().0) {
-            *word = u64::from_le_bytes(*half);
+        let mut bytes = vec![0; page::LEN];
+        bytes[..8].copy_from_slice(if self.is_shown { page::SHOWN } else { page::UNFINISHED });
+        bytes[8..24].copy_from_slice(id);
+        page::put(&mut bytes, 4, &[self.pid.into()]);
+        page::put(&mut bytes, 8, &[self.poisoned.into()]);
+        for (at, value) in page::SINGLE.into_iter().zip([page::VERSION, self.active, self.oldest]) {
+            page::put_signed(&mut bytes, at, value);
         }
-        words[4] = self.pid.into();
-        words[5] = self.version.into();
-        words[7] = signed(id, self.active);
-        words[8] = self.poisoned.into();
-        words[9] = signed(id, self.oldest);
-        for (at, (number, segment, offset, lsn)) in [80, 88].into_iter().zip(self.durable) {
-            let said = [number, u64::from(segment) << 32 | u64::from(offset), lsn];
-            words[at..at + 3].copy_from_slice(&said);
-            words[at + 3] = checksum(id, &said).into();
+        for (at, (number, segment, offset, lsn)) in page::DURABLE.into_iter().zip(self.durable) {
+            page::put_group(&mut bytes, at, &[number, u64::from(segment) << 32 | u64::from(offset), lsn]);
         }
+        page::put_group(&mut bytes, page::CLOSED, &[self.closed]);
         for (at, word) in &self.words {
-            words[usize::from(*at) % PAGE_WORDS] = *word;
+            page::put(&mut bytes, usize::from(*at) % PAGE_WORDS, &[*word]);
         }
-        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        bytes
     }
-}
-
-fn checksum(id: &[u8; 16], words: &[u64]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(id);
-    words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
-    hasher.finalize()
-}
-
-fn signed(id: &[u8; 16], number: u32) -> u64 {
-    u64::from(number) | u64::from(checksum(id, &[number.into()])) << 32
 }
 
 fuzz_target!(|input: (Page, Vec<Change>)| {

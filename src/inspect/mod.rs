@@ -21,7 +21,7 @@ use crate::lsn::Lsn;
 use crate::read::SegmentTip;
 pub use crate::read::{FrameRole, ScanItem, ScannedFrame, SegmentScan};
 pub use crate::segment::Activity;
-use crate::segment::control::{ControlState, PageFound, is_whole};
+use crate::segment::control::{ControlState, PageFound};
 use crate::segment::directory::{self, Found};
 use crate::segment::pins::{self, PinStatus};
 use crate::segment::{Segment, SegmentList, Segments};
@@ -169,10 +169,12 @@ impl Inspection {
         let log_id = found.first().map_or(0, |segment| segment.log_id);
         // A trim says so before it removes the files.
         let after = read_page(&**storage)?;
-        faults.extend(page_fault(storage.path(), after.as_ref(), log_id).filter(|_| !found.is_empty()));
-        let page = before.and_then(|page| page.state);
+        let page_fault =
+            after.as_ref().and_then(|page| page.fault(storage.path(), log_id, directory::is_old(found.iter())));
+        faults.extend(page_fault.filter(|_| !found.is_empty()));
+        let page = before.and_then(|page| page.state());
         let before = page.filter(|control| control.log_id == log_id);
-        let after = after.and_then(|page| page.state).filter(|control| control.log_id == log_id);
+        let after = after.and_then(|page| page.state()).filter(|control| control.log_id == log_id);
         let control = before.map(|before| ControlState {
             oldest_segment: after.map_or(before.oldest_segment, |after| after.oldest_segment),
             ..before
@@ -305,21 +307,7 @@ impl Inspection {
 }
 
 fn read_page(storage: &dyn Storage) -> Result<Option<PageFound>> {
-    ControlState::read(storage).map_err(|source| Error::io("read", &storage.path().join(name::CONTROL), source))
-}
-
-/// Where a control page has the identity of its log.
-const PAGE_IDENTITY: u64 = 8;
-
-/// What is wrong with the control page of log `log_id`.
-fn page_fault(directory: &Path, page: Option<&PageFound>, log_id: u128) -> Option<Corruption> {
-    let PageFound { state, fault } = page?;
-    let foreign = state.filter(|state| state.log_id != log_id && is_whole(state.log_id)).map(|state| {
-        let damage = Damage::ForeignPage { expected: log_id, found: state.log_id };
-        (PAGE_IDENTITY, damage)
-    });
-    let (offset, damage) = foreign.or_else(|| fault.clone())?;
-    Some(Corruption { path: directory.join(name::CONTROL), offset, lsn: None, damage, evidence: None })
+    PageFound::read(storage).map_err(|source| Error::io("read", &storage.path().join(name::CONTROL), source))
 }
 
 /// What of `numbers` has a sound header and belongs to one log; what is wrong with the others.

@@ -117,7 +117,7 @@ impl Inspection {
         // A trim says so before it removes the files.
         let control = self.page.map(|page| match read_page(&*self.storage) {
             Ok(Some(found)) => ControlState {
-                oldest_segment: found.state.map_or(page.oldest_segment, |now| now.oldest_segment),
+                oldest_segment: found.state().map_or(page.oldest_segment, |now| now.oldest_segment),
                 ..page
             },
             _ => page,

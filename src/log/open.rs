@@ -90,7 +90,9 @@ pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Resu
     // Segments copied from elsewhere come without the page; then a first or last one that is missing cannot be told from
     // one that was not copied.
     let known = ControlPage::known(&*storage, log_id)?;
-    let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, known, options)?;
+    let page_fault = control::page_fault(&*storage, log_id, directory::is_old(found.iter()))?;
+    let page_fault = page_fault.filter(|_| !found.is_empty());
+    let plan = recover::recover(&*storage, Chain::build(found, storage.path())?, (known, page_fault), options)?;
     check_lsn(plan.next_lsn)?;
     check_metadata(&plan, options)?;
     let last_number = plan.last_number.max(listing.temporary_number());
@@ -210,13 +212,13 @@ impl Opening<'_> {
 
     /// Removes what was trimmed, before the control page, which says so, could lose its name.
     fn remove_trimmed(&self, plan: &Plan) -> Result<()> {
-        let Some(known) = self.known else { return Ok(()) };
-        let mut trimmed: Vec<u64> = plan.remove.iter().copied().filter(|&number| number < known.oldest).collect();
+        let Some(oldest) = self.known.and_then(|known| known.oldest) else { return Ok(()) };
+        let mut trimmed: Vec<u64> = plan.remove.iter().copied().filter(|&number| number < oldest).collect();
         if trimmed.is_empty() {
             return Ok(());
         }
         trimmed.sort_unstable();
-        let is_durable = ControlPage::is_retained_durably(&*self.storage, self.log_id, known.oldest);
+        let is_durable = ControlPage::is_retained_durably(&*self.storage, self.log_id, oldest);
         if is_durable.map_err(|source| control::write_error(&*self.storage, source))? {
             let names: Vec<String> = trimmed.into_iter().map(name::segment).collect();
             remove_in_order(&*self.storage, &names);
@@ -294,7 +296,7 @@ impl Opening<'_> {
         let pin_files = PinFiles::new(Arc::clone(&self.storage), PIN_PATIENCE);
         let named = NamedPins::load(&pin_files, &*self.storage)?;
         // As long as the link is not durable that leaves others out, what was retained before is.
-        let retained = self.known.map(|known| known.oldest).or(self.listing.segments.first().copied());
+        let retained = self.known.and_then(|known| known.oldest).or(self.listing.segments.first().copied());
         let control = Arc::new(ControlPage::create(&*self.storage, self.log_id, retained.unwrap_or(oldest))?);
         let durable_lsn = plan.next_lsn.previous();
         control.set_durable(durable_lsn, durable).map_err(|source| control::write_error(&*self.storage, source))?;

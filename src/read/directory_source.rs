@@ -12,6 +12,7 @@ use super::known::State;
 use super::read_ahead::ReadAhead;
 use super::sealed::SealedTip;
 use super::source::Source;
+use super::torn;
 use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::name;
 use crate::format::position::Position;
@@ -166,8 +167,13 @@ impl DirectorySource {
                 }
                 // Nothing says which of the two is right. A writer goes on after what is sound.
                 Ok(Published { cut: Some(_), .. }) if !is_stale => is_stale = true,
-                Ok(Published { next, cut: Some(cut), .. }) => return Ok((Arc::new(segments.cut_at(cut)), next)),
-                Ok(Published { next, cut: None, .. }) => return Ok((segments, next)),
+                Ok(Published { next, hole, cut }) => {
+                    if hole.is_some() {
+                        // A control page that is damaged cannot say so.
+                        torn::check_page(&*self.storage, &self.state.lock(), || Ok(Some(next)))?;
+                    }
+                    return Ok((cut.map(|cut| Arc::new(segments.cut_at(cut))).unwrap_or(segments), next));
+                }
             }
         }
     }
@@ -262,6 +268,7 @@ impl DirectorySource {
         if let Some(lost) = chain.lost_end(path, durable) {
             return Err(Corruption { evidence: stated.map(Stated::evidence), ..lost }.into());
         }
+        torn::check_page(&*self.storage, state, || torn::torn_from(&*self.storage, chain))?;
         let is_tip = |sealed: &&SealedTip| chain.links.last().is_some_and(|tip| tip.info.number == sealed.number());
         sealed.filter(is_tip).map_or(Ok(()), |sealed| self.check_successor(state, sealed))
     }

@@ -23,6 +23,7 @@ mod stream;
 mod taking;
 #[cfg(feature = "testing")]
 pub(crate) mod testing;
+mod torn;
 mod visibility;
 #[cfg(feature = "async")]
 mod wakers;

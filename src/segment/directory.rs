@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::lost;
 use crate::error::{Damage, Error, FileKind, Result};
+use crate::format::Version;
 use crate::format::frame::{Frame, FrameHeader, padded};
 use crate::format::link::{self, Link, Predecessor};
 use crate::format::meta_len_max;
@@ -97,6 +98,12 @@ pub(crate) struct Found {
     /// Features, as bits, that a writer must know and this one does not.
     pub(crate) unknown_to_writers: u32,
     pub(crate) first: FirstFrame,
+}
+
+/// Whether no writer of this version has begun a segment among `found`, by number, but one of version 2.
+pub(crate) fn is_old<'a>(found: impl DoubleEndedIterator<Item = &'a Found> + Clone) -> bool {
+    let newest = found.clone().rfind(|segment| segment.is_linked()).or_else(|| found.last());
+    newest.is_some_and(|newest| newest.layout.version == Version::V2)
 }
 
 impl Found {

@@ -10,12 +10,12 @@ use crate::error::{Damage, Error};
 use crate::format::name;
 use crate::format::pin::{self, NamedPin};
 use crate::lsn::Lsn;
-use crate::segment::control::ControlState;
+use crate::segment::control::PageFound;
 use crate::storage::{Access, Storage};
 
 /// An error if a file beside them says that there were segments. What cannot be read says nothing.
 pub(super) fn told_of(storage: &dyn Storage) -> Option<Error> {
-    let page = ControlState::read(storage).ok().flatten().and_then(|found| found.state);
+    let page = PageFound::read(storage).ok().flatten().and_then(|found| found.state());
     let Some(stated) = page.and_then(|page| page.durable) else { return told_by_pin(storage) };
     let newest = storage.path().join(name::segment(stated.position.segment()));
     Some(all_missing(&newest, stated.lsn, name::CONTROL.to_owned()))

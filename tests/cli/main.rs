@@ -17,6 +17,7 @@ mod dumped;
 mod durably;
 #[path = "../it/support/file_system.rs"]
 mod file_system;
+mod flipped;
 mod forced;
 mod frugal;
 mod generated;

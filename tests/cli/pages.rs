@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::logs::{copy, killed, line, scratch, segments, spoil, synced};
+use crate::logs::{copy, killed, line, scratch, segments, spoil, synced, write_at};
 use crate::program::Running;
 use crate::states::{Health, Log, RECORDS, State, flip, records, without_control};
 
@@ -19,7 +19,19 @@ pub(crate) fn spoiled_last() -> Vec<State> {
         there: (1..RECORDS).collect(),
         health,
     };
+    let page = |spoil: &dyn Fn(&Path)| {
+        let spoiled = copy(log.path());
+        spoil(&spoiled.path().join("control"));
+        spoiled
+    };
+    // In both watermarks: the words of a number are not those of a crash any more.
+    let watermarks = page(&|control| [640, 704].into_iter().for_each(|at| flip(control, at)));
+    let all = page(&|control| (0..512).for_each(|word| flip(control, word * 8)));
+    let version = page(&|control| write_at(control, 40, &[0; 8]));
     vec![
+        state("killed, last record and watermarks of the control page damaged", watermarks, Health::Damaged),
+        state("killed, last record and control page damaged", all, Health::Damaged),
+        state("killed, last record damaged, no version in the control page", version, Health::Damaged),
         state("killed, last record damaged", log, Health::Damaged),
         state("killed, last record damaged, no control page", without, Health::Unnoticed),
     ]

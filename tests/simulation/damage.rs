@@ -90,12 +90,12 @@ fn stated_durable(disk: &SimDisk) -> Option<(u64, usize)> {
         let values: Vec<u8> = words[1..3].iter().chain(values).flat_map(|word| word.to_le_bytes()).collect();
         u64::from(crc32fast::hash(&values))
     };
-    // A page that a power cut has torn may be of no log yet.
-    let oldest = words[9] & u64::from(u32::MAX);
-    let is_set_up = words[9] >> 32 == sum(&[oldest]);
-    let whole = [80, 88].into_iter().filter(|&at| words[at + 3] == sum(&words[at..at + 3]));
-    let position = words[whole.max_by_key(|&at| words[at])? + 1];
-    (is_set_up && position > 0).then_some((position >> 32, usize::try_from(position & u64::from(u32::MAX)).ok()?))
+    let low = |at: usize| words[at] & u64::from(u32::MAX);
+    // Number, position and record, in halves, and the checksum of these.
+    let whole = [80, 88].into_iter().filter(|&at| low(at + 6) == sum(&words[at..at + 6]));
+    let newest = whole.max_by_key(|&at| low(at) | low(at + 1) << 32)?;
+    let (offset, segment) = (low(newest + 2), low(newest + 3));
+    (segment > 0).then_some((segment, usize::try_from(offset).ok()?))
 }
 
 /// Changes bytes of a frame; says what was changed.

@@ -30,6 +30,13 @@ impl Failure {
                 if let Some(page @ Evidence::ControlPage { .. }) = &corruption.evidence {
                     why = format!("{why}; {page}");
                 }
+                // What keeps a torn end from being dropped.
+                if let (true, Some(lsn)) = (corruption.path.ends_with("control"), corruption.lsn) {
+                    let at = format!("{} at offset {}", corruption.damage, corruption.offset);
+                    why = format!(
+                        "{at}; the log has a torn end from record {lsn} on, and only this file could tell whether that was durable"
+                    );
+                }
                 let (what, place) = ("damaged".to_owned(), corruption.path.clone());
                 Self::Told {
                     what,

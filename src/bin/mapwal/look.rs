@@ -15,9 +15,14 @@ use crate::tip::Tip;
 use crate::writer::Writer;
 use crate::{checkpoint, open, progress};
 
+/// What is wrong with the control page.
+pub(crate) fn page_fault(inspection: &Inspection) -> Option<&Corruption> {
+    inspection.faults().find(|fault| fault.path.ends_with("control"))
+}
+
 /// Tells people of a control page that is damaged: what it would say, nothing else may.
 pub(crate) fn tell_page_fault(inspection: &Inspection) {
-    for fault in inspection.faults().filter(|fault| fault.path.ends_with("control")) {
+    if let Some(fault) = page_fault(inspection) {
         Failure::of_log(&fault.clone().into(), &fault.path).tell();
     }
 }

@@ -146,6 +146,8 @@ struct End {
     is_closed: bool,
     /// What comes after it in the file cannot be read.
     is_unread: bool,
+    /// What comes after it in the file is no sound frame.
+    is_torn: bool,
 }
 
 struct Copy<'a> {
@@ -199,7 +201,7 @@ impl Copy<'_> {
             let offset = scan.offset();
             match scan.next() {
                 Ok(Some(ScanItem::Frame(frame))) => self.frame(file, &frame)?,
-                Ok(Some(_)) => (self.end.sealed_into, self.end.is_closed) = (None, false),
+                Ok(Some(_)) => (self.end.sealed_into, self.end.is_closed, self.end.is_torn) = (None, false, true),
                 Ok(None) => break,
                 Err(error) => {
                     Failure::of_log(&error, path).tell();
@@ -229,7 +231,7 @@ impl Copy<'_> {
             return Ok(());
         }
         self.meta.extend(frame.meta());
-        (self.end.segment, self.end.is_unread) = (file.number, false);
+        (self.end.segment, self.end.is_unread, self.end.is_torn) = (file.number, false, false);
         let next = *self.next.get_or_insert(lsn);
         // Below are records that have been copied.
         if lsn < next {

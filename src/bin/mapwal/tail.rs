@@ -12,6 +12,7 @@ use mapwal::{Error, Follower, LogReader, Lsn, Record, Visibility};
 
 use crate::arguments::{From, Tail};
 use crate::failure::{Explain, Failure, Outcome, Result, Written};
+use crate::look::page_fault;
 use crate::open;
 use crate::print::{Printer, check_is_read, sync_output};
 use crate::stop::Stop;
@@ -269,6 +270,10 @@ impl Tail {
 
 /// An error if nothing says which records are durable: none would be printed, as if there were none.
 fn check_is_told(inspection: &Inspection, directory: &Path) -> Result<()> {
+    // One that is damaged may tell of less.
+    if let Some(fault) = page_fault(inspection) {
+        return Err(Failure::of_log(&fault.clone().into(), directory));
+    }
     match inspection.durable_lsn() {
         Some(_) => Ok(()),
         None => Err(Failure::new("cannot tell what is durable", "there is no control page", directory)),

@@ -3,6 +3,7 @@
 //! A [`Plan`](plan::Plan) is made without a change of any file; opening the log carries it out.
 
 mod clean_close;
+mod judge;
 mod pending;
 pub(crate) mod plan;
 pub(crate) mod recover;

@@ -5,9 +5,9 @@
 use super::clean_close;
 use super::plan::{Plan, Resume};
 use super::walked::Walked;
-use crate::error::{Corruption, Damage, Error, Evidence, Result};
+use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::frame::FrameKind;
-use crate::format::link::{MetaSlots, Seal, SegmentEnd};
+use crate::format::link::{MetaSlots, SegmentEnd};
 use crate::format::position::Position;
 use crate::format::segment_header::Layout;
 use crate::format::walk::{Check, Place, Walk, may_be_cut_off};
@@ -28,23 +28,28 @@ const LOAD_WINDOW_BYTES: usize = 1 << 20;
 /// Zeros follow up to the end of this before appends go on in a page.
 const PAGE_LEN: usize = 4096;
 
-/// Decides what counts. `known` is what the log's control page says, if it is there.
-pub(crate) fn recover(storage: &dyn Storage, chain: Chain, known: Option<Known>, options: &Options) -> Result<Plan> {
+/// Decides what counts. `known` is what the log's control page says, if it is there, and `page_fault` what is wrong with it.
+pub(crate) fn recover(
+    storage: &dyn Storage,
+    chain: Chain,
+    (known, page_fault): (Option<Known>, Option<Corruption>),
+    options: &Options,
+) -> Result<Plan> {
     let by_page = known.map_or(0, |known| {
         let durable = known.durable.map_or(0, |stated| stated.position.segment());
-        known.oldest.max(known.active).max(durable)
+        known.oldest.unwrap_or(0).max(known.active).max(durable)
     });
     let last_number = chain.last_number().max(by_page);
-    let mut plan = plan(storage, chain, known, options)?;
+    let mut plan = plan(chain, Recovery::new(storage, (known, page_fault), options.archive), options)?;
     plan.last_number = plan.last_number.max(last_number);
     Ok(plan)
 }
 
-fn plan(storage: &dyn Storage, mut chain: Chain, known: Option<Known>, options: &Options) -> Result<Plan> {
-    let mut recovery = Recovery::new(storage, known, options.archive);
+fn plan(mut chain: Chain, mut recovery: Recovery<'_>, options: &Options) -> Result<Plan> {
+    let (storage, known) = (recovery.storage, recovery.known);
     chain = chain.of_copies(options.archive);
-    chain.forget_trimmed(known.map(|known| known.oldest));
-    chain.check_start(storage.path(), known.map(|known| known.oldest))?;
+    chain.forget_trimmed(known.and_then(|known| known.oldest));
+    chain.check_start(storage.path(), known.and_then(|known| known.oldest))?;
     if let Some(close) = known.and_then(|known| known.closed)
         && let Some(plan) = clean_close::plan(storage, &chain, close)?
     {
@@ -55,33 +60,48 @@ fn plan(storage: &dyn Storage, mut chain: Chain, known: Option<Known>, options: 
     Ok(recovery.plan(chain, cut))
 }
 
-struct Recovery<'s> {
-    storage: &'s dyn Storage,
-    known: Option<Known>,
+pub(super) struct Recovery<'s> {
+    pub(super) storage: &'s dyn Storage,
+    pub(super) known: Option<Known>,
+    /// What is wrong with the page that says that: it could have said more.
+    pub(super) page_fault: Option<Corruption>,
     /// The newest segments may not have been copied.
-    is_archive: bool,
-    claim: StrongestClaim,
+    pub(super) is_archive: bool,
+    pub(super) claim: StrongestClaim,
     /// Segments found to hold nothing but their headers.
     empty: Vec<u64>,
     bytes_scanned: u64,
-    torn_bytes: u64,
+    pub(super) torn_bytes: u64,
     /// Some was written once more, on a file system whose syncs may leave out how that is found again.
     is_written_again: bool,
 }
 
 /// The end of what counts: in the segment at `index` of the chain.
 #[derive(Debug)]
-struct Cut {
-    index: usize,
-    walked: Walked,
+pub(super) struct Cut {
+    pub(super) index: usize,
+    pub(super) walked: Walked,
     /// The newest segment ends with a close, and is the one that is cut.
     closed: bool,
 }
 
 impl<'s> Recovery<'s> {
-    fn new(storage: &'s dyn Storage, known: Option<Known>, is_archive: bool) -> Self {
-        let (claim, empty) = (StrongestClaim::default(), Vec::new());
-        Self { storage, known, is_archive, claim, empty, bytes_scanned: 0, torn_bytes: 0, is_written_again: false }
+    fn new(
+        storage: &'s dyn Storage,
+        (known, page_fault): (Option<Known>, Option<Corruption>),
+        is_archive: bool,
+    ) -> Self {
+        Self {
+            storage,
+            known,
+            page_fault,
+            is_archive,
+            claim: StrongestClaim::default(),
+            empty: Vec::new(),
+            bytes_scanned: 0,
+            torn_bytes: 0,
+            is_written_again: false,
+        }
     }
 
     /// Walks the segments that are not proven durable, newest first, and finds the oldest that does not reach as far as
@@ -236,71 +256,8 @@ impl<'s> Recovery<'s> {
         Ok(end)
     }
 
-    /// What is wrong at the cut, if that is no torn end.
-    fn damage_at(&self, chain: &Chain, cut: &Cut) -> Corruption {
-        let Walked { place, damage, last_kind, sealed_into, .. } = &cut.walked;
-        let number = chain.links[cut.index].info.number;
-        let found = |number, offset, damage| {
-            let path = self.storage.path().join(name::segment(number));
-            Corruption { path, offset, lsn: Some(place.next_lsn), damage, evidence: None }
-        };
-        let at_cut = found(number, place.offset as u64, damage.clone());
-        if cut.index + 1 < chain.links.len() {
-            return at_cut;
-        }
-        // The segment is whole, and what it leads to is not.
-        if let Some(named) = sealed_into.filter(|_| *last_kind == FrameKind::Seal) {
-            return match chain.beyond.iter().find(|segment| segment.number == named) {
-                Some(next) => found(named, segment_header::LEN as u64, next.damage()),
-                None => found(named, 0, Damage::MissingSegment { referrer: number }),
-            };
-        }
-        self.lost_end(chain).filter(|_| *damage == Damage::MissingFrame).unwrap_or(at_cut)
-    }
-
-    /// An error if anything after the cut, or the control page, proves that what is missing there was durable. What ends inside an
-    /// incomplete batch proves nothing: an interrupted truncation through the batch leaves that too.
-    fn judge(&mut self, chain: &Chain, cut: &Cut) -> Result<()> {
-        let ChainLink { info, .. } = &chain.links[cut.index];
-        let Place { offset, next_lsn, .. } = cut.walked.place;
-        let mut suspects = vec![(info.number, info.size, info.layout, offset)];
-        suspects.extend(
-            chain.links[cut.index + 1..]
-                .iter()
-                .map(|l| (l.info.number, l.info.size, l.info.layout, segment_header::LEN)),
-        );
-        suspects.extend(chain.beyond.iter().map(|s| (s.number, s.size, s.layout, segment_header::LEN)));
-        let suspect = Position::new(info.number, cut.walked.good_end as u64);
-        self.hear_all(&suspects, suspect)?;
-        if let Some(evidence) = self.proof(suspect) {
-            return Err(Corruption { evidence: Some(evidence), ..self.damage_at(chain, cut) }.into());
-        }
-        let active = self.known.map(|known| known.active);
-        let is_told = |named: u64| Seal::has_successor(info.layout.version, self.is_archive, named, active);
-        let named = cut.walked.sealed_into.filter(|&named| cut.index + 1 == chain.links.len() && is_told(named));
-        match named.filter(|named| !chain.beyond.iter().any(|s| s.number == *named)) {
-            None => Ok(()),
-            Some(missing) => {
-                let path = self.storage.path().join(name::segment(missing));
-                Err(Error::corrupt(&path, 0, Some(next_lsn), Damage::MissingSegment { referrer: info.number }))
-            }
-        }
-    }
-
-    /// What shows that the log had been durable beyond `suspect`.
-    fn proof(&self, suspect: Position) -> Option<Evidence> {
-        evidence::proof(&self.claim, self.known.and_then(|known| known.durable), suspect)
-    }
-
-    /// What is missing if the control page says that the log was durable up to a segment that is not in `chain`.
-    fn lost_end(&self, chain: &Chain) -> Option<Corruption> {
-        let stated = self.known.and_then(|known| known.durable)?;
-        let lost = chain.lost_end(self.storage.path(), stated.position)?;
-        Some(Corruption { evidence: Some(stated.evidence()), ..lost })
-    }
-
     /// Hears claims beyond `suspect` in segments of (number, size, layout), each from an offset on.
-    fn hear_all(&mut self, segments: &[(u64, u64, Layout, usize)], suspect: Position) -> Result<()> {
+    pub(super) fn hear_all(&mut self, segments: &[(u64, u64, Layout, usize)], suspect: Position) -> Result<()> {
         for &(number, size, layout, start) in segments {
             let (file, region) = self.open(number, size)?;
             let path = self.storage.path().join(name::segment(number));
@@ -383,6 +340,7 @@ impl<'s> Recovery<'s> {
         if let Some(lost) = self.lost_end(chain) {
             return Err(lost.into());
         }
+        self.check_page(self.torn_bytes > 0, first_lsn)?;
         Ok(Plan {
             sealed: Vec::new(),
             resume: Resume::Fresh(None),

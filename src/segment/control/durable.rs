@@ -1,11 +1,11 @@
-//! The two words of the control page that are more than a hint: written durably, or the page loses its name.
+//! What of the control page is more than a hint: written durably, or the page loses its name.
 
 use std::io;
 use std::sync::atomic::Ordering;
 
 use super::ControlPage;
 use super::making::is_on_device;
-use super::words::{LEN, Word, signed};
+use super::words::{LEN, Word};
 use crate::error::{Error, Result};
 use crate::events::report;
 use crate::format::name;
@@ -21,7 +21,7 @@ impl ControlPage {
         number: u64,
         remove_trimmed: impl FnOnce() -> Result<()>,
     ) -> Result<bool> {
-        self.set_durably(storage, Word::OldestSegment, signed(self.log_id, number), remove_trimmed)
+        self.set_durably(storage, Word::OldestSegment, [self.signed(Word::OldestSegment, number)], remove_trimmed)
     }
 
     /// Durably clears the position of the close, so that frames may follow it. Returns false if the page had to be
@@ -29,29 +29,29 @@ impl ControlPage {
     pub(super) fn take_back_close(&self, storage: &dyn Storage) -> Result<bool> {
         // Also if it does not: one that died while it did this may have done it to the page cache alone.
         // What was trimmed before has been removed.
-        self.set_durably(storage, Word::Closed, 0, || Ok(()))
+        self.set_durably(storage, Word::Closed, self.closed_at(0), || Ok(()))
     }
 
-    /// On return the device has `value` for `word`, or, if this is false, the page has no name.
+    /// On return the device has `words` from `first` on, or, if this is false, the page has no name.
     ///
     /// What a failed write-back leaves may never reach the device, however well later syncs go, also those of a later run.
     /// So the device is asked, and a page that it does not hold loses its name: without one nothing is missed.
-    fn set_durably(
+    fn set_durably<const N: usize>(
         &self,
         storage: &dyn Storage,
-        word: Word,
-        value: u64,
+        first: Word,
+        words: [u64; N],
         before_removal: impl FnOnce() -> Result<()>,
     ) -> Result<bool> {
         let failed = |source| sync_error(storage, source);
-        let written = self.set(word, value);
+        let written = self.write(first, words);
         let Some(file) = &self.file else { return written.map(|()| false).map_err(failed) };
         if self.is_removed.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let _ = file.touch();
         let synced = written.and_then(|()| file.sync_mapping(self.words.mapping(), 0..LEN as usize));
-        if synced.is_ok() && is_on_device(&**file, word, value).map_err(failed)? {
+        if synced.is_ok() && is_on_device(&**file, first, &words).map_err(failed)? {
             return Ok(true);
         }
         before_removal()?;

@@ -4,45 +4,48 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use super::ControlPage;
-use super::words::{LEN, Word, signed};
+use super::signed::signed;
+use super::words::{LEN, PageFound, Word, bytes_of, new_page};
 use crate::events::report;
 use crate::format::name;
 use crate::memory::{Mapping, SharedWords};
 use crate::storage::{Access, DeviceBuffer, Storage, StorageFile};
 
-/// Whether the device has `value` for `word`, as far as it can be asked.
-pub(super) fn is_on_device(file: &dyn StorageFile, word: Word, value: u64) -> io::Result<bool> {
+/// Whether the device has `words` from `first` on, as far as it can be asked.
+pub(super) fn is_on_device(file: &dyn StorageFile, first: Word, words: &[u64]) -> io::Result<bool> {
     if !file.reads_device() {
         // What has just been written and synced is there: what a failed write-back has left is written anew with it.
         return Ok(true);
     }
     let mut buffer = DeviceBuffer::new(LEN as usize);
     let read = file.read_device_at(&mut buffer, 0)?;
-    Ok(read == LEN as usize && buffer.bytes().as_chunks().0[word as usize] == value.to_le_bytes())
+    Ok(read == LEN as usize && buffer.bytes()[first as usize * size_of::<u64>()..].starts_with(&bytes_of(words)))
 }
 
 impl ControlPage {
     /// Whether it is durable that the segments below `oldest` have been trimmed. An error if that cannot be found out.
     pub(crate) fn is_retained_durably(storage: &dyn Storage, log_id: u128, oldest: u64) -> io::Result<bool> {
-        let value = signed(log_id, oldest);
+        let value = signed(log_id, Word::OldestSegment as usize, oldest as u32);
         let Some(page) = Self::map(storage, log_id)? else { return Ok(false) };
         // What a failed write-back has left of it only looks written.
         let written = page.set(Word::OldestSegment, value);
         let Some(file) = &page.file else { return Ok(false) };
         match written.and_then(|()| file.sync()) {
             Err(error) if !file.reads_device() => Err(error),
-            _ => is_on_device(&**file, Word::OldestSegment, value),
+            _ => is_on_device(&**file, Word::OldestSegment, &[value]),
         }
     }
 }
 
-/// The page that is there, if it is that of the log `log_id`, of a version that is known, and can be stored to without more room, which a copy of it may
-/// lack. Any other is removed, durably.
+/// The page that is there, if it is that of the log `log_id`, of a version that is known, not damaged, and can be stored to without more room, which a copy
+/// of it may lack. Any other is removed, durably.
 pub(super) fn open_existing(storage: &dyn Storage, log_id: u128) -> io::Result<Option<ControlPage>> {
+    let found = PageFound::read(storage);
     match storage.open(name::CONTROL, Access::Write) {
         Ok(file) if file.len_bytes()? == LEN && file.is_reserved(0..LEN)? => {
             let page = ControlPage::on(file, Access::Write, log_id)?;
-            if page.found_log_id() == log_id && page.is_understood() {
+            let is_sound = found?.is_some_and(|found| found.damage(log_id, false).is_none());
+            if is_sound && page.is_understood() {
                 return Ok(Some(page));
             }
         }
@@ -61,13 +64,13 @@ pub(super) fn remove(storage: &dyn Storage) -> io::Result<()> {
     storage.sync_directory()
 }
 
-/// A new page, of which nothing has to be taken back.
-pub(super) fn make(storage: &dyn Storage, log_id: u128) -> io::Result<ControlPage> {
+/// A new page, of which nothing has to be taken back. Each word that has a checksum has it before the page has its name.
+pub(super) fn make(storage: &dyn Storage, log_id: u128, oldest: u64) -> io::Result<ControlPage> {
     let temporary = format!("{}{}", name::CONTROL, name::TEMPORARY_SUFFIX);
     let file = storage.create(&temporary)?;
     let made = file
         .allocate(LEN)
-        .and_then(|_| file.write_at(&[0; LEN as usize], 0))
+        .and_then(|_| file.write_at(&bytes_of(&new_page(log_id, oldest)), 0))
         .and_then(|()| file.sync())
         .and_then(|()| storage.rename(&temporary, name::CONTROL))
         // What it says durably counts only as long as it has its name.
@@ -85,6 +88,11 @@ pub(super) fn in_memory(storage: &dyn Storage, log_id: u128) -> io::Result<Contr
     let path = storage.path().to_owned();
     report!(warn, path = %path.display(), "no room for the control page: followers are not woken");
     let words = SharedWords::new(Mapping::in_memory(LEN as usize)?);
+    new_page(log_id, 0)
+        .into_iter()
+        .enumerate()
+        .filter(|(_, word)| *word != 0)
+        .for_each(|(at, word)| words.store(at, word));
     Ok(ControlPage {
         words,
         file: None,

@@ -17,6 +17,7 @@ mod channel;
 mod durable;
 mod making;
 mod requests;
+mod signed;
 mod words;
 
 use std::io;
@@ -26,12 +27,13 @@ use std::time::Duration;
 use zerocopy::IntoBytes;
 
 use making::{in_memory, make, open_existing, remove};
-use words::{LEN, MAGIC, Said, VERSION, Word, checksum, is_later, log_id, signed};
+use signed::{CLOSED_WORDS, WATERMARK_WORDS, group, signed};
+use words::{LEN, MAGIC, Said, UNFINISHED, Word, is_other, log_id};
 
 pub use activity::Activity;
 pub(crate) use channel::Channel;
 pub(crate) use requests::{Answer, Outcome, Request};
-pub(crate) use words::{ControlState, PageFound, Stated, is_whole, page_of_copy};
+pub(crate) use words::{ControlState, PageFound, Stated, page_fault, page_of_copy};
 
 use crate::error::{Error, Result};
 use crate::events::report;
@@ -48,7 +50,7 @@ const WAKES_APART: u32 = 1 << 16;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
     /// The number of the oldest segment retained.
-    pub(crate) oldest: u64,
+    pub(crate) oldest: Option<u64>,
     /// The number of the segment that took appends, or 0.
     pub(crate) active: u64,
     /// The position of the close with which the log was shut down: nothing follows it.
@@ -79,7 +81,7 @@ impl ControlPage {
         let failed = |source| storage::failed(storage, "prepare", &path, LEN, source);
         let page = match open_existing(storage, log_id).map_err(failed)? {
             Some(page) if page.take_back_close(storage)? => page,
-            _ => match make(storage, log_id).map_err(failed) {
+            _ => match make(storage, log_id, oldest).map_err(failed) {
                 // Trimming is what makes room, and does without it.
                 Err(Error::NoSpace { .. }) => in_memory(storage, log_id).map_err(failed)?,
                 made => made?,
@@ -99,14 +101,11 @@ impl ControlPage {
 
     /// Sets it up for a run of the writer, not yet to be seen.
     fn begin(&self, epoch: u64, oldest: u64) -> io::Result<()> {
-        self.set(Word::Magic, 0)?;
-        self.set(Word::Version, signed(self.log_id, VERSION))?;
-        self.set(Word::LogIdLow, self.log_id as u64)?;
-        self.set(Word::LogIdHigh, (self.log_id >> 64) as u64)?;
+        self.set(Word::Magic, UNFINISHED)?;
         self.set(Word::WriterPid, u64::from(std::process::id()))?;
         self.set(Word::Epoch, epoch)?;
         self.set(Word::Poisoned, 0)?;
-        self.set(Word::OldestSegment, signed(self.log_id, oldest))
+        self.set_oldest_segment(oldest)
     }
 
     /// Shows the page, with its first watermarks in place, to followers.
@@ -122,9 +121,9 @@ impl ControlPage {
         let path = storage.path().join(name::CONTROL);
         let page = Self::map(storage, log_id).map_err(|source| Error::io("read", &path, source))?;
         let Some(said) = page.as_ref().map(Self::said) else { return Ok(None) };
-        // A word that has not reached the device lacks its checksum, and so does one of another log.
-        Ok(said.segment_number(Word::OldestSegment).map(|oldest| Known {
-            oldest,
+        // One of another log says nothing.
+        Ok(Some(Known {
+            oldest: said.segment_number(Word::OldestSegment),
             active: said.segment_number(Word::ActiveSegment).unwrap_or(0),
             closed: said.closed(),
             durable: said.durable(),
@@ -158,7 +157,7 @@ impl ControlPage {
 
     /// Whether the page is of a version that is known; another one says nothing.
     fn is_understood(&self) -> bool {
-        !is_later(self.found_log_id(), self.get(Word::Version))
+        !is_other(self.found_log_id(), self.get(Word::Version))
     }
 
     fn on(file: Box<dyn StorageFile>, access: Access, log_id: u128) -> io::Result<Self> {
@@ -186,8 +185,7 @@ impl ControlPage {
     pub(crate) fn set_durable(&self, lsn: Lsn, position: Position) -> io::Result<()> {
         let number = self.said().watermark().map_or(0, |watermark| watermark.number).wrapping_add(1);
         let place = if number.is_multiple_of(2) { Word::DurableEven } else { Word::DurableOdd };
-        let words = [number, position.0, lsn.0];
-        self.write(place, [number, position.0, lsn.0, checksum(self.log_id, &words).into()])
+        self.write(place, group::<WATERMARK_WORDS>(self.log_id, place, &[number, position.0, lsn.0]))
     }
 
     /// How far the writer has called the log durable; `None` if the page does not say so.
@@ -201,7 +199,7 @@ impl ControlPage {
 
     /// Should it fail, followers find the segment later.
     pub(crate) fn set_active_segment(&self, number: u64) {
-        let _ = self.set(Word::ActiveSegment, signed(self.log_id, number));
+        let _ = self.set(Word::ActiveSegment, self.signed(Word::ActiveSegment, number));
     }
 
     /// An error if the file system takes no writes any more.
@@ -211,7 +209,12 @@ impl ControlPage {
 
     /// Older segments do not count. Durable with the next [`Self::retain_from`].
     pub(crate) fn set_oldest_segment(&self, number: u64) -> io::Result<()> {
-        self.set(Word::OldestSegment, signed(self.log_id, number))
+        self.set(Word::OldestSegment, self.signed(Word::OldestSegment, number))
+    }
+
+    /// The number of a segment, which has 32 bits, for `word`.
+    fn signed(&self, word: Word, number: u64) -> u64 {
+        signed(self.log_id, word as usize, number as u32)
     }
 
     /// What changes when the list of segments may have changed: the writer's run, the oldest segment, and the one that
@@ -253,11 +256,14 @@ impl ControlPage {
         }
     }
 
+    fn closed_at(&self, position: u64) -> [u64; CLOSED_WORDS] {
+        group(self.log_id, Word::Closed, &[position])
+    }
+
     fn note_close(&self, close: Option<Position>) -> io::Result<()> {
         self.set(Word::WriterPid, 0)?;
         let (Some(close), Some(file)) = (close, &self.file) else { return Ok(()) };
-        self.set(Word::ClosedChecksum, checksum(self.log_id, &[close.0]).into())?;
-        self.set(Word::Closed, close.0)?;
+        self.write(Word::Closed, self.closed_at(close.0))?;
         // For programs that go by the time of the last change.
         let _ = file.touch();
         file.sync_mapping(self.words.mapping(), 0..LEN as usize)

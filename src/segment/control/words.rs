@@ -1,9 +1,11 @@
 //! The words of the control page, and what they say.
 
 use std::io;
+use std::path::Path;
 
 use super::activity::Activity;
-use crate::error::{Damage, Evidence};
+use super::signed::{CLOSED_WORDS, GROUPS, SINGLE, WATERMARK_WORDS, damage_of, group, signed, value_of, values};
+use crate::error::{Corruption, Damage, Error, Evidence, Result};
 use crate::format::name;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
@@ -11,6 +13,8 @@ use crate::storage::{Access, Storage};
 
 pub(super) const LEN: u64 = 4096;
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"mapwctl\x01");
+/// In the place of [`MAGIC`] while a writer sets the page up. Never zero, which would not be told from a word that was lost.
+pub(super) const UNFINISHED: u64 = u64::from_le_bytes(*b"mapwopen");
 
 /// The words of the page, by index. Each is written by the writer alone, but for the two that followers set
 /// when they want to be woken, and for requests.
@@ -24,9 +28,9 @@ pub(super) enum Word {
     Epoch = 3,
     /// The writer's process, 0 after a clean shutdown.
     WriterPid = 4,
-    /// The version of the page in its low half, a checksum of it in its high half. 0 in a page of a log of version 2.
+    /// The version of the page, [`signed`]. 0 in a page of a log of version 2.
     Version = 5,
-    /// The number of the segment that takes appends in its low half, a checksum of it in its high half.
+    /// The number of the segment that takes appends, in the same way.
     ActiveSegment = 7,
     /// 1 once a sync has failed.
     Poisoned = 8,
@@ -39,13 +43,12 @@ pub(super) enum Word {
     /// The same for records to become durable.
     DurableWanted = 48,
     DurableWakes = 64,
-    /// What is durable, written in turn to two places of four words: if one is half written, there is the other.
-    /// Number, position, record, and a checksum of the three.
+    /// What is durable, written in turn to two places: if one is half written, there is the other. The [`group`] of number, position and
+    /// record.
     DurableEven = 80,
     DurableOdd = 88,
-    /// The position of the close with which the log was shut down, and a checksum of it. Zero as long as it may be appended to.
+    /// The [`group`] of the position of the close with which the log was shut down. Of 0 as long as it may be appended to.
     Closed = 96,
-    ClosedChecksum = 97,
     /// What the writer has done, and a checksum of that and of its run.
     Activity = 104,
     /// That of the run, if its writer takes requests to trim.
@@ -57,13 +60,12 @@ pub(super) enum Word {
 }
 
 /// The version of the page.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u32 = 2;
 
-/// Whether the page of log `log_id` with this for its version is of a later one: that says nothing. Where the checksum is wrong, the word is damaged, which says
-/// nothing of the others.
-pub(super) fn is_later(log_id: u128, version: u64) -> bool {
-    let number = version & u64::from(u32::MAX);
-    number > VERSION && version == signed(log_id, number)
+/// Whether the page of log `log_id` with this for its version is of another one: that says nothing. Where the checksum is wrong, the word is damaged,
+/// which says nothing of the others.
+pub(super) fn is_other(log_id: u128, version: u64) -> bool {
+    value_of(log_id, Word::Version as usize, version).is_some_and(|number| number != VERSION)
 }
 
 /// How often a follower looks for a watermark that the writer is not just writing.
@@ -86,29 +88,13 @@ pub(crate) struct ControlState {
 }
 
 impl ControlState {
-    /// `None` if there is no page, or one that is being set up.
-    ///
-    /// # Errors
-    /// When it is there and cannot be read.
-    pub(crate) fn read(storage: &dyn Storage) -> io::Result<Option<PageFound>> {
-        let mut bytes = [0; LEN as usize];
-        let file = match storage.open(name::CONTROL, Access::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
-        };
-        let len = file.len_bytes()?;
-        if len != LEN || file.read_at(&mut bytes, 0)? != bytes.len() {
-            return Ok(Some(PageFound { state: None, fault: Some((0, Damage::PageLength { found: len })) }));
-        }
-        let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        Ok(Some(PageFound { state: Self::of(&words), fault: fault_of(&words) }))
-    }
-
+    /// `None` if the words say nothing.
     fn of(words: &[u64]) -> Option<Self> {
         let word = |word: Word| words[word as usize];
-        let log_id = log_id(|index| words[index]);
+        let log_id = log_id_of(words);
         let said = Said { log_id, word: |index| words[index] };
-        (word(Word::Magic) == MAGIC && !is_later(log_id, word(Word::Version))).then(|| Self {
+        let is_page = [MAGIC, UNFINISHED].contains(&word(Word::Magic));
+        (is_page && !is_other(log_id, word(Word::Version))).then(|| Self {
             log_id,
             writer_pid: u32::try_from(word(Word::WriterPid)).ok().filter(|&pid| pid != 0),
             durable: said.durable(),
@@ -121,54 +107,114 @@ impl ControlState {
     }
 }
 
+/// What is wrong with the control page of log `log_id`; `is_old` is that of [`PageFound::fault`]. A page that is damaged could have said that what
+/// looks like a torn end was durable. So nothing is dropped as long as it is there.
+///
+/// # Errors
+/// When the page is there and cannot be read.
+pub(crate) fn page_fault(storage: &dyn Storage, log_id: u128, is_old: bool) -> Result<Option<Corruption>> {
+    let look = || {
+        let found = PageFound::read(storage);
+        let found = found.map_err(|source| Error::io("read", &storage.path().join(name::CONTROL), source))?;
+        Ok(found.and_then(|found| found.fault(storage.path(), log_id, is_old)))
+    };
+    // A word may be seen that is just being written.
+    let Some(fault) = look()? else { return Ok(None) };
+    look().map(|again| again.filter(|again| *again == fault))
+}
+
 /// A page as it is on disk.
 pub(crate) struct PageFound {
-    pub(crate) state: Option<ControlState>,
-    /// What no writer and no crash leaves in it, and at which byte.
-    pub(crate) fault: Option<(u64, Damage)>,
+    /// Empty if the file is not as long as a page.
+    words: Vec<u64>,
+    len: u64,
 }
 
-/// What no writer and no crash leaves in a page, and at which byte. Single words are written whole; of one that has never been, a crash
-/// leaves zero. What is of several words may be half there, and says nothing then.
-fn fault_of(words: &[u64]) -> Option<(u64, Damage)> {
-    let at = |word: Word| word as u64 * size_of::<u64>() as u64;
-    let magic = words[Word::Magic as usize];
-    if magic != 0 && magic != MAGIC {
-        return Some((at(Word::Magic), Damage::Magic));
+impl PageFound {
+    /// `None` if there is no page.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub(crate) fn read(storage: &dyn Storage) -> io::Result<Option<Self>> {
+        let file = match storage.open(name::CONTROL, Access::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let (mut bytes, len) = ([0; LEN as usize], file.len_bytes()?);
+        let is_page = len == LEN && file.read_at(&mut bytes, 0)? == bytes.len();
+        let words = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+        Ok(Some(Self { words: words.filter(|_| is_page).collect(), len }))
     }
-    let (log_id, version) = (log_id(|index| words[index]), words[Word::Version as usize]);
-    // In a page of a log of version 2 the other words have no checksums.
-    let is_known = version != 0 && !is_later(log_id, version);
-    if magic != MAGIC || !is_whole(log_id) || !is_known {
-        return None;
+
+    pub(crate) fn state(&self) -> Option<ControlState> {
+        if self.words.is_empty() { None } else { ControlState::of(&self.words) }
     }
-    [Word::Version, Word::ActiveSegment, Word::OldestSegment].into_iter().find_map(|word| {
-        let value = words[word as usize];
-        let (expected, found) = ((signed(log_id, value & u64::from(u32::MAX)) >> 32) as u32, (value >> 32) as u32);
-        (value != 0 && expected != found).then(|| (at(word), Damage::Checksum { expected, found }))
-    })
+
+    /// What no writer and no crash leaves in the page of log `log_id` in `directory`. `is_old` if the newest segment that was begun is of version 2:
+    /// then a page without a version is by a writer of that.
+    pub(crate) fn fault(&self, directory: &Path, log_id: u128, is_old: bool) -> Option<Corruption> {
+        let (offset, damage) = self.damage(log_id, is_old)?;
+        Some(Corruption { path: directory.join(name::CONTROL), offset, lsn: None, damage, evidence: None })
+    }
+
+    pub(super) fn damage(&self, log_id: u128, is_old: bool) -> Option<(u64, Damage)> {
+        let fault = |word: usize, damage| Some(((word * size_of::<u64>()) as u64, damage));
+        let Some(&magic) = self.words.get(Word::Magic as usize) else {
+            return fault(0, Damage::PageLength { found: self.len });
+        };
+        let version = self.words[Word::Version as usize];
+        if is_old && version == 0 {
+            return None;
+        }
+        if ![MAGIC, UNFINISHED].contains(&magic) {
+            return fault(Word::Magic as usize, Damage::Magic);
+        }
+        let found = log_id_of(&self.words);
+        if is_other(found, version) {
+            return None;
+        }
+        if found != log_id {
+            return fault(Word::LogIdLow as usize, Damage::ForeignPage { expected: log_id, found });
+        }
+        let grouped = GROUPS.into_iter().flat_map(|(first, len)| first as usize..first as usize + len);
+        let mut words = SINGLE.into_iter().map(|word| word as usize).chain(grouped);
+        words.find_map(|at| fault(at, damage_of(log_id, at, self.words[at])?))
+    }
 }
 
-/// Whether both words of an identity have been written.
-pub(crate) fn is_whole(log_id: u128) -> bool {
-    log_id as u64 != 0 && log_id >> 64 != 0
+/// The words of a page that says nothing yet but which log it is of, and that segments below `oldest` were trimmed.
+pub(super) fn new_page(log_id: u128, oldest: u64) -> Vec<u64> {
+    let mut words = vec![0; LEN as usize / size_of::<u64>()];
+    words[Word::Magic as usize] = UNFINISHED;
+    words[Word::LogIdLow as usize] = log_id as u64;
+    words[Word::LogIdHigh as usize] = (log_id >> 64) as u64;
+    for (word, value) in SINGLE.into_iter().zip([VERSION, 0, oldest as u32]) {
+        words[word as usize] = signed(log_id, word as usize, value);
+    }
+    for place in [Word::DurableEven, Word::DurableOdd] {
+        put(&mut words, place, group::<WATERMARK_WORDS>(log_id, place, &[0; 3]));
+    }
+    put(&mut words, Word::Closed, group::<CLOSED_WORDS>(log_id, Word::Closed, &[0]));
+    words
+}
+
+fn put<const WORDS: usize>(words: &mut [u64], first: Word, values: [u64; WORDS]) {
+    words[first as usize..][..WORDS].copy_from_slice(&values);
+}
+
+pub(super) fn bytes_of(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
 /// The page of a copy that goes from segment `oldest` to a place in segment `newest`, with the last record before it. All of it
 /// is durable, and no process has it open.
 pub(crate) fn page_of_copy(log_id: u128, oldest: u64, newest: u64, (end, last): (Position, Lsn)) -> Vec<u8> {
-    let mut words = [0; LEN as usize / size_of::<u64>()];
+    let mut words = new_page(log_id, oldest);
     words[Word::Magic as usize] = MAGIC;
-    words[Word::Version as usize] = signed(log_id, VERSION);
-    words[Word::LogIdLow as usize] = log_id as u64;
-    words[Word::LogIdHigh as usize] = (log_id >> 64) as u64;
-    words[Word::ActiveSegment as usize] = signed(log_id, newest);
-    words[Word::OldestSegment as usize] = signed(log_id, oldest);
-    let watermark = [1, end.0, last.0];
-    let place = Word::DurableOdd as usize;
-    words[place..place + watermark.len()].copy_from_slice(&watermark);
-    words[place + watermark.len()] = checksum(log_id, &watermark).into();
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    words[Word::ActiveSegment as usize] = signed(log_id, Word::ActiveSegment as usize, newest as u32);
+    let place = Word::DurableOdd;
+    put(&mut words, place, group::<WATERMARK_WORDS>(log_id, place, &[1, end.0, last.0]));
+    bytes_of(&words)
 }
 
 /// A watermark as it is on the page.
@@ -217,23 +263,25 @@ impl<F: Fn(usize) -> u64> Said<F> {
 
     /// The watermark at `place`, if it is whole.
     fn watermark_at(&self, place: usize) -> Option<Watermark> {
-        let words = [place, place + 1, place + 2].map(&self.word);
-        let [number, position, lsn] = words;
-        let is_whole = (self.word)(place + words.len()) == u64::from(checksum(self.log_id, &words));
-        is_whole.then_some(Watermark { number, position: Position(position), lsn: Lsn(lsn) })
+        let words: [u64; WATERMARK_WORDS] = std::array::from_fn(|at| (self.word)(place + at));
+        let [number, position, lsn] = values(self.log_id, &words)?;
+        Some(Watermark { number, position: Position(position), lsn: Lsn(lsn) })
     }
 
     /// The position of the close with which the log was shut down.
     pub(super) fn closed(&self) -> Option<Position> {
-        let [position, sum] = [Word::Closed, Word::ClosedChecksum].map(|word| (self.word)(word as usize));
-        (position != 0 && sum == u64::from(checksum(self.log_id, &[position]))).then_some(Position(position))
+        let words: [u64; CLOSED_WORDS] = std::array::from_fn(|at| (self.word)(Word::Closed as usize + at));
+        let [position] = values(self.log_id, &words)?;
+        (position != 0).then_some(Position(position))
     }
 
     pub(super) fn segment_number(&self, word: Word) -> Option<u64> {
-        let word = (self.word)(word as usize);
-        let number = word & u64::from(u32::MAX);
-        (word == signed(self.log_id, number)).then_some(number)
+        value_of(self.log_id, word as usize, (self.word)(word as usize)).map(u64::from)
     }
+}
+
+fn log_id_of(words: &[u64]) -> u128 {
+    log_id(|index| words[index])
 }
 
 pub(super) fn log_id(word: impl Fn(usize) -> u64) -> u128 {
@@ -247,9 +295,4 @@ pub(super) fn checksum(log_id: u128, words: &[u64]) -> u32 {
         hasher.update(&word.to_le_bytes());
     }
     hasher.finalize()
-}
-
-/// `number`, which is that of a segment and so has 32 bits, with its checksum.
-pub(super) fn signed(log_id: u128, number: u64) -> u64 {
-    number | u64::from(checksum(log_id, &[number])) << 32
 }

@@ -8,6 +8,7 @@ use mapwal::inspect::Inspection;
 use mapwal::{Error, Lsn, PinDirectory};
 use tempfile::TempDir;
 
+use crate::format::page;
 use crate::support::files::{self, edit, segment, unchanged};
 use crate::support::scratch::{await_spare, open_small, scratch};
 use crate::support::stored::{self, COMPATIBLE, INCOMPATIBLE, LOG_ID, NUMBER, READ_ONLY, SEGMENT_SIZE, VERSION};
@@ -345,7 +346,7 @@ fn what_a_writer_leaves_that_died_before_its_first_sync_is_no_log_that_was_lost(
     };
     let begun = [
         without_segments(original.path(), &["control"]),
-        has_said(|page| page[stored::CONTROL_DURABLE].fill(0)),
+        has_said(|page| page::forget_durable(page)),
         has_said(|page| page.fill(0)),
         has_said(|page| page[8] ^= 1),
         has_said(|page| page.truncate(100)),

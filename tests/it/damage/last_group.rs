@@ -8,14 +8,11 @@ use mapwal::inspect::{Inspection, VerifyOptions};
 use mapwal::{Log, Lsn};
 use tempfile::TempDir;
 
-use crate::format::spec;
+use crate::format::page;
 use crate::support::files::{self, edit, segment, unchanged};
 use crate::support::scratch::{open_small, scratch};
 use crate::support::stored::{self, StoredFrame};
 use crate::support::{append, assert_records, corruption, read_only, small, try_open};
-
-/// Where the control page says how far the log is durable: number, position, record and checksum, in turn.
-const WATERMARKS: [usize; 2] = [8 * 80, 8 * 88];
 
 /// A log that was synced after record 10 and after record 16, and then left without a close.
 fn log() -> TempDir {
@@ -103,7 +100,7 @@ fn what_came_after_it_is_a_torn_end() {
 
 #[test]
 fn a_control_page_that_says_nothing_leaves_a_torn_end() {
-    let (dir, other) = (log(), log());
+    let dir = log();
     damage(dir.path());
     let page = fs::read(dir.path().join("control")).unwrap();
     let without = |what: &dyn Fn(&mut Vec<u8>)| {
@@ -111,22 +108,24 @@ fn a_control_page_that_says_nothing_leaves_a_torn_end() {
         edit(&copy.path().join("control"), what);
         assert_torn(copy.path(), 12);
     };
-    // Half written by a power cut, all of it or a watermark.
-    without(&|page| WATERMARKS.into_iter().for_each(|at| page[at + 24] ^= 1));
-    without(&|page| page.fill(0));
-    without(&|page| page.truncate(2048));
-    // Of a later version, and of another log.
+    // Both watermarks half written by a power cut.
     without(&|page| {
-        let checksum = crc32fast::hash(&[&page[8..24], &9_u64.to_le_bytes()].concat());
-        page[8 * 5..][..8].copy_from_slice(&(9 | u64::from(checksum) << 32).to_le_bytes());
+        for at in page::DURABLE {
+            let old = page::group(page, at, &[0, 0, 0]);
+            page::put(page, at, &old[..3]);
+        }
     });
-    without(&|page| *page = fs::read(other.path().join("control")).unwrap());
+    // Of another version.
+    for version in [1, 3, 9] {
+        without(&|page| page::put_signed(page, 5, version));
+    }
     let copy = copied(dir.path());
     fs::remove_file(copy.path().join("control")).unwrap();
     assert_torn(copy.path(), 12);
     // One that has come to the device earlier.
-    let newest = WATERMARKS.into_iter().max_by_key(|&at| spec::u64_at(&page, at)).unwrap();
-    without(&|page| page[newest + 24] ^= 1);
+    let newest = page::DURABLE.into_iter().max_by_key(|&at| page::values(&page, at, page::DURABLE_WORDS).unwrap()[0]);
+    let newest = newest.unwrap();
+    without(&|page| page::put_group(page, newest, &[0, 0, 0]));
     // And with the page as it was.
     corruption(try_open(dir.path(), &small()));
 }

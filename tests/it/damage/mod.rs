@@ -1,6 +1,7 @@
 //! Damage: what is not as it was written is found, told from a torn tail, and refused.
 
 mod cut_short;
+mod doubt;
 mod flipped;
 mod hostile;
 mod identity;

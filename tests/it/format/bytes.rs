@@ -10,7 +10,7 @@ use mapwal::error::{Evidence, FormatFault};
 use mapwal::{Error, Log, Lsn, Visibility};
 
 use super::spec::{CLOSE, DATA, LINK, META, SEAL, Segment, SegmentHeader, TRUNCATE, VOID};
-use super::{chain, golden, spec};
+use super::{chain, golden, page, spec};
 use crate::support::{SMALL, open, payload, small, try_open};
 
 /// The version that is written now.
@@ -208,17 +208,6 @@ fn a_frame_that_tells_of_more_than_is_there_makes_it_damage() {
     }
 }
 
-/// The checksum of `words` in a control page.
-fn page_checksum(page: &[u8], words: &[u64]) -> u32 {
-    let words: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    spec::crc32(0, &[&page[8..24], &words].concat())
-}
-
-/// A segment's number as it stands in a control page.
-fn signed(page: &[u8], number: u64) -> u64 {
-    u64::from(page_checksum(page, &[number])) << 32 | number
-}
-
 #[test]
 fn the_control_page_is_as_specified() {
     let dir = tempfile::tempdir().unwrap();
@@ -228,23 +217,28 @@ fn the_control_page_is_as_specified() {
     let page = fs::read(dir.path().join("control")).unwrap();
     let segments = segments(dir.path());
     let last = segments.last().unwrap();
-    let word = |index: usize| spec::u64_at(&page, 8 * index);
-    assert_eq!(page.len(), 4096);
-    assert_eq!(&page[..8], b"mapwctl\x01");
+    let word = |index: usize| page::word(&page, index);
+    let number = |index: usize| page::number(&page, index).expect("its checksum");
+    assert_eq!(page.len(), page::LEN);
+    assert_eq!(&page[..8], page::SHOWN);
     assert_eq!(u128::from_le_bytes(page[8..24].try_into().unwrap()), last.header.log_id);
     assert_eq!(word(4), u64::from(std::process::id()), "writer's process");
-    let place = if word(80) > word(88) { 80 } else { 88 };
-    assert_eq!((word(80) % 2, word(88) % 2), (0, 1), "numbers of the watermarks");
-    assert_eq!(word(place + 1), last.header.number << 32 | last.end(), "durable position");
-    assert_eq!(word(place + 2), 1000, "durable record");
-    assert_eq!(word(place + 3), u64::from(page_checksum(&page, &[word(place), word(place + 1), word(place + 2)])));
-    assert_eq!(word(7), signed(&page, last.header.number), "active segment");
+    let durable = page::DURABLE.map(|at| page::values(&page, at, page::DURABLE_WORDS).expect("its checksum"));
+    assert_eq!((durable[0][0] % 2, durable[1][0] % 2), (0, 1), "numbers of the watermarks");
+    let newest = durable.iter().max_by_key(|durable| durable[0]).unwrap();
+    assert_eq!(newest[1..], [last.header.number << 32 | last.end(), 1000], "durable position and record");
+    for (at, values) in page::DURABLE.into_iter().zip(&durable) {
+        let words: Vec<u64> = (at..at + page::DURABLE_WORDS).map(word).collect();
+        assert_eq!(words, page::group(&page, at, values), "each word of them");
+    }
+    let open: Vec<u64> = (page::CLOSED..page::CLOSED + page::CLOSED_WORDS).map(word).collect();
+    assert_eq!(open, page::group(&page, page::CLOSED, &[0]), "not closed");
+    assert_eq!((number(5), number(7)), (u64::from(page::VERSION), last.header.number), "version, active segment");
     assert_eq!(word(8), 0, "not poisoned");
-    assert_eq!(word(5), signed(&page, 1), "version");
-    let named = [0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 32, 48, 64, 80, 81, 82, 83, 88, 89, 90, 91];
+    let named = [0, 1, 2, 3, 4, 8, 16, 32, 48, 64].into_iter().chain(page::with_checksum()).collect::<Vec<_>>();
     let done: Vec<u64> = (104..114).map(word).collect();
     assert!(done[0] > 0 && done[1] > 0 && done[1] <= done[2], "syncs, and the times that they took");
-    assert_eq!(word(114), u64::from(page_checksum(&page, &[&[word(3)], &*done].concat())), "what has been done");
+    assert_eq!(word(114), u64::from(page::checksum(&page, &[&[word(3)], &*done].concat())), "what has been done");
     let is_named = |index| named.contains(&index) || (104..=114).contains(&index);
     assert!((0..512).all(|index| is_named(index) || word(index) == 0), "the other words");
     log.trim_before(Lsn(900)).unwrap();
@@ -252,9 +246,11 @@ fn the_control_page_is_as_specified() {
     log.close().unwrap();
     let first = &self::segments(dir.path())[0];
     assert!(first.header.number > 1, "something was trimmed");
-    assert_eq!(spec::u64_at(&page, 8 * 9), signed(&page, first.header.number), "oldest segment");
+    assert_eq!(page::number(&page, 9), Some(first.header.number), "oldest segment");
     let page = fs::read(dir.path().join("control")).unwrap();
-    assert_eq!(spec::u64_at(&page, 8 * 4), 0, "writer gone");
+    assert_eq!(page::word(&page, 4), 0, "writer gone");
+    let closed = page::values(&page, page::CLOSED, page::CLOSED_WORDS).expect("its checksum")[0];
+    assert_eq!(closed >> 32, self::segments(dir.path()).last().unwrap().header.number, "where it was closed");
 }
 
 #[test]

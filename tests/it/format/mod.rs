@@ -6,6 +6,7 @@ mod chain;
 mod frames;
 pub(crate) mod golden;
 mod independent;
+pub(crate) mod page;
 pub(crate) mod spec;
 pub(crate) mod upgrade;
 mod verdict;

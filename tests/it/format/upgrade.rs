@@ -8,6 +8,7 @@ use mapwal::{LogReader, Lsn, Visibility};
 use tempfile::TempDir;
 
 use crate::format::golden;
+use crate::format::page;
 use crate::format::spec::{self, CLOSE, Segment};
 use crate::support::files::{edit, segment, segment_numbers, unchanged};
 use crate::support::scratch::scratch;
@@ -170,7 +171,7 @@ fn a_number_that_only_the_control_page_knows_does_not_come_back() {
     fs::remove_file(segment(dir.path(), active)).unwrap();
     fs::write(segment(dir.path(), 2), spare.encode()).unwrap();
     // Nothing that was durable is known of: the page lacks its watermarks.
-    edit(&dir.path().join("control"), |page| page[640..760].fill(0));
+    edit(&dir.path().join("control"), |page| page::forget_durable(page));
     let log = open(dir.path(), &small().first_lsn(Lsn(7)));
     assert_eq!(log.append(1, b"new").unwrap(), Lsn(7));
     log.rotate().unwrap();

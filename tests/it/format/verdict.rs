@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use super::frames::{Fault, Header, Place, State, header};
-use super::spec::{CLOSE, DATA, Frame, Link, SEAL, SEGMENT_HEADER_LEN, SegmentHeader, VERSION, crc32, u64_at};
+use super::page;
+use super::spec::{CLOSE, DATA, Frame, Link, SEAL, SEGMENT_HEADER_LEN, SegmentHeader, VERSION, u64_at};
 use crate::support::files;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,7 +123,9 @@ impl Log {
         }
         // The tests change no identity.
         let log_id = all.values().find_map(|file| file.header).map_or(0, |header| header.log_id);
-        is_damaged |= all.values().any(|file| file.header.is_some()) && is_control_damaged(directory, log_id);
+        let begun = all.values().rfind(|file| file.link.is_some());
+        let newest = begun.or_else(|| all.values().rfind(|file| file.header.is_some())).and_then(|file| file.header);
+        is_damaged |= newest.is_some_and(|newest| is_control_damaged(directory, log_id, newest.version < VERSION));
         let control = control(directory, log_id);
         let tip = all.iter().rev().find(|(_, file)| file.link.is_some()).map_or(0, |(&number, _)| number);
         let ties = chain(&all, tip, control, &mut is_damaged);
@@ -200,51 +203,32 @@ fn without_segments(directory: &Path) -> Verdict {
 /// Step 2.
 fn control(directory: &Path, log_id: u128) -> Option<Control> {
     let page = fs::read(directory.join("control")).ok().filter(|page| page.len() == 4096)?;
-    let word = |index: usize| u64_at(&page, index * 8);
-    let id = u128::from(word(2)) << 64 | u128::from(word(1));
-    if word(0) != u64::from_le_bytes(*b"mapwctl\x01") || is_later(&page) || id != log_id {
+    let id = u128::from(u64_at(&page, 16)) << 64 | u128::from(u64_at(&page, 8));
+    if !is_page(&page) || page::is_other(&page) || id != log_id {
         return None;
     }
-    let sum = |words: &[u64]| {
-        let bytes =
-            words.iter().fold(id.to_le_bytes().to_vec(), |bytes, word| [bytes, word.to_le_bytes().into()].concat());
-        u64::from(crc32(0, &bytes))
-    };
-    let number = |index: usize| {
-        let low = word(index) & u64::from(u32::MAX);
-        (word(index) >> 32 == sum(&[low])).then_some(low)
-    };
-    let places = [80, 88].map(|at| [word(at), word(at + 1), word(at + 2), word(at + 3)]);
-    let durable = places.iter().filter(|place| place[3] == sum(&place[..3])).max_by_key(|place| place[0]);
-    Some(Control { oldest: number(9), active: number(7).unwrap_or(0), durable: durable.map_or(0, |place| place[1]) })
+    let durable = page::durable(&page).map_or(0, |[_, position, _]| position);
+    Some(Control { oldest: page::number(&page, 9), active: page::number(&page, 7).unwrap_or(0), durable })
 }
 
-/// Whether a control page is of a later version, by a word that has its checksum.
-fn is_later(page: &[u8]) -> bool {
-    let word = u64_at(page, 40);
-    let version = word & u64::from(u32::MAX);
-    version > 1 && u64::from(crc32(crc32(0, &page[8..24]), &version.to_le_bytes())) == word >> 32
+fn is_page(page: &[u8]) -> bool {
+    page.starts_with(page::SHOWN) || page.starts_with(page::UNFINISHED)
 }
 
-/// Step 2: whether no writer and no crash leaves such a page.
-fn is_control_damaged(directory: &Path, log_id: u128) -> bool {
+/// Step 2: whether no writer and no crash leaves such a page. `is_old` if the newest segment that was begun is of version 2.
+fn is_control_damaged(directory: &Path, log_id: u128, is_old: bool) -> bool {
     let Ok(page) = fs::read(directory.join("control")) else { return false };
-    if page.len() != 4096 {
+    if page.len() != page::LEN {
         return true;
     }
-    let word = |index: usize| u64_at(&page, index * 8);
-    if word(0) != u64::from_le_bytes(*b"mapwctl\x01") {
-        return word(0) != 0;
-    }
-    if word(1) == 0 || word(2) == 0 || is_later(&page) {
+    if is_old && page::word(&page, 5) == 0 {
         return false;
     }
-    let is_wrong = |word: u64| {
-        let number = word & u64::from(u32::MAX);
-        word != 0 && u64::from(crc32(crc32(0, &page[8..24]), &number.to_le_bytes())) != word >> 32
-    };
-    u128::from(word(2)) << 64 | u128::from(word(1)) != log_id
-        || word(5) != 0 && [5, 7, 9].into_iter().any(|at| is_wrong(word(at)))
+    if !is_page(&page) {
+        return true;
+    }
+    let is_wrong = |at: usize| page::number(&page, at).is_none();
+    !page::is_other(&page) && (page[8..24] != log_id.to_le_bytes() || page::with_checksum().any(is_wrong))
 }
 
 fn link(bytes: &[u8], header: SegmentHeader) -> Option<(u64, Link)> {

@@ -7,17 +7,16 @@ use std::path::Path;
 use mapwal::inspect::{Inspection, VerifyOptions};
 use mapwal::{Error, Lsn};
 
-use crate::format::spec::{self, CLOSE};
+use crate::format::page;
+use crate::format::spec::CLOSE;
 use crate::support::files::{self, edit, segment, segment_numbers};
 use crate::support::scratch::{contents, open_small, scratch};
 use crate::support::stored::{self, StoredFrame};
 use crate::support::{append, assert_records, corruption, payload, small, try_open};
 
-/// Words of the control page: the position of the close.
-const CLOSED_WORD: usize = 96;
-
 fn closed_at(directory: &Path) -> u64 {
-    spec::u64_at(&fs::read(directory.join("control")).unwrap(), 8 * CLOSED_WORD)
+    let page = fs::read(directory.join("control")).unwrap();
+    page::values(&page, page::CLOSED, page::CLOSED_WORDS).expect("its checksum")[0]
 }
 
 /// A log of `last` records that was closed.
@@ -33,9 +32,7 @@ fn closed(last: u64) -> tempfile::TempDir {
 /// Lets the control page say that the log was closed at `position`.
 fn say_closed(directory: &Path, position: u64) {
     edit(&directory.join("control"), |page| {
-        page[8 * CLOSED_WORD..][..8].copy_from_slice(&position.to_le_bytes());
-        let covered = [&page[8..24], &position.to_le_bytes()].concat();
-        page[8 * (CLOSED_WORD + 1)..][..8].copy_from_slice(&u64::from(spec::crc32(0, &covered)).to_le_bytes());
+        page::put_group(page, page::CLOSED, &[position]);
     });
 }
 
@@ -164,7 +161,8 @@ fn a_close_that_says_nothing_of_the_metadata_is_not_believed() {
     assert_eq!(closed_at(dir.path()), stored::position(close.segment, close.offset));
     // It is shorter than what the page says was durable.
     assert_eq!(corruption(try_open(dir.path(), &small())).offset, close.offset as u64);
-    edit(&dir.path().join("control"), |page| page[8 * 80..8 * 92].fill(0));
+    // One that says nothing of that.
+    edit(&dir.path().join("control"), |page| page::forget_durable(page));
     let log = open_small(dir.path());
     assert_eq!((log.next_lsn(), log.meta(2).unwrap()), (Lsn(101), b"value".to_vec()));
 }

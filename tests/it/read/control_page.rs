@@ -8,6 +8,7 @@ use mapwal::inspect::Inspection;
 use mapwal::{Error, Lsn, Visibility};
 use tempfile::TempDir;
 
+use crate::format::page;
 use crate::support::files::edit;
 use crate::support::scratch::{open_small, scratch};
 use crate::support::wait::LONG;
@@ -83,17 +84,23 @@ fn every_word_of_the_page_may_be_wrong() {
 }
 
 #[test]
-fn a_page_of_a_later_version_says_nothing_and_is_made_anew() {
+fn a_page_of_another_version_says_nothing_and_is_made_anew() {
     const VERSION: std::ops::Range<usize> = 40..48;
     let (dir, control, good) = quiet_log();
     let known = || Inspection::open(dir.path()).unwrap().durable_lsn();
     let all = follow(dir.path(), Visibility::Published).unwrap();
-    let signed =
-        |version: u64| version | u64::from(crc32fast::hash(&[&good[8..24], &version.to_le_bytes()].concat())) << 32;
+    let signed = |version: u32| page::signed(&good, 5, version);
     let all_known = Some(Lsn(1000));
-    // What version 2 of the log has written has a zero there. Without its checksum the word says nothing, of the others neither.
-    let cases =
-        [(0, all_known), (signed(1), all_known), (2, all_known), (signed(2), None), (signed(u32::MAX.into()), None)];
+    // Without its checksum the word says nothing, of the others neither.
+    let own = signed(page::VERSION);
+    let cases = [
+        (0, all_known),
+        (own, all_known),
+        (3, all_known),
+        (signed(1), None),
+        (signed(3), None),
+        (signed(u32::MAX), None),
+    ];
     for (version, expected) in cases {
         edit(&control, |page| page[VERSION].copy_from_slice(&version.to_le_bytes()));
         assert_eq!(known(), expected, "version {version}");

@@ -8,7 +8,7 @@ use mapwal::inspect::{Inspection, VerifyOptions};
 use mapwal::{Error, Lsn};
 use rustix::io::Errno;
 
-use crate::format::spec::crc32;
+use crate::format::page;
 use crate::support::faulty::Call;
 use crate::support::files::{self, segment_numbers};
 use crate::support::scratch::{append_stamped, await_spare, contents, open_small, scratch, segment_names, stamped};
@@ -184,10 +184,7 @@ fn a_bound_above_all_segments_leaves_the_newest() {
     fill(&log);
     log.close().unwrap();
     files::edit(&dir.path().join("control"), |page| {
-        let oldest = 9_u64.to_le_bytes();
-        let checksum = crc32(crc32(0, &page[8..24]), &oldest);
-        page[72..76].copy_from_slice(&oldest[..4]);
-        page[76..80].copy_from_slice(&checksum.to_le_bytes());
+        page::put_signed(page, 9, 9);
     });
     let report = Inspection::open(dir.path()).unwrap().verify(VerifyOptions::default(), &mut |_| {}).unwrap();
     assert_eq!((report.damage.len(), report.records()), (0, 10));

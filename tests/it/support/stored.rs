@@ -33,9 +33,6 @@ pub(crate) const KIND: usize = 20;
 pub(crate) const FLAGS: usize = 21;
 pub(crate) const TAG: Range<usize> = 22..24;
 
-/// What the control page says is durable, in both places.
-pub(crate) const CONTROL_DURABLE: Range<usize> = 80 * 8..92 * 8;
-
 /// A place in the files of a log: segment number and byte offset as one number.
 pub(crate) fn position(segment: u64, offset: usize) -> u64 {
     (segment << 32) + offset as u64

@@ -55,9 +55,15 @@ impl Plan {
                     worth_saving(&report).map_or(Ok(None), |line| say(&line).map(|()| None))
                 }
                 (false, _) if report.damage.iter().any(|damage| damage.path.ends_with("control")) => {
+                    let why = if report.torn_bytes() == 0 {
+                        "the segments are sound, the control page is not: the next open makes it anew"
+                    } else {
+                        "the log has a torn end, and the control page, which could tell whether that was durable, is damaged: \
+                         `mapwal salvage` copies what there is; without the file `control` the next open drops the torn end"
+                    };
                     Err(Failure::Told {
                         what: "nothing to repair".into(),
-                        why: "the segments are sound, the control page is not: the next open makes it anew".into(),
+                        why: why.into(),
                         place: directory.to_owned(),
                         outcome: Outcome::Damaged,
                         damage: None,

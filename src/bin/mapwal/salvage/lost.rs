@@ -8,6 +8,7 @@ use mapwal::{Error, Lsn, SegmentTip};
 
 use super::{Copy, End, UNREADABLE_BYTES};
 use crate::failure::{Explain, Failure, Outcome, Result, counted};
+use crate::look::page_fault;
 
 /// How a line begins about records that do not belong together.
 pub(super) const TWO_HISTORIES: &str = "not one history:";
@@ -44,7 +45,13 @@ impl Copy<'_> {
         {
             self.gap(next, durable)?;
         }
-        let End { segment, sealed_into, is_closed, is_unread } = self.end;
+        let End { segment, sealed_into, is_closed, is_unread, is_torn } = self.end;
+        // The page is told of as damaged.
+        if is_torn && let Some(next) = self.next.filter(|_| page_fault(inspection).is_some()) {
+            self.has_gaps = true;
+            let why = "the end is torn, and the control page, which could tell whether it was durable, is damaged";
+            self.say(&format!("lost what there was from {next} on: {why}"))?;
+        }
         let is_end_lost = self.remains.is_end_lost(segment, sealed_into, is_closed, self.arguments.archive);
         if !(is_end_lost && !self.goes_on() || is_unread) {
             return Ok(());

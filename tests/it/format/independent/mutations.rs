@@ -6,7 +6,7 @@ use std::ops::Range;
 use fastrand::Rng;
 
 use super::specimens::{Files, Specimen};
-use crate::format::spec::crc32;
+use crate::format::page;
 use crate::support::stored::{self, CRC, FLAGS, FRAME_HEADER_LEN, HEADER_LEN, KIND, LEN, LSN, TAG};
 
 const PAGE: usize = 4096;
@@ -209,39 +209,34 @@ fn forge_control(random: &mut Rng, files: &mut Files) {
     let end = files.iter().rfind(|(name, _)| name.ends_with(".seg")).map_or(1 << 32, |(name, bytes)| {
         (name[..20].parse::<u64>().unwrap() << 32) + used(bytes).next_multiple_of(8) as u64
     });
-    let Some(page) = files.get_mut("control").filter(|page| page.len() == PAGE) else { return };
-    let word = |page: &[u8], at: usize| u64::from_le_bytes(page[at * 8..at * 8 + 8].try_into().unwrap());
-    let set = |page: &mut [u8], at: usize, value: u64| page[at * 8..at * 8 + 8].copy_from_slice(&value.to_le_bytes());
-    let sum = |page: &[u8], values: &[u64]| {
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        u64::from(crc32(crc32(0, &page[8..24]), &bytes))
-    };
+    let Some(page) = files.get_mut("control").filter(|page| page.len() == page::LEN) else { return };
     match random.usize(0..5) {
         0 => {
-            let at = [80, 88][random.usize(0..2)];
+            let at = page::DURABLE[random.usize(0..2)];
             let position = [end, end + 8, end - 32, (end | 0xffff_ffff) + 1, 0][random.usize(0..5)];
-            set(page, at + 1, position);
-            let values = [word(page, at), position, word(page, at + 2)];
-            let sum = sum(page, &values);
-            set(page, at + 3, sum);
+            let mut values = page::values(page, at, page::DURABLE_WORDS).unwrap_or_else(|| vec![0; 3]);
+            values[1] = position;
+            let mut words = page::group(page, at, &values);
+            if random.bool() {
+                // Half of it is as it was, as a crash may leave it.
+                let from = random.usize(0..words.len());
+                words.truncate(from);
+            }
+            page::put(page, at, &words);
         }
         1 => {
             let at = [7, 9][random.usize(0..2)];
-            let number = random.u64(0..6);
-            let sum = sum(page, &[number]);
-            set(page, at, number | sum << 32);
+            page::put_signed(page, at, random.u32(0..6));
         }
         2 => {
             let position = [end, end - 24, end - 32, end - 56, 0][random.usize(0..5)];
-            set(page, 96, position);
-            let sum = sum(page, &[position]);
-            set(page, 97, sum);
+            page::put_group(page, page::CLOSED, &[position]);
         }
         3 => {
-            let (version, is_whole) = (random.u64(0..4), random.bool());
-            let sum = if is_whole { sum(page, &[version]) << 32 } else { 0 };
-            set(page, 5, version | sum);
+            let (version, is_whole) = (random.u32(0..4), random.bool());
+            let word = if is_whole { page::signed(page, 5, version) } else { u64::from(version) };
+            page::put(page, 5, &[word]);
         }
-        _ => set(page, random.usize(0..100), random.u64(0..3)),
+        _ => page::put(page, random.usize(0..100), &[random.u64(0..3)]),
     }
 }

@@ -186,6 +186,6 @@ fn without_segments(history: &mut History) {
     log.close().unwrap();
     fs::remove_file(segment(dir.path(), 1)).unwrap();
     history.note(dir.path());
-    crate::support::files::edit(&dir.path().join("control"), |page| page[stored::CONTROL_DURABLE].fill(0));
+    crate::support::files::edit(&dir.path().join("control"), |page| crate::format::page::forget_durable(page));
     history.note(dir.path());
 }

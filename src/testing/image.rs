@@ -10,7 +10,7 @@ use crate::memory::HeapMemory;
 
 /// Of the page cache.
 pub const PAGE_BYTES: usize = 4096;
-const WORD_BYTES: usize = 8;
+pub const WORD_BYTES: usize = 8;
 const PAGE_WORDS: usize = PAGE_BYTES / WORD_BYTES;
 const SECTOR_WORDS: usize = 512 / WORD_BYTES;
 const SECTORS_PER_PAGE: usize = PAGE_WORDS / SECTOR_WORDS;

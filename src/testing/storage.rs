@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::disk::{Process, SimDisk};
 use super::fault::Operation;
-use super::image::{Image, PAGE_BYTES};
+use super::image::{Image, PAGE_BYTES, WORD_BYTES};
 use crate::error::FileKind;
 use crate::memory::Mapping;
 use crate::storage::{Access, DeviceBuffer, Lock, LockGuard, Preparation, Storage, StorageFile, Users};
@@ -183,7 +183,9 @@ impl StorageFile for SimFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         if let Some(fault) = self.disk.begin(Operation::Write) {
-            self.with(|file| file.write(&bytes[..bytes.len() / 2], offset as usize));
+            // A word is stored whole or not at all: what fails does so before it is copied to the page.
+            let written = bytes.len() / 2 / WORD_BYTES * WORD_BYTES;
+            self.with(|file| file.write(&bytes[..written], offset as usize));
             return Err(fault.error());
         }
         self.with(|file| file.write(bytes, offset as usize));

@@ -43,8 +43,8 @@
 //!
 //! # Writing
 //!
-//! [`Log::append`] copies a payload, [`Log::append_vectored`] one in several parts, and [`Log::append_with`] lets a
-//! closure write it in place. [`Log::append_batch`] appends several records of which a crash keeps all or none. All
+//! [`Log::append`] copies a payload, [`Log::append_vectored`] one in several parts. [`Log::append_with`] lets a
+//! closure write it in place, and [`Log::append_with_writer`] lets it do so from front to back. [`Log::append_batch`] appends several records of which a crash keeps all or none. All
 //! take `&self`, from any number of threads; the order of numbers is the order in the file.
 //!
 //! Appended is not durable. [`Log::sync`] waits until everything appended before is durable, [`Log::wait_durable`]
@@ -148,7 +148,8 @@ pub mod wal;
 #[doc(inline)]
 pub use error::{Error, Result};
 pub use log::{
-    Durable, Log, Mark, Pin, PinDirectory, RecoveryReport, RequestedTrim, Stats, request_trim, request_trim_while,
+    Durable, Log, Mark, PayloadWriter, Pin, PinDirectory, RecoveryReport, RequestedTrim, Stats, request_trim,
+    request_trim_while,
 };
 pub use lsn::Lsn;
 pub use memory::guard_against_sigbus;

@@ -99,6 +99,7 @@ fn changes(log: &Log) -> Vec<bool> {
         is_refused(log.append_batch(&[(1, b"child")])),
         is_refused(log.append_at(Lsn(2), 1, b"child")),
         is_refused(log.append_with(1, 5, |bytes| bytes.fill(0))),
+        is_refused(log.append_with_writer(1, 0, |_| Ok(()))),
         is_refused(log.append_void()),
         is_refused(log.append_frames(b"none")),
         is_refused(log.put_meta(1, b"child")),

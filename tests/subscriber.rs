@@ -63,6 +63,10 @@ fn use_inside(log: &Log, turn: u64) {
     let next = log.next_lsn();
     let name = format!("inside-{turn}");
     let _ = (log.append(1, b"a"), log.append_batch(&[(1, b"a")]), log.append_with(1, 1, |_| ()), log.put_meta(1, b"a"));
+    let _ = log.append_with_writer(1, 1, |writer| {
+        writer.put_slice(b"a");
+        Ok(())
+    });
     let _ = (log.sync(), log.wait_durable(next), log.rotate(), log.trim_before(next), log.truncate_after(next));
     let _ = (log.pin(next), log.create_pin(&name, "", next, None), log.drop_pin(&name), log.pins());
     let _ = (log.meta(1), log.stats(), log.published_lsn(), log.durable_lsn(), log.first_lsn());
@@ -129,6 +133,11 @@ fn use_all(log: &Log, turn: u64) {
     let _ = log.append(1, &[7; 9000]);
     let _ = log.append_vectored(1, &[b"a", b"b"]);
     let _ = log.append_batch(&[(1, b"a"), (1, b"b")]);
+    let _ = log.append_with_writer(1, 9, |writer| {
+        use_inside(log, turn);
+        writer.put_slice(&[1; 9]);
+        Ok(())
+    });
     let _ = log.append_with(1, 9, |bytes| {
         bytes.fill(1);
         use_inside(log, turn);

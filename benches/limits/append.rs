@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use mapwal::{Log, Options};
+use mapwal::{Log, Lsn, Options};
 
 use crate::bench::Bench;
 use crate::device::Device;
@@ -37,6 +37,9 @@ pub(crate) fn run(bench: &mut Bench) {
         burst(bench, &format!("append {payload_len} B, burst"), target, count, &payload, fill);
     }
     burst_in_place(bench);
+    for (payload_len, target) in [(128, Some(0.8)), (1 << 10, Some(0.8))] {
+        burst_from_a_writer(bench, payload_len, target);
+    }
     burst_of_a_trace(bench);
     burst_of_two_threads(bench);
     for (payload_len, _, target) in CASES {
@@ -103,6 +106,58 @@ fn burst_in_place(bench: &mut Bench) {
             log.append_with(1, payload.len(), fill).expect("there is room");
         }
     });
+}
+
+/// With a closure that writes the payload from front to back: in one piece, beside appends of the same slice, and in three, beside
+/// appends of the same three.
+fn burst_from_a_writer(bench: &mut Bench, payload_len: usize, target: Option<f64>) {
+    let name = format!("append_with_writer {payload_len} B, burst");
+    if !bench.wants(&name) {
+        return;
+    }
+    let payload = vec![0x5a; payload_len];
+    let count = records_in(bench.amount(BURST_BYTES), payload_len);
+    let parts = || {
+        let (header, body) = black_box(&payload).split_at(16);
+        let (key, value) = body.split_at(24);
+        [header, key, value]
+    };
+    let copy = |log: &Log| log.append(1, black_box(&payload));
+    let write = |log: &Log| {
+        log.append_with_writer(1, payload.len(), |writer| {
+            writer.put_slice(black_box(&payload));
+            Ok(())
+        })
+    };
+    let copy_parts = |log: &Log| log.append_vectored(1, &parts());
+    let write_parts = |log: &Log| {
+        log.append_with_writer(1, payload.len(), |writer| {
+            for part in parts() {
+                writer.put_slice(part);
+            }
+            Ok(())
+        })
+    };
+    let [mut copies, mut writes, mut part_copies, mut part_writes] = std::array::from_fn(|_| Samples::default());
+    for _ in 0..bench.many_rounds() {
+        copies.push(burst_rate(bench, count, copy));
+        writes.push(burst_rate(bench, count, write));
+        part_copies.push(burst_rate(bench, count, copy_parts));
+        part_writes.push(burst_rate(bench, count, write_parts));
+    }
+    let row = Row::new(name.as_str(), "M/s", writes).limit("append", copies);
+    bench.push(if let Some(ratio) = target { row.at_least(ratio) } else { row });
+    bench.push(Row::new(format!("{name}, in 3 parts"), "M/s", part_writes).limit("append_vectored", part_copies));
+}
+
+/// Of `count` records that `append` appends one by one.
+fn burst_rate(bench: &Bench, count: usize, append: impl Fn(&Log) -> mapwal::Result<Lsn>) -> f64 {
+    let (log, _directory) = ready_log(bench.directory(), &Options::new());
+    let began = Instant::now();
+    for _ in 0..count {
+        append(&log).expect("there is room");
+    }
+    rate(count, began.elapsed())
 }
 
 /// Records of the lengths that a real database wrote.

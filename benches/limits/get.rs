@@ -64,13 +64,17 @@ fn get(bench: &mut Bench, name: &str, count: usize, target: Option<f64>) {
         batches.push(measure_batches(lookups, count, many));
         view_batches.push(measure_batches(lookups, count, many_borrowed));
     }
+    let one_by_one = [ours.clone(), views.clone()];
     let rows = [(name.to_owned(), ours), (format!("{name}, from a snapshot"), views)];
     for (name, samples) in rows {
         let row = Row::new(name, "ns", samples).limit("L6", limits.clone());
         bench.push(if let Some(ratio) = target { row.at_most(ratio) } else { row });
     }
-    bench.push(Row::new(format!("{name}, {BATCH} at once"), "ns", batches).limit("L6", limits.clone()));
-    bench.push(Row::new(format!("{name}, {BATCH} at once from a snapshot"), "ns", view_batches).limit("L6", limits));
+    for ((whence, samples), one_by_one) in
+        [("", batches), (" from a snapshot", view_batches)].into_iter().zip(one_by_one)
+    {
+        bench.push(Row::new(format!("{name}, {BATCH} at once{whence}"), "ns", samples).limit("one by one", one_by_one));
+    }
 }
 
 /// Touches a payload.

@@ -10,6 +10,7 @@ use super::{Error, PinFault, RequestFault};
 /// | | |
 /// |---|---|
 /// | [`Error::Io`] | the kind of the system's error |
+/// | [`Error::GivenUp`] | the kind of the closure's error, or [`ErrorKind::InvalidInput`] |
 /// | [`Error::NoSpace`] | [`ErrorKind::StorageFull`] |
 /// | [`Error::Corrupt`], [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Format`], [`Error::Replica`], [`Error::PayloadLayout`] | [`ErrorKind::InvalidData`] |
 /// | [`Error::InvalidArgument`], [`Error::RecordTooLarge`], [`Error::Meta`], [`Error::NotNext`], other pins' | [`ErrorKind::InvalidInput`] |
@@ -48,7 +49,7 @@ impl From<Error> for io::Error {
 
 fn kind_of(error: &Error) -> ErrorKind {
     match error {
-        Error::Io { source, .. } => source.kind(),
+        Error::Io { source, .. } | Error::GivenUp { source: Some(source), .. } => source.kind(),
         Error::NoSpace { .. } => ErrorKind::StorageFull,
         Error::Corrupt(_)
         | Error::NotALog { .. }
@@ -67,6 +68,7 @@ fn kind_of(error: &Error) -> ErrorKind {
         | Error::RecordTooLarge { .. }
         | Error::Meta { .. }
         | Error::NotNext { .. }
+        | Error::GivenUp { source: None, .. }
         | Error::Pin { .. } => ErrorKind::InvalidInput,
         Error::Locked { .. } => ErrorKind::ResourceBusy,
         Error::Closed => ErrorKind::BrokenPipe,

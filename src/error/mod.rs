@@ -205,8 +205,21 @@ pub enum Error {
     /// at the fork, as POSIX has it: otherwise only after it has become another program.
     #[error("opened before this process was forked")]
     Forked,
-    /// A call from inside an `append_with` closure of the same thread, that would wait for that closure.
-    #[error("called from inside an append_with closure")]
+    /// The closure of [`Log::append_with_writer`](crate::Log::append_with_writer) failed, or did not write as many bytes as it was
+    /// to: there is no such record.
+    #[error("given up after {written} of {len} bytes of a payload{}", At(*lsn))]
+    GivenUp {
+        /// The number that the record had got, which is used up: readers pass over it. `None` if it had none yet.
+        lsn: Option<Lsn>,
+        /// Bytes that its payload was to have.
+        len: u64,
+        /// Bytes that were written; more than `len` where some had no room.
+        written: u64,
+        /// Why the closure failed, if it did.
+        source: Option<std::io::Error>,
+    },
+    /// A call from inside an `append_with` or `append_with_writer` closure of the same thread, that would wait for that closure.
+    #[error("called from inside a closure that writes a record")]
     InsideAppend,
     /// The log has used up all numbers of a kind.
     #[error("log has used up its {0}")]

@@ -143,11 +143,21 @@ impl FrameHasher {
     /// Of a payload in several parts.
     #[inline]
     pub(crate) fn sum_parts<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> u32 {
-        let mut sum = self.0.clone();
-        for part in parts {
-            sum.update(part);
-        }
-        sum.finalize()
+        let mut sum = self.clone();
+        parts.into_iter().for_each(|part| sum.update(part));
+        sum.finish()
+    }
+
+    /// Takes the next part of a payload into account. A hasher of which this is called is a copy of one of which it never is.
+    #[inline]
+    pub(crate) fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// The sum of the parts.
+    #[inline]
+    pub(crate) fn finish(self) -> u32 {
+        self.0.finalize()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Appending.
 
 use super::Log;
-use super::inside::{self, Inside};
+use super::inside;
 use super::preparer::Need;
 use super::shared::{Active, Shared};
 use crate::error::{Error, Result};
@@ -26,10 +26,7 @@ impl Log {
         let shared = &*self.shared;
         // Computed before there is a place: it overlaps with draining the stores of the record before.
         let sum = shared.hasher.sum(payload);
-        match shared.try_reserve_record(payload.len() as u64) {
-            Some(place) => shared.unless_lost(shared.append_to(place, tag, payload, sum)),
-            None => shared.append_slowly(tag, payload, sum),
-        }
+        shared.append_summed(tag, payload, sum)
     }
 
     /// As [`Log::append`], with a payload that is given in several parts.
@@ -57,32 +54,6 @@ impl Log {
         shared.unless_lost(lsn)
     }
 
-    /// Appends a record of `len` bytes that `fill` writes in place. It is given zeros.
-    ///
-    /// If `fill` panics, the record is voided: its number is used, readers pass over it, and the panic goes on. While
-    /// `fill` runs, records appended later by other threads wait to be published; it must not wait for them. Calls from
-    /// inside it that append, or would wait for it, return [`Error::InsideAppend`].
-    ///
-    /// # Errors
-    /// As [`Log::append`].
-    ///
-    /// # Panics
-    /// When `fill` does.
-    #[inline]
-    pub fn append_with(&self, tag: u16, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Lsn> {
-        let shared = &*self.shared;
-        let place = shared.reserve_record(len as u64, Need::Ordinary)?;
-        let lsn = lsn_of(&place);
-        let mut in_place =
-            InPlace { shared, _inside: Inside::enter(), place: Some(place), kind: FrameKind::Void, tag, lsn, len };
-        if let Some(place) = &mut in_place.place {
-            fill(place.bytes_mut(frame::HEADER_LEN..frame::HEADER_LEN + len));
-        }
-        in_place.kind = FrameKind::Data;
-        drop(in_place);
-        shared.unless_lost(lsn)
-    }
-
     /// Uses up the next record's number without a record, as a closure that panics in [`Log::append_with`] does, and
     /// returns it. Readers pass over it. For copies of logs that have lost records, so that the others keep their numbers.
     ///
@@ -93,28 +64,6 @@ impl Log {
         let lsn = lsn_of(&place);
         self.shared.publish(place, record(FrameKind::Void, 0, lsn), &[]);
         self.shared.unless_lost(lsn)
-    }
-}
-
-/// A record being written by a closure. Dropping it publishes it: as void, unless it was completed.
-struct InPlace<'l> {
-    shared: &'l Shared,
-    _inside: Inside,
-    place: Option<Reservation<'l, Active>>,
-    kind: FrameKind,
-    tag: u16,
-    lsn: Lsn,
-    len: usize,
-}
-
-impl Drop for InPlace<'_> {
-    fn drop(&mut self) {
-        // A child that a closure has forked has a copy of it, and publishes nothing.
-        let place = self.place.take().filter(|_| self.shared.process.is_current());
-        if let Some(mut place) = place {
-            let sum = frame::payload_sum(place.bytes_mut(frame::HEADER_LEN..frame::HEADER_LEN + self.len));
-            self.shared.publish_written(place, record(self.kind, self.tag, self.lsn), self.len, sum);
-        }
     }
 }
 
@@ -151,8 +100,22 @@ impl Shared {
         }
     }
 
+    /// As [`Log::append`], of a payload that has this sum.
+    #[expect(clippy::inline_always, reason = "handing over a place takes longer than all of this")]
+    #[inline(always)]
+    pub(super) fn append_summed(&self, tag: u16, payload: &[u8], sum: u32) -> Result<Lsn> {
+        match self.try_reserve_record(payload.len() as u64) {
+            Some(place) => self.unless_lost(self.append_to(place, tag, payload, sum)),
+            None => self.append_slowly(tag, payload, sum),
+        }
+    }
+
     /// As [`Self::reserve_record`], on the fast path only: `None` if anything else has to be done first.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "a place that is returned in memory is loaded in other pieces than it was stored in"
+    )]
+    #[inline(always)]
     fn try_reserve_record(&self, payload_len: u64) -> Option<Reservation<'_, Active>> {
         if inside::is_inside() || payload_len > self.payload_len_max() || !self.process.is_current() {
             return None;
@@ -181,7 +144,7 @@ impl Shared {
 
     /// A place for one record with a payload of `payload_len` bytes.
     #[inline]
-    fn reserve_record(&self, payload_len: u64, need: Need) -> Result<Reservation<'_, Active>> {
+    pub(super) fn reserve_record(&self, payload_len: u64, need: Need) -> Result<Reservation<'_, Active>> {
         self.check_call()?;
         let max = self.payload_len_max();
         if payload_len > max {

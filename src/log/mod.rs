@@ -6,6 +6,7 @@ mod close;
 mod durability;
 mod histogram;
 mod housekeeping;
+mod in_place;
 mod inside;
 mod mark;
 mod meta;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 pub(crate) use durability::copying::CopyWait;
 pub use durability::future::Durable;
+pub use in_place::PayloadWriter;
 pub use mark::Mark;
 pub use pin_directory::PinDirectory;
 pub use pins::Pin;

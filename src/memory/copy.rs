@@ -23,6 +23,14 @@ pub(super) unsafe fn copy(bytes: &[u8], destination: NonNull<u8>) {
     }
 }
 
+/// As [`copy`], to bytes that are borrowed, as many.
+#[inline]
+pub(crate) fn copy_into(destination: &mut [u8], bytes: &[u8]) {
+    assert_eq!(destination.len(), bytes.len());
+    // SAFETY: `destination` is valid for writes of as many bytes (asserted), borrowed exclusively, and so apart from `bytes`.
+    unsafe { copy(bytes, NonNull::from(destination).cast()) };
+}
+
 /// # Safety
 /// As [`copy`].
 #[inline(never)]

@@ -39,6 +39,7 @@ mod words;
 mod writeback;
 
 pub(crate) use append_cursor::{AppendCursor, CursorControl, Reservation, Reserved, Taken};
+pub(crate) use copy::copy_into;
 #[cfg(target_os = "linux")]
 pub(crate) use extents::{Extent, extents};
 #[cfg(target_os = "linux")]

@@ -4,8 +4,6 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use zerocopy::IntoBytes;
-
 use super::super::atomics::Ordering;
 use super::super::copy::copy;
 use super::super::mapping::Mapping;
@@ -97,7 +95,18 @@ impl<'r, C> Reservation<'r, C> {
     /// Writes two little-endian words to `at`, which is after the commit word.
     #[inline]
     pub(crate) fn write_words(&mut self, at: usize, words: [u64; 2]) {
-        self.write(at, words.map(u64::to_le).as_bytes());
+        // One by one, from registers. Copied together, they would be loaded from where both have just been stored: such a load waits
+        // until all stores before it have left the processor, those of the payload as well.
+        let [first, second] = words;
+        self.write_word(at, first);
+        self.write_word(at + ALIGN, second);
+    }
+
+    #[inline]
+    fn write_word(&mut self, at: usize, word: u64) {
+        let destination = self.place(at..at + ALIGN).cast::<u64>();
+        // SAFETY: eight bytes in this reservation (checked by `place`), which nobody else touches.
+        unsafe { destination.write_unaligned(word.to_le()) };
     }
 
     /// The bytes in `range`, which is after the commit word, to be written in place.

@@ -35,6 +35,7 @@ fn outcomes(log: &Log) -> Vec<(&'static str, Option<Error>)> {
         append_at(Lsn(301), 1, b"late"),
         append_batch_at(Lsn(301), &[(1, &[b"late"])]),
         append_with(1, 4, |_| ()),
+        append_with_writer(1, 0, |_| Ok(())),
         append_void(),
         append_frames(b"late"),
         put_meta(1, b"late"),

@@ -47,6 +47,12 @@ fn note_log(printed: &mut Printed) {
     let mut follower = log.follow(Lsn(1), Visibility::Published).unwrap();
     note!(printed: Log = log, Pin = log.pin(Lsn(1)).unwrap(), PinDirectory = PinDirectory::open(dir.path()).unwrap());
     note!(printed: PinStatus = log.pins()[0], PinState = log.pins()[0].state, Stats = log.stats());
+    let written = log.append_with_writer(7, SECRET.len(), |writer| {
+        writer.put_slice(SECRET);
+        note!(printed: PayloadWriter = writer);
+        Ok(())
+    });
+    assert_eq!(written.unwrap(), Lsn(2001));
     note!(printed: RecoveryReport = log.recovery(), Lsn = Lsn(u64::MAX), Options = Options::new());
     note!(printed: LogReader = read_only(dir.path()).unwrap(), Snapshot = snapshot, Visibility = Visibility::Durable);
     note!(printed: RequestedTrim = request_trim(dir.path(), Lsn(1)).unwrap());

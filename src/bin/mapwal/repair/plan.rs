@@ -47,7 +47,10 @@ impl Plan {
         for damage in &report.damage {
             Failure::of_log(&mapwal::Error::Corrupt(Box::new(damage.clone())), directory).tell();
         }
-        if damaged.is_empty() {
+        // A control page that is damaged cannot tell whether the torn end was durable: what is left of that is saved.
+        let is_in_doubt =
+            report.torn_bytes() > 0 && report.damage.iter().any(|damage| damage.path.ends_with("control"));
+        if damaged.is_empty() && !is_in_doubt {
             return match (report.damage.is_empty(), report.torn_bytes()) {
                 (true, 0) => say("nothing to repair: the log is sound").map(|()| None),
                 (true, _) => {
@@ -55,15 +58,9 @@ impl Plan {
                     worth_saving(&report).map_or(Ok(None), |line| say(&line).map(|()| None))
                 }
                 (false, _) if report.damage.iter().any(|damage| damage.path.ends_with("control")) => {
-                    let why = if report.torn_bytes() == 0 {
-                        "the segments are sound, the control page is not: the next open makes it anew"
-                    } else {
-                        "the log has a torn end, and the control page, which could tell whether that was durable, is damaged: \
-                         `mapwal salvage` copies what there is; without the file `control` the next open drops the torn end"
-                    };
                     Err(Failure::Told {
                         what: "nothing to repair".into(),
-                        why: why.into(),
+                        why: "the segments are sound, the control page is not: the next open makes it anew".into(),
                         place: directory.to_owned(),
                         outcome: Outcome::Damaged,
                         damage: None,

@@ -7,6 +7,8 @@ use super::{Origin, Segment};
 use crate::error::{Damage, Error, Result};
 use crate::format::link::SegmentEnd;
 use crate::format::name;
+use crate::format::segment_header;
+use crate::format::walk::{Check, Place, Walk};
 use crate::memory::Region;
 use crate::storage::{Access, StorageFile};
 
@@ -113,6 +115,18 @@ impl Segment {
         if let Bytes::AtRest(weak) = &*self.bytes.lock() {
             self.cache.forget(weak);
         }
+    }
+
+    /// Where the sound frames of an ended segment end, if that is beyond what is known of them: where they contradict the end that the
+    /// next segment names, a walk that finds that keeps nothing of what it has passed.
+    #[cold]
+    pub(crate) fn sound_end(&self, region: &Region) -> Option<SegmentEnd> {
+        let end = usize::try_from(self.end()?.offset).ok()?;
+        let bytes = region.bytes(0..region.published().min(end))?;
+        let mut walk = Walk::new(self.info.layout, Check::Full, segment_header::LEN, self.info.base_lsn);
+        while walk.place().offset < bytes.len() && walk.step(&bytes[walk.place().offset..]).is_ok() {}
+        let Place { offset, next_lsn, last_crc: crc } = walk.boundary();
+        (offset > self.frontier().offset).then_some(SegmentEnd { offset: offset as u64, next_lsn, crc })
     }
 
     /// The same bytes, up to `end` only.

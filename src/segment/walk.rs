@@ -7,9 +7,8 @@ use super::{Frontier, Origin, Segment, Stretch};
 use crate::error::{Damage, Error, Result};
 use crate::format::frame::{Frame, FrameHasher, FrameKind};
 use crate::format::link::{Seal, SegmentEnd};
-use crate::format::segment_header;
 use crate::format::tally::Tally;
-use crate::format::walk::{Check, Place, Walk, may_be_cut_off};
+use crate::format::walk::{Place, Walk, may_be_cut_off};
 use crate::lsn::Lsn;
 use crate::memory::{Region, Stop};
 
@@ -251,18 +250,6 @@ impl Segment {
         loaded.map_err(|source| Error::io("read", &self.path(), source))?;
         self.loaded.fetch_max(end, Ordering::Relaxed);
         Ok(end)
-    }
-
-    /// Where the sound frames of an ended segment end, if that is beyond what is known of them: where they contradict the end that the
-    /// next segment names, a walk that finds that keeps nothing of what it has passed.
-    #[cold]
-    pub(crate) fn sound_end(&self, region: &Region) -> Option<SegmentEnd> {
-        let end = usize::try_from(self.end()?.offset).ok()?;
-        let bytes = region.bytes(0..region.published().min(end))?;
-        let mut walk = Walk::new(self.info.layout, Check::Full, segment_header::LEN, self.info.base_lsn);
-        while walk.place().offset < bytes.len() && walk.step(&bytes[walk.place().offset..]).is_ok() {}
-        let Place { offset, next_lsn, last_crc: crc } = walk.boundary();
-        (offset > self.frontier().offset).then_some(SegmentEnd { offset: offset as u64, next_lsn, crc })
     }
 
     /// What is wrong where a walk that began at `start` came to the end of an ended segment, if it did.

@@ -15,6 +15,7 @@
 mod activity;
 mod channel;
 mod durable;
+mod layout;
 mod making;
 mod requests;
 mod signed;

@@ -4,7 +4,7 @@
 //! crash does, each is an old one or a new one, and right by itself: one that is wrong is damage. Values that take several words have a
 //! checksum over all of them as well: where that is wrong and each word is right, a crash came between the words.
 
-use super::words::{Word, checksum};
+use super::layout::{Word, checksum};
 use crate::error::Damage;
 
 /// The words of a value of 32 bits.

@@ -15,6 +15,8 @@ use crate::support::scratch::{open_small, scratch};
 use crate::support::stored;
 use crate::support::{append, assert_records, corruption, read_only, small, try_open};
 
+type Change<'c> = dyn Fn(&mut Vec<u8>) + 'c;
+
 /// Of records 1 to 16, the last six of which were synced last. Left without a close, or closed.
 fn log(is_closed: bool) -> TempDir {
     let dir = scratch();
@@ -121,7 +123,7 @@ fn a_torn_end_is_kept_as_long_as_a_damaged_page_is_there() {
     damage_last(dir.path());
     let control = dir.path().join("control");
     let of_other = fs::read(other.path().join("control")).unwrap();
-    let pages: [(usize, &dyn Fn(&mut Vec<u8>)); 5] = [
+    let pages: [(usize, &Change<'_>); 5] = [
         (0, &|page| page.fill(0)),
         (0, &|page| page.truncate(2048)),
         (0, &|page| page.clear()),

@@ -1,6 +1,4 @@
 //! Which directories a backup syncs: names that it has made survive a crash of the system.
-//!
-//! Planted, and noticed: a directory above OUT whose name is not synced, OUT that is not synced before its guard goes.
 
 use std::fs;
 use std::path::{Path, PathBuf};

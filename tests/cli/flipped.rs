@@ -1,7 +1,5 @@
 //! Each word of the control page that proves something, with a bit of it changed, beside a log that is whole and one whose last record is
 //! damaged: no command ends with success and less than what was there.
-//!
-//! Planted, and noticed: an open, and a reader, that believe that a page without checksums was torn by a crash; a salvage that does so.
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,4 @@
 //! What is printed for people fits the width that there is.
-//!
-//! Planted, and noticed: COLUMNS that is not asked for, a table that is not stacked, a line that is not folded, a field that is left out.
 
 use crate::logs::closed;
 use crate::program::{Ran, run, start};

@@ -1,15 +1,14 @@
 //! The chart of the rows that have a target: how the log stands beside its limits, on each machine.
 
-use std::error::Error;
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::docs::{names, row};
+use crate::picture::{COLOURS, Drawn, GRID, Result, picture, text};
 use crate::report::{Entry, Report};
 
 const WIDTH: u32 = 960;
@@ -20,14 +19,6 @@ const NAMES_WIDTH: u32 = 330;
 const LEGEND_HEIGHT: u32 = 64;
 /// The axis is logarithmic.
 const TICKS: [f64; 7] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
-/// On a light background as well as on a dark one.
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(46, 134, 193), RGBColor(202, 111, 30), RGBColor(40, 155, 100), RGBColor(150, 90, 180)];
-const GRID: RGBColor = RGBColor(140, 140, 140);
-const FONT: &str = "sans-serif";
-
-type Drawn<'d> = DrawingArea<SVGBackend<'d>, Shift>;
-type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// Draws two panels, for what is the better the more, and the less.
 pub(crate) fn draw(path: &Path, reports: &[Report<'_>]) -> Result {
@@ -40,31 +31,16 @@ pub(crate) fn draw(path: &Path, reports: &[Report<'_>]) -> Result {
     let panels = [("more is better", with_target(true)), ("less is better", with_target(false))];
     let height = |rows: usize| u32::try_from(rows).map(|rows| rows * ROW_HEIGHT + PANEL_HEIGHT);
     let heights = [height(panels[0].1.len())?, height(panels[1].1.len())?];
-    let mut svg = String::new();
-    {
-        let all =
-            SVGBackend::with_string(&mut svg, (WIDTH, LEGEND_HEIGHT + heights[0] + heights[1])).into_drawing_area();
+    let svg = picture((WIDTH, LEGEND_HEIGHT + heights[0] + heights[1]), |all| {
         let (legend, rest) = all.split_vertically(LEGEND_HEIGHT);
         draw_legend(&legend, reports)?;
         let (first, second) = rest.split_vertically(heights[0]);
-        for (area, (title, names)) in [first, second].iter().zip(&panels) {
-            draw_panel(area, title, names, reports)?;
-        }
-        all.present()?;
-    }
-    fs::write(path, for_any_background(&svg))?;
-    Ok(())
-}
-
-/// What is drawn in black is drawn in white where readers have a dark background.
-fn for_any_background(svg: &str) -> String {
-    const STYLE: &str = "<style>@media (prefers-color-scheme: dark) { [fill=\"#000000\"] { fill: #e6edf3 } \
-                         [stroke=\"#000000\"] { stroke: #e6edf3 } }</style>";
-    svg.split_once(">\n").map_or_else(|| svg.to_owned(), |(head, rest)| format!("{head}>\n{STYLE}\n{rest}"))
-}
-
-fn text(size: u32) -> TextStyle<'static> {
-    (FONT, size).into_font().color(&BLACK)
+        [first, second]
+            .iter()
+            .zip(&panels)
+            .try_for_each(|(area, (title, names))| draw_panel(area, title, names, reports))
+    })?;
+    Ok(fs::write(path, svg)?)
 }
 
 /// A colour for each machine, and what the marks mean.

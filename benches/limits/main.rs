@@ -55,6 +55,7 @@ mod logs;
 mod machine;
 mod memory;
 mod open;
+mod picture;
 mod rendezvous;
 mod report;
 mod samples;

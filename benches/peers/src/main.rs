@@ -4,11 +4,14 @@ mod audit;
 // What streams are measured beside, and how the bytes that reach the device are counted, is the same as in `cargo bench`.
 #[path = "../../limits/durable/bare.rs"]
 mod bare;
+mod chart;
 mod child;
 #[path = "../../limits/device.rs"]
 mod device;
 mod peer;
 mod peers;
+#[path = "../../limits/picture.rs"]
+mod picture;
 mod report;
 mod rounds;
 mod stream;
@@ -44,6 +47,9 @@ struct Arguments {
     /// Where the logs are made [default: the target directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Draw the first table, as an SVG
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
     /// Only workloads with one of these in their names
     #[arg(value_name = "WORD")]
     words: Vec<String>,
@@ -91,7 +97,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         report.write(&file)?;
     }
     report.print();
-    report.write(&file)
+    report.write(&file)?;
+    arguments.chart.as_deref().map_or(Ok(()), |file| chart::draw(file, &report))
 }
 
 /// A row with what is tried out, unless only some workloads are asked for.

@@ -28,12 +28,12 @@ pub(crate) struct Row {
 }
 
 impl Column {
-    fn heading(&self) -> String {
+    pub(crate) fn heading(&self) -> String {
         if self.table.is_some() { self.name.to_owned() } else { format!("{}, {}", self.name, self.unit) }
     }
 
     /// How many times as fast as `reference` a log with the figure `value` is.
-    fn speed(&self, value: f64, reference: f64) -> f64 {
+    pub(crate) fn speed(&self, value: f64, reference: f64) -> f64 {
         match self.better {
             Better::More => value / reference,
             Better::Less => reference / value,
@@ -133,7 +133,7 @@ impl Footnotes {
     }
 }
 
-fn three_digits(value: f64) -> String {
+pub(crate) fn three_digits(value: f64) -> String {
     let decimals = if value < 1.0 {
         3
     } else if value < 10.0 {

@@ -20,7 +20,9 @@ fn beside_a_trimming_writer(mut commands: impl FnMut(&Path)) {
             while !is_over.load(Ordering::Relaxed) {
                 let lsn = log.append(1, &[7; 900]).unwrap();
                 if lsn.0.is_multiple_of(20) {
-                    log.trim_before(Lsn(lsn.0.saturating_sub(150).max(1))).unwrap();
+                    log.trim_before(Lsn(lsn.0.saturating_sub(600).max(1))).unwrap();
+                    // No command reads what is there for less than the time that it takes to open it.
+                    std::thread::sleep(Duration::from_micros(100));
                 }
             }
         });

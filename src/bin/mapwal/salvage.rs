@@ -40,14 +40,26 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     out::check_empty(&arguments.out)?;
     out::check_outside(&arguments.out, &arguments.directory)?;
     let stop = Stop::by_signals()?;
-    let (inspection, remains, held) = look(&arguments.directory)?;
+    let mut looked = look(&arguments.directory)?;
     let (out, part) = (&*arguments.out, arguments.out.join(PART));
     let made = out::Made::directory(out, &arguments.directory)?;
-    let copied = copy(arguments, (&inspection, &remains), held, (&part, &stop)).inspect_err(|_| {
+    let mut looks = 1;
+    let (inspection, copied) = loop {
+        let (inspection, remains, held) = looked;
+        let copied = copy(arguments, (&inspection, &remains), held, (&part, &stop));
+        if let Ok(Some(copied)) = copied {
+            break (inspection, copied);
+        }
         // What is left of it says by its name that it is no log.
         let _ = fs::remove_dir_all(&part);
-        made.remove();
-    })?;
+        // All that there was may have been trimmed meanwhile.
+        let is_trimmed = || remains.segments().first().is_some_and(|first| is_trimmed(first, &arguments.directory));
+        let is_over = copied.is_err() || looks == open::LOOKS_MAX || !is_trimmed();
+        let again =
+            if is_over { copied.and(Err(nothing_to_save(&arguments.directory))) } else { look(&arguments.directory) };
+        looked = again.inspect_err(|_| made.remove())?;
+        looks += 1;
+    };
     files::make_log(&part, out)
         .map_err(|failure| failure.and("delete the directory of the copy, which is not finished"))?;
     failure::say(&format!("saved {}", counted(copied.records, "record", "records")))
@@ -60,7 +72,7 @@ fn copy(
     (inspection, remains): (&Inspection, &Remains),
     held: VecDeque<mapwal::Result<SegmentScan>>,
     (part, stop): (&Path, &Stop),
-) -> Result<Copied> {
+) -> Result<Option<Copied>> {
     let (files, copies) = (remains.segments(), remains.copies());
     files::make_part(part, &arguments.directory, files)?;
     let next = files.first().and_then(|file| file.first_lsn);
@@ -94,13 +106,18 @@ pub(crate) struct Sources<'a> {
     pub(crate) copies: &'a [SegmentFile],
 }
 
-/// Copies what is sound in `sources` into a log that is closed then. Tells what is lost.
+/// What is said where there is nothing to copy.
+pub(crate) fn nothing_to_save(directory: &Path) -> Failure {
+    Failure::new("nothing to save", "no record passes its checks", directory)
+}
+
+/// Copies what is sound in `sources` into a log that is closed then. Tells what is lost. `None` if nothing is sound.
 pub(crate) fn copy_records(
     arguments: &Salvage,
     (inspection, remains): (&Inspection, &Remains),
     Sources { files, mut held, copies }: Sources<'_>,
     target: Target<'_>,
-) -> Result<Copied> {
+) -> Result<Option<Copied>> {
     let segment_size = segment_size(remains);
     let span = span_of(remains, inspection);
     let bar = progress::of_bytes("salvage", files.iter().map(|file| file.file_len_bytes).sum());
@@ -311,7 +328,7 @@ impl Copy<'_> {
         Ok(self.out.insert(log))
     }
 
-    fn finish(mut self, inspection: &Inspection) -> Result<Copied> {
+    fn finish(mut self, inspection: &Inspection) -> Result<Option<Copied>> {
         if let Some(last) = self.last_in_copies()? {
             let next = *self.next.get_or_insert(last);
             self.gap(next, last)?;
@@ -320,14 +337,12 @@ impl Copy<'_> {
         self.print_run(self.run)?;
         self.bar.finish_and_clear();
         let out = &*self.arguments.out;
-        let Some(log) = self.out.take() else {
-            return Err(Failure::new("nothing to save", "no record passes its checks", &self.arguments.directory));
-        };
+        let Some(log) = self.out.take() else { return Ok(None) };
         for (&slot, value) in self.meta.iter().filter(|_| !self.arguments.renumber) {
             log.put_meta(slot, value).about(out)?;
         }
         log.close().about(out)?;
-        Ok(Copied { records: self.copied, has_gaps: self.has_gaps })
+        Ok(Some(Copied { records: self.copied, has_gaps: self.has_gaps }))
     }
 
     fn print_run(&mut self, run: Option<(Lsn, Lsn, Lsn)>) -> Result<()> {

@@ -148,7 +148,8 @@ fn append_anew(directory: &Path, plan: &Plan, work: &Path) -> Result<Outcome> {
             // What an end leaves is gone on with, or taken back.
             stop: None,
         },
-    )?;
+    )?
+    .ok_or_else(|| salvage::nothing_to_save(directory))?;
     let outcome = copied.outcome();
     saved.sync_all().map_err(|error| Failure::new("cannot sync", describe(&error), &path))?;
     // A repair that is gone on with lists it once more.

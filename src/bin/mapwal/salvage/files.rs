@@ -45,7 +45,11 @@ pub(super) fn look(directory: &Path) -> Result<(Inspection, Remains, VecDeque<ma
         let files = remains.segments().iter().take(HELD_MAX);
         let held: VecDeque<_> = files.map(|file| SegmentScan::open(&file.path)).collect();
         looks += 1;
-        if !held.iter().any(is_gone) || looks == open::LOOKS_MAX {
+        let is_over = looks == open::LOOKS_MAX;
+        if is_over && !held.is_empty() && held.iter().all(is_gone) {
+            return Err(Failure::new("cannot read", "segments are trimmed before they can be opened", directory));
+        }
+        if !held.iter().any(is_gone) || is_over {
             return Ok((inspection, remains, held));
         }
     }

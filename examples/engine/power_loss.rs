@@ -35,17 +35,18 @@ pub(crate) fn strike(log: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The position in the last watermark that was written as a whole; 0 before the first.
+/// The position in the last watermark that was written as a whole; 0 before the first. Number, position and record are two words each, the
+/// lower half first, and each word has a checksum of its own in its upper half. The seventh word is that of the six.
 fn durable_position(page: &[u8]) -> u64 {
-    let word =
-        |offset: usize| page.get(offset..).and_then(<[u8]>::first_chunk).map_or(0, |word| u64::from_le_bytes(*word));
-    let watermarks = WATERMARK_OFFSETS.map(|offset| [offset, offset + 8, offset + 16, offset + 24].map(word));
-    let is_whole = |[number, position, lsn, checksum]: &[u64; 4]| {
-        let words = [*number, *position, *lsn].map(u64::to_le_bytes).concat();
-        *checksum == u64::from(crc32fast::hash(&[&page[8..24], &words].concat()))
+    let watermark = |offset: usize| {
+        let words = page.get(offset..offset + 6 * size_of::<u64>())?;
+        let half =
+            |at: usize| page.get(offset + at * size_of::<u64>()..)?.first_chunk().map(|half| u32::from_le_bytes(*half));
+        let value = |at: usize| Some(u64::from(half(at)?) | u64::from(half(at + 1)?) << 32);
+        let is_whole = half(6)? == crc32fast::hash(&[&page[8..24], words].concat());
+        is_whole.then_some((value(0)?, value(2)?))
     };
-    let last = watermarks.into_iter().filter(is_whole).max_by_key(|[number, ..]| *number);
-    last.map_or(0, |[_, position, ..]| position)
+    WATERMARK_OFFSETS.into_iter().filter_map(watermark).max().map_or(0, |(_, position)| position)
 }
 
 fn zero_from(path: &Path, offset: u64) -> Result<(), Failure> {

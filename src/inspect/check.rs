@@ -34,6 +34,8 @@ const RESERVED_MAX: usize = 16 << 20;
 /// }
 /// check.expect_end(sealed.next_lsn(), Some(sealed.tip().checksum))?;
 /// assert_eq!((check.first_lsn(), check.number(), check.offset()), (Some(Lsn(1)), Some(1), sealed.tip().end_bytes));
+/// assert_eq!((check.file_len_bytes(), check.predecessor()), (Some(64 << 10), None)); // it is the first one
+/// println!("of log {:032x}", check.log_id().expect("the header has come"));
 ///
 /// let mut short = SegmentCheck::new();
 /// short.push(&sealed.bytes()[..sealed.bytes().len() - 1])?;

@@ -124,10 +124,10 @@ impl Shared {
     }
 }
 
-/// Payloads of up to so many bytes are summed before they get their place, as [`Log::append`] does it, and for the same reason.
+/// Payloads of up to this many bytes are summed before they get their place, as [`Log::append`] does it, and for the same reason.
 const STAGED_LEN_MAX: usize = 1 << 10;
 
-/// Long slices are stored and summed in steps of so much, which a near cache still holds for the second of the two.
+/// Long slices are stored and summed in steps of this many bytes, which a near cache still holds for the second of the two.
 const STEP_LEN: usize = 16 << 10;
 
 thread_local! {

@@ -160,7 +160,13 @@ impl Preparer {
         loop {
             if state.room >= end {
                 self.asked.store(false, Ordering::Relaxed);
-                return Ok(state.room);
+                let room = state.room;
+                drop(state);
+                if has_stalled {
+                    // It may have found nothing to do while an appender had the segment.
+                    shared.wake(Urgency::Ordinary);
+                }
+                return Ok(room);
             }
             if !std::mem::replace(&mut has_stalled, true) {
                 shared.counters.stalled();

@@ -55,6 +55,8 @@ impl PreparerCore {
                 if std::mem::take(&mut state.is_failing) {
                     report!(info, segment = number, "segments can be prepared again");
                 }
+                // Nobody has asked for the one before it: what failed then is over.
+                state.failure = None;
                 state.next_number = number + 1;
                 state.put_spare(prepared);
             }

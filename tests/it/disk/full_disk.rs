@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use mapwal::internals::Preparation;
 use mapwal::{Error, Log, Lsn};
 use rustix::io::Errno;
 
@@ -326,6 +327,38 @@ fn an_append_does_not_hear_of_an_attempt_that_began_before_it() {
         storage.release();
         assert_eq!(appending.join().unwrap().unwrap(), Lsn(3), "there has been room since");
     });
+}
+
+/// Whether a thread makes the segments, or the caller that has taken the one before, or the one that needs it.
+#[test]
+fn a_spare_that_could_not_be_made_is_not_told_to_a_caller_that_finds_room() {
+    for preparation in [Preparation::Background, Preparation::Ahead, Preparation::OnDemand] {
+        for call in [Call::Create, Call::Allocate, Call::Sync, Call::Rename, Call::SyncDirectory] {
+            let dir = scratch();
+            let storage = Faulty::new(dir.path());
+            storage.prepare(preparation);
+            let log = open_on(&storage);
+            append(&log, 1..=1);
+            let is_ahead = preparation != Preparation::OnDemand;
+            if is_ahead {
+                await_spare(&log);
+                let before = storage.count(call);
+                storage.fail_once(call, Errno::NOSPC);
+                // Takes the spare, and the next one fails.
+                log.rotate().unwrap();
+                until("an attempt", || storage.count(call) > before);
+            } else {
+                storage.fail_once(call, Errno::NOSPC);
+                assert!(matches!(log.rotate(), Err(Error::NoSpace { .. })), "{call:?}");
+            }
+            // Needs a segment at once, and so makes one if there is none.
+            log.reset_to(Lsn(2)).unwrap_or_else(|error| panic!("{preparation:?}, {call:?}: {error}"));
+            for _ in 0..2 {
+                append(&log, log.next_lsn().0..=log.next_lsn().0);
+                log.rotate().unwrap_or_else(|error| panic!("{preparation:?}, {call:?}: {error}"));
+            }
+        }
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mapwal::error::FileKind;
 use mapwal::internals::{
-    Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Storage, StorageFile, Users, task_of_this_thread,
+    Access, DeviceBuffer, Disk, Lock, LockGuard, Mapping, Preparation, Storage, StorageFile, Users, task_of_this_thread,
 };
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno;
@@ -91,6 +91,8 @@ struct State {
     panicking: Option<(String, Call)>,
     /// How many calls have panicked.
     panics: usize,
+    /// How segments are prepared, if not by a thread.
+    preparation: Option<Preparation>,
 }
 
 /// Which calls fail, `None` for any, on which file, `None` for any, and how.
@@ -200,6 +202,11 @@ impl Faulty {
     pub(crate) fn release(&self) {
         self.plan.state.lock().held = None;
         self.plan.changed.notify_all();
+    }
+
+    /// From now on, segments are prepared in this way.
+    pub(crate) fn prepare(&self, preparation: Preparation) {
+        self.plan.state.lock().preparation = Some(preparation);
     }
 
     /// From now on, the device holds another byte at `offset` of `file` than the page cache does.
@@ -361,6 +368,10 @@ impl Storage for Faulty {
 
     fn random(&self) -> u64 {
         self.disk.random()
+    }
+
+    fn preparation(&self) -> Preparation {
+        self.plan.state.lock().preparation.unwrap_or_else(|| self.disk.preparation())
     }
 }
 

@@ -115,7 +115,7 @@ impl Archive {
     /// it begins a new epoch. `progress` hears of each segment that is there.
     ///
     /// # Errors
-    /// [`Error::Gap`] when records are missing before that one; [`Error::NotArchived`], [`Error::Empty`], [`Error::NoEpoch`]; [`Error::NotEmpty`],
+    /// [`Error::Gap`] when records are missing before that one; [`Error::NotArchived`], [`Error::Empty`], [`Error::NoEpoch`]; [`Error::NotEmpty`], [`Error::OtherRestore`],
     /// [`Error::Io`]; [`Error::Damaged`], [`Error::Conflict`]; [`Error::Store`]. The directory then holds no log, and a restore into
     /// it can be tried again.
     pub async fn restore(

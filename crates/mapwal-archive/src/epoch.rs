@@ -78,15 +78,15 @@ impl SessionNote {
     }
 
     pub(crate) fn describe(&self) -> String {
-        format!("process {} of {:?}, since {} ms", self.process, self.host, self.began_unix_ms)
+        format!("process {} of {:?}, since {}", self.process, self.host, utc(self.began_unix_ms))
     }
 }
 
 /// Whose a pin is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// An archiver that is about to begin an epoch with this token.
-    Begins(String),
+    /// An archiver that is about to begin an epoch with this token, in the place of one that was `abandoned`, if one was.
+    Begins { token: String, abandoned: Option<u64> },
     /// That of an epoch.
     Of { epoch: u64, token: String },
 }
@@ -95,7 +95,10 @@ impl Owner {
     pub(crate) fn parse(owner: &str) -> Option<Self> {
         let words: Vec<&str> = owner.split(' ').collect();
         match *words.as_slice() {
-            ["mapwal-archive", "begins", token] => Some(Self::Begins(token.to_owned())),
+            ["mapwal-archive", "begins", token] => Some(Self::Begins { token: token.to_owned(), abandoned: None }),
+            ["mapwal-archive", "begins", token, "without", epoch] => {
+                Some(Self::Begins { token: token.to_owned(), abandoned: Some(epoch.parse().ok()?) })
+            }
             ["mapwal-archive", "epoch", epoch, token] => {
                 Some(Self::Of { epoch: epoch.parse().ok()?, token: token.to_owned() })
             }
@@ -107,7 +110,10 @@ impl Owner {
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Begins(token) => write!(f, "mapwal-archive begins {token}"),
+            Self::Begins { token, abandoned: None } => write!(f, "mapwal-archive begins {token}"),
+            Self::Begins { token, abandoned: Some(epoch) } => {
+                write!(f, "mapwal-archive begins {token} without {epoch}")
+            }
             Self::Of { epoch, token } => write!(f, "mapwal-archive epoch {epoch} {token}"),
         }
     }
@@ -123,6 +129,21 @@ pub(crate) fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A time for people, to the second.
+fn utc(unix_ms: u64) -> String {
+    let (days, second) = (unix_ms / 86_400_000, unix_ms / 1000 % 86_400);
+    // Years that begin in March end with the day that not all of them have, and 400 of them have as many days as any other 400.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (year, hour, minute) = (era * 400 + year + next, second / 3600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", second % 60)
+}
+
 pub(crate) fn lsn_range(range: Option<(u64, u64)>) -> Option<std::ops::Range<Lsn>> {
     range.map(|(from, to)| Lsn(from)..Lsn(to))
 }
@@ -133,10 +154,28 @@ mod tests {
 
     #[test]
     fn the_owner_of_a_pin_is_read_as_it_was_written_and_fits() {
-        for owner in [Owner::Begins(token()), Owner::Of { epoch: 9_999_999_999, token: token() }] {
+        let begins = |abandoned| Owner::Begins { token: token(), abandoned };
+        let of = Owner::Of { epoch: 9_999_999_999, token: token() };
+        for owner in [begins(None), begins(Some(9_999_999_999)), of] {
             assert_eq!(Owner::parse(&owner.to_string()), Some(owner.clone()));
             assert!(owner.to_string().len() <= 64);
         }
         assert_eq!(Owner::parse("a replica in the cellar"), None);
+    }
+
+    #[test]
+    fn times_are_told_as_dates() {
+        let told = [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399_999, "2000-02-28 23:59:59 UTC"),
+            (951_782_400_000, "2000-02-29 00:00:00 UTC"),
+            (1_709_251_199_000, "2024-02-29 23:59:59 UTC"),
+            (1_735_689_599_000, "2024-12-31 23:59:59 UTC"),
+            (1_735_689_600_000, "2025-01-01 00:00:00 UTC"),
+            (4_107_542_400_000, "2100-03-01 00:00:00 UTC"),
+        ];
+        for (unix_ms, expected) in told {
+            assert_eq!(utc(unix_ms), expected);
+        }
     }
 }

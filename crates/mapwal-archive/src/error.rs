@@ -81,8 +81,9 @@ pub enum Error {
         pin: String,
     },
     /// The pin says that the log is archived in an epoch that is not here: the store or the prefix is another one, or objects
-    /// were removed. Drop the pin to begin again.
-    #[error("pin {pin} is of epoch {epoch}, which {} does not have", named(prefix))]
+    /// were removed. Where they are gone for good, the way out is
+    /// [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch).
+    #[error("pin {pin} is of epoch {epoch}, where all before record {next} was archived, and {} {}", named(prefix), has(*objects))]
     OtherArchive {
         /// The pin.
         pin: String,
@@ -90,9 +91,13 @@ pub enum Error {
         epoch: u64,
         /// Where that was looked for.
         prefix: String,
+        /// All records before it were archived.
+        next: Lsn,
+        /// Segments and parts of the epoch that are there, though its note is not.
+        objects: u64,
     },
-    /// The epoch that the pin names was pruned, as a history that a later one has taken the place of. Drop the pin to begin another
-    /// epoch, which is then the newest.
+    /// The epoch that the pin names was pruned, as a history that a later one has taken the place of. With
+    /// [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch) another one is begun, which is then the newest.
     #[error("epoch {epoch}, of pin {pin}, was pruned from {}, which goes on with a later one", named(prefix))]
     Pruned {
         /// The pin.
@@ -103,7 +108,7 @@ pub enum Error {
         prefix: String,
     },
     /// The end of the epoch that was archived is missing, and the log does not have it any more. An archiver waits for it: a list may be
-    /// late. If it cannot be put back, drop the pin to begin another epoch.
+    /// late. If it cannot be put back, the way out is [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch).
     #[error(
         "epoch {} ends before record {}, and was confirmed up to record {}: {}* is missing, and the log does not have it any more",
         missing.epoch, missing.lsns.start, missing.lsns.end, missing.key
@@ -131,13 +136,17 @@ pub enum Error {
         /// The missing ones.
         missing: Range<Lsn>,
     },
-    /// The archive does not have this record.
-    #[error("record {lsn} is not in the archive, which has {} up to {}", kept.start, Lsn(kept.end.0.saturating_sub(1)))]
+    /// The epoch does not have this record.
+    #[error("record {lsn} is not in epoch {epoch}, which has {} up to {}{}", kept.start, Lsn(kept.end.0.saturating_sub(1)), in_epoch(*other))]
     NotArchived {
         /// The record.
         lsn: Lsn,
+        /// The epoch that was to be restored.
+        epoch: u64,
         /// What the epoch has.
         kept: Range<Lsn>,
+        /// The newest of the others that have the record.
+        other: Option<u64>,
     },
     /// There is no archive, or it has no segment so far.
     #[error("{} has nothing to restore", named(prefix))]
@@ -160,6 +169,16 @@ pub enum Error {
     NotEmpty {
         /// The directory.
         path: PathBuf,
+    },
+    /// A restore of other records into the directory was interrupted. The same one can go on there; otherwise delete what it has left.
+    #[error("{} has an interrupted restore of epoch {epoch} up to {}", path.display(), up_to(*to))]
+    OtherRestore {
+        /// The directory.
+        path: PathBuf,
+        /// The epoch of that restore.
+        epoch: u64,
+        /// The last record that it was to restore; `None` for the last one that was archived.
+        to: Option<Lsn>,
     },
     /// An object is not what its key says, or a part of the archive's own notes cannot be read.
     #[error("{key} is damaged{}: {damage}", at_unless_told(damage, *offset, *lsn))]
@@ -286,6 +305,23 @@ impl Error {
 /// The archive at `prefix`, which is empty where a store is that of one log alone.
 fn named(prefix: &str) -> String {
     if prefix.is_empty() { "the archive".to_owned() } else { format!("the archive at {prefix}") }
+}
+
+fn up_to(to: Option<Lsn>) -> String {
+    to.map_or("its latest record".to_owned(), |lsn| format!("record {lsn}"))
+}
+
+/// What an archive has of an epoch without its note.
+fn has(objects: u64) -> String {
+    match objects {
+        0 => "does not have it".to_owned(),
+        1 => "has one object of it without its note, epoch.json".to_owned(),
+        _ => format!("has {objects} objects of it without its note, epoch.json"),
+    }
+}
+
+fn in_epoch(epoch: Option<u64>) -> String {
+    epoch.map_or(String::new(), |epoch| format!("; epoch {epoch} has it"))
 }
 
 /// The place in an object with this damage, unless that says where it is.

@@ -66,7 +66,7 @@ impl<'a> ObjectCheck<'a> {
 }
 
 /// An error if `len` bytes with this checksum are not those of `object`.
-fn check_read(object: &ArchivedSegment, len: u64, checksum: u32) -> Result<()> {
+pub(crate) fn check_read(object: &ArchivedSegment, len: u64, checksum: u32) -> Result<()> {
     let (expected, found) = (object.checksum, checksum);
     let length = ObjectDamage::Length { expected: object.len_bytes, found: len };
     match (len == object.len_bytes, expected == found) {

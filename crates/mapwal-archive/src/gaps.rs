@@ -1,5 +1,6 @@
 //! Which records an archive lacks: all of them, and not only the first ones.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use mapwal::Lsn;
@@ -19,6 +20,8 @@ pub struct MissingRecords {
     pub lsns: Range<Lsn>,
     /// How the key of the first object begins that had them.
     pub key: String,
+    /// Why what the log has of them cannot be uploaded again; `None` if it has them no more.
+    pub log_fault: Option<String>,
 }
 
 /// What an object has, or a place that something has to lead to.
@@ -43,21 +46,53 @@ impl History {
         for Span { epoch, lsns, .. } in spans {
             if lsns.start > next {
                 let key = key_from(&self.prefix, epoch, next);
-                missing.push(MissingRecords { epoch, lsns: next..lsns.start, key });
+                missing.push(MissingRecords { epoch, lsns: next..lsns.start, key, log_fault: None });
             }
             next = next.max(lsns.end);
         }
         Ok(missing)
     }
 
-    /// The records between epochs that were trimmed before they were archived, and the epoch that begins after them; only while the archive has
-    /// something before them.
+    /// The records before epochs that no epoch leads to: they were trimmed before they were archived, or have vanished with their epoch.
+    /// With each the epoch that begins after them; until a prune gives them up.
     pub(crate) fn lost(&self) -> Vec<(u64, Range<Lsn>)> {
-        let noted = self.epochs.iter().filter_map(|(&epoch, own)| Some((epoch, lsn_range(own.note.as_ref()?.lost)?)));
-        let is_between = |(epoch, lsns): &(u64, Range<Lsn>)| {
-            self.objects().any(|object| object.epoch < *epoch && object.first_lsn < lsns.start)
-        };
-        noted.filter(is_between).collect()
+        self.epochs.keys().filter_map(|&epoch| Some((epoch, self.lost_before(epoch)?))).collect()
+    }
+
+    /// As [`Self::lost`], before `epoch` itself.
+    pub(crate) fn lost_before(&self, epoch: u64) -> Option<Range<Lsn>> {
+        let (_, note) = self.noted(epoch).ok()?;
+        lsn_range(note.lost).filter(|lsns| lsns.end > self.pruned)
+    }
+
+    /// As [`Self::lost`], before the first record that `epoch` leads to.
+    pub(crate) fn lost_on_the_way(&self, epoch: u64) -> Option<Range<Lsn>> {
+        self.line(epoch).into_keys().find_map(|epoch| self.lost_before(epoch))
+    }
+
+    /// `epoch` and those that it continues, each with the number after the last record that counts of it.
+    pub(crate) fn line(&self, epoch: u64) -> BTreeMap<u64, Lsn> {
+        let mut line = BTreeMap::from([(epoch, Lsn(u64::MAX))]);
+        let (mut at, mut limit) = (epoch, Lsn(u64::MAX));
+        while let Ok((_, note)) = self.noted(at)
+            && let Some(parent) = self.parent_of(note)
+        {
+            (at, limit) = (parent.epoch, limit.min(Lsn(note.first_lsn)));
+            line.insert(at, limit);
+        }
+        line
+    }
+
+    /// What other epochs have that `epoch` does not lead to: earlier records, or those of another history, each with its epoch.
+    pub(crate) fn beside(&self, epoch: u64) -> Vec<(u64, Range<Lsn>)> {
+        let line = self.line(epoch);
+        let others = self.epochs.keys().filter(|&&other| other != epoch).filter_map(|&other| {
+            let lsns = self.chain(other).ok()?.lsns;
+            let shared = self.line(other).into_iter().filter_map(|(at, limit)| Some(limit.min(*line.get(&at)?)));
+            let first = shared.max().map_or(lsns.start, |shared| lsns.start.max(shared));
+            Some((other, first..lsns.end))
+        });
+        others.filter(|(_, lsns)| !lsns.is_empty()).collect()
     }
 
     /// What leads to the end of `epoch`: its beginning, and what it and the epochs before it have.
@@ -79,7 +114,7 @@ impl History {
             let (number, lsns) = (object.number, object.first_lsn..object.next_lsn);
             Span { epoch, number, lsns }
         };
-        spans.extend(own.segments.iter().chain(own.later_parts()).map(span));
+        spans.extend(own.needed().map(span));
         Ok(spans)
     }
 }

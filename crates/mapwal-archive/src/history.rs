@@ -153,6 +153,14 @@ impl History {
         self.epochs.values().flat_map(|epoch| epoch.segments.iter().chain(&epoch.parts))
     }
 
+    /// What the list shows to be damaged of what `epoch` and those that it continues need.
+    pub(crate) fn damaged(&self, epoch: u64) -> Vec<(String, ObjectDamage)> {
+        let line = self.line(epoch);
+        let own = line.iter().filter_map(|(at, &limit)| Some((self.epochs.get(at)?, limit)));
+        let needed = own.flat_map(|(own, limit)| own.needed().filter(move |object| object.first_lsn < limit));
+        needed.filter_map(|object| Some((object.key.to_string(), object.damage()?))).collect()
+    }
+
     pub(crate) fn has(&self, key: &str) -> bool {
         self.objects().any(|object| object.key.as_ref() == key)
     }
@@ -230,6 +238,11 @@ impl Epoch {
     pub(crate) fn is_blank(&self) -> bool {
         let has_note = self.note.is_some() || self.damage.is_some();
         !has_note && self.segments.is_empty() && self.parts.is_empty()
+    }
+
+    /// What a restore may need of it.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = &ArchivedSegment> {
+        self.segments.iter().chain(self.later_parts())
     }
 
     /// The parts that no segment supersedes.

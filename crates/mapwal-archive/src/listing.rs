@@ -8,7 +8,7 @@ use crate::epoch::lsn_range;
 use crate::error::Error;
 use crate::history::{Epoch, History};
 use crate::object::ArchivedSegment;
-use crate::verify::{EpochFault, faults};
+use crate::verify::{EpochFault, listed_faults};
 
 /// What an archive holds.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Listing {
     pub epochs: Vec<EpochListing>,
     /// Records before it may have been pruned; 0 if none were.
     pub pruned_before: Lsn,
-    /// All that keeps epochs from being restored to their ends.
+    /// All that keeps epochs from being restored to their ends, as far as keys, lengths and notes show it.
     pub faults: Vec<EpochFault>,
 }
 
@@ -36,7 +36,8 @@ pub struct EpochListing {
     pub begins_at: Lsn,
     /// When it was begun, in milliseconds since 1970.
     pub created_unix_ms: u64,
-    /// Records between the end of the epoch before and this one that were trimmed before they were archived.
+    /// Records before it that no epoch leads to: they were trimmed before they were archived, or have vanished with their epoch. Also
+    /// those that a prune has given up.
     pub lost: Option<Range<Lsn>>,
     /// The first record that can be restored.
     pub first_lsn: Lsn,
@@ -53,7 +54,7 @@ pub struct EpochListing {
 impl Listing {
     pub(crate) fn of(history: &History) -> Self {
         let epochs = history.epochs.iter().map(|(&number, epoch)| EpochListing::of(history, number, epoch)).collect();
-        Self { log_id: history.log_id(), epochs, pruned_before: history.pruned, faults: faults(history) }
+        Self { log_id: history.log_id(), epochs, pruned_before: history.pruned, faults: listed_faults(history) }
     }
 
     /// Bytes of all segments and parts.

@@ -5,6 +5,8 @@ use mapwal::Lsn;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
+use crate::error::ObjectDamage;
+
 const SEGMENT_SUFFIX: &str = ".seg";
 const PART_SUFFIX: &str = ".part";
 const EPOCH: &str = "epoch.json";
@@ -29,8 +31,10 @@ pub struct ArchivedSegment {
     pub part: Option<u64>,
     /// The CRC-32 of its bytes.
     pub checksum: u32,
-    /// Its length in bytes.
+    /// The length that it was uploaded with, in bytes: its key says it.
     pub len_bytes: u64,
+    /// The length that the store has. Another one is damage.
+    pub stored_bytes: u64,
     /// Its key.
     pub key: Path,
     /// What tells its versions apart, if the store says so.
@@ -44,10 +48,11 @@ impl ArchivedSegment {
     }
 
     fn file_name(&self) -> String {
-        let Self { first_lsn: Lsn(first), next_lsn: Lsn(next), number, checksum, .. } = self;
+        let Self { first_lsn: Lsn(first), next_lsn: Lsn(next), number, len_bytes: len, checksum, .. } = self;
+        let begin = format!("{first:020}-{next:020}-{number:010}");
         match self.part {
-            None => format!("{first:020}-{next:020}-{number:010}-{checksum:08x}{SEGMENT_SUFFIX}"),
-            Some(offset) => format!("{first:020}-{next:020}-{number:010}-{offset:010}-{checksum:08x}{PART_SUFFIX}"),
+            None => format!("{begin}-{len:010}-{checksum:08x}{SEGMENT_SUFFIX}"),
+            Some(offset) => format!("{begin}-{offset:010}-{len:010}-{checksum:08x}{PART_SUFFIX}"),
         }
     }
 
@@ -61,6 +66,12 @@ impl ArchivedSegment {
         self.part.unwrap_or(0) + self.len_bytes
     }
 
+    /// What the store's list shows to be wrong with it.
+    pub(crate) fn damage(&self) -> Option<ObjectDamage> {
+        let (expected, found) = (self.len_bytes, self.stored_bytes);
+        (expected != found).then_some(ObjectDamage::Length { expected, found })
+    }
+
     fn parse(epoch: u64, name: &str) -> Option<Self> {
         let (stem, is_part) = match (name.strip_suffix(SEGMENT_SUFFIX), name.strip_suffix(PART_SUFFIX)) {
             (Some(stem), _) => (stem, false),
@@ -71,6 +82,7 @@ impl ArchivedSegment {
         let mut number = |width| fields.next().filter(|field| field.len() == width).and_then(digits);
         let (first, next, segment) = (number(20)?, number(20)?, number(10)?);
         let part = if is_part { Some(number(10)?) } else { None };
+        let len_bytes = number(10)?;
         let checksum = fields.next().filter(|field| field.len() == 8)?;
         let checksum = u32::from_str_radix(checksum, 16).ok()?;
         let is_in_order = first >= 1 && first <= next && fields.next().is_none();
@@ -81,7 +93,8 @@ impl ArchivedSegment {
             number: segment,
             part,
             checksum,
-            len_bytes: 0,
+            len_bytes,
+            stored_bytes: len_bytes,
             key: Path::default(),
             e_tag: None,
         };
@@ -124,7 +137,7 @@ impl Object {
             SESSION => Self::Session(epoch),
             _ => ArchivedSegment::parse(epoch, name).map_or(Self::Foreign, |segment| {
                 let (key, e_tag) = (meta.location.clone(), meta.e_tag.clone());
-                Self::Segment(ArchivedSegment { len_bytes: meta.size, key, e_tag, ..segment })
+                Self::Segment(ArchivedSegment { stored_bytes: meta.size, key, e_tag, ..segment })
             }),
         }
     }
@@ -164,8 +177,18 @@ mod tests {
     fn segment(part: Option<u64>) -> ArchivedSegment {
         let (key, e_tag, len_bytes) = (Path::default(), None, 7);
         let (first_lsn, next_lsn) = (Lsn(1), Lsn(u64::MAX));
-        let found =
-            ArchivedSegment { epoch: 3, first_lsn, next_lsn, number: 2, part, checksum: 0xab, len_bytes, key, e_tag };
+        let found = ArchivedSegment {
+            epoch: 3,
+            first_lsn,
+            next_lsn,
+            number: 2,
+            part,
+            checksum: 0xab,
+            len_bytes,
+            stored_bytes: len_bytes,
+            key,
+            e_tag,
+        };
         found.with_key(&Path::from("a/log"))
     }
 
@@ -177,7 +200,7 @@ mod tests {
         }
         assert_eq!(
             segment(None).key.as_ref(),
-            "a/log/0000000003/00000000000000000001-18446744073709551615-0000000002-000000ab.seg"
+            "a/log/0000000003/00000000000000000001-18446744073709551615-0000000002-0000000007-000000ab.seg"
         );
         let prefix = Path::from("a/log");
         assert_eq!(object(epoch_key(&prefix, 9).as_ref()), Object::Epoch(9));

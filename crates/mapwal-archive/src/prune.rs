@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::gaps::MissingRecords;
 use crate::history::History;
 use crate::object::{ArchivedSegment, Object, epoch_key, pruned_key, session_key};
-use crate::verify::{EpochFault, faults};
+use crate::verify::{EpochFault, listed_faults};
 
 /// What a prune has deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     let mut report = PruneReport { first_lsn: history.chain(newest)?.lsns.start, ..PruneReport::default() };
     let doomed = doomed(&history, before, newest, gaps);
     if doomed.is_empty() && gaps == PruneGaps::Refuse {
-        report.faults = faults(&history);
+        report.faults = listed_faults(&history);
         return Ok(report);
     }
     // Said before it is done, so that a restore can tell what is pruned, or given up, from what is missing.
@@ -64,7 +64,7 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     report.epochs = forget_empty_epochs(archive, newest).await?;
     let history = archive.history().await?;
     report.first_lsn = history.chain(newest)?.lsns.start;
-    report.faults = faults(&history);
+    report.faults = listed_faults(&history);
     forget_marks(archive, history.pruned).await?;
     Ok(report)
 }

@@ -60,6 +60,23 @@ pub enum EpochFault {
         /// The missing records.
         missing: (u64, u64),
     },
+    /// Records before it, which no epoch leads to: they were trimmed before they were archived, or have vanished with their epoch. From
+    /// the first number, up to but without the second. No restore has both what is before them and what comes after.
+    Lost {
+        /// The epoch that begins after them.
+        epoch: u64,
+        /// The lost records.
+        missing: (u64, u64),
+    },
+    /// An object has another length than its key says. What is before it can be restored.
+    Damaged {
+        /// The epoch.
+        epoch: u64,
+        /// The object.
+        key: String,
+        /// Its length.
+        damage: ObjectDamage,
+    },
     /// It cannot be followed, for another reason.
     Broken {
         /// The epoch.
@@ -75,6 +92,10 @@ impl fmt::Display for EpochFault {
             Self::Gap { epoch, missing: (from, to) } => {
                 write!(f, "epoch {epoch}: records {from}..{} are missing", to.saturating_sub(1))
             }
+            Self::Lost { epoch, missing: (from, to) } => {
+                write!(f, "epoch {epoch}: records {from}..{}, before its first one, are missing", to.saturating_sub(1))
+            }
+            Self::Damaged { epoch, key, damage } => write!(f, "epoch {epoch}: {key} is damaged: {damage}"),
             Self::Broken { epoch, why } => write!(f, "epoch {epoch}: {why}"),
         }
     }
@@ -89,7 +110,7 @@ impl VerifyReport {
 
     fn knows(&self, object: &ArchivedSegment) -> bool {
         // A length alone does not tell one version from another.
-        let version = (object.len_bytes, object.e_tag.clone());
+        let version = (object.stored_bytes, object.e_tag.clone());
         version.1.is_some() && self.sound.get(object.key.as_ref()) == Some(&version)
     }
 }
@@ -111,7 +132,7 @@ pub(crate) async fn verify(
         let key = object.key.to_string();
         match damage {
             Some(damage) => report.damaged.push((key, damage)),
-            None => drop(report.sound.insert(key, (object.len_bytes, object.e_tag.clone()))),
+            None => drop(report.sound.insert(key, (object.stored_bytes, object.e_tag.clone()))),
         }
         (seen.objects.0, seen.bytes.0) = (seen.objects.0 + 1, seen.bytes.0 + object.len_bytes);
         progress(seen);
@@ -188,8 +209,21 @@ pub(crate) fn faults(history: &History) -> Vec<EpochFault> {
                 faults.push(fault);
             }
         }
+        let lost = history.lost_before(epoch);
+        faults.extend(lost.map(|lsns| EpochFault::Lost { epoch, missing: (lsns.start.0, lsns.end.0) }));
     }
     faults
+}
+
+/// What is wrong with an archive as far as its list shows: [`faults`], and objects that do not have their lengths.
+pub(crate) fn listed_faults(history: &History) -> Vec<EpochFault> {
+    let needed = history.epochs.iter().flat_map(|(&epoch, own)| own.needed().map(move |object| (epoch, object)));
+    let damaged = needed.filter_map(|(epoch, object)| {
+        Some(EpochFault::Damaged { epoch, key: object.key.to_string(), damage: object.damage()? })
+    });
+    let mut found: Vec<_> = damaged.collect();
+    found.extend(faults(history));
+    found
 }
 
 fn gaps_of(history: &History, epoch: u64, chain: Chain) -> Vec<EpochFault> {

@@ -17,7 +17,7 @@ use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, token, unix
 use crate::error::{Error, ObjectDamage, Result};
 use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History, Piece};
-use crate::object::{epoch_key, key_from, session_key};
+use crate::object::{EPOCH_MAX, epoch_key, key_from, session_key};
 use crate::store::{Created, encode};
 
 impl Archiver {
@@ -31,17 +31,26 @@ impl Archiver {
             self.withdraw(&error, &owner).await?;
             return Err(error);
         }
-        let (epoch, token) = self.find_epoch(&mut history, owner).await?;
+        let owner = self.abandon(owner).await?;
+        let abandoned = if let Owner::Begins { abandoned, .. } = owner { abandoned } else { None };
+        let (epoch, token) = self.find_epoch(&mut history, owner, pinned).await?;
         if let Some(epoch) = epoch {
-            if let Some((place, parts)) = self.place_in(&history, epoch, &local).await? {
-                let lost = history.epochs[&epoch].note.as_ref().and_then(|note| lsn_range(note.lost));
+            let place = self.place_in(&history, epoch, &local).await;
+            if let Err(Error::Damaged { key, damage, .. }) = &place {
+                self.note(|progress| progress.damaged = vec![(key.clone(), damage.clone())]);
+            }
+            if let Some((place, parts)) = place? {
+                let lost = history.lost_on_the_way(epoch);
                 return self.begin_session(epoch, &token, (place, parts), Some(history), lost).await;
             }
             self.check_list(&history, epoch, pinned)?;
         }
-        let token = if epoch.is_some() { self.leave_epoch().await? } else { token };
+        let token = if epoch.is_some() { self.leave_epoch(None).await?.0 } else { token };
         let (place, parent) = self.branch(&history, &local).await?;
-        let (epoch, note) = self.begin_epoch(&history, &local, &token, place, parent).await?;
+        let lost = if parent.is_none() { lost_before(&history, place.next, abandoned) } else { None };
+        // Not the number of one that is abandoned: it would be abandoned again.
+        let number = history.next_number().max(abandoned.map_or(0, |epoch| (epoch + 1).min(EPOCH_MAX)));
+        let (epoch, note) = self.begin_epoch(number, &local, &token, (place, parent), lost).await?;
         self.begin_session(epoch, &token, (place, None), None, lsn_range(note.lost)).await
     }
 
@@ -55,7 +64,7 @@ impl Archiver {
             return Ok(());
         }
         let key = key_from(&self.archive.prefix, epoch, listed);
-        let missing = MissingRecords { epoch, lsns: listed..pinned, key };
+        let missing = MissingRecords { epoch, lsns: listed..pinned, key, log_fault: None };
         self.note_missing(vec![missing.clone()]);
         Err(Error::Missing { missing })
     }
@@ -73,19 +82,32 @@ impl Archiver {
                     (_, None) => return Err(Error::PinTaken { pin: name, owner: pin.owner }),
                 }
             }
-            let owner = Owner::Begins(token());
+            let owner = Owner::Begins { token: token(), abandoned: None };
             source.create_pin(&name, &owner.to_string(), first, limit)?;
             Ok((owner, first))
         })
         .await
     }
 
-    /// Says, durably, that another epoch is to be begun, with the token that is returned: a try that is interrupted goes on with it.
-    async fn leave_epoch(&self) -> Result<String> {
+    /// Says, durably, that another epoch is to be begun, with the token that is returned, in the place of one that is `abandoned`: a try
+    /// that is interrupted goes on with it.
+    async fn leave_epoch(&self, abandoned: Option<u64>) -> Result<(String, Owner)> {
         let (pin, token) = (self.options.pin.clone(), token());
-        let owner = Owner::Begins(token.clone()).to_string();
-        self.change(move |source| source.assign_pin(&pin, &owner)).await?;
-        Ok(token)
+        let owner = Owner::Begins { token: token.clone(), abandoned };
+        let told = owner.to_string();
+        self.change(move |source| source.assign_pin(&pin, &told)).await?;
+        Ok((token, owner))
+    }
+
+    /// Leaves the epoch of `owner` if that is the one to be abandoned.
+    async fn abandon(&self, owner: Owner) -> Result<Owner> {
+        match owner {
+            Owner::Of { epoch, .. } if self.options.abandon_epoch == Some(epoch) => {
+                tracing::warn!(epoch, "epoch abandoned");
+                Ok(self.leave_epoch(Some(epoch)).await?.1)
+            }
+            owner => Ok(owner),
+        }
     }
 
     /// An error if the archive is of another log, or if it has this one under another pin.
@@ -97,7 +119,9 @@ impl Archiver {
         let source = self.source.clone();
         let pins = blocking(move || source.pins()).await?;
         let is_here = |owner: &str| {
-            let Some(Owner::Begins(token) | Owner::Of { token, .. }) = Owner::parse(owner) else { return false };
+            let Some(Owner::Begins { token, .. } | Owner::Of { token, .. }) = Owner::parse(owner) else {
+                return false;
+            };
             history.epochs.values().any(|epoch| epoch.note.as_ref().is_some_and(|note| note.token == token))
         };
         match pins.into_iter().find(|pin| pin.name != self.options.pin && is_here(&pin.owner)) {
@@ -108,17 +132,17 @@ impl Archiver {
 
     /// Drops the pin if nothing will ever be archived under it: it would keep everything.
     async fn withdraw(&self, error: &Error, owner: &Owner) -> Result<()> {
-        if error.is_transient() || !matches!(owner, Owner::Begins(_)) {
+        if error.is_transient() || !matches!(owner, Owner::Begins { abandoned: None, .. }) {
             return Ok(());
         }
         let pin = self.options.pin.clone();
         self.change(move |source| source.drop_pin(&pin)).await
     }
 
-    /// The epoch of the pin, if it has been begun, and its token.
-    async fn find_epoch(&self, history: &mut History, owner: Owner) -> Result<(Option<u64>, String)> {
+    /// The epoch of the pin, if it has been begun, and its token. All before record `pinned` was confirmed.
+    async fn find_epoch(&self, history: &mut History, owner: Owner, pinned: Lsn) -> Result<(Option<u64>, String)> {
         let (epoch, token) = match owner {
-            Owner::Begins(token) => {
+            Owner::Begins { token, .. } => {
                 let is_it = |epoch: &&Epoch| epoch.note.as_ref().is_some_and(|note| note.token == token);
                 let begun = history.epochs.iter().find(|(_, epoch)| is_it(epoch)).map(|(&number, _)| number);
                 return Ok((begun, token));
@@ -133,11 +157,11 @@ impl Archiver {
         if own.note.as_ref().is_some_and(|note| note.token == token) {
             return Ok((Some(epoch), token));
         }
-        Err(self.without_note(history, epoch))
+        Err(self.without_note(history, epoch, pinned))
     }
 
-    /// Why the archive does not have the note of the epoch that the pin names.
-    pub(super) fn without_note(&self, history: &History, epoch: u64) -> Error {
+    /// Why the archive does not have the note of the epoch that the pin names, in which all before record `next` was confirmed.
+    pub(super) fn without_note(&self, history: &History, epoch: u64, next: Lsn) -> Error {
         let (pin, prefix) = (self.options.pin.clone(), self.archive.prefix.to_string());
         // A prune leaves a mark, and the note of a later history.
         let is_left = history.epochs.iter().any(|(&number, other)| number > epoch && other.note.is_some());
@@ -145,7 +169,8 @@ impl Archiver {
         if history.pruned > Lsn(0) && is_left && is_gone {
             return Error::Pruned { pin, epoch, prefix };
         }
-        Error::OtherArchive { pin, epoch, prefix }
+        let objects = history.objects().filter(|object| object.epoch == epoch).count() as u64;
+        Error::OtherArchive { pin, epoch, prefix, next, objects }
     }
 
     /// Where the log left a history that is archived, the latest such place; or its beginning.
@@ -161,7 +186,12 @@ impl Archiver {
                         && lsns.contains(&segment.first_lsn)
                 };
                 let Some(piece) = chain.pieces.iter().find(has_it) else { continue };
-                if self.tip_of(piece, tip.end_bytes).await? == Some(tip) {
+                let found = match self.tip_of(piece, tip.end_bytes).await {
+                    // No place to go on from; what is in it is told by a list.
+                    Err(Error::Damaged { .. }) => continue,
+                    found => found?,
+                };
+                if found == Some(tip) {
                     let place = Place { tip: Some(tip), after: tip.number, next: segment.first_lsn };
                     return Ok((place, Some(Parent::new(epoch_of(piece), tip))));
                 }
@@ -178,24 +208,21 @@ impl Archiver {
 
     async fn begin_epoch(
         &self,
-        history: &History,
+        mut epoch: u64,
         local: &LocalLog,
         token: &str,
-        place: Place,
-        parent: Option<Parent>,
+        (place, parent): (Place, Option<Parent>),
+        lost: Option<Range<Lsn>>,
     ) -> Result<(u64, EpochNote)> {
-        let newest = history.newest().and_then(|epoch| history.chain(epoch).ok());
-        let end = newest.map(|chain| chain.lsns.end).filter(|&end| parent.is_none() && end < place.next);
         let note = EpochNote {
             version: EpochNote::VERSION,
             log: format!("{:032x}", local.log_id),
             token: token.to_owned(),
             first_lsn: place.next.0,
             parent,
-            lost: end.map(|end| (end.0, place.next.0)),
+            lost: lost.map(|lost| (lost.start.0, lost.end.0)),
             created_unix_ms: unix_ms(),
         };
-        let mut epoch = history.next_number();
         // Another archiver may begin one in the same moment: each number has one maker.
         while self.archive.store.create(&epoch_key(&self.archive.prefix, epoch), encode(&note).into()).await?
             == Created::Other
@@ -226,7 +253,7 @@ impl Archiver {
                 epoch,
                 first = lost.start.0,
                 next = lost.end.0,
-                "records were trimmed before they were archived"
+                "records before the epoch are missing in the archive"
             );
         }
         tracing::info!(epoch, lsn = place.next.0, "epoch begun");
@@ -251,6 +278,7 @@ impl Archiver {
         } else {
             // A new epoch lacks nothing.
             self.note_missing(Vec::new());
+            self.note(|progress| progress.damaged = Vec::new());
             session.audited = Some(Instant::now());
         }
         let pin = self.options.pin.clone();
@@ -268,6 +296,21 @@ impl Archiver {
         });
         Ok(session)
     }
+}
+
+/// The records before `next`, where an epoch without a parent is about to begin, that the archive lacks: after the end of the newest
+/// history of the log that can be followed, or else all that there were.
+fn lost_before(history: &History, next: Lsn, abandoned: Option<u64>) -> Option<Range<Lsn>> {
+    let chains = history.epochs.keys().rev().filter_map(|&epoch| history.chain(epoch).ok());
+    let mut with_records = chains.filter(|chain| !chain.pieces.is_empty() && chain.lsns.start < next);
+    let end = with_records.next().map(|chain| chain.lsns.end);
+    // Objects of epochs that cannot be followed say that there were records, and so does an epoch that is not there at all.
+    let first = || {
+        let listed = history.objects().map(|object| object.first_lsn).filter(|&first| first < next).min();
+        listed.or_else(|| abandoned.map(|_| Lsn::FIRST))
+    };
+    let from = end.or_else(first)?.max(history.pruned);
+    (from < next).then_some(from..next)
 }
 
 fn epoch_of(piece: &Piece) -> u64 {

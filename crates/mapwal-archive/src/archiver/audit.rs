@@ -1,8 +1,10 @@
 //! Comparing what the archive has with what was confirmed: objects may vanish from a store.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::Instant;
 
+use mapwal::Lsn;
 use mapwal::inspect::SegmentCheck;
 
 use super::Archiver;
@@ -12,6 +14,16 @@ use crate::error::{Error, Result};
 use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History, longest};
 use crate::object::ArchivedSegment;
+
+/// Records whose segment in the log is damaged, and what is wrong with it.
+type Unsound = (Range<Lsn>, String);
+
+/// What became of segments that the archive lacks.
+#[derive(Debug, Default)]
+struct Again {
+    uploaded: Vec<ArchivedSegment>,
+    unsound: Vec<Unsound>,
+}
 
 impl Archiver {
     /// As [`Self::audit`], if it is time for that.
@@ -29,27 +41,32 @@ impl Archiver {
     pub(super) async fn audit(&self, session: &mut Session, mut listed: History) -> Result<()> {
         let epoch = session.epoch;
         if let Err(error) = listed.noted(epoch) {
-            return Err(match self.without_note(&listed, epoch) {
+            return Err(match self.without_note(&listed, epoch, session.place.next) {
                 pruned @ Error::Pruned { .. } => pruned,
                 _ => error,
             });
         }
-        let again = self.upload_again(session, &listed).await?;
+        let Again { uploaded: again, unsound } = self.upload_again(session, &listed).await?;
         listed.insert(&again);
-        let mut missing = listed.missing(epoch, session.place.next)?;
+        let mut missing = lacking(&listed, session, &unsound)?;
         if !missing.is_empty() {
             // That list may have been late.
             listed = History::load(&self.archive.store, &self.archive.prefix).await?;
             listed.insert(&again);
-            missing = listed.missing(epoch, session.place.next)?;
+            missing = lacking(&listed, session, &unsound)?;
         }
         self.note_missing(missing);
+        let (lost, damaged) = (listed.lost_on_the_way(epoch), listed.damaged(epoch));
+        for (key, damage) in &damaged {
+            tracing::error!(key, %damage, "damaged in the archive");
+        }
+        self.note(|progress| (progress.lost, progress.damaged) = (lost, damaged));
         self.take_back_parts(session, listed.noted(epoch)?.0);
         session.audited = Some(Instant::now());
         Ok(())
     }
 
-    async fn upload_again(&self, session: &Session, listed: &History) -> Result<Vec<ArchivedSegment>> {
+    async fn upload_again(&self, session: &Session, listed: &History) -> Result<Again> {
         let (own, note) = listed.noted(session.epoch)?;
         let there: HashSet<u64> = own.segments.iter().map(|segment| segment.number).collect();
         let parent = note.parent.map_or(0, |parent| parent.number);
@@ -61,9 +78,16 @@ impl Archiver {
             let is_kept = next.first_lsn > listed.pruned;
             is_archived && is_own && is_kept && !there.contains(&segment.number)
         };
-        let mut again = Vec::new();
+        let mut again = Again::default();
         for pair in local.segments.windows(2).filter(|pair| is_lacking(&pair[0], &pair[1])) {
-            let sealed = self.prepare(pair[0].number - 1).await?;
+            let sealed = match self.prepare(pair[0].number - 1).await {
+                // The others are archived nevertheless.
+                Err(Error::Log(fault @ (mapwal::Error::Corrupt(_) | mapwal::Error::Format { .. }))) => {
+                    again.unsound.push((pair[0].first_lsn..pair[1].first_lsn, fault.to_string()));
+                    continue;
+                }
+                sealed => sealed?,
+            };
             // It may have been trimmed meanwhile.
             let Some(sealed) = sealed.filter(|sealed| sealed.tip.number == pair[0].number) else { continue };
             let object = self.object(session.epoch, &sealed);
@@ -73,19 +97,19 @@ impl Archiver {
                 progress.uploaded_again += 1;
                 (progress.segments, progress.bytes) = (progress.segments + 1, progress.bytes + object.len_bytes);
             });
-            again.push(object);
+            again.uploaded.push(object);
         }
         Ok(again)
     }
 
     pub(super) fn note_missing(&self, missing: Vec<MissingRecords>) {
-        for MissingRecords { epoch, lsns, key } in &missing {
+        for MissingRecords { epoch, lsns, key, .. } in &missing {
             tracing::error!(
                 epoch,
                 first = lsns.start.0,
                 next = lsns.end.0,
                 key,
-                "missing from the archive, and from the log"
+                "missing from the archive, and not sound in the log"
             );
         }
         self.note(|progress| progress.missing = missing);
@@ -104,4 +128,17 @@ impl Archiver {
             self.note(|progress| (progress.archived, progress.place.1) = (next, end));
         }
     }
+}
+
+/// What `listed` lacks, and cannot be uploaded: what comes after the session's place is in the log, and about to be.
+fn lacking(listed: &History, session: &Session, unsound: &[Unsound]) -> Result<Vec<MissingRecords>> {
+    let end = session.place.next;
+    let mut missing = listed.missing(session.epoch, end)?;
+    missing.retain_mut(|missing| {
+        missing.lsns.end = missing.lsns.end.min(end);
+        let is_in = |lsns: &Range<Lsn>| lsns.start < missing.lsns.end && missing.lsns.start < lsns.end;
+        missing.log_fault = unsound.iter().find(|(lsns, _)| is_in(lsns)).map(|(_, fault)| fault.clone());
+        !missing.lsns.is_empty()
+    });
+    Ok(missing)
 }

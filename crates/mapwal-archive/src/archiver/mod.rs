@@ -20,7 +20,7 @@ use tokio::sync::MutexGuard;
 
 use crate::archive::Archive;
 use crate::backoff::Backoff;
-use crate::error::{Error, Result};
+use crate::error::{Error, ObjectDamage, Result};
 use crate::gaps::MissingRecords;
 use lock::PinLock;
 pub use options::ArchiverOptions;
@@ -169,6 +169,11 @@ impl Archiver {
         self.progress.lock().missing.clone()
     }
 
+    /// Which objects are damaged, if any are known to be: what [`Self::status`] says as well, without a look at any file.
+    pub fn damaged(&self) -> Vec<(String, ObjectDamage)> {
+        self.progress.lock().damaged.clone()
+    }
+
     /// How far it has come. Looks at all of the log's files, which takes a millisecond for every few segments.
     pub fn status(&self) -> Status {
         let next = self.source.next_lsn();
@@ -255,7 +260,11 @@ fn told(error: &Error) -> String {
     let mut told = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        told = format!("{told}: {cause}");
+        // A store's error may tell what has caused it.
+        let why = cause.to_string();
+        if !told.contains(&why) {
+            told = format!("{told}: {why}");
+        }
         source = cause.source();
     }
     told

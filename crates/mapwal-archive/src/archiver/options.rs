@@ -14,6 +14,7 @@ use std::time::Duration;
 ///     .max_age(Some(Duration::from_secs(60)))
 ///     .poll_interval(Duration::from_millis(200))
 ///     .check_interval(Some(Duration::from_secs(600)))
+///     .abandon_epoch(None)
 ///     .retry(Duration::from_millis(100), Duration::from_secs(30));
 /// # let _ = options;
 /// ```
@@ -25,6 +26,7 @@ pub struct ArchiverOptions {
     pub(crate) max_age: Option<Duration>,
     pub(crate) poll_interval: Duration,
     pub(crate) check_interval: Option<Duration>,
+    pub(crate) abandon_epoch: Option<u64>,
     pub(crate) retry: (Duration, Duration),
 }
 
@@ -37,6 +39,7 @@ impl Default for ArchiverOptions {
             max_age: None,
             poll_interval: Duration::from_millis(250),
             check_interval: Some(Duration::from_secs(3600)),
+            abandon_epoch: None,
             retry: (Duration::from_millis(100), Duration::from_secs(30)),
         }
     }
@@ -92,6 +95,15 @@ impl ArchiverOptions {
     #[must_use]
     pub fn check_interval(mut self, interval: Option<Duration>) -> Self {
         self.check_interval = interval;
+        self
+    }
+
+    /// If the log's pin says that it is archived in this epoch, begins another one: the way out where that epoch has vanished from the
+    /// store for good ([`Error::OtherArchive`](crate::Error::OtherArchive)), was pruned, or lacks records that the log does not have any more. What the log still
+    /// has is archived, and the note of the new epoch says which records no epoch leads to. None by default.
+    #[must_use]
+    pub fn abandon_epoch(mut self, epoch: Option<u64>) -> Self {
+        self.abandon_epoch = epoch;
         self
     }
 

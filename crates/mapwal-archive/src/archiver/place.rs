@@ -7,6 +7,7 @@ use super::Archiver;
 use super::session::{Parts, Place};
 use super::source::{Local, LocalLog, blocking};
 use crate::error::{Error, Result};
+use crate::frames::check_read;
 use crate::history::{Epoch, History, Piece, longest};
 use crate::object::ArchivedSegment;
 
@@ -21,24 +22,29 @@ impl Archiver {
         let own = &history.epochs[&epoch];
         history.check_own(epoch)?;
         let mut later = Vec::new();
-        let mut place = None;
+        let (mut place, mut damage) = (None, None);
         for segment in own.segments.iter().rev() {
             let piece = piece_of(segment);
-            place = self.place_after(&piece, segment.next_lsn, local).await?;
+            match self.place_after(&piece, segment.next_lsn, local).await {
+                Err(error @ Error::Damaged { .. }) => damage = damage.or(Some(error)),
+                found => place = found?,
+            }
             if place.is_some() {
                 break;
             }
             later.push(segment);
         }
-        let Some(place) = place.or_else(|| place_at_start(own, local)) else { return Ok(None) };
+        // What cannot be read says nothing of another history.
+        let another = || damage.map_or(Ok(None), Err);
+        let Some(place) = place.or_else(|| place_at_start(own, local)) else { return another() };
         // What the archive has after that must be what the log has.
         let mut walked = place;
         for segment in later.iter().rev() {
             let (source, after) = (self.source.clone(), walked.after);
-            let Some(sealed) = blocking(move || source.next_sealed(after)).await? else { return Ok(None) };
-            if self.object(epoch, &sealed).key != segment.key {
-                return Ok(None);
-            }
+            let sealed = blocking(move || source.next_sealed(after)).await?;
+            let Some(sealed) = sealed.filter(|sealed| self.object(epoch, sealed).key == segment.key) else {
+                return another();
+            };
             walked = Place { tip: Some(sealed.tip), after: sealed.tip.number, next: sealed.next_lsn };
         }
         if !later.is_empty() {
@@ -93,10 +99,12 @@ impl Archiver {
         Ok(Some(Parts { number, end, next, keys, check: SegmentCheck::new() }))
     }
 
-    /// How the frames before byte `end` of an archived segment end, if they are whole.
+    /// How the frames before byte `end` of an archived segment end, if they are whole. An error if its objects are not what was uploaded:
+    /// that says nothing of the log's history.
     pub(super) async fn tip_of(&self, piece: &Piece, end: u64) -> Result<Option<SegmentTip>> {
         let mut bytes = Vec::new();
         for object in &piece.objects {
+            let begin = bytes.len();
             let read = self.archive.store.read(&object.key, |chunk| {
                 bytes.extend_from_slice(chunk);
                 Ok(())
@@ -107,6 +115,8 @@ impl Archiver {
                 }
                 read => read?,
             };
+            let checksum = crc32fast::hash(&bytes[begin..]);
+            check_read(object, (bytes.len() - begin) as u64, checksum)?;
         }
         let frames = usize::try_from(end).ok().and_then(|end| bytes.get(..end));
         Ok(frames.and_then(|frames| verify_segment(frames).ok()).map(|summary| summary.tip))

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mapwal::Lsn;
 
+use crate::error::ObjectDamage;
 use crate::gaps::MissingRecords;
 
 /// Observations that are kept of a log that grows while nothing can be archived.
@@ -42,13 +43,18 @@ pub struct Status {
     pub failures: u64,
     /// The last error, until something succeeds.
     pub last_error: Option<String>,
-    /// Records that were trimmed before they were archived, when the epoch was begun.
+    /// Records before the first one that the epoch leads to, and that no epoch has: they were trimmed before they were archived, or have vanished with their
+    /// epoch. Until a prune gives them up.
     pub lost: Option<Range<Lsn>>,
     /// Segments whose objects had vanished from the store, and were uploaded again since this archiver began.
     pub uploaded_again: u64,
     /// Records of the epoch, or of one before it, that were archived, and are neither in the archive nor in the log any more. A
-    /// restore ends before them. If the objects cannot be put back, drop the pin: another epoch then begins with what the log has.
+    /// restore ends before them. If the objects cannot be put back, [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch)
+    /// has another epoch begin with what the log has.
     pub missing: Vec<MissingRecords>,
+    /// Objects of the epoch, or of one before it, that do not have the lengths in their keys, or are damaged where the archiver has read them.
+    /// A restore ends before them. Once an object is deleted, it is uploaded again if the log still has it, and is missing otherwise.
+    pub damaged: Vec<(String, ObjectDamage)>,
 }
 
 /// What the archiver notes for it.
@@ -65,6 +71,7 @@ pub(crate) struct Progress {
     pub(crate) lost: Option<Range<Lsn>>,
     pub(crate) uploaded_again: u64,
     pub(crate) missing: Vec<MissingRecords>,
+    pub(crate) damaged: Vec<(String, ObjectDamage)>,
     /// Bytes that are archived of the segment after the last sealed one that is: up to which number those are, and of the next.
     pub(crate) place: (u64, u64),
     /// The next record's number, when it was seen first: ascending, and above what is archived.
@@ -122,6 +129,7 @@ impl Progress {
             lost: self.lost.clone(),
             uploaded_again: self.uploaded_again,
             missing: self.missing.clone(),
+            damaged: self.damaged.clone(),
         }
     }
 }

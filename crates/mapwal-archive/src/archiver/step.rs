@@ -153,6 +153,7 @@ impl Archiver {
             part: None,
             checksum: sealed.checksum,
             len_bytes: sealed.bytes.len() as u64,
+            stored_bytes: sealed.bytes.len() as u64,
             key: Path::default(),
             e_tag: None,
         };
@@ -217,6 +218,7 @@ impl Archiver {
             part: Some(from),
             checksum,
             len_bytes,
+            stored_bytes: len_bytes,
             key: Path::default(),
             e_tag: None,
         };
@@ -258,7 +260,7 @@ impl Archiver {
         match store.note::<SessionNote>(&key).await? {
             Some(note) if note.token == session.note.token => {}
             Some(other) => return Err(Error::Superseded { epoch: session.epoch, by: other.describe() }),
-            None => return Err(self.gone(session.epoch, &key, (object, &created)).await),
+            None => return Err(self.gone(session, &key, (object, &created)).await),
         }
         if created == Created::Same {
             // In a directory, the name of an object that a killed archiver has made is durable only once another one was written
@@ -269,13 +271,13 @@ impl Archiver {
     }
     /// The note `key` of the session was there when that began: the epoch was pruned, or this is no longer the same store, such as where
     /// a disk is not mounted any more. `made` is what was uploaded meanwhile.
-    async fn gone(&self, epoch: u64, key: &Path, made: (&ArchivedSegment, &Created)) -> Error {
+    async fn gone(&self, session: &Session, key: &Path, made: (&ArchivedSegment, &Created)) -> Error {
         let mut history = match History::load(&self.archive.store, &self.archive.prefix).await {
             Ok(history) => history,
             Err(error) => return error,
         };
         history.remove(made.0);
-        let why = self.without_note(&history, epoch);
+        let why = self.without_note(&history, session.epoch, session.place.next);
         if !matches!(why, Error::Pruned { .. }) {
             let source = "the archive that was here is gone".into();
             return Error::store("read", key, object_store::Error::Generic { store: "archive", source });

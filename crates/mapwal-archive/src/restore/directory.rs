@@ -175,9 +175,14 @@ fn open_mark(directory: &Path, mark: &Mark) -> Result<FileLock> {
     };
     let file = FileLock::take(file, &path)?;
     let bytes = file.read().map_err(|source| Error::io("read", &path, source))?;
-    let is_it = serde_json::from_slice::<Mark>(&bytes).is_ok_and(|found| found == *mark);
     // The other one may just have ended.
-    if is_it && path.exists() { Ok(file) } else { Err(Error::NotEmpty { path: directory.to_owned() }) }
+    let found = serde_json::from_slice::<Mark>(&bytes).ok().filter(|_| path.exists());
+    let directory = directory.to_owned();
+    match found {
+        Some(found) if found == *mark => Ok(file),
+        Some(Mark { epoch, to, .. }) => Err(Error::OtherRestore { path: directory, epoch, to: to.map(Lsn) }),
+        None => Err(Error::NotEmpty { path: directory }),
+    }
 }
 
 fn write_mark(directory: &Path, mark: &Mark) -> Result<FileLock> {

@@ -5,6 +5,7 @@ mod download;
 mod plan;
 
 use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -102,6 +103,19 @@ pub struct RestoreReport {
     pub resumed: u64,
     /// Bytes of all.
     pub bytes: u64,
+    /// Records right before the first one that no epoch leads to, though the log had them.
+    pub lost: Option<Range<Lsn>>,
+    /// What other epochs have, each by its number: earlier records, or those of another history. Of a restore to a record, earlier ones
+    /// alone.
+    pub others: Vec<(u64, Range<Lsn>)>,
+}
+
+impl RestoreReport {
+    /// Whether the log had records before the first restored one that have not been pruned: another epoch has them, or none.
+    #[must_use]
+    pub fn begins_late(&self) -> bool {
+        self.lost.is_some() || self.others.iter().any(|(_, lsns)| lsns.start < self.first_lsn)
+    }
 }
 
 pub(crate) async fn restore(
@@ -113,6 +127,8 @@ pub(crate) async fn restore(
 ) -> Result<RestoreReport> {
     let history = archive.history().await?;
     let epoch = epoch_of(archive, &history, options)?;
+    let lost = history.lost_on_the_way(epoch);
+    let mut others = history.beside(epoch);
     let mut plan = Plan::of(archive, &history, epoch, to)?;
     let log_id = history.log_id().ok_or_else(|| archive.empty())?;
     let target = Arc::new(Target::open(directory, log_id, epoch, to, options.file_mode)?);
@@ -128,9 +144,10 @@ pub(crate) async fn restore(
     let segments = plan.pieces.len() as u64;
     let resumed = plan.pieces.iter().filter(|piece| !downloaded.contains(&piece.number)).count() as u64;
     let (first_lsn, bytes) = (plan.first_lsn, plan.len_bytes());
+    others.retain(|(_, lsns)| to == RestoreTo::Latest || lsns.start < first_lsn);
     let finishing = tokio::task::spawn_blocking(move || target.finish(&plan));
     let next_lsn = finishing.await.map_err(|error| Error::io("finish", directory, error.into()))??;
-    Ok(RestoreReport { epoch, first_lsn, next_lsn, segments, resumed, bytes })
+    Ok(RestoreReport { epoch, first_lsn, next_lsn, segments, resumed, bytes, lost, others })
 }
 
 fn epoch_of(archive: &Archive, history: &History, options: &RestoreOptions) -> Result<u64> {

@@ -21,7 +21,15 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn of(archive: &Archive, history: &History, epoch: u64, to: RestoreTo) -> Result<Self> {
-        Self::new(history.chain(epoch)?, to)?.ok_or_else(|| archive.empty())
+        let plan = Self::new(history.chain(epoch)?, to).map_err(|error| match error {
+            Error::NotArchived { lsn, kept, .. } => {
+                let has_it = |&&other: &&u64| history.chain(other).is_ok_and(|chain| chain.lsns.contains(&lsn));
+                let other = history.epochs.keys().rev().find(has_it).copied();
+                Error::NotArchived { lsn, epoch, kept, other }
+            }
+            error => error,
+        });
+        plan?.ok_or_else(|| archive.empty())
     }
 
     /// The same records, in what the archive has by now: a segment may have taken the place of parts. `None` if nothing has
@@ -58,8 +66,10 @@ impl Plan {
         let limit = match (to, gap) {
             (RestoreTo::Lsn(lsn), _) if lsns.contains(&lsn) => lsn.next(),
             (RestoreTo::Latest, None) => lsns.end,
-            (RestoreTo::Lsn(lsn), None) => return Err(Error::NotArchived { lsn, kept: lsns }),
-            (RestoreTo::Lsn(lsn), Some(_)) if lsn < lsns.start => return Err(Error::NotArchived { lsn, kept: lsns }),
+            (RestoreTo::Lsn(lsn), None) => return Err(Error::NotArchived { lsn, epoch, kept: lsns, other: None }),
+            (RestoreTo::Lsn(lsn), Some(_)) if lsn < lsns.start => {
+                return Err(Error::NotArchived { lsn, epoch, kept: lsns, other: None });
+            }
             (_, Some(missing)) => return Err(Error::Gap { epoch, missing }),
         };
         // What begins after the last record has metadata at most that was not there yet.

@@ -9,6 +9,7 @@ mod failing;
 mod failures;
 mod guide;
 mod kills;
+mod less;
 #[path = "../support/logs.rs"]
 mod logs;
 mod memory;

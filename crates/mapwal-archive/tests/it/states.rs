@@ -128,16 +128,17 @@ fn a_damaged_object_is_found_by_what_reads_it_and_named() {
         let good = fs::read(&state.objects[at]).unwrap();
         let mut flipped = good.clone();
         flipped[good.len() / 2] ^= 1;
-        for bytes in [good[..good.len() - 7].to_vec(), flipped, Vec::new()] {
+        // A list shows lengths.
+        for (bytes, code) in [(good[..good.len() - 7].to_vec(), 2), (flipped, 0), (Vec::new(), 2)] {
             fs::write(&state.objects[at], bytes).unwrap();
-            state.ends_with([0, 2, 2, 0], &name(&state.objects[at]));
+            state.ends_with([code, 2, 2, code], &name(&state.objects[at]));
         }
         if at > 0 {
             fs::write(&state.objects[at], good).unwrap();
         }
     }
     let refused = state.place.run("restore URL ./restored").failed(2, "damaged");
-    assert!(refused.err.contains(", from byte 0 on, where record 1 is expected: "), "{}", refused.err);
+    assert!(refused.err.contains(", from byte 0 on, where record 1 is expected; "), "{}", refused.err);
 }
 
 #[test]

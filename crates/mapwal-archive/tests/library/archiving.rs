@@ -257,12 +257,15 @@ async fn an_archive_has_the_keys_that_its_design_says() {
     fill(&log, 1, 12);
     log.sync().unwrap();
     catch_up(&log, &archive).await;
-    let sealed = log.sealed(0).unwrap()[0].checksum();
+    let first = log.sealed(0).unwrap().remove(0);
+    let (len, sealed) = (first.bytes().len(), first.checksum());
     let prefix = log.durable_prefix().unwrap().unwrap();
-    let part = crc32fast::hash(prefix.bytes());
+    let (part_len, part) = (prefix.bytes().len(), crc32fast::hash(prefix.bytes()));
     let expected = [
-        format!("a/b/0000000001/00000000000000000001-00000000000000000010-0000000001-{sealed:08x}.seg"),
-        format!("a/b/0000000001/00000000000000000010-00000000000000000013-0000000002-0000000000-{part:08x}.part"),
+        format!("a/b/0000000001/00000000000000000001-00000000000000000010-0000000001-{len:010}-{sealed:08x}.seg"),
+        format!(
+            "a/b/0000000001/00000000000000000010-00000000000000000013-0000000002-0000000000-{part_len:010}-{part:08x}.part"
+        ),
         "a/b/0000000001/epoch.json".to_owned(),
         "a/b/0000000001/session.json".to_owned(),
     ];

@@ -149,14 +149,17 @@ async fn a_damaged_segment_does_not_take_the_place_of_an_object_that_vanished() 
         store.delete(&with_suffix(&*store, ".seg").await[1]).await.unwrap();
         let before = keys(&*store).await;
         flip(dir.path(), 2, 9000);
-        let archiver = both(&log, &archive, is_reader);
-        names_place(&fails(&archiver).await, 2, 9000, 115..=130);
+        let running = both(&log, &archive, is_reader);
+        let missing = running.catch_up().await.unwrap().missing;
+        assert_eq!(missing.len(), 1, "{missing:?}");
+        names_place(missing[0].log_fault.as_ref().expect("the log's copy is damaged"), 2, 9000, 115..=130);
+        drop(running);
         assert_eq!(
             with_suffix(&*store, ".seg").await,
             before.iter().filter(|key| key.as_ref().ends_with(".seg")).cloned().collect::<Vec<_>>()
         );
         flip(dir.path(), 2, 9000);
-        archiver.catch_up().await.unwrap();
+        both(&log, &archive, is_reader).catch_up().await.unwrap();
         assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=300));
     }
 }

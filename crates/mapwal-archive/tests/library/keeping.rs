@@ -50,7 +50,8 @@ async fn a_verification_finds_what_was_replaced_shortened_and_removed() {
         let report = archive.verify(earlier, &mut |_| {}).await.unwrap();
         let damaged: Vec<&str> = report.damaged.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(damaged, [keys[0].as_ref(), keys[1].as_ref()]);
-        assert!(report.damaged.iter().all(|(_, damage)| matches!(damage, ObjectDamage::Checksum { .. })));
+        assert!(matches!(report.damaged[0].1, ObjectDamage::Checksum { .. }));
+        assert!(matches!(report.damaged[1].1, ObjectDamage::Length { found: 5, .. }));
         assert_eq!(report.faults, [EpochFault::Gap { epoch: 1, missing: (301, 401) }]);
         assert_eq!(report.read, if earlier.is_some() { 2 } else { 4 });
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
 
+mod abandoned;
 mod archiving;
 mod between_epochs;
 mod cancelled;
@@ -14,5 +15,6 @@ mod meanwhile;
 mod notes;
 mod other_archivers;
 mod restoring;
+mod shortened;
 mod support;
 mod vanished;

@@ -70,7 +70,7 @@ async fn what_a_prune_leaves_is_restored_and_what_it_deletes_is_told() {
 
     let store = five().await;
     let (_dir, restored) = restore_one_by_one(&pruning(&store), RestoreTo::Lsn(Lsn(250))).await;
-    let Err(Error::NotArchived { lsn: Lsn(250), kept }) = restored else { panic!("{restored:?}") };
+    let Err(Error::NotArchived { lsn: Lsn(250), kept, .. }) = restored else { panic!("{restored:?}") };
     assert_eq!(kept, Lsn(301)..Lsn(501));
 }
 

@@ -194,8 +194,8 @@ async fn what_is_there_with_the_same_bytes_is_a_success_and_with_others_stops_th
         for (last, is_same) in [(20, true), (30, false)] {
             fill_and_seal(&log, 1, last);
             let sealed = log.sealed(last / 10 - 1).unwrap().remove(0);
-            let name =
-                format!("{:020}-{:020}-{:010}-{:08x}.seg", last - 9, last + 1, sealed.number(), sealed.checksum());
+            let (number, len, sum) = (sealed.number(), sealed.bytes().len(), sealed.checksum());
+            let name = format!("{:020}-{:020}-{number:010}-{len:010}-{sum:08x}.seg", last - 9, last + 1);
             let key = archive.prefix().clone().join("0000000001").join(name);
             let mut bytes = sealed.bytes().to_vec();
             *bytes.last_mut().unwrap() ^= u8::from(!is_same);

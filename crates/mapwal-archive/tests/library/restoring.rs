@@ -65,7 +65,7 @@ async fn a_batch_is_restored_whole_or_not_at_all() {
 async fn a_record_that_is_not_there_is_not_restored() {
     let (_store, archive) = archived().await;
     let refused = restore(&archive, RestoreTo::Lsn(Lsn(504))).await.unwrap_err();
-    let Error::NotArchived { lsn: Lsn(504), kept } = refused else { panic!("{refused}") };
+    let Error::NotArchived { lsn: Lsn(504), kept, .. } = refused else { panic!("{refused}") };
     assert_eq!(kept, Lsn(1)..Lsn(504));
     let empty = Archive::new(Arc::new(InMemory::new()), "a");
     assert!(matches!(restore(&empty, RestoreTo::Latest).await, Err(Error::Empty { .. })));
@@ -163,14 +163,14 @@ async fn objects_that_were_replaced_or_shortened_are_not_restored() {
     flipped[9000] ^= 1;
     // So that the first segment is there when the second is refused.
     let one_by_one = RestoreOptions::new().parallel(1);
-    let checksum = |damage: &ObjectDamage| matches!(damage, ObjectDamage::Checksum { .. });
+    let told = |damage: &ObjectDamage| matches!(damage, ObjectDamage::Checksum { .. } | ObjectDamage::Length { .. });
     for bytes in [flipped, good[..good.len() / 2].to_vec(), other, Vec::new()] {
         store.put(&keys[1], bytes.into()).await.unwrap();
         let dir = scratch();
         for _ in 0..2 {
             let refused = archive.restore(dir.path(), RestoreTo::Latest, &one_by_one, &mut |_| {}).await;
             let Err(Error::Damaged { key, damage, .. }) = refused else { panic!("{refused:?}") };
-            assert!(key == keys[1].to_string() && checksum(&damage), "{key}: {damage}");
+            assert!(key == keys[1].to_string() && told(&damage), "{key}: {damage}");
             // SAFETY: only this test has the directory.
             assert!(unsafe { mapwal::LogReader::open(dir.path()) }.is_err(), "no log is opened by mistake");
         }
@@ -249,8 +249,9 @@ async fn a_segment_with_the_key_of_another_is_not_taken_for_it() {
     // Its own checksum is right.
     let third = bytes_of(&*store, &keys[2]).await;
     let key = keys[1].to_string();
-    let (stem, _) = key.rsplit_once('-').unwrap();
-    let forged = object_store::path::Path::from(format!("{stem}-{:08x}.seg", crc32fast::hash(&third)));
+    let (stem, _) = key.rsplit_once('-').and_then(|(stem, _)| stem.rsplit_once('-')).unwrap();
+    let forged =
+        object_store::path::Path::from(format!("{stem}-{:010}-{:08x}.seg", third.len(), crc32fast::hash(&third)));
     store.put(&forged, third.into()).await.unwrap();
     store.delete(&keys[1]).await.unwrap();
     let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
@@ -285,7 +286,8 @@ async fn only_an_empty_directory_or_the_same_restore_is_gone_on_with() {
     let good = bytes_of(&*store, key).await;
     store.put(key, b"bad".as_slice().into()).await.unwrap();
     assert!(matches!(into(RestoreTo::Latest).await, Err(Error::Damaged { .. })));
-    assert!(matches!(into(RestoreTo::Lsn(Lsn(50))).await, Err(Error::NotEmpty { .. })), "another restore");
+    let other = into(RestoreTo::Lsn(Lsn(50))).await.unwrap_err();
+    assert!(matches!(other, Error::OtherRestore { epoch: 1, to: None, .. }), "{other}");
     store.put(key, good.into()).await.unwrap();
     into(RestoreTo::Latest).await.unwrap();
     assert!(matches!(into(RestoreTo::Latest).await, Err(Error::NotEmpty { .. })), "it is a log");

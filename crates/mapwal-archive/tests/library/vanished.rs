@@ -166,7 +166,8 @@ async fn the_pin_does_not_pass_what_is_missing_and_cannot_be_uploaded() {
     for (first, next) in [(101, 201), (201, 301)] {
         fill_and_seal(&log, 1, next - 1);
         let sealed = log.sealed(0).unwrap().pop().unwrap();
-        let name = format!("{first:020}-{next:020}-{:010}-{:08x}.seg", sealed.number(), sealed.checksum());
+        let (number, len, sum) = (sealed.number(), sealed.bytes().len(), sealed.checksum());
+        let name = format!("{first:020}-{next:020}-{number:010}-{len:010}-{sum:08x}.seg");
         uploaded.push((object_store::path::Path::from(format!("a/0000000001/{name}")), sealed.bytes().to_vec()));
     }
     // The second one has vanished, and cannot be uploaded at first.
@@ -267,4 +268,52 @@ async fn an_archiver_whose_epoch_was_pruned_says_so_and_can_begin_another() {
     log.drop_pin(PIN).unwrap();
     assert_eq!(status_of(&log, &archive).await.epoch, Some(3));
     assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=600));
+}
+
+/// A part of a segment that was sealed meanwhile: what comes after the segments before it is about to be uploaded.
+#[tokio::test]
+async fn a_part_that_vanishes_is_not_missing_while_the_log_has_its_records() {
+    let dir = scratch();
+    let (store, archive, log) = archived(dir.path()).await;
+    fill(&log, 1, 540);
+    log.sync().unwrap();
+    catch_up(&log, &archive).await;
+    store.delete(&with_suffix(&*store, ".part").await[0]).await.unwrap();
+    fill_and_seal(&log, 1, 600);
+    fill(&log, 1, 620);
+    log.sync().unwrap();
+    let running = archiver(&log, &archive);
+    let status = running.catch_up().await.unwrap();
+    assert_eq!((status.missing, status.epoch), (vec![], Some(1)));
+    is_whole(&archive, 620).await;
+}
+
+#[tokio::test]
+async fn a_vanished_segment_whose_copy_in_the_log_is_damaged_keeps_nothing_else_from_being_archived() {
+    use std::os::unix::fs::FileExt;
+    let dir = scratch();
+    let (store, archive, log) = archived(dir.path()).await;
+    let segments = with_suffix(&*store, ".seg").await;
+    let sound = bytes_of(&*store, &segments[1]).await;
+    for at in [1, 2] {
+        store.delete(&segments[at]).await.unwrap();
+    }
+    let file = std::fs::File::options().read(true).write(true).open(dir.path().join(format!("{:020}.seg", 2))).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 9000).unwrap();
+    file.write_all_at(&[byte[0] ^ 64], 9000).unwrap();
+    fill(&log, 1, 550);
+    log.sync().unwrap();
+    let running = archiver(&log, &archive);
+    let caught_up = tokio::time::timeout(Duration::from_secs(20), running.catch_up()).await;
+    let status = caught_up.unwrap_or_else(|_| panic!("{:?}", running.last_error())).unwrap();
+    drop(running);
+    assert_eq!((status.archived_lsn, status.uploaded_again, status.last_error), (Lsn(551), 1, None));
+    let [missing] = &status.missing[..] else { panic!("{:?}", status.missing) };
+    assert_eq!(missing.lsns, Lsn(101)..Lsn(201));
+    let fault = missing.log_fault.as_ref().expect("the log's copy is damaged");
+    assert!(fault.contains("00000000000000000002.seg") && fault.contains("record"), "{fault}");
+    store.put(&segments[1], sound.into()).await.unwrap();
+    assert_eq!(status_of(&log, &archive).await.missing, []);
+    is_whole(&archive, 550).await;
 }

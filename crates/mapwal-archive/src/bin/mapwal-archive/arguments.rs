@@ -69,6 +69,11 @@ pub(crate) struct Run {
     /// limit: the disk fills up
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) pin_limit: Option<u64>,
+    /// If the log is archived in epoch N, begins another one: the way out where epoch N has vanished from the store for good, was pruned,
+    /// or lacks records that the log does not have any more. What only epoch N had cannot be restored from the new one, and `list`,
+    /// `verify` and `restore` end with 3 because of it. First make sure that it is the right store and prefix
+    #[arg(long, value_name = "N")]
+    pub(crate) abandon_epoch: Option<u64>,
     /// How often its state is printed, and whenever it begins or ceases to fail; `never`
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_interval)]
     pub(crate) status_interval: Interval,
@@ -81,7 +86,8 @@ pub(crate) struct Run {
 ///
 /// Every object is checked. The log opens as any other, and goes on under the same numbers; archived again, it begins a new
 /// epoch. A restore that was interrupted goes on where it was, if it is called again with the same arguments. Where
-/// records are missing in the archive nothing is restored beyond them, and the exit code is 3.
+/// records are missing in the archive nothing is restored beyond them, and the exit code is 3. It is also 3 where the newest
+/// epoch is restored, and begins after records that another epoch has, or none: with --epoch that is all that was asked for.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive restore s3://backups/app-1 /var/lib/app/log --to 120000")]
 pub(crate) struct Restore {
@@ -107,7 +113,8 @@ pub(crate) struct Restore {
 
 /// Show what is in an archive
 ///
-/// Ends with 2 where an epoch cannot be followed, such as one whose note is damaged, and with 3 if records are missing.
+/// Ends with 2 where an epoch cannot be followed, such as one whose note is damaged, or an object has another length than its key
+/// says; and with 3 if records are missing, in an epoch or before one.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive list s3://backups/app-1 --format json")]
 pub(crate) struct List {
@@ -124,7 +131,7 @@ pub(crate) struct List {
 
 /// Read everything in an archive, and check it
 ///
-/// Ends with 2 if an object is damaged, and with 3 if records are missing between others.
+/// Ends with 2 if an object is damaged, and with 3 if records are missing, in an epoch or before one.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive verify s3://backups/app-1 || echo \"look at it: $?\"")]
 pub(crate) struct Verify {

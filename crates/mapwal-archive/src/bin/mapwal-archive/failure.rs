@@ -16,6 +16,10 @@ Exit codes:
   4   the command could not be carried out
   64  the command line is wrong";
 
+/// What can be done about an object that is damaged.
+pub(crate) const AFTER_DAMAGE: &str = "put a sound copy in its place, or delete it: `run` uploads it again, at its next start or check, if the log \
+     still has it";
+
 impl Failure {
     /// What the library says about the archive, or the log, in `place`.
     pub(crate) fn of_archive(error: &Error, place: impl fmt::Display) -> Self {
@@ -45,6 +49,14 @@ impl Failure {
                 Self::new("records are missing", error, place).ending_with(Outcome::Gaps)
             }
             Error::Busy { .. } | Error::Superseded { .. } => Self::new("another archiver", error, place),
+            Error::OtherRestore { path, epoch, to } => {
+                let to = to.map_or("its latest record".to_owned(), |lsn| format!("record {lsn}"));
+                let why = format!(
+                    "an interrupted restore of epoch {epoch} up to {to} is there; the same arguments go on with it, and without the \
+                     directory another one can begin"
+                );
+                Self::new("cannot restore", why, path)
+            }
             Error::NotEmpty { path } => Self::new("cannot restore", "the directory is not empty", path),
             other => Self::new("refused", other, place),
         }
@@ -53,7 +65,7 @@ impl Failure {
 
 /// How a command ends that has found these faults.
 pub(crate) fn outcome_of(faults: &[EpochFault]) -> Outcome {
-    let is_gap = |fault: &EpochFault| matches!(fault, EpochFault::Gap { .. });
+    let is_gap = |fault: &EpochFault| matches!(fault, EpochFault::Gap { .. } | EpochFault::Lost { .. });
     match faults {
         [] => Outcome::Done,
         faults if faults.iter().all(is_gap) => Outcome::Gaps,

@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use indicatif::{BinaryBytes, HumanCount};
 use mapwal::Lsn;
-use mapwal_archive::{Archive, ArchivedSegment, EpochListing, Listing};
+use mapwal_archive::{Archive, ArchivedSegment, EpochFault, EpochListing, Listing};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, List};
-use crate::failure::{Explain, Failure, Outcome, Result, counted, outcome_of, shown};
+use crate::failure::{AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, outcome_of, shown};
 
 pub(crate) async fn run(arguments: &List) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
@@ -38,15 +38,20 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
             }
         }
     }
-    let (log, epochs) = (listing.log_id.unwrap_or_default(), counted(listing.epochs.len() as u64, "epoch", "epochs"));
+    let log = listing.log_id.map_or("unknown".to_owned(), |log| format!("{log:032x}"));
+    let epochs = counted(listing.epochs.len() as u64, "epoch", "epochs");
     for fault in &listing.faults {
         writeln!(out, "{fault}")?;
     }
-    let pruned = match listing.pruned_before {
-        Lsn(0) => String::new(),
-        before => format!(", pruned before record {before}"),
+    if listing.faults.iter().any(|fault| matches!(fault, EpochFault::Damaged { .. })) {
+        writeln!(out, "of a damaged object: {AFTER_DAMAGE}")?;
+    }
+    let with_records = listing.epochs.iter().filter(|epoch| epoch.first_lsn < epoch.next_lsn);
+    let pruned = match with_records.map(|epoch| epoch.first_lsn).min().filter(|_| listing.pruned_before > Lsn(0)) {
+        Some(first) => format!(", pruned before record {first}"),
+        None => String::new(),
     };
-    writeln!(out, "log {log:032x}: {epochs}, {}{pruned}", BinaryBytes(listing.len_bytes()))
+    writeln!(out, "log {log}: {epochs}, {}{pruned}", BinaryBytes(listing.len_bytes()))
 }
 
 fn print_epoch(out: &mut impl Write, epoch: &EpochListing) -> io::Result<()> {
@@ -59,7 +64,7 @@ fn print_epoch(out: &mut impl Write, epoch: &EpochListing) -> io::Result<()> {
         write!(out, "  continues {parent} at record {}", epoch.begins_at)?;
     }
     if let Some(lost) = &epoch.lost {
-        write!(out, "  records {} were trimmed unarchived before it", range(lost.start, lost.end))?;
+        write!(out, "  records {} before it are missing", range(lost.start, lost.end))?;
     }
     if epoch.fault.is_some() {
         write!(out, "  not whole")?;
@@ -101,11 +106,12 @@ fn object_json(object: &ArchivedSegment) -> Value {
         "first_lsn": object.first_lsn.0,
         "next_lsn": object.next_lsn.0,
         "bytes": object.len_bytes,
+        "stored_bytes": object.stored_bytes,
         "checksum": format!("{:08x}", object.checksum),
     })
 }
 
-fn objects(epoch: &EpochListing) -> impl Iterator<Item = &ArchivedSegment> {
+pub(crate) fn objects(epoch: &EpochListing) -> impl Iterator<Item = &ArchivedSegment> {
     epoch.segments.iter().chain(&epoch.parts)
 }
 

@@ -49,7 +49,7 @@ fn print(out: &mut impl Write, report: &PruneReport) -> io::Result<()> {
     }
     writeln!(
         out,
-        "deleted {} and {}, {}; the first record is {}",
+        "deleted {} and {}, {}; the first record of the newest epoch is {}",
         counted(report.segments, "segment", "segments"),
         counted(report.parts, "part", "parts"),
         BinaryBytes(report.bytes),

@@ -3,11 +3,13 @@
 use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
-use mapwal_archive::{Archive, Error, RestoreOptions, RestoreProgress, RestoreReport, RestoreTo};
+use mapwal::Lsn;
+use mapwal_archive::{Archive, EpochListing, Error, RestoreOptions, RestoreProgress, RestoreReport, RestoreTo};
 use serde_json::json;
 
 use crate::arguments::{Format, Restore, To};
-use crate::failure::{Failure, Outcome, Result, counted, shown};
+use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, counted, shown};
+use crate::list::objects;
 use crate::progress;
 use crate::stop::Stop;
 
@@ -33,32 +35,84 @@ pub(crate) async fn run(arguments: &Restore) -> Result<Outcome> {
         }
     };
     bar.finish_and_clear();
-    let report = restored.map_err(|error| with_advice(&error, arguments))?;
-    shown(print(&report, arguments.format), Outcome::Done)
+    let report = match restored {
+        Ok(report) => report,
+        Err(error) => return Err(with_advice(&error, arguments, &archive).await),
+    };
+    // Where an epoch was asked for, all of it is what was asked for.
+    let is_less = arguments.epoch.is_none() && report.begins_late();
+    shown(print(&report, arguments.format), if is_less { Outcome::Gaps } else { Outcome::Done })
 }
 
 /// What can be restored where not all can.
-fn with_advice(error: &Error, arguments: &Restore) -> Failure {
-    if let Error::Gap { missing, .. } = error {
-        let why = format!("{error}; --to {} restores what is before them", missing.start.0.saturating_sub(1));
-        return Failure::new("records are missing", why, arguments.url.to_string()).ending_with(Outcome::Gaps);
+async fn with_advice(error: &Error, arguments: &Restore, archive: &Archive) -> Failure {
+    if let Error::Busy { path } = error {
+        return Failure::new("another restore", "it is at work in this directory", path);
     }
-    Failure::of_archive(error, &arguments.url)
+    let failure = Failure::of_archive(error, &arguments.url);
+    if !matches!(error, Error::Gap { .. } | Error::Damaged { .. }) {
+        return failure;
+    }
+    let epochs = archive.list().await.map_or_else(|_| Vec::new(), |listing| listing.epochs);
+    let newest = epochs.last().map(|epoch| epoch.epoch);
+    let asked = epochs.iter().find(|epoch| Some(epoch.epoch) == arguments.epoch.or(newest));
+    let mut ways_out = Vec::new();
+    let missing_from = match error {
+        Error::Gap { missing, .. } => Some(missing.start),
+        Error::Damaged { key, .. } => {
+            let is_note = key.ends_with("epoch.json");
+            ways_out.push(if is_note { "put a sound copy in its place" } else { AFTER_DAMAGE }.to_owned());
+            first_of(&epochs, key)
+        }
+        _ => None,
+    };
+    if let (Some(from), Some(asked)) = (missing_from, asked)
+        && asked.first_lsn < from
+    {
+        ways_out.push(format!("--to {} restores what is before", from.0 - 1));
+    }
+    // One that can be restored to its end.
+    let whole = epochs.iter().rev().filter(|epoch| Some(epoch.epoch) != asked.map(|asked| asked.epoch));
+    if let Some(whole) = whole.into_iter().find(|epoch| epoch.fault.is_none() && epoch.first_lsn < epoch.next_lsn) {
+        let (epoch, first, last) = (whole.epoch, whole.first_lsn, whole.next_lsn.0 - 1);
+        ways_out.push(format!("--epoch {epoch} restores records {first}..{last} of that epoch"));
+    }
+    if ways_out.is_empty() { failure } else { failure.and(&ways_out.join("; ")) }
+}
+
+/// The first record of the segment that the object is of: a restore reads it as a whole.
+fn first_of(epochs: &[EpochListing], key: &str) -> Option<Lsn> {
+    let of_epoch =
+        |epoch| objects(epoch).find(|object| object.key.as_ref() == key).map(|object| (epoch, object.number));
+    let (epoch, number) = epochs.iter().find_map(of_epoch)?;
+    objects(epoch).filter(|object| object.number == number).map(|object| object.first_lsn).min()
 }
 
 fn print(report: &RestoreReport, format: Format) -> io::Result<()> {
-    let records = report.next_lsn.0.saturating_sub(report.first_lsn.0);
+    let others = report.others.iter();
+    let others = others.map(|(epoch, lsns)| json!({ "epoch": epoch, "lsns": [lsns.start.0, lsns.end.0] }));
     let mut out = anstream::stdout().lock();
     match format {
-        Format::Text => writeln!(
-            out,
-            "restored {} from {} on, in {}, {}, of epoch {}",
-            counted(records, "record", "records"),
-            report.first_lsn,
-            counted(report.segments, "segment", "segments"),
-            BinaryBytes(report.bytes),
-            report.epoch
-        ),
+        Format::Text => {
+            let (first, last) = (report.first_lsn, report.next_lsn.0.saturating_sub(1));
+            // Numbers without a record are among them.
+            let lsns = if report.first_lsn < report.next_lsn { format!("{first}..{last}") } else { "none".to_owned() };
+            let segments = counted(report.segments, "segment", "segments");
+            let (bytes, epoch) = (BinaryBytes(report.bytes), report.epoch);
+            writeln!(out, "restored: records {lsns}, in {segments}, {bytes}, of epoch {epoch}")?;
+            for (epoch, lsns) in &report.others {
+                let (first, last) = (lsns.start, lsns.end.0.saturating_sub(1));
+                writeln!(
+                    out,
+                    "not restored: records {first}..{last} of epoch {epoch}, which --epoch {epoch} restores"
+                )?;
+            }
+            if let Some(lost) = &report.lost {
+                let (first, last) = (lost.start, lost.end.0.saturating_sub(1));
+                writeln!(out, "missing: records {first}..{last}, before the first restored one")?;
+            }
+            Ok(())
+        }
         Format::Json => writeln!(
             out,
             "{}",
@@ -69,6 +123,8 @@ fn print(report: &RestoreReport, format: Format) -> io::Result<()> {
                 "segments": report.segments,
                 "resumed": report.resumed,
                 "bytes": report.bytes,
+                "lost": report.lost.as_ref().map(|lost| [lost.start.0, lost.end.0]),
+                "others": others.collect::<Vec<_>>(),
             })
         ),
     }

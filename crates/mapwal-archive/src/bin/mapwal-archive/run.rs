@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::arguments::{Format, Run};
-use crate::failure::{Failure, Outcome, Result};
+use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result};
 use crate::printer::Printer;
 use crate::stop::Stop;
 use crate::store::NotOpened;
@@ -47,22 +47,38 @@ pub(crate) async fn run(arguments: &Run) -> Result<Outcome> {
 fn of_log(error: &Error, arguments: &Run) -> Failure {
     let failure = Failure::of_archive(error, arguments.directory.display());
     match error {
-        Error::OtherArchive { .. } | Error::Pruned { .. } => failure.and(&new_epoch(arguments)),
+        Error::OtherArchive { epoch, objects, .. } => {
+            let url = &arguments.url;
+            let first = if *objects == 0 {
+                format!(
+                    "is {url} the right store and prefix? If it is, put back what was removed, as from a backup of the store"
+                )
+            } else {
+                "put the note back, as from a backup of the store".to_owned()
+            };
+            failure.and(&format!("{first}; only if that cannot be done, {}", new_epoch(*epoch)))
+        }
+        Error::Conflict { .. } => failure.and("if the object is damaged, delete it: `run` uploads it again"),
+        Error::Pruned { epoch, .. } => failure.and(&new_epoch(*epoch)),
         _ => failure,
     }
 }
 
-/// The way out where an epoch cannot go on.
-fn new_epoch(arguments: &Run) -> String {
-    format!("to begin another epoch: mapwal pins {} drop {}", arguments.directory.display(), arguments.pin)
+/// The way out where an epoch cannot go on, and what it costs.
+fn new_epoch(epoch: u64) -> String {
+    format!(
+        "run with --abandon-epoch {epoch} begins another epoch with what the log still has, from which nothing can be restored that only \
+         epoch {epoch} had"
+    )
 }
 
 /// An archiver, once there are a log and a store.
 async fn wait_for_log(arguments: &Run, report: &mut Report<'_>) -> Result<Archiver> {
     let parts = arguments.part_interval.0;
     let options = ArchiverOptions::new().pin(&arguments.pin).pin_limit_bytes(arguments.pin_limit).part_interval(parts);
-    let options = options.check_interval(arguments.check_interval.0);
+    let options = options.check_interval(arguments.check_interval.0).abandon_epoch(arguments.abandon_epoch);
     loop {
+        arguments.url.check_outside(&arguments.directory)?;
         match arguments.url.open() {
             Ok((store, prefix)) => match open(&arguments.directory, &Archive::new(store, prefix), &options) {
                 Ok(archiver) => return Ok(archiver),
@@ -124,7 +140,9 @@ impl<'a> Report<'a> {
     }
 
     async fn look(&mut self, archiver: &Arc<Archiver>, is_last: bool) {
-        let is_due = self.is_due(archiver.last_error().is_some() || !archiver.missing().is_empty());
+        let is_due = self.is_due(
+            archiver.last_error().is_some() || !archiver.missing().is_empty() || !archiver.damaged().is_empty(),
+        );
         if !is_due && (!is_last || self.arguments.status_interval.0.is_none()) {
             return;
         }
@@ -132,7 +150,7 @@ impl<'a> Report<'a> {
         let archiver = Arc::clone(archiver);
         let Ok(status) = tokio::task::spawn_blocking(move || archiver.status()).await else { return };
         self.printer.print(match self.arguments.format {
-            Format::Text => text(&status, self.arguments),
+            Format::Text => text(&status),
             Format::Json => as_json(&status).to_string(),
         });
     }
@@ -148,31 +166,46 @@ impl<'a> Report<'a> {
     }
 }
 
-fn text(status: &Status, arguments: &Run) -> String {
+fn text(status: &Status) -> String {
     let epoch = status.epoch.map_or("-".to_owned(), |epoch| epoch.to_string());
     let archived = status.archived_lsn.0.saturating_sub(1);
     let (records, bytes) = (HumanCount(status.lag_records), BinaryBytes(status.lag_bytes));
     let (segments, parts) = (HumanCount(status.segments), HumanCount(status.parts));
     let seconds = status.lag.as_secs_f64();
     let error = status.last_error.as_ref().map_or(String::new(), |error| format!("  failing: {error}"));
-    let missing = missing(status, arguments);
+    let (missing, damaged) = (missing(status), damaged(status));
+    let lost = status.lost.as_ref().map_or(String::new(), |lost| {
+        let (from, to) = (lost.start, lost.end.0.saturating_sub(1));
+        format!("  records {from}..{to}, before this epoch, are missing in the archive")
+    });
     format!(
-        "epoch {epoch}  archived up to {archived}  lag {records} records, {bytes}, {seconds:.1} s  {segments} segments, {parts} parts{error}{missing}"
+        "epoch {epoch}  archived up to {archived}  lag {records} records, {bytes}, {seconds:.1} s  {segments} segments, {parts} parts{error}{missing}{damaged}{lost}"
     )
 }
 
 /// What has vanished from the archive for good, and what can be done.
-fn missing(status: &Status, arguments: &Run) -> String {
+fn missing(status: &Status) -> String {
     if status.missing.is_empty() {
         return String::new();
     }
     let each = status.missing.iter().map(|missing| {
         let (from, to) = (missing.lsns.start, missing.lsns.end.0.saturating_sub(1));
-        format!("records {from}..{to} of epoch {} ({}*)", missing.epoch, missing.key)
+        let why = missing.log_fault.as_ref();
+        let why = why.map_or("not in the log any more".to_owned(), |fault| format!("damaged in the log, {fault}"));
+        format!("records {from}..{to} of epoch {} ({}*), {why}", missing.epoch, missing.key)
     });
-    let each = each.collect::<Vec<_>>().join(", ");
-    let way_out = new_epoch(arguments);
-    format!("  missing in the archive, and not in the log any more: {each}; put the objects back, or, {way_out}")
+    let each = each.collect::<Vec<_>>().join("; ");
+    let way_out = new_epoch(status.epoch.unwrap_or_else(|| status.missing[0].epoch));
+    format!("  missing in the archive: {each}; put the objects back; only if that cannot be done, {way_out}")
+}
+
+/// What is damaged in the archive, and what can be done.
+fn damaged(status: &Status) -> String {
+    if status.damaged.is_empty() {
+        return String::new();
+    }
+    let each = status.damaged.iter().map(|(key, damage)| format!("{key} ({damage})")).collect::<Vec<_>>().join(", ");
+    format!("  damaged in the archive: {each}; {AFTER_DAMAGE}")
 }
 
 fn as_json(status: &Status) -> serde_json::Value {
@@ -194,6 +227,11 @@ fn as_json(status: &Status) -> serde_json::Value {
             "epoch": missing.epoch,
             "lsns": [missing.lsns.start.0, missing.lsns.end.0],
             "key": missing.key,
+            "log_fault": missing.log_fault,
+        })).collect::<Vec<_>>(),
+        "damaged": status.damaged.iter().map(|(key, damage)| json!({
+            "key": key,
+            "damage": damage.to_string(),
         })).collect::<Vec<_>>(),
         "lost": status.lost.as_ref().map(|lost| [lost.start.0, lost.end.0]),
     })

@@ -74,10 +74,30 @@ impl StoreUrl {
         Ok(self.open()?)
     }
 
+    /// An error if it is a directory in the one at `log`, or that one: an archive there is lost with the log, and its files are not the
+    /// log's.
+    pub(crate) fn check_outside(&self, log: &std::path::Path) -> Result<()> {
+        if self.0.scheme() == "file" && resolved(&self.path()?).starts_with(resolved(log)) {
+            let why = "the archive would be in the log's directory, and lost with it";
+            return Err(Failure::new("no place for an archive", why, self.to_string()));
+        }
+        Ok(())
+    }
+
     fn path(&self) -> Result<PathBuf> {
         let why = "this names another host; file:///path does not";
         self.0.to_file_path().map_err(|()| Failure::new("cannot open", why, self.to_string()))
     }
+}
+
+/// The path without symbolic links, as far as it is there.
+fn resolved(path: &std::path::Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let real = path.ancestors().find_map(|there| {
+        let rest = path.strip_prefix(there).ok()?;
+        Some(std::fs::canonicalize(there).ok()?.join(rest))
+    });
+    real.unwrap_or(path)
 }
 
 /// The variables that are about stores: others, such as `TOKEN` or `REGION`, are read by these names as well, and mean something else.

@@ -9,7 +9,7 @@ use mapwal_archive::{Archive, VerifyProgress, VerifyReport};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Verify};
-use crate::failure::{Explain, Failure, Outcome, Result, counted, outcome_of, shown};
+use crate::failure::{AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, outcome_of, shown};
 use crate::progress;
 
 pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
@@ -81,6 +81,9 @@ fn write(path: &Path, report: &VerifyReport) -> Result<()> {
 fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     for (key, damage) in &report.damaged {
         writeln!(out, "{key}: {damage}")?;
+    }
+    if !report.damaged.is_empty() {
+        writeln!(out, "of a damaged object: {AFTER_DAMAGE}")?;
     }
     for fault in &report.faults {
         writeln!(out, "{fault}")?;

@@ -1,0 +1,188 @@
+//! Archives that have less than the log had: what the program says of them, with which exit code, and what it offers.
+
+use std::fs;
+use std::process::Stdio;
+
+use mapwal::Lsn;
+
+use crate::child::Process;
+use crate::logs::{append_up_to, check, open};
+use crate::place::{Place, make_log, wait_until};
+
+/// Archives `./log` with more options, until epoch `epoch` has record `last`; what it has printed by then.
+fn archive(place: &Place, words: &str, (epoch, last): (u64, u64)) -> String {
+    let mut command = place
+        .command(&format!("run ./log URL --part-interval 20ms --check-interval 20ms --status-interval 1ms {words}"));
+    let service = Process::start(command.stdout(fs::File::create(place.path("out")).unwrap()));
+    let has_it = |listed: serde_json::Value| {
+        let epochs = listed["epochs"].as_array().unwrap().clone();
+        epochs.iter().any(|found| found["epoch"] == epoch && found["next_lsn"] == last + 1)
+    };
+    let told = format!("epoch {epoch}  archived up to {last} ");
+    wait_until(|| {
+        let listed = place.run("list URL --format json");
+        listed.code != Some(4)
+            && has_it(listed.json())
+            && fs::read_to_string(place.path("out")).unwrap().contains(&told)
+    });
+    assert_eq!(service.terminate().code(), Some(0));
+    fs::read_to_string(place.path("out")).unwrap()
+}
+
+/// The first record that is left after a trim of all before record `lsn`.
+fn trim(place: &Place, lsn: u64) -> u64 {
+    let log = open(&place.path("log"));
+    log.trim_before(Lsn(lsn)).unwrap();
+    let first = log.first_lsn().0;
+    log.close().unwrap();
+    first
+}
+
+#[test]
+fn records_that_are_in_no_epoch_are_told_by_every_command() {
+    let place = Place::new();
+    make_log(&place.path("log"), 300);
+    archive(&place, "", (1, 300));
+    let log = open(&place.path("log"));
+    log.drop_pin("archive").unwrap();
+    append_up_to(&log, 1, 900);
+    log.close().unwrap();
+    let first = trim(&place, 800);
+    assert!(first > 301);
+    let lost = format!("records 301..{}, before ", first - 1);
+    let out = archive(&place, "", (2, 900));
+    assert!(out.contains(&lost), "{out}");
+    for words in ["list URL", "verify URL", "prune URL --before 1"] {
+        let ran = place.run(words);
+        assert_eq!(ran.code, Some(3), "{words}: {}", ran.out);
+        assert!(ran.out.contains(&lost), "{words}: {}", ran.out);
+    }
+    let restored = place.run("restore URL ./restored");
+    assert_eq!((restored.code, &*restored.err), (Some(3), ""), "{}", restored.out);
+    let lines: Vec<&str> = restored.out.lines().collect();
+    assert!(lines[0].starts_with(&format!("restored: records {first}..900, in ")), "{}", restored.out);
+    assert_eq!(lines[1], "not restored: records 1..300 of epoch 1, which --epoch 1 restores");
+    assert!(lines[2].starts_with("missing: ") && lines[2].contains(&lost), "{}", restored.out);
+    check(&place.path("restored"), first, 900, |_| 1);
+    let json = place.run("restore URL ./json --format json").json();
+    assert_eq!((&json["lost"][0], &json["others"][0]["lsns"][1]), (&301.into(), &301.into()));
+    // All of what was asked for.
+    place.run("restore URL ./second --epoch 2").done();
+    place.run("restore URL ./first --epoch 1").done();
+    check(&place.path("first"), 1, 300, |_| 1);
+    let refused = place.run("restore URL ./early --to 100").failed(3, "records are missing");
+    assert!(
+        refused.err.contains("record 100 is not in epoch 2") && refused.err.contains("epoch 1 has it"),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
+fn an_epoch_that_has_vanished_is_asked_about_and_abandoned_on_request_alone() {
+    for is_all_gone in [false, true] {
+        let place = Place::new();
+        make_log(&place.path("log"), 600);
+        archive(&place, "", (1, 600));
+        let first = trim(&place, 400);
+        assert!(first > 1);
+        if is_all_gone {
+            fs::rename(place.path("archive"), place.path("elsewhere")).unwrap();
+        } else {
+            fs::remove_file(place.path("archive/0000000001/epoch.json")).unwrap();
+        }
+        let refused = place.run("run ./log URL --status-interval never").failed(4, "refused");
+        let asks = format!("is {} the right store and prefix?", place.url());
+        assert_eq!(refused.err.contains(&asks), is_all_gone, "{}", refused.err);
+        assert_eq!(refused.err.contains("put the note back"), !is_all_gone, "{}", refused.err);
+        let offers = "only if that cannot be done, run with --abandon-epoch 1 begins another epoch";
+        assert!(
+            refused.err.contains(offers) && refused.err.contains("nothing can be restored that only"),
+            "{}",
+            refused.err
+        );
+        let out = archive(&place, "--abandon-epoch 1", (2, 600));
+        let lost = format!("records 1..{}, before ", first - 1);
+        assert!(out.contains(&lost), "{out}");
+        for (words, code) in [("list URL", 3), ("verify URL", 3), ("restore URL ./restored", 3)] {
+            let ran = place.run(words);
+            // A note that is missing is damage.
+            let code = if is_all_gone || words.starts_with("restore") { code } else { 2 };
+            assert_eq!(ran.code, Some(code), "{words}: {}{}", ran.out, ran.err);
+            assert!(ran.out.contains(&lost), "{words}: {}", ran.out);
+        }
+        check(&place.path("restored"), first, 600, |_| 1);
+    }
+}
+
+#[test]
+fn a_restore_that_fails_says_what_can_be_restored() {
+    let place = Place::new();
+    make_log(&place.path("log"), 600);
+    place.archive(600);
+    let epoch = place.path("archive/0000000001");
+    let names = fs::read_dir(&epoch).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut segments: Vec<String> = names.filter(|name| name.ends_with(".seg")).collect();
+    segments.sort();
+    let (stray, copy) = (place.path("archive/0000000007"), epoch.join(&segments[0]));
+    fs::create_dir(&stray).unwrap();
+    fs::copy(&copy, stray.join(&segments[0])).unwrap();
+    let refused = place.run("restore URL ./restored").failed(2, "damaged");
+    assert!(refused.err.contains("; --epoch 1 restores records 1..600 of that epoch"), "{}", refused.err);
+    fs::remove_dir_all(&stray).unwrap();
+    // Damage in the middle.
+    let second = epoch.join(&segments[1]);
+    let sound = fs::read(&second).unwrap();
+    fs::write(&second, &sound[..sound.len() / 2]).unwrap();
+    let listed = place.run("list URL");
+    assert_eq!(listed.code, Some(2));
+    assert!(
+        listed.out.contains(&segments[1]) && listed.out.contains("or delete it: `run` uploads it again"),
+        "{}",
+        listed.out
+    );
+    let refused = place.run("restore URL ./restored").failed(2, "damaged");
+    let way_out = refused.err.split("--to ").nth(1).unwrap_or_else(|| panic!("{}", refused.err));
+    let to: u64 = way_out.split(' ').next().unwrap().parse().unwrap();
+    assert!(refused.err.contains("or delete it: `run` uploads it again"), "{}", refused.err);
+    // What is left of that try.
+    let other = place.run(&format!("restore URL ./restored --to {to}")).failed(4, "cannot restore");
+    assert!(other.err.contains("an interrupted restore of epoch 1 up to its latest record is there"), "{}", other.err);
+    place.run(&format!("restore URL ./before --to {to}")).done();
+    check(&place.path("before"), 1, to, |_| 1);
+    fs::write(&second, sound).unwrap();
+    // Nothing comes before the first one.
+    fs::remove_file(&copy).unwrap();
+    let refused = place.run("restore URL ./none").failed(3, "records are missing");
+    assert!(!refused.err.contains("--to"), "{}", refused.err);
+    fs::write(epoch.join("epoch.json"), "{").unwrap();
+    let listed = place.run("list URL");
+    assert!(listed.out.contains("log unknown: 1 epoch"), "{}", listed.out);
+}
+
+#[test]
+fn an_archive_in_the_directory_of_its_log_is_refused() {
+    let place = Place::new();
+    make_log(&place.path("log"), 30);
+    std::os::unix::fs::symlink(place.path("log"), place.path("link")).unwrap();
+    for inside in ["log", "log/archive", "link/a/b"] {
+        let url = format!("file://{}", place.path(inside).display());
+        place.run(&format!("run ./log {url} --status-interval never")).failed(4, "no place for an archive");
+    }
+    assert!(!place.path("log/archive").exists());
+    let beside = format!("file://{}", place.path("log-archive").display());
+    let service = Process::start(place.command(&format!("run ./log {beside}")).stdout(Stdio::null()));
+    wait_until(|| place.path("log-archive/0000000001").exists());
+    assert_eq!(service.terminate().code(), Some(0));
+}
+
+#[test]
+fn two_restores_into_one_directory_are_told_apart_from_archivers() {
+    let place = Place::new();
+    make_log(&place.path("log"), 30);
+    place.archive(30);
+    fs::create_dir(place.path("restored")).unwrap();
+    let mark = fs::File::create(place.path("restored/mapwal-restore.json")).unwrap();
+    rustix::fs::flock(&mark, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    place.run("restore URL ./restored").failed(4, "another restore");
+}

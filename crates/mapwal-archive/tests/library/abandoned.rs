@@ -1,0 +1,142 @@
+//! Epochs that vanish as a whole: nothing else is begun in their place before it is asked for, and what they alone had is missing.
+
+use std::sync::Arc;
+
+use mapwal::{Log, Lsn};
+use mapwal_archive::{Archive, Archiver, EpochFault, Error, RestoreOptions, RestoreTo, Status};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+
+use crate::support::{
+    PIN, archiver, bytes_of, catch_up, expected, fill, fill_and_seal, keys, open, options, restore, restored, scratch,
+};
+
+/// What an archive has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    Note,
+    All,
+}
+
+/// A log of 520 records that begins with record 301, whose archive, which had all of them, has lost epoch 1.
+async fn without_epoch(directory: &std::path::Path, gone: Gone) -> (Arc<InMemory>, Archive, Arc<Log>) {
+    let store = Arc::new(InMemory::new());
+    let archive = Archive::new(Arc::clone(&store) as _, "a");
+    let log = open(directory);
+    for segment in 1..=5 {
+        fill_and_seal(&log, 1, segment * 100);
+    }
+    fill(&log, 1, 520);
+    log.sync().unwrap();
+    catch_up(&log, &archive).await;
+    log.trim_before(Lsn(301)).unwrap();
+    for key in keys(&*store).await {
+        if gone == Gone::All || key.as_ref().ends_with("/epoch.json") {
+            store.delete(&key).await.unwrap();
+        }
+    }
+    (store, archive, log)
+}
+
+async fn abandon(log: &Arc<Log>, archive: &Archive, epoch: u64) -> mapwal_archive::Result<Status> {
+    let options = options().abandon_epoch(Some(epoch));
+    Archiver::of_log(Arc::clone(log), archive.clone(), options)?.catch_up().await
+}
+
+/// Epoch 2 has what the log had, and says what is missing before that.
+async fn says_what_is_missing(archive: &Archive) {
+    let lost = EpochFault::Lost { epoch: 2, missing: (1, 301) };
+    let listing = archive.list().await.unwrap();
+    assert!(listing.faults.contains(&lost), "{:?}", listing.faults);
+    let report = archive.verify(None, &mut |_| {}).await.unwrap();
+    assert!(report.faults.contains(&lost) && !report.is_sound(), "{report:?}");
+    let (_dir, report) = restore(archive, RestoreTo::Latest).await.unwrap();
+    assert_eq!((report.epoch, report.first_lsn, report.next_lsn), (2, Lsn(301), Lsn(521)));
+    assert_eq!((report.lost.clone(), report.begins_late()), (Some(Lsn(1)..Lsn(301)), true));
+    assert_eq!(restored(archive, RestoreTo::Latest).await, expected(1, 301..=520));
+}
+
+#[tokio::test]
+async fn an_epoch_that_has_vanished_is_abandoned_only_if_that_is_asked_for_and_what_it_had_is_missing() {
+    for gone in [Gone::Note, Gone::All] {
+        let dir = scratch();
+        let (store, archive, log) = without_epoch(dir.path(), gone).await;
+        let before = keys(&*store).await;
+        for is_other_abandoned in [false, true] {
+            let tried = if is_other_abandoned {
+                abandon(&log, &archive, 2).await
+            } else {
+                archiver(&log, &archive).catch_up().await
+            };
+            let refused = tried.unwrap_err();
+            let Error::OtherArchive { epoch: 1, next: Lsn(501), objects, .. } = refused else { panic!("{refused}") };
+            assert_eq!(objects > 0, gone == Gone::Note, "{refused}");
+            assert_eq!(refused.to_string().contains("without its note"), gone == Gone::Note, "{refused}");
+            assert_eq!((keys(&*store).await, log.pins()[0].lsn), (before.clone(), Lsn(501)));
+        }
+        let status = abandon(&log, &archive, 1).await.unwrap();
+        assert_eq!((status.epoch, status.lost), (Some(2), Some(Lsn(1)..Lsn(301))), "{gone:?}");
+        says_what_is_missing(&archive).await;
+        fill_and_seal(&log, 1, 600);
+        let status = abandon(&log, &archive, 1).await.unwrap();
+        assert_eq!((status.epoch, status.lost), (Some(2), Some(Lsn(1)..Lsn(301))), "{gone:?}: it is abandoned once");
+    }
+}
+
+/// The pin says it until the epoch is there.
+#[tokio::test]
+async fn what_is_missing_is_said_though_the_archiver_is_killed_before_it_has_begun_another_epoch() {
+    let dir = scratch();
+    let (_store, archive, log) = without_epoch(dir.path(), Gone::All).await;
+    log.assign_pin(PIN, "mapwal-archive begins 0123456789abcdef without 1").unwrap();
+    catch_up(&log, &archive).await;
+    says_what_is_missing(&archive).await;
+}
+
+/// Without the pin the objects that are left say that there was more.
+#[tokio::test]
+async fn an_epoch_that_begins_beside_one_without_its_note_says_what_is_missing() {
+    let dir = scratch();
+    let (_store, archive, log) = without_epoch(dir.path(), Gone::Note).await;
+    log.drop_pin(PIN).unwrap();
+    catch_up(&log, &archive).await;
+    says_what_is_missing(&archive).await;
+}
+
+#[tokio::test]
+async fn a_note_that_is_put_back_after_its_epoch_was_abandoned_makes_that_one_of_use_again() {
+    let dir = scratch();
+    let (store, archive, log) = without_epoch(dir.path(), Gone::Note).await;
+    abandon(&log, &archive, 1).await.unwrap();
+    // As the first one was, but for its token.
+    let key = object_store::path::Path::from("a/0000000002/epoch.json");
+    let mut note: serde_json::Value = serde_json::from_slice(&bytes_of(&*store, &key).await).unwrap();
+    (note["first_lsn"], note["lost"]) = (1.into(), serde_json::Value::Null);
+    store.put(&"a/0000000001/epoch.json".into(), note.to_string().into_bytes().into()).await.unwrap();
+    let (_dir, report) = restore(&archive, RestoreTo::Latest).await.unwrap();
+    assert_eq!((report.epoch, report.begins_late()), (2, true));
+    assert_eq!(report.others, [(1, Lsn(1)..Lsn(521))]);
+    let (dir, first) = (scratch(), RestoreOptions::new().epoch(Some(1)));
+    archive.restore(dir.path(), RestoreTo::Latest, &first, &mut |_| {}).await.unwrap();
+    assert_eq!(crate::support::records(&open(dir.path())), expected(1, 1..=520));
+}
+
+#[tokio::test]
+async fn an_epoch_whose_end_is_missing_for_good_is_abandoned_on_request() {
+    let dir = scratch();
+    let store = Arc::new(InMemory::new());
+    let archive = Archive::new(Arc::clone(&store) as _, "a");
+    let log = open(dir.path());
+    for segment in 1..=3 {
+        fill_and_seal(&log, 1, segment * 100);
+    }
+    catch_up(&log, &archive).await;
+    log.trim_before(Lsn(301)).unwrap();
+    fill(&log, 1, 320);
+    log.sync().unwrap();
+    store.delete(&crate::support::with_suffix(&*store, ".seg").await[2]).await.unwrap();
+    let status = abandon(&log, &archive, 1).await.unwrap();
+    assert_eq!((status.epoch, status.lost), (Some(2), Some(Lsn(201)..Lsn(301))));
+    let (_dir, report) = restore(&archive, RestoreTo::Latest).await.unwrap();
+    assert_eq!((report.first_lsn, report.others), (Lsn(301), vec![(1, Lsn(1)..Lsn(201))]));
+}

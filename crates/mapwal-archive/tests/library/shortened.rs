@@ -1,0 +1,100 @@
+//! Objects that do not have the lengths in their keys: a list shows that, and no archiver takes them for another history.
+
+use std::sync::Arc;
+
+use mapwal::{Log, Lsn};
+use mapwal_archive::{Archive, EpochFault, Error, ObjectDamage, PruneGaps, RestoreTo};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+
+use crate::support::{
+    archiver, bytes_of, catch_up, expected, fill, fill_and_seal, keys, open, restore, restored, scratch, with_suffix,
+};
+
+/// Three segments of a hundred records, and 20 records in a part.
+async fn archived(directory: &std::path::Path) -> (Arc<InMemory>, Archive, Arc<Log>) {
+    let store = Arc::new(InMemory::new());
+    let archive = Archive::new(Arc::clone(&store) as _, "a");
+    let log = open(directory);
+    for segment in 1..=3 {
+        fill_and_seal(&log, 1, segment * 100);
+    }
+    fill(&log, 1, 320);
+    log.sync().unwrap();
+    catch_up(&log, &archive).await;
+    (store, archive, log)
+}
+
+/// Leaves `len` bytes of an object; returns the length that it had.
+async fn shorten(store: &InMemory, key: &Key, len: usize) -> u64 {
+    let bytes = bytes_of(store, key).await;
+    store.put(key, bytes[..len].to_vec().into()).await.unwrap();
+    bytes.len() as u64
+}
+
+#[tokio::test]
+async fn a_list_a_prune_and_an_archiver_name_an_object_that_is_shorter_than_its_key_says() {
+    for (at, len) in [(0, 0), (1, 1000), (2, 7), (3, 0), (3, 100)] {
+        let dir = scratch();
+        let (store, archive, log) = archived(dir.path()).await;
+        let running = archiver(&log, &archive);
+        let all = [with_suffix(&*store, ".seg").await, with_suffix(&*store, ".part").await].concat();
+        let expected_len = shorten(&store, &all[at], len).await;
+        let damage = ObjectDamage::Length { expected: expected_len, found: len as u64 };
+        let named = [(all[at].to_string(), damage.clone())];
+        let fault = [EpochFault::Damaged { epoch: 1, key: all[at].to_string(), damage: damage.clone() }];
+        assert_eq!(archive.list().await.unwrap().faults, fault);
+        assert_eq!(archive.prune(Lsn(1), PruneGaps::Refuse).await.unwrap().faults, fault);
+        let report = archive.verify(None, &mut |_| {}).await.unwrap();
+        assert_eq!((report.damaged.len(), report.faults.len()), (1, 0), "told once");
+        let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
+        assert!(matches!(&refused, Error::Damaged { key, .. } if *key == named[0].0), "{refused}");
+        // The last segment is read when an archiver begins, and compared with what the log has.
+        let tried = running.catch_up().await;
+        if at == 2 {
+            assert!(matches!(&tried, Err(Error::Conflict { key, .. }) if *key == named[0].0), "{tried:?}");
+        } else {
+            assert_eq!((tried.unwrap().damaged, running.damaged()), (named.to_vec(), named.to_vec()));
+        }
+        assert_eq!(archive.list().await.unwrap().epochs.len(), 1, "{at}: no other history");
+        drop(running);
+        // The way out.
+        store.delete(&all[at]).await.unwrap();
+        fill(&log, 1, 330);
+        log.sync().unwrap();
+        let status = archiver(&log, &archive).catch_up().await.unwrap();
+        assert_eq!((status.damaged, status.missing, status.epoch), (vec![], vec![], Some(1)));
+        assert!(archive.verify(None, &mut |_| {}).await.unwrap().is_sound());
+        assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=330));
+    }
+}
+
+/// What the log has trimmed cannot be compared with it.
+#[tokio::test]
+async fn a_last_segment_that_is_damaged_is_no_other_history() {
+    for flip in [false, true] {
+        let dir = scratch();
+        let (store, archive, log) = archived(dir.path()).await;
+        log.trim_before(Lsn(301)).unwrap();
+        let key = with_suffix(&*store, ".seg").await.remove(2);
+        let mut bytes = bytes_of(&*store, &key).await;
+        let sound = bytes.clone();
+        if flip {
+            bytes[9000] ^= 1;
+        } else {
+            bytes.truncate(9000);
+        }
+        store.put(&key, bytes.into()).await.unwrap();
+        let before = keys(&*store).await;
+        let running = archiver(&log, &archive);
+        let tried = tokio::time::timeout(std::time::Duration::from_millis(200), running.catch_up()).await;
+        assert!(tried.is_err(), "it waits: {tried:?}");
+        assert_eq!(running.damaged()[0].0, key.to_string());
+        assert_eq!(keys(&*store).await, before, "{flip}: no other epoch");
+        store.put(&key, sound.into()).await.unwrap();
+        let status = running.catch_up().await.unwrap();
+        assert_eq!((status.damaged, status.epoch), (vec![], Some(1)));
+        assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=320));
+    }
+}

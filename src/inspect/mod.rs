@@ -82,7 +82,7 @@ pub struct Inspection {
     linked: LinkedSegments,
     control: Option<ControlState>,
     /// What the control page said before the directory was read, whichever log it is of.
-    page: Option<ControlState>,
+    page: Option<PageFound>,
     /// What is wrong with headers.
     faults: Vec<Corruption>,
 }
@@ -172,19 +172,13 @@ impl Inspection {
         let page_fault =
             after.as_ref().and_then(|page| page.fault(storage.path(), log_id, directory::is_old(found.iter())));
         faults.extend(page_fault.filter(|_| !found.is_empty()));
-        let page = before.and_then(|page| page.state());
-        let before = page.filter(|control| control.log_id == log_id);
-        let after = after.and_then(|page| page.state()).filter(|control| control.log_id == log_id);
-        let control = before.map(|before| ControlState {
-            oldest_segment: after.map_or(before.oldest_segment, |after| after.oldest_segment),
-            ..before
-        });
+        let control = before.as_ref().and_then(|page| page.trimmed_since(after.as_ref(), log_id));
         let linked = chain::sort_out(&listing.segments, &found, storage.path(), control);
         let files = listing.segments.iter().map(|&number| segment_file(&**storage, number, &found, &linked)).collect();
         let kept = listing.temporaries.iter().filter(|name| name::temporary_number(name).is_some());
         // One that is taken just now is a segment by the next look.
         let kept = kept.filter_map(|name| kept_file(&**storage, name).ok()).collect();
-        Ok(Self { storage: Arc::clone(storage), log_id, files, kept, linked, control, page, faults })
+        Ok(Self { storage: Arc::clone(storage), log_id, files, kept, linked, control, page: before, faults })
     }
 
     /// The identity of the log, the same in all its segments.

@@ -115,14 +115,8 @@ impl Inspection {
         let headers: Vec<Found> = sources.iter().map(|source| source.found.clone()).collect();
         let log_id = directory::common_log_id(&headers);
         // A trim says so before it removes the files.
-        let control = self.page.map(|page| match read_page(&*self.storage) {
-            Ok(Some(found)) => ControlState {
-                oldest_segment: found.state().map_or(page.oldest_segment, |now| now.oldest_segment),
-                ..page
-            },
-            _ => page,
-        });
-        let control = control.filter(|page| page.log_id == log_id);
+        let now = read_page(&*self.storage).ok().flatten();
+        let control = self.page.as_ref().and_then(|page| page.trimmed_since(now.as_ref(), log_id));
         let is_own = |source: &Source| source.found.log_id == log_id;
         let foreign: Vec<Corruption> =
             sources.iter().filter(|it| !is_own(it)).map(|it| self.foreign(it, log_id)).collect();

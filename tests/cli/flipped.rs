@@ -4,12 +4,50 @@
 use std::fs;
 use std::path::Path;
 
-use crate::logs::{copy, killed, line, spoil, write_at};
+use crate::logs::{closed, copy, killed, line, segments, spoil, write_at};
 use crate::program::run;
 
 const RECORDS: u64 = 20;
 /// Magic bytes and identity; version, active segment and oldest; both watermarks; and the close.
 const WORDS: [usize; 23] = [0, 1, 2, 5, 7, 9, 80, 81, 82, 83, 84, 85, 86, 88, 89, 90, 91, 92, 93, 94, 96, 97, 98];
+
+/// Not the word that tells which segment is the oldest: without that, nothing tells that one is missing.
+const WORDS_BESIDE_OLDEST: [usize; 9] = [0, 1, 2, 5, 7, 80, 86, 92, 96];
+
+#[test]
+fn a_flipped_bit_beside_a_lost_beginning_changes_the_answer_of_no_command() {
+    let log = closed(1200);
+    fs::remove_file(&segments(log.path())[0]).unwrap();
+    let out = crate::logs::scratch();
+    let salvage = format!("salvage DIR {}", out.path().join("salvaged").display());
+    let backup = format!("backup DIR {}", out.path().join("backup").display());
+    let commands = [
+        "dump DIR",
+        "verify DIR",
+        "tail DIR --no-follow",
+        "stat DIR",
+        "segments DIR",
+        "repair DIR",
+        "repair DIR --apply",
+    ];
+    let commands = commands.into_iter().chain(["trim DIR --before 5", "append DIR", &salvage, &backup]);
+    for command in commands {
+        let code = |log: &Path| {
+            let _ = fs::remove_dir_all(out.path().join("salvaged"));
+            let _ = fs::remove_dir_all(out.path().join("backup"));
+            run(copy(log).path(), command).code
+        };
+        let expected = code(log.path());
+        assert_ne!(expected, 0, "{command}");
+        for word in WORDS_BESIDE_OLDEST {
+            let spoiled = copy(log.path());
+            let at = 8 * word + 4;
+            let byte = fs::read(spoiled.path().join("control")).unwrap()[at];
+            write_at(&spoiled.path().join("control"), at, &[byte ^ 4]);
+            assert_eq!(code(spoiled.path()), expected, "{command}, word {word}");
+        }
+    }
+}
 
 /// Runs each command, on a copy of its own, and checks with which code it ends, and with how many records if that is 0.
 fn check(log: &Path, commands: &[(&str, &[i32])], what: &str) {

@@ -29,7 +29,7 @@ use zerocopy::IntoBytes;
 
 use making::{in_memory, make, open_existing, remove};
 use signed::{CLOSED_WORDS, WATERMARK_WORDS, group, signed};
-use words::{LEN, MAGIC, Said, UNFINISHED, Word, is_other, log_id};
+use words::{LEN, MAGIC, Said, UNFINISHED, Word, log_id};
 
 pub use activity::Activity;
 pub(crate) use channel::Channel;
@@ -138,7 +138,7 @@ impl ControlPage {
     pub(crate) fn open(storage: &dyn Storage, log_id: u128) -> Result<Option<Self>> {
         let path = storage.path().join(name::CONTROL);
         let page = Self::map(storage, log_id).map_err(|source| Error::io("read", &path, source))?;
-        Ok(page.filter(|page| page.get(Word::Magic) == MAGIC && page.found_log_id() == log_id))
+        Ok(page.filter(Self::is_shown))
     }
 
     /// The page that is there, to be looked at as that of the log `log_id`; `None` if there is none, or none that says something.
@@ -158,7 +158,16 @@ impl ControlPage {
 
     /// Whether the page is of a version that is known; another one says nothing.
     fn is_understood(&self) -> bool {
-        !is_other(self.found_log_id(), self.get(Word::Version))
+        self.said().is_understood()
+    }
+
+    /// Whether it is the page of the log, and no writer is just setting it up. Where the words that say so are damaged, others tell.
+    fn is_shown(&self) -> bool {
+        match self.get(Word::Magic) {
+            UNFINISHED => false,
+            MAGIC if self.found_log_id() == self.log_id => true,
+            _ => self.said().is_of_log(),
+        }
     }
 
     fn on(file: Box<dyn StorageFile>, access: Access, log_id: u128) -> io::Result<Self> {

@@ -32,7 +32,6 @@ const LOOKS_MAX: u32 = 64;
 /// What the page says at one moment, from a copy of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ControlState {
-    pub(crate) log_id: u128,
     /// As the writer has left it: it may be dead.
     pub(crate) writer_pid: Option<u32>,
     /// `None` if the page does not say so.
@@ -46,14 +45,12 @@ pub(crate) struct ControlState {
 }
 
 impl ControlState {
-    /// `None` if the words say nothing.
-    fn of(words: &[u64]) -> Option<Self> {
+    /// What `words` say of the log `log_id`; `None` if they say nothing.
+    fn of(words: &[u64], log_id: u128) -> Option<Self> {
         let word = |word: Word| words[word as usize];
-        let log_id = log_id_of(words);
         let said = Said { log_id, word: |index| words[index] };
-        let is_page = [MAGIC, UNFINISHED].contains(&word(Word::Magic));
-        (is_page && !is_other(log_id, word(Word::Version))).then(|| Self {
-            log_id,
+        let is_page = [MAGIC, UNFINISHED].contains(&word(Word::Magic)) && log_id_of(words) == log_id;
+        (said.is_understood() && (is_page || said.is_of_log())).then(|| Self {
             writer_pid: u32::try_from(word(Word::WriterPid)).ok().filter(|&pid| pid != 0),
             durable: said.durable(),
             active_segment: said.segment_number(Word::ActiveSegment).unwrap_or(0),
@@ -104,8 +101,21 @@ impl PageFound {
         Ok(Some(Self { words: words.filter(|_| is_page).collect(), len }))
     }
 
+    /// What the page says of the log `log_id`, if it says something.
+    pub(crate) fn state_of(&self, log_id: u128) -> Option<ControlState> {
+        if self.words.is_empty() { None } else { ControlState::of(&self.words, log_id) }
+    }
+
+    /// As [`Self::state_of`], with what has been trimmed as the page says it by `now`, if it does.
+    pub(crate) fn trimmed_since(&self, now: Option<&Self>, log_id: u128) -> Option<ControlState> {
+        let before = self.state_of(log_id)?;
+        let oldest = now.and_then(|now| now.state_of(log_id)).map_or(before.oldest_segment, |now| now.oldest_segment);
+        Some(ControlState { oldest_segment: oldest, ..before })
+    }
+
+    /// What it says of the log that it names.
     pub(crate) fn state(&self) -> Option<ControlState> {
-        if self.words.is_empty() { None } else { ControlState::of(&self.words) }
+        self.words.first().and_then(|_| self.state_of(log_id_of(&self.words)))
     }
 
     /// What no writer and no crash leaves in the page of log `log_id` in `directory`. `is_old` if the newest segment that was begun is of version 2:
@@ -134,10 +144,14 @@ impl PageFound {
         if found != log_id {
             return fault(Word::LogIdLow as usize, Damage::ForeignPage { expected: log_id, found });
         }
-        let grouped = GROUPS.into_iter().flat_map(|(first, len)| first as usize..first as usize + len);
-        let mut words = SINGLE.into_iter().map(|word| word as usize).chain(grouped);
-        words.find_map(|at| fault(at, damage_of(log_id, at, self.words[at])?))
+        words_with_checksum().find_map(|at| fault(at, damage_of(log_id, at, self.words[at])?))
     }
+}
+
+/// The indices of the words that have a checksum.
+fn words_with_checksum() -> impl Iterator<Item = usize> {
+    let grouped = GROUPS.into_iter().flat_map(|(first, len)| first as usize..first as usize + len);
+    SINGLE.into_iter().map(|word| word as usize).chain(grouped)
 }
 
 /// The words of a page that says nothing yet but which log it is of, and that segments below `oldest` were trimmed.
@@ -206,6 +220,17 @@ pub(super) struct Said<F> {
 }
 
 impl<F: Fn(usize) -> u64> Said<F> {
+    /// Whether the page is of a version that is known; another one says nothing.
+    pub(super) fn is_understood(&self) -> bool {
+        let version = (self.word)(Word::Version as usize);
+        !is_other(self.log_id, version) && !is_other(log_id(&self.word), version)
+    }
+
+    /// Whether a word has the checksum that it has on the page of this log: then that is what the page is, whatever else is damaged.
+    pub(super) fn is_of_log(&self) -> bool {
+        words_with_checksum().any(|at| value_of(self.log_id, at, (self.word)(at)).is_some())
+    }
+
     pub(super) fn watermark(&self) -> Option<Watermark> {
         (0..LOOKS_MAX).find_map(|_| {
             let found = [Word::DurableEven, Word::DurableOdd].map(|place| self.watermark_at(place as usize));

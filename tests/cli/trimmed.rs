@@ -6,7 +6,7 @@ use std::path::Path;
 use mapwal::wal::{PageId, RecoverFrom, Wal, WalOptions};
 use mapwal::{Error, Log, Options};
 
-use crate::logs::{closed, copy, live, scratch, segments, torn};
+use crate::logs::{closed, copy, frames, killed, live, scratch, segments, torn};
 use crate::mounted::Mounted;
 use crate::program::{run, run_with_input};
 use crate::repaired::files;
@@ -294,6 +294,47 @@ fn fill(wal: &Wal) {
         let mut transaction = wal.begin().unwrap();
         transaction.insert(PageId(1), &[1; 1000]).unwrap();
         transaction.commit().unwrap().applied();
+    }
+}
+
+#[test]
+fn records_of_the_application_do_not_hide_what_recovery_of_transactions_needs() {
+    for only_plain in [false, true] {
+        let directory = scratch();
+        let wal = open_wal(directory.path(), RecoverFrom::Checkpoint).unwrap();
+        wal.begin().unwrap().commit().unwrap().applied();
+        wal.close().unwrap();
+        // The slots are there, and the transaction is not.
+        run(directory.path(), "trim DIR --keep-records 0 --force").done();
+        let wal = open_wal(directory.path(), RecoverFrom::OldestRecord).unwrap();
+        for _ in 0..200 {
+            wal.append_plain(0x8000, &[1; 1000]).unwrap();
+        }
+        if !only_plain {
+            fill(&wal);
+        }
+        wal.close().unwrap();
+        let ran = run(directory.path(), "trim DIR --keep-records 10");
+        assert_eq!(ran.code, 4, "{}", ran.text());
+        assert!(ran.err.contains("a log of transactions without a checkpoint needs record 1 "), "{}", ran.err);
+        assert_eq!(first(directory.path()), 1);
+    }
+}
+
+#[test]
+fn the_last_segment_with_a_record_stays_whatever_is_asked() {
+    for extent in ["--keep-records 0", "--keep-bytes 1", "--keep-bytes 100KiB", "--before 1000000"] {
+        for is_reopened in [false, true] {
+            let log = killed(600);
+            let last = segments(log.path()).into_iter().rfind(|path| frames(path).len() > 2).unwrap();
+            if is_reopened {
+                run_with_input(log.path(), "append DIR", b"").done();
+            }
+            run(log.path(), &format!("trim DIR {extent}")).done();
+            assert!(last.exists(), "{extent}");
+            let kept = run(log.path(), "dump DIR").done().lines().len();
+            assert!((1..600).contains(&kept), "{extent}: {kept}");
+        }
     }
 }
 

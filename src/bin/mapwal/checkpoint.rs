@@ -1,11 +1,13 @@
 //! What recovery of transactions needs of a log.
 
 use mapwal::wal::{ActiveTransaction, WalRecord};
-use mapwal::{Error, Lsn, Snapshot};
+use mapwal::{Error, Lsn, Record, Snapshot};
 
 /// The metadata slots of a log of transactions, as `docs/design/transactions.md` has them.
 const NUMBERS_SLOT: usize = 14;
 const CHECKPOINT_SLOT: usize = 15;
+/// From here on, tags of records are the application's.
+const PLAIN_TAG_MIN: u16 = 0x8000;
 
 /// The records that recovery needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,11 +20,12 @@ pub(crate) struct Needed {
 
 /// Of the log with these metadata slots; `None` if it is not one of transactions.
 pub(crate) fn needed(meta: impl Fn(usize) -> Option<Vec<u8>>, snapshot: &Snapshot) -> mapwal::Result<Option<Needed>> {
-    match meta(CHECKPOINT_SLOT) {
-        Some(value) => from_checkpoint(&value, snapshot),
-        None if meta(NUMBERS_SLOT).is_some_and(|value| value.len() == size_of::<u64>()) => from_start(snapshot),
-        None => Ok(None),
+    let value = meta(CHECKPOINT_SLOT);
+    if value.is_none() && meta(NUMBERS_SLOT).is_none() {
+        return Ok(None);
     }
+    let checkpoint = value.map(|value| from_checkpoint(&value, snapshot)).transpose()?.flatten();
+    checkpoint.map_or_else(|| from_start(snapshot), |needed| Ok(Some(needed)))
 }
 
 fn from_checkpoint(value: &[u8], snapshot: &Snapshot) -> mapwal::Result<Option<Needed>> {
@@ -37,9 +40,11 @@ fn from_checkpoint(value: &[u8], snapshot: &Snapshot) -> mapwal::Result<Option<N
     Ok(Some(Needed { first: first.fold(checkpoint.redo_lsn(), Lsn::min), checkpoint: Some(Lsn(number)) }))
 }
 
-/// There has never been a checkpoint: recovery needs all.
+/// There is no checkpoint to begin with: recovery needs all, unless the slots are an application's own. The first record that is not
+/// the application's tells; if all are, they may be those of an engine that has logged nothing else.
 fn from_start(snapshot: &Snapshot) -> mapwal::Result<Option<Needed>> {
-    let first = snapshot.iter().next().transpose()?;
-    let is_of_transactions = first.is_some_and(|record| WalRecord::parse(&record).is_ok());
+    let is_own = |record: &Record<'_>| record.tag() >= PLAIN_TAG_MIN;
+    let told = snapshot.iter().find(|record| !record.as_ref().is_ok_and(is_own)).transpose()?;
+    let is_of_transactions = told.is_none_or(|record| WalRecord::parse(&record).is_ok());
     Ok(is_of_transactions.then(|| Needed { first: snapshot.first_lsn(), checkpoint: None }))
 }

@@ -71,7 +71,7 @@ fn check(found: &Inspection, snapshot: &Snapshot, arguments: &Trim, directory: &
         check_recovery(found, snapshot, before, directory)?;
         check_pins(&found.pins().about(directory)?, before, directory)?;
     }
-    Ok(before)
+    Ok(extent::first_of_last(found, snapshot).map_or(before, |last| before.min(last)))
 }
 
 /// Trims the log that had the files `found` before it was opened.

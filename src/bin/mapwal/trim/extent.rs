@@ -15,6 +15,12 @@ pub(super) fn first_to_keep(extent: &Extent, found: &Inspection, snapshot: &Snap
     }
 }
 
+/// The first record of the last segment that has one, which stays whatever is asked; `None` if there is none. After a crash an open
+/// begins another segment.
+pub(super) fn first_of_last(found: &Inspection, snapshot: &Snapshot) -> Option<Lsn> {
+    segments(found).find(|file| records_in(file, snapshot.next_lsn(), 1) > 0)?.first_lsn
+}
+
 /// Those of the log, newest first.
 fn segments(found: &Inspection) -> impl Iterator<Item = &SegmentFile> {
     found.segments().iter().rev().filter(|file| file.counts)
@@ -24,7 +30,7 @@ fn segments(found: &Inspection) -> impl Iterator<Item = &SegmentFile> {
 fn first_with(found: &Inspection, snapshot: &Snapshot, records: u64) -> Lsn {
     let mut left = records;
     for file in segments(found) {
-        left = left.saturating_sub(records_in(file, snapshot.next_lsn()));
+        left = left.saturating_sub(records_in(file, snapshot.next_lsn(), left));
         if left == 0 {
             return file.first_lsn.unwrap_or(snapshot.first_lsn());
         }
@@ -32,15 +38,18 @@ fn first_with(found: &Inspection, snapshot: &Snapshot, records: u64) -> Lsn {
     snapshot.first_lsn()
 }
 
-/// How many records a segment holds of those before `next`: numbers without a record do not count, nor does what is damaged.
-fn records_in(file: &SegmentFile, next: Lsn) -> u64 {
+/// How many records a segment holds of those before `next`, or `enough`: numbers without a record do not count, nor does what is
+/// damaged.
+fn records_in(file: &SegmentFile, next: Lsn, enough: u64) -> u64 {
     let Ok(mut scan) = SegmentScan::open(&file.path) else { return 0 };
     if let Some(end) = file.end {
         scan.stop_at(end);
     }
     let mut records = 0;
     // With less than there is, more is kept.
-    while let Ok(Some(item)) = scan.next() {
+    while records < enough
+        && let Ok(Some(item)) = scan.next()
+    {
         if let ScanItem::Frame(frame) = item {
             records += u64::from(frame.role() == FrameRole::Record && frame.lsn() < next);
         }

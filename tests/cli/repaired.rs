@@ -51,6 +51,7 @@ fn damaged_logs() -> Vec<(&'static str, TempDir, Vec<u64>)> {
     let logs = [
         ("a record", made(&|log, _| drop(spoil(log, &line(700))))),
         ("the first header", made(&|_, files| write_at(&files[0], 20, &[99]))),
+        ("a name", made(&|_, files| fs::rename(&files[1], files[1].with_extension("tmp")).unwrap())),
         ("the last segment", made(&|_, files| fs::remove_file(&files[3]).unwrap())),
     ];
     logs.into_iter().map(|(name, log)| (name, of(log.path()), log)).map(|(name, of, log)| (name, log, of)).collect()
@@ -81,6 +82,28 @@ fn a_log_is_repaired_in_place_and_what_was_damaged_is_set_aside() {
         assert_eq!(ran.text(), "1201\n", "{name}");
         assert_eq!(run(log.path(), "repair DIR --apply").done().text(), "nothing to repair: the log is sound\n");
     }
+}
+
+#[test]
+fn a_file_that_may_be_a_missing_segment_is_set_aside_and_that_of_a_dropped_one_is_not() {
+    let log = synced(1200);
+    run(log.path(), "trim DIR --before 400").done();
+    let [first, second] = &segments(log.path())[..2] else { unreachable!() };
+    let (renamed, dropped) = (second.with_extension("tmp"), log.path().join(format!("{:020}.tmp", 1)));
+    assert!(!first.ends_with(format!("{:020}.seg", 1)), "it was dropped");
+    let bytes = fs::read(second).unwrap();
+    fs::rename(second, &renamed).unwrap();
+    fs::write(&dropped, [0; 4096]).unwrap();
+    assert_eq!(run(log.path(), "repair DIR --apply").code, 3);
+    assert!(fs::read(log.path().join("repair-1").join(renamed.file_name().unwrap())).unwrap() == bytes);
+    assert!(!renamed.exists() && !dropped.exists());
+    // Without the page nothing says that it was dropped.
+    let log = synced(1200);
+    spoil(log.path(), &line(700));
+    fs::remove_file(log.path().join("control")).unwrap();
+    fs::write(log.path().join(dropped.file_name().unwrap()), [0; 4096]).unwrap();
+    assert_eq!(run(log.path(), "repair DIR --apply").code, 3);
+    assert!(log.path().join("repair-1").join(dropped.file_name().unwrap()).exists());
 }
 
 #[test]
@@ -167,7 +190,7 @@ pub(crate) fn ended_at(log: &Path, command: &str, at: u64) -> Option<Ran> {
 /// Ends a repair at each of its steps: the log is as it was, or repaired, or opens in no way; and `then` makes of it what
 /// `is_right` says, which has the files as they were unless the repair had come to its result.
 fn killed_at_each_step(then: &str, is_right: impl Fn(&Path, Option<&BTreeMap<PathBuf, Vec<u8>>>, &[u64])) {
-    for (name, made, there) in damaged_logs().into_iter().take(2) {
+    for (name, made, there) in damaged_logs().into_iter().take(3) {
         let mut at = 1;
         loop {
             let log = copy(made.path());

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 1. The folder `repair-N` is made, and in it the guard | the log as it was, and a folder beside its files, which `--undo` and the next repair remove, and `stat` names |
 //! | 2. The guard gets its name in the directory, durably. A name like that no log has, so that from now on nothing opens the directory | the guard says *moving* |
-//! | 3. Files of dropped segments, which hold nothing, are removed. The files from the first damage on, and the control page, are renamed into the folder; those before it into `repair-N/work` | the same; each file is in one of the three places |
+//! | 3. Files of dropped segments, which hold nothing, are removed, but for those of numbers that the control page does not call dropped. These, the files from the first damage on, and the control page, are renamed into the folder; those before it into `repair-N/work` | the same; each file is in one of the three places |
 //! | 4. In `repair-N/work` the log is opened as one of sealed copies. The records of what was set aside are appended, and it is closed and verified | the same, with more segments in `work`, of other numbers than the files before the damage |
 //! | 5. The guard is replaced by one that says *done*, durably | the guard says *done* |
 //! | 6. The files of `work` are renamed into the directory, the control page last | the same |

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,8 @@ pub(super) struct Plan {
     pub(super) anew: Vec<SegmentFile>,
     /// All files that are set aside.
     pub(super) aside: Vec<PathBuf>,
-    /// Files of dropped segments, kept for further ones: they hold nothing, and go.
+    /// Files of dropped segments, kept for further ones: they hold nothing, and go. One that may be of a segment which was not dropped, by
+    /// the number in its name, is set aside.
     pub(super) unused: Vec<KeptFile>,
     /// Where to.
     pub(super) folder: PathBuf,
@@ -86,9 +88,12 @@ impl Plan {
         }
         let anew = files[kept.len()..].to_vec();
         let is_kept = |path: &Path| kept.iter().any(|kept: &SegmentFile| kept.path == path);
-        let aside =
-            inspection.segments().iter().filter(|file| !is_kept(&file.path)).map(|file| file.path.clone()).collect();
-        let unused = inspection.kept_files().to_vec();
+        let newest = last_number(&inspection, &remains);
+        let numbers = inspection.oldest_segment().unwrap_or(0)..=newest;
+        let (unused, unsure): (Vec<_>, Vec<_>) =
+            inspection.kept_files().iter().cloned().partition(|file| !is_among(&file.path, &numbers));
+        let aside = inspection.segments().iter().map(|file| &file.path).filter(|path| !is_kept(path));
+        let aside = aside.chain(unsure.iter().map(|file| &file.path)).cloned().collect();
         let folder =
             (1..u64::MAX).map(|number| directory.join(format!("{PREFIX}{number}"))).find(|path| !path.exists());
         let folder = folder.expect("there are more numbers than folders");
@@ -122,9 +127,19 @@ impl Plan {
 
     /// The largest number of a segment that there was.
     pub(super) fn last_number(&self) -> u64 {
-        let named = self.inspection.segments().last().map_or(0, |file| file.number);
-        named.max(self.remains.newest_number())
+        last_number(&self.inspection, &self.remains)
     }
+}
+
+/// Whether the number in the name of the kept file at `path` is one of `numbers`.
+fn is_among(path: &Path, numbers: &RangeInclusive<u64>) -> bool {
+    salvage::segment_number(&path.with_extension("seg")).is_some_and(|number| numbers.contains(&number))
+}
+
+/// The largest number of a segment that there was.
+fn last_number(inspection: &Inspection, remains: &Remains) -> u64 {
+    let named = inspection.segments().last().map_or(0, |file| file.number);
+    named.max(remains.newest_number())
 }
 
 /// Whether this is a file that has no other name: what is removed of it is gone.

@@ -201,7 +201,8 @@ pub(super) fn take_back(directory: &Path, guard: &Guard) -> Result<()> {
     for name in segments(&work)?.into_iter().filter(is_old) {
         put(guard, &work.join(&name), &directory.join(&name))?;
     }
-    for name in segments(folder)?.into_iter().chain([OsString::from(CONTROL)]) {
+    let aside = segments(folder)?.into_iter().chain(named(folder, "tmp")?);
+    for name in aside.chain([OsString::from(CONTROL)]) {
         let path = folder.join(&name);
         if path.exists() {
             put(guard, &path, &directory.join(&name))?;
@@ -273,13 +274,20 @@ fn work(guard: &Guard) -> PathBuf {
 
 /// The names of segments in a folder, by number.
 fn segments(folder: &Path) -> Result<Vec<OsString>> {
+    named(folder, "seg")
+}
+
+/// The names in a folder that are numbers of segments with this extension, by number.
+fn named(folder: &Path, extension: &str) -> Result<Vec<OsString>> {
     let failed = |error| Failure::new("cannot list", describe(&error), folder);
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
     let mut names = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    names.retain(|name| salvage::segment_number(Path::new(name)).is_some());
+    let is_named = |path: &Path| path.extension().is_some_and(|found| found == extension);
+    let is_number = |path: &Path| salvage::segment_number(&path.with_extension("seg")).is_some();
+    names.retain(|name| is_named(Path::new(name)) && is_number(Path::new(name)));
     names.sort();
     Ok(names)
 }

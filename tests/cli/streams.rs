@@ -1,6 +1,6 @@
 //! Standard streams that are closed, full, or the null device.
 //!
-//! Planted, and noticed: streams that are not looked at before `main`, `/dev/null` taken for a closed one.
+//! Planted, and noticed: streams that are not looked at before `main`, `/dev/null` taken for a closed one, an output that is only read from.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,9 +79,9 @@ fn where_the_output_is_closed_no_command_does_anything() {
     let (log, out) = (with_pin(), scratch());
     let before = files(log.path());
     for command in ALL {
-        for redirections in [">&-", "<&- >&-"] {
+        for redirections in [">&-", "<&- >&-", "1</dev/null"] {
             let ran = redirected(log.path(), out.path(), command, redirections);
-            let told = "mapwal: cannot write: it is closed: standard output\n";
+            let told = "mapwal: cannot write: it is closed, or open for the other direction only: standard output\n";
             assert_eq!((ran.code, &*ran.err), (4, told), "{command} {redirections}");
         }
         assert_eq!(redirected(log.path(), out.path(), command, ">&- 2>&-").code, 4, "{command}");
@@ -115,9 +115,12 @@ fn from_an_input_that_is_closed_nothing_is_appended() {
     let parent = scratch();
     let (log, file) = (parent.path().join("log"), parent.path().join("lines"));
     for command in ["append DIR", "append DIR -", "append DIR --length-prefixed"] {
-        let ran = redirected(&log, parent.path(), command, "<&-");
-        assert_eq!((ran.code, &*ran.err), (4, "mapwal: cannot read: it is closed: standard input\n"), "{command}");
-        assert!(!log.exists(), "{command}");
+        for redirections in ["<&-", "0>/dev/null"] {
+            let ran = redirected(&log, parent.path(), command, redirections);
+            let told = "mapwal: cannot read: it is closed, or open for the other direction only: standard input\n";
+            assert_eq!((ran.code, &*ran.err), (4, told), "{command}");
+            assert!(!log.exists(), "{command}");
+        }
     }
     fs::write(&file, "one\n").unwrap();
     assert_eq!(redirected(&log, parent.path(), "append DIR OUT/lines", "<&-").done().text(), "1\n");

@@ -1,13 +1,14 @@
-//! What the program was started with: standard streams that are closed, signals that are ignored. Shared with `mapwal-archive`.
+//! What the program was started with: standard streams that are closed, or open for the other direction, signals that are ignored. Shared with `mapwal-archive`.
 //!
 //! The standard library puts `/dev/null` in the place of each, so that no file gets its number: what is written is lost, and what
-//! is read is empty, without an error. So they are looked at before.
+//! is read is empty, without an error; the same where a stream is only open for the other direction. So they are looked at before.
 
 use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::io::{Errno, fcntl_getfd};
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::Errno;
 use rustix::stdio::{stdin, stdout};
 
 // Set before `main`, on the only thread that there is.
@@ -22,8 +23,13 @@ static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 static BEFORE_MAIN: extern "C" fn() = look;
 
 extern "C" fn look() {
-    STDIN_WAS_CLOSED.store(fcntl_getfd(stdin()) == Err(Errno::BADF), Ordering::Relaxed);
-    STDOUT_WAS_CLOSED.store(fcntl_getfd(stdout()) == Err(Errno::BADF), Ordering::Relaxed);
+    STDIN_WAS_CLOSED.store(!is_open(fcntl_getfl(stdin()), OFlags::WRONLY), Ordering::Relaxed);
+    STDOUT_WAS_CLOSED.store(!is_open(fcntl_getfl(stdout()), OFlags::RDONLY), Ordering::Relaxed);
+}
+
+/// Whether it is open, and not only for the `other` direction.
+fn is_open(flags: rustix::io::Result<OFlags>, other: OFlags) -> bool {
+    flags.map_or_else(|error| error != Errno::BADF, |flags| flags & OFlags::RWMODE != other)
 }
 
 /// An error if nothing that is printed would go anywhere.
@@ -37,7 +43,11 @@ pub(crate) fn check_input() -> io::Result<()> {
 }
 
 fn check(was_closed: &AtomicBool) -> io::Result<()> {
-    if was_closed.load(Ordering::Relaxed) { Err(io::Error::other("it is closed")) } else { Ok(()) }
+    if was_closed.load(Ordering::Relaxed) {
+        Err(io::Error::other("it is closed, or open for the other direction only"))
+    } else {
+        Ok(())
+    }
 }
 
 /// The signals that have a command end in order.

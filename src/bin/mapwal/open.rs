@@ -1,6 +1,7 @@
 //! Opening logs: where the contract of the library is passed on to the operator.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use mapwal::inspect::Inspection;
 use mapwal::{Error, Log, LogReader, Options};
@@ -9,6 +10,8 @@ use crate::failure::{Explain, Failure, Result, counted};
 
 /// How often a log is looked at whose writer trims faster than that.
 pub(crate) const LOOKS_MAX: u32 = 1000;
+const LOOKS_MIN: u32 = 4;
+const LOOKS_TIME: Duration = Duration::from_secs(10);
 
 /// Opens a log for reading, also one that is being written; or copies of sealed segments.
 pub(crate) fn reader(directory: &Path, is_archive: bool) -> Result<LogReader> {
@@ -45,13 +48,31 @@ pub(crate) fn newest_segment_size(directory: &Path) -> Option<u64> {
     inspection.segments().iter().rev().map(|file| file.file_len_bytes).find(|&len| len > 0)
 }
 
+/// How often a log has been looked at that changed too fast, and since when.
+pub(crate) struct Looks {
+    began: Instant,
+    count: u32,
+}
+
+impl Looks {
+    pub(crate) fn begin() -> Self {
+        Self { began: Instant::now(), count: 0 }
+    }
+
+    /// Whether to look once more: a few times in any case, since one look may take long.
+    pub(crate) fn go_on(&mut self) -> bool {
+        self.count += 1;
+        self.count < LOOKS_MIN || (self.count < LOOKS_MAX && self.began.elapsed() < LOOKS_TIME)
+    }
+}
+
 /// Looks again, for some time, where what was found has been trimmed before it could be used.
 pub(crate) fn again<T>(mut look: impl FnMut() -> mapwal::Result<T>) -> mapwal::Result<T> {
-    for _ in 1..LOOKS_MAX {
+    let mut looks = Looks::begin();
+    loop {
         match look() {
-            Err(Error::Trimmed { .. }) => {}
+            Err(Error::Trimmed { .. }) if looks.go_on() => {}
             looked => return looked,
         }
     }
-    look()
 }

@@ -83,18 +83,23 @@ fn take(arguments: &Stat) -> Result<Look> {
 /// A look, and the sizes of all records that there are in it.
 fn read(arguments: &Stat) -> Result<(Look, Histogram)> {
     let directory = &*arguments.directory;
-    for _ in 0..open::LOOKS_MAX {
+    let mut looks = open::Looks::begin();
+    loop {
         let look = take(arguments)?;
         let bar = progress::of_bytes("stat", look.inspection.bytes_to_verify());
         let counted = look.records.as_ref().map_or(Ok(Histogram::default()), |(_, records)| count(records, &bar));
         bar.finish_and_clear();
         match counted {
             // What was there is gone: all is looked at again.
-            Err(Error::Trimmed { .. }) => {}
+            Err(Error::Trimmed { .. }) if looks.go_on() => {}
+            Err(Error::Trimmed { .. }) => {
+                let why =
+                    "records are trimmed before they can be read; a pin keeps them (`mapwal pins DIR add NAME oldest`)";
+                return Err(Failure::new("cannot read", why, directory));
+            }
             counted => return counted.about(directory).map(|histogram| (look, histogram)),
         }
     }
-    Err(Failure::new("cannot read", "records are trimmed before they can be read", directory))
 }
 
 fn count(records: &Snapshot, bar: &ProgressBar) -> mapwal::Result<Histogram> {

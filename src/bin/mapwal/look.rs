@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use mapwal::error::Corruption;
@@ -20,19 +20,20 @@ pub(crate) fn page_fault(inspection: &Inspection) -> Option<&Corruption> {
     inspection.faults().find(|fault| fault.path.ends_with("control"))
 }
 
-/// Tells people of a control page that is damaged: what it would say, nothing else may.
-pub(crate) fn tell_page_fault(inspection: &Inspection) {
-    if let Some(fault) = page_fault(inspection) {
-        Failure::of_log(&fault.clone().into(), &fault.path).tell();
-    }
+/// Tells people of a control page that is damaged, if it is: what it would say, nothing else may.
+pub(crate) fn tell_page_fault(inspection: &Inspection) -> Option<Corruption> {
+    let fault = page_fault(inspection)?;
+    Failure::of_log(&fault.clone().into(), &fault.path).tell();
+    Some(fault.clone())
 }
 
 /// How often a log that is being written is looked at before it is called damaged.
 const LOOKS_MAX: u32 = 4;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often a log is looked at until all that is seen is of one moment.
+/// How often, and for how long, a log is looked at until all that is seen is of one moment.
 const MOMENTS_MAX: u32 = 200;
+const MOMENTS_TIME: Duration = Duration::from_secs(5);
 
 /// What is found without reading more than headers, links and the newest segment.
 pub(crate) struct Look {
@@ -90,7 +91,7 @@ impl Look {
             let newest = inspection.segments().iter().rev().find(|file| file.counts);
             newest.map_or(0, |file| file.file_len_bytes)
         };
-        let mut looks = 0;
+        let (began, mut looks) = (Instant::now(), 0);
         loop {
             let look = open::again(|| {
                 let inspection = Inspection::open(directory)?;
@@ -101,7 +102,7 @@ impl Look {
             })
             .about(directory)?;
             looks += 1;
-            if look.is_of_one_moment() || looks == MOMENTS_MAX {
+            if look.is_of_one_moment() || looks == MOMENTS_MAX || began.elapsed() >= MOMENTS_TIME {
                 return Ok(look);
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use mapwal::Lsn;
+use mapwal::error::Corruption;
 use mapwal::inspect::{Extent, Inspection, ScanItem, SegmentFile, SegmentScan};
 
 use super::check::{Held, check, damaged};
@@ -38,6 +39,7 @@ pub(super) struct Copy<'a> {
     files: Vec<SegmentFile>,
     /// The last record that there was before.
     published: Lsn,
+    page_fault: Option<Corruption>,
     /// What has been made of segments that have a successor, by number: where they end, and with what.
     made: BTreeMap<u64, Made>,
     /// Segments that an earlier copy has as they are.
@@ -72,7 +74,7 @@ enum Means {
 impl<'a> Copy<'a> {
     pub(super) fn new(arguments: &'a Backup, earlier: Option<&'a Earlier>, stop: &'a Stop) -> Result<Self> {
         let bar = progress::of_bytes("backup", 0);
-        let (log_id, files, published) = look(arguments)?;
+        let (log_id, files, published, page_fault) = look(arguments)?;
         earlier.map_or(Ok(()), |earlier| earlier.check(log_id))?;
         let owner = out::owner_of(files.iter().rev(), &arguments.directory)?;
         Ok(Self {
@@ -82,6 +84,7 @@ impl<'a> Copy<'a> {
             log_id,
             files,
             published,
+            page_fault,
             made: BTreeMap::new(),
             same: BTreeSet::new(),
             is_short: false,
@@ -130,6 +133,7 @@ impl<'a> Copy<'a> {
             reflinked: count(Means::Reflinked),
             shared: count(Means::Shared),
             against: self.earlier.map(|earlier| (earlier.path.clone(), parting)),
+            page_fault: self.page_fault.clone(),
         }
     }
 
@@ -180,7 +184,7 @@ impl<'a> Copy<'a> {
         std::thread::sleep(if may_change { PAUSE } else { Duration::ZERO });
         let first = self.first();
         let before = std::mem::take(&mut self.files);
-        (self.log_id, self.files, self.published) = look(self.arguments)?;
+        (self.log_id, self.files, self.published, self.page_fault) = look(self.arguments)?;
         if self.first() > first && self.files.first().is_some_and(|file| before.iter().any(|b| b.number == file.number))
         {
             let why = format!("records up to {} were trimmed before they were copied", self.first().previous());
@@ -310,16 +314,17 @@ impl<'a> Copy<'a> {
     }
 }
 
-/// What the log is at this moment: its identity, its segments, and the last record that there was before.
-fn look(arguments: &Backup) -> Result<(u128, Vec<SegmentFile>, Lsn)> {
+/// What the log is at this moment: its identity, its segments, the last record that there was before, and what is wrong with
+/// its control page, which is told.
+fn look(arguments: &Backup) -> Result<(u128, Vec<SegmentFile>, Lsn, Option<Corruption>)> {
     let directory = &*arguments.directory;
     // Finds out whether a segment is missing, or the newest one damaged at its end.
     let reader = open::reader(directory, arguments.archive)?;
     let published = open::again(|| reader.published_lsn()).about(directory)?;
     let inspection = Inspection::open(directory).about(directory)?;
-    tell_page_fault(&inspection);
+    let page_fault = tell_page_fault(&inspection);
     let files = inspection.segments().iter().filter(|file| file.counts).cloned().collect();
-    Ok((inspection.log_id(), files, published))
+    Ok((inspection.log_id(), files, published, page_fault))
 }
 
 /// Where the frames of a segment that may be being written end. A batch that does not end there is left out, and a seal, which names

@@ -44,5 +44,6 @@ pub(crate) fn run(arguments: &Backup) -> Result<Outcome> {
         ReportFormat::Text => writeln!(out, "{done}"),
         ReportFormat::Json => json::write(&mut out, "backup", &done.json(arguments)),
     };
-    shown(printed, Outcome::Done).map_err(|failure| failure.and("the copy is complete"))
+    let outcome = if done.page_fault.is_some() { Outcome::Damaged } else { Outcome::Done };
+    shown(printed, outcome).map_err(|failure| failure.and("the copy is complete"))
 }

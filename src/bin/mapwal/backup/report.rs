@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use mapwal::Lsn;
+use mapwal::error::Corruption;
 use serde_json::{Value, json};
 
 use crate::arguments::Backup;
 use crate::failure::counted;
+use crate::json;
 
 /// A copy that is complete.
 pub(super) struct Report {
@@ -22,6 +24,8 @@ pub(super) struct Report {
     pub(super) shared: usize,
     /// The earlier copy, and where the log parts from it.
     pub(super) against: Option<(PathBuf, Option<Lsn>)>,
+    /// What is wrong with the log's control page: whether the copy lacks what only that told of, nothing says.
+    pub(super) page_fault: Option<Corruption>,
 }
 
 impl Report {
@@ -38,13 +42,14 @@ impl Report {
             "shared_segments": self.shared,
             "against": against.map(|path| path.display().to_string()),
             "parts_at_lsn": parting.flatten().map(|lsn| lsn.0),
+            "damage": self.page_fault.iter().map(json::of_damage).collect::<Vec<_>>(),
         })
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, next: _, records, segments, reflinked, shared, against } = self;
+        let Self { first, next: _, records, segments, reflinked, shared, against, page_fault: _ } = self;
         let records = counted(*records, "record", "records");
         let segments = counted(*segments as u64, "segment", "segments");
         write!(f, "copied {records} from {first} on, in {segments}")?;

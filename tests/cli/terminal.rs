@@ -1,7 +1,7 @@
 //! On a terminal: keys, signals, widths, and progress.
 //!
 //! Planted, and noticed: settings of the terminal that are not put back, TERM and HUP that are not caught, progress of what is done
-//! at once.
+//! at once, progress that is not shown.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -127,6 +127,37 @@ fn progress_is_shown_of_what_takes_longer_than_a_second() {
     let shown = on_terminal(directory.path(), slow).unwrap();
     let drawn = shown.lines().find(|line| line.contains("append ")).unwrap_or_else(|| panic!("{shown}"));
     assert!(drawn.is_ascii(), "{drawn}");
+}
+
+#[test]
+fn progress_is_shown_of_each_command_that_goes_through_a_log() {
+    let directory = scratch();
+    let log = directory.path().join("log");
+    fs::rename(closed(4000).keep(), &log).unwrap();
+    // Each file takes a while to be opened.
+    let slow = "strace -f -qq -o calls -e trace=openat -e inject=openat:delay_enter=100000";
+    std::thread::scope(|scope| {
+        for command in ["verify", "salvage", "backup", "repair", "diff"] {
+            let (own, log) = (directory.path().join(command), log.display().to_string());
+            scope.spawn(move || {
+                fs::create_dir(&own).unwrap();
+                let second = match command {
+                    "salvage" | "backup" => "copy",
+                    "diff" => &log,
+                    _ => "",
+                };
+                let lines =
+                    format!("strace -V > /dev/null || exit 0\n{slow} $M {command} {log} {second} > /dev/null\n");
+                let Some(shown) = on_terminal(&own, &lines) else { return };
+                if !own.join("calls").exists() {
+                    eprintln!("SKIPPED: there is no strace(1)");
+                    return;
+                }
+                let bar = if command == "repair" { "verify [" } else { &format!("{command} [") };
+                assert!(shown.contains(bar), "{command}: {shown}");
+            });
+        }
+    });
 }
 
 #[test]

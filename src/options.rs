@@ -124,7 +124,7 @@ impl Options {
     }
 
     /// Syncs in the background each time this interval has passed and something has been appended. Without it, and
-    /// without [`Self::sync_bytes`], only what a caller asks for is made durable.
+    /// without [`Self::sync_bytes`], only what a caller asks for is made durable. An interval of zero is refused.
     pub fn sync_interval(mut self, interval: Option<Duration>) -> Self {
         self.sync_interval = interval;
         self
@@ -139,7 +139,8 @@ impl Options {
 
     /// The permission bits of the files of a log that is created, such as `0o640` for a group that follows the log or
     /// makes backups of it. Users that may read the files may search the directory. By default `0o600`. The mask of the
-    /// process makes no difference.
+    /// process makes no difference. The owner has to be able to read and write, and nobody to execute: else an open fails with
+    /// [`Error::InvalidArgument`].
     ///
     /// It has no effect on an existing log: new files get mode, owner and group of the file `LOCK`, or, if there is
     /// none, of the newest segment.

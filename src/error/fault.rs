@@ -188,9 +188,9 @@ pub enum FormatFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NumberSpace {
-    /// Of records: 2^64.
+    /// Of records: 2^64 - 2^33.
     Records,
-    /// Of segments: 2^32.
+    /// Of segments: 2^32 - 1.
     Segments,
 }
 

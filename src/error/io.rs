@@ -20,6 +20,7 @@ use super::{Error, PinFault, RequestFault};
 /// | [`Error::Closed`] | [`ErrorKind::BrokenPipe`] |
 /// | [`Error::InsideAppend`] | [`ErrorKind::Deadlock`] |
 /// | [`Error::UnsupportedFileSystem`] | [`ErrorKind::Unsupported`] |
+/// | [`Error::Request`]: no writer; none that takes requests; no answer; it could not trim | [`ErrorKind::NotFound`]; [`ErrorKind::Unsupported`]; [`ErrorKind::TimedOut`]; [`ErrorKind::Other`] |
 /// | [`Error::Poisoned`], [`Error::Rewound`], [`Error::Forked`], [`Error::Exhausted`] | [`ErrorKind::Other`] |
 ///
 /// # Example

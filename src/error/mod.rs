@@ -64,7 +64,7 @@ pub enum Error {
     NoSpace {
         /// The directory of the log.
         path: PathBuf,
-        /// What one more segment takes.
+        /// What was to be reserved: one more segment or a part of it, a control page, or a pin. 0 where that is not known.
         needed_bytes: u64,
         /// What the file system said then that it had left; `None` where it does not say so.
         left: Option<SpaceLeft>,
@@ -138,7 +138,7 @@ pub enum Error {
     /// was changed.
     #[error("{} has {fault}", path.display())]
     Format {
-        /// The segment, or the named pin.
+        /// The segment.
         path: PathBuf,
         /// What is unknown.
         fault: FormatFault,

@@ -139,7 +139,8 @@ impl Log {
     /// [`Error::InvalidArgument`]; [`Error::Locked`] when it is open already, in this process or another;
     /// [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Format`] or [`Error::Corrupt`] when the directory holds
     /// something else or a damaged log, of which nothing is changed then; [`Error::NoSpace`]; [`Error::Io`];
-    /// [`Error::NoLog`] when there is none and the options say not to create it.
+    /// [`Error::NoLog`] when there is none and the options say not to create it; [`Error::UnsupportedFileSystem`];
+    /// [`Error::Exhausted`] when no number of a record or a segment is left.
     ///
     /// # Safety
     /// For as long as the log, or anything read from it, lives:

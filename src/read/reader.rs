@@ -57,8 +57,11 @@ impl LogReader {
     /// Opens the log in directory `path` for reading.
     ///
     /// # Errors
-    /// [`Error::NoLog`] when there is none yet, [`Error::NotALog`], [`Error::Format`], [`Error::Corrupt`] when a
-    /// segment's header is damaged or one is missing, [`Error::Io`].
+    /// [`Error::NoLog`] when there is none yet, [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Format`], [`Error::Io`];
+    /// [`Error::Corrupt`] when a segment's header is damaged, when a segment or what was durable at the end is missing, and when
+    /// the control page is damaged and could have said that what looks like a torn end was durable. From then on each call of
+    /// the reader may return these too, and [`Error::Displaced`] once another log has taken the place of this one, or
+    /// [`Error::Forked`] in a forked child.
     ///
     /// # Safety
     /// For as long as this value, or anything read from it, lives:

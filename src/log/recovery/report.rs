@@ -44,7 +44,7 @@ pub struct RecoveryReport {
 }
 
 impl RecoveryReport {
-    /// Records kept.
+    /// How many numbers the log goes on with: those of records, and those without one, which were given up or lost.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.next_lsn.0 - self.first_lsn.0

@@ -13,7 +13,9 @@ use super::{ReportFormat, parse_size};
 /// trimmed; one that a killed backup has left is replaced, and one of that name that no backup has made is an error. Where no
 /// pin can be made, on a full disk or of a log that cannot be written, that is told, and it goes on as with `--no-pin`. OUT is a
 /// log only once all of it is complete and durable; if root makes it, it belongs to the owner of the log. Blocks are shared with
-/// the log where the file system can do that (reflinks). Ends with 2 if the log is damaged.
+/// the log where the file system can do that (reflinks). Ends with 2 if the log is damaged:
+/// nothing is copied then, unless it is the control page alone; then the copy is complete, and the first record in it is to be compared
+/// with an earlier one.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  mapwal backup /var/lib/app/log /mnt/backup/log-$(date +%F) --against /mnt/backup/latest"
@@ -113,7 +115,10 @@ pub(crate) struct Extent {
 /// Says what it would do, and does it with `--apply`. Full segments before the first damage stay as they are. The files of
 /// the others are set aside in a folder `repair-N` in the directory, unchanged, and what is sound in them is appended
 /// anew, under the same numbers: that needs as much room as they take, one segment more, and 1 MiB. Files that are kept for
-/// further segments are removed for it. A log that is sound, or has a torn end, is not touched. Ends with 2 as long as
+/// further segments are removed for it, but for those of which nothing says that they were dropped: these are set aside. A log
+/// that is sound, or has a torn end, is not touched, unless the control page is damaged as well: then what looks torn may have
+/// been durable. If no segment stays as it is, the log gets a new identity, and replicas, archives and positions of `tail` take
+/// it for another one. Ends with 2 as long as
 /// nothing is repaired, and then with 3 if records are lost, which are listed, or 0. Numbers of a lost end, of which nothing
 /// tells, are given again. After a repair that was killed no command opens the log; `--apply` or `--undo` go on from there,
 /// the latter without room. End what reads the log before `--apply`: a `tail` would print records anew.
@@ -137,8 +142,8 @@ pub(crate) struct Repair {
 /// Copy every record that passes its checks out of a damaged log into a new one
 ///
 /// The damaged log is not touched. Records keep their numbers: where some are lost, the copy has numbers without
-/// records, which readers pass over. Each gap, and a lost beginning, is listed as a range of numbers, and the exit code
-/// is 3 if there were any. Of a lost end nothing may tell how many records it had: that is listed as well, and their
+/// records, which readers pass over. Each gap is listed as a range of numbers, and a lost beginning too, or as all numbers up to
+/// one where nothing tells with which it began; the exit code is 3 if there were any. Of a lost end nothing may tell how many records it had: that is listed as well, and their
 /// numbers are given again. Of a log that is in use, records that are trimmed before they are copied are listed as that.
 /// Named pins are not copied, but listed.
 #[derive(Debug, Args)]

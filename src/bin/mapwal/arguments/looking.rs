@@ -19,7 +19,8 @@ fn parse_slot(text: &str) -> Result<u8, &'static str> {
 ///
 /// Waits for records without using the processor, and goes on over rotations. `q`, or Ctrl-C, ends it. If the directory is
 /// removed or replaced, it says so, waits for a log to be there again, and goes on: with the next record, if it is the same
-/// log, and else with the first. With `--since-last-run` it ends with 4 if the log is another one, or an older copy.
+/// log, and else with the first; of an older copy of the same log with what comes after its end. With `--since-last-run` it ends
+/// with 4 if the log is another one, or an older copy.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal tail /var/lib/app/log --from start --durable")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option by itself")]

@@ -128,9 +128,17 @@ fn an_earlier_segment_that_is_damaged_or_differs_is_not_shared() {
     // A byte of a payload, in the second one.
     write_at(&segments(&one)[1], 40_00 + 1000, &[8]);
     let two = out.path().join("two");
-    let ran = against(dir.path(), &two, &one).done();
+    let ran = against(dir.path(), &two, &one);
+    assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.text().contains("in 4 segments, 2 of them shared with "), "{}", ran.text());
+    assert!(ran.err.contains("that is not taken from the earlier copy: "), "{}", ran.err);
+    assert!(ran.err.contains(&segments(&one)[1].display().to_string()), "{}", ran.err);
     assert_eq!(records(&two), 61);
+    // Of headers and the control page, before anything is copied.
+    write_at(&one.join("control"), 20, &[8]);
+    let ran = against(dir.path(), &out.path().join("three"), &one);
+    assert!(ran.err.contains("that is not taken from the earlier copy: "), "{}", ran.err);
+    assert!(ran.err.contains("/one/control"), "{}", ran.err);
 }
 
 #[test]

@@ -43,8 +43,15 @@ pub(crate) fn synced(count: u64) -> TempDir {
 /// A log whose writer was killed when all of so many records were durable.
 pub(crate) fn killed(count: u64) -> TempDir {
     let directory = scratch();
-    drop(live(directory.path(), count));
+    let writer = live(directory.path(), count);
+    await_spare(directory.path());
+    drop(writer);
     directory
+}
+
+/// Waits until the next segment is ready, so that the files are the same each time.
+fn await_spare(log: &Path) {
+    crate::wait::until("a spare", || segments(log).last().is_some_and(|newest| frames(newest).is_empty()));
 }
 
 /// A log that a process is writing, with so many records.
@@ -65,6 +72,7 @@ pub(crate) fn torn(count: u64) -> TempDir {
         writer.say(&line(number));
         assert_eq!(writer.line(), Some(number.to_string()));
     }
+    await_spare(directory.path());
     drop(writer);
     spoil(directory.path(), &line(count));
     directory

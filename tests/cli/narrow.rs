@@ -17,7 +17,7 @@ fn words(text: &str) -> Vec<&str> {
 fn stat_and_segments_fit_the_terminal_and_leave_nothing_out() {
     let log = closed(1200);
     run(log.path(), "pins DIR add archive 500 --no-limit --owner the-archive-of-the-company").done();
-    for command in ["stat DIR", "segments DIR", "pins DIR"] {
+    for command in ["stat DIR", "segments DIR", "pins DIR", "verify DIR"] {
         let wide = run(log.path(), command).done();
         for columns in [40, 60, 80] {
             let ran = narrow(log.path(), command, columns);

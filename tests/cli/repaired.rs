@@ -249,6 +249,29 @@ fn a_repair_that_is_killed_at_any_step_can_be_taken_back_until_it_is_done() {
 }
 
 #[test]
+fn a_guard_that_has_changed_leads_to_no_other_folder_and_says_where_the_files_are() {
+    let log = synced(1200);
+    spoil(log.path(), &line(700));
+    assert!(ended_at(log.path(), "repair DIR --apply", 9).is_none(), "it was killed");
+    let guard = log.path().join("repair-under-way.seg");
+    let said = fs::read(&guard).unwrap();
+    let before = files(log.path());
+    for at in 0..said.len() {
+        let mut changed = said.clone();
+        changed[at] ^= 1;
+        fs::write(&guard, changed).unwrap();
+        for command in ["repair DIR --apply", "repair DIR --undo"] {
+            let ran = run(log.path(), command);
+            assert_eq!((ran.code, ran.err.contains("repair-N/work")), (4, true), "byte {at}, {command}: {}", ran.err);
+        }
+    }
+    fs::write(&guard, &said).unwrap();
+    assert!(files(log.path()) == before);
+    run(log.path(), "repair DIR --undo").done();
+    assert_eq!(run(log.path(), "repair DIR --apply").code, 3);
+}
+
+#[test]
 fn there_is_nothing_to_take_back_where_no_repair_is_under_way() {
     let log = closed(10);
     let ran = run(log.path(), "repair DIR --undo");

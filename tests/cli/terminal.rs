@@ -176,7 +176,9 @@ fn a_narrow_and_a_wide_terminal_change_nothing_but_the_help_and_tables() {
     let log = synced(1200);
     run(log.path(), "pins DIR add p 1").done();
     // The tables are those of `narrow`.
-    for command in ["verify DIR", "stat DIR --format json", "meta DIR", "dump DIR", "--help", "tail --help"] {
+    for command in
+        ["verify DIR --format json", "stat DIR --format json", "meta DIR", "dump DIR", "--help", "tail --help"]
+    {
         let of = |columns: &str| {
             let ran = Ran::new(start(log.path(), command).env("COLUMNS", columns).output().unwrap()).done();
             ran.text().split_whitespace().collect::<Vec<_>>().join(" ")

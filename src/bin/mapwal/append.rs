@@ -4,20 +4,18 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::thread::Builder;
 
 use mapwal::{Log, Lsn, Options};
 
 use crate::arguments::{Append, Sync};
+use crate::checkpoint::{CHECKPOINT_SLOT, NUMBERS_SLOT, PLAIN_TAG_MIN};
 use crate::failure::{Explain, Failure, Outcome, Result, shown};
 use crate::input::{Input, Place};
 use crate::{input, open};
 
 /// Records appended and not yet durable, at most.
 const PENDING_MAX: usize = 1 << 16;
-/// The metadata slots of transactions: a log that has one of them is theirs.
-const WAL_SLOTS: [usize; 2] = [14, 15];
-/// Tags below belong to transactions.
-const PLAIN_TAG_MIN: u16 = 0x8000;
 
 pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
     let directory = &*arguments.directory;
@@ -29,7 +27,10 @@ pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
     };
     // It needs no record itself.
     let log = open::writer(directory, &options.trim_on_request(true))?;
-    if !arguments.force && arguments.tag < PLAIN_TAG_MIN && WAL_SLOTS.into_iter().any(|slot| log.meta(slot).is_some()) {
+    if !arguments.force
+        && arguments.tag < PLAIN_TAG_MIN
+        && [NUMBERS_SLOT, CHECKPOINT_SLOT].into_iter().any(|slot| log.meta(slot).is_some())
+    {
         let why = format!(
             "by its metadata this is a log of transactions, whose recovery would fail on records with tag {}: others have \
              tags from {PLAIN_TAG_MIN} on, or see --force",
@@ -64,14 +65,29 @@ impl Appender<'_> {
     fn run(&self) -> Result<()> {
         let (sender, receiver) = sync_channel(PENDING_MAX);
         std::thread::scope(|scope| {
+            let no_thread = |error: io::Error| {
+                self.stop.store(true, Ordering::Relaxed);
+                Failure::of_io("cannot start a thread of", &error, "this process")
+            };
             let group = self.arguments.sync == Sync::Group;
-            let printer = group.then(|| scope.spawn(|| self.sync_and_print(receiver)));
+            let printer = group.then(|| Builder::new().spawn_scoped(scope, || self.sync_and_print(receiver)));
+            let printer = printer.transpose().map_err(no_thread)?;
             let spawn = |_| {
                 let sender = sender.clone();
-                scope.spawn(move || self.append(&sender))
+                Builder::new().spawn_scoped(scope, move || self.append(&sender))
             };
-            let appenders: Vec<_> = (0..self.arguments.threads).map(spawn).collect();
+            let (mut appenders, mut missing) = (Vec::new(), None);
+            for appender in (0..self.arguments.threads).map(spawn) {
+                match appender {
+                    Ok(appender) => appenders.push(appender),
+                    // Those that there are do the work.
+                    Err(error) => missing = Some(error),
+                }
+            }
             drop(sender);
+            if let Some(error) = missing.filter(|_| appenders.is_empty()) {
+                return Err(no_thread(error));
+            }
             let all = appenders.into_iter().chain(printer);
             let outcomes: Vec<_> = all.map(|thread| thread.join().expect("no thread panics")).collect();
             // Records are taken in order, and each that was taken is done or has failed: all before the first of those are done.

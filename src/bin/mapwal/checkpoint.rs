@@ -3,11 +3,11 @@
 use mapwal::wal::{ActiveTransaction, WalRecord};
 use mapwal::{Error, Lsn, Record, Snapshot};
 
-/// The metadata slots of a log of transactions, as `docs/design/transactions.md` has them.
-const NUMBERS_SLOT: usize = 14;
-const CHECKPOINT_SLOT: usize = 15;
-/// From here on, tags of records are the application's.
-const PLAIN_TAG_MIN: u16 = 0x8000;
+/// The metadata slots of a log of transactions, as `docs/design/transactions.md` has them: a log that has one of them is theirs.
+pub(crate) const NUMBERS_SLOT: usize = 14;
+pub(crate) const CHECKPOINT_SLOT: usize = 15;
+/// Tags below belong to transactions, others to the application.
+pub(crate) const PLAIN_TAG_MIN: u16 = 0x8000;
 
 /// The records that recovery needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

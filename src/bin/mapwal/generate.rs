@@ -19,7 +19,9 @@ pub(crate) fn manual(directory: Option<&Path>) -> Result<Outcome> {
     let command = Arguments::command();
     if let Some(directory) = directory {
         let failed = |error: io::Error| Failure::of_io("cannot write", &error, directory);
-        clap_mangen::generate_to(command, directory).map_err(failed)?;
+        std::fs::create_dir_all(directory)
+            .and_then(|()| clap_mangen::generate_to(command, directory))
+            .map_err(failed)?;
     } else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page).written()?;

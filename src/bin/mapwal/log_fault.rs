@@ -9,6 +9,8 @@ use crate::told::{Failure, Outcome, describe};
 
 /// The file that says that a repair is under way. Ends like a segment's, and is none's: no log opens in a directory that has it.
 pub(crate) const REPAIR_GUARD: &str = "repair-under-way.seg";
+/// Where a salvage makes its copy.
+pub(crate) const SALVAGE_PART: &str = "salvage.part";
 
 /// The same for a copy that is not finished.
 pub(crate) const BACKUP_GUARD: &str = "backup-under-way.seg";
@@ -52,6 +54,9 @@ impl Failure {
             }
             Error::NotALog { path } if path.ends_with(BACKUP_GUARD) => {
                 told("not a log", "a copy was not finished; delete the directory".to_owned(), path)
+            }
+            Error::NotALog { path } if path.ends_with(SALVAGE_PART) => {
+                told("not a log", "a salvage was not finished; delete the directory".to_owned(), path)
             }
             Error::NotALog { path } if path.ends_with(REPAIR_GUARD) => told(
                 "not a log",

@@ -33,7 +33,8 @@ fn shown_later(what: &'static str, total: Option<u64>, style: ProgressStyle) -> 
     bar.set_message(what);
     if io::stderr().is_terminal() {
         let later = bar.downgrade();
-        std::thread::spawn(move || {
+        // Without a thread nothing is shown.
+        let _ = std::thread::Builder::new().spawn(move || {
             std::thread::sleep(PATIENCE);
             if let Some(bar) = later.upgrade().filter(|bar| !bar.is_finished()) {
                 bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));

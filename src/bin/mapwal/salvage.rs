@@ -18,7 +18,7 @@ use mapwal::inspect::{FrameRole, Inspection, Remains, ScanItem, ScannedFrame, Se
 use mapwal::{Log, Lsn, Options};
 
 use crate::arguments::Salvage;
-use crate::failure::{Explain, Failure, Outcome, Result, counted, describe};
+use crate::failure::{Explain, Failure, Outcome, Result, SALVAGE_PART, counted, describe};
 use crate::stop::Stop;
 use crate::{failure, open, out, progress};
 use files::{is_gone, is_trimmed, look, span_of};
@@ -30,7 +30,6 @@ pub(crate) use target::Target;
 /// The least that a record takes in a segment: its header.
 const FRAME_LEN_MIN: u64 = 24;
 /// Where in OUT the copy is made: a directory that holds this alone is no log.
-const PART: &str = "salvage.part";
 /// Frames that are copied before it is asked again whether to stop.
 const FRAMES_BETWEEN_LOOKS: u64 = 1 << 8;
 /// How far to go on after a place that cannot be read: what devices read at once.
@@ -41,7 +40,7 @@ pub(crate) fn run(arguments: &Salvage) -> Result<Outcome> {
     out::check_outside(&arguments.out, &arguments.directory)?;
     let stop = Stop::by_signals()?;
     let mut looked = look(&arguments.directory)?;
-    let (out, part) = (&*arguments.out, arguments.out.join(PART));
+    let (out, part) = (&*arguments.out, arguments.out.join(SALVAGE_PART));
     let made = out::Made::directory(out, &arguments.directory)?;
     let mut looks = 1;
     let (inspection, copied) = loop {

@@ -34,7 +34,8 @@ impl Stop {
         stop.before = single_keys();
         if stop.before.is_some() {
             let by_key = Arc::clone(&stop.asked);
-            std::thread::spawn(move || {
+            // Without a thread it ends by signals.
+            let _ = std::thread::Builder::new().spawn(move || {
                 let keys = io::stdin().lock().bytes();
                 if keys.map_while(io::Result::ok).any(|key| key == b'q') {
                     by_key.store(true, Ordering::Relaxed);

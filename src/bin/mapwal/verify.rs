@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use anstyle::Style;
 use indicatif::{BinaryBytes, HumanCount};
 use mapwal::error::{Corruption, Evidence};
 use mapwal::inspect::{Inspection, SegmentReport, SegmentState, VerifyOptions, VerifyReport};
@@ -10,9 +11,21 @@ use serde_json::{Value, json};
 
 use crate::arguments::{ReportFormat, Verify};
 use crate::failure::{Explain, Outcome, Result, counted, shown};
+use crate::fit::{self, Cell, Column};
 use crate::segment_state::{name, style_of};
 use crate::writer::Writer;
 use crate::{json, progress};
+
+/// For a terminal that is narrower than the table is laid out to be.
+const TABLE: [Column; 6] = [
+    Column::right("SEGMENT", 8),
+    Column::left("STATE", 10),
+    Column::right("LSN", 23),
+    Column::right("RECORDS", 12),
+    Column::right("BYTES", 11),
+    Column::right("TORN", 0),
+];
+const TABLE_WIDTH: usize = 72;
 
 /// How often a log that is being written is looked at before it is called damaged.
 const LOOKS_MAX: u32 = 4;
@@ -103,12 +116,16 @@ fn look(arguments: &Verify) -> Result<(VerifyReport, Writer)> {
 }
 
 fn print(out: &mut impl Write, arguments: &Verify, report: &VerifyReport, writer: Writer) -> std::io::Result<()> {
-    writeln!(out, "{:>8}  {:<10}  {:>23}  {:>12}  {:>11}", "SEGMENT", "STATE", "LSN", "RECORDS", "BYTES")?;
-    for segment in &report.segments {
-        print_segment(out, segment)?;
+    let columns = fit::columns();
+    if columns.is_some_and(|columns| columns < TABLE_WIDTH) {
+        let rows: Vec<Vec<Cell>> = report.segments.iter().map(cells).collect();
+        fit::write_table(out, &TABLE, &rows, columns)?;
+    } else {
+        writeln!(out, "{:>8}  {:<10}  {:>23}  {:>12}  {:>11}", "SEGMENT", "STATE", "LSN", "RECORDS", "BYTES")?;
+        report.segments.iter().try_for_each(|segment| print_segment(out, segment))?;
     }
     for damage in &report.damage {
-        print_damage(out, damage)?;
+        fit::write_folded(out, &line_of(damage), columns)?;
     }
     if arguments.deep {
         let (all, compared) = (report.segments.len() as u64, report.compared_segments);
@@ -127,10 +144,13 @@ fn print(out: &mut impl Write, arguments: &Verify, report: &VerifyReport, writer
     };
     let verdict = match (report.damage.len(), report.torn_bytes()) {
         (0, 0) => "sound".to_owned(),
+        (0, torn) if report.closed => {
+            format!("{} that are no frame after the close, where the next records go", BinaryBytes(torn))
+        }
         (0, torn) => format!("torn end of {}, which the next open drops", BinaryBytes(torn)),
         (places, _) => format!("damaged in {}", counted(places as u64, "place", "places")),
     };
-    writeln!(out, "{style}{verdict}{style:#}: {records} in {segments}, {ending}")?;
+    fit::write_folded(out, &format!("{style}{verdict}{style:#}: {records} in {segments}, {ending}"), columns)?;
     worth_saving(report).filter(|_| report.damage.is_empty()).map_or(Ok(()), |line| writeln!(out, "{line}"))
 }
 
@@ -141,13 +161,30 @@ pub(crate) fn worth_saving(report: &VerifyReport) -> Option<String> {
     (count > 0).then(|| format!("{records} of what it drops {pass} checks: `mapwal salvage` saves them"))
 }
 
+fn cells(segment: &SegmentReport) -> Vec<Cell> {
+    let plain = |text: String| (text, Style::new());
+    let torn = if segment.torn_bytes > 0 { BinaryBytes(segment.torn_bytes).to_string() } else { "-".to_owned() };
+    vec![
+        plain(segment.number.to_string()),
+        (name(segment.state).to_owned(), style_of(segment.state)),
+        plain(lsns_of(segment)),
+        plain(HumanCount(segment.records).to_string()),
+        plain(BinaryBytes(segment.len_bytes).to_string()),
+        plain(torn),
+    ]
+}
+
+fn lsns_of(segment: &SegmentReport) -> String {
+    match (segment.first_lsn, segment.next_lsn) {
+        (Some(first), Some(next)) if first < next => format!("{first}..{}", next.previous()),
+        _ => "-".to_owned(),
+    }
+}
+
 fn print_segment(out: &mut impl Write, segment: &SegmentReport) -> std::io::Result<()> {
     let style = style_of(segment.state);
     let state = name(segment.state);
-    let lsns = match (segment.first_lsn, segment.next_lsn) {
-        (Some(first), Some(next)) if first < next => format!("{first}..{}", next.previous()),
-        _ => "-".to_owned(),
-    };
+    let lsns = lsns_of(segment);
     let (number, records) = (segment.number, HumanCount(segment.records).to_string());
     let bytes = BinaryBytes(segment.len_bytes).to_string();
     write!(out, "{number:>8}  {style}{state:<10}{style:#}  {lsns:>23}  {records:>12}  {bytes:>11}")?;
@@ -157,10 +194,10 @@ fn print_segment(out: &mut impl Write, segment: &SegmentReport) -> std::io::Resu
     writeln!(out)
 }
 
-fn print_damage(out: &mut impl Write, corruption: &Corruption) -> std::io::Result<()> {
+fn line_of(corruption: &Corruption) -> String {
     let (path, offset) = (corruption.path.display(), corruption.offset);
     let at = corruption.lsn.map_or(String::new(), |lsn| format!(", record {lsn}"));
-    writeln!(out, "{path}: offset {offset}{at}: {}; {}", corruption.damage, told_by(corruption.evidence.as_ref()))
+    format!("{path}: offset {offset}{at}: {}; {}", corruption.damage, told_by(corruption.evidence.as_ref()))
 }
 
 /// What shows that the damage is not a torn end.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use mapwal::Lsn;
 use mapwal::inspect::{FrameRole, Inspection, ScanItem, SegmentFile, SegmentScan};
 
+use super::check::damaged;
 use super::files::{CheckStop, FRAMES_BETWEEN_LOOKS};
 use crate::failure::{Explain, Failure, Result};
 use crate::out;
@@ -29,6 +30,9 @@ impl Earlier {
             return Err(Failure::new("cannot copy", "the log is no copy of itself", path));
         }
         let inspection = Inspection::open(path).about(path)?;
+        for fault in inspection.faults() {
+            tell(Failure::of_log(&fault.clone().into(), path));
+        }
         let files = inspection.segments().iter().filter(|file| file.counts).cloned();
         let files = files.map(|file| (file.number, file)).collect();
         Ok(Self { path: path.to_owned(), log_id: inspection.log_id(), files })
@@ -89,6 +93,11 @@ struct Walked {
     records: u64,
 }
 
+/// Tells what is wrong with the earlier copy: nothing depends on it.
+fn tell(failure: Failure) {
+    failure.and("that is not taken from the earlier copy").tell();
+}
+
 /// `None` if there is anything but sound frames up to `end`, and one of them ends there.
 fn walk(path: &Path, end: u64, check_stop: CheckStop<'_>) -> Result<Option<Walked>> {
     let Ok(mut scan) = SegmentScan::open(path) else { return Ok(None) };
@@ -101,7 +110,15 @@ fn walk(path: &Path, end: u64, check_stop: CheckStop<'_>) -> Result<Option<Walke
         let frame = match scan.next() {
             Ok(Some(ScanItem::Frame(frame))) => frame,
             Ok(None) => break,
-            Ok(Some(_)) | Err(_) => return Ok(None),
+            Ok(Some(ScanItem::Gap { range, lsn, damage })) => {
+                tell(damaged(path, (range.start, lsn.unwrap_or(Lsn::ZERO)), damage));
+                return Ok(None);
+            }
+            Ok(Some(_)) => return Ok(None),
+            Err(error) => {
+                tell(Failure::of_log(&error, path));
+                return Ok(None);
+            }
         };
         let records = walked.records + u64::from(frame.role() == FrameRole::Record);
         walked = Walked { last: frame.checksum(), sums_up: frame.sums_up(), records };

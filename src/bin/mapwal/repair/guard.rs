@@ -39,7 +39,7 @@ impl Guard {
         };
         let words: Vec<&str> = text.split_whitespace().collect();
         let guard = match words[..] {
-            [phase @ ("moving" | "done"), folder, kept_below, files] => {
+            [phase @ ("moving" | "done"), folder, kept_below, files, _] => {
                 kept_below.parse().ok().zip(files.parse().ok()).map(|(kept_below, files)| Self {
                     phase: if phase == "done" { Phase::Done } else { Phase::Moving },
                     folder: directory.join(folder),
@@ -49,20 +49,29 @@ impl Guard {
             }
             _ => None,
         };
-        match guard {
-            Some(guard) => Ok(Some(guard)),
-            None => Err(Failure::new("cannot repair", "this is no guard of a repair", &path)),
-        }
+        let is_whole = |guard: &Self| guard.text() == text;
+        guard.filter(is_whole).map(Some).ok_or_else(|| {
+            let why = "this says nothing of a repair, or is damaged; what a repair has moved is in the folders repair-N and repair-N/work beside it, and \
+                       `mapwal salvage` copies what is in each of them";
+            Failure::new("cannot repair", why, &path)
+        })
+    }
+
+    /// With a checksum, so that a file that has changed leads to no other folder.
+    fn text(&self) -> String {
+        let phase = if self.phase == Phase::Done { "done" } else { "moving" };
+        let name = self.folder.file_name().unwrap_or_default().display();
+        let said = format!("{phase} {name} {} {}", self.kept_below, self.files);
+        let sum = crc32fast::hash(said.as_bytes());
+        format!("{said} {sum:08x}\n")
     }
 
     /// Has it say what this says, durably.
     pub(super) fn set(&self, directory: &Path) -> Result<()> {
-        let phase = if self.phase == Phase::Done { "done" } else { "moving" };
-        let name = self.folder.file_name().unwrap_or_default().display();
         let made = self.folder.join(GUARD);
         let write = || {
             let mut file = File::create(&made)?;
-            writeln!(file, "{phase} {name} {} {}", self.kept_below, self.files)?;
+            file.write_all(self.text().as_bytes())?;
             file.sync_all()
         };
         write().map_err(|error| Failure::new("cannot write", describe(&error), &made))?;

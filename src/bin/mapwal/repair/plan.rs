@@ -94,8 +94,9 @@ impl Plan {
             inspection.kept_files().iter().cloned().partition(|file| !is_among(&file.path, &numbers));
         let aside = inspection.segments().iter().map(|file| &file.path).filter(|path| !is_kept(path));
         let aside = aside.chain(unsure.iter().map(|file| &file.path)).cloned().collect();
-        let folder =
-            (1..u64::MAX).map(|number| directory.join(format!("{PREFIX}{number}"))).find(|path| !path.exists());
+        let folder = (1..u64::MAX)
+            .map(|number| directory.join(format!("{PREFIX}{number}")))
+            .find(|path| path.symlink_metadata().is_err());
         let folder = folder.expect("there are more numbers than folders");
         Ok(Some(Self { inspection, remains, kept, anew, aside, unused, folder, next }))
     }

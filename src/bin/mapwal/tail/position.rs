@@ -115,6 +115,9 @@ impl Position {
 const NO_POSITION: &str =
     "the file holds no position, or is damaged; without it the next run begins with the oldest record";
 
+const OTHER_LOG: &str = "the position is one in another log, as one is that `salvage` has made, or `repair` from its first segment on; look at what \
+                         is missed, then remove this file to begin with the oldest record";
+
 /// A name with a slash is a path. Others are files where programs keep their state.
 fn path_of(name: &str) -> Result<PathBuf> {
     let refused = |why: &str| Err(Failure::new("cannot go on", why, Path::new(name)));
@@ -181,7 +184,7 @@ fn parse(text: &str, log_id: u128) -> std::result::Result<Said, &'static str> {
     let last = value(3, "last").and_then(Last::parse);
     match id.zip(next).map(|(id, next)| (id, Said { next, last })).filter(|&(id, said)| text_of(id, said) == text) {
         Some((id, said)) if id == log_id => Ok(said),
-        Some(_) => Err("the position is one in another log"),
+        Some(_) => Err(OTHER_LOG),
         None => Err(NO_POSITION),
     }
 }
@@ -209,7 +212,7 @@ mod tests {
             assert_eq!(parse(&text_of(7, said), 7), Ok(said));
         }
         let text = text_of(7, Said { next: Lsn(u64::MAX), last });
-        assert_eq!(parse(&text, 8), Err("the position is one in another log"));
+        assert_eq!(parse(&text, 8), Err(OTHER_LOG));
         for at in 0..text.len() {
             assert_eq!(parse(&text[..at], 7), Err(NO_POSITION), "{at} bytes");
             let mut bytes = text.clone().into_bytes();

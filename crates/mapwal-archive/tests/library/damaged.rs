@@ -150,7 +150,8 @@ async fn a_damaged_segment_does_not_take_the_place_of_an_object_that_vanished() 
         let before = keys(&*store).await;
         flip(dir.path(), 2, 9000);
         let running = both(&log, &archive, is_reader);
-        let missing = running.catch_up().await.unwrap().missing;
+        let caught_up = tokio::time::timeout(Duration::from_secs(20), running.catch_up()).await;
+        let missing = caught_up.unwrap_or_else(|_| panic!("{:?}", running.last_error())).unwrap().missing;
         assert_eq!(missing.len(), 1, "{missing:?}");
         names_place(missing[0].log_fault.as_ref().expect("the log's copy is damaged"), 2, 9000, 115..=130);
         drop(running);

@@ -44,7 +44,7 @@ pub(crate) enum Command {
 /// trimmed before. Beside that, what is durable of the segment that takes appends is uploaded as a part from time to time.
 ///
 /// It ends by itself only where going on would do harm: with 2 if the archive has other contents for the same records, and
-/// with 4 if another archiver does the same work, or the archive belongs to another log.
+/// with 4 if another archiver does the same work, the archive belongs to another log, or it lacks the epoch that the log is in.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive run /var/lib/app/log s3://backups/app-1")]
 pub(crate) struct Run {

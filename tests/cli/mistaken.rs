@@ -16,7 +16,8 @@ use crate::states;
 const RECORDS: u64 = 1200;
 
 fn salvaged(log: &Path) -> Ran {
-    run(log, &format!("salvage DIR {}", scratch().path().join("out").display()))
+    let out = scratch();
+    run(log, &format!("salvage DIR {}", out.path().join("out").display()))
 }
 
 fn file(log: &Path, number: u64) -> PathBuf {

@@ -98,11 +98,10 @@ impl Source {
         };
         let Some(segment) = sealed else { return Ok(None) };
         let (tip, next_lsn) = (segment.tip(), segment.next_lsn());
-        // In this order: bytes that change in between have another checksum than what is uploaded.
-        let checksum = segment.checksum();
         // What was sound when it was written, or read last, need not be so now.
         let mut check = SegmentCheck::new();
-        let checked = check.push(segment.bytes()).and_then(|()| check.expect_end(next_lsn, Some(tip.checksum)));
+        let (checksum, checked) = sum_and_check(segment.bytes(), &mut check);
+        let checked = checked.and_then(|()| check.expect_end(next_lsn, Some(tip.checksum)));
         checked.map_err(|error| in_file(error, segment.path()))?;
         Ok(Some(Sealed {
             tip,
@@ -211,16 +210,31 @@ impl Source {
     }
 }
 
+/// Stays in the cache of a processor until it has been checked.
+const PIECE_LEN: usize = 256 << 10;
+
 impl Prefix {
     /// The checksum of what follows byte `from`, and `check` after all of it, which has passed what comes before, or nothing.
     pub(crate) fn checked(&self, from: u64, mut check: SegmentCheck) -> Result<(u32, SegmentCheck)> {
-        let after = |offset: u64| &self.bytes[usize::try_from(offset).unwrap_or(usize::MAX)..];
-        // In this order, as of a sealed segment.
-        let checksum = crc32fast::hash(after(from));
-        let checked = check.push(after(check.offset())).and_then(|()| check.expect_end(self.next_lsn, None));
+        let begin = usize::try_from(from.min(self.bytes.len() as u64)).expect("it is in memory");
+        let checked_to = usize::try_from(check.offset()).unwrap_or(begin).min(begin);
+        let before = check.push(&self.bytes[checked_to..begin]);
+        let (checksum, checked) = sum_and_check(&self.bytes[begin..], &mut check);
+        let checked = before.and(checked).and_then(|()| check.expect_end(self.next_lsn, None));
         checked.map_err(|error| in_file(error, &self.path))?;
         Ok((checksum, check))
     }
+}
+
+/// The checksum of `bytes`, which come next in `check`, and what that says. Piece by piece, so that each comes from memory once; its checksum
+/// first: bytes that change in between have another one than what is uploaded.
+fn sum_and_check(bytes: &[u8], check: &mut SegmentCheck) -> (u32, mapwal::Result<()>) {
+    let mut hasher = crc32fast::Hasher::new();
+    let checked = bytes.chunks(PIECE_LEN).try_for_each(|piece| {
+        hasher.update(piece);
+        check.push(piece)
+    });
+    (hasher.finalize(), checked)
 }
 
 /// The same error, of the file at `path`.

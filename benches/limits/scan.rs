@@ -78,7 +78,7 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
 /// The size of a segment that holds `count` records, and some room.
 fn room_for(count: usize, payload_len: usize) -> u64 {
     const FRAME_HEADER_LEN: usize = 24;
-    ((count * (FRAME_HEADER_LEN + payload_len).next_multiple_of(8)) as u64 + (1 << 20)).next_multiple_of(1 << 20)
+    ((count * (FRAME_HEADER_LEN + payload_len).next_multiple_of(8)) as u64 + (1 << 20)).next_power_of_two()
 }
 
 /// None for a record: a handful for each segment, and there are thousands of records in each.

@@ -144,11 +144,7 @@ fn a_copy_that_is_not_finished_is_no_log() {
     let out = scratch();
     salvage(log.path(), &out.path().join("salvage.part"), "").done();
     let ran = run(out.path(), "verify DIR");
-    assert!(
-        ran.code == 4 && ran.err.contains("not a log: a salvage was not finished; delete the directory"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.code == 4 && ran.err.contains(": a salvage was not finished; delete"), "{}", ran.err);
     assert_eq!(salvage(log.path(), out.path(), "").code, 4, "somebody may be making it");
     assert!(!segments(&out.path().join("salvage.part")).is_empty());
 }

@@ -153,12 +153,23 @@ impl History {
         self.epochs.values().flat_map(|epoch| epoch.segments.iter().chain(&epoch.parts))
     }
 
-    /// What the list shows to be damaged of what `epoch` and those that it continues need.
+    /// What the list shows to be damaged of what `epoch` and those that it continues need, and the note without which nothing of it can be
+    /// restored.
     pub(crate) fn damaged(&self, epoch: u64) -> Vec<(String, ObjectDamage)> {
+        let notes = self.line(epoch).into_keys().filter_map(|at| match self.noted(at) {
+            Err(Error::Damaged { key, damage, .. }) => Some((key, damage)),
+            _ => None,
+        });
+        let objects =
+            self.needed(epoch).into_iter().filter_map(|object| Some((object.key.to_string(), object.damage()?)));
+        notes.chain(objects).collect()
+    }
+
+    /// What a restore to the end of `epoch` may need, of it and of those that it continues.
+    pub(crate) fn needed(&self, epoch: u64) -> Vec<&ArchivedSegment> {
         let line = self.line(epoch);
-        let own = line.iter().filter_map(|(at, &limit)| Some((self.epochs.get(at)?, limit)));
-        let needed = own.flat_map(|(own, limit)| own.needed().filter(move |object| object.first_lsn < limit));
-        needed.filter_map(|object| Some((object.key.to_string(), object.damage()?))).collect()
+        let own = line.into_iter().filter_map(|(at, limit)| Some((self.epochs.get(&at)?, limit)));
+        own.flat_map(|(own, limit)| own.needed().filter(move |object| object.first_lsn < limit)).collect()
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {

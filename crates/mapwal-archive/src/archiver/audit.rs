@@ -10,7 +10,7 @@ use mapwal::inspect::SegmentCheck;
 use super::Archiver;
 use super::session::Session;
 use super::source::{Local, blocking};
-use crate::error::{Error, Result};
+use crate::error::{Error, ObjectDamage, Result};
 use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History, longest};
 use crate::object::ArchivedSegment;
@@ -37,7 +37,7 @@ impl Archiver {
     }
 
     /// Uploads again what `listed` lacks of the epoch up to the session's place and the log still has, and notes what is missing for
-    /// good. One list, and another one if something is.
+    /// good, also of the epochs that this one continues. One list, and another one if something is.
     pub(super) async fn audit(&self, session: &mut Session, mut listed: History) -> Result<()> {
         let epoch = session.epoch;
         if let Err(error) = listed.noted(epoch) {
@@ -49,7 +49,8 @@ impl Archiver {
         let Again { uploaded: again, unsound } = self.upload_again(session, &listed).await?;
         listed.insert(&again);
         let mut missing = lacking(&listed, session, &unsound)?;
-        if !missing.is_empty() {
+        let is_note_missing = listed.damaged(epoch).iter().any(|(_, damage)| *damage == ObjectDamage::Missing);
+        if !missing.is_empty() || is_note_missing {
             // That list may have been late.
             listed = History::load(&self.archive.store, &self.archive.prefix).await?;
             listed.insert(&again);

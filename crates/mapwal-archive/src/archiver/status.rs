@@ -54,6 +54,8 @@ pub struct Status {
     pub missing: Vec<MissingRecords>,
     /// Objects of the epoch, or of one before it, that do not have the lengths in their keys, or are damaged where the archiver has read them.
     /// A restore ends before them. Once an object is deleted, it is uploaded again if the log still has it, and is missing otherwise.
+    /// Also the note `EPOCH/epoch.json` of one before it that is missing or cannot be used, such as where all of that epoch has vanished: then nothing of this
+    /// epoch can be restored. If it cannot be put back, the way out is that of `missing`, while the log still has the records.
     pub damaged: Vec<(String, ObjectDamage)>,
 }
 

@@ -115,6 +115,49 @@ fn an_epoch_that_has_vanished_is_asked_about_and_abandoned_on_request_alone() {
     }
 }
 
+/// Nothing of an epoch can be restored without the one that it continues.
+#[test]
+fn a_run_says_that_the_epoch_before_its_own_is_gone_and_offers_another_one() {
+    let place = Place::new();
+    make_log(&place.path("first"), 300);
+    let mut log = "first".to_owned();
+    let start = |log: &str, words: &str| {
+        let words =
+            format!("run ./{log} URL --part-interval 20ms --check-interval 20ms --status-interval 1ms {words}");
+        let out = fs::File::create(place.path("out")).unwrap();
+        Process::start(place.command(&words).stdout(out).stderr(Stdio::null()))
+    };
+    for (epoch, last) in [(1, 300), (2, 600)] {
+        if epoch == 2 {
+            place.run("restore URL ./second --to 200").done();
+            make_log(&place.path("second"), 600);
+            log = "second".to_owned();
+        }
+        let service = start(&log, "");
+        wait_until(|| place.lists_up_to(last));
+        assert_eq!(service.terminate().code(), Some(0));
+    }
+    let printed = |what: &str| fs::read_to_string(place.path("out")).unwrap().contains(what);
+    for gone in ["0000000001/epoch.json", "0000000001"] {
+        fs::rename(place.path("archive").join(gone), place.path("gone")).unwrap();
+        let service = start(&log, "");
+        wait_until(|| printed("0000000001/epoch.json (it is missing), without which nothing of epoch 2 can be restored"));
+        assert!(printed("; put it back, ") && printed("run with --abandon-epoch 2 begins another epoch"), "{gone}");
+        assert_eq!(service.terminate().code(), Some(0));
+        let service = start(&log, "--format json");
+        wait_until(|| printed("\"damage\":\"it is missing\""));
+        assert_eq!(service.terminate().code(), Some(0));
+        if gone.ends_with(".json") {
+            fs::rename(place.path("gone"), place.path("archive").join(gone)).unwrap();
+        }
+    }
+    let service = start(&log, "--abandon-epoch 2");
+    wait_until(|| printed("epoch 3  archived up to 600 "));
+    assert_eq!(service.terminate().code(), Some(0));
+    place.run("restore URL ./restored").done();
+    check(&place.path("restored"), 1, 600, |_| 1);
+}
+
 #[test]
 fn a_restore_that_fails_says_what_can_be_restored() {
     let place = Place::new();

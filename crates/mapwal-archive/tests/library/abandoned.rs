@@ -140,3 +140,57 @@ async fn an_epoch_whose_end_is_missing_for_good_is_abandoned_on_request() {
     let (_dir, report) = restore(&archive, RestoreTo::Latest).await.unwrap();
     assert_eq!((report.first_lsn, report.others), (Lsn(301), vec![(1, Lsn(1)..Lsn(201))]));
 }
+
+/// Nothing of an epoch can be restored without the note of the one that it continues: that is no archive that is well.
+#[tokio::test]
+async fn an_epoch_whose_parent_has_vanished_is_not_whole_and_the_way_out_is_another_one() {
+    use std::time::Duration;
+
+    use mapwal_archive::ObjectDamage;
+
+    for (gone, is_running) in [(Gone::Note, false), (Gone::All, false), (Gone::Note, true), (Gone::All, true)] {
+        let (first, store) = (scratch(), Arc::new(InMemory::new()));
+        let archive = Archive::new(Arc::clone(&store) as _, "a");
+        let log = open(first.path());
+        fill_and_seal(&log, 1, 100);
+        fill_and_seal(&log, 1, 200);
+        catch_up(&log, &archive).await;
+        let (again, _) = restore(&archive, RestoreTo::Lsn(Lsn(150))).await.unwrap();
+        let log = open(again.path());
+        fill_and_seal(&log, 2, 300);
+        let often = options().check_interval(Some(Duration::ZERO));
+        let running = Archiver::of_log(Arc::clone(&log), archive.clone(), often).unwrap();
+        assert_eq!(running.catch_up().await.unwrap().damaged, []);
+        let mut removed = Vec::new();
+        for key in keys(&*store).await.into_iter().filter(|key| key.as_ref().starts_with("a/0000000001/")) {
+            if gone == Gone::All || key.as_ref().ends_with("/epoch.json") {
+                removed.push((key.clone(), bytes_of(&*store, &key).await));
+                store.delete(&key).await.unwrap();
+            }
+        }
+        assert!(restore(&archive, RestoreTo::Latest).await.is_err());
+        let looked = async |running: Archiver| {
+            let running = if is_running {
+                running
+            } else {
+                drop(running);
+                archiver(&log, &archive)
+            };
+            running.catch_up().await.unwrap()
+        };
+        let status = looked(running).await;
+        assert_eq!((status.epoch, status.lag_records), (Some(2), 0), "the archive goes on");
+        assert_eq!(status.damaged, [("a/0000000001/epoch.json".to_owned(), ObjectDamage::Missing)], "{gone:?}");
+        for (key, bytes) in &removed {
+            store.put(key, bytes.clone().into()).await.unwrap();
+        }
+        assert_eq!(looked(archiver(&log, &archive)).await.damaged, [], "put back");
+        for (key, _) in &removed {
+            store.delete(key).await.unwrap();
+        }
+        let status = abandon(&log, &archive, 2).await.unwrap();
+        assert_eq!((status.epoch, status.damaged), (Some(3), vec![]));
+        let both = [expected(1, 1..=150), expected(2, 151..=300)].concat();
+        assert_eq!(restored(&archive, RestoreTo::Latest).await, both, "while the log has the records");
+    }
+}

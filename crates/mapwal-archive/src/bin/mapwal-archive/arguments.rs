@@ -58,7 +58,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
     pub(crate) part_interval: Interval,
     /// How often the archive is listed to find objects that have vanished, beside when it starts. What the log still has of them is
-    /// uploaded again, and what is missing for good is said; `never`
+    /// uploaded again, and what is missing for good is said, also of the epochs that this one continues; `never`
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_interval)]
     pub(crate) check_interval: Interval,
     /// The pin's name

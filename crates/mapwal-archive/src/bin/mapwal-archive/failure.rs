@@ -20,6 +20,11 @@ Exit codes:
 pub(crate) const AFTER_DAMAGE: &str = "put a sound copy in its place, or delete it: `run` uploads it again, at its next start or check, if the log \
      still has it";
 
+/// Whether the object is the note of an epoch.
+pub(crate) fn is_note(key: &str) -> bool {
+    key.ends_with("epoch.json")
+}
+
 impl Failure {
     /// What the library says about the archive, or the log, in `place`.
     pub(crate) fn of_archive(error: &Error, place: impl fmt::Display) -> Self {

@@ -8,7 +8,7 @@ use mapwal_archive::{Archive, EpochListing, Error, RestoreOptions, RestoreProgre
 use serde_json::json;
 
 use crate::arguments::{Format, Restore, To};
-use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, counted, shown};
+use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, counted, is_note, shown};
 use crate::list::objects;
 use crate::progress;
 use crate::stop::Stop;
@@ -60,8 +60,7 @@ async fn with_advice(error: &Error, arguments: &Restore, archive: &Archive) -> F
     let missing_from = match error {
         Error::Gap { missing, .. } => Some(missing.start),
         Error::Damaged { key, .. } => {
-            let is_note = key.ends_with("epoch.json");
-            ways_out.push(if is_note { "put a sound copy in its place" } else { AFTER_DAMAGE }.to_owned());
+            ways_out.push(if is_note(key) { "put a sound copy in its place" } else { AFTER_DAMAGE }.to_owned());
             first_of(&epochs, key)
         }
         _ => None,

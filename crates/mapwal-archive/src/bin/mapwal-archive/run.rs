@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use indicatif::{BinaryBytes, HumanCount};
 use mapwal::LogReader;
-use mapwal_archive::{Archive, Archiver, ArchiverOptions, Error, Status};
+use mapwal_archive::{Archive, Archiver, ArchiverOptions, Error, ObjectDamage, Status};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::arguments::{Format, Run};
-use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result};
+use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, is_note};
 use crate::printer::Printer;
 use crate::stop::Stop;
 use crate::store::NotOpened;
@@ -204,8 +204,26 @@ fn damaged(status: &Status) -> String {
     if status.damaged.is_empty() {
         return String::new();
     }
-    let each = status.damaged.iter().map(|(key, damage)| format!("{key} ({damage})")).collect::<Vec<_>>().join(", ");
-    format!("  damaged in the archive: {each}; {AFTER_DAMAGE}")
+    let (notes, objects): (Vec<_>, Vec<_>) = status.damaged.iter().partition(|(key, _)| is_note(key));
+    let each = |damaged: Vec<&(String, ObjectDamage)>| {
+        damaged.into_iter().map(|(key, damage)| format!("{key} ({damage})")).collect::<Vec<_>>().join(", ")
+    };
+    let mut told = String::new();
+    if !notes.is_empty() {
+        let epoch = status.epoch.map_or("this epoch".to_owned(), |epoch| format!("epoch {epoch}"));
+        told = format!(
+            "  damaged in the archive: {}, without which nothing of {epoch} can be restored; put it back, with what else is gone of that \
+             epoch, as from a backup of the store",
+            each(notes)
+        );
+        if let Some(epoch) = status.epoch {
+            told = format!("{told}; only if that cannot be done, {}", new_epoch(epoch));
+        }
+    }
+    if !objects.is_empty() {
+        told = format!("{told}  damaged in the archive: {}; {AFTER_DAMAGE}", each(objects));
+    }
+    told
 }
 
 fn as_json(status: &Status) -> serde_json::Value {

@@ -29,7 +29,7 @@ pub struct PruneReport {
     pub faults: Vec<EpochFault>,
 }
 
-/// What a prune does where records are missing before the first one that is to be kept.
+/// What a prune does where records are missing before the first one that is to be kept, or an object that has them is shown by the list to be damaged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PruneGaps {
     /// It deletes nothing, and says which are missing: what is before them may be all that can be restored.
@@ -45,6 +45,7 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     // The newest segment stays: an archiver goes on after it, and without it a restore would find nothing.
     let before = before.min(last);
     check_gaps(&history, before, gaps)?;
+    check_damage(&history, (newest, before), gaps)?;
     let mut report = PruneReport { first_lsn: history.chain(newest)?.lsns.start, ..PruneReport::default() };
     let doomed = doomed(&history, before, newest, gaps);
     if doomed.is_empty() && gaps == PruneGaps::Refuse {
@@ -91,7 +92,7 @@ fn newest_segment(archive: &Archive, history: &History) -> Result<(u64, Lsn)> {
     empty.ok_or_else(|| failed.unwrap_or_else(|| archive.empty()))
 }
 
-/// An error if a gap would be passed over as if its records had been pruned.
+/// An error if a gap, or damage, would be passed over as if its records had been pruned.
 fn check_gaps(history: &History, before: Lsn, gaps: PruneGaps) -> Result<()> {
     for &epoch in history.epochs.keys() {
         let (Ok(chain), Ok(missing)) = (history.chain(epoch), history.missing(epoch, Lsn(0))) else { continue };
@@ -109,6 +110,30 @@ fn check_gaps(history: &History, before: Lsn, gaps: PruneGaps) -> Result<()> {
         let is_given_up = gaps == PruneGaps::GiveUp && before >= lsns.end;
         if before >= lsns.start && !is_given_up {
             return Err(Error::Gap { epoch, missing: lsns });
+        }
+    }
+    Ok(())
+}
+
+/// As [`check_gaps`], of objects that the list shows to be damaged: what is before one may be all that can be restored.
+fn check_damage(history: &History, (newest, before): (u64, Lsn), gaps: PruneGaps) -> Result<()> {
+    // It stays in any case, so that what is after it alone cannot be restored.
+    let last = history.epochs[&newest].segments.last().map(|segment| &segment.key);
+    for &epoch in history.epochs.keys() {
+        let Ok(chain) = history.chain(epoch) else { continue };
+        let needed = history.needed(epoch);
+        for object in needed.iter().filter(|object| object.next_lsn > history.pruned) {
+            let Some(damage) = object.damage() else { continue };
+            // A restore reads a segment from its beginning.
+            let is_of_it = |other: &&&ArchivedSegment| (other.epoch, other.number) == (object.epoch, object.number);
+            let first = needed.iter().filter(is_of_it).map(|other| other.first_lsn).min().unwrap_or(object.first_lsn);
+            let is_kept = before < first || before < object.next_lsn && first <= chain.lsns.start;
+            let is_last = last == Some(&object.key);
+            let is_given_up = gaps == PruneGaps::GiveUp && before >= object.next_lsn && !is_last;
+            if !is_kept && !is_given_up {
+                let (key, lsn) = (object.key.to_string(), Some(first));
+                return Err(Error::Damaged { key, damage, offset: None, lsn });
+            }
         }
     }
     Ok(())

@@ -122,8 +122,7 @@ fn a_run_says_that_the_epoch_before_its_own_is_gone_and_offers_another_one() {
     make_log(&place.path("first"), 300);
     let mut log = "first".to_owned();
     let start = |log: &str, words: &str| {
-        let words =
-            format!("run ./{log} URL --part-interval 20ms --check-interval 20ms --status-interval 1ms {words}");
+        let words = format!("run ./{log} URL --part-interval 20ms --check-interval 20ms --status-interval 1ms {words}");
         let out = fs::File::create(place.path("out")).unwrap();
         Process::start(place.command(&words).stdout(out).stderr(Stdio::null()))
     };
@@ -141,7 +140,9 @@ fn a_run_says_that_the_epoch_before_its_own_is_gone_and_offers_another_one() {
     for gone in ["0000000001/epoch.json", "0000000001"] {
         fs::rename(place.path("archive").join(gone), place.path("gone")).unwrap();
         let service = start(&log, "");
-        wait_until(|| printed("0000000001/epoch.json (it is missing), without which nothing of epoch 2 can be restored"));
+        wait_until(|| {
+            printed("0000000001/epoch.json (it is missing), without which nothing of epoch 2 can be restored")
+        });
         assert!(printed("; put it back, ") && printed("run with --abandon-epoch 2 begins another epoch"), "{gone}");
         assert_eq!(service.terminate().code(), Some(0));
         let service = start(&log, "--format json");
@@ -188,6 +189,15 @@ fn a_restore_that_fails_says_what_can_be_restored() {
     let way_out = refused.err.split("--to ").nth(1).unwrap_or_else(|| panic!("{}", refused.err));
     let to: u64 = way_out.split(' ').next().unwrap().parse().unwrap();
     assert!(refused.err.contains("or delete it: `run` uploads it again"), "{}", refused.err);
+    // A prune would leave nothing that can be restored.
+    let refused = place.run("prune URL --before 500").failed(2, "damaged");
+    for told in [&*segments[1], "nothing was deleted", &format!("--before {to} at most "), " --give-up-gaps "] {
+        assert!(refused.err.contains(told), "{}", refused.err);
+    }
+    let refused = place.run("prune URL --before 500 --format json").json();
+    assert_eq!((&refused["segments"], &refused["refused"]["from"]), (&0.into(), &(to + 1).into()), "{refused}");
+    assert!(refused["refused"]["damaged"]["key"].as_str().unwrap().ends_with(&segments[1]), "{refused}");
+    assert!(copy.exists());
     // What is left of that try.
     let other = place.run(&format!("restore URL ./restored --to {to}")).failed(4, "cannot restore");
     assert!(other.err.contains("an interrupted restore of epoch 1 up to its latest record is there"), "{}", other.err);

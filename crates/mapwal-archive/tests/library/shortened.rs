@@ -70,6 +70,52 @@ async fn a_list_a_prune_and_an_archiver_name_an_object_that_is_shorter_than_its_
     }
 }
 
+/// As before a gap: what is before it may be all that can be restored.
+#[tokio::test]
+async fn a_prune_does_not_pass_an_object_that_was_cut_short_unless_it_is_given_up() {
+    // Of segments of a hundred records, and of a part that begins with record 301.
+    for (at, before, is_refused, is_given_up) in [
+        (0, 1, false, true),
+        (0, 100, false, true),
+        (0, 101, true, true),
+        (1, 1, false, true),
+        (1, 100, false, true),
+        (1, 101, true, false),
+        (1, 200, true, false),
+        (1, 201, true, true),
+        (1, u64::MAX, true, true),
+        (2, 200, false, true),
+        (2, 301, true, false),
+        (3, 300, false, true),
+        (3, u64::MAX, true, false),
+    ] {
+        let dir = scratch();
+        let (store, archive, _log) = archived(dir.path()).await;
+        let all = [with_suffix(&*store, ".seg").await, with_suffix(&*store, ".part").await].concat();
+        shorten(&store, &all[at], 0).await;
+        let there = keys(&*store).await;
+        let name = format!("{at} {before}");
+        for (gaps, is_refused) in [(PruneGaps::Refuse, is_refused), (PruneGaps::GiveUp, !is_given_up)] {
+            match archive.prune(Lsn(before), gaps).await {
+                Err(Error::Damaged { key, lsn, damage: ObjectDamage::Length { .. }, .. }) if is_refused => {
+                    assert_eq!((&*key, lsn), (all[at].as_ref(), Some(Lsn(at as u64 * 100 + 1))), "{name}");
+                    assert_eq!(keys(&*store).await, there, "{name}: nothing is deleted");
+                    if at > 0 {
+                        let to = RestoreTo::Lsn(Lsn(at as u64 * 100));
+                        assert_eq!(restored(&archive, to).await, expected(1, 1..=at as u64 * 100), "{name}");
+                    }
+                }
+                Ok(_) if !is_refused => {}
+                pruned => panic!("{name} {gaps:?}: {pruned:?}"),
+            }
+        }
+        if is_given_up && before > (at as u64 + 1) * 100 {
+            let kept = restored(&archive, RestoreTo::Latest).await;
+            assert_eq!(kept.last().unwrap().0, 320, "{name}: what is after it can be restored");
+        }
+    }
+}
+
 /// What the log has trimmed cannot be compared with it.
 #[tokio::test]
 async fn a_last_segment_that_is_damaged_is_no_other_history() {

@@ -153,7 +153,8 @@ pub(crate) struct Verify {
 /// segment has taken the place of. An epoch that cannot be followed is left as it is, and the exit code is 2.
 ///
 /// Where records before LSN are missing nothing is deleted, and the exit code is 3: what is before them may be all that can
-/// be restored. With --give-up-gaps it is deleted, and a restore then begins after them.
+/// be restored. Where the object that has them does not have its length, the same, and the exit code is 2. With --give-up-gaps
+/// it is deleted, and a restore then begins after them.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive prune s3://backups/app-1 --before 1000000")]
 pub(crate) struct Prune {
@@ -163,7 +164,7 @@ pub(crate) struct Prune {
     /// The first record that is kept
     #[arg(long, value_name = "LSN")]
     pub(crate) before: u64,
-    /// Also delete what is before records that are missing. LSN must come after them
+    /// Also delete what is before records that are missing or damaged. LSN must come after them
     #[arg(long)]
     pub(crate) give_up_gaps: bool,
     /// How to print what was deleted

@@ -8,14 +8,16 @@ use mapwal_archive::{Archive, Error, PruneGaps, PruneReport};
 use serde_json::json;
 
 use crate::arguments::{Format, Prune};
-use crate::failure::{Failure, Outcome, Result, counted, outcome_of, shown};
+use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, counted, is_note, outcome_of, shown};
+use crate::list::objects;
 
 pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
     let gaps = if arguments.give_up_gaps { PruneGaps::GiveUp } else { PruneGaps::Refuse };
-    let report = match Archive::new(store, prefix).prune(Lsn(arguments.before), gaps).await {
+    let archive = Archive::new(store, prefix);
+    let report = match archive.prune(Lsn(arguments.before), gaps).await {
         Ok(report) => report,
-        Err(error) => return Err(refused(&error, arguments)?),
+        Err(error) => return Err(refused(&error, arguments, &archive).await?),
     };
     let mut out = anstream::stdout().lock();
     let printed = match arguments.format {
@@ -26,21 +28,52 @@ pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
 }
 
 /// Why nothing was deleted, and what can be done.
-fn refused(error: &Error, arguments: &Prune) -> Result<Failure> {
-    let Error::Gap { epoch, missing } = error else {
-        return Ok(Failure::of_archive(error, &arguments.url));
-    };
-    let (from, to) = (missing.start.0, missing.end.0);
-    if arguments.format == Format::Json {
-        let told = json!({ "segments": 0, "parts": 0, "epochs": 0, "bytes": 0, "refused": { "epoch": epoch, "missing": [from, to] } });
-        shown(writeln!(io::stdout(), "{told}"), Outcome::Gaps)?;
+async fn refused(error: &Error, arguments: &Prune, archive: &Archive) -> Result<Failure> {
+    match error {
+        Error::Gap { epoch, missing } => {
+            let (from, to) = (missing.start.0, missing.end.0);
+            let refused = json!({ "epoch": epoch, "missing": [from, to] });
+            tell_refused(arguments, &refused, Outcome::Gaps)?;
+            let why = format!("{error}, and nothing was deleted; {}", ways_out(from, Some(to)));
+            Ok(Failure::new("records are missing", why, arguments.url.to_string()).ending_with(Outcome::Gaps))
+        }
+        Error::Damaged { key, damage, lsn: Some(first), .. } if !is_note(key) => {
+            let epochs = archive.list().await.map_or_else(|_| Vec::new(), |listing| listing.epochs);
+            let all = || epochs.iter().flat_map(objects);
+            let object = all().find(|object| object.key.as_ref() == key);
+            // The last segment stays, and after the last part there is nothing.
+            let last = all().map(|object| object.next_lsn.0).max();
+            let stays =
+                epochs.last().and_then(|newest| newest.segments.last()).is_some_and(|last| last.key.as_ref() == key);
+            let to = object.map(|object| object.next_lsn.0).filter(|&to| !stays && Some(to) != last);
+            let refused = json!({
+                "epoch": object.map(|object| object.epoch),
+                "damaged": { "key": key, "damage": damage.to_string() },
+                "from": first.0,
+            });
+            tell_refused(arguments, &refused, Outcome::Damaged)?;
+            let why = format!("{damage}, and nothing was deleted; {AFTER_DAMAGE}; {}", ways_out(first.0, to));
+            Ok(Failure::new("damaged", why, key).ending_with(Outcome::Damaged))
+        }
+        error => Ok(Failure::of_archive(error, &arguments.url)),
     }
-    let why = format!(
-        "{error}, and nothing was deleted; --before {} at most keeps records before them, and --before {to} --give-up-gaps at \
-         least gives those up",
-        from.saturating_sub(1)
-    );
-    Ok(Failure::new("records are missing", why, arguments.url.to_string()).ending_with(Outcome::Gaps))
+}
+
+fn tell_refused(arguments: &Prune, refused: &serde_json::Value, outcome: Outcome) -> Result<()> {
+    if arguments.format == Format::Json {
+        let told = json!({ "segments": 0, "parts": 0, "epochs": 0, "bytes": 0, "refused": refused });
+        shown(writeln!(io::stdout(), "{told}"), outcome)?;
+    }
+    Ok(())
+}
+
+/// How what is before record `from` is kept, or given up with what can be restored no more, up to but without record `to`.
+fn ways_out(from: u64, to: Option<u64>) -> String {
+    let keeps = format!("--before {} at most keeps the records before", from.saturating_sub(1));
+    match to {
+        Some(to) => format!("{keeps}, and --before {to} --give-up-gaps at least gives them up"),
+        None => keeps,
+    }
 }
 
 fn print(out: &mut impl Write, report: &PruneReport) -> io::Result<()> {

@@ -31,6 +31,7 @@ mod gaps;
 mod history;
 mod listing;
 mod object;
+mod overlap;
 mod prune;
 mod restore;
 mod store;

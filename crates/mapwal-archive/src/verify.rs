@@ -13,8 +13,9 @@ use crate::archive::Archive;
 use crate::backoff::patiently;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
-use crate::history::{Chain, History, longest};
+use crate::history::{Chain, History};
 use crate::object::ArchivedSegment;
+use crate::overlap::in_a_row;
 
 /// Objects that are read at the same time.
 const AT_ONCE: usize = 4;
@@ -159,7 +160,34 @@ pub(crate) async fn verify(
         report.faults = faults(&history);
         report.damaged.retain(|damaged| !is_missing(damaged) || history.has(&damaged.0));
     }
+    compare(archive, &history, earlier, &mut report).await?;
     Ok(report)
+}
+
+/// Compares objects that have bytes of one segment, unless they were sound together before.
+async fn compare(
+    archive: &Archive,
+    history: &History,
+    earlier: Option<&VerifyReport>,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    for (&epoch, own) in &history.epochs {
+        for overlap in own.overlaps() {
+            if earlier.is_some_and(|earlier| overlap.objects().all(|object| earlier.knows(object))) {
+                continue;
+            }
+            match patiently(|| overlap.check(archive, Lsn(u64::MAX))).await {
+                Err(error @ Error::Conflict { .. }) => {
+                    report.faults.push(EpochFault::Broken { epoch, why: error.to_string() });
+                    for object in overlap.objects() {
+                        report.sound.remove(object.key.as_ref());
+                    }
+                }
+                checked => checked?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Compares the bytes of the objects of `row` with their keys and lengths, and checks the frames from the segment's first one on.
@@ -184,11 +212,9 @@ fn rows(history: &History) -> Vec<Vec<&ArchivedSegment>> {
     for epoch in history.epochs.values() {
         rows.extend(epoch.segments.iter().map(|segment| vec![segment]));
         for parts in epoch.parts.chunk_by(|a, b| a.number == b.number) {
-            let all: Vec<&ArchivedSegment> = parts.iter().collect();
-            let first = parts.iter().find(|part| part.part == Some(0)).map(|part| part.first_lsn);
-            let chosen = first.map_or_else(Vec::new, |first| longest(&all, first));
+            let chosen = in_a_row(parts);
             let (row, others): (Vec<_>, Vec<_>) =
-                all.into_iter().partition(|part| chosen.iter().any(|chosen| chosen.key == part.key));
+                parts.iter().partition(|part| chosen.iter().any(|chosen| chosen.key == part.key));
             rows.extend(others.into_iter().map(|part| vec![part]));
             rows.push(row);
         }

@@ -131,6 +131,7 @@ pub(crate) async fn restore(
     let mut others = history.beside(epoch);
     let mut plan = Plan::of(archive, &history, epoch, to)?;
     let log_id = history.log_id().ok_or_else(|| archive.empty())?;
+    plan.check_overlaps(archive, &history, epoch).await?;
     let target = Arc::new(Target::open(directory, log_id, epoch, to, options.file_mode)?);
     let mut downloads =
         Downloads { archive, target: &target, log_id, parallel: options.parallel, done: HashSet::new() };

@@ -4,9 +4,11 @@ use mapwal::Lsn;
 
 use super::RestoreTo;
 use crate::archive::Archive;
+use crate::backoff::patiently;
 use crate::error::{Error, Result};
-use crate::history::{Chain, History, Piece};
+use crate::history::{Chain, Epoch, History, Piece};
 use crate::object::ArchivedSegment;
+use crate::overlap::Overlap;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -30,6 +32,21 @@ impl Plan {
             error => error,
         });
         plan?.ok_or_else(|| archive.empty())
+    }
+
+    /// [`Error::Conflict`] if parts that are not needed have other bytes than the objects that are, of a segment of which records are wanted.
+    pub(crate) async fn check_overlaps(&self, archive: &Archive, history: &History, epoch: u64) -> Result<()> {
+        for (at, limit) in history.line(epoch) {
+            let own = history.epochs.get(&at);
+            let is_needed = |overlap: &Overlap<'_>| {
+                let is_it = |piece: &Piece| piece.number == overlap.number() && piece.objects[0].epoch == at;
+                self.pieces.iter().any(is_it)
+            };
+            for overlap in own.into_iter().flat_map(Epoch::overlaps).filter(is_needed) {
+                patiently(|| overlap.check(archive, limit.min(self.limit))).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The same records, in what the archive has by now: a segment may have taken the place of parts. `None` if nothing has

@@ -14,6 +14,7 @@ mod kinds_of_logs;
 mod meanwhile;
 mod notes;
 mod other_archivers;
+mod overlapping;
 mod restoring;
 mod shortened;
 mod support;

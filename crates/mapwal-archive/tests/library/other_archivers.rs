@@ -114,7 +114,7 @@ async fn an_archiver_of_a_copy_of_the_directory_takes_over_and_the_first_finds_o
     assert_eq!(log.pins()[0].lsn, mapwal::Lsn(101), "what was not confirmed is kept");
 }
 
-fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy_all(from: &std::path::Path, to: &std::path::Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let (path, to) = {
             let entry = entry.unwrap();

@@ -20,6 +20,10 @@ Exit codes:
 pub(crate) const AFTER_DAMAGE: &str = "put a sound copy in its place, or delete it: `run` uploads it again, at its next start or check, if the log \
      still has it";
 
+/// What can be done about parts that are of two logs.
+pub(crate) const AFTER_CONFLICT: &str = "two copies of the log were archived here: each `run`, started again, begins an epoch with what its own log has; \
+     then delete one of the two objects";
+
 /// Whether the object is the note of an epoch.
 pub(crate) fn is_note(key: &str) -> bool {
     key.ends_with("epoch.json")

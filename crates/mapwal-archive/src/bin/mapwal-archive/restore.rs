@@ -8,7 +8,7 @@ use mapwal_archive::{Archive, EpochListing, Error, RestoreOptions, RestoreProgre
 use serde_json::json;
 
 use crate::arguments::{Format, Restore, To};
-use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, counted, is_note, shown};
+use crate::failure::{AFTER_CONFLICT, AFTER_DAMAGE, Failure, Outcome, Result, counted, is_note, shown};
 use crate::list::objects;
 use crate::progress;
 use crate::stop::Stop;
@@ -50,7 +50,7 @@ async fn with_advice(error: &Error, arguments: &Restore, archive: &Archive) -> F
         return Failure::new("another restore", "it is at work in this directory", path);
     }
     let failure = Failure::of_archive(error, &arguments.url);
-    if !matches!(error, Error::Gap { .. } | Error::Damaged { .. }) {
+    if !matches!(error, Error::Gap { .. } | Error::Damaged { .. } | Error::Conflict { .. }) {
         return failure;
     }
     let epochs = archive.list().await.map_or_else(|_| Vec::new(), |listing| listing.epochs);
@@ -62,6 +62,11 @@ async fn with_advice(error: &Error, arguments: &Restore, archive: &Archive) -> F
         Error::Damaged { key, .. } => {
             ways_out.push(if is_note(key) { "put a sound copy in its place" } else { AFTER_DAMAGE }.to_owned());
             first_of(&epochs, key)
+        }
+        // Of parts. Where segments are, the epoch cannot be followed, and its list says so.
+        Error::Conflict { lsn, .. } if asked.is_some_and(|asked| asked.fault.is_none()) => {
+            ways_out.push(AFTER_CONFLICT.to_owned());
+            Some(*lsn)
         }
         _ => None,
     };

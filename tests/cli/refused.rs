@@ -133,3 +133,15 @@ fn what_no_log_could_take_is_wrong_on_the_command_line() {
         assert_eq!(run(log.path(), command).code, 64, "{command}");
     }
 }
+
+#[test]
+fn what_is_there_in_the_place_of_another_kind_of_file_is_named_with_the_kind_that_belongs_there() {
+    let log = closed(10);
+    std::os::unix::fs::symlink("elsewhere", log.path().join("pins")).unwrap();
+    let ran = run(log.path(), "verify DIR");
+    assert!(ran.code == 4 && ran.err.contains("this is a symbolic link, where a directory belongs"), "{}", ran.err);
+    fs::remove_file(log.path().join("pins")).unwrap();
+    let place = crate::logs::scratch();
+    let ran = run(log.path(), &format!("tail DIR --no-follow --since-last-run {}", place.path().display()));
+    assert!(ran.code == 4 && ran.err.contains("kept in a file, and this is a directory"), "{}", ran.err);
+}

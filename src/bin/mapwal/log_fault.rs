@@ -68,6 +68,9 @@ impl Failure {
             }
             Error::NoLog { path } if !path.exists() => told("no log", "nothing is there".to_owned(), path),
             Error::NoLog { path } => told("no log", "there are no segments".to_owned(), path),
+            Error::NotARegularFile { path, found } if path.ends_with("pins") => {
+                told("not a log", format!("this is {found}, where a directory belongs"), path)
+            }
             Error::NotARegularFile { path, found } => {
                 told("not a log", format!("this is {found}, where a regular file belongs"), path)
             }

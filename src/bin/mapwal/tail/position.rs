@@ -146,6 +146,7 @@ fn read(path: &Path, log_id: u128) -> Result<Option<Said>> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("look at", path)(error)),
+        Ok(found) if found.is_dir() => return refused("a position is kept in a file, and this is a directory"),
         // Opening one of another kind may wait, and reading it may never end.
         Ok(found) if !found.is_file() || found.len() > LEN_MAX => return refused(NO_POSITION),
         Ok(_) => {}

@@ -66,9 +66,12 @@ impl Trust {
     /// written, that is reported to the syncs that wait for it at that moment; a later sync finds no transaction to
     /// wait for, and succeeds. But whatever would begin another one is refused from the failure on: removing an
     /// attribute that is not there begins one, and changes nothing.
+    ///
+    /// XFS shuts itself down then. A sync looks for that when it begins; if it comes while it waits for its data, and with it
+    /// goes what the sync would have had to wait for, it succeeds all the same. The same call is refused from then on.
     pub(super) fn check_after_sync(self, file: impl AsFd) -> io::Result<()> {
         #[cfg(target_os = "linux")]
-        if self == Self::Ext {
+        if matches!(self, Self::Ext | Self::Xfs) {
             use rustix::io::Errno;
             // Otherwise there is no such attribute, or this process may not remove one.
             if let Err(error @ (Errno::ROFS | Errno::IO)) = rustix::fs::fremovexattr(file, "user.mapwal") {

@@ -128,15 +128,16 @@ class Log:
     def read_control(self, path):  # step 2
         page = path.read_bytes() if path.is_file() else b""
         words = unpack_from("<512Q", page) if len(page) == 4096 else [0] * 512
-        check = lambda *values: crc32(page[8:24] + pack(f"<{len(values)}Q", *values))
-        low = lambda at: words[at] & UNKNOWN
-        is_right = lambda at: check((at if at != 5 else 0) << 32 | low(at)) == words[at] >> 32
-        is_page, is_other = page[:8] in (b"mapwctl\1", b"mapwopen"), is_right(5) and low(5) != 2
-        says = len(page) == 4096 and is_page and not is_other and self.log_id in (page[8:24], None)
+        own, low = page[8:24], lambda at: words[at] & UNKNOWN
+        check = lambda *values, of=self.log_id or own: crc32(of + pack(f"<{len(values)}Q", *values))
+        is_right = lambda at, **of: check((at if at != 5 else 0) << 32 | low(at), **of) == words[at] >> 32
+        is_page, is_other = page[:8] in (b"mapwctl\1", b"mapwopen"), is_right(5, of=own) and low(5) != 2
+        with_checksum = (5, 7, 9, *range(80, 87), *range(88, 95), *range(96, 99))
+        is_own = is_page and self.log_id in (own, None) or self.log_id != b"" and any(map(is_right, with_checksum))
+        says = len(page) == 4096 and is_own and not is_other and not (is_right(5) and low(5) != 2)
         self.active, self.oldest = says and is_right(7) and low(7) or 0, low(9) if says and is_right(9) else None
         begun = [file for file in self.files.values() if file.link] or [file for file in self.files.values() if not file.fault]
         is_old = len(page) == 4096 and begun and max(begun, key=lambda file: file.number).version == 2 and not words[5]
-        with_checksum = (5, 7, 9, *range(80, 87), *range(88, 95), *range(96, 99))
         if self.log_id and path.is_file() and not is_old:
             if len(page) != 4096 or not is_page or not is_other and (page[8:24] != self.log_id or not all(map(is_right, with_checksum))):
                 self.damage.append("the control page is damaged")

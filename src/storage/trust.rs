@@ -67,8 +67,8 @@ impl Trust {
     /// wait for, and succeeds. But whatever would begin another one is refused from the failure on: removing an
     /// attribute that is not there begins one, and changes nothing.
     ///
-    /// XFS shuts itself down then. A sync looks for that when it begins; if it comes while it waits for its data, and with it
-    /// goes what the sync would have had to wait for, it succeeds all the same. The same call is refused from then on.
+    /// XFS shuts itself down then, and refuses the same call from then on. That a sync can succeed meanwhile has been seen once, in the
+    /// laboratory of power cuts; why is not proven.
     pub(super) fn check_after_sync(self, file: impl AsFd) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         if matches!(self, Self::Ext | Self::Xfs) {

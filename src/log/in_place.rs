@@ -1,6 +1,5 @@
 //! Records that a closure writes in place.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 
@@ -41,7 +40,7 @@ impl Log {
     /// Appends a record of `len` bytes that `fill` writes from front to back: a payload that is summed while it is encoded, without
     /// a buffer of the caller's.
     ///
-    /// It is appended if `fill` writes `len` bytes, no more and no less, and returns `Ok`. A payload of up to 1 KiB is put together
+    /// It is appended if `fill` writes `len` bytes, no more and no less, and returns `Ok`. A payload of up to 512 bytes is put together
     /// before the record gets its place, a longer one in place. For the rest `fill` is as the closure of [`Log::append_with`].
     ///
     /// # Errors
@@ -81,30 +80,29 @@ impl Log {
         fill: impl FnOnce(&mut PayloadWriter<'_>) -> io::Result<()>,
     ) -> Result<Lsn> {
         let shared = &*self.shared;
-        STAGE.with(|stage| match stage.try_borrow_mut() {
-            Ok(mut stage) if len <= STAGED_LEN_MAX => shared.append_staged(tag, &mut stage[..len], fill),
-            _ => shared.append_in_place(tag, len, fill),
-        })
+        if len <= STAGED_LEN_MAX {
+            shared.append_staged(tag, len, fill)
+        } else {
+            shared.append_in_place(tag, len, fill)
+        }
     }
 }
 
 type Filled = io::Result<()>;
 
 impl Shared {
-    /// Appends `payload` once `fill` has written it.
+    /// Appends a payload of no more than [`STAGED_LEN_MAX`] bytes once `fill` has written it.
     #[expect(clippy::inline_always, reason = "as for an append")]
     #[inline(always)]
-    fn append_staged(
-        &self,
-        tag: u16,
-        payload: &mut [u8],
-        fill: impl FnOnce(&mut PayloadWriter<'_>) -> Filled,
-    ) -> Result<Lsn> {
+    fn append_staged(&self, tag: u16, len: usize, fill: impl FnOnce(&mut PayloadWriter<'_>) -> Filled) -> Result<Lsn> {
         self.check_call()?;
+        let mut stage = [0; STAGED_LEN_MAX];
+        let payload = &mut stage[..len];
         let inside = Inside::enter();
-        let sum = PayloadWriter::fill(payload, &self.hasher, None, fill)?;
+        PayloadWriter::fill(payload, None, None, fill)?;
         drop(inside);
-        self.append_summed(tag, payload, sum)
+        // Summed as a whole, which takes less than the sums of several slices.
+        self.append_summed(tag, payload, self.hasher.sum(payload))
     }
 
     /// Appends a payload that `fill` writes in place.
@@ -117,47 +115,43 @@ impl Shared {
     ) -> Result<Lsn> {
         let mut in_place = InPlace::reserve(self, tag, len)?;
         let lsn = in_place.lsn;
-        let sum = PayloadWriter::fill(in_place.payload_mut(), &self.hasher, Some(lsn), fill)?;
-        in_place.publish(FrameKind::Data, sum);
+        let mut sum = self.hasher.clone();
+        PayloadWriter::fill(in_place.payload_mut(), Some(&mut sum), Some(lsn), fill)?;
+        in_place.publish(FrameKind::Data, sum.finish());
         drop(in_place);
         self.unless_lost(lsn)
     }
 }
 
 /// Payloads of up to this many bytes are summed before they get their place, as [`Log::append`] does it, and for the same reason.
-const STAGED_LEN_MAX: usize = 1 << 10;
+const STAGED_LEN_MAX: usize = 512;
 
 /// Long slices are stored and summed in steps of this many bytes, which a near cache still holds for the second of the two.
 const STEP_LEN: usize = 16 << 10;
-
-thread_local! {
-    /// Where payloads are put together. Borrowed also while a place is waited for, when a subscriber of events may append.
-    static STAGE: RefCell<[u8; STAGED_LEN_MAX]> = const { RefCell::new([0; STAGED_LEN_MAX]) };
-}
 
 /// Writes the payload of a record, from front to back: what a closure of [`Log::append_with_writer`] is given.
 pub struct PayloadWriter<'p> {
     payload: &'p mut [u8],
     written: usize,
-    /// Of what is written.
-    sum: FrameHasher,
+    /// Of what is written in place.
+    sum: Option<&'p mut FrameHasher>,
     /// Bytes that there was no room for.
     excess: usize,
 }
 
 impl<'p> PayloadWriter<'p> {
-    /// Has all of `payload` written; returns its sum. `lsn` is the record's number, if it has one yet.
+    /// Has all of `payload` written, and adds it to `sum`. `lsn` is the record's number, if it has one yet.
     #[expect(clippy::inline_always, reason = "as for an append")]
     #[inline(always)]
     fn fill(
         payload: &'p mut [u8],
-        hasher: &FrameHasher,
+        sum: Option<&'p mut FrameHasher>,
         lsn: Option<Lsn>,
         fill: impl FnOnce(&mut Self) -> io::Result<()>,
-    ) -> Result<u32> {
-        let mut writer = Self { payload, written: 0, sum: hasher.clone(), excess: 0 };
+    ) -> Result<()> {
+        let mut writer = Self { payload, written: 0, sum, excess: 0 };
         match fill(&mut writer) {
-            Ok(()) if writer.remaining() == 0 && writer.excess == 0 => Ok(writer.sum.finish()),
+            Ok(()) if writer.remaining() == 0 && writer.excess == 0 => Ok(()),
             filled => Err(writer.given_up(lsn, filled.err())),
         }
     }
@@ -202,7 +196,9 @@ impl<'p> PayloadWriter<'p> {
         let end = self.written + bytes.len();
         copy_into(&mut self.payload[self.written..end], bytes);
         // Summed where they come from: a load of what was just stored would wait for that.
-        self.sum.update(bytes);
+        if let Some(sum) = &mut self.sum {
+            sum.update(bytes);
+        }
         self.written = end;
     }
 

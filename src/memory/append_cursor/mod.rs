@@ -106,7 +106,11 @@ impl<C> AppendCursor<C> {
     }
 
     /// Takes `len` bytes, a multiple of 8, for `count` records; `None` if there is no room or the region is closed.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "a place that is returned in memory is loaded in other pieces than it was stored in"
+    )]
+    #[inline(always)]
     pub(crate) fn reserve(&self, len: usize, count: u32) -> Option<Reservation<'_, C>> {
         let guess = self.guess();
         let swapped = next_word(guess, len, count).is_some_and(|next| self.swap(guess, next).is_ok());

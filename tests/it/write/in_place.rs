@@ -214,7 +214,7 @@ fn a_writer_writes_the_record_in_place_from_front_to_back() {
     let dir = scratch();
     let log = open_small(dir.path());
     let payloads: Vec<Vec<u8>> = (0..64)
-        .chain([127, 128, 1000, 4095, 4096, 4097, 16 << 10, (16 << 10) + 1, 50_000])
+        .chain([127, 128, 511, 512, 513, 4095, 4096, 4097, 16 << 10, (16 << 10) + 1, 50_000])
         .map(|len: usize| (0..len).map(|at| (at % 251) as u8 + 1).collect())
         .collect();
     let mut appended = Vec::new();
@@ -253,8 +253,10 @@ fn a_writer_writes_the_record_in_place_from_front_to_back() {
 /// Writes a payload of a length.
 type Fill = fn(&mut PayloadWriter<'_>, usize) -> io::Result<()>;
 
-/// Payloads that are put together before they get a place, and in place.
-const LENS: [usize; 2] = [100, 2000];
+/// The longest payload that is put together before it gets a place.
+const STAGED_LEN_MAX: usize = 512;
+/// Payloads that are, and in place.
+const LENS: [usize; 2] = [STAGED_LEN_MAX, STAGED_LEN_MAX + 1];
 
 /// Has `fill` fail in the place of record 2, and reads the log with the records before and after it.
 fn assert_given_up(len: usize, fill: Fill) -> Option<Error> {
@@ -263,7 +265,7 @@ fn assert_given_up(len: usize, fill: Fill) -> Option<Error> {
     append(&log, 1..=1);
     let outcome = catch_unwind(AssertUnwindSafe(|| log.append_with_writer(9, len, |writer| fill(writer, len))));
     let error = outcome.map(Result::unwrap_err).ok();
-    let next = if len > 1024 { 3 } else { 2 };
+    let next = if len > STAGED_LEN_MAX { 3 } else { 2 };
     append(&log, next..=next);
     assert_eq!(log.sync().unwrap(), Lsn(next), "and what waits is allowed again");
     let check = |log: &Log| {

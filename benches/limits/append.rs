@@ -1,5 +1,6 @@
 //! Appending, without waiting for the disk.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
@@ -80,19 +81,25 @@ fn burst(bench: &mut Bench, name: &str, target: Option<f64>, count: usize, paylo
     }
     let mut limit = ReadyMapping::new(bench.directory(), count, payload);
     let (mut ours, mut limits, mut faults) = (Samples::default(), Samples::default(), Samples::default());
+    let mut swapping = Samples::default();
     for _ in 0..bench.many_rounds() {
         limit.prepare();
         let began = Instant::now();
         limit.fill();
         limits.push(rate(count, began.elapsed()));
+        limit.prepare();
+        let began = Instant::now();
+        limit.fill_swapping();
+        swapping.push(rate(count, began.elapsed()));
 
         let (log, _directory) = ready_log(bench.directory(), &Options::new());
         let (took, faulted) = counting_faults(count, || fill(&log));
         ours.push(rate(count, took));
         faults.push_some(faulted);
     }
-    let row = Row::new(name, "M/s", ours).limit("L2", limits);
+    let row = Row::new(name, "M/s", ours.clone()).limit("L2", limits);
     bench.push(if let Some(ratio) = target { row.at_least(ratio).varies() } else { row });
+    bench.push(Row::new(format!("{name}, beside a swap each"), "M/s", ours).limit("L2s", swapping));
     bench.push(Row::new(format!("{name}, page faults"), "per M", faults));
 }
 
@@ -123,6 +130,12 @@ fn burst_from_a_writer(bench: &mut Bench, payload_len: usize, target: Option<f64
         [header, key, value]
     };
     let copy = |log: &Log| log.append(1, black_box(&payload));
+    let place = RefCell::new(vec![0; payload_len]);
+    let copy_twice = |log: &Log| {
+        let mut place = place.borrow_mut();
+        place.copy_from_slice(black_box(&payload));
+        log.append(1, black_box(&place))
+    };
     let write = |log: &Log| {
         log.append_with_writer(1, payload.len(), |writer| {
             writer.put_slice(black_box(&payload));
@@ -138,15 +151,19 @@ fn burst_from_a_writer(bench: &mut Bench, payload_len: usize, target: Option<f64
             Ok(())
         })
     };
-    let [mut copies, mut writes, mut part_copies, mut part_writes] = std::array::from_fn(|_| Samples::default());
+    let [mut copies, mut writes, mut part_copies, mut part_writes, mut second_copies] =
+        std::array::from_fn(|_| Samples::default());
     for _ in 0..bench.many_rounds() {
         copies.push(burst_rate(bench, count, copy));
         writes.push(burst_rate(bench, count, write));
+        second_copies.push(burst_rate(bench, count, copy_twice));
         part_copies.push(burst_rate(bench, count, copy_parts));
         part_writes.push(burst_rate(bench, count, write_parts));
     }
-    let row = Row::new(name.as_str(), "M/s", writes).limit("append", copies);
+    let row = Row::new(name.as_str(), "M/s", writes.clone()).limit("append", copies);
     bench.push(if let Some(ratio) = target { row.at_least(ratio) } else { row });
+    let beside = format!("{name}, beside a copy each");
+    bench.push(Row::new(beside, "M/s", writes).limit("copy and append", second_copies));
     bench.push(Row::new(format!("{name}, in 3 parts"), "M/s", part_writes).limit("append_vectored", part_copies));
 }
 

@@ -9,7 +9,7 @@ use mapwal::{Log, Options, Stats};
 use crate::bench::Bench;
 use crate::device::Device;
 use crate::directory::settled_log;
-use crate::limit::SyncedFile;
+use crate::limit::{SyncedFile, SyncedMapping};
 use crate::rendezvous::Rendezvous;
 use crate::report::Row;
 use crate::samples::{Latencies, Samples};
@@ -81,14 +81,17 @@ fn one_thread(bench: &mut Bench, payload_len: usize) {
     let payload = vec![0x5a; payload_len];
     let count = bench.amount(COMMITS);
     let device = Device::of(bench.directory());
-    let (mut ours, mut limits) = (Figures::default(), Figures::default());
+    let (mut ours, mut limits, mut mapped) = (Figures::default(), Figures::default(), Figures::default());
     let mut file = SyncedFile::new(bench.directory(), 64 << 20, payload_len);
+    let mut mapping = SyncedMapping::new(bench.directory(), 64 << 20, payload_len);
     for _ in 0..bench.many_rounds() {
         limits.push(measure(device.as_ref(), count, || file.commit(&payload)));
+        mapped.push(measure(device.as_ref(), count, || mapping.commit(&payload)));
         let (log, _directory) = settled_log(bench.directory(), &Options::new());
         ours.push(measure(device.as_ref(), count, || commit(&log, &payload)));
     }
-    bench.push(Row::new(format!("{name}, p50"), "us", ours.p50).limit("L3", limits.p50).at_most(1.1));
+    bench.push(Row::new(format!("{name}, p50"), "us", ours.p50.clone()).limit("L3", limits.p50).at_most(1.1));
+    bench.push(Row::new(format!("{name}, p50, of a mapping"), "us", ours.p50).limit("L3m", mapped.p50));
     bench.push(Row::new(format!("{name}, p99"), "us", ours.p99).limit("L3", limits.p99));
     let written = Row::new(name + ", written each", "KiB", ours.written).limit("L3", limits.written);
     bench.push(if payload_len == SMALL { written.value_at_most(SMALL_WRITTEN_KIB) } else { written });
@@ -107,7 +110,9 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize) {
     let (mut latency, mut waits) = (Figures::default(), Samples::default());
     let mut file = SyncedFile::new(bench.directory(), 64 << 20, payload_len);
     let limit = Rendezvous::new(bench.directory(), threads, payload_len);
+    let mapping = Rendezvous::mapped(bench.directory(), threads, payload_len);
     let memory = Path::new(MEMORY).is_dir().then(|| Rendezvous::new(Path::new(MEMORY), threads, payload_len));
+    let mut mapped = Samples::default();
     let mut in_memory = Group::default();
     for _ in 0..bench.rounds() {
         let count = bench.amount(COMMITS);
@@ -116,6 +121,7 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize) {
         alone.push(rate(count, began));
 
         ours.limits.push(limit.rate(each) / 1e3);
+        mapped.push(mapping.rate(each) / 1e3);
         let (latencies, waited) = ours.measure(bench.directory(), threads, each, &payload);
         latency.push((latencies, None));
         waits.push_some(waited.map(|waited| waited as f64 / (each * threads) as f64));
@@ -127,6 +133,7 @@ fn group(bench: &mut Bench, payload_len: usize, threads: usize) {
     }
     let has_target = payload_len == SMALL;
     bench.push(Row::new(format!("{name}, beside one alone"), "k/s", ours.rates.clone()).limit("L3", alone));
+    bench.push(Row::new(format!("{name}, of a mapping"), "k/s", ours.rates.clone()).limit("Lgm", mapped));
     ours.push(bench, &name, has_target);
     bench.push(Row::new(format!("{name}, p50"), "us", latency.p50));
     bench.push(Row::new(format!("{name}, p99"), "us", latency.p99));

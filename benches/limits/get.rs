@@ -57,7 +57,11 @@ fn get(bench: &mut Bench, name: &str, count: usize, target: Option<f64>) {
     };
     let (mut ours, mut limits, mut views) = (Samples::default(), Samples::default(), Samples::default());
     let (mut batches, mut view_batches) = (Samples::default(), Samples::default());
+    let [mut limits_in_turn, mut ours_in_turn, mut views_in_turn] = std::array::from_fn(|_| Samples::default());
     for _ in 0..bench.many_rounds() {
+        limits_in_turn.push(measure_in_turn(lookups, count, |index| ends(records.payload(index))));
+        ours_in_turn.push(measure_in_turn(lookups, count, lookup));
+        views_in_turn.push(measure_in_turn(lookups, count, borrowed));
         limits.push(measure(lookups, count, |index| ends(records.payload(index))));
         ours.push(measure(lookups, count, lookup));
         views.push(measure(lookups, count, borrowed));
@@ -69,6 +73,10 @@ fn get(bench: &mut Bench, name: &str, count: usize, target: Option<f64>) {
     for (name, samples) in rows {
         let row = Row::new(name, "ns", samples).limit("L6", limits.clone());
         bench.push(if let Some(ratio) = target { row.at_most(ratio) } else { row });
+    }
+    for (whence, samples) in [("", ours_in_turn), (", from a snapshot", views_in_turn)] {
+        let name = format!("{name}{whence}, each after the one before");
+        bench.push(Row::new(name, "ns", samples).limit("L6 in turn", limits_in_turn.clone()));
     }
     for ((whence, samples), one_by_one) in
         [("", batches), (" from a snapshot", view_batches)].into_iter().zip(one_by_one)
@@ -99,6 +107,17 @@ fn indices(count: usize) -> impl Iterator<Item = usize> {
 fn measure(lookups: usize, count: usize, lookup: impl Fn(usize) -> u8) -> f64 {
     let began = Instant::now();
     indices(count).take(lookups).for_each(|index| _ = black_box(lookup(index)));
+    began.elapsed().as_secs_f64() * 1e9 / lookups as f64
+}
+
+/// As [`measure`], where each look-up waits for what the one before has found, so that the processor cannot overlap them.
+fn measure_in_turn(lookups: usize, count: usize, lookup: impl Fn(usize) -> u8) -> f64 {
+    let mut found = 0;
+    let began = Instant::now();
+    for index in indices(count).take(lookups) {
+        // All payloads end as they begin, so that 0 is found, which the compiler does not know.
+        found = black_box(lookup(index ^ usize::from(found)));
+    }
     began.elapsed().as_secs_f64() * 1e9 / lookups as f64
 }
 

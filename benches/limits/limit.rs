@@ -4,7 +4,7 @@ use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use memmap2::{Advice, Mmap, MmapRaw};
@@ -22,9 +22,15 @@ pub(crate) fn record_len(payload_len: usize) -> usize {
 /// Writes a record to the start of `place`, which is as long as [`record_len`] says.
 #[inline]
 fn encode(place: &mut [u8], number: u64, payload: &[u8]) {
+    store(place, crc32fast::hash(payload), number, payload);
+}
+
+/// As [`encode`], with the checksum of the payload.
+#[inline]
+fn store(place: &mut [u8], sum: u32, number: u64, payload: &[u8]) {
     let len = (HEADER_LEN + payload.len()) as u32;
     place[..4].copy_from_slice(&len.to_le_bytes());
-    place[4..8].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    place[4..8].copy_from_slice(&sum.to_le_bytes());
     place[8..HEADER_LEN].copy_from_slice(&number.to_le_bytes());
     place[HEADER_LEN..][..payload.len()].copy_from_slice(payload);
 }
@@ -68,6 +74,20 @@ impl ReadyMapping {
         }
     }
 
+    /// L2s: as [`Self::fill`], and the place of each record is taken with a compare-and-swap, once its checksum is known.
+    pub(crate) fn fill_swapping(&mut self) {
+        let taken = AtomicU64::new(0);
+        let len = record_len(self.payload.len()) as u64;
+        for number in 0..self.count {
+            let payload = black_box(&self.payload[..]);
+            let sum = crc32fast::hash(payload);
+            let offset = taken.load(Ordering::Relaxed);
+            // No other thread takes part, so that it does not fail.
+            let _ = taken.compare_exchange(offset, offset + len, Ordering::AcqRel, Ordering::Relaxed);
+            store(self.place(offset as usize, payload.len()), sum, number as u64, payload);
+        }
+    }
+
     /// As [`Self::fill`], with payloads of `lens` over and over, none of them longer than those it was made for. Returns
     /// how many records that are.
     pub(crate) fn fill_with(&mut self, lens: &[usize]) -> usize {
@@ -102,15 +122,22 @@ impl ReadyMapping {
     }
 
     /// Writes a record to `offset`, where it has room. Nobody else writes there meanwhile.
-    #[expect(unsafe_code, reason = "threads write to one mapping")]
     #[inline]
     fn write_at(&self, offset: usize, number: u64, payload_len: usize) {
+        encode(self.place(offset, payload_len), number, black_box(&self.payload[..payload_len]));
+    }
+
+    /// Room for a record at `offset`, which only the caller has.
+    #[expect(unsafe_code, reason = "threads write to one mapping")]
+    #[expect(clippy::mut_from_ref, reason = "each caller has a place of its own")]
+    #[inline]
+    fn place(&self, offset: usize, payload_len: usize) -> &mut [u8] {
         let len = record_len(payload_len);
-        // SAFETY: the record lies in the mapping, as the callers see to.
+        assert!(offset + len <= self.map.len(), "there is room for the record");
+        // SAFETY: the record lies in the mapping.
         let start = unsafe { self.map.as_mut_ptr().add(offset) };
         // SAFETY: as above; nobody refers to this record's bytes but the one caller that has this place.
-        let place = unsafe { std::slice::from_raw_parts_mut(start, len) };
-        encode(place, number, black_box(&self.payload[..payload_len]));
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 }
 
@@ -162,6 +189,37 @@ impl SyncedFile {
         self.file.write_all_at(&self.record, self.offset).expect("the file has room");
         self.file.sync_data().expect("the disk takes it");
         self.offset += self.record.len() as u64;
+    }
+}
+
+/// L3m: a mapping of a file of zeros, to which records are copied and synced one by one with `msync`.
+pub(crate) struct SyncedMapping {
+    map: MmapRaw,
+    record: Vec<u8>,
+    offset: usize,
+}
+
+impl SyncedMapping {
+    pub(crate) fn new(directory: &Path, len: usize, payload_len: usize) -> Self {
+        let map = MmapRaw::map_raw(&zeroed_file(directory, len)).expect("a small file can be mapped");
+        #[cfg(target_os = "linux")]
+        map.advise(Advice::PopulateWrite).expect("the kernel is 5.14 or later");
+        Self { map, record: vec![0; record_len(payload_len)], offset: 0 }
+    }
+
+    #[expect(unsafe_code, reason = "a store to a mapping is")]
+    pub(crate) fn commit(&mut self, payload: &[u8]) {
+        let len = self.record.len();
+        encode(&mut self.record, self.offset as u64, payload);
+        if self.offset + len > self.map.len() {
+            self.offset = 0;
+        }
+        let place = self.map.as_mut_ptr().wrapping_add(self.offset);
+        // SAFETY: the record lies in the mapping, as the lines above see to, and nothing else refers to it.
+        unsafe { std::ptr::copy_nonoverlapping(self.record.as_ptr(), place, len) };
+        let start = self.offset / ZEROS.len() * ZEROS.len();
+        self.map.flush_range(start, self.offset + len - start).expect("the disk takes it");
+        self.offset += len;
     }
 }
 

@@ -8,7 +8,7 @@ use mapwal::{Log, Options};
 
 use crate::bench::Bench;
 use crate::directory::{fresh, open};
-use crate::limit::{walk, write_records};
+use crate::limit::{walk, walk_segments, write_records};
 use crate::report::Row;
 use crate::samples::Samples;
 use crate::system::anonymous_kib;
@@ -34,7 +34,7 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
     write_log(&path, &Options::new(), count, payload_len);
     let alone = directory.path().join("alone");
     write_log(&alone, &Options::new().segment_size_bytes(room_for(count, payload_len)), count, payload_len);
-    let mut scans_alone = Samples::default();
+    let (mut scans_alone, mut walks) = (Samples::default(), Samples::default());
     let (mut scans, mut limits) = (Samples::default(), Samples::default());
     let (mut both, mut opens) = (Samples::default(), Samples::default());
     let (mut allocations, mut memory) = (Samples::default(), Samples::default());
@@ -42,6 +42,10 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
         let began = Instant::now();
         assert_eq!(walk(&plain), count);
         push_rate(&mut limits, count, began.elapsed());
+
+        let began = Instant::now();
+        assert!(walk_segments(&alone) >= count);
+        push_rate(&mut walks, count, began.elapsed());
 
         let log = open(&alone, &Options::new());
         let began = Instant::now();
@@ -66,7 +70,10 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
         memory.push_some(held.zip(anonymous_kib()).map(|(before, after)| after.saturating_sub(before) as f64 / 1024.0));
         log.close().expect("the disk works");
     }
-    bench.push(Row::new(format!("{name}, one thread"), "M/s", scans_alone).limit("L5", limits.clone()).at_least(0.85));
+    let alone = format!("{name}, one thread");
+    bench
+        .push(Row::new(alone.as_str(), "M/s", scans_alone.clone()).limit("L5", limits.clone()).at_least(0.85).varies());
+    bench.push(Row::new(format!("{alone}, of the log's frames"), "M/s", scans_alone).limit("L5s", walks));
     let ahead = format!("{name}, with the reader ahead");
     bench.push(Row::new(ahead.as_str(), "M/s", scans).limit("L5", limits.clone()).at_least(0.85));
     bench.push(Row::new(format!("open + {ahead}"), "M/s", both).limit("L5", limits).at_least(0.85));

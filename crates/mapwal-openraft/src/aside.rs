@@ -3,11 +3,8 @@
 use std::io;
 use std::thread;
 
-use openraft::RaftTypeConfig;
-use openraft::async_runtime::AsyncOneshotSendExt;
-use openraft::type_config::TypeConfigExt;
-
 use crate::error::{Error, Result};
+use crate::raft::{OneshotSender, RaftTypeConfig, TypeConfigExt};
 
 /// What `work` comes to, in a thread of its own. It is done to its end also if this is dropped before.
 pub(crate) async fn aside<C: RaftTypeConfig>(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {

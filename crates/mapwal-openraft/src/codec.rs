@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::io;
 
 use bytes::Bytes;
-use openraft::RaftTypeConfig;
+
+use crate::raft::RaftTypeConfig;
 
 /// How the types of a raft are stored. [`InPlace`](crate::InPlace) and, with the feature `serde`, `Json` are ready
 /// to be used; another one is six functions.

@@ -3,12 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use openraft::{AnyError, NodeId, StorageError, StorageIOError};
-
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a store did not do what it was asked to. The calls of openraft's traits return it inside a [`StorageError`].
+/// Why a store did not do what it was asked to. The calls of openraft's traits return it inside a [`StorageError`](openraft::StorageError).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -73,21 +71,5 @@ impl Error {
 
     pub(crate) fn decode(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Codec { verb: "decode", what, source }
-    }
-
-    pub(crate) fn read_logs<N: NodeId>(self) -> StorageError<N> {
-        StorageIOError::read_logs(AnyError::new(&self)).into()
-    }
-
-    pub(crate) fn write_logs<N: NodeId>(self) -> StorageError<N> {
-        StorageIOError::write_logs(AnyError::new(&self)).into()
-    }
-
-    pub(crate) fn read_vote<N: NodeId>(self) -> StorageError<N> {
-        StorageIOError::read_vote(AnyError::new(&self)).into()
-    }
-
-    pub(crate) fn write_vote<N: NodeId>(self) -> StorageError<N> {
-        StorageIOError::write_vote(AnyError::new(&self)).into()
     }
 }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::io;
 
 use bytes::Bytes;
-use openraft::{BasicNode, EmptyNode, Entry, EntryPayload, RaftTypeConfig};
 
 use crate::codec::Codec;
+use crate::raft::{BasicNode, EmptyNode, Entry, EntryPayload, RaftTypeConfig};
 
 /// For data that is bytes: entries that are read have [`Bytes`] that borrow from the mapping, and nothing is copied.
 ///

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::io;
 
 use bytes::Bytes;
-use openraft::{Entry, EntryPayload, RaftTypeConfig};
 
 use crate::codec::Codec;
+use crate::raft::{Entry, EntryPayload, RaftTypeConfig};
 
 /// For types that serde knows: all is stored as JSON, and data is copied when it is read.
 ///

@@ -36,6 +36,7 @@ mod error;
 mod in_place;
 #[cfg(feature = "serde")]
 mod json;
+mod raft;
 mod read;
 mod storage;
 mod store;

@@ -1,10 +1,12 @@
 //! Reading entries in place.
 
+use std::ops::{Bound, RangeBounds};
+
 use bytes::Bytes;
-use openraft::RaftTypeConfig;
 
 use crate::codec::Codec;
 use crate::error::{Error, Result};
+use crate::raft::RaftTypeConfig;
 use crate::store::Inner;
 use crate::stored::{self, index_of, lsn_of};
 
@@ -41,6 +43,21 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
         }
         if expected < end { Err(Error::Missing { index: index_of(expected) }) } else { Ok(entries) }
     }
+}
+
+/// The first index of `range`, and the one after its last.
+pub(crate) fn indices(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(&index) => index,
+        Bound::Excluded(&index) => index.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&index) => index.saturating_add(1),
+        Bound::Excluded(&index) => index,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
 }
 
 /// Whether `part` is a part of `whole`, in memory.

@@ -2,32 +2,44 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
-use openraft::{LogId, OptionalSend, RaftLogReader, RaftTypeConfig, StorageError, Vote};
+use openraft::{
+    AnyError, LogId, NodeId, OptionalSend, RaftLogReader, RaftTypeConfig, StorageError, StorageIOError, Vote,
+};
 
 use crate::aside::aside;
 use crate::codec::Codec;
 use crate::error::Error;
+use crate::read::indices;
 use crate::store::LogStore;
+
+impl Error {
+    pub(crate) fn read_logs<N: NodeId>(self) -> StorageError<N> {
+        StorageIOError::read_logs(AnyError::new(&self)).into()
+    }
+
+    pub(crate) fn write_logs<N: NodeId>(self) -> StorageError<N> {
+        StorageIOError::write_logs(AnyError::new(&self)).into()
+    }
+
+    pub(crate) fn read_vote<N: NodeId>(self) -> StorageError<N> {
+        StorageIOError::read_vote(AnyError::new(&self)).into()
+    }
+
+    pub(crate) fn write_vote<N: NodeId>(self) -> StorageError<N> {
+        StorageIOError::write_vote(AnyError::new(&self)).into()
+    }
+}
 
 impl<C: RaftTypeConfig, K: Codec<C>> RaftLogReader<C> for LogStore<C, K> {
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: R,
     ) -> Result<Vec<C::Entry>, StorageError<C::NodeId>> {
-        let start = match range.start_bound() {
-            Bound::Included(&index) => index,
-            Bound::Excluded(&index) => index.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&index) => index.saturating_add(1),
-            Bound::Excluded(&index) => index,
-            Bound::Unbounded => u64::MAX,
-        };
+        let (start, end) = indices(&range);
         self.inner.read(start, end, usize::MAX).map_err(Error::read_logs)
     }
 
@@ -44,9 +56,8 @@ impl<C: RaftTypeConfig, K: Codec<C>> RaftLogStorage<C> for LogStore<C, K> {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<C>, StorageError<C::NodeId>> {
-        let bounds = self.inner.bounds.lock();
-        let last = bounds.last.as_ref().or(bounds.purged.as_ref());
-        Ok(LogState { last_purged_log_id: bounds.purged.clone(), last_log_id: last.cloned() })
+        let (last_purged_log_id, last_log_id) = self.inner.state();
+        Ok(LogState { last_purged_log_id, last_log_id })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -87,7 +98,7 @@ impl<C: RaftTypeConfig, K: Codec<C>> RaftLogStorage<C> for LogStore<C, K> {
 
     async fn truncate(&mut self, log_id: LogId<C::NodeId>) -> Result<(), StorageError<C::NodeId>> {
         let inner = Arc::clone(&self.inner);
-        aside::<C>(move || inner.truncate(&log_id)).await.map_err(Error::write_logs)
+        aside::<C>(move || inner.truncate(log_id.index)).await.map_err(Error::write_logs)
     }
 
     async fn purge(&mut self, log_id: LogId<C::NodeId>) -> Result<(), StorageError<C::NodeId>> {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mapwal::Log;
-use openraft::{LogId, RaftTypeConfig};
 use parking_lot::Mutex;
 
 use crate::codec::Codec;
 use crate::error::{Error, Result};
+use crate::raft::{LogIdOf, RaftTypeConfig};
 use crate::stored::{self, FORMAT, FORMAT_NAME, index_of, slot};
 
 /// Metadata slots that a log has.
@@ -62,9 +62,9 @@ pub(crate) struct Inner<C: RaftTypeConfig, K> {
 /// What the log begins after, and what it ends with.
 pub(crate) struct Bounds<C: RaftTypeConfig> {
     /// The last entry that was purged, whether its record is still there or not.
-    pub(crate) purged: Option<LogId<C::NodeId>>,
+    pub(crate) purged: Option<LogIdOf<C>>,
     /// The last entry, if there is one that was not purged.
-    pub(crate) last: Option<LogId<C::NodeId>>,
+    pub(crate) last: Option<LogIdOf<C>>,
 }
 
 impl<C: RaftTypeConfig> Bounds<C> {
@@ -135,6 +135,12 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
         index_of(self.log.next_lsn())
     }
 
+    /// The last entry that was purged, and the last one, which may be the same.
+    pub(crate) fn state(&self) -> (Option<LogIdOf<C>>, Option<LogIdOf<C>>) {
+        let bounds = self.bounds.lock();
+        (bounds.purged.clone(), bounds.last.as_ref().or(bounds.purged.as_ref()).cloned())
+    }
+
     /// See [`Self::first`].
     pub(crate) fn first(&self) -> u64 {
         self.first.load(Ordering::Acquire)
@@ -146,7 +152,7 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     }
 
     /// The last entry of the log after what is purged.
-    fn last_of(&self, bounds: &Bounds<C>) -> Result<Option<LogId<C::NodeId>>> {
+    fn last_of(&self, bounds: &Bounds<C>) -> Result<Option<LogIdOf<C>>> {
         let next = self.next_index();
         if bounds.first() > next {
             // What is purged beyond the end is noted together with a reset, which makes this the next one.
@@ -157,7 +163,7 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     }
 
     /// The log id of entry `index`.
-    pub(crate) fn id_of(&self, index: u64) -> Result<LogId<C::NodeId>> {
+    pub(crate) fn id_of(&self, index: u64) -> Result<LogIdOf<C>> {
         let record = self.log.get(stored::lsn_of(index))?.ok_or(Error::Missing { index })?;
         stored::decode_id(&self.codec, &record.record())
     }

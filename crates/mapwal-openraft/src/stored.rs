@@ -6,11 +6,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use mapwal::{Lsn, Record};
-use openraft::entry::{FromAppData, RaftEntry, RaftPayload};
-use openraft::{CommittedLeaderId, LeaderId, LogId, Membership, NodeId, RaftLogId, RaftTypeConfig, Vote};
 
 use crate::codec::Codec;
 use crate::error::{Error, Result};
+use crate::raft::{self, CommittedLeaderId, LogId, LogIdOf, Membership, RaftTypeConfig, Vote};
 
 /// The format of all below.
 pub(crate) const FORMAT: u8 = 1;
@@ -45,19 +44,6 @@ pub(crate) fn lsn_of(index: u64) -> Lsn {
 /// The entry of record `lsn`.
 pub(crate) fn index_of(lsn: Lsn) -> u64 {
     lsn.0.saturating_sub(1)
-}
-
-/// The node of a committed leader's id, which has none if the feature `single-term-leader` of openraft is on: then a leader's
-/// id is another type than a committed leader's, and has no such method of its own.
-#[allow(dead_code, reason = "without the feature, the type's own method goes first")]
-trait Nodeless<N> {
-    fn voted_for(&self) -> Option<N>;
-}
-
-impl<N: NodeId> Nodeless<N> for CommittedLeaderId<N> {
-    fn voted_for(&self) -> Option<N> {
-        None
-    }
 }
 
 fn invalid(what: &'static str) -> io::Error {
@@ -139,53 +125,42 @@ fn read_node<C: RaftTypeConfig>(codec: &impl Codec<C>, flags: u8, input: Input<'
 }
 
 /// A log id, or none, as it is in a metadata slot.
-pub(crate) fn encode_log_id<C: RaftTypeConfig>(
-    codec: &impl Codec<C>,
-    log_id: Option<&LogId<C::NodeId>>,
-) -> Result<Vec<u8>> {
+pub(crate) fn encode_log_id<C: RaftTypeConfig>(codec: &impl Codec<C>, log_id: Option<&LogIdOf<C>>) -> Result<Vec<u8>> {
     let Some(LogId { leader_id, index }) = log_id else { return Ok(Vec::new()) };
-    let mut out = [index.to_le_bytes(), leader_id.term.to_le_bytes()].concat();
-    write_node(codec, 0, leader_id.voted_for(), &mut out).map_err(Error::encode("a log id"))?;
+    let (term, node) = raft::leader_parts::<C>(leader_id);
+    let mut out = [index.to_le_bytes(), term.to_le_bytes()].concat();
+    write_node(codec, 0, node, &mut out).map_err(Error::encode("a log id"))?;
     Ok(out)
 }
 
-pub(crate) fn decode_log_id<C: RaftTypeConfig>(
-    codec: &impl Codec<C>,
-    bytes: &[u8],
-) -> Result<Option<LogId<C::NodeId>>> {
+pub(crate) fn decode_log_id<C: RaftTypeConfig>(codec: &impl Codec<C>, bytes: &[u8]) -> Result<Option<LogIdOf<C>>> {
     let decode = || {
         let mut input = Input(bytes);
         let (index, term, flags) = (input.u64()?, input.u64()?, input.u8()?);
         let node = read_node(codec, flags, input)?;
-        Ok(LogId::new(CommittedLeaderId::new(term, node.unwrap_or_default()), index))
+        Ok(LogId::new(raft::leader::<C>(term, node)?, index))
     };
     if bytes.is_empty() { Ok(None) } else { decode().map(Some).map_err(Error::decode("a log id")) }
 }
 
-pub(crate) fn encode_vote<C: RaftTypeConfig>(codec: &impl Codec<C>, vote: &Vote<C::NodeId>) -> Result<Vec<u8>> {
-    let mut out = vote.leader_id.term.to_le_bytes().to_vec();
-    let flags = if vote.committed { COMMITTED } else { 0 };
-    write_node(codec, flags, vote.leader_id.voted_for(), &mut out).map_err(Error::encode("a vote"))?;
+pub(crate) fn encode_vote<C: RaftTypeConfig>(codec: &impl Codec<C>, vote: &Vote<C>) -> Result<Vec<u8>> {
+    let (term, node, is_committed) = raft::vote_parts::<C>(vote);
+    let mut out = term.to_le_bytes().to_vec();
+    let flags = if is_committed { COMMITTED } else { 0 };
+    write_node(codec, flags, node, &mut out).map_err(Error::encode("a vote"))?;
     Ok(out)
 }
 
-pub(crate) fn decode_vote<C: RaftTypeConfig>(codec: &impl Codec<C>, bytes: &[u8]) -> Result<Vote<C::NodeId>> {
+pub(crate) fn decode_vote<C: RaftTypeConfig>(codec: &impl Codec<C>, bytes: &[u8]) -> Result<Vote<C>> {
     let decode = || {
         let mut input = Input(bytes);
         let (term, flags) = (input.u64()?, input.u8()?);
-        let leader_id = match read_node(codec, flags, input)? {
-            Some(node) => LeaderId::new(term, node),
-            None => LeaderId { term, ..LeaderId::default() },
-        };
-        Ok(Vote { leader_id, committed: flags & COMMITTED != 0 })
+        raft::vote::<C>(term, read_node(codec, flags, input)?, flags & COMMITTED != 0)
     };
     decode().map_err(Error::decode("a vote"))
 }
 
-fn encode_membership<C: RaftTypeConfig>(
-    codec: &impl Codec<C>,
-    membership: &Membership<C::NodeId, C::Node>,
-) -> io::Result<Vec<u8>> {
+fn encode_membership<C: RaftTypeConfig>(codec: &impl Codec<C>, membership: &Membership<C>) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
     write_count(&mut out, membership.get_joint_config().len())?;
     for voters in membership.get_joint_config() {
@@ -202,10 +177,7 @@ fn encode_membership<C: RaftTypeConfig>(
     Ok(out)
 }
 
-fn decode_membership<C: RaftTypeConfig>(
-    codec: &impl Codec<C>,
-    bytes: &[u8],
-) -> io::Result<Membership<C::NodeId, C::Node>> {
+fn decode_membership<C: RaftTypeConfig>(codec: &impl Codec<C>, bytes: &[u8]) -> io::Result<Membership<C>> {
     let mut input = Input(bytes);
     let mut configs = Vec::new();
     for _ in 0..input.u32()? {
@@ -217,7 +189,7 @@ fn decode_membership<C: RaftTypeConfig>(
     let nodes = (0..count).map(|_| Ok((codec.decode_node_id(input.sized()?)?, codec.decode_node(input.sized()?)?)));
     let nodes = nodes.collect::<io::Result<BTreeMap<_, _>>>()?;
     input.end()?;
-    Ok(Membership::new(configs, nodes))
+    raft::membership::<C>(configs, nodes)
 }
 
 /// A record to be appended, without its data.
@@ -248,18 +220,18 @@ pub(crate) fn encode_entry<'e, C: RaftTypeConfig>(
     entry: &'e C::Entry,
     heads: &mut Vec<u8>,
 ) -> Result<(Head, Body<'e>)> {
-    let (kind, body) = match entry.get_membership() {
+    let (kind, body) = match raft::membership_in::<C>(entry) {
         Some(membership) => {
-            let bytes = encode_membership(codec, membership).map_err(Error::encode("a membership"))?;
+            let bytes = encode_membership(codec, &membership).map_err(Error::encode("a membership"))?;
             (kind::MEMBERSHIP, Body::Data(bytes.into()))
         }
-        None if entry.is_blank() => (kind::BLANK, Body::Empty),
+        None if raft::is_blank::<C>(entry) => (kind::BLANK, Body::Empty),
         None => (kind::DATA, Body::Data(codec.encode_data(entry).map_err(Error::encode("an entry's data"))?)),
     };
     let start = heads.len();
-    let leader_id = &entry.get_log_id().leader_id;
-    heads.extend_from_slice(&leader_id.term.to_le_bytes());
-    if let Some(node) = leader_id.voted_for() {
+    let (term, node) = raft::leader_parts::<C>(&raft::log_id::<C>(entry).leader_id);
+    heads.extend_from_slice(&term.to_le_bytes());
+    if let Some(node) = node {
         codec.encode_node_id(&node, heads).map_err(Error::encode("a node's id"))?;
     }
     let node_len = heads.len() - start - TERM_LEN;
@@ -272,19 +244,19 @@ pub(crate) fn encode_entry<'e, C: RaftTypeConfig>(
 fn decode_head<C: RaftTypeConfig>(
     codec: &impl Codec<C>,
     record: &Record<'_>,
-) -> io::Result<(CommittedLeaderId<C::NodeId>, usize)> {
+) -> io::Result<(CommittedLeaderId<C>, usize)> {
     let mut input = Input(record.payload());
     let term = input.u64()?;
     let node_len = usize::from(record.tag() >> 8);
     let node = match node_len {
-        0 => C::NodeId::default(),
-        len => codec.decode_node_id(input.take(len)?)?,
+        0 => None,
+        len => Some(codec.decode_node_id(input.take(len)?)?),
     };
-    Ok((CommittedLeaderId::new(term, node), (TERM_LEN + node_len).next_multiple_of(ALIGN)))
+    Ok((raft::leader::<C>(term, node)?, (TERM_LEN + node_len).next_multiple_of(ALIGN)))
 }
 
 /// The log id of the entry in `record`. Its data is not looked at.
-pub(crate) fn decode_id<C: RaftTypeConfig>(codec: &impl Codec<C>, record: &Record<'_>) -> Result<LogId<C::NodeId>> {
+pub(crate) fn decode_id<C: RaftTypeConfig>(codec: &impl Codec<C>, record: &Record<'_>) -> Result<LogIdOf<C>> {
     let (leader_id, _) = decode_head(codec, record).map_err(Error::decode("an entry's head"))?;
     Ok(LogId::new(leader_id, index_of(record.lsn())))
 }
@@ -303,14 +275,12 @@ pub(crate) fn decode_entry<C: RaftTypeConfig>(
             return Err(invalid("too short"));
         }
         match record.tag() & 0xff {
-            kind::BLANK => Ok(C::Entry::new_blank(log_id)),
-            kind::MEMBERSHIP => Ok(C::Entry::new_membership(log_id, decode_membership(codec, &payload[head_len..])?)),
+            kind::BLANK => Ok(raft::blank::<C>(log_id)),
+            kind::MEMBERSHIP => Ok(raft::with_membership::<C>(log_id, decode_membership(codec, &payload[head_len..])?)),
             kind::DATA => {
                 let mut data = payload;
                 bytes::Buf::advance(&mut data, head_len);
-                let mut entry = C::Entry::from_app_data(codec.decode_data(data)?);
-                entry.set_log_id(&log_id);
-                Ok(entry)
+                Ok(raft::with_data::<C>(&log_id, codec.decode_data(data)?))
             }
             _ => Err(invalid("an unknown kind of entry")),
         }

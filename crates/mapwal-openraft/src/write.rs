@@ -1,11 +1,10 @@
 //! Changing the log: one call after the other.
 
 use mapwal::{Lsn, Mark};
-use openraft::RaftLogId;
-use openraft::{LogId, RaftTypeConfig, Vote};
 
 use crate::codec::Codec;
 use crate::error::{Error, Result};
+use crate::raft::{self, LogIdOf, RaftTypeConfig, Vote};
 use crate::store::Inner;
 use crate::stored::{self, index_of, lsn_of, slot};
 
@@ -16,7 +15,7 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     /// first of a log that never had any.
     pub(crate) fn append(&self, entries: &[C::Entry]) -> Result<Option<Mark>> {
         let mut bounds = self.bounds.lock();
-        let index = |entry: &C::Entry| entry.get_log_id().index;
+        let index = raft::index::<C>;
         let entries = &entries[entries.partition_point(|entry| index(entry) < bounds.first())..];
         let Some(first) = entries.first().map(index) else { return Ok(None) };
         for pair in entries.windows(2) {
@@ -36,7 +35,7 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
         let mut next = lsn_of(first);
         let appended = self.append_batch(&mut next, &batch);
         if let Some(last) = next.0.checked_sub(lsn_of(first).0 + 1) {
-            bounds.last = Some(entries[last as usize].get_log_id().clone());
+            bounds.last = Some(raft::log_id::<C>(&entries[last as usize]));
         }
         appended?;
         Ok(Some(Mark::from(next.previous())))
@@ -67,26 +66,27 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
         Ok(())
     }
 
-    /// Drops all entries from `log_id` on. Durable on return.
-    pub(crate) fn truncate(&self, log_id: &LogId<C::NodeId>) -> Result<()> {
+    /// Drops all entries from `index` on. Durable on return.
+    pub(crate) fn truncate(&self, index: u64) -> Result<()> {
         let mut bounds = self.bounds.lock();
-        let index = log_id.index.max(index_of(self.log.first_lsn()));
-        if index >= self.next_index() {
+        let log_first = index_of(self.log.first_lsn());
+        let from = index.max(log_first);
+        if from >= self.next_index() {
             return Ok(());
         }
         let purged = bounds.purged.as_ref().map(|purged| purged.index);
-        if let Some(purged) = purged.filter(|&purged| log_id.index <= purged) {
-            return Err(Error::Purged { index: log_id.index, purged });
+        if let Some(purged) = purged.filter(|&purged| index <= purged) {
+            return Err(Error::Purged { index, purged });
         }
-        let is_first = index == bounds.first().max(index_of(self.log.first_lsn()));
-        let last = if is_first { None } else { Some(self.id_of(index - 1)?) };
-        self.log.truncate_after(lsn_of(index).previous())?;
+        let is_first = from == bounds.first().max(log_first);
+        let last = if is_first { None } else { Some(self.id_of(from - 1)?) };
+        self.log.truncate_after(lsn_of(from).previous())?;
         bounds.last = last;
         Ok(())
     }
 
     /// Drops all entries up to `log_id`, which may be beyond the last one, and remembers it. Durable on return.
-    pub(crate) fn purge(&self, log_id: LogId<C::NodeId>) -> Result<()> {
+    pub(crate) fn purge(&self, log_id: LogIdOf<C>) -> Result<()> {
         let mut bounds = self.bounds.lock();
         if bounds.purged.as_ref().is_some_and(|purged| purged.index >= log_id.index) {
             return Ok(());
@@ -106,23 +106,23 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     }
 
     /// Durable once the mark that is returned is.
-    pub(crate) fn put_vote(&self, vote: &Vote<C::NodeId>) -> Result<Mark> {
+    pub(crate) fn put_vote(&self, vote: &Vote<C>) -> Result<Mark> {
         let vote = stored::encode_vote(&self.codec, vote)?;
         Ok(self.log.put_meta(slot::VOTE, &vote)?)
     }
 
-    pub(crate) fn vote(&self) -> Result<Option<Vote<C::NodeId>>> {
+    pub(crate) fn vote(&self) -> Result<Option<Vote<C>>> {
         let vote = self.log.meta(slot::VOTE);
         vote.map(|vote| stored::decode_vote(&self.codec, &vote)).transpose()
     }
 
     /// Durable with the next sync.
-    pub(crate) fn put_committed(&self, committed: Option<&LogId<C::NodeId>>) -> Result<()> {
+    pub(crate) fn put_committed(&self, committed: Option<&LogIdOf<C>>) -> Result<()> {
         let committed = stored::encode_log_id(&self.codec, committed)?;
         Ok(self.log.put_meta(slot::COMMITTED, &committed).map(drop)?)
     }
 
-    pub(crate) fn committed(&self) -> Result<Option<LogId<C::NodeId>>> {
+    pub(crate) fn committed(&self) -> Result<Option<LogIdOf<C>>> {
         let committed = self.log.meta(slot::COMMITTED).unwrap_or_default();
         stored::decode_log_id(&self.codec, &committed)
     }

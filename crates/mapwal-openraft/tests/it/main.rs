@@ -10,5 +10,6 @@ mod meanwhile;
 mod model;
 mod refused;
 mod server;
+mod shaken;
 mod suite;
 mod support;

@@ -5,57 +5,16 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mapwal::testing::SimulatedDisk;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{RaftLogReader, Vote};
-use parking_lot::Mutex;
 
+use crate::shaken::{Before, Shaken};
 use crate::support::machine::Machine;
-use crate::support::{Entry, Id, Outcome, Store, Types, open_in, open_on, run};
+use crate::support::{Entry, Id, Outcome, Store, Types, open_in, run};
 
 /// Of its 35 cases one needs two.
 const STORES: u64 = 36;
-
-/// What happens to a store before every call.
-#[derive(Debug, Clone, Copy)]
-enum Before {
-    /// It is closed, and opened again.
-    Reopening,
-    /// A segment ends.
-    Rotation,
-    /// The power fails.
-    PowerCut,
-}
-
-/// A store that something happens to before every call.
-#[derive(Clone)]
-struct Shaken {
-    before: Before,
-    state: Arc<Mutex<(SimulatedDisk, Option<Store>)>>,
-}
-
-impl Shaken {
-    fn new(before: Before, seed: u64) -> Self {
-        Self { before, state: Arc::new(Mutex::new((SimulatedDisk::new(seed), None))) }
-    }
-
-    /// The store for the next call.
-    fn store(&self) -> Store {
-        let mut state = self.state.lock();
-        let (disk, store) = &mut *state;
-        match (self.before, store.take()) {
-            (_, None) => {}
-            (Before::Reopening, Some(store)) => store.log().close().expect("closed"),
-            (Before::Rotation, Some(kept)) => {
-                kept.log().rotate().expect("rotated");
-                *store = Some(kept);
-            }
-            (Before::PowerCut, Some(_)) => *disk = disk.restart(),
-        }
-        store.get_or_insert_with(|| open_on(disk)).clone()
-    }
-}
 
 impl RaftLogReader<Types> for Shaken {
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + Send>(

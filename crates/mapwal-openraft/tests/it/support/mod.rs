@@ -1,20 +1,19 @@
 //! The types of the tests, and short ways to call a store.
 
+mod logs;
 pub(crate) mod machine;
 
 use std::future::Future;
+use std::io::Cursor;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use mapwal::testing::SimulatedDisk;
-use mapwal::{Log, Options};
 use mapwal_openraft::{InPlace, LogStore};
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::{CommittedLeaderId, EntryPayload, LogId, RaftLogReader, StorageError};
-use tempfile::TempDir;
 
-use std::io::Cursor;
+pub(crate) use logs::{open, open_in, open_on, options};
 
 openraft::declare_raft_types!(pub(crate) Types: D = Bytes, R = ());
 
@@ -22,26 +21,6 @@ pub(crate) type Store = LogStore<Types, InPlace>;
 pub(crate) type Entry = openraft::Entry<Types>;
 pub(crate) type Id = LogId<u64>;
 pub(crate) type Outcome<T = ()> = Result<T, StorageError<u64>>;
-
-/// The smallest segments there are.
-pub(crate) fn options() -> Options {
-    Options::new().segment_size_bytes(64 << 10)
-}
-
-pub(crate) fn open(log: Log) -> Store {
-    LogStore::open(log, InPlace).expect("a log of a store")
-}
-
-pub(crate) fn open_on(disk: &SimulatedDisk) -> Store {
-    open(disk.open(&options()).expect("a log"))
-}
-
-pub(crate) fn open_in(directory: &TempDir) -> Store {
-    #[expect(unsafe_code, reason = "only this test writes to the directory")]
-    // SAFETY: the directory is this test's own, and only this log writes to its files.
-    let log = unsafe { Log::open(directory.path(), &options()) };
-    open(log.expect("a log"))
-}
 
 pub(crate) fn id(term: u64, index: u64) -> Id {
     LogId::new(CommittedLeaderId::new(term, 7), index)

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use driver::Strike;
+
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// A replicated key-value service under fire
@@ -48,9 +50,15 @@ struct Run {
     /// Where the history goes if something is found [default: the directory for temporary files]
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Strikes with these only
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Strike>,
     /// Says what it does
     #[arg(long, short)]
     verbose: bool,
+    /// It runs in a mount namespace of its own: the driver starts itself there
+    #[arg(long, hide = true)]
+    own_mounts: bool,
 }
 
 impl Run {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::client::Shared;
 use super::network::Network;
 use super::process::{Process, last_words};
+use super::volume::{BLOCK, FileSystem, Volume};
 use crate::api::{Done, Order, path};
 use crate::http::Caller;
 use crate::{DiskKind, Flaw, Outcome, Run};
@@ -26,6 +27,8 @@ pub(super) struct Node {
     pub(super) address: String,
     pub(super) kind: DiskKind,
     pub(super) process: Option<Process>,
+    /// What it has its files on, if it is a file system of its own.
+    volume: Option<Volume>,
     is_stopped: bool,
     /// Its disk was made to fail: it may end by itself.
     pub(super) may_fail: bool,
@@ -46,6 +49,7 @@ pub(super) struct Cluster {
     directory: TempDir,
     next_id: u64,
     flaw: Option<Flaw>,
+    has_volumes: bool,
     began: Instant,
     is_verbose: bool,
 }
@@ -64,6 +68,7 @@ impl Cluster {
             directory: tempfile::Builder::new().prefix("mapwal-cluster-").tempdir()?,
             next_id: 1,
             flaw: run.flaw,
+            has_volumes: run.own_mounts,
             began: Instant::now(),
             is_verbose: run.verbose,
         })
@@ -77,8 +82,13 @@ impl Cluster {
         self.events.push(event);
     }
 
-    pub(super) fn directory_of(&self, id: u64) -> PathBuf {
+    fn directory_of(&self, id: u64) -> PathBuf {
         self.directory.path().join(format!("node-{id}"))
+    }
+
+    /// What a node has said on standard error, of each start: not on its own disk, which may be full.
+    pub(super) fn said_of(&self, id: u64) -> PathBuf {
+        self.directory_of(id).with_extension("said")
     }
 
     /// A node with an empty disk, under a name that no other one ever had.
@@ -87,9 +97,20 @@ impl Cluster {
         self.next_id += 1;
         let address = self.network.add(id).await?.to_string();
         fs::create_dir(self.directory_of(id))?;
-        self.nodes.insert(id, Node { address, ..Node::default() });
+        let volume = self.volume(id)?;
+        self.nodes.insert(id, Node { address, volume, ..Node::default() });
         self.start(id).await?;
         Ok(id)
+    }
+
+    /// A file system for a new node, on one kind or the other.
+    fn volume(&mut self, id: u64) -> Outcome<Option<Volume>> {
+        if !self.has_volumes {
+            return Ok(None);
+        }
+        let kind = if self.rng.bool() { FileSystem::Tmpfs } else { FileSystem::Ext4 };
+        self.note(&format!("node {id} has its files on a file system of its own: {kind:?}"));
+        Volume::mount(&self.directory_of(id), kind).map(Some)
     }
 
     /// Removes a node for good, and what it had on its disk.
@@ -103,14 +124,15 @@ impl Cluster {
     pub(super) async fn start(&mut self, id: u64) -> Outcome {
         let kind = if self.rng.u8(..4) == 0 { DiskKind::Files } else { DiskKind::Simulated };
         self.note(&format!("node {id} starts: {kind:?}"));
-        let (directory, seed) = (self.directory_of(id), self.rng.u64(..));
-        let process = Process::start((id, kind), &directory, seed, self.flaw, &self.snapshots).await;
-        let process = process.map_err(|error| format!("{error}: {}", last_words(&directory)))?;
+        let (files, seed) = ((self.directory_of(id), self.said_of(id)), self.rng.u64(..));
+        self.free(id)?;
+        let process = Process::start((id, kind), &files, seed, self.flaw, &self.snapshots).await;
+        let process = process.map_err(|error| format!("{error}: {}", last_words(&files.1)))?;
         self.network.lead_to(id, process.address);
         self.clients.addresses.lock().insert(id, process.address);
         if let Some(node) = self.nodes.get_mut(&id) {
-            let address = std::mem::take(&mut node.address);
-            *node = Node { address, kind, process: Some(process), ..Node::default() };
+            let (address, volume) = (std::mem::take(&mut node.address), node.volume.take());
+            *node = Node { address, kind, process: Some(process), volume, ..Node::default() };
         }
         Ok(())
     }
@@ -189,6 +211,26 @@ impl Cluster {
         Ok(())
     }
 
+    /// Has a disk be full but for a few blocks: a real one, or what takes its place.
+    pub(super) async fn fill_disk(&mut self, id: u64, blocks: u64) -> Outcome {
+        let node = &self.nodes[&id];
+        let Some(volume) = node.volume.as_ref().filter(|_| node.kind == DiskKind::Files) else {
+            return self.break_disk(id, Order::FillDisk(blocks)).await;
+        };
+        volume.fill(blocks * BLOCK)?;
+        self.note(&format!("the file system of node {id} is full, but for {blocks} blocks"));
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.may_fail = true;
+        }
+        Ok(())
+    }
+
+    /// There is room again on the file system of a node.
+    fn free(&self, id: u64) -> Outcome {
+        let volume = self.nodes.get(&id).and_then(|node| node.volume.as_ref());
+        Ok(volume.map_or(Ok(()), Volume::free)?)
+    }
+
     /// All links are whole, and all nodes run, with room on their disks.
     pub(super) async fn heal(&mut self) -> Outcome {
         self.note("all is healed");
@@ -205,6 +247,7 @@ impl Cluster {
                 self.start(id).await?;
                 continue;
             }
+            self.free(id)?;
             // A disk may fail late, and a node end before it hears of this.
             if self.nodes[&id].may_fail {
                 let _ = self.order(id, Order::FreeDisk).await;

@@ -35,10 +35,7 @@ impl Cluster {
     fn judge_end(&mut self, id: u64, status: ExitStatus) -> Outcome {
         self.clients.addresses.lock().remove(&id);
         if self.nodes[&id].may_fail && status.code() == Some(code::STORAGE) {
-            self.note(&format!(
-                "node {id} has ended, since its disk has failed: {}",
-                last_words(&self.directory_of(id))
-            ));
+            self.note(&format!("node {id} has ended, since its disk has failed: {}", last_words(&self.said_of(id))));
             return Ok(());
         }
         if self.nodes[&id].loses_power && status.code() == Some(code::POWER) {
@@ -46,7 +43,7 @@ impl Cluster {
             self.killed += 1;
             return Ok(());
         }
-        Err(format!("node {id} has ended by itself, with {status}: {}", last_words(&self.directory_of(id))).into())
+        Err(format!("node {id} has ended by itself, with {status}: {}", last_words(&self.said_of(id))).into())
     }
 
     /// Looks whether all nodes that should run do.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use tokio::time::{Instant, sleep};
 
 use super::cluster::Cluster;
@@ -10,8 +11,8 @@ use super::{bridge, members};
 use crate::api::Order;
 use crate::{DiskKind, Outcome};
 
-#[derive(Debug, Clone, Copy)]
-enum Strike {
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Strike {
     /// A few processes die, or lose their power.
     Kill,
     /// All do, at the same time.
@@ -24,17 +25,22 @@ enum Strike {
     Isolate,
     /// A few links are cut, in one direction only.
     OneWay,
+    /// A few disks are full.
     FillDisk,
+    /// A few disks fail at one of the next operations.
     FailDisk,
+    /// All nodes build a snapshot.
     Snapshot,
+    /// Another node is to become the leader.
     MoveLeader,
+    /// A node dies for good, and a new one takes its place.
     Replace,
-    /// Two elections, with one node between them: see [`bridge`].
+    /// Two elections, with one node between them.
     Bridge,
 }
 
 /// Each as often as it is to come.
-const STRIKES: [Strike; 21] = [
+const STRIKES: [Strike; 22] = [
     Strike::Kill,
     Strike::Kill,
     Strike::Kill,
@@ -48,6 +54,7 @@ const STRIKES: [Strike; 21] = [
     Strike::Isolate,
     Strike::OneWay,
     Strike::OneWay,
+    Strike::FillDisk,
     Strike::FillDisk,
     Strike::FailDisk,
     Strike::Snapshot,
@@ -64,11 +71,12 @@ async fn pause(cluster: &mut Cluster, low: u64, high: u64) {
     sleep(time).await;
 }
 
-/// One round.
-pub(super) async fn round(cluster: &mut Cluster, end: Instant) -> Outcome {
+/// One round, of these strikes only if any are named.
+pub(super) async fn round(cluster: &mut Cluster, only: &[Strike], end: Instant) -> Outcome {
+    let strikes = if only.is_empty() { &STRIKES } else { only };
     let mut has_replaced = false;
     for _ in 0..cluster.rng.u8(1..=3) {
-        let strike = STRIKES[cluster.rng.usize(..STRIKES.len())];
+        let strike = strikes[cluster.rng.usize(..strikes.len())];
         if has_replaced && matches!(strike, Strike::Replace) {
             // Two at a time would be more than the others can make good.
             continue;
@@ -116,8 +124,14 @@ async fn hit(cluster: &mut Cluster, strike: Strike) -> Outcome {
         Strike::OneWay => one_way(cluster),
         Strike::FillDisk => {
             let after = cluster.rng.u64(..20);
-            for id in some(cluster, None) {
-                cluster.break_disk(id, Order::FillDisk(after)).await?;
+            // Real ones more often than chance has it.
+            let kind = cluster.rng.bool().then_some(DiskKind::Files);
+            for id in some(cluster, kind) {
+                cluster.fill_disk(id, after).await?;
+                if cluster.rng.bool() {
+                    // It has no room for one, and may end of that before it answers.
+                    let _ = cluster.order(id, Order::Snapshot).await;
+                }
             }
         }
         Strike::FailDisk => {

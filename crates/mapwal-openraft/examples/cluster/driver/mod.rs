@@ -12,6 +12,7 @@ mod network;
 mod orders;
 mod process;
 mod verdict;
+mod volume;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,12 +25,20 @@ use tokio::time::Instant;
 use crate::{Outcome, Run};
 use client::Client;
 use cluster::Cluster;
+pub(crate) use fire::Strike;
 use verdict::Verdict;
 
 const NODES: u64 = 5;
 
 /// Whether nothing was found.
 pub(crate) fn run(run: &Run) -> Outcome<bool> {
+    if !run.own_mounts
+        && let Err(why) = volume::enter_namespace()
+    {
+        eprintln!(
+            "cluster: no node has a file system of its own, so that a full disk is a limit on the length of files: {why}"
+        );
+    }
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // On this thread, which stays until the end: the nodes end with the thread that has started them.
     runtime.block_on(async {
@@ -79,7 +88,7 @@ async fn burn(run: &Run, cluster: &mut Cluster, clients: &mut JoinSet<()>, verdi
     cluster.expect_progress().await?;
     let end = Instant::now() + run.time();
     while Instant::now() < end && verdict.is_good() {
-        fire::round(cluster, end).await?;
+        fire::round(cluster, &run.only, end).await?;
         verdict.check(shared.history.over()).await?;
     }
     shared.is_over.store(true, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio, id};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +18,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{DiskKind, Flaw, Outcome};
 
-/// What it says on standard error, of each start.
-pub(super) const SAID: &str = "said";
 const START: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
@@ -37,7 +35,7 @@ impl Process {
     /// Starts a node, and waits until it listens. The thread that does it must stay until the end: the process ends with it.
     pub(super) async fn start(
         (id_of_node, kind): (u64, DiskKind),
-        directory: &Path,
+        (directory, said): &(PathBuf, PathBuf),
         seed: u64,
         flaw: Option<Flaw>,
         snapshots: &Arc<AtomicU64>,
@@ -49,7 +47,7 @@ impl Process {
         if let Some(flaw) = flaw {
             command.args(["--flaw", &written(&flaw)]);
         }
-        let said = OpenOptions::new().create(true).append(true).open(directory.join(SAID))?;
+        let said = OpenOptions::new().create(true).append(true).open(said)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(said);
         let mut child = command.spawn()?;
         let (sender, receiver) = oneshot::channel();
@@ -96,8 +94,8 @@ impl Drop for Process {
 }
 
 /// Why a node has ended, as it has said itself: what a panic says, or else its last line.
-pub(super) fn last_words(directory: &Path) -> String {
-    let said = fs::read_to_string(directory.join(SAID)).unwrap_or_default();
+pub(super) fn last_words(said: &Path) -> String {
+    let said = fs::read_to_string(said).unwrap_or_default();
     let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
     let panic = lines.iter().rposition(|line| line.contains("panicked at"));
     let line = lines.get(panic.map_or(lines.len().saturating_sub(1), |at| at + 1));

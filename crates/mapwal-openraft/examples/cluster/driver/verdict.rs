@@ -12,7 +12,6 @@ use super::check::is_linearizable;
 use super::client::{Client, name};
 use super::cluster::Cluster;
 use super::history::Operation;
-use super::process::SAID;
 use crate::api::{Digest, Effects, path};
 use crate::{Outcome, Run};
 
@@ -115,7 +114,7 @@ impl Verdict {
         writeln!(text)?;
         cluster.events.iter().try_for_each(|event| writeln!(text, "{event}"))?;
         for id in cluster.ids() {
-            let said = fs::read_to_string(cluster.directory_of(id).join(SAID)).unwrap_or_default();
+            let said = fs::read_to_string(cluster.said_of(id)).unwrap_or_default();
             writeln!(text, "\nnode {id} has said:\n{said}")?;
         }
         fs::write(&path, text)?;

@@ -34,6 +34,9 @@ struct Arguments {
     /// Where the logs are made.
     #[arg(long, default_value = "target")]
     dir: PathBuf,
+    /// Threads that compute all the time meanwhile: a machine with other work, the same each time.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    busy: usize,
     /// One measurement, in this process.
     #[arg(long, hide = true, num_args = 2, value_names = ["STORE", "WORKLOAD"])]
     child: Vec<String>,
@@ -51,7 +54,14 @@ fn main() -> Result<()> {
     let is_asked_for = |workload: &Workload| {
         arguments.words.is_empty() || arguments.words.iter().any(|word| workload.name().contains(word.as_str()))
     };
-    println!("{} bytes each, {} rounds", arguments.data, arguments.rounds);
+    for _ in 0..arguments.busy {
+        std::thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    println!("{} bytes each, {} rounds, {} busy threads", arguments.data, arguments.rounds, arguments.busy);
     println!("| {:<28} | {:>16} | {:>16} | {:>6} |", "", STORES[0], STORES[1], "ratio");
     println!("|{:-<30}|{:->18}|{:->18}|{:->8}|", "", ":", ":", ":");
     for workload in Workload::ALL.iter().filter(|workload| is_asked_for(workload)) {

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -198,10 +198,14 @@ async fn append<S: RaftLogStorage<Types> + Clone>(
             let (entries, mut store) = (source.entries(next, batch), store.clone());
             next += batch;
             let mut append: Appending = Box::pin(async move { store.blocking_append(entries).await });
-            if append.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
-                bail!("an append that nothing has waited for is over");
+            // It is over already if this thread had to wait for a processor meanwhile.
+            match append.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => waiting.push_back(append),
+                Poll::Ready(outcome) => {
+                    outcome?;
+                    ended += batch;
+                }
             }
-            waiting.push_back(append);
             continue;
         }
         let Some(first) = waiting.pop_front() else { break };

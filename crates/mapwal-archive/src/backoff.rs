@@ -52,7 +52,7 @@ fn may_pass(error: &Error) -> bool {
         matches!(source, Store::NotFound { .. } | Store::PermissionDenied { .. } | Store::Unauthenticated { .. })
     };
     match error {
-        Error::Store { source, .. } => error.is_transient() && !is_final(source),
+        Error::Store { source, .. } => error.is_transient() && !is_final(source) && !error.is_full(),
         _ => false,
     }
 }

@@ -256,6 +256,14 @@ pub enum ObjectDamage {
         /// That version.
         version: u32,
     },
+    /// It is a part, and has other bytes than the sealed segment: that, or the part, is another log's.
+    #[error("it differs from {key} in record {lsn} or after it")]
+    Other {
+        /// The sealed segment.
+        key: String,
+        /// The first record that both have.
+        lsn: u64,
+    },
     /// It is the note of an epoch, and a copy of another one's.
     #[error("it is a copy of that of epoch {epoch}")]
     Copy {
@@ -281,6 +289,19 @@ impl Error {
 
     pub(crate) fn damaged(key: &object_store::path::Path, damage: ObjectDamage) -> Self {
         Self::Damaged { key: key.to_string(), damage, offset: None, lsn: None }
+    }
+
+    /// Whether the store has no room left.
+    pub(crate) fn is_full(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// Whether trying again may help: an archiver does so, for ever.

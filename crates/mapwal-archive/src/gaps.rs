@@ -1,6 +1,7 @@
 //! Which records an archive lacks: all of them, and not only the first ones.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 
 use mapwal::Lsn;
@@ -22,6 +23,17 @@ pub struct MissingRecords {
     pub key: String,
     /// Why what the log has of them cannot be uploaded again; `None` if it has them no more.
     pub log_fault: Option<String>,
+}
+
+impl fmt::Display for MissingRecords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = (self.lsns.start, self.lsns.end.0.saturating_sub(1));
+        write!(f, "records {from}..{to} of epoch {} ({}*) are missing, ", self.epoch, self.key)?;
+        match &self.log_fault {
+            Some(fault) => write!(f, "and damaged in the log: {fault}"),
+            None => f.write_str("and not in the log any more"),
+        }
+    }
 }
 
 /// What an object has, or a place that something has to lead to.
@@ -87,7 +99,7 @@ impl History {
     pub(crate) fn beside(&self, epoch: u64) -> Vec<(u64, Range<Lsn>)> {
         let line = self.line(epoch);
         let others = self.epochs.keys().filter(|&&other| other != epoch).filter_map(|&other| {
-            let lsns = self.chain(other).ok()?.lsns;
+            let lsns = self.reach(other).ok()?.lsns;
             let shared = self.line(other).into_iter().filter_map(|(at, limit)| Some(limit.min(*line.get(&at)?)));
             let first = shared.max().map_or(lsns.start, |shared| lsns.start.max(shared));
             Some((other, first..lsns.end))

@@ -1,6 +1,6 @@
 //! What an archive holds: its epochs, and the segments that lead to the end of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use mapwal::Lsn;
@@ -39,6 +39,8 @@ pub(crate) struct Chain {
     pub(crate) lsns: Range<Lsn>,
     /// What is missing after that, if something comes later.
     pub(crate) gap: Option<Range<Lsn>>,
+    /// The objects after that which have the same records, and the first of those.
+    conflict: Option<(String, String, Lsn)>,
 }
 
 /// A segment in the archive.
@@ -172,6 +174,16 @@ impl History {
         own.flat_map(|(own, limit)| own.needed().filter(move |object| object.first_lsn < limit)).collect()
     }
 
+    /// The keys of the segments and parts of `epoch` itself.
+    pub(crate) fn keys(&self, epoch: u64) -> BTreeSet<&Path> {
+        self.epochs
+            .get(&epoch)
+            .into_iter()
+            .flat_map(|own| own.segments.iter().chain(&own.parts))
+            .map(|it| &it.key)
+            .collect()
+    }
+
     pub(crate) fn has(&self, key: &str) -> bool {
         self.objects().any(|object| object.key.as_ref() == key)
     }
@@ -205,26 +217,35 @@ impl History {
     /// # Errors
     /// [`Error::Conflict`] when two objects have the same records; [`Error::Damaged`] when a note is missing or cannot be used.
     pub(crate) fn chain(&self, epoch: u64) -> Result<Chain> {
+        let chain = self.reach(epoch)?;
+        match chain.fault() {
+            Some(conflict @ Error::Conflict { .. }) => Err(conflict),
+            _ => Ok(chain),
+        }
+    }
+
+    /// As [`Self::chain`], or what comes before two objects that have the same records.
+    pub(crate) fn reach(&self, epoch: u64) -> Result<Chain> {
         let (own, note) = self.noted(epoch)?;
         let first = Lsn(note.first_lsn);
-        let mut chain = Chain { epoch, pieces: Vec::new(), lsns: first..first, gap: None };
+        let mut chain = Chain::at(epoch, first);
         if let Some(parent) = self.parent_of(note) {
-            let before = self.chain(parent.epoch)?;
+            let before = self.reach(parent.epoch)?;
             chain = before.up_to(parent.number, first, epoch, self.pruned);
         }
-        if chain.gap.is_none() {
+        if chain.fault().is_none() {
             chain.extend(own, self.pruned)?;
         }
         Ok(chain)
     }
 
-    /// An error if two objects of `epoch` itself have the same records, or its note cannot be used: what an archiver of it must not go on
-    /// with, though the epochs before it may be as they like.
-    pub(crate) fn check_own(&self, epoch: u64) -> Result<()> {
+    /// Whether two segments of `epoch` itself have the same records: an archiver of it must not go on with that, though the epochs before
+    /// it may be as they like.
+    pub(crate) fn has_conflict(&self, epoch: u64) -> Result<bool> {
         let (own, note) = self.noted(epoch)?;
-        let first = Lsn(note.first_lsn);
-        let mut chain = Chain { epoch, pieces: Vec::new(), lsns: first..first, gap: None };
-        chain.extend(own, self.pruned)
+        let mut chain = Chain::at(epoch, Lsn(note.first_lsn));
+        chain.extend(own, self.pruned)?;
+        Ok(chain.conflict.is_some())
     }
 
     /// Epoch `epoch`, and its note; an error if that cannot be used.
@@ -235,6 +256,16 @@ impl History {
         }
         let damage = own.and_then(|own| own.damage.clone()).unwrap_or(ObjectDamage::Missing);
         Err(Error::damaged(&epoch_key(&self.prefix, epoch), damage))
+    }
+
+    /// Where `epoch`, which cannot be followed, begins, with those that it continues, as far as that is known; `None` if it has no record.
+    pub(crate) fn begin_of_lost(&self, epoch: u64) -> Option<Lsn> {
+        let own = self.epochs.get(&epoch)?;
+        let first = own.segments.iter().chain(&own.parts).map(|object| object.first_lsn).min();
+        // Nothing says where an epoch began that is not there.
+        let earlier = own.note.as_ref().and_then(|note| self.parent_of(note));
+        let earlier = earlier.map(|parent| self.begin_of_lost(parent.epoch).unwrap_or(Lsn::FIRST));
+        first.into_iter().chain(earlier).min()
     }
 
     /// The history that an epoch with this note continues, unless all of that may have been pruned, and cannot be followed.
@@ -264,16 +295,27 @@ impl Epoch {
 }
 
 impl Chain {
+    fn at(epoch: u64, first: Lsn) -> Self {
+        Self { epoch, pieces: Vec::new(), lsns: first..first, gap: None, conflict: None }
+    }
+
+    /// Why it ends before the epoch does: [`Error::Gap`] or [`Error::Conflict`].
+    pub(crate) fn fault(&self) -> Option<Error> {
+        let conflict = self.conflict.clone().map(|(key, other, lsn)| Error::Conflict { key, other, lsn });
+        conflict.or_else(|| Some(Error::Gap { epoch: self.epoch, missing: self.gap.clone()? }))
+    }
+
     /// The same up to segment `number`, after which the history goes on elsewhere with record `next`.
     fn up_to(mut self, number: u64, next: Lsn, epoch: u64, pruned: Lsn) -> Self {
         let has_more = self.pieces.last().is_some_and(|last| last.number >= number);
         self.pieces.retain(|piece| piece.number <= number);
         let reached = self.pieces.last().map_or(self.lsns.start, |last| last.next_lsn);
         if self.pieces.is_empty() && next <= pruned {
-            return Self { epoch, lsns: next..next, gap: None, ..self };
+            return Self::at(epoch, next);
         }
+        self.conflict = self.conflict.filter(|_| !has_more);
         self.gap = self.gap.filter(|_| !has_more).or_else(|| (reached < next).then_some(reached..next));
-        if self.gap.is_none() {
+        if self.fault().is_none() {
             (self.epoch, self.lsns.end) = (epoch, next);
         }
         self
@@ -285,7 +327,11 @@ impl Chain {
             let last = self.pieces.last().filter(|last| last.number >= segment.number || first < next);
             if let Some(last) = last {
                 let other = last.objects.last().map_or(String::new(), |object| object.key.to_string());
-                return Err(Error::Conflict { key: segment.key.to_string(), other, lsn: first });
+                self.conflict = Some((segment.key.to_string(), other, first));
+                // Either may be the one that does not belong here.
+                self.lsns.end = last.first_lsn;
+                self.pieces.pop();
+                return Ok(());
             }
             if first > next && self.pieces.is_empty() && first <= pruned {
                 self.lsns = first..first;

@@ -69,11 +69,8 @@ impl EpochListing {
     fn of(history: &History, number: u64, epoch: &Epoch) -> Self {
         let note = epoch.note.as_ref();
         let begins_at = note.map_or(Lsn(0), |note| Lsn(note.first_lsn));
-        let (lsns, fault) = match history.chain(number) {
-            Ok(chain) => {
-                let fault = chain.gap.map(|missing| Error::Gap { epoch: chain.epoch, missing });
-                (chain.lsns, fault)
-            }
+        let (lsns, fault) = match history.reach(number) {
+            Ok(chain) => (chain.lsns.clone(), chain.fault()),
             Err(error) => (begins_at..begins_at, Some(error)),
         };
         Self {

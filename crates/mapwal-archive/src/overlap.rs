@@ -17,6 +17,15 @@ pub(crate) struct Overlap<'a> {
     pub(crate) others: Vec<&'a ArchivedSegment>,
 }
 
+/// What parts that are left out have in the place of the objects that are taken.
+#[derive(Debug, Default)]
+pub(crate) struct Compared<'a> {
+    /// The same bytes.
+    pub(crate) same: Vec<&'a ArchivedSegment>,
+    /// Other bytes.
+    pub(crate) other: Vec<&'a ArchivedSegment>,
+}
+
 impl Epoch {
     /// The segments of which there are parts that a restore leaves out.
     pub(crate) fn overlaps(&self) -> Vec<Overlap<'_>> {
@@ -37,10 +46,15 @@ pub(crate) fn in_a_row(parts: &[ArchivedSegment]) -> Vec<ArchivedSegment> {
     first.map_or_else(Vec::new, |first| longest(&parts.iter().collect::<Vec<_>>(), first))
 }
 
-impl Overlap<'_> {
+impl<'a> Overlap<'a> {
     /// All of its objects.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &ArchivedSegment> {
         self.taken.iter().chain(self.others.iter().copied())
+    }
+
+    /// Whether the segment is sealed: parts of it are of no use any more.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.taken[0].part.is_none()
     }
 
     /// The number of the segment.
@@ -49,24 +63,28 @@ impl Overlap<'_> {
     }
 
     /// [`Error::Conflict`] if a part that begins before record `limit` is left out, and is not what the objects that are taken have in its
-    /// place. The checksum in its key says what it was uploaded with, so it is not read. What is damaged is told by whatever reads it, and is no conflict.
+    /// place. What is damaged is told by whatever reads it, and is no conflict.
     pub(crate) async fn check(&self, archive: &Archive, limit: Lsn) -> Result<()> {
+        let Compared { other, .. } = self.compare(archive, limit).await?;
+        other.first().map_or(Ok(()), |other| Err(self.conflict(other)))
+    }
+
+    /// Compares the parts that are left out, and begin before record `limit`, with the objects that are taken. The checksum in its key says
+    /// what a part was uploaded with, so it is not read.
+    pub(crate) async fn compare(&self, archive: &Archive, limit: Lsn) -> Result<Compared<'a>> {
         let end = self.taken.last().map_or(0, ArchivedSegment::end);
-        let is_sealed = self.taken[0].part.is_none();
-        let mut compared = Vec::new();
+        let (mut found, mut compared) = (Compared::default(), Vec::new());
         for &other in self.others.iter().filter(|other| other.first_lsn < limit) {
             if other.end() <= end {
                 compared.push((other, crc32fast::Hasher::new()));
-            } else if is_sealed {
+            } else if self.is_sealed() {
                 // No part is longer than its segment.
-                return Err(self.conflict(other));
+                found.other.push(other);
             }
             // A part that begins after a gap, which is told as one.
         }
-        if compared.is_empty() {
-            return Ok(());
-        }
-        for object in &self.taken {
+        let taken = if compared.is_empty() { &[][..] } else { &self.taken };
+        for object in taken {
             let read = read_checked(archive, object, None, |chunk, at| {
                 for (other, hasher) in &mut compared {
                     let begin = other.part.unwrap_or(0);
@@ -75,18 +93,19 @@ impl Overlap<'_> {
                 Ok(())
             });
             match read.await {
-                Err(Error::Damaged { .. }) => return Ok(()),
+                Err(Error::Damaged { .. }) => return Ok(found),
                 read => drop(read?),
             }
         }
-        let differs = compared.into_iter().find_map(|(other, hasher)| {
+        for (other, hasher) in compared {
             let is_same = hasher.finalize() == other.checksum;
-            (!is_same).then_some(other)
-        });
-        differs.map_or(Ok(()), |other| Err(self.conflict(other)))
+            if is_same { &mut found.same } else { &mut found.other }.push(other);
+        }
+        Ok(found)
     }
 
-    fn conflict(&self, other: &ArchivedSegment) -> Error {
+    /// Names `other`, and the object that is taken in its place.
+    pub(crate) fn conflict(&self, other: &ArchivedSegment) -> Error {
         let is_before = |object: &&ArchivedSegment| object.part.unwrap_or(0) <= other.part.unwrap_or(0);
         let object = self.taken.iter().rev().find(is_before).unwrap_or(&self.taken[0]);
         Error::Conflict { key: object.key.to_string(), other: other.key.to_string(), lsn: other.first_lsn }

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::gaps::MissingRecords;
 use crate::history::History;
 use crate::object::{ArchivedSegment, Object, epoch_key, pruned_key, session_key};
+use crate::overlap::{Compared, Overlap};
 use crate::verify::{EpochFault, listed_faults};
 
 /// What a prune has deleted.
@@ -47,25 +48,40 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     check_gaps(&history, before, gaps)?;
     check_damage(&history, (newest, before), gaps)?;
     let mut report = PruneReport { first_lsn: history.chain(newest)?.lsns.start, ..PruneReport::default() };
-    let doomed = doomed(&history, before, newest, gaps);
+    let (superseded, conflicts) = superseded(archive, &history).await?;
+    // That takes nothing away, and may make room for the mark.
+    for part in &superseded {
+        delete(archive, part, &mut report).await?;
+    }
+    let mut doomed = doomed(&history, before, newest, gaps);
+    doomed.retain(|object| superseded.iter().all(|part| part.key != object.key));
     if doomed.is_empty() && gaps == PruneGaps::Refuse {
         report.faults = listed_faults(&history);
+        report.faults.extend(conflicts);
         return Ok(report);
     }
     // Said before it is done, so that a restore can tell what is pruned, or given up, from what is missing.
-    if before > history.pruned {
-        create_mark(archive, before).await?;
-    }
+    let mut marked = if before > history.pruned { create_mark(archive, before).await } else { Ok(()) };
     for object in doomed {
-        patiently(|| async { archive.store.delete(&object.key).await }).await?;
-        let counter = if object.part.is_some() { &mut report.parts } else { &mut report.segments };
-        *counter += 1;
-        report.bytes += object.len_bytes;
+        marked = match marked {
+            // There is room for it once something is gone.
+            Err(error) if error.is_full() => {
+                delete(archive, object, &mut report).await?;
+                create_mark(archive, before).await
+            }
+            marked => {
+                marked?;
+                delete(archive, object, &mut report).await?;
+                Ok(())
+            }
+        };
     }
+    marked?;
     report.epochs = forget_empty_epochs(archive, newest).await?;
     let history = archive.history().await?;
     report.first_lsn = history.chain(newest)?.lsns.start;
     report.faults = listed_faults(&history);
+    report.faults.extend(conflicts);
     forget_marks(archive, history.pruned).await?;
     Ok(report)
 }
@@ -139,7 +155,7 @@ fn check_damage(history: &History, (newest, before): (u64, Lsn), gaps: PruneGaps
     Ok(())
 }
 
-/// What can go, the oldest records first. An epoch that cannot be followed is left alone.
+/// What can go because it is old, the oldest records first. An epoch that cannot be followed is left alone.
 fn doomed(history: &History, before: Lsn, newest: u64, gaps: PruneGaps) -> Vec<&ArchivedSegment> {
     let mut doomed = Vec::new();
     for (&number, epoch) in history.epochs.iter().filter(|&(&number, _)| history.chain(number).is_ok()) {
@@ -151,15 +167,43 @@ fn doomed(history: &History, before: Lsn, newest: u64, gaps: PruneGaps) -> Vec<&
         let kept = if number == newest && !is_given_up { last } else { None };
         let is_old = |segment: &&ArchivedSegment| segment.next_lsn <= before && Some(segment.number) != kept;
         doomed.extend(epoch.segments.iter().filter(is_old));
-        let next_of = |number| epoch.parts.iter().filter(|part| part.number == number).map(|part| part.next_lsn).max();
+        let next_of = |number| {
+            let of_it = epoch.segments.iter().chain(&epoch.parts).filter(|object| object.number == number);
+            of_it.map(|object| object.next_lsn).max()
+        };
         let is_useless = |part: &&ArchivedSegment| {
-            let is_superseded = last.is_some_and(|last| part.number <= last);
-            is_superseded || number != newest && next_of(part.number).is_some_and(|next| next <= before)
+            let may_go = number != newest || last.is_some_and(|last| part.number <= last);
+            may_go && next_of(part.number).is_some_and(|next| next <= before)
         };
         doomed.extend(epoch.parts.iter().filter(is_useless));
     }
     doomed.sort_by_key(|object| (object.next_lsn, object.first_lsn, object.number));
     doomed
+}
+
+/// The parts that have what a sealed segment of their epoch has as well; and what is wrong where they do not. Those, and parts of a
+/// segment that is not there, may be all that there is of the records of a log.
+async fn superseded<'a>(
+    archive: &Archive,
+    history: &'a History,
+) -> Result<(Vec<&'a ArchivedSegment>, Vec<EpochFault>)> {
+    let (mut superseded, mut conflicts) = (Vec::new(), Vec::new());
+    for (&epoch, own) in history.epochs.iter().filter(|&(&number, _)| history.chain(number).is_ok()) {
+        for overlap in own.overlaps().into_iter().filter(Overlap::is_sealed) {
+            let Compared { same, other } = patiently(|| overlap.compare(archive, Lsn(u64::MAX))).await?;
+            superseded.extend(same);
+            conflicts.extend(other.first().map(|other| EpochFault::of(epoch, overlap.conflict(other))));
+        }
+    }
+    Ok((superseded, conflicts))
+}
+
+async fn delete(archive: &Archive, object: &ArchivedSegment, report: &mut PruneReport) -> Result<()> {
+    patiently(|| async { archive.store.delete(&object.key).await }).await?;
+    let counter = if object.part.is_some() { &mut report.parts } else { &mut report.segments };
+    *counter += 1;
+    report.bytes += object.len_bytes;
+    Ok(())
 }
 
 async fn create_mark(archive: &Archive, before: Lsn) -> Result<()> {

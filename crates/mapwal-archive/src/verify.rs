@@ -78,6 +78,17 @@ pub enum EpochFault {
         /// Its length.
         damage: ObjectDamage,
     },
+    /// Two objects have the same record, and differ: one of them is another log's. What is before it can be restored.
+    Conflict {
+        /// The epoch.
+        epoch: u64,
+        /// One object.
+        key: String,
+        /// The other one.
+        other: String,
+        /// The first record that both have.
+        lsn: u64,
+    },
     /// It cannot be followed, for another reason.
     Broken {
         /// The epoch.
@@ -97,7 +108,19 @@ impl fmt::Display for EpochFault {
                 write!(f, "epoch {epoch}: records {from}..{}, before its first one, are missing", to.saturating_sub(1))
             }
             Self::Damaged { epoch, key, damage } => write!(f, "epoch {epoch}: {key} is damaged: {damage}"),
+            Self::Conflict { epoch, key, other, lsn } => {
+                write!(f, "epoch {epoch}: {key} and {other} both have record {lsn}, and differ")
+            }
             Self::Broken { epoch, why } => write!(f, "epoch {epoch}: {why}"),
+        }
+    }
+}
+
+impl EpochFault {
+    pub(crate) fn of(epoch: u64, error: Error) -> Self {
+        match error {
+            Error::Conflict { key, other, lsn } => Self::Conflict { epoch, key, other, lsn: lsn.0 },
+            error => Self::Broken { epoch, why: error.to_string() },
         }
     }
 }
@@ -178,7 +201,7 @@ async fn compare(
             }
             match patiently(|| overlap.check(archive, Lsn(u64::MAX))).await {
                 Err(error @ Error::Conflict { .. }) => {
-                    report.faults.push(EpochFault::Broken { epoch, why: error.to_string() });
+                    report.faults.push(EpochFault::of(epoch, error));
                     for object in overlap.objects() {
                         report.sound.remove(object.key.as_ref());
                     }
@@ -228,7 +251,7 @@ pub(crate) fn faults(history: &History) -> Vec<EpochFault> {
     for &epoch in history.epochs.keys() {
         let found = match history.chain(epoch) {
             Ok(chain) => gaps_of(history, epoch, chain),
-            Err(error) => vec![EpochFault::Broken { epoch, why: error.to_string() }],
+            Err(error) => vec![EpochFault::of(epoch, error)],
         };
         for fault in found {
             if !faults.contains(&fault) {

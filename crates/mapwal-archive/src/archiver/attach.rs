@@ -13,6 +13,7 @@ use mapwal::{Lsn, PinState};
 use super::Archiver;
 use super::session::{Parts, Place, Session};
 use super::source::{Local, LocalLog, blocking};
+use super::step::archive_gone;
 use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, token, unix_ms};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::gaps::MissingRecords;
@@ -35,15 +36,10 @@ impl Archiver {
         let abandoned = if let Owner::Begins { abandoned, .. } = owner { abandoned } else { None };
         let (epoch, token) = self.find_epoch(&mut history, owner, pinned).await?;
         if let Some(epoch) = epoch {
-            let place = self.place_in(&history, epoch, &local).await;
-            if let Err(Error::Damaged { key, damage, .. }) = &place {
-                self.note(|progress| progress.damaged = vec![(key.clone(), damage.clone())]);
+            if let Some(session) = self.go_on(&mut history, epoch, &token, &local).await? {
+                return Ok(session);
             }
-            if let Some((place, parts)) = place? {
-                let lost = history.lost_on_the_way(epoch);
-                return self.begin_session(epoch, &token, (place, parts), Some(history), lost).await;
-            }
-            self.check_list(&history, epoch, pinned)?;
+            self.check_list(&history, epoch, pinned, &local)?;
         }
         let token = if epoch.is_some() { self.leave_epoch(None).await?.0 } else { token };
         let (place, parent) = self.branch(&history, &local).await?;
@@ -51,20 +47,61 @@ impl Archiver {
         // Not the number of one that is abandoned: it would be abandoned again.
         let number = history.next_number().max(abandoned.map_or(0, |epoch| (epoch + 1).min(EPOCH_MAX)));
         let (epoch, note) = self.begin_epoch(number, &local, &token, (place, parent), lost).await?;
-        self.begin_session(epoch, &token, (place, None), None, lsn_range(note.lost)).await
+        let session_note = self.take(epoch).await?;
+        self.begin_session((epoch, session_note), &token, (place, None), None, lsn_range(note.lost)).await
+    }
+
+    /// Takes `epoch`, if the log goes on in it. What another archiver has confirmed before that is listed after it.
+    async fn go_on(&self, history: &mut History, epoch: u64, token: &str, local: &LocalLog) -> Result<Option<Session>> {
+        let mut own = None;
+        loop {
+            let place = self.place_in(history, epoch, local).await;
+            self.note_damaged(&place);
+            let Some((place, parts)) = place? else { return Ok(None) };
+            let note = match own {
+                None => self.take(epoch).await?,
+                Some(note) => note,
+            };
+            let listed = History::load(&self.archive.store, &self.archive.prefix).await?;
+            if listed.keys(epoch) == history.keys(epoch) {
+                let lost = listed.lost_on_the_way(epoch);
+                return self.begin_session((epoch, note), token, (place, parts), Some(listed), lost).await.map(Some);
+            }
+            *history = listed;
+            own = Some(note);
+        }
+    }
+
+    /// Notes what is damaged of the epoch that is to be gone on with, which keeps it from beginning.
+    fn note_damaged<T>(&self, found: &Result<T>) {
+        if let Err(Error::Damaged { key, damage, .. }) = found {
+            self.note(|progress| progress.damaged = vec![(key.clone(), damage.clone())]);
+        }
+    }
+
+    /// Takes the right to write the epoch: an archiver that had it finds out before and after each of its uploads.
+    async fn take(&self, epoch: u64) -> Result<SessionNote> {
+        let note = SessionNote::new();
+        self.archive.store.replace_note(&session_key(&self.archive.prefix, epoch), &note).await?;
+        Ok(note)
     }
 
     /// An error, which may pass, if the archive lacks the end of `epoch` that was confirmed: all before record `pinned` was. A
     /// list that is late must not look like another history.
-    fn check_list(&self, history: &History, epoch: u64, pinned: Lsn) -> Result<()> {
+    fn check_list(&self, history: &History, epoch: u64, pinned: Lsn, local: &LocalLog) -> Result<()> {
         let (own, note) = history.noted(epoch)?;
         let begin = Lsn(note.first_lsn).max(history.pruned);
         let listed = own.segments.last().map_or(begin, |segment| segment.next_lsn);
         if listed >= pinned {
             return Ok(());
         }
+        // Parts have some of it, and the log may have its end.
+        let parts = own.later_parts().map(|part| part.next_lsn).max();
+        let listed = parts.filter(|&next| next < pinned).map_or(listed, |next| listed.max(next));
+        let kept = local.segments.first().map_or(pinned, |segment| segment.first_lsn);
+        let end = if kept > listed { pinned.min(kept) } else { pinned };
         let key = key_from(&self.archive.prefix, epoch, listed);
-        let missing = MissingRecords { epoch, lsns: listed..pinned, key, log_fault: None };
+        let missing = MissingRecords { epoch, lsns: listed..end, key, log_fault: None };
         self.note_missing(vec![missing.clone()]);
         Err(Error::Missing { missing })
     }
@@ -152,12 +189,17 @@ impl Archiver {
         // The list may be late.
         let own = history.epochs.entry(epoch).or_default();
         if own.note.is_none() {
-            own.note = self.archive.store.note(&epoch_key(&self.archive.prefix, epoch)).await?;
+            let note = self.archive.store.note(&epoch_key(&self.archive.prefix, epoch)).await;
+            self.note_damaged(&note);
+            own.note = note?;
         }
         if own.note.as_ref().is_some_and(|note| note.token == token) {
             return Ok((Some(epoch), token));
         }
-        Err(self.without_note(history, epoch, pinned))
+        let why = self.without_note(history, epoch, pinned);
+        // It was there when this archiver began.
+        let is_gone = history.epochs.values().all(Epoch::is_blank) && self.progress.lock().epoch.is_some();
+        Err(if is_gone { archive_gone(&epoch_key(&self.archive.prefix, epoch)) } else { why })
     }
 
     /// Why the archive does not have the note of the epoch that the pin names, in which all before record `next` was confirmed.
@@ -260,18 +302,16 @@ impl Archiver {
         Ok((epoch, note))
     }
 
-    /// Takes the right to write the epoch, and lets the log trim what is in it: all before `place`, also what was missing of that in
+    /// Lets the log trim what is in it: all before `place`, also what was missing of that in
     /// `listed`, as far as the log has it.
     async fn begin_session(
         &self,
-        epoch: u64,
+        (epoch, note): (u64, SessionNote),
         token: &str,
         (place, parts): (Place, Option<Parts>),
         listed: Option<History>,
         lost: Option<Range<Lsn>>,
     ) -> Result<Session> {
-        let note = SessionNote::new();
-        self.archive.store.replace_note(&session_key(&self.archive.prefix, epoch), &note).await?;
         let mut session = Session::new(epoch, note, place, parts);
         if let Some(listed) = listed {
             self.audit(&mut session, listed).await?;
@@ -298,18 +338,22 @@ impl Archiver {
     }
 }
 
-/// The records before `next`, where an epoch without a parent is about to begin, that the archive lacks: after the end of the newest
-/// history of the log that can be followed, or else all that there were.
+/// The records before `next`, where an epoch without a parent is about to begin, that no epoch leads to: after the end of the newest history
+/// of the log that can be followed, or from where later ones begin that cannot be; or else all that there were.
 fn lost_before(history: &History, next: Lsn, abandoned: Option<u64>) -> Option<Range<Lsn>> {
-    let chains = history.epochs.keys().rev().filter_map(|&epoch| history.chain(epoch).ok());
-    let mut with_records = chains.filter(|chain| !chain.pieces.is_empty() && chain.lsns.start < next);
-    let end = with_records.next().map(|chain| chain.lsns.end);
-    // Objects of epochs that cannot be followed say that there were records, and so does an epoch that is not there at all.
-    let first = || {
-        let listed = history.objects().map(|object| object.first_lsn).filter(|&first| first < next).min();
-        listed.or_else(|| abandoned.map(|_| Lsn::FIRST))
-    };
-    let from = end.or_else(first)?.max(history.pruned);
+    let mut from = None;
+    for &epoch in history.epochs.keys().rev() {
+        match history.reach(epoch) {
+            Ok(chain) if chain.pieces.is_empty() || chain.lsns.start >= next => {}
+            Ok(chain) => {
+                from = from.into_iter().chain([chain.lsns.end]).min();
+                break;
+            }
+            Err(_) => from = from.into_iter().chain(history.begin_of_lost(epoch)).min(),
+        }
+    }
+    // An epoch that is not there at all says that there were records.
+    let from = from.filter(|&from| from < next).or_else(|| abandoned.map(|_| Lsn::FIRST))?.max(history.pruned);
     (from < next).then_some(from..next)
 }
 

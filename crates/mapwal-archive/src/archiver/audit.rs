@@ -14,6 +14,7 @@ use crate::error::{Error, ObjectDamage, Result};
 use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History, longest};
 use crate::object::ArchivedSegment;
+use crate::overlap::{Compared, Overlap};
 
 /// Records whose segment in the log is damaged, and what is wrong with it.
 type Unsound = (Range<Lsn>, String);
@@ -26,14 +27,33 @@ struct Again {
 }
 
 impl Archiver {
-    /// As [`Self::audit`], if it is time for that.
-    pub(super) async fn audit_if_due(&self, session: &mut Session) -> Result<()> {
+    /// As [`Self::audit`], if it is time for that; whether the epoch is still that of this log.
+    pub(super) async fn audit_if_due(&self, session: &mut Session) -> Result<bool> {
         let is_due = |interval| session.audited.is_none_or(|at| at.elapsed() >= interval);
-        if self.options.check_interval.is_some_and(is_due) {
-            let history = History::load(&self.archive.store, &self.archive.prefix).await?;
-            self.audit(session, history).await?;
+        if !self.options.check_interval.is_some_and(is_due) {
+            return Ok(true);
         }
-        Ok(())
+        let history = History::load(&self.archive.store, &self.archive.prefix).await?;
+        if self.has_others(session, &history).await? {
+            tracing::error!(epoch = session.epoch, "the epoch has got objects of another log");
+            return Ok(false);
+        }
+        self.audit(session, history).await?;
+        Ok(true)
+    }
+
+    /// Whether the session's epoch has objects that another log's archiver was uploading when this one took it.
+    async fn has_others(&self, session: &Session, listed: &History) -> Result<bool> {
+        let Ok(has_conflict) = listed.has_conflict(session.epoch) else { return Ok(false) };
+        let own = listed.noted(session.epoch)?.0;
+        if has_conflict || own.later_parts().all(|part| part.number <= session.place.after) {
+            return Ok(has_conflict);
+        }
+        match self.parts_after(own, session.place).await {
+            // What is damaged of the log is told where it is archived.
+            Err(Error::Log(_)) => Ok(false),
+            parts => Ok(parts?.is_none()),
+        }
     }
 
     /// Uploads again what `listed` lacks of the epoch up to the session's place and the log still has, and notes what is missing for
@@ -57,7 +77,8 @@ impl Archiver {
             missing = lacking(&listed, session, &unsound)?;
         }
         self.note_missing(missing);
-        let (lost, damaged) = (listed.lost_on_the_way(epoch), listed.damaged(epoch));
+        let (lost, mut damaged) = (listed.lost_on_the_way(epoch), listed.damaged(epoch));
+        damaged.extend(self.compare_superseded(session, listed.noted(epoch)?.0).await?);
         for (key, damage) in &damaged {
             tracing::error!(key, %damage, "damaged in the archive");
         }
@@ -65,6 +86,27 @@ impl Archiver {
         self.take_back_parts(session, listed.noted(epoch)?.0);
         session.audited = Some(Instant::now());
         Ok(())
+    }
+
+    /// Has the parts deleted that an archiver has left which was killed before it did so, and that the sealed segment has the bytes of;
+    /// the others, with what is wrong.
+    async fn compare_superseded(&self, session: &mut Session, own: &Epoch) -> Result<Vec<(String, ObjectDamage)>> {
+        let mut damaged = Vec::new();
+        for overlap in own.overlaps().into_iter().filter(Overlap::is_sealed) {
+            let is_known = |part: &ArchivedSegment| session.superseded.contains(&part.key);
+            if overlap.others.iter().all(|part| is_known(part)) {
+                continue;
+            }
+            let Compared { same, other } = overlap.compare(&self.archive, Lsn(u64::MAX)).await?;
+            let same = same.into_iter().filter(|part| !is_known(part)).map(|part| part.key.clone());
+            let same: Vec<_> = same.collect();
+            session.superseded.extend(same);
+            damaged.extend(other.into_iter().map(|part| {
+                let damage = ObjectDamage::Other { key: overlap.taken[0].key.to_string(), lsn: part.first_lsn.0 };
+                (part.key.to_string(), damage)
+            }));
+        }
+        Ok(damaged)
     }
 
     async fn upload_again(&self, session: &Session, listed: &History) -> Result<Again> {

@@ -20,7 +20,9 @@ use tokio::sync::MutexGuard;
 
 use crate::archive::Archive;
 use crate::backoff::Backoff;
+use crate::epoch::Owner;
 use crate::error::{Error, ObjectDamage, Result};
+use crate::frames::known_before;
 use crate::gaps::MissingRecords;
 use lock::PinLock;
 pub use options::ArchiverOptions;
@@ -111,6 +113,17 @@ impl Archiver {
         Self::new(Source::Reader(reader, pins), archive, options)
     }
 
+    /// The epoch that the log at hand is archived in under this pin, as the pin says, or was when that was lost. An archive without it is not the right one, or not there,
+    /// such as where a disk is not mounted.
+    ///
+    /// # Errors
+    /// [`Error::Log`] when the pins cannot be read.
+    pub fn epoch_of(log: &LogReader, pin: &str) -> Result<Option<u64>> {
+        let pins = PinDirectory::open(log.directory())?.list()?;
+        let owner = pins.into_iter().find(|found| found.name == pin).and_then(|pin| Owner::parse(&pin.owner));
+        Ok(if let Some(Owner::Of { epoch, .. }) = owner { Some(epoch) } else { None })
+    }
+
     fn new(source: Source, archive: Archive, options: ArchiverOptions) -> Result<Self> {
         PinDirectory::check_name(&options.pin)?;
         let lock = PinLock::take(source.directory(), &options.pin)?;
@@ -159,9 +172,9 @@ impl Archiver {
         }
     }
 
-    /// Why it is trying something again, if it is: what [`Self::status`] says as well, without a look at any file.
+    /// Why it is trying something again, if it is, or what is wrong with the archive: what [`Self::status`] says as well, without a look at any file.
     pub fn last_error(&self) -> Option<String> {
-        self.progress.lock().last_error.clone()
+        self.progress.lock().trouble()
     }
 
     /// Which records are missing for good, if any are: what [`Self::status`] says as well, without a look at any file.
@@ -180,7 +193,8 @@ impl Archiver {
         let place = self.progress.lock().place;
         let lag_bytes = self.lag_bytes(place).unwrap_or(0);
         let mut progress = self.progress.lock();
-        let next = next.unwrap_or_else(|_| progress.next_seen());
+        // Where the log is damaged, the records before that at least.
+        let next = next.unwrap_or_else(|error| known_before(&error).unwrap_or_default().max(progress.next_seen()));
         progress.status(next, lag_bytes)
     }
 

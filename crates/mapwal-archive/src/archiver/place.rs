@@ -20,7 +20,10 @@ impl Archiver {
         local: &LocalLog,
     ) -> Result<Option<(Place, Option<Parts>)>> {
         let own = &history.epochs[&epoch];
-        history.check_own(epoch)?;
+        if history.has_conflict(epoch)? {
+            // Those of another log are among them: an epoch of its own has what this one has.
+            return Ok(None);
+        }
         let mut later = Vec::new();
         let (mut place, mut damage) = (None, None);
         for segment in own.segments.iter().rev() {
@@ -74,7 +77,7 @@ impl Archiver {
     }
 
     /// The parts of the epoch after `place`, if all of them are of the segment that the log has there.
-    async fn parts_after(&self, own: &Epoch, place: Place) -> Result<Option<Parts>> {
+    pub(super) async fn parts_after(&self, own: &Epoch, place: Place) -> Result<Option<Parts>> {
         let source = self.source.clone();
         // What follows the place, sealed meanwhile or not.
         let next = blocking(move || {
@@ -95,7 +98,7 @@ impl Archiver {
         // One that is missing is uploaded again, with all after it.
         let in_a_row = longest(&later, place.next);
         let (end, next) = in_a_row.last().map_or((0, place.next), |last| (last.end(), last.next_lsn));
-        let keys = own.parts.iter().map(|part| part.key.clone()).collect();
+        let keys = later.iter().map(|part| part.key.clone()).collect();
         Ok(Some(Parts { number, end, next, keys, check: SegmentCheck::new() }))
     }
 

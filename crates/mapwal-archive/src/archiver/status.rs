@@ -14,7 +14,8 @@ const SAMPLES_MAX: usize = 256;
 
 /// How far an [`Archiver`](crate::Archiver) has come.
 ///
-/// `lag_records`, `lag_bytes` and `lag` are what is lost if the log's disk is lost at this moment. While the store answers, `lag`
+/// `lag_records`, `lag_bytes` and `lag` are what has not been archived: what is lost if the log's disk is lost at this moment, unless `damaged` or
+/// `missing` say that a restore ends before what has. While the store answers, `lag`
 /// stays below the interval of parts, and the time that two uploads take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,7 +42,8 @@ pub struct Status {
     pub bytes: u64,
     /// Failures since the last success, each of which was followed by a pause.
     pub failures: u64,
-    /// The last error, until something succeeds.
+    /// The last error, until something succeeds; or else why a restore would not give all that is archived: the first of what is `damaged`
+    /// or `missing`. It is `None` if all is well, but for what is `lost`.
     pub last_error: Option<String>,
     /// Records before the first one that the epoch leads to, and that no epoch has: they were trimmed before they were archived, or have vanished with their
     /// epoch. Until a prune gives them up.
@@ -113,6 +115,13 @@ impl Progress {
         self.samples.back().map_or(self.archived, |&(_, seen)| seen)
     }
 
+    /// What keeps it from archiving, or else what keeps a restore from all that is archived.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let damaged = || self.damaged.first().map(|(key, damage)| format!("{key} is damaged: {damage}"));
+        let missing = || self.missing.first().map(ToString::to_string);
+        self.last_error.clone().or_else(damaged).or_else(missing)
+    }
+
     pub(crate) fn status(&mut self, next: Lsn, lag_bytes: u64) -> Status {
         self.observe(next);
         Status {
@@ -127,7 +136,7 @@ impl Progress {
             parts: self.parts,
             bytes: self.bytes,
             failures: self.failures,
-            last_error: self.last_error.clone(),
+            last_error: self.trouble(),
             lost: self.lost.clone(),
             uploaded_again: self.uploaded_again,
             missing: self.missing.clone(),

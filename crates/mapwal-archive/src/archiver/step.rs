@@ -13,7 +13,7 @@ use super::source::{Prefix, Sealed, Source, blocking};
 use crate::epoch::SessionNote;
 use crate::error::{Error, Result};
 use crate::frames::known_before;
-use crate::history::History;
+use crate::history::{Epoch, History};
 use crate::object::{ArchivedSegment, session_key};
 use crate::store::Created;
 
@@ -60,7 +60,9 @@ impl Archiver {
     async fn step(&self, session: &mut Session, is_last: bool) -> Result<Option<Step>> {
         // Where the segment that takes appends is damaged, those before it are archived nevertheless.
         let observed = self.observe(session).await;
-        self.audit_if_due(session).await?;
+        if !self.audit_if_due(session).await? {
+            return Ok(None);
+        }
         let sealed = match session.prepared.take() {
             Some(sealed) => Some(sealed),
             None => self.prepare(session.place.after).await?,
@@ -251,17 +253,15 @@ impl Archiver {
         bytes: bytes::Bytes,
         local: String,
     ) -> Result<()> {
-        let (store, prefix) = (&self.archive.store, &self.archive.prefix);
+        let (store, key) = (&self.archive.store, session_key(&self.archive.prefix, session.epoch));
+        // The epoch gets nothing of a log that is not its own any more, but for what is under way at that moment.
+        self.check_session(session, &key, None).await?;
         let created = store.create(&object.key, bytes).await?;
         if created == Created::Other {
             return Err(Error::Conflict { key: object.key.to_string(), other: local, lsn: object.first_lsn });
         }
-        let key = session_key(prefix, session.epoch);
-        match store.note::<SessionNote>(&key).await? {
-            Some(note) if note.token == session.note.token => {}
-            Some(other) => return Err(Error::Superseded { epoch: session.epoch, by: other.describe() }),
-            None => return Err(self.gone(session, &key, (object, &created)).await),
-        }
+        let made = (created == Created::New).then_some(object);
+        self.check_session(session, &key, made).await?;
         if created == Created::Same {
             // In a directory, the name of an object that a killed archiver has made is durable only once another one was written
             // there.
@@ -269,23 +269,61 @@ impl Archiver {
         }
         Ok(())
     }
+
+    /// An error if another archiver has taken the epoch, or the note `key` of the session is gone. `made` is what was uploaded meanwhile.
+    async fn check_session(&self, session: &Session, key: &Path, made: Option<&ArchivedSegment>) -> Result<()> {
+        match self.archive.store.note::<SessionNote>(key).await? {
+            Some(note) if note.token == session.note.token => Ok(()),
+            Some(other) => {
+                if let Some(part) = made.filter(|made| made.part.is_some()) {
+                    // One that is left is named by a verification.
+                    let _ = self.take_back(part).await;
+                }
+                Err(Error::Superseded { epoch: session.epoch, by: other.describe() })
+            }
+            None => Err(self.gone(session, key, made).await),
+        }
+    }
+
+    /// Deletes a part that this archiver has made, and not confirmed, if the epoch has something else in its place.
+    async fn take_back(&self, part: &ArchivedSegment) -> Result<()> {
+        let history = History::load(&self.archive.store, &self.archive.prefix).await?;
+        let overlaps = history.epochs.get(&part.epoch).map_or_else(Vec::new, Epoch::overlaps);
+        for overlap in overlaps.into_iter().filter(|overlap| overlap.number() == part.number) {
+            if let Err(Error::Conflict { key, other, .. }) = overlap.check(&self.archive, Lsn(u64::MAX)).await
+                && [key, other].iter().any(|key| key == part.key.as_ref())
+            {
+                tracing::warn!(key = part.key.as_ref(), "taken back from an epoch that another archiver writes");
+                self.archive.store.delete(&part.key).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The note `key` of the session was there when that began: the epoch was pruned, or this is no longer the same store, such as where
     /// a disk is not mounted any more. `made` is what was uploaded meanwhile.
-    async fn gone(&self, session: &Session, key: &Path, made: (&ArchivedSegment, &Created)) -> Error {
+    async fn gone(&self, session: &Session, key: &Path, made: Option<&ArchivedSegment>) -> Error {
         let mut history = match History::load(&self.archive.store, &self.archive.prefix).await {
             Ok(history) => history,
             Err(error) => return error,
         };
-        history.remove(made.0);
+        if let Some(made) = made {
+            history.remove(made);
+        }
         let why = self.without_note(&history, session.epoch, session.place.next);
         if !matches!(why, Error::Pruned { .. }) {
-            let source = "the archive that was here is gone".into();
-            return Error::store("read", key, object_store::Error::Generic { store: "archive", source });
+            return archive_gone(key);
         }
-        if *made.1 == Created::New {
+        if let Some(made) = made {
             // It would be the only thing left of the epoch, and no use.
-            let _ = self.archive.store.delete(&made.0.key).await;
+            let _ = self.archive.store.delete(&made.key).await;
         }
         why
     }
+}
+
+/// A failure that may pass: the store is another one, such as where a disk is not mounted any more.
+pub(super) fn archive_gone(key: &Path) -> Error {
+    let source = "the archive that was here is gone".into();
+    Error::store("read", key, object_store::Error::Generic { store: "archive", source })
 }

@@ -23,9 +23,9 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn of(archive: &Archive, history: &History, epoch: u64, to: RestoreTo) -> Result<Self> {
-        let plan = Self::new(history.chain(epoch)?, to).map_err(|error| match error {
+        let plan = Self::new(history.reach(epoch)?, to).map_err(|error| match error {
             Error::NotArchived { lsn, kept, .. } => {
-                let has_it = |&&other: &&u64| history.chain(other).is_ok_and(|chain| chain.lsns.contains(&lsn));
+                let has_it = |&&other: &&u64| history.reach(other).is_ok_and(|chain| chain.lsns.contains(&lsn));
                 let other = history.epochs.keys().rev().find(has_it).copied();
                 Error::NotArchived { lsn, epoch, kept, other }
             }
@@ -76,18 +76,19 @@ impl Plan {
 
     /// `None` if there is nothing.
     fn new(chain: Chain, to: RestoreTo) -> Result<Option<Self>> {
-        let Chain { epoch, mut pieces, lsns, gap } = chain;
-        if pieces.is_empty() && gap.is_none() {
+        let fault = chain.fault();
+        let Chain { epoch, mut pieces, lsns, .. } = chain;
+        if pieces.is_empty() && fault.is_none() {
             return Ok(None);
         }
-        let limit = match (to, gap) {
+        let limit = match (to, fault) {
             (RestoreTo::Lsn(lsn), _) if lsns.contains(&lsn) => lsn.next(),
             (RestoreTo::Latest, None) => lsns.end,
             (RestoreTo::Lsn(lsn), None) => return Err(Error::NotArchived { lsn, epoch, kept: lsns, other: None }),
             (RestoreTo::Lsn(lsn), Some(_)) if lsn < lsns.start => {
                 return Err(Error::NotArchived { lsn, epoch, kept: lsns, other: None });
             }
-            (_, Some(missing)) => return Err(Error::Gap { epoch, missing }),
+            (_, Some(fault)) => return Err(fault),
         };
         // What begins after the last record has metadata at most that was not there yet.
         let is_cut = to != RestoreTo::Latest;

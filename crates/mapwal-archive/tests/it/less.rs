@@ -91,10 +91,32 @@ fn an_epoch_that_has_vanished_is_asked_about_and_abandoned_on_request_alone() {
         } else {
             fs::remove_file(place.path("archive/0000000001/epoch.json")).unwrap();
         }
-        let refused = place.run("run ./log URL --status-interval never").failed(4, "refused");
-        let asks = format!("is {} the right store and prefix?", place.url());
-        assert_eq!(refused.err.contains(&asks), is_all_gone, "{}", refused.err);
-        assert_eq!(refused.err.contains("put the note back"), !is_all_gone, "{}", refused.err);
+        let offers = "if the archive is gone for good, run with --abandon-epoch 1 begins another epoch";
+        let refused = if is_all_gone {
+            let err = fs::File::create(place.path("err")).unwrap();
+            let service = Process::start(place.command("run ./log URL").stdout(Stdio::null()).stderr(err));
+            let told = || fs::read_to_string(place.path("err")).unwrap();
+            wait_until(|| told().contains('\n'));
+            assert!(
+                told().contains("no archive: there is no such directory, ") && told().contains(offers),
+                "{}",
+                told()
+            );
+            assert_eq!(service.terminate().code(), Some(0));
+            assert!(!place.path("archive").exists());
+            fs::create_dir_all(place.path("archive/0000000007")).unwrap();
+            let refused = place.run("run ./log URL --status-interval never").failed(4, "refused");
+            assert!(
+                refused.err.contains(&format!("is {} the right store and prefix?", place.url())),
+                "{}",
+                refused.err
+            );
+            refused
+        } else {
+            let refused = place.run("run ./log URL --status-interval never").failed(4, "refused");
+            assert!(refused.err.contains("put the note back"), "{}", refused.err);
+            refused
+        };
         let offers = "only if that cannot be done, run with --abandon-epoch 1 begins another epoch";
         assert!(
             refused.err.contains(offers) && refused.err.contains("nothing can be restored that only"),
@@ -137,6 +159,14 @@ fn a_run_says_that_the_epoch_before_its_own_is_gone_and_offers_another_one() {
         assert_eq!(service.terminate().code(), Some(0));
     }
     let printed = |what: &str| fs::read_to_string(place.path("out")).unwrap().contains(what);
+    // Its own note that cannot be read.
+    let note = place.path("archive/0000000002/epoch.json");
+    let sound = fs::read(&note).unwrap();
+    fs::write(&note, "{").unwrap();
+    let service = start(&log, "");
+    wait_until(|| printed("epoch -  archived up to -  ") && printed("run with --abandon-epoch 2 begins another epoch"));
+    assert_eq!(service.terminate().code(), Some(0));
+    fs::write(&note, sound).unwrap();
     for gone in ["0000000001/epoch.json", "0000000001"] {
         fs::rename(place.path("archive").join(gone), place.path("gone")).unwrap();
         let service = start(&log, "");
@@ -147,6 +177,7 @@ fn a_run_says_that_the_epoch_before_its_own_is_gone_and_offers_another_one() {
         assert_eq!(service.terminate().code(), Some(0));
         let service = start(&log, "--format json");
         wait_until(|| printed("\"damage\":\"it is missing\""));
+        assert!(printed("epoch.json is damaged: it is missing\""), "the last error");
         assert_eq!(service.terminate().code(), Some(0));
         if gone.ends_with(".json") {
             fs::rename(place.path("gone"), place.path("archive").join(gone)).unwrap();
@@ -189,6 +220,7 @@ fn a_restore_that_fails_says_what_can_be_restored() {
     let way_out = refused.err.split("--to ").nth(1).unwrap_or_else(|| panic!("{}", refused.err));
     let to: u64 = way_out.split(' ').next().unwrap().parse().unwrap();
     assert!(refused.err.contains("or delete it: `run` uploads it again"), "{}", refused.err);
+    let refused_restore = refused.err;
     // A prune would leave nothing that can be restored.
     let refused = place.run("prune URL --before 500").failed(2, "damaged");
     for told in [&*segments[1], "nothing was deleted", &format!("--before {to} at most "), " --give-up-gaps "] {
@@ -199,6 +231,10 @@ fn a_restore_that_fails_says_what_can_be_restored() {
     assert!(refused["refused"]["damaged"]["key"].as_str().unwrap().ends_with(&segments[1]), "{refused}");
     assert!(copy.exists());
     // What is left of that try.
+    assert!(
+        refused_restore.contains(&format!("--to {to} restores what is before, into another directory")),
+        "{refused_restore}"
+    );
     let other = place.run(&format!("restore URL ./restored --to {to}")).failed(4, "cannot restore");
     assert!(other.err.contains("an interrupted restore of epoch 1 up to its latest record is there"), "{}", other.err);
     place.run(&format!("restore URL ./before --to {to}")).done();
@@ -208,9 +244,80 @@ fn a_restore_that_fails_says_what_can_be_restored() {
     fs::remove_file(&copy).unwrap();
     let refused = place.run("restore URL ./none").failed(3, "records are missing");
     assert!(!refused.err.contains("--to"), "{}", refused.err);
+    let gives_up = format!("prune --before {} --give-up-gaps", to + 1);
+    assert!(refused.err.contains(&gives_up), "{}", refused.err);
+    let refused = place.run("prune URL --before 500").failed(3, "records are missing");
+    assert!(refused.err.contains("--give-up-gaps at least") && !refused.err.contains("keeps"), "{}", refused.err);
+    let verified = place.run("verify URL");
+    assert!(
+        verified.code == Some(3) && verified.out.contains("\nrecords are missing in 1 place: "),
+        "{}",
+        verified.out
+    );
     fs::write(epoch.join("epoch.json"), "{").unwrap();
     let listed = place.run("list URL");
     assert!(listed.out.contains("log unknown: 1 epoch"), "{}", listed.out);
+}
+
+#[test]
+fn objects_of_two_logs_are_named_with_what_can_be_done() {
+    let place = Place::new();
+    make_log(&place.path("log"), 600);
+    place.archive(600);
+    let epoch = place.path("archive/0000000001");
+    let mut segments: Vec<_> = fs::read_dir(&epoch).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|suffix| suffix == "seg"));
+    segments.sort();
+    // As another log would have it: other bytes, and their checksum.
+    let name = segments[1].file_name().unwrap().to_str().unwrap();
+    let other = format!("{}00000000.seg", &name[..name.len() - 12]);
+    fs::copy(&segments[1], epoch.join(&other)).unwrap();
+    let first: u64 = name[..20].parse().unwrap();
+    for words in ["list URL", "verify URL"] {
+        let ran = place.run(words);
+        assert_eq!(ran.code, Some(2), "{words}");
+        let names = format!("both have record {first}, and differ\n");
+        for told in [&*other, name, &names, "\nof objects that differ: two copies of the log were archived here: "] {
+            assert!(ran.out.contains(told), "{words}: {}", ran.out);
+        }
+    }
+    let refused = place.run("restore URL ./restored").failed(2, "other contents");
+    for told in ["; two copies of the log were archived here: ", &format!("--to {} restores what is before", first - 1)]
+    {
+        assert!(refused.err.contains(told), "{}", refused.err);
+    }
+    place.run(&format!("restore URL ./restored --to {}", first - 1)).done();
+    check(&place.path("restored"), 1, first - 1, |_| 1);
+    // An epoch of its own has what the log has, and needs none of both.
+    archive(&place, "", (2, 600));
+    place.run("restore URL ./newest").done();
+    check(&place.path("newest"), 1, 600, |_| 1);
+}
+
+/// With all that is needed to restore them.
+#[test]
+fn what_is_not_restored_of_an_epoch_with_a_gap_is_said_up_to_that() {
+    let place = Place::new();
+    make_log(&place.path("log"), 600);
+    place.archive(600);
+    place.run("restore URL ./again --to 300").done();
+    fs::remove_dir_all(place.path("log")).unwrap();
+    fs::rename(place.path("again"), place.path("log")).unwrap();
+    make_log(&place.path("log"), 500);
+    place.archive(500);
+    let epoch = place.path("archive/0000000001");
+    let mut segments: Vec<_> = fs::read_dir(&epoch).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|suffix| suffix == "seg"));
+    segments.sort();
+    let first = |path: &std::path::Path| path.file_name().unwrap().to_str().unwrap()[..20].parse::<u64>().unwrap();
+    let at = segments.iter().position(|path| first(path) > 400).unwrap();
+    let last = first(&segments[at]) - 1;
+    fs::remove_file(&segments[at]).unwrap();
+    let out = place.run("restore URL ./restored").done().out;
+    let told = format!("not restored: records 301..{last} of epoch 1, which --epoch 1 --to {last} restores");
+    assert!(out.contains(&told), "{out}");
+    place.run(&format!("restore URL ./first --epoch 1 --to {last}")).done();
+    check(&place.path("first"), 1, last, |_| 1);
 }
 
 #[test]

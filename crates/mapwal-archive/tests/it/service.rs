@@ -119,6 +119,44 @@ fn a_store_that_is_not_there_yet_is_waited_for() {
     assert_eq!(service.terminate().code(), Some(0));
 }
 
+/// The service is started before the disk of its archive is mounted.
+#[test]
+fn an_archive_whose_disk_is_not_mounted_is_waited_for_and_nothing_is_made_in_its_place() {
+    for (place_of_it, why) in
+        [(None, "there is no such directory"), (Some(""), "is empty"), (Some("lost+found"), "is empty")]
+    {
+        let place = Place::new();
+        let start = || {
+            let mut command = place.command("run ./log URL --part-interval 20ms --status-interval 1ms");
+            let err = fs::File::create(place.path("err")).unwrap();
+            Process::start(command.stdout(Stdio::null()).stderr(err))
+        };
+        let told = |what: &str| fs::read_to_string(place.path("err")).unwrap().contains(what);
+        let mut service = start();
+        wait_until(|| told("mapwal-archive: "));
+        assert!(!place.path("archive").exists(), "there is no log yet");
+        make_log(&place.path("log"), 300);
+        wait_until(|| place.lists_up_to(300));
+        assert_eq!((service.ended(), service.terminate().code()), (None, Some(0)));
+        fs::rename(place.path("archive"), place.path("unmounted")).unwrap();
+        if let Some(name) = place_of_it {
+            fs::create_dir_all(place.path("archive").join(name)).unwrap();
+        }
+        make_log(&place.path("log"), 600);
+        let mut service = start();
+        wait_until(|| told("is its disk mounted, and is it the right URL?"));
+        assert!(told(why) && told("run with --abandon-epoch 1 begins another epoch"), "{why}");
+        let there = fs::read_dir(place.path("archive")).map_or(0, |entries| entries.count());
+        assert_eq!((service.ended(), there), (None, usize::from(place_of_it == Some("lost+found"))));
+        if place_of_it.is_some() {
+            fs::remove_dir_all(place.path("archive")).unwrap();
+        }
+        fs::rename(place.path("unmounted"), place.path("archive")).unwrap();
+        wait_until(|| place.lists_up_to(600));
+        assert_eq!((service.ended(), service.terminate().code()), (None, Some(0)));
+    }
+}
+
 /// As a command that `nohup` runs, or a shell in the background.
 #[test]
 fn a_signal_that_was_ignored_stays_ignored() {

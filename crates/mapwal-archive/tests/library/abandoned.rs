@@ -141,6 +141,39 @@ async fn an_epoch_whose_end_is_missing_for_good_is_abandoned_on_request() {
     assert_eq!((report.first_lsn, report.others), (Lsn(301), vec![(1, Lsn(1)..Lsn(201))]));
 }
 
+/// What is lost is all that no epoch leads to, though objects of one that cannot be followed are there.
+#[tokio::test]
+async fn what_an_epoch_had_whose_parent_has_vanished_is_lost_from_the_parents_first_record_on() {
+    for (gone, lost) in [(1, (1, 301)), (2, (151, 301))] {
+        let (first, store) = (scratch(), Arc::new(InMemory::new()));
+        let archive = Archive::new(Arc::clone(&store) as _, "a");
+        let log = open(first.path());
+        fill_and_seal(&log, 1, 100);
+        fill_and_seal(&log, 1, 400);
+        catch_up(&log, &archive).await;
+        let (again, _) = restore(&archive, RestoreTo::Lsn(Lsn(150))).await.unwrap();
+        let log = open(again.path());
+        fill_and_seal(&log, 2, 200);
+        fill_and_seal(&log, 2, 300);
+        fill_and_seal(&log, 2, 320);
+        catch_up(&log, &archive).await;
+        // The parent and all that it has, or the note of the epoch itself.
+        let is_gone = |key: &&object_store::path::Path| match gone {
+            1 => key.as_ref().starts_with("a/0000000001/"),
+            _ => key.as_ref() == "a/0000000002/epoch.json",
+        };
+        for key in keys(&*store).await.iter().filter(is_gone) {
+            store.delete(key).await.unwrap();
+        }
+        log.trim_before(Lsn(301)).unwrap();
+        assert_eq!(log.first_lsn(), Lsn(301));
+        let status = abandon(&log, &archive, 2).await.unwrap();
+        assert_eq!((status.epoch, status.lost), (Some(3), Some(Lsn(lost.0)..Lsn(lost.1))), "{gone}");
+        let (_dir, report) = restore(&archive, RestoreTo::Latest).await.unwrap();
+        assert_eq!((report.first_lsn, report.lost), (Lsn(301), Some(Lsn(lost.0)..Lsn(lost.1))));
+    }
+}
+
 /// Nothing of an epoch can be restored without the note of the one that it continues: that is no archive that is well.
 #[tokio::test]
 async fn an_epoch_whose_parent_has_vanished_is_not_whole_and_the_way_out_is_another_one() {
@@ -181,6 +214,7 @@ async fn an_epoch_whose_parent_has_vanished_is_not_whole_and_the_way_out_is_anot
         let status = looked(running).await;
         assert_eq!((status.epoch, status.lag_records), (Some(2), 0), "the archive goes on");
         assert_eq!(status.damaged, [("a/0000000001/epoch.json".to_owned(), ObjectDamage::Missing)], "{gone:?}");
+        assert_eq!(status.last_error.as_deref(), Some("a/0000000001/epoch.json is damaged: it is missing"));
         for (key, bytes) in &removed {
             store.put(key, bytes.clone().into()).await.unwrap();
         }

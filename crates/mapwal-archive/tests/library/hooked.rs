@@ -69,12 +69,21 @@ pub(crate) struct Hooked {
     /// Reads come in chunks of this length.
     pub(crate) chunk_len: usize,
     pub(crate) alive: Arc<Alive>,
+    /// Nothing can be written until so many objects are deleted.
+    pub(crate) full: Arc<AtomicUsize>,
 }
 
 impl Hooked {
     pub(crate) fn new(inner: &Arc<InMemory>, before: impl Fn(&Call<'_>, &InMemory) + Send + Sync + 'static) -> Self {
         let (before, hidden) = (Box::new(before), Box::new(|_: &Path| false));
-        Self { inner: Arc::clone(inner), before, hidden, chunk_len: 1 << 20, alive: Arc::default() }
+        Self {
+            inner: Arc::clone(inner),
+            before,
+            hidden,
+            chunk_len: 1 << 20,
+            alive: Arc::default(),
+            full: Arc::default(),
+        }
     }
 
     /// Lists leave out what `hidden` says.
@@ -99,6 +108,10 @@ impl fmt::Display for Hooked {
 impl ObjectStore for Hooked {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         (self.before)(&Call::Put(location), &self.inner);
+        if self.full.load(Ordering::SeqCst) > 0 {
+            let source = std::io::Error::from(std::io::ErrorKind::StorageFull).into();
+            return Err(object_store::Error::Generic { store: "hooked", source });
+        }
         self.inner.put_opts(location, payload, options).await
     }
 
@@ -135,7 +148,12 @@ impl ObjectStore for Hooked {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let full = Arc::clone(&self.full);
+        let deleted = self.inner.delete_stream(locations);
+        let count = move |_: &Path| {
+            let _ = full.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |full| full.checked_sub(1));
+        };
+        deleted.inspect_ok(count).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -8,6 +8,7 @@ mod between_epochs;
 mod cancelled;
 mod damaged;
 mod epochs;
+mod full;
 mod hooked;
 mod keeping;
 mod kinds_of_logs;

@@ -64,12 +64,19 @@ async fn a_pin_that_cannot_have_its_name_is_refused_before_anything_is_made() {
 /// As where a disk is not mounted any more, under an archiver that is at work.
 #[tokio::test]
 async fn a_store_that_is_another_one_confirms_nothing() {
+    for check in [3600, 0] {
+        confirms_nothing_elsewhere(Duration::from_secs(check)).await;
+    }
+}
+
+async fn confirms_nothing_elsewhere(check: Duration) {
     let (dir, shelf) = (scratch(), scratch());
     let (place, elsewhere) = (shelf.path().join("archive"), shelf.path().join("elsewhere"));
     let archive = Archive::new(Arc::new(mapwal_archive::DirectoryStore::open(&place).unwrap()), "a");
     let log = open(dir.path());
     fill_and_seal(&log, 1, 100);
-    let archiver = archiver(&log, &archive);
+    let options = options().check_interval(Some(check));
+    let archiver = Archiver::of_log(Arc::clone(&log), archive.clone(), options).unwrap();
     archiver.catch_up().await.unwrap();
     std::fs::rename(&place, &elsewhere).unwrap();
     for is_there in [false, true] {

@@ -40,7 +40,7 @@ pub(crate) enum Command {
 /// Archive a log for as long as it is written, and longer
 ///
 /// A service: it waits for the log to come, for the store to answer and for its writer to return, and ends when it is told to, by
-/// Ctrl-C or SIGTERM, with 0. Each sealed segment is uploaded once it is durable, and a named pin keeps it from being
+/// Ctrl-C, SIGTERM or SIGHUP, with 0. Each sealed segment is uploaded once it is durable, and a named pin keeps it from being
 /// trimmed before. Beside that, what is durable of the segment that takes appends is uploaded as a part from time to time.
 ///
 /// It ends by itself only where going on would do harm: with 2 if the archive has other contents for the same records, and

@@ -1,6 +1,7 @@
 //! What can go wrong with an archive, and what the exit codes mean.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::path::Path;
 
 use mapwal_archive::{EpochFault, Error, ObjectDamage};
@@ -23,6 +24,14 @@ pub(crate) const AFTER_DAMAGE: &str = "put a sound copy in its place, or delete 
 /// What can be done about parts that are of two logs.
 pub(crate) const AFTER_CONFLICT: &str = "two copies of the log were archived here: each `run`, started again, begins an epoch with what its own log has; \
      then delete one of the two objects";
+
+/// The way out where an epoch cannot go on, and what it costs.
+pub(crate) fn new_epoch(epoch: u64) -> String {
+    format!(
+        "run with --abandon-epoch {epoch} begins another epoch with what the log still has, from which nothing can be restored that only \
+         epoch {epoch} had"
+    )
+}
 
 /// Whether the object is the note of an epoch.
 pub(crate) fn is_note(key: &str) -> bool {
@@ -70,6 +79,14 @@ impl Failure {
             other => Self::new("refused", other, place),
         }
     }
+}
+
+/// What can be done about objects of two logs, if there are any.
+pub(crate) fn tell_of_conflicts(out: &mut impl Write, faults: &[EpochFault]) -> io::Result<()> {
+    if faults.iter().any(|fault| matches!(fault, EpochFault::Conflict { .. })) {
+        writeln!(out, "of objects that differ: {AFTER_CONFLICT}")?;
+    }
+    Ok(())
 }
 
 /// How a command ends that has found these faults.

@@ -8,7 +8,7 @@ use mapwal_archive::{Archive, ArchivedSegment, EpochFault, EpochListing, Listing
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, List};
-use crate::failure::{AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, outcome_of, shown};
+use crate::failure::{AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, outcome_of, shown, tell_of_conflicts};
 
 pub(crate) async fn run(arguments: &List) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
@@ -28,7 +28,7 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
     writeln!(
         out,
         "{:>10}  {:>41}  {:>14}  {:>8}  {:>6}  {:>11}",
-        "EPOCH", "LSN", "RECORDS", "SEGMENTS", "PARTS", "BYTES"
+        "EPOCH", "LSN", "NUMBERS", "SEGMENTS", "PARTS", "BYTES"
     )?;
     for epoch in &listing.epochs {
         print_epoch(out, epoch)?;
@@ -46,6 +46,7 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
     if listing.faults.iter().any(|fault| matches!(fault, EpochFault::Damaged { .. })) {
         writeln!(out, "of a damaged object: {AFTER_DAMAGE}")?;
     }
+    tell_of_conflicts(out, &listing.faults)?;
     let with_records = listing.epochs.iter().filter(|epoch| epoch.first_lsn < epoch.next_lsn);
     let pruned = match with_records.map(|epoch| epoch.first_lsn).min().filter(|_| listing.pruned_before > Lsn(0)) {
         Some(first) => format!(", pruned before record {first}"),
@@ -56,10 +57,10 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
 
 fn print_epoch(out: &mut impl Write, epoch: &EpochListing) -> io::Result<()> {
     let (number, lsns) = (epoch.epoch, range(epoch.first_lsn, epoch.next_lsn));
-    let records = HumanCount(records(epoch)).to_string();
+    let numbers = HumanCount(epoch.next_lsn.0.saturating_sub(epoch.first_lsn.0)).to_string();
     let (segments, parts) = (epoch.segments.len(), epoch.parts.len());
     let bytes = BinaryBytes(objects(epoch).map(|object| object.len_bytes).sum()).to_string();
-    write!(out, "{number:>10}  {lsns:>41}  {records:>14}  {segments:>8}  {parts:>6}  {bytes:>11}")?;
+    write!(out, "{number:>10}  {lsns:>41}  {numbers:>14}  {segments:>8}  {parts:>6}  {bytes:>11}")?;
     if let Some(parent) = epoch.parent {
         write!(out, "  continues {parent} at record {}", epoch.begins_at)?;
     }
@@ -113,11 +114,6 @@ fn object_json(object: &ArchivedSegment) -> Value {
 
 pub(crate) fn objects(epoch: &EpochListing) -> impl Iterator<Item = &ArchivedSegment> {
     epoch.segments.iter().chain(&epoch.parts)
-}
-
-/// Those that can be restored.
-fn records(epoch: &EpochListing) -> u64 {
-    epoch.next_lsn.0.saturating_sub(epoch.first_lsn.0)
 }
 
 /// `first..last`, or `-`.

@@ -8,7 +8,7 @@ use mapwal_archive::{Archive, Error, PruneGaps, PruneReport};
 use serde_json::json;
 
 use crate::arguments::{Format, Prune};
-use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, counted, is_note, outcome_of, shown};
+use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, counted, is_note, outcome_of, shown, tell_of_conflicts};
 use crate::list::objects;
 
 pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
@@ -34,7 +34,7 @@ async fn refused(error: &Error, arguments: &Prune, archive: &Archive) -> Result<
             let (from, to) = (missing.start.0, missing.end.0);
             let refused = json!({ "epoch": epoch, "missing": [from, to] });
             tell_refused(arguments, &refused, Outcome::Gaps)?;
-            let why = format!("{error}, and nothing was deleted; {}", ways_out(from, Some(to)));
+            let why = format!("{error}, and nothing was deleted{}", ways_out(from, Some(to)));
             Ok(Failure::new("records are missing", why, arguments.url.to_string()).ending_with(Outcome::Gaps))
         }
         Error::Damaged { key, damage, lsn: Some(first), .. } if !is_note(key) => {
@@ -52,7 +52,7 @@ async fn refused(error: &Error, arguments: &Prune, archive: &Archive) -> Result<
                 "from": first.0,
             });
             tell_refused(arguments, &refused, Outcome::Damaged)?;
-            let why = format!("{damage}, and nothing was deleted; {AFTER_DAMAGE}; {}", ways_out(first.0, to));
+            let why = format!("{damage}, and nothing was deleted; {AFTER_DAMAGE}{}", ways_out(first.0, to));
             Ok(Failure::new("damaged", why, key).ending_with(Outcome::Damaged))
         }
         error => Ok(Failure::of_archive(error, &arguments.url)),
@@ -69,17 +69,17 @@ fn tell_refused(arguments: &Prune, refused: &serde_json::Value, outcome: Outcome
 
 /// How what is before record `from` is kept, or given up with what can be restored no more, up to but without record `to`.
 fn ways_out(from: u64, to: Option<u64>) -> String {
-    let keeps = format!("--before {} at most keeps the records before", from.saturating_sub(1));
-    match to {
-        Some(to) => format!("{keeps}, and --before {to} --give-up-gaps at least gives them up"),
-        None => keeps,
-    }
+    let keeps = (from > 1).then(|| format!("--before {} at most keeps the records before", from - 1));
+    let gives_up = to.map(|to| format!("--before {to} --give-up-gaps at least gives them up"));
+    let ways: Vec<String> = keeps.into_iter().chain(gives_up).collect();
+    if ways.is_empty() { String::new() } else { format!("; {}", ways.join(", and ")) }
 }
 
 fn print(out: &mut impl Write, report: &PruneReport) -> io::Result<()> {
     for fault in &report.faults {
         writeln!(out, "{fault}")?;
     }
+    tell_of_conflicts(out, &report.faults)?;
     writeln!(
         out,
         "deleted {} and {}, {}; the first record of the newest epoch is {}",

@@ -41,7 +41,9 @@ pub(crate) async fn run(arguments: &Restore) -> Result<Outcome> {
     };
     // Where an epoch was asked for, all of it is what was asked for.
     let is_less = arguments.epoch.is_none() && report.begins_late();
-    shown(print(&report, arguments.format), if is_less { Outcome::Gaps } else { Outcome::Done })
+    let list = if report.others.is_empty() { None } else { archive.list().await.ok() };
+    let epochs = list.map_or_else(Vec::new, |listing| listing.epochs);
+    shown(print(&report, &epochs, arguments.format), if is_less { Outcome::Gaps } else { Outcome::Done })
 }
 
 /// What can be restored where not all can.
@@ -63,17 +65,22 @@ async fn with_advice(error: &Error, arguments: &Restore, archive: &Archive) -> F
             ways_out.push(if is_note(key) { "put a sound copy in its place" } else { AFTER_DAMAGE }.to_owned());
             first_of(&epochs, key)
         }
-        // Of parts. Where segments are, the epoch cannot be followed, and its list says so.
-        Error::Conflict { lsn, .. } if asked.is_some_and(|asked| asked.fault.is_none()) => {
+        Error::Conflict { lsn, .. } => {
             ways_out.push(AFTER_CONFLICT.to_owned());
-            Some(*lsn)
+            // Of segments the list tells: neither of them is restored.
+            asked.map(|asked| asked.next_lsn.min(*lsn))
         }
         _ => None,
     };
     if let (Some(from), Some(asked)) = (missing_from, asked)
         && asked.first_lsn < from
     {
-        ways_out.push(format!("--to {} restores what is before", from.0 - 1));
+        ways_out.push(format!("--to {} restores what is before, into another directory", from.0 - 1));
+    } else if let Error::Gap { missing, .. } = error {
+        ways_out.push(format!(
+            "a prune --before {} --give-up-gaps gives them up, and what comes after them is restored",
+            missing.end
+        ));
     }
     // One that can be restored to its end.
     let whole = epochs.iter().rev().filter(|epoch| Some(epoch.epoch) != asked.map(|asked| asked.epoch));
@@ -92,7 +99,7 @@ fn first_of(epochs: &[EpochListing], key: &str) -> Option<Lsn> {
     objects(epoch).filter(|object| object.number == number).map(|object| object.first_lsn).min()
 }
 
-fn print(report: &RestoreReport, format: Format) -> io::Result<()> {
+fn print(report: &RestoreReport, epochs: &[EpochListing], format: Format) -> io::Result<()> {
     let others = report.others.iter();
     let others = others.map(|(epoch, lsns)| json!({ "epoch": epoch, "lsns": [lsns.start.0, lsns.end.0] }));
     let mut out = anstream::stdout().lock();
@@ -106,9 +113,11 @@ fn print(report: &RestoreReport, format: Format) -> io::Result<()> {
             writeln!(out, "restored: records {lsns}, in {segments}, {bytes}, of epoch {epoch}")?;
             for (epoch, lsns) in &report.others {
                 let (first, last) = (lsns.start, lsns.end.0.saturating_sub(1));
+                let is_broken = epochs.iter().any(|listed| listed.epoch == *epoch && listed.fault.is_some());
+                let to = if is_broken { format!(" --to {last}") } else { String::new() };
                 writeln!(
                     out,
-                    "not restored: records {first}..{last} of epoch {epoch}, which --epoch {epoch} restores"
+                    "not restored: records {first}..{last} of epoch {epoch}, which --epoch {epoch}{to} restores"
                 )?;
             }
             if let Some(lost) = &report.lost {

@@ -1,7 +1,6 @@
 //! `mapwal-archive run`: the service.
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::arguments::{Format, Run};
-use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, is_note};
+use crate::failure::{AFTER_CONFLICT, AFTER_DAMAGE, Failure, Outcome, Result, is_note, new_epoch};
 use crate::printer::Printer;
 use crate::stop::Stop;
 use crate::store::NotOpened;
@@ -64,27 +63,16 @@ fn of_log(error: &Error, arguments: &Run) -> Failure {
     }
 }
 
-/// The way out where an epoch cannot go on, and what it costs.
-fn new_epoch(epoch: u64) -> String {
-    format!(
-        "run with --abandon-epoch {epoch} begins another epoch with what the log still has, from which nothing can be restored that only \
-         epoch {epoch} had"
-    )
-}
-
 /// An archiver, once there are a log and a store.
 async fn wait_for_log(arguments: &Run, report: &mut Report<'_>) -> Result<Archiver> {
     let parts = arguments.part_interval.0;
     let options = ArchiverOptions::new().pin(&arguments.pin).pin_limit_bytes(arguments.pin_limit).part_interval(parts);
     let options = options.check_interval(arguments.check_interval.0).abandon_epoch(arguments.abandon_epoch);
+    arguments.url.check()?;
     loop {
         arguments.url.check_outside(&arguments.directory)?;
-        match arguments.url.open() {
-            Ok((store, prefix)) => match open(&arguments.directory, &Archive::new(store, prefix), &options) {
-                Ok(archiver) => return Ok(archiver),
-                Err(error) if may_come(&error) => report.waits(&of_log(&error, arguments)),
-                Err(error) => return Err(of_log(&error, arguments)),
-            },
+        match open(arguments, &options) {
+            Ok(archiver) => return Ok(archiver),
             Err(NotOpened::Passing(failure)) => report.waits(&failure),
             Err(NotOpened::Final(failure)) => return Err(failure),
         }
@@ -92,11 +80,22 @@ async fn wait_for_log(arguments: &Run, report: &mut Report<'_>) -> Result<Archiv
     }
 }
 
-fn open(directory: &Path, archive: &Archive, options: &ArchiverOptions) -> mapwal_archive::Result<Archiver> {
+/// The log comes first: its pin says whether there must be an archive.
+fn open(arguments: &Run, options: &ArchiverOptions) -> Result<Archiver, NotOpened> {
+    let of_log = |error: Error| {
+        let failure = of_log(&error, arguments);
+        if may_come(&error) { NotOpened::Passing(failure) } else { NotOpened::Final(failure) }
+    };
     // SAFETY: by naming the directory to this program the user says, as its manual asks for, that it is on a local file
     // system, and that nothing but mapwal writes to its files meanwhile.
-    let reader = tokio::task::block_in_place(|| unsafe { LogReader::open(directory) })?;
-    Archiver::of_reader(reader, archive.clone(), options.clone())
+    let opened = tokio::task::block_in_place(|| unsafe { LogReader::open(&arguments.directory) });
+    let reader = opened.map_err(|error| of_log(error.into()))?;
+    let begun = Archiver::epoch_of(&reader, &arguments.pin).map_err(of_log)?;
+    let (store, prefix) = match begun.filter(|&epoch| arguments.abandon_epoch != Some(epoch)) {
+        Some(epoch) => arguments.url.open_begun(epoch)?,
+        None => arguments.url.open()?,
+    };
+    Archiver::of_reader(reader, Archive::new(store, prefix), options.clone()).map_err(of_log)
 }
 
 /// Whether there may be a log soon: the service was started first, or the writer, a restore or a backup is at work.
@@ -168,11 +167,16 @@ impl<'a> Report<'a> {
 
 fn text(status: &Status) -> String {
     let epoch = status.epoch.map_or("-".to_owned(), |epoch| epoch.to_string());
-    let archived = status.archived_lsn.0.saturating_sub(1);
+    let archived = match status.archived_lsn.0 {
+        // Of an archive that has not been looked at, nothing is known.
+        _ if status.epoch.is_none() => "-".to_owned(),
+        next => next.saturating_sub(1).to_string(),
+    };
     let (records, bytes) = (HumanCount(status.lag_records), BinaryBytes(status.lag_bytes));
     let (segments, parts) = (HumanCount(status.segments), HumanCount(status.parts));
     let seconds = status.lag.as_secs_f64();
-    let error = status.last_error.as_ref().map_or(String::new(), |error| format!("  failing: {error}"));
+    let failing = status.last_error.as_ref().filter(|_| status.failures > 0);
+    let error = failing.map_or(String::new(), |error| format!("  failing: {error}"));
     let (missing, damaged) = (missing(status), damaged(status));
     let lost = status.lost.as_ref().map_or(String::new(), |lost| {
         let (from, to) = (lost.start, lost.end.0.saturating_sub(1));
@@ -204,26 +208,37 @@ fn damaged(status: &Status) -> String {
     if status.damaged.is_empty() {
         return String::new();
     }
+    type Damaged = (String, ObjectDamage);
+    let is_other = |damaged: &&Damaged| matches!(damaged.1, ObjectDamage::Other { .. });
     let (notes, objects): (Vec<_>, Vec<_>) = status.damaged.iter().partition(|(key, _)| is_note(key));
-    let each = |damaged: Vec<&(String, ObjectDamage)>| {
-        damaged.into_iter().map(|(key, damage)| format!("{key} ({damage})")).collect::<Vec<_>>().join(", ")
+    let (others, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_other);
+    let each = |damaged: &[&Damaged]| {
+        damaged.iter().map(|(key, damage)| format!("{key} ({damage})")).collect::<Vec<_>>().join(", ")
     };
     let mut told = String::new();
-    if !notes.is_empty() {
-        let epoch = status.epoch.map_or("this epoch".to_owned(), |epoch| format!("epoch {epoch}"));
+    if let Some((key, _)) = notes.first() {
+        let epoch = status.epoch.or_else(|| epoch_of(key));
+        let of = epoch.map_or("this epoch".to_owned(), |epoch| format!("epoch {epoch}"));
         told = format!(
-            "  damaged in the archive: {}, without which nothing of {epoch} can be restored; put it back, with what else is gone of that \
+            "  damaged in the archive: {}, without which nothing of {of} can be restored; put it back, with what else is gone of that \
              epoch, as from a backup of the store",
-            each(notes)
+            each(&notes)
         );
-        if let Some(epoch) = status.epoch {
+        if let Some(epoch) = epoch {
             told = format!("{told}; only if that cannot be done, {}", new_epoch(epoch));
         }
     }
-    if !objects.is_empty() {
-        told = format!("{told}  damaged in the archive: {}; {AFTER_DAMAGE}", each(objects));
+    for (damaged, way_out) in [(objects, AFTER_DAMAGE), (others, AFTER_CONFLICT)] {
+        if !damaged.is_empty() {
+            told = format!("{told}  damaged in the archive: {}; {way_out}", each(&damaged));
+        }
     }
     told
+}
+
+/// That of a note, by its key.
+fn epoch_of(note: &str) -> Option<u64> {
+    note.rsplit('/').nth(1)?.parse().ok()
 }
 
 fn as_json(status: &Status) -> serde_json::Value {

@@ -1,5 +1,6 @@
 //! The object store that a URL names.
 
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use url::Url;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, new_epoch};
 
 /// A URL of an archive, as it was given.
 #[derive(Debug, Clone)]
@@ -64,6 +65,36 @@ impl StoreUrl {
                 Ok((store.into(), prefix))
             }
         }
+    }
+
+    /// An error if no store can be opened by it, whatever there may be later.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.scheme() == "file" {
+            return self.path().map(drop);
+        }
+        Ok(self.open().map(drop)?)
+    }
+
+    /// As [`Self::open`], of an archive that has epoch `epoch` of the log. A directory that is not there, or is empty, is not made: the disk of
+    /// the archive may not be mounted yet.
+    pub(crate) fn open_begun(&self, epoch: u64) -> Result<(Arc<dyn ObjectStore>, Path), NotOpened> {
+        if self.0.scheme() == "file" {
+            let path = self.path().map_err(NotOpened::Final)?;
+            let is_of_archive =
+                |entry: io::Result<std::fs::DirEntry>| entry.is_ok_and(|it| it.file_name() != "lost+found");
+            let why = match std::fs::read_dir(&path).map(|mut entries| entries.any(is_of_archive)) {
+                Ok(false) => "the directory is empty",
+                Err(error) if error.kind() == io::ErrorKind::NotFound => "there is no such directory",
+                _ => return self.open(),
+            };
+            let why = format!(
+                "{why}, and the log was archived there in epoch {epoch}; is its disk mounted, and is it the right URL? It is waited for; only \
+                 if the archive is gone for good, {}",
+                new_epoch(epoch)
+            );
+            return Err(NotOpened::Passing(Failure::new("no archive", why, self.to_string())));
+        }
+        self.open()
     }
 
     /// As [`Self::open`], of an archive that is there: no directory is made.

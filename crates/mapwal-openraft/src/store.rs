@@ -53,7 +53,7 @@ pub struct LogStore<C: RaftTypeConfig, K> {
 pub(crate) struct Inner<C: RaftTypeConfig, K> {
     pub(crate) log: Log,
     pub(crate) codec: K,
-    /// Locked for the time of each call that changes the log, so that these come one after the other.
+    /// Locked for the time of each call that adds or drops entries, so that these come one after the other.
     pub(crate) bounds: Mutex<Bounds<C>>,
     /// The index of the first entry that may be read. Release: a reader that sees it sees the log as it was then.
     first: AtomicU64,

@@ -113,8 +113,8 @@ impl Archiver {
         Self::new(Source::Reader(reader, pins), archive, options)
     }
 
-    /// The epoch that the log at hand is archived in under this pin, as the pin says, or was when that was lost. An archive without it is not the right one, or not there,
-    /// such as where a disk is not mounted.
+    /// The epoch in which the log was archived under this pin, as the pin says, also if it has been lost since. An archive that lacks
+    /// the epoch is another one, or is not there, such as where a disk is not mounted.
     ///
     /// # Errors
     /// [`Error::Log`] when the pins cannot be read.

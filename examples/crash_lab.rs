@@ -118,8 +118,8 @@ fn main() -> ExitCode {
 fn finish(findings: &Findings, arguments: &Arguments, last: u64, time: Duration) -> ExitCode {
     let Findings { tally, broken } = findings;
     println!(
-        "histories {}..={last}: {} logs damaged, {} failures injected",
-        arguments.seed, tally.damaged, tally.faults
+        "histories {}..={last}: {} logs damaged, {} failures injected, {} segments grown, {} ends given back",
+        arguments.seed, tally.damaged, tally.faults, tally.grown, tally.given_back
     );
     println!("{} crashes a second", u128::from(tally.cuts) * 1000 / time.as_millis().max(1));
     if let Some(broken) = broken {

@@ -107,8 +107,8 @@
 //!
 //! # Limits
 //!
-//! Segments have a power of two of bytes, from 64 KiB to 4 GiB; 64 MiB unless [`Options::segment_size_bytes`] says
-//! otherwise. A new one takes disk space as it is filled. A payload, or a batch, fits into one
+//! Segments have a power of two of bytes, from 64 KiB to 4 GiB. They grow with the log, from 256 KiB to 64 MiB unless
+//! [`Options::segment_size_bytes`] says otherwise. A payload, or a batch, fits into one
 //! segment: [`Log::payload_len_max`] is a little less than its size. A log has at most 2^32 - 1 segments in its life,
 //! and 2^64 - 2^33 records. Its 16 metadata slots hold together at most a quarter of a segment and 16 MiB. It needs
 //! Rust 1.88 and a 64-bit Unix; it is tested on Linux, and untested on macOS.

@@ -8,6 +8,8 @@ use crate::lsn::Lsn;
 
 /// More would be a mistake.
 const SPARE_SEGMENTS_MAX: usize = 1024;
+/// The size of the first segments, unless the options say otherwise.
+const FIRST_SIZE_BYTES: u64 = 256 << 10;
 
 /// Options of [`Log::open`](crate::Log::open). They are checked there.
 ///
@@ -20,6 +22,7 @@ const SPARE_SEGMENTS_MAX: usize = 1024;
 /// # let dir = tempfile::tempdir()?;
 /// let options = Options::new()
 ///     .segment_size_bytes(16 << 20)
+///     .first_segment_size_bytes(1 << 20)
 ///     .spare_segments(4)
 ///     .first_lsn(Lsn(1000)) // of a log that is created
 ///     .sync_interval(Some(Duration::from_millis(10)))
@@ -38,6 +41,7 @@ const SPARE_SEGMENTS_MAX: usize = 1024;
 #[must_use]
 pub struct Options {
     pub(crate) segment_size_bytes: u64,
+    pub(crate) first_segment_size_bytes: Option<u64>,
     pub(crate) first_lsn: Lsn,
     pub(crate) create: bool,
     pub(crate) archive: bool,
@@ -54,6 +58,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             segment_size_bytes: 64 << 20,
+            first_segment_size_bytes: None,
             first_lsn: Lsn::FIRST,
             create: true,
             archive: false,
@@ -68,15 +73,28 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults: segments of 64 MiB, a log that is created if there is none, whose first record is 1.
+    /// The defaults: segments that grow from 256 KiB to 64 MiB, a log that is created if there is none, whose first record is 1.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The size of new segments in bytes: a power of two from 64 KiB to 4 GiB. A log may have segments of several
-    /// sizes. The largest payload is a little less than one segment.
+    /// The size of segments in bytes once the log has grown: a power of two from 64 KiB to 4 GiB. The largest payload is a little
+    /// less than one segment.
+    ///
+    /// Segments begin with [`Self::first_segment_size_bytes`], and are as long as all before them together, or shorter. A record that
+    /// needs a longer one gets it. What a segment that takes no more records leaves unused is given back to the file
+    /// system if it is a quarter or more. So a log of *n* bytes of records takes no more than 1 MiB, or 1.5 *n* and one
+    /// segment of the size reached; besides, files of trimmed segments are kept for further ones.
     pub fn segment_size_bytes(mut self, size: u64) -> Self {
         self.segment_size_bytes = size;
+        self
+    }
+
+    /// The size of the first segments in bytes: a power of two from 64 KiB to [`Self::segment_size_bytes`]. Without it they have 256 KiB,
+    /// or `segment_size_bytes` if that is less. With as much as that all segments have that size, a log takes two of them from the start,
+    /// and one that is written to without a sync meets no pause in its first hundred megabytes, in which segments would grow.
+    pub fn first_segment_size_bytes(mut self, size: u64) -> Self {
+        self.first_segment_size_bytes = Some(size);
         self
     }
 
@@ -158,7 +176,7 @@ impl Options {
 
     /// How many files for further segments are kept in any case, 0 to 1024. Missing ones are written, with zeros, when
     /// the log is opened: a log that is trimmed as it grows then writes as fast from the first byte on as it does
-    /// later, in files of trimmed segments. Without it, and beyond it, as many are kept as the log has used between its
+    /// later, in files of trimmed segments. All new segments have [`Self::segment_size_bytes`] then. Without it, and beyond it, as many are kept as the log has used between its
     /// last trims, at most a gigabyte.
     pub fn spare_segments(mut self, count: usize) -> Self {
         self.spare_segments = count;
@@ -183,12 +201,24 @@ impl Options {
         self
     }
 
+    pub(crate) fn first_size_bytes(&self) -> u64 {
+        self.first_segment_size_bytes.unwrap_or(FIRST_SIZE_BYTES.min(self.segment_size_bytes))
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         if !format::segment_size_is_valid(self.segment_size_bytes) {
             return Err(Error::InvalidArgument {
                 name: "segment_size_bytes",
                 value: self.segment_size_bytes,
                 expected: "a power of two from 64 KiB to 4 GiB",
+            });
+        }
+        let first = self.first_size_bytes();
+        if !format::segment_size_is_valid(first) || first > self.segment_size_bytes {
+            return Err(Error::InvalidArgument {
+                name: "first_segment_size_bytes",
+                value: first,
+                expected: "a power of two from 64 KiB to segment_size_bytes",
             });
         }
         if self.spare_segments > SPARE_SEGMENTS_MAX {

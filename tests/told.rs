@@ -106,8 +106,9 @@ fn open(path: &Path) -> (Arc<Faulty>, Log) {
 
 fn open_with(path: &Path, segment_size: u64) -> (Arc<Faulty>, Log) {
     let storage = Faulty::new(path);
+    let options = Options::new().segment_size_bytes(segment_size).first_segment_size_bytes(segment_size);
     // SAFETY: a temporary directory of one test; the storage passes every mapping on as the disk makes it.
-    let log = unsafe { open_log(Arc::clone(&storage) as _, &Options::new().segment_size_bytes(segment_size)) };
+    let log = unsafe { open_log(Arc::clone(&storage) as _, &options) };
     (storage, log.unwrap())
 }
 

@@ -30,14 +30,17 @@ pub(crate) fn fresh_log(parent: &Path, options: &Options) -> (Log, TempDir) {
     (log, directory)
 }
 
-/// A new log in use, with nothing left to prepare: all of its first segment and its first spare are ready. It holds one
-/// record, of [`USED_BYTES`].
+/// A new log in use whose segments have their largest size, with nothing left to prepare: all of its first segment and its first spare
+/// are ready. It holds one record, of [`USED_BYTES`].
 pub(crate) fn ready_log(parent: &Path, options: &Options) -> (Log, TempDir) {
-    let fresh = fresh_log(parent, options);
+    let fresh = fresh_log(parent, &options.clone().first_segment_size_bytes(SEGMENT_BYTES));
     fresh.0.append(0, &vec![0; USED_BYTES]).expect("there is room");
     spare::wait_for(1);
     fresh
 }
+
+/// The largest size of a segment by default.
+const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// Enough for a log to count on more.
 pub(crate) const USED_BYTES: usize = 2 << 20;

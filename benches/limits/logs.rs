@@ -1,6 +1,7 @@
 //! Many logs in one process, each with a few records.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,9 @@ const ROUNDS_IN_TURN: usize = 4;
 const THREADS_MAX: f64 = 12.0;
 const DESCRIPTORS_MAX: f64 = 4.0;
 const TIME_MAX_MS: f64 = 1000.0;
+const MIB: f64 = 1_048_576.0;
+/// Of each log, in MiB.
+const DISK_MAX_MIB: f64 = 1.1 * 1024.0 / 1000.0;
 
 pub(crate) fn run(bench: &mut Bench) {
     if bench.wants("many logs") {
@@ -33,9 +37,8 @@ pub(crate) fn run(bench: &mut Bench) {
     }
 }
 
-/// Small segments: a log that holds little takes little.
 fn options() -> Options {
-    Options::new().segment_size_bytes(256 << 10)
+    Options::new()
 }
 
 fn paths(directory: &TempDir, count: usize) -> Vec<PathBuf> {
@@ -49,6 +52,14 @@ fn open_all(paths: &[PathBuf]) -> Vec<Log> {
 /// Threads of this process, and open files.
 fn entries(of: &str) -> usize {
     fs::read_dir(Path::new("/proc/self").join(of)).map_or(0, Iterator::count)
+}
+
+/// What the file system has given to all logs, in MiB.
+fn disk_mib(paths: &[PathBuf]) -> f64 {
+    let files = paths.iter().flat_map(|path| fs::read_dir(path).expect("it was made before"));
+    // What goes meanwhile takes nothing.
+    let blocks = files.filter_map(|file| Some(file.ok()?.metadata().ok()?.blocks()));
+    blocks.sum::<u64>() as f64 * 512.0 / MIB
 }
 
 fn append_records(log: &Log) {
@@ -86,7 +97,7 @@ fn in_memory(bench: &mut Bench) {
         log.close().expect("memory works");
     }
     let (mut opens, mut bare, mut drops) = (Samples::default(), Samples::default(), Samples::default());
-    let (mut threads, mut descriptors) = (Samples::default(), Samples::default());
+    let (mut threads, mut descriptors, mut disk) = (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..bench.rounds() {
         bare.push(milliseconds(|| drop(paths.iter().map(|path| open_bare(path)).collect::<Vec<_>>())));
         let before = entries("fd");
@@ -99,6 +110,7 @@ fn in_memory(bench: &mut Bench) {
         std::thread::sleep(Duration::from_millis(500));
         threads.push(entries("task") as f64);
         descriptors.push((entries("fd") - before) as f64 / count as f64);
+        disk.push(disk_mib(&paths));
         drops.push(milliseconds(|| drop(logs)));
         // A drop leaves a log as a crash does.
         for log in open_all(&paths) {
@@ -110,6 +122,7 @@ fn in_memory(bench: &mut Bench) {
     bench.push(Row::new(name("drop all"), "ms", drops).value_at_most(TIME_MAX_MS));
     bench.push(Row::new(name("threads of the process"), "", threads).value_at_most(THREADS_MAX));
     bench.push(Row::new(name("open files of each"), "", descriptors).value_at_most(DESCRIPTORS_MAX));
+    bench.push(Row::new(name("disk of all"), "MiB", disk).value_at_most(DISK_MAX_MIB * count as f64));
 }
 
 /// Commits to each of them in turn, beside as many to one of them.

@@ -49,6 +49,20 @@ pub(crate) const fn meta_len_max(size: u64) -> u64 {
 /// the same payloads in later versions.
 const EDGES_LEN: u64 = 4216 + 32;
 
+/// The size of the smallest segment that begins with metadata slots of `meta_len` bytes, heads included, and has room for `len` bytes
+/// of frames.
+pub(crate) fn segment_size_for(len: usize, meta_len: usize) -> u64 {
+    let is_enough = |size| {
+        let has_room = || payload_len_max(size, meta_len) + frame::HEADER_LEN as u64 >= len as u64;
+        meta_len as u64 <= meta_len_max(size) && has_room()
+    };
+    let mut size = SEGMENT_SIZE_MIN;
+    while size < SEGMENT_SIZE_MAX && !is_enough(size) {
+        size *= 2;
+    }
+    size
+}
+
 /// The payload that still fits into a new segment of `size` bytes if the metadata slots take `meta_len`, heads included.
 pub(crate) const fn payload_len_max(size: u64, meta_len: usize) -> u64 {
     let edges = (link::frame_len(meta_len) + link::SEAL_FRAME_LEN) as u64;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Log;
 use super::mark::Mark;
 use super::preparer::Need;
-use super::shared::Shared;
+use super::shared::{Rotation, Shared};
 use crate::error::{Error, MetaFault, Result};
 use crate::events::calling;
 use crate::format::frame::{self, FrameHead, FrameKind};
@@ -65,14 +65,33 @@ impl Shared {
         let mut rotation = self.lock_begun_rotation(need)?;
         self.check_meta(&self.meta.lock(), slot, value.len())?;
         let payload = link::encode_meta(slot, value);
-        let place =
-            self.reserve_control_frame(&mut rotation, frame::padded(frame::HEADER_LEN + payload.len()), need)?;
+        let len = frame::padded(frame::HEADER_LEN + payload.len());
+        self.make_room_for_meta(&mut rotation, need, slot, value.len(), len)?;
+        let place = self.reserve_control_frame(&mut rotation, len, need)?;
         let next_lsn = Lsn(place.context().base_lsn.0 + u64::from(place.ordinal()));
         let end = Position(place.context().start.0 + (place.offset() + place.len()) as u64);
         self.publish(place, FrameHead::control(FrameKind::Meta, next_lsn, 0), &payload);
         self.change_meta(|meta| meta.set(slot, value));
         drop(rotation);
         self.unless_lost(self.mark_at(end))
+    }
+
+    /// Goes on in a longer segment if the metadata, with a value of `value_len` bytes in `slot`, takes more than a quarter of the one
+    /// that takes appends: a log can be opened with segments as long as its newest. The frame takes `len` bytes.
+    fn make_room_for_meta(
+        &self,
+        rotation: &mut Rotation,
+        need: Need,
+        slot: usize,
+        value_len: usize,
+        len: usize,
+    ) -> Result<()> {
+        let meta_len = others_len(&self.meta.lock(), slot) + value_len;
+        let size = self.reserved().0.info().size;
+        if meta_len as u64 <= format::meta_len_max(size) {
+            return Ok(());
+        }
+        self.rotate(rotation, need, format::segment_size_for(len, meta_len))
     }
 
     /// Appends each of `values`, and returns once they are durable, with all before them.
@@ -98,14 +117,13 @@ impl Shared {
     pub(super) fn change_meta(&self, change: impl FnOnce(&mut MetaSlots)) {
         let mut meta = self.meta.lock();
         change(&mut meta);
-        let payload_len_max = format::payload_len_max(self.preparer.segment_size(), meta.encoded_len());
+        let payload_len_max = format::payload_len_max(self.preparer.size_max(), meta.encoded_len());
         self.payload_len_max.store(payload_len_max, Ordering::Relaxed);
     }
 
     /// An error unless `meta` has room for a value of `len` bytes in `slot`.
     fn check_meta(&self, meta: &MetaSlots, slot: usize, len: usize) -> Result<()> {
-        let now = meta.get(slot).map_or(0, |value| link::META_HEAD_LEN + value.len());
-        let others = meta.encoded_len() - now + link::META_HEAD_LEN;
+        let others = others_len(meta, slot);
         let len_max = usize::try_from(self.meta_len_max).unwrap_or(usize::MAX).saturating_sub(others);
         let fault = match slot {
             META_SLOTS.. => MetaFault::NoSlot { slots: META_SLOTS },
@@ -114,4 +132,10 @@ impl Shared {
         };
         Err(Error::Meta { slot, fault })
     }
+}
+
+/// What the metadata takes without the value of `slot`, whose head is counted.
+fn others_len(meta: &MetaSlots, slot: usize) -> usize {
+    let now = meta.get(slot).map_or(0, |value| link::META_HEAD_LEN + value.len());
+    meta.encoded_len() - now + link::META_HEAD_LEN
 }

@@ -32,6 +32,7 @@ mod stats;
 mod sync;
 mod trim;
 mod truncate;
+mod unused;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use super::mark;
 use super::meter::Meter;
 use super::pin_table::Pins;
 use super::preparer::Preparer;
+use super::preparer::growth::{Extent, Growth, Sizes};
 use super::preparer::pool::Pool;
 use super::recovery::plan::Pending;
 use super::recovery::plan::{Plan, Resume};
@@ -191,6 +192,7 @@ impl Opening<'_> {
         let log = Log::assemble(shared, rotation, lock)?;
         // The new segment's link is what makes the outcome of recovery final: durable before what it replaces goes, and
         // before the caller sees a record.
+        plan.unused.iter().for_each(|&unused| log.shared.note_unused(unused));
         log.shared.wait(log.shared.everything())?;
         log.shared.preparer.forget_syncs();
         remove_all(&*self.storage, &leftovers);
@@ -244,13 +246,15 @@ impl Opening<'_> {
 
     /// A segment that holds nothing.
     fn fresh(&self, plan: &Plan, next_number: &mut u64) -> Result<Prepared> {
-        let size = self.options.segment_size_bytes;
+        let (sizes, needed) = (Sizes::of(self.options), format::segment_size_for(0, plan.meta.encoded_len()));
+        let fits = |spare: &&Found| (sizes.first.max(needed)..=sizes.max).contains(&spare.size);
         // Taking over a spare needs no room on a disk that may be full.
-        if let Some(spare) = plan.spare.as_ref().filter(|spare| spare.size == size)
+        if let Some(spare) = plan.spare.as_ref().filter(fits)
             && let Some(prepared) = adopt(&*self.storage, spare)?
         {
             return Ok(prepared);
         }
+        let size = sizes.next(plan.used_bytes(), plan.last_size(), needed);
         let number = *next_number;
         *next_number += 1;
         // As fast from the first byte on as those that are kept. What is in the way of this is met again, and reported.
@@ -302,12 +306,13 @@ impl Opening<'_> {
         control.set_durable(durable_lsn, durable).map_err(|source| control::write_error(&*self.storage, source))?;
         let size = self.options.segment_size_bytes;
         let counters = Arc::new(Counters::default());
+        let growth = Growth::new(Sizes::of(self.options), Extent::of(&segments), plan.last_size());
         let pool = Pool::stocked(&self.storage, &counters, size, self.options.spare_segments, &mut next_number);
         let pool = Arc::new(pool);
         let preparer = Preparer::start(
             Arc::clone(&self.storage),
             self.log_id,
-            size,
+            growth,
             next_number,
             Arc::clone(&pool),
             Arc::clone(&counters),
@@ -365,7 +370,7 @@ impl Opening<'_> {
         let segment = Arc::new(Segment::live(info, Some(earlier), tally, Arc::clone(&region), file, storage, cache));
         shared.segments.change(|segments| segments.push(Arc::clone(&segment)));
         let ordinal = u32::try_from(end.next_lsn.0 - info.base_lsn.0).expect("a segment has fewer records");
-        let room = shared.preparer.begin(&segment, filling, Arc::clone(&region));
+        let room = shared.preparer.begin(&segment, filling, Arc::clone(&region), shared.extent_before());
         let offset = region.published();
         rotation.open(info, region, room, ordinal);
         shared.counters.segment_opened(ordinal, offset);

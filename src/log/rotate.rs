@@ -5,14 +5,16 @@ use std::sync::Arc;
 use super::Log;
 use super::mark::Mark;
 use super::preparer::Need;
+use super::preparer::growth::Extent;
+use super::recovery::unused::Unused;
 use super::shared::{Active, Rotation, Shared, append_limit, check_lsn};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
 use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::format::link::{self, Link, Predecessor, Seal, SegmentEnd};
 use crate::format::position::Position;
-use crate::format::segment_header;
 use crate::format::tally::Tally;
+use crate::format::{self, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::{Reservation, Taken};
 use crate::segment::filling::PAGE_LEN;
@@ -39,7 +41,7 @@ impl Log {
         self.shared.durability.check()?;
         let is_empty = self.shared.reserved_end() <= rotation.begin;
         if !is_empty {
-            self.shared.rotate(&mut rotation, Need::Ordinary)?;
+            self.shared.rotate(&mut rotation, Need::Ordinary, 0)?;
         }
         Ok(self.shared.mark_at(rotation.begin))
     }
@@ -65,7 +67,7 @@ impl Shared {
         let offset = Position(reserved.position).offset() as usize;
         if offset + len > append_limit(active.info().size) {
             self.check_fits(len)?;
-            return self.rotate(rotation, need);
+            return self.rotate(rotation, need, self.size_for(len));
         }
         self.wait_for_slot(rotation)?;
         self.preparer.ask(offset, || self.unsynced_bytes());
@@ -73,7 +75,7 @@ impl Shared {
             // What is held back has all of its room.
             Err(Error::NoSpace { .. }) if need == Need::Essential => {
                 self.check_fits(len)?;
-                return self.rotate(rotation, need);
+                return self.rotate(rotation, need, self.size_for(len));
             }
             room => room?,
         };
@@ -90,6 +92,11 @@ impl Shared {
             return Ok(());
         }
         Err(Error::RecordTooLarge { len: len - frame::HEADER_LEN as u64, max })
+    }
+
+    /// The size of a segment that has room for `len` bytes of frames.
+    fn size_for(&self, len: usize) -> u64 {
+        format::segment_size_for(len, self.meta.lock().encoded_len())
     }
 
     /// Releases what appenders no longer use, now that those of `segment` have passed byte `end`.
@@ -126,22 +133,25 @@ impl Shared {
         }
     }
 
-    /// The next segment. If there is no room for one, it tries once more when the files of dropped segments are gone.
-    pub(crate) fn take_spare(&self, need: Need) -> Result<Prepared> {
+    /// The next segment, of `size` bytes at least, which are no more than segments may have, and ready for a link with `meta_len` bytes
+    /// of metadata. If there is no room for one, it tries once more when the files of dropped segments are gone.
+    pub(crate) fn take_spare(&self, need: Need, size: u64, meta_len: usize) -> Result<Prepared> {
+        let size = size.max(format::segment_size_for(0, meta_len));
         let before = self.housekeeper.count();
-        match self.preparer.take(need) {
-            Err(Error::NoSpace { .. }) if self.housekeeper.finish_some(before) => self.preparer.take(need),
+        let taken = match self.preparer.take(need, size) {
+            Err(Error::NoSpace { .. }) if self.housekeeper.finish_some(before) => self.preparer.take(need, size),
             taken => taken,
-        }
+        };
+        self.ready_for_link(taken?, meta_len)
     }
 
-    /// Seals the active segment and opens the spare.
-    pub(crate) fn rotate(&self, rotation: &mut Rotation, need: Need) -> Result<()> {
+    /// Seals the active segment and opens the next one, of `size` bytes at least.
+    pub(crate) fn rotate(&self, rotation: &mut Rotation, need: Need, size: u64) -> Result<()> {
         let active = self.segments.last().expect("an open log has a segment");
         check_lsn(active.base_lsn())?;
         self.wait_for_slot(rotation)?;
         let meta_len = self.meta.lock().encoded_len();
-        let spare = self.ready_for_link(self.take_spare(need)?, meta_len)?;
+        let spare = self.take_spare(need, size, meta_len)?;
         self.durability.check()?;
         // While appends go on: so there is little left to be counted after them.
         count_some(&active);
@@ -156,7 +166,9 @@ impl Shared {
         active.set_end(SegmentEnd { offset: end, next_lsn, crc });
         let previous = Predecessor { number: active.number(), end, crc };
         self.counters.segment_full(ordinal, offset);
+        self.note_unused(Unused { number: active.number(), size: active.info().size, start: end });
         self.open_segment(rotation, spare, Some(previous), next_lsn, None);
+        self.give_back_unused_locked(rotation);
         self.retire(rotation, &active, offset);
         Ok(())
     }
@@ -174,6 +186,18 @@ impl Shared {
         // Another one is made when there is room again.
         ready.inspect_err(|_| prepare::abandon(&*self.storage, spare.number))?;
         Ok(spare)
+    }
+
+    /// What there is besides the segment that takes appends: the size of the next one follows from it.
+    pub(super) fn extent_before(&self) -> Extent {
+        let before =
+            self.segments.with(|segments| segments.as_slice().split_last().map(|(_, ended)| Extent::of(ended)));
+        before.unwrap_or_default()
+    }
+
+    /// Notes that this is something else.
+    pub(super) fn note_extent(&self) {
+        self.preparer.note_before(self.extent_before());
     }
 
     /// Lets appenders write to `prepared`, whose link says what came before. If it replaces a suffix, `kept` are the
@@ -217,7 +241,7 @@ impl Shared {
             }
         };
         self.counters.segment_opened(0, begin);
-        let room = self.preparer.begin(&counted, filling, Arc::clone(&region));
+        let room = self.preparer.begin(&counted, filling, Arc::clone(&region), self.extent_before());
         rotation.open(info, region, room, 0);
         self.control.set_active_segment(number);
         if !old.is_empty() {

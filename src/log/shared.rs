@@ -159,6 +159,12 @@ impl Shared {
         MutexGuard::map(self.rotation.lock(), |rotation| rotation.as_mut().expect("set when the log was opened"))
     }
 
+    /// The same, unless another thread has it.
+    pub(super) fn try_lock_rotation(&self) -> Option<MappedMutexGuard<'_, Rotation>> {
+        let rotation = self.rotation.try_lock()?;
+        Some(MutexGuard::map(rotation, |rotation| rotation.as_mut().expect("set when the log was opened")))
+    }
+
     /// The largest payload, in bytes.
     #[inline]
     pub(crate) fn payload_len_max(&self) -> u64 {
@@ -231,8 +237,8 @@ impl Shared {
             first: segments.first_lsn(),
             next: self.next_lsn(),
             durable: self.durability.lsn(),
-            disk_bytes: segments.as_slice().iter().map(|segment| segment.info().size).sum(),
-            spare_bytes: self.preparer.spare_count() as u64 * self.preparer.segment_size(),
+            disk_bytes: segments.as_slice().iter().map(|segment| segment.taken()).sum(),
+            spare_bytes: self.preparer.spare_bytes(),
             pins: self.pins.summary(&segments),
         }
     }

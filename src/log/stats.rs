@@ -169,7 +169,7 @@ pub struct Stats {
     pub removed_segments: u64,
     /// Pins held.
     pub pins: usize,
-    /// The length of the log's files, without spares. The unused part of a new one takes no room yet.
+    /// The length of the log's files, without spares, less what was given back. The unused part of a new one may take no room yet.
     pub disk_bytes: u64,
     /// Disk space of segments that were trimmed or truncated away and that views still hold.
     pub unlinked_bytes: u64,
@@ -232,7 +232,7 @@ impl Log {
             sealed_segments: segments.as_slice().len() - 1,
             spare_segments: if is_own { shared.preparer.spare_count() } else { 0 },
             pins: if is_own { shared.pins.lock().len() } else { 0 },
-            disk_bytes: segments.as_slice().iter().map(|segment| segment.info().size).sum(),
+            disk_bytes: segments.as_slice().iter().map(|segment| segment.taken()).sum(),
             unlinked_bytes: if is_own { counters.unlinked_bytes() } else { 0 },
             // Subtracted before they were added, the sums wrap around and come back.
             records_appended: records.wrapping_add(u64::from(reserved.ordinal())),

@@ -131,6 +131,7 @@ impl Shared {
             }
             self.sync_segment(segment, target)?;
         }
+        self.give_back_unused();
         Ok(())
     }
 

@@ -117,6 +117,7 @@ impl Shared {
         let count = dropped.len();
         if let Some(last) = dropped.last() {
             rotation.oldest = last.number() + 1;
+            self.note_extent();
         }
         let failure = self.housekeeper.take_failure();
         if count > 0 {

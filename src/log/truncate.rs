@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Log;
 use super::durability::copying::CopyWait;
 use super::preparer::Need;
+use super::recovery::unused::Unused;
 use super::shared::{Rotation, Shared, check_lsn};
 use crate::error::{Error, Result};
 use crate::events::{calling, report};
@@ -155,7 +156,7 @@ impl Shared {
         // While nothing has changed: from here on no other process takes for durable what is dropped.
         let noted = self.control.set_durable(self.durability.lsn().min(kept.last), self.durability.position());
         noted.map_err(|source| control::write_error(&*self.storage, source))?;
-        let spare = self.ready_for_link(self.take_spare(Need::Essential)?, meta.encoded_len())?;
+        let spare = self.take_spare(Need::Essential, 0, meta.encoded_len())?;
         if kept.is_reset {
             // What named pins kept goes; their owners must find out.
             let first = self.segments.load().first_lsn();
@@ -194,7 +195,13 @@ impl Shared {
         meta: MetaSlots,
         spare: Prepared,
     ) -> Vec<Arc<Segment>> {
+        let (active, _) = self.reserved();
         if let Some(taken) = rotation.cursor_control.close(0) {
+            // What is cut off of it stays. Without a segment of its own the log knows of the last already.
+            if rotation.pending.is_none() {
+                let (number, size) = (active.number(), active.info().size);
+                self.note_unused(Unused { number, size, start: taken.offset as u64 });
+            }
             self.counters.segment_full(taken.ordinal, taken.offset);
         }
         // Before the list changes, so that no number counts as durable that means another record now.

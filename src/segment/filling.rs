@@ -99,9 +99,10 @@ impl Filling {
         }
     }
 
-    /// Of a file that has been another segment before, whose [`Self::page_len`] was `cached_len`, and has a new header.
-    pub(crate) fn over(file: Arc<dyn StorageFile>, size: u64, cached_len: usize) -> Self {
-        Self { is_written: true, cached_len, ..Self::going_on(file, size, segment_header::LEN) }
+    /// Of a file that has been another segment before, whose [`Self::page_len`] was `cached_len`, and has a new header. `is_written` says
+    /// whether all its blocks have been written.
+    pub(crate) fn over(file: Arc<dyn StorageFile>, size: u64, cached_len: usize, is_written: bool) -> Self {
+        Self { is_written, cached_len, ..Self::going_on(file, size, segment_header::LEN) }
     }
 
     /// How long all pages after the first part are; 0 if there are none, or of several lengths.

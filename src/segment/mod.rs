@@ -7,6 +7,7 @@ pub(crate) mod control;
 pub(crate) mod directory;
 pub(crate) mod evidence;
 pub(crate) mod filling;
+pub(crate) mod giving_back;
 mod index;
 pub(crate) mod leftovers;
 mod list;
@@ -138,6 +139,9 @@ pub(crate) struct Segment {
     loaded: AtomicUsize,
     /// How long the pages are in which the page cache holds it; 0 if that is not known. Relaxed: a hint.
     page_len: AtomicUsize,
+    /// How many bytes of its file have not been given back. Shared with what a truncation made of this segment, and with what makes more
+    /// of the file ready. Relaxed: what misses a change leaves blocks that could go.
+    taken: Arc<AtomicU64>,
     index: Index,
     /// Shared with what a truncation made of this segment, so that both keep their bytes when the file goes.
     bytes: Arc<Mutex<Bytes>>,
@@ -193,6 +197,9 @@ impl Segment {
         storage: Arc<dyn Storage>,
         cache: Arc<MapCache>,
     ) -> Self {
+        // What an earlier run has left is taken for given back where that was worth it.
+        let hole = end.and_then(|end| giving_back::hole_start(info.size, end.offset));
+        let taken = hole.unwrap_or(info.size);
         let mut start = Frontier { offset: segment_header::LEN, ordinal: 0 };
         let earlier = earlier.map(|(end, origin)| {
             let begin = std::mem::replace(&mut start, Frontier::of(&info, end));
@@ -210,6 +217,7 @@ impl Segment {
             tally: Mutex::new(None),
             loaded: AtomicUsize::new(0),
             page_len: AtomicUsize::new(0),
+            taken: Arc::new(AtomicU64::new(taken)),
             index: Index::new(info.size),
             bytes: Arc::new(Mutex::new(bytes)),
         }

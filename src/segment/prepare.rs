@@ -121,10 +121,12 @@ fn make(storage: &dyn Storage, temporary: &str, log_id: u128, number: u64, size:
 /// The header of another segment into a file that has been one. What else it holds stays, and means nothing under the new salt.
 fn overwrite(storage: &dyn Storage, retired: &Retired, log_id: u128, number: u64, size: u64) -> io::Result<Made> {
     let file: Arc<dyn StorageFile> = storage.open(retired.name(), Access::Write)?.into();
+    // What has been given back is there again before anything says that it is a segment.
+    let is_written = retired.is_whole() || file.allocate(size)?;
     let header = SegmentHeader::new(log_id, number, size, now_unix_ms()).recycled();
     file.write_at(header.as_bytes(), 0)?;
     file.sync()?;
-    Ok(Made { layout: header.layout(), filling: Filling::over(file, size, retired.page_len()) })
+    Ok(Made { layout: header.layout(), filling: Filling::over(file, size, retired.page_len(), is_written) })
 }
 
 fn now_unix_ms() -> u64 {

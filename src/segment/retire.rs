@@ -11,9 +11,12 @@ use crate::storage::{Access, Storage, Users, is_full};
 #[derive(Debug)]
 pub(crate) struct Retired {
     name: String,
+    size: u64,
     /// It can be made another segment: every reader of it says so, and all that was ever written to it reached the device, or
     /// the log would not go on.
     is_known: bool,
+    /// None of its blocks has been given back.
+    is_whole: bool,
     /// How long the pages are in which the page cache holds it; 0 if that is not known.
     page_len: usize,
 }
@@ -48,7 +51,8 @@ pub(crate) fn retire(storage: &dyn Storage, segment: &Segment) -> io::Result<Ret
     })?;
     // Programs of the time of version 2 read without a word.
     let is_known = segment.is_of_this_run() && info.layout.version == Version::V3;
-    Ok(Retired { name: temporary, is_known, page_len: segment.page_len() })
+    let (is_whole, page_len) = (segment.is_whole(), segment.page_len());
+    Ok(Retired { name: temporary, size: info.size, is_known, is_whole, page_len })
 }
 
 /// Makes a file of `size` zeros under the temporary name of segment `number`, all of whose blocks have been written.
@@ -67,7 +71,7 @@ pub(crate) fn stock(storage: &dyn Storage, number: u64, size: u64) -> io::Result
         Ok(())
     };
     write().inspect_err(|_| drop(storage.remove(&name)))?;
-    Ok(Retired { name, is_known: true, page_len: 0 })
+    Ok(Retired { name, size, is_known: true, is_whole: true, page_len: 0 })
 }
 
 impl Retired {
@@ -75,14 +79,22 @@ impl Retired {
         &self.name
     }
 
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     pub(crate) fn page_len(&self) -> usize {
         self.page_len
     }
 
-    /// Whether it can be made a segment of `size` bytes now. What cannot be found out counts as a no.
-    pub(crate) fn fitness(&self, storage: &dyn Storage, size: u64) -> Fitness {
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether it can be made a segment of its size now. What cannot be found out counts as a no.
+    pub(crate) fn fitness(&self, storage: &dyn Storage) -> Fitness {
         let Ok(file) = storage.open(&self.name, Access::Write) else { return Fitness::Unfit };
-        if !self.is_known || file.len_bytes().ok() != Some(size) {
+        if !self.is_known || file.len_bytes().ok() != Some(self.size) {
             return Fitness::Unfit;
         }
         let Ok(Users { is_linked, here, elsewhere }) = file.users() else { return Fitness::Unfit };

@@ -112,6 +112,12 @@ impl StorageFile for DiskFile {
     }
 
     #[cfg(target_os = "linux")]
+    fn give_back(&self, range: Range<u64>) -> io::Result<()> {
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.file, hole, range.start, range.end - range.start)?)
+    }
+
+    #[cfg(target_os = "linux")]
     fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
         memory::start_writing(&self.file, range)
     }

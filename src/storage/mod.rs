@@ -287,7 +287,8 @@ pub trait StorageFile: Debug + Send + Sync {
     /// The file as the standard library knows it, if it is one.
     fn as_file(&self) -> Option<&File>;
 
-    /// Gives the file, which is empty, a length of `len` bytes that read as zeros. True if all its blocks have been written
+    /// Gives the file, which is empty, or has that length and holes, a length of `len` bytes. What it has not held before reads as zeros,
+    /// and what it has held may. True if all its blocks have been written
     /// by that; else what is written takes its room then.
     ///
     /// # Errors
@@ -312,6 +313,16 @@ pub trait StorageFile: Debug + Send + Sync {
     fn is_own(&self, range: Range<u64>) -> io::Result<bool> {
         let _ = range;
         Ok(true)
+    }
+
+    /// Gives the blocks of `range` back to the file system: what the file has there reads as zeros from now on, and its length
+    /// stays. The bounds are multiples of 4096.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where files have no holes, or what the system reports.
+    fn give_back(&self, range: Range<u64>) -> io::Result<()> {
+        let _ = range;
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Writes all of `bytes` at `offset`.

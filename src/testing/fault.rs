@@ -18,6 +18,7 @@ pub enum Operation {
     Length,
     Users,
     Allocate,
+    GiveBack,
     Write,
     Read,
     ReadDevice,

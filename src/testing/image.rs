@@ -50,6 +50,8 @@ pub struct Image {
     cache: Option<Arc<HeapMemory>>,
     device: Vec<Page>,
     failed: BTreeMap<usize, Failed>,
+    /// Some of it is a hole.
+    has_hole: bool,
 }
 
 impl Image {
@@ -57,8 +59,13 @@ impl Image {
         self.len
     }
 
+    pub fn has_hole(&self) -> bool {
+        self.has_hole
+    }
+
     /// Extends the file to `len` bytes of zeros.
     pub fn allocate(&mut self, len: u64) {
+        self.has_hole = false;
         if len > self.len {
             let old_words = self.device.len() * PAGE_WORDS;
             self.len = len;
@@ -106,6 +113,19 @@ impl Image {
             word[start..start + part.len()].copy_from_slice(part);
             cache.set_word(at / WORD_BYTES, word);
             (at, rest) = (at + part.len(), after);
+        }
+    }
+
+    /// Makes a hole of whole pages, which reads as zeros. The device knows of it at once, or whenever it writes the pages.
+    pub fn give_back(&mut self, range: Range<usize>, is_durable: bool) {
+        self.has_hole = true;
+        let cache = self.cache();
+        for page in range.start / PAGE_BYTES..range.end / PAGE_BYTES {
+            self.failed.remove(&page);
+            (page * PAGE_WORDS..(page + 1) * PAGE_WORDS).for_each(|word| cache.set_word(word, [0; WORD_BYTES]));
+            if is_durable {
+                self.device[page] = None;
+            }
         }
     }
 

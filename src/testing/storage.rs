@@ -151,6 +151,18 @@ struct SimFile {
     id: usize,
 }
 
+impl SimDisk {
+    /// How many segments are longer than `size` bytes, and of how many an end has been given back.
+    #[must_use]
+    pub fn grown_and_given_back(&self, size: u64) -> (u64, u64) {
+        let state = self.0.state.lock();
+        let names = state.directory.names().iter().filter(|(name, _)| name.as_bytes().ends_with(b".seg"));
+        names.map(|(_, &file)| &state.files[file]).fold((0, 0), |(grown, given_back), file| {
+            (grown + u64::from(file.len() > size), given_back + u64::from(file.has_hole()))
+        })
+    }
+}
+
 impl SimFile {
     fn open(disk: &SimDisk, id: usize) -> Box<dyn StorageFile> {
         Box::new(Self { of: Arc::new(Use::begin(disk, id)), disk: disk.clone(), id })
@@ -179,6 +191,13 @@ impl StorageFile for SimFile {
         }
         self.with(|file| file.allocate(len));
         Ok(false)
+    }
+
+    fn give_back(&self, range: Range<u64>) -> io::Result<()> {
+        self.disk.enter(Operation::GiveBack)?;
+        let is_durable = self.disk.0.state.lock().rng.bool();
+        self.with(|file| file.give_back(range.start as usize..range.end as usize, is_durable));
+        Ok(())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -41,7 +41,8 @@ pub fn look(disk: &SimDisk, model: &Model, seed: u64) -> Result<bool, Violation>
 }
 
 fn open(disk: &SimDisk, create: bool) -> mapwal::Result<Log> {
-    let options = Options::new().segment_size_bytes(SEGMENT_BYTES).create(create);
+    let options =
+        Options::new().segment_size_bytes(4 * SEGMENT_BYTES).first_segment_size_bytes(SEGMENT_BYTES).create(create);
     // SAFETY: nobody else has this disk.
     #[expect(unsafe_code, reason = "opening a log is unsafe")]
     unsafe {

@@ -182,13 +182,14 @@ impl History {
 }
 
 fn random_fault(action: Action, rng: &mut Rng) -> Fault {
-    const KINDS: [Operation; 9] = [
+    const KINDS: [Operation; 10] = [
         Operation::SyncMapping,
         Operation::SyncMapping,
         Operation::SyncMapping,
         Operation::Sync,
         Operation::SyncDirectory,
         Operation::Allocate,
+        Operation::GiveBack,
         Operation::Write,
         Operation::Rename,
         Operation::Remove,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mapwal::{Log, Options};
 
-use super::{FRAME_LEN, MIB, PAYLOAD_LEN, SEGMENT_BYTES, noise};
+use super::{FRAME_LEN, MIB, PAYLOAD_LEN, SEGMENT_BYTES, full_size, noise};
 use crate::bench::Bench;
 use crate::commit::commit;
 use crate::directory::fresh_log;
@@ -69,7 +69,7 @@ fn beside_a_trim(bench: &mut Bench) {
     let time = TRIM_TIME.min(bench.time());
     let (mut p99, mut before_p99, mut calls) = (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..bench.five_rounds() {
-        let (log, _directory) = fresh_log(bench.directory(), &Options::new().segment_size_bytes(SEGMENT_BYTES));
+        let (log, _directory) = fresh_log(bench.directory(), &full_size());
         fill(&log, bench.amount(TRIMMED));
         before_p99.push(commits_for(time, || commit(&log, &payload)).quantile_us(0.99));
         let (took, mut during) = std::thread::scope(|scope| {

@@ -99,6 +99,11 @@ impl Figures {
     }
 }
 
+/// Segments that have grown.
+fn full_size() -> Options {
+    Options::new().segment_size_bytes(SEGMENT_BYTES).first_segment_size_bytes(SEGMENT_BYTES)
+}
+
 /// A log that is appended to, and keeps so much.
 struct Stream {
     log: Log,
@@ -109,7 +114,7 @@ struct Stream {
 
 impl Stream {
     fn new(parent: &Path, retained: usize) -> Self {
-        let (log, directory) = fresh_log(parent, &Options::new().segment_size_bytes(SEGMENT_BYTES));
+        let (log, directory) = fresh_log(parent, &full_size());
         Self { log, payload: noise(PAYLOAD_LEN), retained: (retained / FRAME_LEN) as u64, _directory: directory }
     }
 

@@ -21,9 +21,10 @@ pub(crate) fn run(arguments: &Append) -> Result<Outcome> {
     let directory = &*arguments.directory;
     // Nothing is made for an input that is not there.
     let source = input::source(arguments.input.as_deref())?;
-    let options = match arguments.segment_size.or_else(|| open::newest_segment_size(directory)) {
-        Some(size) => Options::new().segment_size_bytes(size),
-        None => Options::new(),
+    let options = match (arguments.segment_size, open::newest_segment_size(directory)) {
+        (Some(size), _) => Options::new().segment_size_bytes(size),
+        (None, Some(newest)) => open::growing_from(newest),
+        (None, None) => Options::new(),
     };
     // It needs no record itself.
     let log = open::writer(directory, &options.trim_on_request(true))?;

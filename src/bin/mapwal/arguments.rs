@@ -87,7 +87,8 @@ pub(crate) struct Append {
     /// of transactions, and recovery refuses a log with records of them that it has not written
     #[arg(long)]
     pub(crate) force: bool,
-    /// The size of new segments, such as 4MiB; by default that of the newest one, or 64 MiB
+    /// The largest size of new segments, such as 4MiB: they grow with the log. By default 64 MiB, or that of the newest one if that is
+    /// shorter than 256 KiB
     #[arg(long, value_name = "SIZE", value_parser = parse_segment_size)]
     pub(crate) segment_size: Option<u64>,
     /// Read records as a length, 4 bytes little-endian, followed by that many bytes

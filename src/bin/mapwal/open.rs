@@ -48,6 +48,13 @@ pub(crate) fn newest_segment_size(directory: &Path) -> Option<u64> {
     inspection.segments().iter().rev().map(|file| file.file_len_bytes).find(|&len| len > 0)
 }
 
+/// For a log that goes on with segments of `size` bytes, and whose records may be longer.
+pub(crate) fn growing_from(size: u64) -> Options {
+    // Shorter ones than the first by default have been asked for, and stay as they are.
+    let max = if size < 256 << 10 { size } else { size.max(64 << 20) };
+    Options::new().segment_size_bytes(max)
+}
+
 /// How often a log has been looked at that changed too fast, and since when.
 pub(crate) struct Looks {
     began: Instant,

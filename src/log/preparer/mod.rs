@@ -2,6 +2,8 @@
 //!
 //! A task does it, on the threads that all logs share. Appenders that outrun it make a little room themselves.
 
+mod ended;
+pub(crate) mod growth;
 mod held_back;
 mod pace;
 mod page_size;
@@ -26,8 +28,10 @@ use crate::segment::prepare::{Prepared, failed};
 use crate::storage::Preparation;
 use crate::storage::Storage;
 use crate::storage::workers::Urgency;
+use ended::Ended;
+use growth::{Extent, Growth};
 use pool::Pool;
-use state::ActiveFilling;
+use state::{ActiveFilling, Taken};
 use task::PreparerCore;
 
 /// What a segment is needed for.
@@ -43,6 +47,7 @@ pub(crate) enum Need {
 #[derive(Debug)]
 pub(crate) struct Preparer {
     shared: Arc<PreparerCore>,
+    size_max: u64,
     /// More room has been asked for in the segment that takes appends. Relaxed: it only saves asking again.
     asked: AtomicBool,
     /// That which has begun the task.
@@ -54,14 +59,15 @@ impl Preparer {
     pub(crate) fn start(
         storage: Arc<dyn Storage>,
         log_id: u128,
-        segment_size: u64,
+        growth: Growth,
         next_number: u64,
         pool: Arc<Pool>,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
-        let shared = Arc::new(PreparerCore::new(storage, log_id, segment_size, next_number, pool, counters));
+        let size_max = growth.size_max();
+        let shared = Arc::new(PreparerCore::new(storage, log_id, growth, next_number, pool, counters));
         shared.start()?;
-        Ok(Self { shared, asked: AtomicBool::new(false), process: Process::current() })
+        Ok(Self { shared, size_max, asked: AtomicBool::new(false), process: Process::current() })
     }
 
     /// Holds `count` segments back, beside the spare: only what is essential uses them.
@@ -77,10 +83,12 @@ impl Preparer {
         }
     }
 
-    /// A spare; waits for one if there is none, or if none may be taken but those that are held back. A failure of an earlier
-    /// attempt is not reported but tried again, so that a disk that was full is found to have room again.
-    pub(crate) fn take(&self, need: Need) -> Result<Prepared> {
+    /// A spare of `size` bytes at least, which are no more than segments may have; waits for one if there is none, or if none may be
+    /// taken but those that are held back. A failure of an earlier attempt is not reported but tried again, so that a disk that was
+    /// full is found to have room again.
+    pub(crate) fn take(&self, need: Need, size: u64) -> Result<Prepared> {
         let mut state = self.shared.state.lock();
+        state.growth.need(size);
         let keep = if need == Need::Essential { 0 } else { state.held_max };
         #[cfg(feature = "testing")]
         if self.shared.storage.preparation() != Preparation::Background {
@@ -90,13 +98,18 @@ impl Preparer {
         state.in_use = true;
         let mut tried = None;
         loop {
-            if let Some(prepared) = state.take_spare(keep) {
+            if let Some(Taken { spare, short }) = state.take_spare(keep) {
                 self.shared.note(&state);
                 self.shared.changed.notify_all();
+                drop(state);
                 self.shared.wake(Urgency::Urgent);
-                return Ok(prepared);
+                self.shared.abandon(short);
+                return Ok(spare);
             }
-            self.shared.await_spare(&mut state, &mut tried)?;
+            if let Err(error) = self.shared.await_spare(&mut state, &mut tried) {
+                state.growth.need(0);
+                return Err(error);
+            }
         }
     }
 
@@ -110,7 +123,7 @@ impl Preparer {
             let is_waited_for = state.is_failing || !has_room;
             drop(state);
             if is_waited_for {
-                state = self.shared.make_until_more_than(keep);
+                state = self.shared.make_until_more_than(keep, true);
                 return if state.is_complete() { Ok(()) } else { state.failure.take().map_or(Ok(()), Err) };
             }
             return Ok(());
@@ -128,13 +141,26 @@ impl Preparer {
         Ok(())
     }
 
-    /// The size of new segments, in bytes.
-    pub(crate) fn segment_size(&self) -> u64 {
-        self.shared.segment_size
+    /// The size of segments once the log has grown, in bytes.
+    pub(crate) fn size_max(&self) -> u64 {
+        self.size_max
     }
 
-    /// `segment`, which is ready as `filling` says, takes appends from now on. Returns the room in it.
-    pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, region: Arc<Region>) -> usize {
+    /// What the segments hold and take that come before the one which takes appends.
+    pub(crate) fn note_before(&self, before: Extent) {
+        self.shared.state.lock().growth.note_before(before);
+        // There may be room for a spare.
+        self.shared.wake(Urgency::Ordinary);
+    }
+
+    /// Segments whose unused end is still to be given back.
+    pub(crate) fn ended(&self) -> &Ended {
+        &self.shared.ended
+    }
+
+    /// `segment`, which is ready as `filling` says, takes appends from now on, after those that hold and take `before`. Returns the room
+    /// in it.
+    pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, region: Arc<Region>, before: Extent) -> usize {
         let (number, room) = (segment.number(), filling.room());
         segment.set_page_len(filling.page_len());
         self.shared.pool.note_begun();
@@ -143,7 +169,9 @@ impl Preparer {
         self.shared.note_filling(number, &filling);
         state.active_number = number;
         state.room = room;
-        state.active = Some(ActiveFilling { number, filling, region, segment: Arc::downgrade(segment) });
+        state.growth.begin(segment.info().size, region.published(), before);
+        let (segment, taken) = (Arc::downgrade(segment), segment.taken_from_now_on());
+        state.active = Some(ActiveFilling { number, filling, region, segment, taken });
         state.announced = false;
         drop(state);
         self.asked.store(false, Ordering::Relaxed);
@@ -177,7 +205,8 @@ impl Preparer {
                 let page_len = if is_long { LARGE_PAGE_LEN } else { shared.pace.page_len() };
                 let filled = active.step(&*shared.storage, page_len);
                 state = shared.put_back(active);
-                filled.map_err(|source| failed(&*shared.storage, number, shared.segment_size, source))?;
+                let size = state.growth.active_size();
+                filled.map_err(|source| failed(&*shared.storage, number, size, source))?;
             } else {
                 shared.check_task(&state)?;
                 // Another thread has it, for one step.
@@ -205,12 +234,18 @@ impl Preparer {
         self.shared.wanted_end.store(offset + ahead, Ordering::Relaxed);
         let mut state = self.shared.state.lock();
         state.in_use = true;
+        state.growth.reach(offset);
         // Counted along, so that little is left when the segment is sealed.
         if let Some(active) = &state.active {
             self.shared.unwalked.lock().push_back((Weak::clone(&active.segment), offset));
         }
         drop(state);
+        self.shared.pool.look_again();
         self.shared.wake(Urgency::Urgent);
+        #[cfg(feature = "testing")]
+        if self.shared.storage.preparation() != Preparation::Background {
+            self.shared.prepare_ahead();
+        }
     }
 
     /// How much a sync of a few bytes at byte `offset` of segment `number` writes: one page.
@@ -266,6 +301,12 @@ impl Preparer {
     /// Segments that are ready, and files that can become some.
     pub(crate) fn spare_count(&self) -> usize {
         self.shared.state.lock().ready() + self.pool().len()
+    }
+
+    /// Their length.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn spare_bytes(&self) -> u64 {
+        self.shared.state.lock().ready_bytes() + self.pool().bytes()
     }
 
     /// Stops the task; returns the spares that were not taken.

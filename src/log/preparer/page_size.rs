@@ -15,7 +15,7 @@ impl Shared {
         if self.preparer.has_spare_at_hand() && self.durability.check().is_ok() {
             let mut rotation = self.lock_rotation();
             // A log that is being closed needs no other segment.
-            let is_left = self.check_open().is_ok() && self.rotate(&mut rotation, Need::Ordinary).is_ok();
+            let is_left = self.check_open().is_ok() && self.rotate(&mut rotation, Need::Ordinary, 0).is_ok();
             drop(rotation);
             report!(debug, is_left, "small syncs in large pages");
         }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -28,12 +28,18 @@ const PARTS: u64 = 16;
 pub(crate) struct Pool {
     storage: Arc<dyn Storage>,
     counters: Arc<Counters>,
-    segment_size: u64,
+    /// The size of segments once the log has grown, in bytes.
+    size_max: u64,
     /// Kept in any case.
     count_min: usize,
     state: Mutex<State>,
     /// How many there are, for callers that cannot wait for the lock: it is held across looks at the files. Relaxed: a number by itself.
     count: AtomicUsize,
+    /// Their length in bytes. Relaxed: as above.
+    bytes: AtomicU64,
+    /// The size of the newest of them, or 0 if not all of its blocks are there, or none of them is to be kept, or none could be taken when
+    /// that was tried last. Relaxed: a hint.
+    newest_size: AtomicU64,
 }
 
 /// The state, locked for a change of the files.
@@ -45,7 +51,19 @@ struct Changing<'p> {
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
         self.pool.count.store(self.state.retired.len(), Ordering::Relaxed);
+        self.pool.bytes.store(bytes_of(&self.state.retired), Ordering::Relaxed);
+        let is_any_wanted = self.pool.wanted(&self.state) > 0;
+        let size = if is_any_wanted { newest_size(&self.state.retired) } else { 0 };
+        self.pool.newest_size.store(size, Ordering::Relaxed);
     }
+}
+
+fn newest_size(retired: &VecDeque<Retired>) -> u64 {
+    retired.back().filter(|retired| retired.is_whole()).map_or(0, Retired::size)
+}
+
+fn bytes_of(retired: &VecDeque<Retired>) -> u64 {
+    retired.iter().map(Retired::size).sum()
 }
 
 #[derive(Debug, Default)]
@@ -61,17 +79,17 @@ struct State {
 }
 
 impl Pool {
-    /// With `count_min` files of zeros, as far as there is room for them, under numbers from `next_number` on.
+    /// With `count_min` files of `size_max` zeros, as far as there is room for them, under numbers from `next_number` on.
     pub(crate) fn stocked(
         storage: &Arc<dyn Storage>,
         counters: &Arc<Counters>,
-        segment_size: u64,
+        size_max: u64,
         count_min: usize,
         next_number: &mut u64,
     ) -> Self {
         let mut retired = VecDeque::new();
         while retired.len() < count_min {
-            match retire::stock(&**storage, *next_number, segment_size) {
+            match retire::stock(&**storage, *next_number, size_max) {
                 Ok(made) => retired.push_back(made),
                 Err(error) => {
                     report!(warn, error = &error as &dyn std::error::Error, "cannot make a spare segment");
@@ -81,12 +99,25 @@ impl Pool {
             *next_number += 1;
         }
         let count = AtomicUsize::new(retired.len());
+        let (newest_size, bytes) = (AtomicU64::new(newest_size(&retired)), AtomicU64::new(bytes_of(&retired)));
         let state = Mutex::new(State { retired, ..State::default() });
-        Self { storage: Arc::clone(storage), counters: Arc::clone(counters), segment_size, count_min, state, count }
+        let (storage, counters) = (Arc::clone(storage), Arc::clone(counters));
+        Self { storage, counters, size_max, count_min, state, count, bytes, newest_size }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// The length of all files.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a segment of `size` bytes can be made of one of them, which takes no more room, as far as is known.
+    pub(crate) fn has_size(&self, size: u64) -> bool {
+        self.len() > 0 && self.newest_size.load(Ordering::Relaxed) == size
     }
 
     /// The files are about to change: they are counted once that has happened.
@@ -113,25 +144,40 @@ impl Pool {
         self.change().state.retired.push_back(retired);
     }
 
-    /// A file that can be made a segment now. Those that never can are removed.
-    pub(crate) fn take(&self) -> Option<Retired> {
+    /// A file that can be made a segment of `size` bytes now. Those that never can are removed, and shorter ones: the segments of
+    /// a log do not become shorter.
+    pub(crate) fn take(&self, size: u64) -> Option<Retired> {
         let mut unfit = Vec::new();
         let mut changing = self.change();
         let state = &mut changing.state;
         let mut at = 0;
         let taken = loop {
             let Some(retired) = state.retired.get(at) else { break None };
-            match retired.fitness(&*self.storage, self.segment_size) {
-                Fitness::Free => break state.retired.remove(at),
-                Fitness::InUse => at += 1,
+            match retired.fitness(&*self.storage) {
                 Fitness::Unfit => unfit.extend(state.retired.remove(at)),
+                Fitness::Free if retired.size() == size => break state.retired.remove(at),
+                Fitness::Free if retired.size() < size => unfit.extend(state.retired.remove(at)),
+                Fitness::Free | Fitness::InUse => at += 1,
             }
         };
         drop(changing);
+        if taken.is_none() {
+            // Until something changes, or there is another look.
+            self.newest_size.store(0, Ordering::Relaxed);
+        }
         for retired in unfit {
             self.remove(retired);
         }
         taken
+    }
+
+    /// What was in use may be free by now.
+    pub(crate) fn look_again(&self) {
+        if self.len() > 0
+            && let Some(state) = self.state.try_lock()
+        {
+            drop(Changing { pool: self, state });
+        }
     }
 
     /// One that is not kept any longer, if there are too many besides those that readers still see: these take room
@@ -141,7 +187,7 @@ impl Pool {
         let state = &mut changing.state;
         let wanted = self.wanted(state);
         let excess = state.retired.len().checked_sub(wanted).filter(|&excess| excess > 0)?;
-        let fitness = |retired: &Retired| retired.fitness(&*self.storage, self.segment_size);
+        let fitness = |retired: &Retired| retired.fitness(&*self.storage);
         let seen = state.retired.iter().filter(|retired| fitness(retired) == Fitness::InUse).count();
         let at = if excess > IN_USE_MAX {
             Some(0)
@@ -189,7 +235,7 @@ impl Pool {
     }
 
     fn wanted(&self, state: &State) -> usize {
-        let bound = (BYTES_MAX / self.segment_size).max(1);
+        let bound = (BYTES_MAX / self.size_max).max(1);
         // One is being filled while the next is wanted already.
         let used = if state.estimate == 0 { 0 } else { state.estimate.div_ceil(PARTS) + 1 };
         usize::try_from(used.min(bound)).unwrap_or(usize::MAX).max(self.count_min)

@@ -2,14 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use super::growth::Growth;
 use crate::error::Error;
 use crate::memory::Region;
-use crate::segment::Segment;
 use crate::segment::filling::Filling;
 use crate::segment::prepare::Prepared;
+use crate::segment::{Segment, giving_back};
 use crate::storage::Storage;
 
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct State {
     /// The last attempt failed, and that has been reported.
     pub(super) is_failing: bool,
     pub(super) next_number: u64,
+    /// How large the next one is.
+    pub(super) growth: Growth,
     /// The number of the segment that takes appends, or 0, and the room in it.
     pub(super) active_number: u64,
     pub(super) room: usize,
@@ -43,6 +47,14 @@ pub(super) struct State {
     pub(super) pause: Option<Instant>,
 }
 
+/// A spare that has been taken.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) spare: Prepared,
+    /// Those whose files go.
+    pub(super) short: Vec<Prepared>,
+}
+
 /// The segment to go on in.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it")]
@@ -54,12 +66,12 @@ pub(super) enum Spare {
     /// It is under way.
     UnderWay,
     Ready(Prepared),
-    /// The task makes more of it ready, for one step.
-    Borrowed,
+    /// It has so many bytes, and the task makes more of it ready, for one step.
+    Borrowed(#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "told to recorders"))] u64),
 }
 
 impl State {
-    pub(super) fn new(next_number: u64) -> Self {
+    pub(super) fn new(next_number: u64, growth: Growth) -> Self {
         Self {
             in_use: false,
             spare: Spare::Missing,
@@ -69,6 +81,7 @@ impl State {
             failure: None,
             is_failing: false,
             next_number,
+            growth,
             active_number: 0,
             room: 0,
             active: None,
@@ -79,20 +92,43 @@ impl State {
         }
     }
 
-    /// The oldest that is ready, if more than `keep` are; then another one is wanted.
-    pub(super) fn take_spare(&mut self, keep: usize) -> Option<Prepared> {
-        if self.ready() <= keep {
+    /// The oldest that is ready and as long as is needed, if that leaves `keep`; then another one is wanted. Those before it are too
+    /// short, and are not used any more.
+    pub(super) fn take_spare(&mut self, keep: usize) -> Option<Taken> {
+        let is_long = |spare: &Prepared| spare.size >= self.growth.needed();
+        let at = self.held.iter().position(is_long).unwrap_or(self.held.len());
+        let is_none_long = at == self.held.len() && matches!(&self.spare, Spare::Ready(spare) if !is_long(spare));
+        if is_none_long || self.ready() <= keep + at {
+            // Until there is one that is newer.
+            let newest = self.take_newest();
+            self.held.extend(newest);
             return None;
         }
-        let taken = self.held.pop_front().or_else(|| self.take_newest());
+        let short: Vec<Prepared> = self.held.drain(..at).collect();
+        let Some(spare) = self.held.pop_front().or_else(|| self.take_newest()) else {
+            self.held.extend(short);
+            return None;
+        };
+        self.growth.take();
         self.fill_held();
         self.want_spare();
-        taken
+        Some(Taken { spare, short })
     }
 
     /// How many are ready.
     pub(super) fn ready(&self) -> usize {
-        self.held.len() + usize::from(matches!(self.spare, Spare::Ready(_) | Spare::Borrowed))
+        self.held.len() + usize::from(matches!(self.spare, Spare::Ready(_) | Spare::Borrowed(_)))
+    }
+
+    /// The length of their files.
+    #[cfg(feature = "metrics")]
+    pub(super) fn ready_bytes(&self) -> u64 {
+        let newest = match &self.spare {
+            Spare::Ready(spare) => spare.size,
+            Spare::Borrowed(size) => *size,
+            _ => 0,
+        };
+        newest + self.held.iter().map(|spare| spare.size).sum::<u64>()
     }
 
     /// Whether one may be taken that is not held back.
@@ -102,7 +138,7 @@ impl State {
 
     /// Whether [`Self::take_spare`] gives one that is not held back, at once.
     pub(super) fn has_spare_at_hand(&self) -> bool {
-        self.is_complete() && !(self.held.is_empty() && matches!(self.spare, Spare::Borrowed))
+        self.is_complete() && !(self.held.is_empty() && matches!(self.spare, Spare::Borrowed(_)))
     }
 
     /// Whether the next one that is made may be held back.
@@ -149,9 +185,9 @@ impl State {
             Spare::Ready(spare) if self.takers == 0 && spare.filling.is_short_of(end) => {}
             _ => return None,
         }
-        let spare = self.take_newest();
-        self.spare = Spare::Borrowed;
-        spare
+        let spare = self.take_newest()?;
+        self.spare = Spare::Borrowed(spare.size);
+        Some(spare)
     }
 }
 
@@ -162,10 +198,22 @@ pub(super) struct ActiveFilling {
     pub(super) filling: Filling,
     pub(super) region: Arc<Region>,
     pub(super) segment: Weak<Segment>,
+    /// How many bytes of its file have not been given back.
+    pub(super) taken: Arc<AtomicU64>,
 }
 
 impl ActiveFilling {
     pub(super) fn step(&mut self, storage: &dyn Storage, page_len: usize) -> io::Result<()> {
         self.filling.step(storage, self.region.mapping(), page_len)
+    }
+
+    /// Gives back what has been written beyond the end of the segment, which takes no more appends, if that has been given back
+    /// meanwhile.
+    pub(super) fn give_back(&self) {
+        let (start, end) = (self.taken.load(Ordering::Relaxed), self.filling.end() as u64);
+        if start < end {
+            // It stays where that does not work.
+            let _ = giving_back::give_back(&**self.filling.file(), start..end);
+        }
     }
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::ended::Ended;
+use super::growth::Growth;
 use super::pace::{AHEAD_LEN_MAX, Pace};
 use super::pool::Pool;
 use super::state::{ActiveFilling, Spare, State};
@@ -35,11 +37,11 @@ const WALK_LEN: usize = 256 << 10;
 pub(super) struct PreparerCore {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) log_id: u128,
-    pub(super) segment_size: u64,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
     /// Segments to be walked and up to where, oldest first. Taken for a moment, with or without the state locked.
     pub(super) unwalked: Mutex<VecDeque<(Weak<Segment>, usize)>>,
+    pub(super) ended: Ended,
     /// None where all is to be done in line.
     pub(super) task: OnceLock<Task>,
     /// [`State::is_complete`]. Relaxed: a hint, since what takes a spare looks at the state.
@@ -76,7 +78,7 @@ impl PreparerCore {
     pub(super) fn new(
         storage: Arc<dyn Storage>,
         log_id: u128,
-        segment_size: u64,
+        growth: Growth,
         next_number: u64,
         pool: Arc<Pool>,
         counters: Arc<Counters>,
@@ -84,10 +86,10 @@ impl PreparerCore {
         Self {
             storage,
             log_id,
-            segment_size,
-            state: Mutex::new(State::new(next_number)),
+            state: Mutex::new(State::new(next_number, growth)),
             changed: Condvar::new(),
             unwalked: Mutex::default(),
+            ended: Ended::default(),
             task: OnceLock::new(),
             is_complete: AtomicBool::new(false),
             pace: Pace::default(),
@@ -184,14 +186,19 @@ impl PreparerCore {
     fn is_late(&self, state: &State) -> bool {
         let wanted = self.wanted_end.load(Ordering::Relaxed);
         let is_short = state.active.as_ref().is_some_and(|active| active.filling.is_short_of(wanted));
-        is_short || (matches!(state.spare, Spare::Wanted) && state.in_use)
+        is_short || (state.in_use && self.is_spare_wanted(state))
+    }
+
+    /// Whether a spare is to be made, by the next step that has nothing more urgent to do.
+    fn is_spare_wanted(&self, state: &State) -> bool {
+        matches!(state.spare, Spare::Wanted) && (state.takers > 0 || self.is_spare_due(state))
     }
 
     fn next_job(&self, state: &mut State) -> Option<Job> {
         let wanted = self.wanted_end.load(Ordering::Relaxed);
-        let is_spare_wanted = matches!(state.spare, Spare::Wanted);
+        let is_spare_wanted = self.is_spare_wanted(state);
         // The appenders can make room themselves, but no segment.
-        let is_spare_late = is_spare_wanted && (state.takers > 0 || state.room as u64 > self.segment_size / 2);
+        let is_spare_late = is_spare_wanted && (state.takers > 0 || state.room as u64 > state.growth.active_size() / 2);
         if !is_spare_late && let Some(active) = state.active.take_if(|active| active.filling.is_short_of(wanted)) {
             return Some(Job::Room(active));
         }
@@ -230,8 +237,10 @@ impl PreparerCore {
                 self.put_back(active)
             }
             Job::Spare => {
-                let number = self.state.lock().next_number;
-                self.attempt(number)
+                let state = self.state.lock();
+                let (number, is_awaited) = (state.next_number, state.takers > 0);
+                drop(state);
+                self.attempt(number, is_awaited)
             }
             Job::SpareRoom(mut spare) => {
                 let next = spare.filling.end() + 1;
@@ -282,6 +291,10 @@ impl PreparerCore {
             self.note_filling(active.number, &active.filling);
             state.room = active.filling.room();
             state.active = Some(active);
+        } else {
+            drop(state);
+            active.give_back();
+            state = self.state.lock();
         }
         self.changed.notify_all();
         state

@@ -39,6 +39,7 @@ pub(super) fn plan(storage: &dyn Storage, chain: &Chain, position: Position) -> 
     Ok(Some(Plan {
         sealed,
         resume,
+        unused: Vec::new(),
         next_lsn: close.end.next_lsn,
         meta: close.meta,
         spare: None,

@@ -4,8 +4,10 @@
 
 mod clean_close;
 mod judge;
+mod mapped;
 mod pending;
 pub(crate) mod plan;
 pub(crate) mod recover;
 pub(crate) mod report;
+pub(crate) mod unused;
 mod walked;

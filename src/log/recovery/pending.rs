@@ -69,7 +69,7 @@ impl Shared {
             return Ok(());
         }
         let meta_len = self.meta.lock().encoded_len();
-        let spare = self.ready_for_link(self.take_spare(need)?, meta_len)?;
+        let spare = self.take_spare(need, 0, meta_len)?;
         let Some(Pending { previous, next_lsn, leftovers }) = rotation.pending.take() else { return Ok(()) };
         if let Some(taken) = rotation.cursor_control.close(0) {
             self.counters.segment_full(taken.ordinal, taken.offset);

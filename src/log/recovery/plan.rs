@@ -1,8 +1,9 @@
 //! What recovery decides: which segments count, and where the log goes on.
 
-use crate::format::Version;
+use super::unused::Unused;
 use crate::format::link::{MetaSlots, Predecessor, SegmentEnd};
 use crate::format::tally::Tally;
+use crate::format::{Version, segment_header};
 use crate::lsn::Lsn;
 use crate::segment::directory::Found;
 use crate::segment::{Origin, SegmentInfo};
@@ -13,6 +14,8 @@ pub(crate) struct Plan {
     /// The segments that count and take no more frames, oldest first.
     pub(crate) sealed: Vec<(SegmentInfo, SegmentEnd)>,
     pub(crate) resume: Resume,
+    /// What those may have too much.
+    pub(crate) unused: Vec<Unused>,
     pub(crate) next_lsn: Lsn,
     pub(crate) meta: MetaSlots,
     /// A segment in which nothing has been written, for the log to go on in.
@@ -51,6 +54,16 @@ impl Plan {
     pub(crate) fn leave(&mut self, info: SegmentInfo, end: SegmentEnd) {
         self.sealed.push((info, end));
         self.resume = Resume::after(&info, end);
+    }
+
+    /// Bytes of frames that count, but for those of a segment in which the log goes on.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.sealed.iter().map(|(_, end)| end.offset.saturating_sub(segment_header::LEN as u64)).sum()
+    }
+
+    /// How long the last segment is that takes no more frames; 0 if there is none.
+    pub(crate) fn last_size(&self) -> u64 {
+        self.sealed.last().map_or(0, |(info, _)| info.size)
     }
 
     /// The number of the first record kept.

@@ -2,9 +2,10 @@
 //!
 //! No content is changed here: what is walked is synced, touched, and perhaps written again as it is. `docs/design/durability.md` has the protocol and its proof.
 
-use super::clean_close;
 use super::plan::{Plan, Resume};
+use super::unused::Seen;
 use super::walked::Walked;
+use super::{clean_close, mapped};
 use crate::error::{Corruption, Damage, Error, Result};
 use crate::format::frame::FrameKind;
 use crate::format::link::{MetaSlots, SegmentEnd};
@@ -20,13 +21,7 @@ use crate::segment::chain::{Chain, ChainLink};
 use crate::segment::control::Known;
 use crate::segment::directory::Found;
 use crate::segment::evidence::{self, StrongestClaim};
-use crate::storage::{Access, Storage, StorageFile};
-
-/// How much of a segment is read ahead of the walk, in one call that turns a bad sector into an error.
-const LOAD_WINDOW_BYTES: usize = 1 << 20;
-
-/// Zeros follow up to the end of this before appends go on in a page.
-const PAGE_LEN: usize = 4096;
+use crate::storage::Storage;
 
 /// Decides what counts. `known` is what the log's control page says, if it is there, and `page_fault` what is wrong with it.
 pub(crate) fn recover(
@@ -72,6 +67,7 @@ pub(super) struct Recovery<'s> {
     empty: Vec<u64>,
     bytes_scanned: u64,
     pub(super) torn_bytes: u64,
+    seen: Seen,
     /// Some was written once more, on a file system whose syncs may leave out how that is found again.
     is_written_again: bool,
 }
@@ -100,6 +96,7 @@ impl<'s> Recovery<'s> {
             empty: Vec::new(),
             bytes_scanned: 0,
             torn_bytes: 0,
+            seen: Seen::default(),
             is_written_again: false,
         }
     }
@@ -118,6 +115,7 @@ impl<'s> Recovery<'s> {
                 let Place { offset, next_lsn, last_crc } = walked.place;
                 (offset as u64, next_lsn, last_crc) == (end.offset, end.next_lsn, end.crc)
             });
+            self.seen.walked(&link.info, &walked, whole);
             if !whole {
                 // Pages that could not be written once may never be: what follows such bytes goes into another segment.
                 let intact = walked.damage != Damage::DeviceMismatch;
@@ -135,7 +133,7 @@ impl<'s> Recovery<'s> {
 
     /// Walks a segment whose frames may or may not have been durable.
     fn walk_segment(&mut self, link: &ChainLink) -> Result<Walked> {
-        let (file, region) = self.open(link.info.number, link.info.size)?;
+        let (file, region) = mapped::open(self.storage, link.info.number, link.info.size)?;
         let limit = link.end.map_or(region.bytes().len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX));
         // After a crash of a process only, bytes may be in the page cache that never reached the device, if only a
         // close. They are made durable before they are shown.
@@ -169,18 +167,6 @@ impl<'s> Recovery<'s> {
         }
     }
 
-    fn open(&self, number: u64, size: u64) -> Result<(Box<dyn StorageFile>, FrozenRegion)> {
-        let name = name::segment(number);
-        let failed = |operation| {
-            let path = self.storage.path().join(&name);
-            move |source| Error::io(operation, &path, source)
-        };
-        let file = self.storage.open(&name, Access::Read).map_err(failed("open"))?;
-        let mapping = file.map(size, Access::Read).map_err(failed("map"))?;
-        // Frozen: the lock is held, so no process writes.
-        Ok((file, FrozenRegion::new(mapping)))
-    }
-
     fn walk(&mut self, link: &ChainLink, region: &FrozenRegion, limit: usize) -> Result<Walked> {
         let bytes = &region.bytes()[..limit];
         let mut walk = Walk::new(link.info.layout, Check::Full, segment_header::LEN, link.info.base_lsn);
@@ -201,13 +187,13 @@ impl<'s> Recovery<'s> {
         while walk.place().offset < limit {
             let offset = walk.place().offset;
             if offset >= loaded {
-                loaded = self.load(link, region, offset)?;
+                loaded = mapped::load(self.storage, link.info.number, region, offset, limit)?;
             }
             let rest = &bytes[offset..loaded.min(limit)];
             let frame = match walk.step(rest) {
                 Ok(frame) => frame,
                 Err(damage) if loaded < limit && may_be_cut_off(&damage, rest.len()) => {
-                    loaded = self.load(link, region, loaded)?;
+                    loaded = mapped::load(self.storage, link.info.number, region, loaded, limit)?;
                     continue;
                 }
                 // All frames before are good, and are not those that were counted: no crash does that.
@@ -237,8 +223,10 @@ impl<'s> Recovery<'s> {
         }
         let end = walk.place().offset;
         found.tally = walk.tally();
-        found.ends_clear =
-            region.bytes().get(end..end.next_multiple_of(PAGE_LEN)).is_some_and(|rest| rest.iter().all(|&b| b == 0));
+        found.ends_clear = region
+            .bytes()
+            .get(end..end.next_multiple_of(mapped::PAGE_LEN))
+            .is_some_and(|rest| rest.iter().all(|&b| b == 0));
         self.bytes_scanned += (end - start.offset) as u64;
         Ok(found)
     }
@@ -248,18 +236,10 @@ impl<'s> Recovery<'s> {
         Error::io("read", &self.storage.path().join(name::segment(number)), lost)
     }
 
-    fn load(&self, link: &ChainLink, region: &FrozenRegion, offset: usize) -> Result<usize> {
-        let start = offset - offset % LOAD_WINDOW_BYTES;
-        let end = (start + LOAD_WINDOW_BYTES).min(region.bytes().len());
-        let path = self.storage.path().join(name::segment(link.info.number));
-        self.storage.load(region.mapping(), start..end).map_err(|source| Error::io("read", &path, source))?;
-        Ok(end)
-    }
-
     /// Hears claims beyond `suspect` in segments of (number, size, layout), each from an offset on.
     pub(super) fn hear_all(&mut self, segments: &[(u64, u64, Layout, usize)], suspect: Position) -> Result<()> {
         for &(number, size, layout, start) in segments {
-            let (file, region) = self.open(number, size)?;
+            let (file, region) = mapped::open(self.storage, number, size)?;
             let path = self.storage.path().join(name::segment(number));
             let end = evidence::nonzero_end(&*file, &path, start, size)?;
             self.bytes_scanned += size - start as u64;
@@ -270,11 +250,14 @@ impl<'s> Recovery<'s> {
             region.check_read().map_err(|lost| self.lost(number, lost))?;
             let torn_end = if layout.is_recycled { intact_end } else { end };
             self.torn_bytes += (torn_end - start) as u64;
+            if number == suspect.segment() {
+                self.seen.cut_up_to(torn_end);
+            }
         }
         Ok(())
     }
 
-    fn plan(self, chain: Chain, cut: Cut) -> Plan {
+    fn plan(mut self, chain: Chain, cut: Cut) -> Plan {
         let Cut { index, walked, closed } = cut;
         let Chain { mut links, superseded, beyond, .. } = chain;
         let mut remove = superseded;
@@ -282,6 +265,7 @@ impl<'s> Recovery<'s> {
         let spare = self.take_spare(beyond);
         remove.extend(links.drain(index + 1..).map(|link| link.info.number));
         let last = links.pop().expect("the cut is in the chain");
+        let mut unused = self.seen.before(last.info.number);
         let clean = closed && self.torn_bytes == 0;
         let room = crate::log::shared::append_limit(last.info.size);
         // The pages after that are written anew; in this one are frames.
@@ -296,6 +280,10 @@ impl<'s> Recovery<'s> {
         } else {
             let end = walked.end();
             let resume = Resume::after(&last.info, end);
+            // Where the page cache showed more than the device has, a reader may have seen that.
+            if walked.damage != Damage::DeviceMismatch {
+                unused.push(self.seen.at_cut(&last.info));
+            }
             links.push(ChainLink { end: Some(end), ..last });
             resume
         };
@@ -303,6 +291,7 @@ impl<'s> Recovery<'s> {
         Plan {
             sealed,
             resume,
+            unused,
             next_lsn: walked.place.next_lsn,
             meta: walked.meta,
             spare,
@@ -344,6 +333,7 @@ impl<'s> Recovery<'s> {
         Ok(Plan {
             sealed: Vec::new(),
             resume: Resume::Fresh(None),
+            unused: Vec::new(),
             spare: None,
             next_lsn: first_lsn,
             meta: MetaSlots::default(),

@@ -76,7 +76,7 @@ fn small_commits_after_a_load_in_bulk_soon_write_little() {
     /// Those that may write more.
     const SETTLING: usize = 40;
     let Some(device) = FileSystem::mount(Kind::Ext4, 256) else { return };
-    let options = mapwal::Options::new().segment_size_bytes(16 << 20);
+    let options = mapwal::Options::new().segment_size_bytes(16 << 20).first_segment_size_bytes(16 << 20);
     let log = try_open(&device.path().join("log"), &options).unwrap();
     let record = vec![0xcd; 64 << 10];
     for _ in 0..LOADED_BYTES / record.len() {
@@ -126,7 +126,8 @@ fn syncs_write_little_also_where_the_page_cache_has_let_go_of_files_that_are_rec
     const SYNC: usize = 128 << 10;
     let Some(device) = FileSystem::mount(Kind::Ext4, 256) else { return };
     let directory = device.path().join("log");
-    let log = try_open(&directory, &mapwal::Options::new().segment_size_bytes(8 << 20)).unwrap();
+    let options = mapwal::Options::new().segment_size_bytes(8 << 20).first_segment_size_bytes(8 << 20);
+    let log = try_open(&directory, &options).unwrap();
     const LAP: usize = (32 << 20) / SYNC;
     stream(&log, 2 * LAP, SYNC);
     written_once_quiet(&device);

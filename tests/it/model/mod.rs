@@ -309,7 +309,9 @@ impl World {
         self.oracle.durable_to(durable);
         let stats = log.stats();
         assert_eq!((stats.sealed_segments, stats.pins), (self.oracle.sealed(), self.pins.len()));
-        assert_eq!(stats.disk_bytes, SMALL * (stats.sealed_segments as u64 + 1));
+        // What sealed segments leave unused is given back; at least a page of each stays.
+        let sealed = stats.sealed_segments as u64;
+        assert!((SMALL + sealed * 4096..=SMALL * (sealed + 1)).contains(&stats.disk_bytes), "{}", stats.disk_bytes);
         assert_view(&log.snapshot().unwrap(), first, self.oracle.records());
         for spot in [0, 40, 130, 200, 255] {
             self.compare_one(Spot(spot).lsn(&self.oracle));

@@ -37,7 +37,9 @@ fn a_segment_is_touched_when_it_is_sealed() {
     let is_shown = || {
         let dir = scratch();
         let log = open_small(dir.path());
-        append(&log, 1..=10);
+        // So much that nothing is given back.
+        log.append(1, &[7; 50 << 10]).unwrap();
+        append(&log, 2..=10);
         let path = segment(dir.path(), 1);
         // The page is dirty already: no store says that it changes the file.
         make_old_at_rest(&path);

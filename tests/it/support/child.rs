@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 
-use mapwal::{Log, Lsn};
+use mapwal::{Log, Lsn, Options};
 use parking_lot::{RwLock, RwLockReadGuard};
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -182,7 +182,7 @@ fn serves() {
 fn serve(log: &mut Option<Log>, directory: &Path, request: &str) -> String {
     let (verb, count) = request.split_once(' ').unwrap_or((request, "0"));
     match verb {
-        "open" => match try_open(directory, &small()) {
+        "open" | "open-default" => match try_open(directory, &if verb == "open" { small() } else { Options::new() }) {
             Ok(opened) => *log = Some(opened),
             Err(error) => return error.to_string(),
         },

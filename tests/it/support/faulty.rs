@@ -51,6 +51,7 @@ pub(crate) enum Call {
     Populate,
     Len,
     Allocate,
+    GiveBack,
     Write,
     Read,
     ReadDevice,
@@ -78,7 +79,8 @@ struct Plan {
 struct State {
     calls: Vec<Call>,
     faults: Vec<Fault>,
-    held: Option<Call>,
+    /// The call that is held, and on which file, `None` for any.
+    held: Option<(Call, Option<String>)>,
     /// How many threads wait in the call that is held.
     waiting: usize,
     /// The calls that went well, and on which file.
@@ -166,7 +168,12 @@ impl Faulty {
 
     /// From now on, each thread that comes to `call` waits there.
     pub(crate) fn hold(&self, call: Call) {
-        self.plan.state.lock().held = Some(call);
+        self.plan.state.lock().held = Some((call, None));
+    }
+
+    /// From now on, each thread that comes to `call` on the file that was created under this name waits there.
+    pub(crate) fn hold_on(&self, file: &str, call: Call) {
+        self.plan.state.lock().held = Some((call, Some(file.into())));
     }
 
     /// Returns once a thread waits in the call that is held.
@@ -233,7 +240,8 @@ impl Plan {
     fn pass(&self, call: Call, file: &str) -> io::Result<()> {
         let mut state = self.state.lock();
         state.calls.push(call);
-        while state.held == Some(call) {
+        let is_held = |(held, name): &(Call, Option<String>)| *held == call && name.as_ref().is_none_or(|n| n == file);
+        while state.held.as_ref().is_some_and(is_held) {
             state.waiting += 1;
             self.changed.notify_all();
             self.changed.wait(&mut state);
@@ -424,6 +432,11 @@ impl StorageFile for FaultyFile {
     fn allocate(&self, len: u64) -> io::Result<bool> {
         self.pass(Call::Allocate)?;
         self.file.allocate(len)
+    }
+
+    fn give_back(&self, range: Range<u64>) -> io::Result<()> {
+        self.pass(Call::GiveBack)?;
+        self.file.give_back(range)
     }
 
     fn users(&self) -> io::Result<Users> {

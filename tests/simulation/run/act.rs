@@ -9,9 +9,9 @@ use mapwal::{Error, Log, Lsn};
 
 use super::super::history::Action;
 use super::super::model::{Entry, Rule, SLOTS, Violation, first_word, meta_value, payload, tag};
-use super::Run;
 use super::judge::Failed;
 use super::view::View;
+use super::{Run, SEGMENT_BYTES};
 
 /// What stands before a payload, of what a close says, and of each value in it.
 const FRAME_HEADER_BYTES: usize = 24;
@@ -58,7 +58,11 @@ impl Run<'_> {
         rng: &mut Rng,
         append: impl FnOnce(&Log, u64, &[u8]) -> mapwal::Result<Lsn>,
     ) -> Result<(), Failed> {
-        self.append_of(random_len(rng), append).map(drop)
+        let len_max = self.log().payload_len_max();
+        // Too long for the first segments, where the log may have longer ones.
+        let is_long = len_max > SEGMENT_BYTES && rng.u8(..) < 16;
+        let len = if is_long { rng.usize(SEGMENT_BYTES as usize..len_max as usize) } else { random_len(rng) };
+        self.append_of(len, append).map(drop)
     }
 
     /// Returns the record's identity.

@@ -39,6 +39,9 @@ pub struct Tally {
     pub faults: u64,
     /// Segments made of the files of others.
     pub recycled: u64,
+    /// Segments longer than the first ones, and such whose end has been given back, in the logs that were left.
+    pub grown: u64,
+    pub given_back: u64,
 }
 
 /// A log on a disk, and what it must hold.
@@ -79,7 +82,7 @@ pub fn run_failing(history: &History, fault: Option<Fault>, tally: &mut Tally) -
         run.step(step).map_err(|violation| (index, violation))?;
     }
     run.check_views().map_err(|violation| (history.steps.len() - 1, violation))?;
-    run.note_recycled();
+    run.note_segments();
     Ok(!disk.has_fault())
 }
 
@@ -103,7 +106,7 @@ fn look(cut: Cut, seed: u64, depth: usize, tally: &mut Tally) -> Result<(), Viol
         }
         _ => {}
     }
-    run.note_recycled();
+    run.note_segments();
     Ok(())
 }
 
@@ -163,7 +166,10 @@ impl<'t> Run<'t> {
 
     fn try_open(&mut self) -> mapwal::Result<Arc<Log>> {
         let spares = if self.rng.u8(..) < 16 { self.rng.usize(1..3) } else { 0 };
-        let options = Options::new().segment_size_bytes(SEGMENT_BYTES).spare_segments(spares);
+        // Segments may grow from some opens on, and a later one goes on with smaller ones.
+        let size = SEGMENT_BYTES << [0, 0, 0, 0, 0, 1, 2, 2][self.rng.usize(0..8)];
+        let options = Options::new().segment_size_bytes(size).first_segment_size_bytes(SEGMENT_BYTES);
+        let options = options.spare_segments(spares);
         // SAFETY: only this log touches the disk's mappings while it is open; crashes are looked at on copies.
         #[expect(unsafe_code, reason = "opening a log is unsafe")]
         let log = unsafe { open_log(Arc::new(self.disk.clone()), &options) };
@@ -213,8 +219,8 @@ impl<'t> Run<'t> {
 
     fn close(&mut self) -> Result<(), Failed> {
         let submitted = self.watch.model.lock().submitted();
+        self.note_segments();
         let log = self.log.take().expect("a run keeps its log open");
-        self.tally.recycled += log.stats().recycled_segments;
         let log = Arc::into_inner(log).expect("nobody else holds it");
         let closed = log.close();
         if closed.is_ok() {
@@ -235,7 +241,7 @@ impl<'t> Run<'t> {
     }
 
     fn drop_log(&mut self) {
-        self.note_recycled();
+        self.note_segments();
         self.log = None;
         self.disk.process_died();
     }
@@ -252,8 +258,12 @@ impl<'t> Run<'t> {
         self.open(false)
     }
 
-    fn note_recycled(&mut self) {
-        self.tally.recycled += self.log.as_ref().map_or(0, |log| log.stats().recycled_segments);
+    fn note_segments(&mut self) {
+        let Some(log) = &self.log else { return };
+        self.tally.recycled += log.stats().recycled_segments;
+        let (grown, given_back) = self.disk.grown_and_given_back(SEGMENT_BYTES);
+        self.tally.grown += grown;
+        self.tally.given_back += given_back;
     }
 
     fn power_cut(&mut self, rng: &mut Rng) -> Result<(), Violation> {
@@ -280,5 +290,7 @@ impl std::ops::AddAssign for Tally {
         self.damaged += other.damaged;
         self.faults += other.faults;
         self.recycled += other.recycled;
+        self.grown += other.grown;
+        self.given_back += other.given_back;
     }
 }

@@ -120,7 +120,8 @@ impl Session<'_> {
     /// Opens the log and tells what is in it.
     fn try_open(&mut self) -> Result<(), Ended> {
         self.teller.tell(Event::Doing(Action::Open));
-        let options = Options::new().segment_size_bytes(SEGMENT_BYTES);
+        // They grow with the log.
+        let options = Options::new().segment_size_bytes(4 * SEGMENT_BYTES).first_segment_size_bytes(SEGMENT_BYTES);
         // SAFETY: the directory is on a file system of ours, which nobody else knows of.
         let opened = unsafe { Log::open(&self.job.log, &options) };
         let read = opened.and_then(|log| Ok((Observed::read(&log)?, log)));

@@ -62,7 +62,7 @@ async fn a_log_of_an_older_format_is_archived_as_it_is_and_goes_on_after_a_resto
 async fn long_segments_are_restored_at_their_size_from_what_is_in_them() {
     const SIZE: u64 = 64 << 20;
     let (dir, archive) = (scratch(), memory());
-    let log = try_open(dir.path(), &Options::new().segment_size_bytes(SIZE)).unwrap();
+    let log = try_open(dir.path(), &Options::new().first_segment_size_bytes(SIZE)).unwrap();
     fill_and_seal(&log, 1, 100);
     fill(&log, 1, 150);
     log.sync().unwrap();

@@ -46,7 +46,7 @@ const STEP_LEN: usize = 256 << 10;
 /// Pages written at a time where the page cache has them already.
 const PAGES_KEPT: usize = 16;
 /// A commit word of zeros.
-const STOP_LEN: usize = 8;
+pub(super) const STOP_LEN: usize = 8;
 /// More than a header, a link without much metadata, a truncation and a seal take.
 const FIRST_LEN_MIN: usize = 16 << 10;
 static ZEROS: [u8; LARGE_PAGE_LEN] = [0; LARGE_PAGE_LEN];

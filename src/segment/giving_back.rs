@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Segment;
-use super::filling::PAGE_LEN;
+use super::filling::{PAGE_LEN, STOP_LEN};
 use crate::events::report;
 use crate::format::name;
 use crate::storage::{Access, StorageFile};
@@ -15,9 +15,10 @@ use crate::storage::{Access, StorageFile};
 /// Less of a segment is not worth a hole: most files end up full, and are used again as they are.
 const PART: u64 = 4;
 
-/// Where the hole of a segment of `size` bytes begins whose used part ends at `end`; `None` if it is not worth one.
+/// Where the hole of a segment of `size` bytes begins whose used part ends at `end`; `None` if it is not worth one. A reader that does
+/// not know the end looks at the word after it: on a tmpfs that takes room if it is in a hole, and there may be none.
 pub(crate) fn hole_start(size: u64, end: u64) -> Option<u64> {
-    let start = end.next_multiple_of(PAGE_LEN as u64);
+    let start = (end + STOP_LEN as u64).next_multiple_of(PAGE_LEN as u64);
     (start <= size - size / PART).then_some(start)
 }
 
@@ -66,4 +67,22 @@ pub(crate) fn give_back(file: &dyn StorageFile, range: std::ops::Range<u64>) -> 
         return Ok(false);
     }
     file.give_back(range).map(|()| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_after_the_end_is_not_given_back() {
+        assert_eq!(hole_start(64 << 10, 8184), Some(8192));
+        assert_eq!(hole_start(64 << 10, 8192), Some(12288));
+    }
+
+    #[test]
+    fn less_than_a_quarter_stays() {
+        assert_eq!(hole_start(64 << 10, 48 << 10), None);
+        assert_eq!(hole_start(64 << 10, (48 << 10) - 8), Some(48 << 10));
+        assert_eq!(hole_start(64 << 10, 64 << 10), None);
+    }
 }

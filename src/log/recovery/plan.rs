@@ -53,6 +53,7 @@ impl Plan {
     /// Goes on in a new segment after `info`, which was closed at `end`.
     pub(crate) fn leave(&mut self, info: SegmentInfo, end: SegmentEnd) {
         self.sealed.push((info, end));
+        self.unused.push(Unused { number: info.number, size: info.size, start: end.offset });
         self.resume = Resume::after(&info, end);
     }
 

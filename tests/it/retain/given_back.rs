@@ -2,17 +2,18 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
+use std::process::Command;
 
 use mapwal::{Error, Lsn, Options};
 use rustix::io::Errno;
 
 use super::sizes::{EACH_SEGMENT, KIB, MIB, is_there, size_of, taken_by};
-use crate::support::child::Child;
+use crate::support::child::{Child, run};
 use crate::support::faulty::{Call, Faulty};
 use crate::support::file_system::{FileSystem, Kind};
 use crate::support::files::segment;
 use crate::support::mounted::Mounted;
-use crate::support::scratch::{append_stamped, await_spare, contents, scratch, stamped};
+use crate::support::scratch::{append_stamped, await_spare, contents, scratch, segment_names, stamped};
 use crate::support::wait::until;
 use crate::support::{open, open_faulty, try_open, try_open_on_with};
 
@@ -95,6 +96,25 @@ fn records_after_a_torn_one_are_not_given_back_by_the_next_open() {
     assert!((50..150).contains(&kept), "{kept}");
     let taken = taken_by(dir.path(), 1);
     assert!((600_000..700_000).contains(&taken), "{taken}");
+}
+
+/// A log whose blocks a copy shares goes on in a segment of its own after each close.
+#[test]
+fn a_segment_that_is_left_after_a_close_is_given_back_too() {
+    let Some(disk) = FileSystem::mount(Kind::Xfs, 64) else { return };
+    let directory = disk.path().join("log");
+    let log = try_open(&directory, &Options::new()).unwrap();
+    append_stamped(&log, 1, 100, 10);
+    log.close().unwrap();
+    let shared = run(Command::new("cp").args(["-r", "--reflink=always"]).arg(&directory).arg(disk.path().join("copy")));
+    assert!(shared.unwrap().status.success());
+    let log = try_open(&directory, &Options::new()).unwrap();
+    assert_eq!(segment_names(&directory).len(), 2, "it has been left");
+    let taken = taken_by(&directory, 1);
+    assert!(taken <= EACH_SEGMENT, "{taken}");
+    assert_eq!(contents(&log).len(), 10);
+    drop(log);
+    assert_eq!(contents(&try_open(&disk.path().join("copy"), &Options::new()).unwrap()).len(), 10);
 }
 
 /// More of a segment is just being made ready when it is left: what that writes goes back as well, and nothing that is before the end.

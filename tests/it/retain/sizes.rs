@@ -7,8 +7,8 @@ use mapwal::{Error, Log, LogReader, Lsn, Options};
 use tempfile::TempDir;
 
 use crate::support::child::Child;
-use crate::support::files::{segment, segment_numbers};
-use crate::support::scratch::{append_stamped, await_spare, contents, scratch, stamped};
+use crate::support::files::{names, segment, segment_numbers};
+use crate::support::scratch::{append_stamped, await_spare, contents, scratch, segment_names, stamped};
 use crate::support::wait::until;
 use crate::support::{open, read_only};
 
@@ -281,4 +281,39 @@ fn an_idle_log_with_little_in_its_last_segment_has_no_spare() {
     assert_eq!(log.stats().spare_segments, 0);
     append_stamped(&log, 1, 100_000, 38);
     await_spare(&log);
+}
+
+/// The spare of a log that is trimmed is a file of a dropped segment, which costs no room. While a view holds these a new one would.
+#[test]
+fn no_new_file_is_made_beyond_the_bound_while_views_hold_those_that_are_kept() {
+    let dir = scratch();
+    let log = open(dir.path(), &Options::new().segment_size_bytes(4 * MIB));
+    // Each fills a segment so far that its end stays.
+    for _ in 0..2 {
+        log.append(1, &stamped(1, (7 << 20) / 2)).unwrap();
+    }
+    log.rotate().unwrap();
+    let kept = log.append(1, b"little").unwrap();
+    log.sync().unwrap();
+    let active = segment_names(dir.path()).pop();
+    let spares = || {
+        segment_numbers(dir.path())
+            .into_iter()
+            .filter(|&number| segment(dir.path(), number).file_name() > active.as_ref().map(AsRef::as_ref))
+            .count()
+    };
+    assert_eq!(spares(), 0, "there is no room for one yet");
+    let view = log.snapshot().unwrap();
+    log.trim_before(kept).unwrap();
+    let is_kept = |name: &String| {
+        name.ends_with(".tmp") && dir.path().join(name).metadata().is_ok_and(|found| found.len() == 4 * MIB)
+    };
+    until("the files to be kept", || names(dir.path()).iter().filter(|name| is_kept(name)).count() == 2);
+    // Each time that appenders ask for room is a look.
+    append_stamped(&log, 1, 10_000, 100);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(spares(), 0);
+    drop(view);
+    append_stamped(&log, 1, 10_000, 240);
+    until("a spare of one of them", || spares() == 1 && log.stats().recycled_segments == 1);
 }

@@ -82,8 +82,10 @@ pub(crate) fn log(directory: &Path, scale: Scale) -> Arc<Log> {
 }
 
 pub(crate) fn open(directory: &Path, scale: Scale) -> Arc<Log> {
+    let size = scale.segment_size;
+    let options = Options::new().segment_size_bytes(size).first_segment_size_bytes(size);
     // SAFETY: the directory is the measurement's own, and only this log writes to it.
-    Arc::new(unsafe { Log::open(directory, &Options::new().segment_size_bytes(scale.segment_size)) }.expect("it works"))
+    Arc::new(unsafe { Log::open(directory, &options) }.expect("it works"))
 }
 
 /// 256 bytes, as a row of a table may have.

@@ -67,7 +67,8 @@ fn restores_and_counts_what_it_allocates() {
 #[test]
 fn a_restore_takes_little_memory_however_large_segments_are() {
     let scratch = tempfile::tempdir().unwrap();
-    let options = Options::new().segment_size_bytes(SEGMENT_SIZE as u64);
+    let size = SEGMENT_SIZE as u64;
+    let options = Options::new().segment_size_bytes(size).first_segment_size_bytes(size);
     // SAFETY: the directory is the test's own, and only this log writes to it.
     let log = Arc::new(unsafe { Log::open(scratch.path().join("log"), &options) }.unwrap());
     let payload = vec![7; RECORD_LEN];

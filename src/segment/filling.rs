@@ -45,6 +45,8 @@ pub(crate) fn page_len_for(len: usize) -> usize {
 const STEP_LEN: usize = 256 << 10;
 /// Pages written at a time where the page cache has them already.
 const PAGES_KEPT: usize = 16;
+/// Written between two moments at which other threads may have the processor.
+const YIELD_LEN: usize = 64 << 10;
 /// A commit word of zeros.
 pub(super) const STOP_LEN: usize = 8;
 /// More than a header, a link without much metadata, a truncation and a seal take.
@@ -173,6 +175,11 @@ impl Filling {
             let len = (piece - offset % piece).min(range.end - offset);
             self.file.write_at(&ZEROS[..len], offset as u64)?;
             offset += len;
+            if offset.is_multiple_of(YIELD_LEN) {
+                // A thread that has been woken on this processor, since its sync is over, would wait for the end of this one's
+                // slice, which is some milliseconds.
+                std::thread::yield_now();
+            }
         }
         // Pages that are not populated come one by one. Where there is no room for them they would not come at all.
         match storage.populate(mapping, page_start(range.start)..range.end) {

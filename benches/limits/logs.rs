@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::bench::Bench;
 use crate::commit::commit;
 use crate::directory::{fresh, open};
+use crate::limit::SyncedFile;
 use crate::report::Row;
 use crate::samples::Samples;
 
@@ -20,6 +21,8 @@ const RECORDS: usize = 100;
 const PAYLOAD: [u8; 200] = [0x5a; 200];
 /// A file system whose calls take next to no time, so that what is left is the logs' own.
 const MEMORY: &str = "/dev/shm";
+/// Of a bare file beside them.
+const FILE_LEN: usize = 64 << 10;
 /// Times that each log is committed to for one figure.
 const ROUNDS_IN_TURN: usize = 4;
 const THREADS_MAX: f64 = 12.0;
@@ -125,7 +128,7 @@ fn in_memory(bench: &mut Bench) {
     bench.push(Row::new(name("disk of all"), "MiB", disk).value_at_most(DISK_MAX_MIB * count as f64));
 }
 
-/// Commits to each of them in turn, beside as many to one of them.
+/// Commits to each of them in turn, beside as many to one of them, and beside commits to as many bare files in turn.
 fn in_turn(bench: &mut Bench, memory: Option<&Path>) {
     let count = bench.amount(LOGS);
     let directory = fresh(memory.unwrap_or(bench.directory()));
@@ -137,8 +140,17 @@ fn in_turn(bench: &mut Bench, memory: Option<&Path>) {
     std::thread::sleep(Duration::from_millis(500));
     let commits = count * ROUNDS_IN_TURN;
     let rate = |ms: f64| commits as f64 / ms;
-    let (mut each, mut alone) = (Samples::default(), Samples::default());
+    let (mut each, mut alone, mut bare) = (Samples::default(), Samples::default(), Samples::default());
+    let mut files: Vec<SyncedFile> =
+        (0..count).map(|_| SyncedFile::new(directory.path(), FILE_LEN, PAYLOAD.len())).collect();
     for round in 0..bench.rounds() {
+        bare.push(rate(milliseconds(|| {
+            for _ in 0..ROUNDS_IN_TURN {
+                for file in &mut files {
+                    file.commit(&PAYLOAD);
+                }
+            }
+        })));
         let one = &logs[round % count];
         alone.push(rate(milliseconds(|| (0..commits / 4).for_each(|_| commit(one, &PAYLOAD)))) / 4.0);
         each.push(rate(milliseconds(|| {
@@ -150,6 +162,8 @@ fn in_turn(bench: &mut Bench, memory: Option<&Path>) {
         })));
     }
     let place = if memory.is_some() { "in memory" } else { "on disk" };
-    let row = Row::new(format!("many logs, {count}: commits in turn {place}"), "k/s", each).limit("one log", alone);
+    let name = format!("many logs, {count}: commits in turn {place}");
+    let row = Row::new(name.as_str(), "k/s", each.clone()).limit("one log", alone);
     bench.push(if memory.is_some() { row } else { row.at_least(0.9) });
+    bench.push(Row::new(format!("{name}, beside bare files"), "k/s", each).limit("L3 in turn", bare));
 }

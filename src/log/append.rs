@@ -10,6 +10,10 @@ use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Reservation;
 
+/// Payloads of up to this many bytes that come in several slices are put together and summed before they get their place, as one slice
+/// is, and for the same reason.
+pub(super) const STAGED_LEN_MAX: usize = 512;
+
 impl Log {
     /// Appends a record with type number `tag`, and returns its number. The payload is copied once, into the mapping.
     ///
@@ -44,6 +48,20 @@ impl Log {
     pub(crate) fn append_for(&self, need: Need, tag: u16, parts: &[&[u8]]) -> Result<Lsn> {
         let shared = &*self.shared;
         let len = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
+        if len <= STAGED_LEN_MAX {
+            // The sum of several short slices takes longer than a copy, and the sum of all.
+            let mut stage = [0; STAGED_LEN_MAX];
+            let mut rest = &mut stage[..len];
+            for part in parts {
+                let (place, after) = rest.split_at_mut(part.len());
+                place.copy_from_slice(part);
+                rest = after;
+            }
+            let payload = &stage[..len];
+            let sum = shared.hasher.sum(payload);
+            let place = shared.reserve_record(len as u64, need)?;
+            return shared.unless_lost(shared.append_to(place, tag, payload, sum));
+        }
         let sum = shared.hasher.sum_parts(parts.iter().copied());
         let mut place = shared.reserve_record(len as u64, need)?;
         let lsn = lsn_of(&place);

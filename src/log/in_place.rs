@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Write};
 
 use super::Log;
-use super::append::{lsn_of, record};
+use super::append::{STAGED_LEN_MAX, lsn_of, record};
 use super::inside::Inside;
 use super::preparer::Need;
 use super::shared::{Active, Shared};
@@ -122,9 +122,6 @@ impl Shared {
         self.unless_lost(lsn)
     }
 }
-
-/// Payloads of up to this many bytes are summed before they get their place, as [`Log::append`] does it, and for the same reason.
-const STAGED_LEN_MAX: usize = 512;
 
 /// Long slices are stored and summed in steps of this many bytes, which a near cache still holds for the second of the two.
 const STEP_LEN: usize = 16 << 10;

@@ -12,6 +12,8 @@ target="${CARGO_TARGET_DIR:-$PWD/target}"
 python3 ci/breaks/apply.py copy "$target/sabotage"
 cargo build --quiet --release --manifest-path "$target/sabotage/Cargo.toml" --target-dir "$target" --example crash_lab
 lab="$target/release/examples/crash_lab"
+# Cargo takes what was built from the copy for what is built from the sources, if these are older: nothing is left of it.
+trap 'cargo clean --quiet --release -p mapwal --target-dir "$target"' EXIT
 
 failed=0
 check() { # the name of a break, and what to tell the laboratory besides

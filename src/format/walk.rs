@@ -101,11 +101,12 @@ impl Walk {
 
     /// Passes over records that end a batch or are in none, for as long as they are sound and the place is not `enough`: as
     /// [`Self::step`] would, for less. It shows each one's number and offset to `note`. What is left, if `bytes` are more, is for
-    /// [`Self::step`] to judge. `bytes` begin with the segment. Only of a walk that checks everything, after its first frame.
+    /// [`Self::step`] to judge. `bytes` begin at offset `begin` of the segment. Only of a walk that checks everything, after its first frame.
     #[inline]
     pub(crate) fn pass_records(
         &mut self,
         bytes: &[u8],
+        begin: usize,
         enough: impl Fn(&Place) -> bool,
         mut note: impl FnMut(Lsn, usize),
     ) {
@@ -119,7 +120,7 @@ impl Walk {
         let mut place = self.place;
         let mut sum = self.tally.map_or(0, |tally| tally.sum());
         while !enough(&place)
-            && let Some(rest) = bytes.get(place.offset..)
+            && let Some(rest) = bytes.get(place.offset - begin..)
             && let Some(frame) = Frame::parse_checked_record(rest, self.layout.salt, &self.hasher, place.next_lsn)
         {
             sum = tally::mix(sum, frame.word());
@@ -245,7 +246,14 @@ mod tests {
                 passed.push((before.next_lsn, before.offset));
             }
             if in_a_row && damage.is_none() {
-                walk.pass_records(bytes, |boundary| boundary.offset >= enough, |lsn, at| passed.push((lsn, at)));
+                // As where the bytes come in pieces.
+                let rest = &bytes[before.offset..];
+                walk.pass_records(
+                    rest,
+                    before.offset,
+                    |boundary| boundary.offset >= enough,
+                    |lsn, at| passed.push((lsn, at)),
+                );
             }
         }
         (walk.place(), walk.boundary(), walk.tally(), damage, passed)

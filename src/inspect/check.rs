@@ -191,6 +191,7 @@ impl SegmentCheck {
         }
         let begun = self.begun.as_mut().expect("it has begun");
         while passed < bytes.len() {
+            passed += begun.pass_records(&bytes[passed..]);
             match begun.pass_frame(&bytes[passed..])? {
                 Some(len) => passed += len,
                 None => break,
@@ -201,6 +202,13 @@ impl SegmentCheck {
 }
 
 impl Begun {
+    /// Passes over the records at the start of `rest` for which nothing has to be judged; how many bytes that is.
+    fn pass_records(&mut self, rest: &[u8]) -> usize {
+        let begin = self.walk.place().offset;
+        self.walk.pass_records(rest, begin, |_| false, |_, _| {});
+        self.walk.place().offset - begin
+    }
+
     /// The length of the frame at the start of `rest`; `None` if more of it has to come.
     fn pass_frame(&mut self, rest: &[u8]) -> Result<Option<usize>> {
         if self.first.is_none() {
@@ -238,4 +246,46 @@ impl Begun {
 
 fn corrupt(offset: usize, lsn: Option<Lsn>, damage: Damage) -> Error {
     Error::corrupt(Path::new(""), offset as u64, lsn, damage)
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::format::frame::{FrameHead, FrameKind};
+
+    /// A segment with records, the first of which has number 1, and their offsets.
+    fn segment() -> (Vec<u8>, Vec<usize>) {
+        let header = SegmentHeader::new(7, 1, 64 << 10, 0);
+        let salt = header.layout().salt;
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend(FrameHead::control(FrameKind::Link, Lsn(1), 0).encode(salt, &Link::default().encode()));
+        let mut offsets = Vec::new();
+        for record in 1..=40_u8 {
+            let head = FrameHead { kind: FrameKind::Data, flags: 0, tag: 0, lsn: Lsn(record.into()), durable_lag: 0 };
+            offsets.push(bytes.len());
+            bytes.extend(head.encode(salt, &vec![record; usize::from(record) * 7]));
+        }
+        (bytes, offsets)
+    }
+
+    #[test]
+    fn the_first_record_that_is_not_sound_is_named_wherever_the_pieces_end() {
+        let (good, offsets) = segment();
+        for piece in [1, 24, 100, 1000, good.len()] {
+            let mut check = SegmentCheck::new();
+            good.chunks(piece).for_each(|piece| check.push(piece).expect("it is sound"));
+            check.expect_end(Lsn(41), None).expect("all of it has come");
+            assert_eq!(check.offset(), good.len() as u64);
+            for (record, &offset) in (1..).zip(&offsets) {
+                let mut bytes = good.clone();
+                bytes[offset + HEADER_LEN] ^= 1;
+                let mut check = SegmentCheck::new();
+                let checked = bytes.chunks(piece).try_for_each(|piece| check.push(piece));
+                let Err(Error::Corrupt(corruption)) = checked else { panic!("record {record} is damaged") };
+                assert_eq!((corruption.offset, corruption.lsn), (offset as u64, Some(Lsn(record))));
+            }
+        }
+    }
 }

@@ -174,7 +174,7 @@ impl Segment {
             if let Err(damage) = self.pass(walk, rest) {
                 return Some(damage);
             }
-            walk.pass_records(bytes, |place| enough(self.frontier_at(*place)), |lsn, offset| self.note(lsn, offset));
+            walk.pass_records(bytes, 0, |place| enough(self.frontier_at(*place)), |lsn, offset| self.note(lsn, offset));
         }
         None
     }

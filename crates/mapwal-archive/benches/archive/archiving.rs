@@ -31,6 +31,12 @@ pub(crate) fn measure(name: &str, kind: Kind, scale: Scale) {
         runtime.block_on(place.clear(&prefix));
         put
     };
+    let put_with_sums = |round: usize| {
+        let prefix = Path::from(format!("summed-{round}"));
+        let (put, ()) = Sample::of(|| runtime.block_on(put_all_with_sums(&*place.store, &prefix, &segments)));
+        runtime.block_on(place.clear(&prefix));
+        put
+    };
     let archive = |round: usize| {
         let prefix = Path::from(format!("mapwal-{round}"));
         let archive = Archive::new(Arc::clone(&place.store), prefix.clone());
@@ -47,20 +53,39 @@ pub(crate) fn measure(name: &str, kind: Kind, scale: Scale) {
         // Each is the first one in turn: neither gains by what the other has left to the disk.
         if round % 2 == 0 {
             let put = put(round);
-            (put, archive(round))
+            (put, (put_with_sums(round), archive(round)))
         } else {
             let archived = archive(round);
-            (put(round), archived)
+            let with_sums = put_with_sums(round);
+            (put(round), (with_sums, archived))
         }
     });
     // The first round warms up.
-    let (bare, ours): (Vec<_>, Vec<_>) = rounds.skip(1).unzip();
+    let (bare, (with_sums, ours)): (Vec<_>, (Vec<_>, Vec<_>)) = rounds.skip(1).unzip();
     show(name, bytes, &bare, &ours, "0.90");
+    show("  with sums", bytes, &with_sums, &ours, "");
 }
 
 async fn put_all(store: &dyn ObjectStore, prefix: &Path, segments: &[Bytes]) {
     for (number, bytes) in segments.iter().enumerate() {
         let key = prefix.clone().join(format!("{number}"));
         store.put_opts(&key, PutPayload::from(bytes.clone()), PutMode::Create.into()).await.expect("it works");
+    }
+}
+
+/// As [`put_all`], but that each key has the checksum of its object: the least that is to be done for it. That of the next one is computed
+/// beside each put.
+async fn put_all_with_sums(store: &dyn ObjectStore, prefix: &Path, segments: &[Bytes]) {
+    let sum = |number: usize| {
+        let bytes = segments.get(number).cloned().unwrap_or_default();
+        tokio::task::spawn_blocking(move || crc32fast::hash(&bytes))
+    };
+    let mut checksum = sum(0).await.expect("it works");
+    for (number, bytes) in segments.iter().enumerate() {
+        let key = prefix.clone().join(format!("{number}-{checksum:08x}"));
+        let put = store.put_opts(&key, PutPayload::from(bytes.clone()), PutMode::Create.into());
+        let (put, next) = tokio::join!(put, sum(number + 1));
+        put.expect("it works");
+        checksum = next.expect("it works");
     }
 }

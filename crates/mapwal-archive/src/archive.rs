@@ -106,7 +106,7 @@ impl Archive {
     /// # Errors
     /// [`Error::Gap`] when records are missing before `before`, and `gaps` says to refuse that, or `before` is one of them: nothing
     /// was deleted then. [`Error::Damaged`] in the same way, where the list shows that the object that has such records is damaged.
-    /// [`Error::Empty`]; [`Error::Conflict`], [`Error::Damaged`] when no epoch can be followed; [`Error::Store`].
+    /// [`Error::NotArchived`] when the newest epoch that can be followed ends before `before`. [`Error::Empty`]; [`Error::Conflict`], [`Error::Damaged`] when no epoch can be followed; [`Error::Store`].
     pub async fn prune(&self, before: Lsn, gaps: PruneGaps) -> Result<PruneReport> {
         prune(self, before, gaps).await
     }

@@ -51,9 +51,9 @@ impl History {
     pub(crate) fn missing(&self, epoch: u64, end: Lsn) -> Result<Vec<MissingRecords>> {
         let mut spans = self.spans(epoch)?;
         spans.push(Span { epoch, number: u64::MAX, lsns: end..end });
-        let first = spans[0].lsns.start;
-        let kept = spans.iter().find(|span| !span.lsns.is_empty()).map_or(first, |span| span.lsns.start);
-        let mut next = if kept <= self.pruned { kept } else { first.max(self.pruned) };
+        let kept = spans.iter().find(|span| !span.lsns.is_empty()).unwrap_or(&spans[0]);
+        let is_pruned = kept.lsns.start <= self.pruned.of(kept.epoch);
+        let mut next = if is_pruned { kept.lsns.start } else { spans[0].lsns.start.max(self.pruned_on_the_way(epoch)) };
         let mut missing = Vec::new();
         for Span { epoch, lsns, .. } in spans {
             if lsns.start > next {
@@ -74,7 +74,7 @@ impl History {
     /// As [`Self::lost`], before `epoch` itself.
     pub(crate) fn lost_before(&self, epoch: u64) -> Option<Range<Lsn>> {
         let (_, note) = self.noted(epoch).ok()?;
-        lsn_range(note.lost).filter(|lsns| lsns.end > self.pruned)
+        lsn_range(note.lost).filter(|lsns| lsns.end > self.pruned.of(epoch))
     }
 
     /// As [`Self::lost`], before the first record that `epoch` leads to.
@@ -87,12 +87,19 @@ impl History {
         let mut line = BTreeMap::from([(epoch, Lsn(u64::MAX))]);
         let (mut at, mut limit) = (epoch, Lsn(u64::MAX));
         while let Ok((_, note)) = self.noted(at)
-            && let Some(parent) = self.parent_of(note)
+            && let Some(parent) = self.parent_of(at, note)
         {
             (at, limit) = (parent.epoch, limit.min(Lsn(note.first_lsn)));
             line.insert(at, limit);
         }
         line
+    }
+
+    /// Records before it may have been pruned of what leads to the end of `epoch`, as far as no later one that a mark does not cover builds on
+    /// them.
+    fn pruned_on_the_way(&self, epoch: u64) -> Lsn {
+        let marks = self.line(epoch).into_iter().map(|(at, limit)| (self.pruned.of(at), limit));
+        marks.filter(|(pruned, limit)| pruned < limit).map(|(pruned, _)| pruned).max().unwrap_or_default()
     }
 
     /// What other epochs have that `epoch` does not lead to: earlier records, or those of another history, each with its epoch.
@@ -107,6 +114,12 @@ impl History {
         others.filter(|(_, lsns)| !lsns.is_empty()).collect()
     }
 
+    /// The newest of the epochs beside `epoch` that lead to record `lsn`.
+    pub(crate) fn other_with(&self, lsn: Lsn, epoch: u64) -> Option<u64> {
+        let has_it = |&other: &u64| other != epoch && self.reach(other).is_ok_and(|chain| chain.lsns.contains(&lsn));
+        self.epochs.keys().rev().copied().find(has_it)
+    }
+
     /// What leads to the end of `epoch`: its beginning, and what it and the epochs before it have.
     fn spans(&self, epoch: u64) -> Result<Vec<Span>> {
         let (own, note) = self.noted(epoch)?;
@@ -114,7 +127,9 @@ impl History {
         let mut spans = Vec::new();
         let mut before = epoch;
         // What cannot be followed may have everything.
-        if let Some((parent, earlier)) = self.parent_of(note).and_then(|at| Some((at, self.spans(at.epoch).ok()?))) {
+        if let Some((parent, earlier)) =
+            self.parent_of(epoch, note).and_then(|at| Some((at, self.spans(at.epoch).ok()?)))
+        {
             (before, spans) = (parent.epoch, earlier);
             spans.retain(|span| span.number <= parent.number && span.lsns.start < begin);
             for span in &mut spans {

@@ -8,6 +8,7 @@ use object_store::path::Path;
 
 use crate::epoch::{EpochNote, Parent};
 use crate::error::{Error, ObjectDamage, Result};
+use crate::marks::{Mark, Marks};
 use crate::object::{ArchivedSegment, EPOCH_MAX, Object, epoch_key};
 use crate::store::Store;
 
@@ -16,8 +17,8 @@ use crate::store::Store;
 pub(crate) struct History {
     pub(crate) prefix: Path,
     pub(crate) epochs: BTreeMap<u64, Epoch>,
-    /// Records before it may have been pruned.
-    pub(crate) pruned: Lsn,
+    /// Which records may have been pruned.
+    pub(crate) pruned: Marks,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +68,7 @@ impl Piece {
 impl History {
     /// Lists the archive at `prefix`.
     pub(crate) async fn load(store: &Store, prefix: &Path) -> Result<Self> {
-        let mut history = Self { prefix: prefix.clone(), epochs: BTreeMap::new(), pruned: Lsn(0) };
+        let mut history = Self { prefix: prefix.clone(), epochs: BTreeMap::new(), pruned: Marks::default() };
         let mut marks = Vec::new();
         for meta in store.list(prefix).await? {
             history.add(Object::of(prefix, &meta), &mut marks);
@@ -84,9 +85,8 @@ impl History {
         history.judge_notes();
         // Of an archiver that has begun, at most.
         history.epochs.retain(|_, epoch| !epoch.is_blank());
-        // A prune leaves the newest segment: a mark beyond all is none.
         let end = history.objects().map(|object| object.next_lsn).max().unwrap_or_default();
-        history.pruned = marks.into_iter().filter(|&mark| mark <= end).max().unwrap_or_default();
+        history.pruned = Marks::new(marks, end);
         Ok(history)
     }
 
@@ -109,7 +109,7 @@ impl History {
         }
     }
 
-    fn add(&mut self, object: Object, marks: &mut Vec<Lsn>) {
+    fn add(&mut self, object: Object, marks: &mut Vec<Mark>) {
         match object {
             Object::Segment(segment) => {
                 let epoch = self.epochs.entry(segment.epoch).or_default();
@@ -118,7 +118,7 @@ impl History {
             Object::Epoch(number) | Object::Session(number) => {
                 self.epochs.entry(number).or_default();
             }
-            Object::Pruned(before) => marks.push(before),
+            Object::Pruned(mark) => marks.push(mark),
             Object::Foreign => {}
         }
     }
@@ -146,7 +146,9 @@ impl History {
 
     /// The newest epoch that leads to a record, or the newest of all.
     pub(crate) fn newest(&self) -> Option<u64> {
-        let has_records = |&&epoch: &&u64| self.chain(epoch).map_or(true, |chain| !chain.pieces.is_empty());
+        // Also records that are missing: an older epoch must not be taken for it.
+        let has_some = |chain: Chain| !chain.pieces.is_empty() || chain.gap.is_some();
+        let has_records = |&&epoch: &&u64| self.chain(epoch).map_or(true, has_some);
         self.epochs.keys().rev().find(has_records).or_else(|| self.epochs.keys().next_back()).copied()
     }
 
@@ -229,12 +231,13 @@ impl History {
         let (own, note) = self.noted(epoch)?;
         let first = Lsn(note.first_lsn);
         let mut chain = Chain::at(epoch, first);
-        if let Some(parent) = self.parent_of(note) {
+        let pruned = self.pruned.of(epoch);
+        if let Some(parent) = self.parent_of(epoch, note) {
             let before = self.reach(parent.epoch)?;
-            chain = before.up_to(parent.number, first, epoch, self.pruned);
+            chain = before.up_to(parent.number, first, epoch, pruned);
         }
         if chain.fault().is_none() {
-            chain.extend(own, self.pruned)?;
+            chain.extend(own, pruned)?;
         }
         Ok(chain)
     }
@@ -244,7 +247,7 @@ impl History {
     pub(crate) fn has_conflict(&self, epoch: u64) -> Result<bool> {
         let (own, note) = self.noted(epoch)?;
         let mut chain = Chain::at(epoch, Lsn(note.first_lsn));
-        chain.extend(own, self.pruned)?;
+        chain.extend(own, self.pruned.of(epoch))?;
         Ok(chain.conflict.is_some())
     }
 
@@ -263,14 +266,15 @@ impl History {
         let own = self.epochs.get(&epoch)?;
         let first = own.segments.iter().chain(&own.parts).map(|object| object.first_lsn).min();
         // Nothing says where an epoch began that is not there.
-        let earlier = own.note.as_ref().and_then(|note| self.parent_of(note));
+        let earlier = own.note.as_ref().and_then(|note| self.parent_of(epoch, note));
         let earlier = earlier.map(|parent| self.begin_of_lost(parent.epoch).unwrap_or(Lsn::FIRST));
         first.into_iter().chain(earlier).min()
     }
 
-    /// The history that an epoch with this note continues, unless all of that may have been pruned, and cannot be followed.
-    pub(crate) fn parent_of(&self, note: &EpochNote) -> Option<Parent> {
-        let is_pruned = |parent: &Parent| note.first_lsn <= self.pruned.0 && self.noted(parent.epoch).is_err();
+    /// The history that `epoch` with this note continues, unless all of that may have been pruned, and cannot be followed.
+    pub(crate) fn parent_of(&self, epoch: u64, note: &EpochNote) -> Option<Parent> {
+        let is_pruned =
+            |parent: &Parent| note.first_lsn <= self.pruned.of(epoch).0 && self.noted(parent.epoch).is_err();
         note.parent.filter(|parent| !is_pruned(parent))
     }
 }

@@ -30,6 +30,7 @@ mod frames;
 mod gaps;
 mod history;
 mod listing;
+mod marks;
 mod object;
 mod overlap;
 mod prune;

@@ -18,7 +18,7 @@ pub struct Listing {
     pub log_id: Option<u128>,
     /// By number: the newest is last.
     pub epochs: Vec<EpochListing>,
-    /// Records before it may have been pruned; 0 if none were.
+    /// Records before it may have been pruned, of epochs that were there then; 0 if none were.
     pub pruned_before: Lsn,
     /// All that keeps epochs from being restored to their ends, as far as keys, lengths and notes show it.
     pub faults: Vec<EpochFault>,
@@ -54,7 +54,12 @@ pub struct EpochListing {
 impl Listing {
     pub(crate) fn of(history: &History) -> Self {
         let epochs = history.epochs.iter().map(|(&number, epoch)| EpochListing::of(history, number, epoch)).collect();
-        Self { log_id: history.log_id(), epochs, pruned_before: history.pruned, faults: listed_faults(history) }
+        Self {
+            log_id: history.log_id(),
+            epochs,
+            pruned_before: history.pruned.latest(),
+            faults: listed_faults(history),
+        }
     }
 
     /// Bytes of all segments and parts.

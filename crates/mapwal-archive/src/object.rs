@@ -6,6 +6,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use crate::error::ObjectDamage;
+use crate::marks::Mark;
 
 const SEGMENT_SUFFIX: &str = ".seg";
 const PART_SUFFIX: &str = ".part";
@@ -103,6 +104,11 @@ impl ArchivedSegment {
     }
 }
 
+fn parse_mark(name: &str) -> Option<Mark> {
+    let (before, epoch) = name.split_once('-').filter(|(before, epoch)| (before.len(), epoch.len()) == (20, 10))?;
+    Some(Mark { before: Lsn(digits(before)?), epoch: digits(epoch)? })
+}
+
 fn digits(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
@@ -115,8 +121,8 @@ pub(crate) enum Object {
     Epoch(u64),
     /// Which archiver writes an epoch.
     Session(u64),
-    /// That records before this one were pruned.
-    Pruned(Lsn),
+    /// Which records were pruned.
+    Pruned(Mark),
     /// Not an archive's.
     Foreign,
 }
@@ -127,7 +133,7 @@ impl Object {
         let names: Vec<String> = names.into_iter().flatten().collect();
         let [directory, name] = names.as_slice() else { return Self::Foreign };
         if directory == PRUNED {
-            return digits(name).filter(|_| name.len() == 20).map_or(Self::Foreign, |lsn| Self::Pruned(Lsn(lsn)));
+            return parse_mark(name).map_or(Self::Foreign, Self::Pruned);
         }
         let Some(epoch) = digits(directory).filter(|&epoch| directory.len() == 10 && epoch > 0) else {
             return Self::Foreign;
@@ -160,8 +166,8 @@ pub(crate) fn session_key(prefix: &Path, epoch: u64) -> Path {
     epoch_prefix(prefix, epoch).join(SESSION)
 }
 
-pub(crate) fn pruned_key(prefix: &Path, before: Lsn) -> Path {
-    prefix.clone().join(PRUNED).join(format!("{:020}", before.0))
+pub(crate) fn pruned_key(prefix: &Path, Mark { before: Lsn(before), epoch }: Mark) -> Path {
+    prefix.clone().join(PRUNED).join(format!("{before:020}-{epoch:010}"))
 }
 
 #[cfg(test)]
@@ -205,7 +211,8 @@ mod tests {
         let prefix = Path::from("a/log");
         assert_eq!(object(epoch_key(&prefix, 9).as_ref()), Object::Epoch(9));
         assert_eq!(object(session_key(&prefix, 9).as_ref()), Object::Session(9));
-        assert_eq!(object(pruned_key(&prefix, Lsn(9)).as_ref()), Object::Pruned(Lsn(9)));
+        let mark = Mark { before: Lsn(9), epoch: 3 };
+        assert_eq!(object(pruned_key(&prefix, mark).as_ref()), Object::Pruned(mark));
     }
 
     #[test]
@@ -218,5 +225,6 @@ mod tests {
         }
         assert_eq!(object("a/log/0000000000/epoch.json"), Object::Foreign);
         assert_eq!(object("a/log/0000000003/b/epoch.json"), Object::Foreign);
+        assert_eq!(object("a/log/pruned/00000000000000000009"), Object::Foreign);
     }
 }

@@ -3,7 +3,7 @@
 use mapwal::Lsn;
 
 use crate::archive::Archive;
-use crate::error::{Error, Result};
+use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
 use crate::history::{Epoch, longest};
 use crate::object::ArchivedSegment;
@@ -24,6 +24,8 @@ pub(crate) struct Compared<'a> {
     pub(crate) same: Vec<&'a ArchivedSegment>,
     /// Other bytes.
     pub(crate) other: Vec<&'a ArchivedSegment>,
+    /// An object that is taken, and is damaged: nothing was compared with it then.
+    pub(crate) damaged: Option<(String, ObjectDamage)>,
 }
 
 impl Epoch {
@@ -93,7 +95,10 @@ impl<'a> Overlap<'a> {
                 Ok(())
             });
             match read.await {
-                Err(Error::Damaged { .. }) => return Ok(found),
+                Err(Error::Damaged { key, damage, .. }) => {
+                    found.damaged = Some((key, damage));
+                    return Ok(found);
+                }
                 read => drop(read?),
             }
         }

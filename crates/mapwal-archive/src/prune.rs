@@ -8,6 +8,7 @@ use crate::backoff::patiently;
 use crate::error::{Error, Result};
 use crate::gaps::MissingRecords;
 use crate::history::History;
+use crate::marks::{Mark, Marks};
 use crate::object::{ArchivedSegment, Object, epoch_key, pruned_key, session_key};
 use crate::overlap::{Compared, Overlap};
 use crate::verify::{EpochFault, listed_faults};
@@ -43,6 +44,7 @@ pub enum PruneGaps {
 pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Result<PruneReport> {
     let history = archive.history().await?;
     let (newest, last) = newest_segment(archive, &history)?;
+    check_end(&history, newest, before)?;
     // The newest segment stays: an archiver goes on after it, and without it a restore would find nothing.
     let before = before.min(last);
     check_gaps(&history, before, gaps)?;
@@ -61,13 +63,15 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
         return Ok(report);
     }
     // Said before it is done, so that a restore can tell what is pruned, or given up, from what is missing.
-    let mut marked = if before > history.pruned { create_mark(archive, before).await } else { Ok(()) };
+    let mark = mark_of(&history, newest, before);
+    let is_new = before > history.pruned.of(mark.epoch);
+    let mut marked = if is_new { create_mark(archive, mark).await } else { Ok(()) };
     for object in doomed {
         marked = match marked {
             // There is room for it once something is gone.
             Err(error) if error.is_full() => {
                 delete(archive, object, &mut report).await?;
-                create_mark(archive, before).await
+                create_mark(archive, mark).await
             }
             marked => {
                 marked?;
@@ -82,7 +86,7 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     report.first_lsn = history.chain(newest)?.lsns.start;
     report.faults = listed_faults(&history);
     report.faults.extend(conflicts);
-    forget_marks(archive, history.pruned).await?;
+    forget_marks(archive, &history.pruned).await?;
     Ok(report)
 }
 
@@ -106,6 +110,19 @@ fn newest_segment(archive: &Archive, history: &History) -> Result<(u64, Lsn)> {
         }
     }
     empty.ok_or_else(|| failed.unwrap_or_else(|| archive.empty()))
+}
+
+/// An error if the newest epoch ends before that: a prune before a record that is not there keeps nothing that was asked for.
+fn check_end(history: &History, newest: u64, before: Lsn) -> Result<()> {
+    let mut kept = history.chain(newest)?.lsns;
+    // Also what comes after a gap.
+    let last = history.needed(newest).into_iter().map(|object| object.next_lsn).max();
+    kept.end = kept.end.max(last.unwrap_or_default());
+    if before <= kept.end {
+        return Ok(());
+    }
+    let other = history.other_with(before, newest);
+    Err(Error::NotArchived { lsn: before, epoch: newest, kept, other })
 }
 
 /// An error if a gap, or damage, would be passed over as if its records had been pruned.
@@ -138,7 +155,7 @@ fn check_damage(history: &History, (newest, before): (u64, Lsn), gaps: PruneGaps
     for &epoch in history.epochs.keys() {
         let Ok(chain) = history.chain(epoch) else { continue };
         let needed = history.needed(epoch);
-        for object in needed.iter().filter(|object| object.next_lsn > history.pruned) {
+        for object in needed.iter().filter(|object| object.next_lsn > history.pruned.of(object.epoch)) {
             let Some(damage) = object.damage() else { continue };
             // A restore reads a segment from its beginning.
             let is_of_it = |other: &&&ArchivedSegment| (other.epoch, other.number) == (object.epoch, object.number);
@@ -190,8 +207,9 @@ async fn superseded<'a>(
     let (mut superseded, mut conflicts) = (Vec::new(), Vec::new());
     for (&epoch, own) in history.epochs.iter().filter(|&(&number, _)| history.chain(number).is_ok()) {
         for overlap in own.overlaps().into_iter().filter(Overlap::is_sealed) {
-            let Compared { same, other } = patiently(|| overlap.compare(archive, Lsn(u64::MAX))).await?;
+            let Compared { same, other, damaged } = patiently(|| overlap.compare(archive, Lsn(u64::MAX))).await?;
             superseded.extend(same);
+            conflicts.extend(damaged.map(|(key, damage)| EpochFault::Damaged { epoch, key, damage }));
             conflicts.extend(other.first().map(|other| EpochFault::of(epoch, overlap.conflict(other))));
         }
     }
@@ -206,18 +224,25 @@ async fn delete(archive: &Archive, object: &ArchivedSegment, report: &mut PruneR
     Ok(())
 }
 
-async fn create_mark(archive: &Archive, before: Lsn) -> Result<()> {
-    let key = pruned_key(&archive.prefix, before);
+/// That records before `before` are pruned of all epochs that have some: one that is only about to begin gets what its log has.
+fn mark_of(history: &History, newest: u64, before: Lsn) -> Mark {
+    let last = history.objects().map(|object| object.epoch).max();
+    Mark { before, epoch: last.map_or(newest, |last| last.max(newest)) }
+}
+
+async fn create_mark(archive: &Archive, mark: Mark) -> Result<()> {
+    let key = pruned_key(&archive.prefix, mark);
     patiently(|| async { archive.store.create(&key, bytes::Bytes::from_static(b"pruned\n")).await }).await?;
     Ok(())
 }
 
 /// Marks that a later one covers.
-async fn forget_marks(archive: &Archive, pruned: Lsn) -> Result<()> {
+async fn forget_marks(archive: &Archive, marks: &Marks) -> Result<()> {
     let listed = archive.store.list(&archive.prefix.clone().join("pruned")).await?;
-    let newest = pruned_key(&archive.prefix, pruned);
-    let is_old =
-        |mark: &ObjectMeta| matches!(Object::of(&archive.prefix, mark), Object::Pruned(_)) && mark.location < newest;
+    let is_old = |meta: &ObjectMeta| match Object::of(&archive.prefix, meta) {
+        Object::Pruned(mark) => marks.supersede(mark),
+        _ => false,
+    };
     for mark in listed.into_iter().filter(is_old) {
         patiently(|| async { archive.store.delete(&mark.location).await }).await?;
     }
@@ -230,14 +255,14 @@ async fn forget_empty_epochs(archive: &Archive, newest: u64) -> Result<u64> {
     let mut forgotten = 0;
     for (&number, epoch) in history.epochs.range(..newest) {
         let is_empty = epoch.segments.is_empty() && epoch.parts.is_empty();
-        let is_past = epoch.note.as_ref().is_some_and(|note| note.first_lsn <= history.pruned.0);
+        let is_past = epoch.note.as_ref().is_some_and(|note| note.first_lsn <= history.pruned.of(number).0);
         // One whose note cannot be used may continue any earlier one.
         let may_be_continued = history.epochs.range(number + 1..).any(|(_, later)| later.note.is_none());
         if !is_empty || !is_past || may_be_continued {
             continue;
         }
-        let is_needed = history.epochs.values().any(|other| {
-            let note = other.note.as_ref().filter(|note| note.first_lsn > history.pruned.0);
+        let is_needed = history.epochs.iter().any(|(&later, other)| {
+            let note = other.note.as_ref().filter(|note| note.first_lsn > history.pruned.of(later).0);
             note.and_then(|note| note.parent).is_some_and(|parent| parent.epoch == number)
         });
         if is_needed {

@@ -90,7 +90,7 @@ impl Archiver {
     /// list that is late must not look like another history.
     fn check_list(&self, history: &History, epoch: u64, pinned: Lsn, local: &LocalLog) -> Result<()> {
         let (own, note) = history.noted(epoch)?;
-        let begin = Lsn(note.first_lsn).max(history.pruned);
+        let begin = Lsn(note.first_lsn).max(history.pruned.of(epoch));
         let listed = own.segments.last().map_or(begin, |segment| segment.next_lsn);
         if listed >= pinned {
             return Ok(());
@@ -208,7 +208,7 @@ impl Archiver {
         // A prune leaves a mark, and the note of a later history.
         let is_left = history.epochs.iter().any(|(&number, other)| number > epoch && other.note.is_some());
         let is_gone = history.epochs.get(&epoch).is_none_or(Epoch::is_blank);
-        if history.pruned > Lsn(0) && is_left && is_gone {
+        if history.pruned.of(epoch) > Lsn(0) && is_left && is_gone {
             return Error::Pruned { pin, epoch, prefix };
         }
         let objects = history.objects().filter(|object| object.epoch == epoch).count() as u64;
@@ -353,7 +353,7 @@ fn lost_before(history: &History, next: Lsn, abandoned: Option<u64>) -> Option<R
         }
     }
     // An epoch that is not there at all says that there were records.
-    let from = from.filter(|&from| from < next).or_else(|| abandoned.map(|_| Lsn::FIRST))?.max(history.pruned);
+    let from = from.filter(|&from| from < next).or_else(|| abandoned.map(|_| Lsn::FIRST))?.max(history.pruned.latest());
     (from < next).then_some(from..next)
 }
 

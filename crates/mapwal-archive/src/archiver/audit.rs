@@ -97,7 +97,7 @@ impl Archiver {
             if overlap.others.iter().all(|part| is_known(part)) {
                 continue;
             }
-            let Compared { same, other } = overlap.compare(&self.archive, Lsn(u64::MAX)).await?;
+            let Compared { same, other, .. } = overlap.compare(&self.archive, Lsn(u64::MAX)).await?;
             let same = same.into_iter().filter(|part| !is_known(part)).map(|part| part.key.clone());
             let same: Vec<_> = same.collect();
             session.superseded.extend(same);
@@ -118,7 +118,7 @@ impl Archiver {
         let is_lacking = |segment: &Local, next: &Local| {
             let is_archived = segment.number <= session.place.after;
             let is_own = segment.number > parent && segment.first_lsn.0 >= note.first_lsn;
-            let is_kept = next.first_lsn > listed.pruned;
+            let is_kept = next.first_lsn > listed.pruned.of(session.epoch);
             is_archived && is_own && is_kept && !there.contains(&segment.number)
         };
         let mut again = Again::default();

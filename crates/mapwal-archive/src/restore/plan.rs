@@ -25,9 +25,7 @@ impl Plan {
     pub(crate) fn of(archive: &Archive, history: &History, epoch: u64, to: RestoreTo) -> Result<Self> {
         let plan = Self::new(history.reach(epoch)?, to).map_err(|error| match error {
             Error::NotArchived { lsn, kept, .. } => {
-                let has_it = |&&other: &&u64| history.reach(other).is_ok_and(|chain| chain.lsns.contains(&lsn));
-                let other = history.epochs.keys().rev().find(has_it).copied();
-                Error::NotArchived { lsn, epoch, kept, other }
+                Error::NotArchived { lsn, epoch, kept, other: history.other_with(lsn, epoch) }
             }
             error => error,
         });

@@ -29,7 +29,7 @@ async fn with_lost_records() -> Archive {
 async fn a_prune_does_not_pass_records_that_are_in_no_epoch_unless_they_are_given_up() {
     let archive = with_lost_records().await;
     let before = keys(&**archive.store()).await;
-    for lsn in [301, 302, 450, 501, 550, 10_000] {
+    for lsn in [301, 302, 450, 501, 550, 701] {
         let refused = archive.prune(Lsn(lsn), PruneGaps::Refuse).await;
         let Err(Error::Gap { epoch: 2, missing }) = refused else { panic!("{lsn}: {refused:?}") };
         assert_eq!(missing, Lsn(301)..Lsn(501));

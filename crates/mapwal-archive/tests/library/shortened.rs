@@ -83,11 +83,11 @@ async fn a_prune_does_not_pass_an_object_that_was_cut_short_unless_it_is_given_u
         (1, 101, true, false),
         (1, 200, true, false),
         (1, 201, true, true),
-        (1, u64::MAX, true, true),
+        (1, 321, true, true),
         (2, 200, false, true),
         (2, 301, true, false),
         (3, 300, false, true),
-        (3, u64::MAX, true, false),
+        (3, 321, true, false),
     ] {
         let dir = scratch();
         let (store, archive, _log) = archived(dir.path()).await;

@@ -16,6 +16,7 @@ use super::source::{Local, LocalLog, blocking};
 use super::step::archive_gone;
 use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, token, unix_ms};
 use crate::error::{Error, ObjectDamage, Result};
+use crate::frames::known_before;
 use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History, Piece};
 use crate::object::{EPOCH_MAX, epoch_key, key_from, session_key};
@@ -40,6 +41,9 @@ impl Archiver {
                 return Ok(session);
             }
             self.check_list(&history, epoch, pinned, &local)?;
+        }
+        if abandoned.is_none() {
+            self.check_end(&history, pinned).await?;
         }
         let token = if epoch.is_some() { self.leave_epoch(None).await?.0 } else { token };
         let (place, parent) = self.branch(&history, &local).await?;
@@ -104,6 +108,16 @@ impl Archiver {
         let missing = MissingRecords { epoch, lsns: listed..end, key, log_fault: None };
         self.note_missing(vec![missing.clone()]);
         Err(Error::Missing { missing })
+    }
+
+    /// What is wrong with the log, if it is damaged, and the archive has as many records as what is sound of it: an epoch of that would be
+    /// the newest, and have less.
+    async fn check_end(&self, history: &History, pinned: Lsn) -> Result<()> {
+        let source = self.source.clone();
+        let Err(error) = blocking(move || source.next_lsn()).await else { return Ok(()) };
+        let ends = history.epochs.keys().filter_map(|&epoch| Some(history.reach(epoch).ok()?.lsns.end));
+        let Some(archived) = ends.max().map(|end| end.max(pinned)) else { return Ok(()) };
+        if known_before(&error).is_some_and(|known| known > archived) { Ok(()) } else { Err(error) }
     }
 
     /// Whose the pin is, and the first record that it keeps; makes one if there is none that still keeps anything.

@@ -246,3 +246,35 @@ async fn an_object_whose_key_has_the_checksum_of_damaged_bytes_is_found_by_a_ver
         }
     }
 }
+
+/// As after a bad copy: the newest segment and the control page are gone, and what is left looks like another history.
+#[tokio::test]
+async fn a_log_whose_end_is_damaged_begins_no_epoch_that_has_less_than_the_archive() {
+    for has_pin in [true, false] {
+        let (dir, (store, archive)) = (scratch(), new());
+        let log = open(dir.path());
+        for segment in 1..=4 {
+            fill_and_seal(&log, 1, segment * 100);
+        }
+        fill(&log, 1, 450);
+        log.sync().unwrap();
+        catch_up(&log, &archive).await;
+        log.close().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::remove_file(path("00000000000000000005.seg")).unwrap();
+        std::fs::remove_file(path("control")).unwrap();
+        if !has_pin {
+            std::fs::remove_dir_all(path("pins")).or_else(|_| std::fs::remove_file(path("pins"))).unwrap();
+        }
+        let before = keys(&*store).await;
+        let of_reader = |options| Archiver::of_reader(reader(dir.path()), archive.clone(), options).unwrap();
+        let told = fails(&of_reader(options())).await;
+        assert!(told.contains("00000000000000000005.seg"), "{told}");
+        assert_eq!(keys(&*store).await, before, "{has_pin}: no epoch is begun");
+        assert!(restored(&archive, RestoreTo::Latest).await == expected(1, 1..=450));
+        if has_pin {
+            fails(&of_reader(options().abandon_epoch(Some(1)))).await;
+            assert_eq!(archive.list().await.unwrap().epochs.len(), 2, "it was asked for");
+        }
+    }
+}

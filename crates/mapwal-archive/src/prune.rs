@@ -118,7 +118,8 @@ fn check_end(history: &History, newest: u64, before: Lsn) -> Result<()> {
     // Also what comes after a gap.
     let last = history.needed(newest).into_iter().map(|object| object.next_lsn).max();
     kept.end = kept.end.max(last.unwrap_or_default());
-    if before <= kept.end {
+    // Where there is no record at all, none can be deleted.
+    if before <= kept.end || kept.is_empty() {
         return Ok(());
     }
     let other = history.other_with(before, newest);

@@ -83,8 +83,9 @@ impl Options {
     ///
     /// Segments begin with [`Self::first_segment_size_bytes`], and are as long as all before them together, or shorter. A record that
     /// needs a longer one gets it. What a segment that takes no more records leaves unused is given back to the file
-    /// system if it is a quarter or more. So a log of *n* bytes of records takes no more than 1 MiB, or 1.5 *n* and one
-    /// segment of the size reached; besides, files of trimmed segments are kept for further ones.
+    /// system by the next sync, if it is a quarter or more. So a log of *n* bytes of frames, which are records with their headers of 24
+    /// bytes and padding to 8, takes no more than 1 MiB, or 1.5 *n* and one segment of the size reached; besides, a spare stays that
+    /// is from before a trim, a truncation or a reset, and files of trimmed segments are kept for further ones.
     pub fn segment_size_bytes(mut self, size: u64) -> Self {
         self.segment_size_bytes = size;
         self

@@ -26,9 +26,9 @@ impl Log {
     /// the last segment. A page that cannot be written is a warning, not an error: nothing is lost with it, and readers
     /// take the log for one that was not closed.
     ///
-    /// From then on every call by any handle that can fail returns [`Error::Closed`]; those that cannot fail return what they
-    /// knew last. Appends that run at the same time are in the log and durable, or get that error. Views, records, sealed segments
-    /// and followers keep what they have: followers hand out the rest and then say `Closed`. Callbacks and futures have been told
+    /// From then on every call by any handle that can fail returns [`Error::Closed`], or what is wrong with its arguments, as
+    /// [`Error::NotNext`] and [`Error::RecordTooLarge`]; those that cannot fail return what they knew last. Appends that run at the same time are in the log and durable, or get that error. Views, records, sealed segments
+    /// and followers keep what they have: followers hand out the rest, and then their calls that wait say `Closed`. Callbacks and futures have been told
     /// on return, unless a callback has made this call. The directory can be opened again at once, whatever handles are left.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ impl Log {
     ///
     /// If `fill` panics, the record is voided: its number is used, readers pass over it, and the panic goes on. While
     /// `fill` runs, records appended later by other threads wait to be published; it must not wait for them. Calls from
-    /// inside it that append, or would wait for it, return [`Error::InsideAppend`].
+    /// inside it that append to any log, or would wait for it, return [`Error::InsideAppend`].
     ///
     /// The checksum is computed from the bytes once `fill` has stored them; by [`Self::append_with_writer`], while they are written.
     ///

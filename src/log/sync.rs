@@ -50,7 +50,8 @@ impl Log {
     /// Has `callback` called once, with `Ok` when all up to `mark`, as in [`Log::wait_durable`], is durable, or with the error that
     /// keeps it from that: [`Error::Poisoned`], [`Error::Truncated`], or [`Error::Closed`] when the log is dropped
     /// before. Does not wait. A thread of the log syncs if no other call does it. The callback runs
-    /// on another thread, with nothing locked, and may use the log, and drop it. The next callbacks wait for it, and so
+    /// on another thread, with nothing locked, and may use the log, and drop it. It must not wait for another callback or future
+    /// of the same log, which come after it; it may call [`Self::wait_durable`]. The next callbacks wait for it, and so
     /// does a close or a drop of the log by any other thread; nothing else does. If it panics, the log goes on.
     ///
     /// # Errors

@@ -19,7 +19,8 @@ use crate::memory::Process;
 /// the waiting and nothing else. It may outlive the log.
 ///
 /// Its waker is called, and the outcome comes, as a callback of [`Log::on_durable`](crate::Log::on_durable) is: by the thread that
-/// calls all of the log's callbacks, one after the other, with nothing locked. A waker that panics does no harm, and it may use
+/// calls all of the log's callbacks, one after the other, with nothing locked. So a callback of the same log must not wait for it:
+/// it would wait for itself. A waker that panics does no harm, and it may use
 /// or drop the log.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ const RECORDS: u64 = 1_000_000;
 const SEGMENT_SIZE_BYTES: u64 = 8 << 20;
 
 fn open(path: &Path) -> Log {
-    let options = Options::new().segment_size_bytes(SEGMENT_SIZE_BYTES);
+    let options = Options::new().segment_size_bytes(SEGMENT_SIZE_BYTES).first_segment_size_bytes(SEGMENT_SIZE_BYTES);
     // SAFETY: the directory is a temporary one that only this test touches.
     unsafe { Log::open(path, &options) }.expect("the log opens")
 }

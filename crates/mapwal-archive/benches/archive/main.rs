@@ -3,7 +3,8 @@
 //! Each case does the same work in turn, round after round in one process: once with `object_store` alone, once with this
 //! crate. Only the ratios of the two are comparable from one run to another: each is the median of those of the rounds.
 //!
-//! - **archive**: sealed segments of a log in this process, uploaded one after the other; beside `put` of the same mapped bytes;
+//! - **archive**: sealed segments of a log in this process, uploaded one after the other; beside `put` of the same mapped bytes,
+//!   and (`with sums`) beside `put` and one CRC-32 of each object;
 //! - **restore**: to tmpfs, four objects at a time; beside `get` of the same objects, whose bytes are dropped or written to files;
 //! - **append**, **commit**: of a writer that is archived to tmpfs by its own process meanwhile; beside one that is not.
 //!

@@ -82,10 +82,11 @@ impl Options {
     /// less than one segment.
     ///
     /// Segments begin with [`Self::first_segment_size_bytes`], and are as long as all before them together, or shorter. A record that
-    /// needs a longer one gets it. What a segment that takes no more records leaves unused is given back to the file
-    /// system by the next sync, if it is a quarter or more. So a log of *n* bytes of frames, which are records with their headers of 24
-    /// bytes and padding to 8, takes no more than 1 MiB, or 1.5 *n* and one segment of the size reached; besides, a spare stays that
-    /// is from before a trim, a truncation or a reset, and files of trimmed segments are kept for further ones.
+    /// needs a longer one gets it. What a segment that takes no more records leaves unused is given back to the file system by the next
+    /// sync, if it is a quarter or more. So a log of *n* bytes of frames, which are records with their headers of 24 bytes and padding
+    /// to 8, takes no more than 1 MiB, or 1.5 *n* and one segment of the size reached; besides, a spare stays that is from before a
+    /// trim, a truncation or a reset, records that a truncation has cut off stay until their segment goes, a `Wal` has two segments of
+    /// the size reached, and files of trimmed segments are kept for further ones.
     pub fn segment_size_bytes(mut self, size: u64) -> Self {
         self.segment_size_bytes = size;
         self
@@ -177,8 +178,8 @@ impl Options {
 
     /// How many files for further segments are kept in any case, 0 to 1024. Missing ones are written, with zeros, when
     /// the log is opened: a log that is trimmed as it grows then writes as fast from the first byte on as it does
-    /// later, in files of trimmed segments. All new segments have [`Self::segment_size_bytes`] then. Without it, and beyond it, as many are kept as the log has used between its
-    /// last trims, at most a gigabyte.
+    /// later, in files of trimmed segments. All new segments have [`Self::segment_size_bytes`] then. Without it, and beyond it, one
+    /// more is kept than the log has used between its last trims, at most a gigabyte or one file, and those that readers still see.
     pub fn spare_segments(mut self, count: usize) -> Self {
         self.spare_segments = count;
         self

@@ -16,6 +16,8 @@
 //! - **grow**: writes and an `fdatasync` now and then, at the end of a file that grows;
 //! - **reuse**: the same over a file that was written before.
 //!
+//! The others (L2s, L3m, Lgm, L5r, *mapping*, L3 and L6 *in turn*) are in `docs/performance.md`.
+//!
 //! ```text
 //! cargo bench                      everything, in a few minutes
 //! cargo bench -- append            the cases with "append" in their names

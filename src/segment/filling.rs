@@ -45,7 +45,7 @@ pub(crate) fn page_len_for(len: usize) -> usize {
 const STEP_LEN: usize = 256 << 10;
 /// Pages written at a time where the page cache has them already.
 const PAGES_KEPT: usize = 16;
-/// Written between two moments at which other threads may have the processor.
+/// Other threads may have the processor after a write that ends at a multiple of this.
 const YIELD_LEN: usize = 64 << 10;
 /// A commit word of zeros.
 pub(super) const STOP_LEN: usize = 8;

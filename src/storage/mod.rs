@@ -287,9 +287,8 @@ pub trait StorageFile: Debug + Send + Sync {
     /// The file as the standard library knows it, if it is one.
     fn as_file(&self) -> Option<&File>;
 
-    /// Gives the file, which is empty, or has that length and holes, a length of `len` bytes. What it has not held before reads as zeros,
-    /// and what it has held may. True if all its blocks have been written
-    /// by that; else what is written takes its room then.
+    /// Gives the file, which is empty, or has that length and holes, a length of `len` bytes. What it has not held before reads as zeros, and
+    /// what it has held may. True if all its blocks have been written by that; else what is written takes its room then.
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] when there is no room, or what the system reports.

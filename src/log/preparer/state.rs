@@ -66,7 +66,7 @@ pub(super) enum Spare {
     /// It is under way.
     UnderWay,
     Ready(Prepared),
-    /// It has so many bytes, and the task makes more of it ready, for one step.
+    /// The task has it for one step, to make more of it ready; its length in bytes.
     Borrowed(#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "told to recorders"))] u64),
 }
 

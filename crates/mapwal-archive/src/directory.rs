@@ -54,13 +54,7 @@ impl DirectoryStore {
     pub fn open(directory: impl AsRef<Path>) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
         let root = fs::canonicalize(&directory)?;
-        for above in root.ancestors().skip(1) {
-            match sync(above) {
-                // It cannot be read, so it was not made by this user.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                synced => synced?,
-            }
-        }
+        sync_above(&root)?;
         let files = LocalFileSystem::new_with_prefix(&root).map_err(io::Error::other)?.with_fsync(true);
         Ok(Self { files: Arc::new(files), root: root.into(), durable: Arc::default() })
     }
@@ -95,8 +89,20 @@ impl DirectoryStore {
     }
 }
 
-fn sync(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
+}
+
+/// Makes the names of `directory`, whose path has no links, and of all above it durable: they may have been made just now.
+pub(crate) fn sync_above(directory: &Path) -> io::Result<()> {
+    for above in directory.ancestors().skip(1) {
+        match sync(above) {
+            // It cannot be read, so it was not made by this user.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Removes what uploads of killed processes have left in the directory, under names that no list shows. One that is under way all the

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-pub(crate) use crate::log_fault::{BACKUP_GUARD, REPAIR_GUARD, SALVAGE_PART};
+pub(crate) use crate::log_fault::{BACKUP_GUARD, REPAIR_GUARD, RESTORE_GUARD, SALVAGE_PART};
 pub(crate) use crate::told::{Failure, Finding, Outcome, Result, Written, counted, describe, say, shown};
 
 /// For people.

@@ -15,6 +15,9 @@ pub(crate) const SALVAGE_PART: &str = "salvage.part";
 /// The same for a copy that is not finished.
 pub(crate) const BACKUP_GUARD: &str = "backup-under-way.seg";
 
+/// The same for a restore of `mapwal-archive` that is not finished.
+pub(crate) const RESTORE_GUARD: &str = "restore-under-way.seg";
+
 impl Failure {
     /// What the library says about the log in `place`.
     pub(crate) fn of_log(error: &Error, place: &Path) -> Self {
@@ -58,6 +61,11 @@ impl Failure {
             Error::NotALog { path } if path.ends_with(SALVAGE_PART) => {
                 told("not a log", "a salvage was not finished; delete the directory".to_owned(), path)
             }
+            Error::NotALog { path } if path.ends_with(RESTORE_GUARD) => told(
+                "not a log",
+                "a restore was not finished; the same `mapwal-archive restore` goes on from there".to_owned(),
+                path,
+            ),
             Error::NotALog { path } if path.ends_with(REPAIR_GUARD) => told(
                 "not a log",
                 "a repair was not finished; `mapwal repair` with --apply or --undo goes on from there".to_owned(),

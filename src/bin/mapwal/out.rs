@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use mapwal::Error;
 use mapwal::inspect::{Inspection, SegmentFile};
 
-use crate::failure::{BACKUP_GUARD, Failure, REPAIR_GUARD, Result, describe};
+use crate::failure::{BACKUP_GUARD, Failure, REPAIR_GUARD, RESTORE_GUARD, Result, describe};
 
 /// A copy is made where nothing is.
 pub(crate) fn check_empty(out: &Path) -> Result<()> {
@@ -56,7 +56,9 @@ fn is_log(directory: &Path) -> bool {
     match Inspection::open(directory) {
         Ok(_) | Err(Error::Corrupt(_) | Error::Format { .. }) => true,
         // A log, or a copy of one, that is being made.
-        Err(Error::NotALog { path }) => path.ends_with(BACKUP_GUARD) || path.ends_with(REPAIR_GUARD),
+        Err(Error::NotALog { path }) => {
+            [BACKUP_GUARD, REPAIR_GUARD, RESTORE_GUARD].iter().any(|guard| path.ends_with(guard))
+        }
         Err(_) => false,
     }
 }

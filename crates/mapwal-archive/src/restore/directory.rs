@@ -1,4 +1,5 @@
-//! The directory that is restored into. Until the end no file in it has a segment's name: no log opens it by mistake.
+//! The directory that is restored into. Until the restore has ended it has a file that no log opens beside; all else is in a directory of
+//! its own below it.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -12,21 +13,22 @@ use serde::{Deserialize, Serialize};
 
 use super::RestoreTo;
 use super::plan::Plan;
+use crate::directory::{sync, sync_above};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::file_lock::FileLock;
 use crate::history::Piece;
 use crate::store::encode;
 
-/// Says whose the files are while they are not a log yet.
-const MARK: &str = "mapwal-restore.json";
-const MARK_TEMPORARY: &str = "mapwal-restore.json.tmp";
+/// Says whose the files are while they are not a log yet. Ends like a segment's name, and is none's: no log opens in a directory that has
+/// it.
+const MARK: &str = "restore-under-way.seg";
+const MARK_TEMPORARY: &str = "restore-under-way.tmp";
+/// Where the log is made.
+const FOLDER: &str = "restore-under-way";
 const SEGMENT_SUFFIX: &str = ".seg";
-/// After the name of a segment that is whole.
-const RESTORED_SUFFIX: &str = ".restored";
-/// After the name of one that is being downloaded.
+/// After the name of a segment that is being downloaded.
 const PARTIAL_SUFFIX: &str = ".partial";
-/// What a log makes, beside its segments, when it is opened.
-const OF_LOG: [&str; 2] = ["LOCK", "control"];
+/// After the names of files that a log makes ready.
 const TEMPORARY_SUFFIX: &str = ".tmp";
 /// In the root of a volume.
 const OF_SYSTEM: &str = "lost+found";
@@ -42,6 +44,7 @@ struct Mark {
 #[derive(Debug)]
 pub(crate) struct Target {
     path: PathBuf,
+    folder: PathBuf,
     file_mode: u32,
     /// The mark, locked for as long as anything is done for this restore.
     _mark: FileLock,
@@ -52,45 +55,42 @@ impl Target {
     pub(crate) fn open(path: &Path, log_id: u128, epoch: u64, to: RestoreTo, file_mode: u32) -> Result<Self> {
         let to = if let RestoreTo::Lsn(lsn) = to { Some(lsn.0) } else { None };
         let mark = Mark { log: format!("{log_id:032x}"), epoch, to };
-        let search = file_mode | (file_mode & 0o444) >> 2;
-        let made = DirBuilder::new().recursive(true).mode(search | 0o700).create(path);
-        made.map_err(|source| Error::io("create", path, source))?;
+        make_directory(path, file_mode)?;
         let names = names(path)?;
         let is_begun = names.iter().any(|name| name == MARK);
         if !is_begun && names.iter().any(|name| name != OF_SYSTEM && name != MARK_TEMPORARY) {
             return Err(Error::NotEmpty { path: path.to_owned() });
         }
         let opened = if is_begun { open_mark(path, &mark)? } else { write_mark(path, &mark)? };
-        let target = Self { path: path.to_owned(), file_mode, _mark: opened };
-        target.take_names()?;
+        let target = Self { path: path.to_owned(), folder: path.join(FOLDER), file_mode, _mark: opened };
+        make_directory(&target.folder, file_mode)?;
+        target.take_back()?;
         Ok(target)
     }
 
-    /// Takes the names of segments away from those that have them already, and removes what a log has made beside them.
-    fn take_names(&self) -> Result<()> {
-        for name in names(&self.path)? {
-            let Some(name) = name.to_str() else { continue };
-            if OF_LOG.contains(&name) || name.ends_with(TEMPORARY_SUFFIX) {
-                remove(&self.path.join(name))?;
-            }
-            if !name.ends_with(SEGMENT_SUFFIX) {
-                continue;
-            }
-            rename(&self.path.join(name), &self.path.join(format!("{name}{RESTORED_SUFFIX}")))?;
+    /// Takes segments back that are in their place already, and removes what a log has made beside them.
+    fn take_back(&self) -> Result<()> {
+        for name in names(&self.path)?.iter().filter(|name| is_segment(name)) {
+            rename(&self.path.join(name), &self.folder.join(name))?;
         }
-        self.sync()
+        for directory in [&self.path, &self.folder] {
+            for name in names(directory)?.iter().filter(|name| is_of_log(name)) {
+                remove(&directory.join(name))?;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn partial(&self, piece: &Piece) -> PathBuf {
-        self.path.join(format!("{}{PARTIAL_SUFFIX}", segment_name(piece.number)))
+    fn partial(&self, piece: &Piece) -> PathBuf {
+        self.folder.join(format!("{}{PARTIAL_SUFFIX}", segment_name(piece.number)))
     }
 
     pub(crate) fn restored(&self, piece: &Piece) -> PathBuf {
-        self.path.join(format!("{}{RESTORED_SUFFIX}", segment_name(piece.number)))
+        self.folder.join(segment_name(piece.number))
     }
 
     /// A new file for a segment.
@@ -106,30 +106,28 @@ impl Target {
         rename(&self.partial(piece), &self.restored(piece))
     }
 
-    /// Ends the last segment where the log is to end, and gives all of them the names of segments; the number after the
-    /// last record.
+    /// Ends the last segment where the log is to end, makes a log of all, and puts it in its place; the number after the last record. All of
+    /// it is durable when the mark is removed, which is the last step.
     pub(crate) fn finish(&self, plan: &Plan) -> Result<Lsn> {
         let last = plan.pieces.last().expect("a plan has pieces");
         let next_lsn = end_at(&self.restored(last), last, plan)?;
-        for name in names(&self.path)? {
+        for name in names(&self.folder)? {
             let is_wanted = |piece: &Piece| self.restored(piece).file_name() == Some(&*name);
-            let is_ours = [RESTORED_SUFFIX, PARTIAL_SUFFIX].iter().any(|suffix| ends_with(&name, suffix));
             // An earlier try had other segments to restore, since the archive had not come as far.
-            if is_ours && !plan.pieces.iter().any(is_wanted) {
-                remove(&self.path.join(&name))?;
+            if !plan.pieces.iter().any(is_wanted) {
+                remove(&self.folder.join(&name))?;
             }
         }
-        self.sync()?;
-        // The newest first: what a crash leaves in between begins late, and lacks nothing after that.
-        for piece in plan.pieces.iter().rev() {
-            rename(&self.restored(piece), &self.path.join(segment_name(piece.number)))?;
-        }
-        self.sync()?;
         self.begin_anew(plan.first_lsn, next_lsn, last)?;
+        for name in names(&self.folder)? {
+            rename(&self.folder.join(&name), &self.path.join(&name))?;
+        }
+        sync_directory(&self.path)?;
+        fs::remove_dir(&self.folder).map_err(|source| Error::io("remove", &self.folder, source))?;
+        let real = fs::canonicalize(&self.path).map_err(|source| Error::io("look at", &self.path, source))?;
+        sync_above(&real).map_err(|source| Error::io("sync", &real, source))?;
         remove(&self.path.join(MARK))?;
-        self.sync()?;
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync_directory(parent)?;
+        sync_directory(&self.path)?;
         Ok(next_lsn)
     }
 
@@ -137,13 +135,13 @@ impl Target {
     /// trimmed when it made the last one.
     #[expect(unsafe_code, reason = "the directory belongs to this restore")]
     fn begin_anew(&self, first_lsn: Lsn, next_lsn: Lsn, last: &Piece) -> Result<()> {
-        let size = SegmentScan::open(self.path.join(segment_name(last.number)))?.file_len_bytes();
+        let size = SegmentScan::open(self.restored(last))?.file_len_bytes();
         let options = Options::new().archive(true).create(false).segment_size_bytes(size);
         // An application that opens it is told whether its promises hold there.
         let options = options.allow_unsupported_file_system(true);
         // SAFETY: the mark is locked, so nothing but this restore writes to the files, and it does not after this; no record is
         // borrowed.
-        let log = unsafe { Log::open(&self.path, &options) }?;
+        let log = unsafe { Log::open(&self.folder, &options) }?;
         if (log.first_lsn(), log.next_lsn()) != (first_lsn, next_lsn) {
             return Err(Error::damaged(&last.objects[0].key, ObjectDamage::Contents));
         }
@@ -151,16 +149,28 @@ impl Target {
         log.rotate()?;
         Ok(log.close()?)
     }
+}
 
-    fn sync(&self) -> Result<()> {
-        sync_directory(&self.path)
-    }
+/// Makes it, with those above it, if it is not there.
+fn make_directory(path: &Path, file_mode: u32) -> Result<()> {
+    let search = file_mode | (file_mode & 0o444) >> 2;
+    let made = DirBuilder::new().recursive(true).mode(search | 0o700).create(path);
+    made.map_err(|source| Error::io("create", path, source))
 }
 
 fn names(path: &Path) -> Result<Vec<OsString>> {
     let failed = |source| Error::io("list", path, source);
     let entries = fs::read_dir(path).map_err(failed)?;
     entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed)).collect()
+}
+
+fn is_segment(name: &OsString) -> bool {
+    name != MARK && name.to_str().is_some_and(|name| name.ends_with(SEGMENT_SUFFIX))
+}
+
+/// Whether a log makes such a file, beside its segments, when it is opened.
+fn is_of_log(name: &OsString) -> bool {
+    name == "LOCK" || name == "control" || name.to_str().is_some_and(|name| name.ends_with(TEMPORARY_SUFFIX))
 }
 
 /// The mark of a restore that was interrupted; an error if that was of something else, or goes on.
@@ -194,10 +204,6 @@ fn write_mark(directory: &Path, mark: &Mark) -> Result<FileLock> {
     rename(&temporary, &path)?;
     sync_directory(directory)?;
     Ok(file)
-}
-
-fn ends_with(name: &OsString, suffix: &str) -> bool {
-    name.to_str().is_some_and(|name| name.ends_with(suffix))
 }
 
 fn segment_name(number: u64) -> String {
@@ -244,5 +250,5 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(|source| Error::io("sync", path, source))
+    sync(path).map_err(|source| Error::io("sync", path, source))
 }

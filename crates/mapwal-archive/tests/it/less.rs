@@ -342,7 +342,7 @@ fn two_restores_into_one_directory_are_told_apart_from_archivers() {
     make_log(&place.path("log"), 30);
     place.archive(30);
     fs::create_dir(place.path("restored")).unwrap();
-    let mark = fs::File::create(place.path("restored/mapwal-restore.json")).unwrap();
+    let mark = fs::File::create(place.path("restored/restore-under-way.seg")).unwrap();
     rustix::fs::flock(&mark, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     place.run("restore URL ./restored").failed(4, "another restore");
 }

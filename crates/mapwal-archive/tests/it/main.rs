@@ -8,6 +8,7 @@ mod child;
 mod failing;
 mod failures;
 mod guide;
+mod interrupted;
 mod kills;
 mod less;
 #[path = "../support/logs.rs"]

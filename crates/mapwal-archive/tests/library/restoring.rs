@@ -295,23 +295,25 @@ async fn only_an_empty_directory_or_the_same_restore_is_gone_on_with() {
 }
 
 #[tokio::test]
-async fn a_restore_that_was_interrupted_while_names_were_given_is_gone_on_with() {
+async fn a_restore_that_was_interrupted_while_files_were_put_in_their_place_is_gone_on_with() {
     let (_store, archive) = archived().await;
     let dir = scratch();
     let restore = async || archive.restore(dir.path(), RestoreTo::Latest, &RestoreOptions::new(), &mut |_| {}).await;
     restore().await.unwrap();
     let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 9, "six segments, the one that the log goes on in, LOCK and control: {names:?}");
-    // As if the last names had not been given yet.
+    // As if some were not in their place yet.
     let log_id = mapwal::inspect::Inspection::open(dir.path()).unwrap().log_id();
     let mark = format!("{{\"log\":\"{log_id:032x}\",\"epoch\":1,\"to\":null}}");
-    std::fs::write(dir.path().join("mapwal-restore.json"), mark).unwrap();
+    std::fs::write(dir.path().join("restore-under-way.seg"), mark).unwrap();
+    let folder = dir.path().join("restore-under-way");
+    std::fs::create_dir(&folder).unwrap();
     for number in 1..=3 {
-        let name = dir.path().join(format!("{number:020}.seg"));
-        std::fs::rename(&name, name.with_extension("seg.restored")).unwrap();
+        let name = format!("{number:020}.seg");
+        std::fs::rename(dir.path().join(&name), folder.join(&name)).unwrap();
     }
     // One was damaged meanwhile.
-    let path = dir.path().join("00000000000000000002.seg.restored");
+    let path = folder.join("00000000000000000002.seg");
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[9000] ^= 1;
     std::fs::write(&path, bytes).unwrap();

@@ -86,8 +86,8 @@ pub(crate) struct Run {
 /// Make a log from an archive
 ///
 /// Every object is checked. The log opens as any other, and goes on under the same numbers; archived again, it begins a new
-/// epoch. A restore that was interrupted goes on where it was, if it is called again with the same arguments. Where
-/// records are missing in the archive nothing is restored beyond them, and the exit code is 3. It is also 3 where the newest
+/// epoch. A restore that was interrupted goes on where it was, if it is called again with the same arguments; if another epoch has
+/// become the newest meanwhile, it says with which --epoch it goes on. Until it has ended no log opens there. Where records are missing in the archive nothing is restored beyond them, and the exit code is 3. It is also 3 where the newest
 /// epoch is restored, and begins after records that another epoch has, or none: with --epoch that is all that was asked for.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive restore s3://backups/app-1 /var/lib/app/log --to 120000")]

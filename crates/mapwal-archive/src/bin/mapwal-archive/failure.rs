@@ -68,10 +68,12 @@ impl Failure {
             }
             Error::Busy { .. } | Error::Superseded { .. } => Self::new("another archiver", error, place),
             Error::OtherRestore { path, epoch, to } => {
-                let to = to.map_or("its latest record".to_owned(), |lsn| format!("record {lsn}"));
+                let (last, to) = to.map_or(("its latest record".to_owned(), "latest".to_owned()), |lsn| {
+                    (format!("record {lsn}"), lsn.to_string())
+                });
                 let why = format!(
-                    "an interrupted restore of epoch {epoch} up to {to} is there; the same arguments go on with it, and without the \
-                     directory another one can begin"
+                    "an interrupted restore of epoch {epoch} up to {last} is there; with --epoch {epoch} --to {to} it goes on, and without \
+                     the directory another one can begin"
                 );
                 Self::new("cannot restore", why, path)
             }

@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::backoff::patiently;
+use crate::conflict::{judge, judge_faults};
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::listing::Listing;
@@ -82,7 +83,15 @@ impl Archive {
     /// # Errors
     /// [`Error::Store`].
     pub async fn list(&self) -> Result<Listing> {
-        Ok(Listing::of(&self.history().await?))
+        let history = self.history().await?;
+        let mut listing = Listing::of(&history);
+        judge_faults(self, &history, &mut listing.faults).await;
+        for epoch in &mut listing.epochs {
+            if let Some(error) = epoch.fault.take() {
+                epoch.fault = Some(judge(self, &history, error).await);
+            }
+        }
+        Ok(listing)
     }
 
     /// Reads all objects, checks their frames, and compares them with their keys and each other. Those that have not changed since an

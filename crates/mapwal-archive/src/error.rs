@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use mapwal::Lsn;
 
+use crate::conflict::Claims;
 use crate::gaps::MissingRecords;
 
 /// `std::result::Result` with this crate's [`Error`].
@@ -39,7 +40,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Two things claim the same records of one epoch, and differ. Nothing was overwritten, and the archiver has stopped.
-    #[error("{key} and {other} both have record {lsn}, and differ")]
+    #[error("{key} and {other} both have record {lsn}, and differ{claims}")]
     Conflict {
         /// The object that is in the archive.
         key: String,
@@ -47,6 +48,8 @@ pub enum Error {
         other: String,
         /// The first record that both have.
         lsn: Lsn,
+        /// What else is known of them.
+        claims: Claims,
     },
     /// Another archiver has this log open under this pin; or another restore into the directory is under way.
     #[error("another one holds {}", path.display())]

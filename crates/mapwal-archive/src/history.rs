@@ -6,6 +6,7 @@ use std::ops::Range;
 use mapwal::Lsn;
 use object_store::path::Path;
 
+use crate::conflict::Claims;
 use crate::epoch::{EpochNote, Parent};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::marks::{Mark, Marks};
@@ -305,7 +306,12 @@ impl Chain {
 
     /// Why it ends before the epoch does: [`Error::Gap`] or [`Error::Conflict`].
     pub(crate) fn fault(&self) -> Option<Error> {
-        let conflict = self.conflict.clone().map(|(key, other, lsn)| Error::Conflict { key, other, lsn });
+        let conflict = self.conflict.clone().map(|(key, other, lsn)| Error::Conflict {
+            key,
+            other,
+            lsn,
+            claims: Claims::default(),
+        });
         conflict.or_else(|| Some(Error::Gap { epoch: self.epoch, missing: self.gap.clone()? }))
     }
 

@@ -22,6 +22,7 @@
 mod archive;
 mod archiver;
 mod backoff;
+mod conflict;
 mod directory;
 mod epoch;
 mod error;
@@ -42,6 +43,7 @@ pub use object_store;
 
 pub use archive::Archive;
 pub use archiver::{Archiver, ArchiverOptions, Status};
+pub use conflict::Claims;
 pub use directory::DirectoryStore;
 pub use error::{Error, ObjectDamage, Result};
 pub use gaps::MissingRecords;

@@ -162,6 +162,11 @@ pub(crate) fn epoch_key(prefix: &Path, epoch: u64) -> Path {
     epoch_prefix(prefix, epoch).join(EPOCH)
 }
 
+/// Whether the key is that of the note of an epoch.
+pub(crate) fn is_note(key: &str) -> bool {
+    key.ends_with(EPOCH)
+}
+
 pub(crate) fn session_key(prefix: &Path, epoch: u64) -> Path {
     epoch_prefix(prefix, epoch).join(SESSION)
 }

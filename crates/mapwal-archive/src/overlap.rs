@@ -3,6 +3,7 @@
 use mapwal::Lsn;
 
 use crate::archive::Archive;
+use crate::conflict::Claims;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
 use crate::history::{Epoch, longest};
@@ -113,7 +114,12 @@ impl<'a> Overlap<'a> {
     pub(crate) fn conflict(&self, other: &ArchivedSegment) -> Error {
         let is_before = |object: &&ArchivedSegment| object.part.unwrap_or(0) <= other.part.unwrap_or(0);
         let object = self.taken.iter().rev().find(is_before).unwrap_or(&self.taken[0]);
-        Error::Conflict { key: object.key.to_string(), other: other.key.to_string(), lsn: other.first_lsn }
+        Error::Conflict {
+            key: object.key.to_string(),
+            other: other.key.to_string(),
+            lsn: other.first_lsn,
+            claims: Claims::default(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use object_store::ObjectMeta;
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
+use crate::conflict::{judge, judge_faults};
 use crate::error::{Error, Result};
 use crate::gaps::MissingRecords;
 use crate::history::History;
@@ -43,7 +44,10 @@ pub enum PruneGaps {
 
 pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Result<PruneReport> {
     let history = archive.history().await?;
-    let (newest, last) = newest_segment(archive, &history)?;
+    let (newest, last) = match newest_segment(archive, &history) {
+        Err(error) => return Err(judge(archive, &history, error).await),
+        Ok(found) => found,
+    };
     check_end(&history, newest, before)?;
     // The newest segment stays: an archiver goes on after it, and without it a restore would find nothing.
     let before = before.min(last);
@@ -60,6 +64,7 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     if doomed.is_empty() && gaps == PruneGaps::Refuse {
         report.faults = listed_faults(&history);
         report.faults.extend(conflicts);
+        judge_faults(archive, &history, &mut report.faults).await;
         return Ok(report);
     }
     // Said before it is done, so that a restore can tell what is pruned, or given up, from what is missing.
@@ -86,6 +91,7 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     report.first_lsn = history.chain(newest)?.lsns.start;
     report.faults = listed_faults(&history);
     report.faults.extend(conflicts);
+    judge_faults(archive, &history, &mut report.faults).await;
     forget_marks(archive, &history.pruned).await?;
     Ok(report)
 }

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
+use crate::conflict::{Claims, judge_faults};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
 use crate::history::{Chain, History};
-use crate::object::ArchivedSegment;
+use crate::object::{ArchivedSegment, is_note};
 use crate::overlap::in_a_row;
 
 /// Objects that are read at the same time.
@@ -88,6 +89,8 @@ pub enum EpochFault {
         other: String,
         /// The first record that both have.
         lsn: u64,
+        /// What else is known of them.
+        claims: Claims,
     },
     /// It cannot be followed, for another reason.
     Broken {
@@ -108,8 +111,8 @@ impl fmt::Display for EpochFault {
                 write!(f, "epoch {epoch}: records {from}..{}, before its first one, are missing", to.saturating_sub(1))
             }
             Self::Damaged { epoch, key, damage } => write!(f, "epoch {epoch}: {key} is damaged: {damage}"),
-            Self::Conflict { epoch, key, other, lsn } => {
-                write!(f, "epoch {epoch}: {key} and {other} both have record {lsn}, and differ")
+            Self::Conflict { epoch, key, other, lsn, claims } => {
+                write!(f, "epoch {epoch}: {key} and {other} both have record {lsn}, and differ{claims}")
             }
             Self::Broken { epoch, why } => write!(f, "epoch {epoch}: {why}"),
         }
@@ -119,7 +122,8 @@ impl fmt::Display for EpochFault {
 impl EpochFault {
     pub(crate) fn of(epoch: u64, error: Error) -> Self {
         match error {
-            Error::Conflict { key, other, lsn } => Self::Conflict { epoch, key, other, lsn: lsn.0 },
+            Error::Conflict { key, other, lsn, claims } => Self::Conflict { epoch, key, other, lsn: lsn.0, claims },
+            Error::Damaged { key, damage, .. } if !is_note(&key) => Self::Damaged { epoch, key, damage },
             error => Self::Broken { epoch, why: error.to_string() },
         }
     }
@@ -184,6 +188,10 @@ pub(crate) async fn verify(
         report.damaged.retain(|damaged| !is_missing(damaged) || history.has(&damaged.0));
     }
     compare(archive, &history, earlier, &mut report).await?;
+    judge_faults(archive, &history, &mut report.faults).await;
+    // Each thing is told once.
+    let damaged: Vec<_> = report.damaged.iter().map(|(key, _)| key.clone()).collect();
+    report.faults.retain(|fault| !matches!(fault, EpochFault::Damaged { key, .. } if damaged.contains(key)));
     Ok(report)
 }
 

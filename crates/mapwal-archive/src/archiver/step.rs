@@ -10,6 +10,7 @@ use super::Archiver;
 use super::attach::is_pin_gone;
 use super::session::{Parts, Session};
 use super::source::{Prefix, Sealed, Source, blocking};
+use crate::conflict::Claims;
 use crate::epoch::SessionNote;
 use crate::error::{Error, Result};
 use crate::frames::known_before;
@@ -258,7 +259,12 @@ impl Archiver {
         self.check_session(session, &key, None).await?;
         let created = store.create(&object.key, bytes).await?;
         if created == Created::Other {
-            return Err(Error::Conflict { key: object.key.to_string(), other: local, lsn: object.first_lsn });
+            return Err(Error::Conflict {
+                key: object.key.to_string(),
+                other: local,
+                lsn: object.first_lsn,
+                claims: Claims::default(),
+            });
         }
         let made = (created == Created::New).then_some(object);
         self.check_session(session, &key, made).await?;

@@ -13,6 +13,7 @@ use mapwal::Lsn;
 use tokio::task::JoinSet;
 
 use crate::archive::Archive;
+use crate::conflict::judge;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::history::{History, Piece};
 use directory::Target;
@@ -129,9 +130,11 @@ pub(crate) async fn restore(
     let epoch = epoch_of(archive, &history, options)?;
     let lost = history.lost_on_the_way(epoch);
     let mut others = history.beside(epoch);
-    let mut plan = Plan::of(archive, &history, epoch, to)?;
+    let mut plan = match Plan::checked(archive, &history, epoch, to).await {
+        Ok(plan) => plan,
+        Err(error) => return Err(judge(archive, &history, error).await),
+    };
     let log_id = history.log_id().ok_or_else(|| archive.empty())?;
-    plan.check_overlaps(archive, &history, epoch).await?;
     let target = Arc::new(Target::open(directory, log_id, epoch, to, options.file_mode)?);
     let mut downloads =
         Downloads { archive, target: &target, log_id, parallel: options.parallel, done: HashSet::new() };

@@ -32,8 +32,15 @@ impl Plan {
         plan?.ok_or_else(|| archive.empty())
     }
 
+    /// As [`Self::of`], and compared with what it leaves out.
+    pub(crate) async fn checked(archive: &Archive, history: &History, epoch: u64, to: RestoreTo) -> Result<Self> {
+        let plan = Self::of(archive, history, epoch, to)?;
+        plan.check_overlaps(archive, history, epoch).await?;
+        Ok(plan)
+    }
+
     /// [`Error::Conflict`] if parts that are not needed have other bytes than the objects that are, of a segment of which records are wanted.
-    pub(crate) async fn check_overlaps(&self, archive: &Archive, history: &History, epoch: u64) -> Result<()> {
+    async fn check_overlaps(&self, archive: &Archive, history: &History, epoch: u64) -> Result<()> {
         for (at, limit) in history.line(epoch) {
             let own = history.epochs.get(&at);
             let is_needed = |overlap: &Overlap<'_>| {

@@ -268,16 +268,32 @@ fn objects_of_two_logs_are_named_with_what_can_be_done() {
     let mut segments: Vec<_> = fs::read_dir(&epoch).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.retain(|path| path.extension().is_some_and(|suffix| suffix == "seg"));
     segments.sort();
-    // As another log would have it: other bytes, and their checksum.
     let name = segments[1].file_name().unwrap().to_str().unwrap();
-    let other = format!("{}00000000.seg", &name[..name.len() - 12]);
-    fs::copy(&segments[1], epoch.join(&other)).unwrap();
     let first: u64 = name[..20].parse().unwrap();
+    // That of another log with the same beginning.
+    place.run(&format!("restore URL ./copy --to {}", first - 1)).done();
+    let log = open(&place.path("copy"));
+    append_up_to(&log, 2, 600);
+    log.close().unwrap();
+    let elsewhere = format!("run ./copy file://{} --status-interval never", place.path("elsewhere").display());
+    let service = Process::start(place.command(&elsewhere).stdout(Stdio::null()));
+    let begins = format!("{first:020}-");
+    let find = || {
+        let names = fs::read_dir(place.path("elsewhere/0000000001")).ok()?;
+        names
+            .map(|name| name.unwrap().file_name().into_string().unwrap())
+            .find(|name| name.starts_with(&begins) && name.ends_with(".seg"))
+    };
+    wait_until(|| find().is_some());
+    assert_eq!(service.terminate().code(), Some(0));
+    let other = &find().unwrap();
+    fs::copy(place.path("elsewhere/0000000001").join(other), epoch.join(other)).unwrap();
     for words in ["list URL", "verify URL"] {
         let ran = place.run(words);
         assert_eq!(ran.code, Some(2), "{words}");
-        let names = format!("both have record {first}, and differ\n");
-        for told in [&*other, name, &names, "\nof objects that differ: two copies of the log were archived here: "] {
+        let names =
+            format!("both have record {first}, and differ; the segment after them goes on from 0000000001/{name}\n");
+        for told in [&**other, name, &names, "\nof objects that differ: two copies of the log were archived here: "] {
             assert!(ran.out.contains(told), "{words}: {}", ran.out);
         }
     }

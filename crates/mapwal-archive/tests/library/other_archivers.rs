@@ -213,7 +213,7 @@ async fn what_is_there_with_the_same_bytes_is_a_success_and_with_others_stops_th
             }
             let ended = tokio::time::timeout(Duration::from_secs(60), running.run()).await;
             let stopped = ended.expect("it ends").unwrap_err();
-            let Error::Conflict { key: named, other, lsn } = stopped else { panic!("{stopped}") };
+            let Error::Conflict { key: named, other, lsn, .. } = stopped else { panic!("{stopped}") };
             assert_eq!((named, lsn), (key.to_string(), mapwal::Lsn(21)));
             assert!(other.ends_with(".seg") && other.contains(dir.path().to_str().unwrap()), "{other}");
             assert_eq!(log.pins()[0].lsn, mapwal::Lsn(21));

@@ -99,7 +99,7 @@ async fn parts_of_two_logs_in_one_epoch_are_a_conflict_until_one_is_removed() {
         assert!(archive.verify(None, &mut |_| {}).await.unwrap().is_sound());
         let stray = logs.upload_stray().await;
         let refused = restore(archive, RestoreTo::Latest).await.unwrap_err();
-        let Error::Conflict { key, other: named, lsn } = &refused else { panic!("{refused}") };
+        let Error::Conflict { key, other: named, lsn, .. } = &refused else { panic!("{refused}") };
         assert!([key, named].iter().any(|key| **key == stray.as_ref()) && key != named, "{refused}");
         assert_eq!(*lsn, Lsn(51));
         assert_eq!(restored(archive, RestoreTo::Lsn(Lsn(50))).await, expected(1, 1..=50), "what is before it");
@@ -281,6 +281,7 @@ async fn segments_of_two_logs_in_one_epoch_are_a_conflict_and_what_is_before_the
     copy_all(dir.path(), copy.path());
     let (log, other) = (open(dir.path()), open(copy.path()));
     fill_and_seal(&other, 2, 100);
+    fill_and_seal(&other, 2, 120);
     catch_up(&other, &archive).await;
     let elsewhere = memory();
     fill_and_seal(&log, 1, 90);
@@ -288,6 +289,17 @@ async fn segments_of_two_logs_in_one_epoch_are_a_conflict_and_what_is_before_the
     let stray = with_suffix(&**elsewhere.store(), ".seg").await.pop().unwrap();
     let bytes = bytes_of(&**elsewhere.store(), &stray).await;
     archive.store().put(&stray, bytes.into()).await.unwrap();
+    let claims = async || {
+        let listing = archive.list().await.unwrap();
+        let [EpochFault::Conflict { lsn: 61, claims, .. }] = &listing.faults[..] else { panic!("{listing:?}") };
+        claims.clone()
+    };
+    let kept = with_suffix(&**archive.store(), ".seg")
+        .await
+        .into_iter()
+        .find(|key| *key != stray && key.as_ref().contains("/00000000000000000061-"));
+    let kept = kept.unwrap().to_string();
+    assert_eq!((claims().await.continued.as_ref(), claims().await.elsewhere), (Some(&kept), Vec::new()));
     let listing = archive.list().await.unwrap();
     assert!(matches!(listing.epochs[0].fault, Some(Error::Conflict { lsn: Lsn(61), .. })), "{listing:?}");
     assert_eq!((listing.epochs[0].first_lsn, listing.epochs[0].next_lsn), (Lsn(1), Lsn(61)));
@@ -302,7 +314,10 @@ async fn segments_of_two_logs_in_one_epoch_are_a_conflict_and_what_is_before_the
         let status = archiver(log, &archive).catch_up().await.unwrap();
         assert_eq!((status.epoch, status.lost, status.lag_records), (Some(epoch), None, 0));
     }
-    let of_other = [expected(1, 1..=60), expected(2, 61..=100)].concat();
+    let mut elsewhere = claims().await.elsewhere;
+    elsewhere.sort_by_key(|(_, epoch)| *epoch);
+    assert_eq!(elsewhere, [(kept, 2), (stray.to_string(), 3)], "each log has one of the two");
+    let of_other = [expected(1, 1..=60), expected(2, 61..=120)].concat();
     assert_eq!(records_of(&archive, 2).await, of_other);
     assert_eq!(records_of(&archive, 3).await, expected(1, 1..=90));
     archive.store().delete(&stray).await.unwrap();

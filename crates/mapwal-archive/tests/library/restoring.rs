@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mapwal::Lsn;
-use mapwal_archive::{Archive, Error, ObjectDamage, RestoreOptions, RestoreTo};
+use mapwal_archive::{Archive, EpochFault, Error, ObjectDamage, PruneGaps, RestoreOptions, RestoreTo};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
@@ -258,20 +258,29 @@ async fn a_segment_with_the_key_of_another_is_not_taken_for_it() {
     assert!(matches!(refused, Error::Damaged { damage: ObjectDamage::Identity, .. }), "{refused}");
 }
 
+/// The contents are the same, or others: one does not have the checksum in its key.
 #[tokio::test]
-async fn two_objects_with_the_same_records_are_a_conflict_that_names_both() {
+async fn of_two_objects_with_the_same_records_the_one_that_is_damaged_is_named() {
     let (store, archive) = archived().await;
     let keys = with_suffix(&*store, ".seg").await;
-    let key = keys[1].to_string().replace(".seg", "");
-    let other = object_store::path::Path::from(format!("{}ffffffff.seg", &key[..key.len() - 8]));
-    store.put(&other, b"other".as_slice().into()).await.unwrap();
-    let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
-    let Error::Conflict { key, other: second, lsn: Lsn(101) } = refused else { panic!("{refused}") };
-    let mut named = [key, second];
-    let mut both = [keys[1].to_string(), other.to_string()];
-    named.sort();
-    both.sort();
-    assert_eq!(named, both);
+    let (key, good) = (keys[1].to_string().replace(".seg", ""), bytes_of(&*store, &keys[1]).await);
+    for (checksum, bytes) in [("ffffffff", b"other".to_vec()), ("00000000", good)] {
+        let other = object_store::path::Path::from(format!("{}{checksum}.seg", &key[..key.len() - 8]));
+        store.put(&other, bytes.into()).await.unwrap();
+        let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
+        assert!(matches!(&refused, Error::Damaged { key, .. } if *key == other.to_string()), "{refused}");
+        let listed = archive.list().await.unwrap();
+        let is_named =
+            |fault: &EpochFault| matches!(fault, EpochFault::Damaged { key, .. } if *key == other.to_string());
+        assert!(!listed.faults.is_empty() && listed.faults.iter().all(is_named), "{listed:?}");
+        let report = archive.verify(None, &mut |_| {}).await.unwrap();
+        let damaged: Vec<_> = report.damaged.iter().map(|(key, _)| key.clone()).collect();
+        assert_eq!((damaged, report.faults), (vec![other.to_string()], Vec::new()), "told once");
+        let refused = archive.prune(Lsn(1), PruneGaps::Refuse).await.unwrap_err();
+        assert!(matches!(&refused, Error::Damaged { key, .. } if *key == other.to_string()), "{refused}");
+        store.delete(&other).await.unwrap();
+        assert_eq!(restored(&archive, RestoreTo::Latest).await.len(), 503);
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub(crate) const AFTER_DAMAGE: &str = "put a sound copy in its place, or delete 
 
 /// What can be done about parts that are of two logs.
 pub(crate) const AFTER_CONFLICT: &str = "two copies of the log were archived here: each `run`, started again, begins an epoch with what its own log has; \
-     then delete one of the two objects";
+     then delete one of the two objects: not the one that others go on from, and if one is in another epoch as well, that one";
 
 /// The way out where an epoch cannot go on, and what it costs.
 pub(crate) fn new_epoch(epoch: u64) -> String {
@@ -59,8 +59,8 @@ impl Failure {
                 let of = lsn.map_or(String::new(), |lsn| format!(", where record {lsn} is expected"));
                 Self::new("damaged", format!("{damage}{at}{of}"), key).ending_with(Outcome::Damaged)
             }
-            Error::Conflict { key, other, lsn } => {
-                let why = format!("it differs from {other} in record {lsn} or after it");
+            Error::Conflict { key, other, lsn, claims } => {
+                let why = format!("it differs from {other} in record {lsn} or after it{claims}");
                 Self::new("other contents", why, key).ending_with(Outcome::Damaged)
             }
             Error::Gap { .. } | Error::NotArchived { .. } => {

@@ -57,7 +57,9 @@ fn of_log(error: &Error, arguments: &Run) -> Failure {
             };
             failure.and(&format!("{first}; only if that cannot be done, {}", new_epoch(*epoch)))
         }
-        Error::Conflict { .. } => failure.and("if the object is damaged, delete it: `run` uploads it again"),
+        Error::Conflict { .. } => failure.and(
+            "its key tells of what the log has, so that the object is damaged: delete it, and `run` uploads it again",
+        ),
         Error::Pruned { epoch, .. } => failure.and(&new_epoch(*epoch)),
         _ => failure,
     }

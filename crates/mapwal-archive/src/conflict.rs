@@ -1,0 +1,88 @@
+//! Two objects that have the same records, and differ: which of them is damaged, or else what tells a person which one to delete.
+
+use std::fmt;
+
+use mapwal::inspect::SegmentCheck;
+use serde::{Deserialize, Serialize};
+
+use crate::archive::Archive;
+use crate::backoff::patiently;
+use crate::error::{Error, ObjectDamage, Result};
+use crate::frames::read_checked;
+use crate::history::History;
+use crate::object::ArchivedSegment;
+use crate::verify::EpochFault;
+
+/// What is known of two objects that have the same records, and are both what their keys say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Claims {
+    /// The one that the next segment of the epoch goes on from: without it nothing after it can be restored from this epoch.
+    pub continued: Option<String>,
+    /// Those of which another epoch has the same segment, each with that epoch: deleted here, it is still there.
+    pub elsewhere: Vec<(String, u64)>,
+}
+
+impl fmt::Display for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(key) = &self.continued {
+            write!(f, "; the segment after them goes on from {key}")?;
+        }
+        for (key, epoch) in &self.elsewhere {
+            write!(f, "; epoch {epoch} has {key} as well")?;
+        }
+        Ok(())
+    }
+}
+
+/// The same error, or, if it is about two objects of the archive, what is found when both are read: that one of them is damaged, or what
+/// is known of both.
+pub(crate) async fn judge(archive: &Archive, history: &History, error: Error) -> Error {
+    let Error::Conflict { key, other, lsn, .. } = error else { return error };
+    let mut claims = Claims::default();
+    let both = [&key, &other].map(|key| history.objects().find(|object| object.key.as_ref() == *key));
+    for object in both.into_iter().flatten() {
+        match check(archive, object).await {
+            // It has been deleted meanwhile.
+            Err(Error::Damaged { damage: ObjectDamage::Missing, .. }) => {}
+            Err(damaged @ Error::Damaged { .. }) => return damaged,
+            Ok(Some(frames)) if is_continued(archive, history, object, &frames).await => {
+                claims.continued = Some(object.key.to_string());
+            }
+            // What cannot be read says nothing.
+            _ => {}
+        }
+        let same =
+            history.objects().filter(|it| it.key.filename() == object.key.filename() && it.epoch != object.epoch);
+        claims.elsewhere.extend(same.map(|it| (object.key.to_string(), it.epoch)));
+    }
+    Error::Conflict { key, other, lsn, claims }
+}
+
+/// As [`judge`], of what is wrong with an archive.
+pub(crate) async fn judge_faults(archive: &Archive, history: &History, faults: &mut [EpochFault]) {
+    for fault in faults {
+        if let EpochFault::Conflict { epoch, key, other, lsn, claims } = fault {
+            let (key, other, lsn, claims) = (key.clone(), other.clone(), mapwal::Lsn(*lsn), claims.clone());
+            *fault = EpochFault::of(*epoch, judge(archive, history, Error::Conflict { key, other, lsn, claims }).await);
+        }
+    }
+}
+
+async fn check(archive: &Archive, object: &ArchivedSegment) -> Result<Option<SegmentCheck>> {
+    let begin = SegmentCheck::new();
+    let before = if object.part.unwrap_or(0) == 0 { Some(&begin) } else { None };
+    patiently(|| read_checked(archive, object, before, |_, _| Ok(()))).await
+}
+
+/// Whether the next segment of the epoch names the end of `object`, which has these `frames`.
+async fn is_continued(archive: &Archive, history: &History, object: &ArchivedSegment, frames: &SegmentCheck) -> bool {
+    let own = history.epochs.get(&object.epoch);
+    let next = own.and_then(|own| own.needed().find(|next| next.number > object.number && next.part.unwrap_or(0) == 0));
+    let Some(next) = next else { return false };
+    let Ok(Some(next)) = check(archive, next).await else { return false };
+    next.predecessor().is_some_and(|tip| {
+        let is_end = (tip.number, tip.end_bytes) == (object.number, frames.offset());
+        is_end && frames.expect_end(object.next_lsn, Some(tip.checksum)).is_ok()
+    })
+}

@@ -69,7 +69,8 @@
 //!
 //! [`Log::trim_before`] drops old segments. A [`Log::pin`] keeps it away from a record for as long as the process runs,
 //! and [`Log::create_pin`] makes one with a name that survives a restart. [`Log::truncate_after`] drops a suffix, and
-//! [`Log::reset_to`] everything. Views keep what they have: their bytes stay readable.
+//! [`Log::reset_to`] everything. Views of a [`Log`] keep what they see: its bytes stay readable. Those of a [`LogReader`] keep what they
+//! have read.
 //!
 //! # Replicas and archives
 //!

@@ -81,20 +81,26 @@ impl Options {
     /// The size of segments in bytes once the log has grown: a power of two from 64 KiB to 4 GiB. The largest payload is a little
     /// less than one segment.
     ///
-    /// Segments begin with [`Self::first_segment_size_bytes`], and are as long as all before them together, or shorter. A record that
-    /// needs a longer one gets it. What a segment that takes no more records leaves unused is given back to the file system by the next
-    /// sync, if it is a quarter or more. So a log of *n* bytes of frames, which are records with their headers of 24 bytes and padding
-    /// to 8, takes no more than 1 MiB, or 1.5 *n* and one segment of the size reached; besides, a spare stays that is from before a
-    /// trim, a truncation or a reset, records that a truncation has cut off stay until their segment goes, a `Wal` has two segments of
-    /// the size reached, and files of trimmed segments are kept for further ones.
+    /// Segments begin with [`Self::first_segment_size_bytes`]. Each further one is made as long as all frames that the log holds, or
+    /// shorter, but never shorter than the one before. A record that needs a longer one gets it. What a segment that takes no more
+    /// records leaves unused is given back to the file system by the next sync, if it is a quarter or more. So a log of *n* bytes of
+    /// frames, which are records with their headers of 24 bytes and padding to 8, takes no more than 1 MiB, or 1.5 *n* and one segment
+    /// of the size reached. Besides,
+    ///
+    /// - each segment has a header of 4 KiB, and the rest of its last page;
+    /// - what is unused of a segment stays if it is less than a quarter;
+    /// - a spare stays that is from before a trim, a truncation or a reset, and records that a truncation has cut off stay until their
+    ///   segment goes;
+    /// - a `Wal` has two segments of the size reached, and so has a log whose segments do not grow;
+    /// - files of trimmed segments are kept for further ones.
     pub fn segment_size_bytes(mut self, size: u64) -> Self {
         self.segment_size_bytes = size;
         self
     }
 
     /// The size of the first segments in bytes: a power of two from 64 KiB to [`Self::segment_size_bytes`]. Without it they have 256 KiB,
-    /// or `segment_size_bytes` if that is less. With as much as that all segments have that size, a log takes two of them from the start,
-    /// and one that is written to without a sync meets no pause in its first hundred megabytes, in which segments would grow.
+    /// or `segment_size_bytes` if that is less. If it is `segment_size_bytes`, all segments have that size: the log takes two of them from
+    /// the start, and one that is written to without a sync meets no pause in its first hundred megabytes, in which segments would grow.
     pub fn first_segment_size_bytes(mut self, size: u64) -> Self {
         self.first_segment_size_bytes = Some(size);
         self
@@ -144,7 +150,8 @@ impl Options {
     }
 
     /// Syncs in the background each time this interval has passed and something has been appended. Without it, and
-    /// without [`Self::sync_bytes`], only what a caller asks for is made durable. An interval of zero is refused.
+    /// without [`Self::sync_bytes`], only what a caller asks for is made durable. A thread looks once in each interval, also while the
+    /// log is idle. An interval of zero is refused.
     pub fn sync_interval(mut self, interval: Option<Duration>) -> Self {
         self.sync_interval = interval;
         self
@@ -176,9 +183,10 @@ impl Options {
         self
     }
 
-    /// How many files for further segments are kept in any case, 0 to 1024. Missing ones are written, with zeros, when
-    /// the log is opened: a log that is trimmed as it grows then writes as fast from the first byte on as it does
-    /// later, in files of trimmed segments. All new segments have [`Self::segment_size_bytes`] then. Without it, and beyond it, one
+    /// How many files for further segments are kept at least, 0 to 1024, while the log is open: a log that is trimmed as it grows then
+    /// writes as fast from the first byte on as it does later, in files of trimmed segments. Each open writes all of them, with zeros,
+    /// and takes as long as that takes, since a close or drop removes them. On a full disk an open goes on with fewer, and records get
+    /// their room. All new segments have [`Self::segment_size_bytes`] then. Without it, and beyond it, one
     /// more is kept than the log has used between its last trims, at most a gigabyte or one file, and those that readers still see.
     pub fn spare_segments(mut self, count: usize) -> Self {
         self.spare_segments = count;

@@ -20,6 +20,9 @@ impl Log {
     /// `fill` runs, records appended later by other threads wait to be published; it must not wait for them. Calls from
     /// inside it that append to any log, or would wait for it, return [`Error::InsideAppend`].
     ///
+    /// A sync, a close, a truncation, and a trim that has to sync wait until `fill` has ended. So do appends, once room has been made for
+    /// them 64 times meanwhile. If it never ends, the log stops.
+    ///
     /// The checksum is computed from the bytes once `fill` has stored them; by [`Self::append_with_writer`], while they are written.
     ///
     /// # Errors
@@ -41,7 +44,8 @@ impl Log {
     /// a buffer of the caller's.
     ///
     /// It is appended if `fill` writes `len` bytes, no more and no less, and returns `Ok`. A payload of up to 512 bytes is put together
-    /// before the record gets its place, a longer one in place. For the rest `fill` is as the closure of [`Log::append_with`].
+    /// before the record gets its place: nothing waits for `fill` then, and it has run also if the append is refused after it. A longer
+    /// one is written in place, and `fill` is as the closure of [`Log::append_with`]. The same calls return [`Error::InsideAppend`] in both.
     ///
     /// # Errors
     /// As [`Log::append`]; [`Error::GivenUp`] when `fill` fails, or writes too little or too much: nothing is appended then, or,
@@ -206,7 +210,7 @@ impl<'p> PayloadWriter<'p> {
     }
 }
 
-/// Writes as much as remains.
+/// `write` takes as much as remains; `write_all` takes nothing unless all of it fits.
 impl Write for PayloadWriter<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -77,11 +77,18 @@ use shared::{Rotation, Shared};
 ///
 /// # Events
 ///
-/// Reported through `tracing`: *error* when the log is poisoned; *warn* when a torn end (torn tail) is dropped, a
-/// segment cannot be prepared, a file not be removed, the control page not be written, or a pin is damaged or lost;
-/// *info* when a log or a segment is opened, a log is trimmed, truncated or closed, and segments can be prepared again;
-/// *debug* when a spare is ready. Nothing for each record or sync. What changes is told once: a full disk is one
-/// warning, however many appends it refuses.
+/// Reported through `tracing`; nothing for each record or sync. What changes is told once: a full disk is one warning, however many
+/// appends it refuses.
+///
+/// - *error*: the log is poisoned.
+/// - *warn*: a torn end (torn tail) is dropped; a segment or a spare, or all of its room, cannot be prepared, or there is no room for
+///   one at the open; a file cannot be removed, or the directory not be synced; the control page cannot be made, written or synced;
+///   `LOCK` cannot be signed; the pins cannot be locked, or one is damaged or lost; a requested trim fails; the file system is
+///   unsupported, and allowed; a transaction of a [`Wal`](crate::wal::Wal) is dropped in progress, or a commit before it is said to be
+///   applied.
+/// - *info*: a log is opened, trimmed, truncated or closed; a segment is opened; segments can be prepared, or removed, again; a `Wal`
+///   has analysed its log, or taken a checkpoint.
+/// - *debug*: a spare, or all of a segment, is ready; the unused end of a segment cannot be given back; small syncs write large pages.
 ///
 /// A subscriber may use the log. It is called with nothing locked, by the thread whose call it is about when that call
 /// is over, or by a thread that nothing waits for.
@@ -141,7 +148,8 @@ impl Log {
     /// [`Error::NotALog`], [`Error::NotARegularFile`], [`Error::Format`] or [`Error::Corrupt`] when the directory holds
     /// something else or a damaged log, of which nothing is changed then; [`Error::NoSpace`]; [`Error::Io`];
     /// [`Error::NoLog`] when there is none and the options say not to create it; [`Error::UnsupportedFileSystem`];
-    /// [`Error::Exhausted`] when no number of a record or a segment is left.
+    /// [`Error::Exhausted`] when fewer than 2^33 numbers of records, or no number of a segment, are left: then only a
+    /// [`LogReader`](crate::LogReader) opens it.
     ///
     /// # Safety
     /// For as long as the log, or anything read from it, lives:
@@ -247,7 +255,7 @@ impl Log {
     /// of a share in its mapping for each, [`Snapshot::get_many`] does it for less.
     ///
     /// # Errors
-    /// As [`Self::get`], of the first number for which that fails.
+    /// As [`Self::snapshot`], also for no numbers; as [`Self::get`], of the first number for which that fails.
     pub fn get_many(&self, lsns: &[Lsn]) -> Result<Vec<Option<RecordRef>>> {
         self.snapshot()?.get_many_refs(lsns)
     }

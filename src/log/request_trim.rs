@@ -31,7 +31,8 @@ pub struct RequestedTrim {
 /// The process looks for requests every half second. After ten seconds without an answer the request is taken back.
 ///
 /// # Errors
-/// [`Error::Request`]; as [`Inspection::open`]; [`Error::Io`] when the control page of the log may not be written.
+/// [`Error::Request`]; as [`Inspection::open`]; [`Error::Io`] when the control page of the log may not be written;
+/// [`Error::InsideAppend`].
 ///
 /// # Example
 /// ```

@@ -32,7 +32,8 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::NoSpace`](crate::Error::NoSpace), with nothing changed; [`Error::Poisoned`](crate::Error::Poisoned),
-    /// [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend).
+    /// [`Error::Io`](crate::Error::Io), [`Error::InsideAppend`](crate::Error::InsideAppend),
+    /// [`Error::Exhausted`](crate::Error::Exhausted).
     pub fn rotate(&self) -> Result<Mark> {
         let _calling = calling();
         let _entered = self.shared.enter()?;

@@ -158,24 +158,24 @@ pub(crate) struct Totals {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Segments that will not change any more.
+    /// Segments before the newest one.
     pub sealed_segments: usize,
     /// Segments prepared and not yet used, with one that a [`Wal`](crate::wal::Wal) holds back, and files of dropped ones that are kept
     /// for the next.
     pub spare_segments: usize,
     /// Segments begun in the file of one that was dropped, since the log was opened.
     pub recycled_segments: u64,
-    /// Files of dropped segments that were removed.
+    /// Files of dropped segments, and of spares, that were removed, or could not be.
     pub removed_segments: u64,
-    /// Pins held.
+    /// Pins of this process, and named ones as they were when this log last trimmed, or changed one.
     pub pins: usize,
     /// The length of the log's files, without spares, less what was given back. The unused part of a new one may take no room yet.
     pub disk_bytes: u64,
-    /// Disk space of segments that were trimmed or truncated away and that views still hold.
+    /// The length of the files of segments that were trimmed or truncated away and that views still hold.
     pub unlinked_bytes: u64,
     /// Records appended since the log was opened, voided ones included.
     pub records_appended: u64,
-    /// Bytes of their frames.
+    /// Bytes of their frames, and of those of metadata.
     pub bytes_appended: u64,
     /// Syncs of a segment that had something to sync.
     pub syncs: u64,

@@ -25,7 +25,7 @@ impl Log {
     /// # Errors
     /// [`Error::Poisoned`] when this sync or an earlier one failed: from then on no call reports success, and only
     /// dropping the log and opening it again finds out what is durable. [`Error::Truncated`] when some of the records were
-    /// truncated meanwhile; [`Error::InsideAppend`].
+    /// truncated meanwhile, unless others are durable under their numbers already; [`Error::InsideAppend`].
     pub fn sync(&self) -> Result<Lsn> {
         self.shared.check_call()?;
         self.shared.check_open()?;
@@ -169,7 +169,7 @@ impl Shared {
             let records = lsn.0.saturating_sub(before.0);
             self.counters.synced(records, time);
             let position = segment.position(frontier.offset);
-            // The page first: should this process die in between, it does not say less than somebody was told, unless it
+            // The page first: should this process die in between, it does not say less than a caller was told, unless it
             // cannot be written: on a file system that copies what is written, it may take room that is not there.
             let _ = self.control.set_durable(lsn, position);
             self.durability.advance(lsn, position);

@@ -19,18 +19,19 @@ struct Trimmed {
 
 impl Log {
     /// Drops the segments whose records are all below `lsn`, oldest first, and returns how many. Never the one that
-    /// takes appends, and none that a [`Pin`](super::Pin) keeps. Views that have a dropped segment can still read it.
-    /// Durable on return: no crash brings it back. The files go later: a thread of the log removes them, or keeps them
-    /// to be the next segments. A file that could not be removed goes at the next call or open. Below a
+    /// takes appends, and none that a [`Pin`](super::Pin) or a [named pin](Log::create_pin) keeps: one that holds back more than its limit
+    /// is lost, and a damaged one keeps everything. Views that have a dropped segment can still read it.
+    /// Durable on return: no crash brings it back. It may sync everything first, and then takes as long. The files go later: a thread of
+    /// the log removes them, or keeps them to be the next segments. A file that could not be removed goes at the next call or open. Below a
     /// [`Wal`](crate::wal::Wal), use [`truncate_before_checkpoint`](crate::wal::Wal::truncate_before_checkpoint), which
     /// knows what recovery needs: after a trim past that, only
     /// [`RecoverFrom::OldestRecord`](crate::wal::RecoverFrom::OldestRecord) opens the rest.
     ///
     /// # Errors
     /// [`Error::NotAppended`] when `lsn` is beyond the next record; [`Error::Io`] when a file that an earlier call
-    /// dropped could not be removed: what is asked for now has been done all the same, and that file is tried once
-    /// more. [`Error::Io`] also when the control page can be neither written nor removed, when the named pins cannot be
-    /// read, or when another process changes them for more than a second (`TimedOut`): then nothing has been done.
+    /// dropped, or this one where the log has no control page, could not be removed: what is asked for now has been done all the same,
+    /// and that file is tried once more. [`Error::Io`] also when the control page can be neither written nor removed, when the named
+    /// pins cannot be read, or when another process changes them for more than a second (`TimedOut`): then nothing has been done.
     /// [`Error::Poisoned`], [`Error::InsideAppend`].
     ///
     /// # Example

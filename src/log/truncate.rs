@@ -75,8 +75,8 @@ impl Log {
     }
 
     /// Drops all records and goes on with number `lsn`, for a follower that has installed a snapshot. Durable on
-    /// return. Metadata stays as it is; pins do not stop it. Waiting calls, views, followers and a
-    /// [`Wal`](crate::wal::Wal) over this log, which then has no checkpoint, as with [`Log::truncate_after`].
+    /// return. Metadata stays as it is; a [`Pin`](super::Pin) does not stop it, and all named pins are lost by it. Waiting calls,
+    /// views, followers and a [`Wal`](crate::wal::Wal) over this log, which then has no checkpoint, as with [`Log::truncate_after`].
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when `lsn` is 0, [`Error::Exhausted`] when it is near 2^64; [`Error::NoSpace`], with nothing changed; [`Error::Poisoned`],

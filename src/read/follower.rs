@@ -21,6 +21,8 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Follows a log from one record to the next, over rotations, without a gap and without a repeat.
 ///
+/// It is not told when the log is poisoned: it goes on waiting until the log is closed or dropped.
+///
 /// # Example
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -115,8 +117,9 @@ impl Follower {
         Ok(found.map(|(start, end)| self.record_ref(start, end)))
     }
 
-    /// The next record; waits for it up to `timeout`, and returns `None` when none has come. While it waits it uses no
-    /// processor: it is woken by the writer, also in another process.
+    /// The next record; waits for it up to `timeout`, and returns `None` when none has come. While it waits it sleeps: it is
+    /// woken by the writer, also in another process, and looks by itself every 500 ms. Where it cannot be woken, because the log's file
+    /// `control` is missing or may not be written, or the system is not Linux, it looks every 2 ms.
     ///
     /// # Errors
     /// As [`Self::next`]; [`Error::Closed`] when the [`Log`](crate::Log) that it comes from was closed or dropped, and it

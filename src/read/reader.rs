@@ -141,7 +141,7 @@ impl LogReader {
         self.0.durable().0
     }
 
-    /// A fixed view of what is published now.
+    /// A fixed view of what is published now. It does not keep what it has not read yet from being trimmed: see [`Snapshot`].
     ///
     /// # Errors
     /// As [`Self::open`].

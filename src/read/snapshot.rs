@@ -15,8 +15,10 @@ use crate::lsn::Lsn;
 use crate::memory::{Process, Region, replaced_pages};
 use crate::segment::{Segment, Segments};
 
-/// The records of a log as they were at one moment. It keeps the segments that it sees: their bytes stay readable for
-/// as long as it lives, even if they are trimmed meanwhile.
+/// The records of a log as they were at one moment. One of a [`Log`](crate::Log) keeps the segments that it sees: their bytes stay
+/// readable for as long as it lives, even if they are trimmed meanwhile. One of a [`LogReader`](crate::LogReader) keeps the segments
+/// that it has read from: others may be trimmed before it comes to them, which is [`Error::Trimmed`], unless a
+/// [named pin](crate::PinDirectory) keeps them.
 ///
 /// # Example
 /// ```
@@ -76,8 +78,8 @@ impl Snapshot {
     /// Record `lsn`; `None` if it was given up while it was written.
     ///
     /// # Errors
-    /// [`Error::Trimmed`] or [`Error::NotAppended`] outside of the view, [`Error::Corrupt`] when it is damaged,
-    /// [`Error::Io`] when its segment cannot be opened.
+    /// [`Error::Trimmed`] or [`Error::NotAppended`] outside of the view, [`Error::Trimmed`] also as said of [`Snapshot`],
+    /// [`Error::Corrupt`] when it is damaged, [`Error::Io`] when its segment cannot be opened.
     #[inline]
     pub fn get(&self, lsn: Lsn) -> Result<Option<Record<'_>>> {
         match self.known(lsn) {

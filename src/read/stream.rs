@@ -20,16 +20,16 @@ const WAIT_MAX: Duration = Duration::from_millis(20);
 /// The shortest, however many streams share [`WAIT_MAX`].
 const WAIT_MIN: Duration = Duration::from_micros(100);
 
-/// The records of a [`Follower`], as they come: a [`Stream`] that ends when its [`Log`](crate::Log) is dropped, and for
-/// the log of another process never.
+/// The records of a [`Follower`], as they come: a [`Stream`] that ends when its [`Log`](crate::Log) is closed or dropped,
+/// and for the log of another process never.
 ///
 /// It needs no particular executor. One thread of the process, started when the first stream has to wait, waits for all
 /// of them, and sleeps while none does. A stream that waits alone is woken by the writer, as the follower would be;
 /// several are each looked at every 20 ms, or every 100 µs times their number if that is longer.
 ///
 /// A waker is called by a thread for that, with nothing locked, and dropped by the thread that polls or drops the stream. One that panics
-/// harms no other stream, nor does one that does not return: after 10 ms another thread calls the next ones. No
-/// thread is left for that once 64 of them are stuck at the same time.
+/// harms no other stream, nor does one that does not return: after 10 ms, or once all streams that wait have been looked at, another
+/// thread calls the next ones. No thread is left for that once 64 of them are stuck at the same time.
 ///
 /// An error is an item, and the stream goes on after it: after [`Error::Rewound`](crate::Error::Rewound) with the
 /// records that are new. Others come again for as long as their cause stays: the caller decides when to stop.

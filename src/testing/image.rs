@@ -46,7 +46,7 @@ struct Failed {
 pub struct Image {
     len: u64,
     durable_len: u64,
-    /// The page cache, once somebody has mapped or changed the file. Without it processes see what the device holds.
+    /// The page cache, once a process has mapped or changed the file. Without it processes see what the device holds.
     cache: Option<Arc<HeapMemory>>,
     device: Vec<Page>,
     failed: BTreeMap<usize, Failed>,

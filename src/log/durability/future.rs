@@ -26,7 +26,8 @@ use crate::memory::Process;
 /// # Errors
 /// The outcome is [`Error::Poisoned`] when a sync has failed, [`Error::Truncated`] when a record waited for was truncated,
 /// [`Error::Closed`] when the log was dropped before, [`Error::Forked`] in a forked child; and what the call was given may be
-/// wrong: [`Error::NotAppended`], [`Error::InvalidArgument`].
+/// wrong: [`Error::NotAppended`], [`Error::InvalidArgument`]. It is [`Error::Io`] when the thread that syncs, or the one that calls back,
+/// cannot be started.
 ///
 /// # Panics
 /// When it is polled after it was ready.

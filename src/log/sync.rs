@@ -106,6 +106,14 @@ impl Drop for Syncing<'_> {
     }
 }
 
+/// Up to which byte offset `segment` holds what comes before `target`.
+fn goal_in(segment: &Segment, target: Position) -> usize {
+    let ended = || segment.end().map_or(0, |end| end.offset);
+    let goal = if segment.number() == target.segment() { target.offset() } else { ended() };
+    // Within a segment, which is mapped.
+    goal as usize
+}
+
 impl Shared {
     /// Returns once `goal` is durable.
     pub(crate) fn wait(&self, goal: Goal) -> Result<()> {
@@ -126,9 +134,11 @@ impl Shared {
         let target = self.reserved_end();
         let segments = self.segments.load();
         let begin = segments.as_slice().partition_point(|s| s.number() < self.durability.position().segment());
-        for segment in &segments.as_slice()[begin..] {
-            if segment.number() > target.segment() {
-                break;
+        let wanted = segments.as_slice()[begin..].iter().take_while(|segment| segment.number() <= target.segment());
+        let mut wanted = wanted.peekable();
+        while let Some(segment) = wanted.next() {
+            if let Some(next) = wanted.peek() {
+                self.start_writing(next, target)?;
             }
             self.sync_segment(segment, target)?;
         }
@@ -136,14 +146,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Has what `segment` holds before `target` begin to be written, while a sync waits for the segment before it: two of them take
+    /// as long as one then.
+    fn start_writing(&self, segment: &Segment, target: Position) -> Result<()> {
+        let Some((region, file)) = segment.unsynced() else { return Ok(()) };
+        let end = goal_in(segment, target);
+        self.storage.release(region.mapping(), 0..end);
+        file.start_writing(0..end as u64).map_err(|source| self.poison(source))
+    }
+
     fn sync_segment(&self, segment: &Segment, target: Position) -> Result<()> {
         let Some((region, file)) = segment.unsynced() else { return Ok(()) };
-        let goal = if segment.number() == target.segment() {
-            // A position counts from the start of a segment of at most 4 GiB.
-            target.offset() as usize
-        } else {
-            usize::try_from(segment.end().map_or(0, |end| end.offset)).unwrap_or(usize::MAX)
-        };
+        let goal = goal_in(segment, target);
         let mut wait = CopyWait::new();
         let frontier = loop {
             let frontier = segment.advance_to_end(&region).map_err(|e| self.poison(io::Error::other(e)))?;
@@ -154,6 +168,8 @@ impl Shared {
             self.check_not_lost(&region)?;
             self.wait_for_copy(&mut wait)?;
         };
+        // While these frames are near: what a segment comes to stands in its seal.
+        segment.count(&region, usize::MAX);
         let durable = self.durability.position();
         let begin = if durable.segment() == segment.number() { durable.offset() as usize } else { 0 };
         if begin < frontier.offset {

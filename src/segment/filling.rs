@@ -261,8 +261,8 @@ impl Filling {
         }
         range.end = range.end.min(range.start + STEP_LEN);
         self.settled = range.end;
-        // Hints, both. What is mapped stays in the page cache; what begins to be written is made read-only, and so
-        // populated once more.
+        // Hints, both: a block that has no zeros is read as zeros. What is mapped stays in the page cache; what begins to be
+        // written is made read-only, and so populated once more.
         let _ = self.file.start_writing(range.start as u64..range.end as u64);
         let _ = storage.populate(mapping, page_start(range.start)..range.end);
         range.len()

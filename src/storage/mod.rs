@@ -361,10 +361,10 @@ pub trait StorageFile: Debug + Send + Sync {
     /// What the system reports.
     fn drop_cache(&self, range: Range<u64>) -> io::Result<()>;
 
-    /// Has the system begin to write `range` of the file to the device, without waiting for it: a hint.
+    /// Has the system begin to write `range` of the file to the device, where it can, without waiting for it.
     ///
     /// # Errors
-    /// What the system reports. An error of the writing itself is not among it: the next sync reports that.
+    /// What the system reports. That the bytes cannot be written is told here or by the next sync, and need not be told by both.
     fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
         let _ = range;
         Ok(())

@@ -15,7 +15,7 @@ mod task;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::format::position::Position;
@@ -173,6 +173,8 @@ impl Preparer {
         let (segment, taken) = (Arc::downgrade(segment), segment.taken_from_now_on());
         state.active = Some(ActiveFilling { number, filling, region, segment, taken });
         state.announced = false;
+        // The sync that comes next has two segments to write.
+        state.pause = Some(Instant::now() + self.shared.pace.pause());
         drop(state);
         self.asked.store(false, Ordering::Relaxed);
         self.shared.changed.notify_all();

@@ -191,7 +191,8 @@ impl PreparerCore {
 
     /// Whether a spare is to be made, by the next step that has nothing more urgent to do.
     fn is_spare_wanted(&self, state: &State) -> bool {
-        matches!(state.spare, Spare::Wanted) && (state.takers > 0 || self.is_spare_due(state))
+        let is_due = || state.pause.is_none() && self.is_spare_due(state);
+        matches!(state.spare, Spare::Wanted) && (state.takers > 0 || is_due())
     }
 
     fn next_job(&self, state: &mut State) -> Option<Job> {

@@ -44,6 +44,20 @@ fn assert_poisoned<T: std::fmt::Debug>(result: Result<T, Error>) {
 }
 
 #[test]
+fn a_segment_that_cannot_begin_to_be_written_fails_the_sync_that_comes_to_it() {
+    let dir = scratch();
+    let storage = Faulty::new(dir.path());
+    let log = open_on(&storage);
+    append(&log, 1..=100);
+    assert_eq!(log.sync().unwrap(), Lsn(100));
+    append(&log, 101..=101);
+    log.rotate().unwrap();
+    append(&log, 102..=200);
+    storage.fail(Call::StartWriting, Errno::IO);
+    assert_poisoned(log.sync());
+}
+
+#[test]
 fn each_thread_that_waits_hears_of_a_failed_sync() {
     let (_dir, storage, log) = failing();
     storage.hold(Call::SyncMapping);

@@ -57,6 +57,7 @@ pub(crate) enum Call {
     ReadDevice,
     Sync,
     DropCache,
+    StartWriting,
     Map,
     SyncMapping,
     Wait,
@@ -478,6 +479,11 @@ impl StorageFile for FaultyFile {
     fn drop_cache(&self, range: Range<u64>) -> io::Result<()> {
         self.pass(Call::DropCache)?;
         self.file.drop_cache(range)
+    }
+
+    fn start_writing(&self, range: Range<u64>) -> io::Result<()> {
+        self.pass(Call::StartWriting)?;
+        self.file.start_writing(range)
     }
 
     fn map(&self, len: u64, access: Access) -> io::Result<Mapping> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use mapwal::Lsn;
 
 use crate::conflict::Claims;
-use crate::gaps::MissingRecords;
+use crate::gaps::{MissingRecords, told};
 
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -132,11 +132,11 @@ pub enum Error {
     #[error("a largest age needs the writer's process")]
     NotTheWriter,
     /// Records are missing in the middle of an epoch. What comes before them can be restored.
-    #[error("records {} to {} are missing in epoch {epoch}", missing.start, Lsn(missing.end.0 - 1))]
+    #[error("{} in epoch {epoch}", told(missing, ""))]
     Gap {
         /// The epoch that lacks them.
         epoch: u64,
-        /// The missing ones.
+        /// The missing ones. It is empty where only the end of a segment is missing, which has no record.
         missing: Range<Lsn>,
     },
     /// The epoch does not have this record.

@@ -17,7 +17,7 @@ use crate::object::{ArchivedSegment, key_from};
 pub struct MissingRecords {
     /// The epoch that lacks them.
     pub epoch: u64,
-    /// The records.
+    /// The records. It is empty where only the end of a segment is missing, which has no record.
     pub lsns: Range<Lsn>,
     /// How the key of the first object begins that had them.
     pub key: String,
@@ -27,8 +27,7 @@ pub struct MissingRecords {
 
 impl fmt::Display for MissingRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (from, to) = (self.lsns.start, self.lsns.end.0.saturating_sub(1));
-        write!(f, "records {from}..{to} of epoch {} ({}*) are missing, ", self.epoch, self.key)?;
+        write!(f, "{}, ", told(&self.lsns, &format!(" of epoch {} ({}*)", self.epoch, self.key)))?;
         match &self.log_fault {
             Some(fault) => write!(f, "and damaged in the log: {fault}"),
             None => f.write_str("and not in the log any more"),
@@ -43,6 +42,17 @@ struct Span {
     epoch: u64,
     number: u64,
     lsns: Range<Lsn>,
+    /// Whether it is a part of a segment whose end is not there.
+    is_open: bool,
+}
+
+/// That records are missing, from one up to but without another, `of` something; or that bytes are without a record.
+pub(crate) fn told(&Range { start, end }: &Range<Lsn>, of: &str) -> String {
+    if start < end {
+        format!("records {start}..{}{of} are missing", end.0 - 1)
+    } else {
+        format!("the end of the segment with record {}{of}, which has no record, is missing", start.0.saturating_sub(1))
+    }
 }
 
 impl History {
@@ -50,15 +60,19 @@ impl History {
     /// before it that cannot be followed.
     pub(crate) fn missing(&self, epoch: u64, end: Lsn) -> Result<Vec<MissingRecords>> {
         let mut spans = self.spans(epoch)?;
-        spans.push(Span { epoch, number: u64::MAX, lsns: end..end });
+        spans.push(Span { epoch, number: u64::MAX, lsns: end..end, is_open: false });
         let kept = spans.iter().find(|span| !span.lsns.is_empty()).unwrap_or(&spans[0]);
         let is_pruned = kept.lsns.start <= self.pruned.of(kept.epoch);
         let mut next = if is_pruned { kept.lsns.start } else { spans[0].lsns.start.max(self.pruned_on_the_way(epoch)) };
-        let mut missing = Vec::new();
-        for Span { epoch, lsns, .. } in spans {
-            if lsns.start > next {
+        let (mut missing, mut open) = (Vec::new(), None);
+        for Span { epoch, number, lsns, is_open } in spans {
+            let has_end = open.is_none_or(|open| open == number) || number == u64::MAX;
+            if lsns.start > next || lsns.start == next && !has_end {
                 let key = key_from(&self.prefix, epoch, next);
                 missing.push(MissingRecords { epoch, lsns: next..lsns.start, key, log_fault: None });
+            }
+            if lsns.end >= next {
+                open = is_open.then_some(number);
             }
             next = next.max(lsns.end);
         }
@@ -134,14 +148,20 @@ impl History {
             spans.retain(|span| span.number <= parent.number && span.lsns.start < begin);
             for span in &mut spans {
                 span.lsns.end = span.lsns.end.min(begin);
+                // The epoch begins where that one ends, wherever that is.
+                span.is_open &= span.number < parent.number;
             }
         }
-        spans.push(Span { epoch: before, number: 0, lsns: begin..begin });
-        let span = |object: &ArchivedSegment| {
+        spans.push(Span { epoch: before, number: 0, lsns: begin..begin, is_open: false });
+        let pruned = self.pruned.of(epoch);
+        // A prune that was killed may have left parts.
+        let is_left = |object: &ArchivedSegment| object.part.is_some() && object.next_lsn <= pruned;
+        let mut objects: Vec<_> = own.needed().filter(|object| !is_left(object)).collect();
+        objects.sort_by_key(|object| (object.first_lsn, object.number));
+        spans.extend(objects.into_iter().map(|object| {
             let (number, lsns) = (object.number, object.first_lsn..object.next_lsn);
-            Span { epoch, number, lsns }
-        };
-        spans.extend(own.needed().map(span));
+            Span { epoch, number, lsns, is_open: object.part.is_some() }
+        }));
         Ok(spans)
     }
 }

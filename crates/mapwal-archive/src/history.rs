@@ -1,12 +1,11 @@
 //! What an archive holds: its epochs, and the segments that lead to the end of each.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 use mapwal::Lsn;
 use object_store::path::Path;
 
-use crate::conflict::Claims;
+use crate::chain::Chain;
 use crate::epoch::{EpochNote, Parent};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::marks::{Mark, Marks};
@@ -30,40 +29,6 @@ pub(crate) struct Epoch {
     /// In the log's order.
     pub(crate) segments: Vec<ArchivedSegment>,
     pub(crate) parts: Vec<ArchivedSegment>,
-}
-
-/// Segments that follow each other.
-#[derive(Debug, Clone)]
-pub(crate) struct Chain {
-    pub(crate) epoch: u64,
-    pub(crate) pieces: Vec<Piece>,
-    /// The first record, and the number after the last.
-    pub(crate) lsns: Range<Lsn>,
-    /// What is missing after that, if something comes later.
-    pub(crate) gap: Option<Range<Lsn>>,
-    /// The objects after that which have the same records, and the first of those.
-    conflict: Option<(String, String, Lsn)>,
-}
-
-/// A segment in the archive.
-#[derive(Debug, Clone)]
-pub(crate) struct Piece {
-    pub(crate) number: u64,
-    pub(crate) first_lsn: Lsn,
-    pub(crate) next_lsn: Lsn,
-    /// One, or parts in a row.
-    pub(crate) objects: Vec<ArchivedSegment>,
-}
-
-impl Piece {
-    fn of(objects: Vec<ArchivedSegment>) -> Option<Self> {
-        let (first, last) = (objects.first()?, objects.last()?);
-        Some(Self { number: first.number, first_lsn: first.first_lsn, next_lsn: last.next_lsn, objects })
-    }
-
-    pub(crate) fn len_bytes(&self) -> u64 {
-        self.objects.iter().map(|object| object.len_bytes).sum()
-    }
 }
 
 impl History {
@@ -203,10 +168,10 @@ impl History {
     }
 
     /// Leaves out an object.
-    pub(crate) fn remove(&mut self, object: &ArchivedSegment) {
-        if let Some(epoch) = self.epochs.get_mut(&object.epoch) {
-            epoch.segments.retain(|listed| listed.key != object.key);
-            epoch.parts.retain(|listed| listed.key != object.key);
+    pub(crate) fn remove(&mut self, key: &str) {
+        for epoch in self.epochs.values_mut() {
+            epoch.segments.retain(|listed| listed.key.as_ref() != key);
+            epoch.parts.retain(|listed| listed.key.as_ref() != key);
         }
     }
 
@@ -289,112 +254,18 @@ impl Epoch {
 
     /// What a restore may need of it.
     pub(crate) fn needed(&self) -> impl Iterator<Item = &ArchivedSegment> {
-        self.segments.iter().chain(self.later_parts())
+        self.segments.iter().chain(self.unsealed().flatten())
     }
 
-    /// The parts that no segment supersedes.
+    /// The parts that no sealed segment supersedes, by segment: of the one that takes appends, and of those whose objects have vanished.
+    pub(crate) fn unsealed(&self) -> impl Iterator<Item = &[ArchivedSegment]> {
+        let is_sealed = |number| self.segments.iter().any(|segment| segment.number == number);
+        self.parts.chunk_by(|a, b| a.number == b.number).filter(move |parts| !is_sealed(parts[0].number))
+    }
+
+    /// The parts after all sealed segments.
     pub(crate) fn later_parts(&self) -> impl Iterator<Item = &ArchivedSegment> {
         let last = self.segments.iter().map(|segment| segment.number).max();
         self.parts.iter().filter(move |part| last.is_none_or(|last| part.number > last))
     }
-}
-
-impl Chain {
-    fn at(epoch: u64, first: Lsn) -> Self {
-        Self { epoch, pieces: Vec::new(), lsns: first..first, gap: None, conflict: None }
-    }
-
-    /// Why it ends before the epoch does: [`Error::Gap`] or [`Error::Conflict`].
-    pub(crate) fn fault(&self) -> Option<Error> {
-        let conflict = self.conflict.clone().map(|(key, other, lsn)| Error::Conflict {
-            key,
-            other,
-            lsn,
-            claims: Claims::default(),
-        });
-        conflict.or_else(|| Some(Error::Gap { epoch: self.epoch, missing: self.gap.clone()? }))
-    }
-
-    /// The same up to segment `number`, after which the history goes on elsewhere with record `next`.
-    fn up_to(mut self, number: u64, next: Lsn, epoch: u64, pruned: Lsn) -> Self {
-        let has_more = self.pieces.last().is_some_and(|last| last.number >= number);
-        self.pieces.retain(|piece| piece.number <= number);
-        let reached = self.pieces.last().map_or(self.lsns.start, |last| last.next_lsn);
-        if self.pieces.is_empty() && next <= pruned {
-            return Self::at(epoch, next);
-        }
-        self.conflict = self.conflict.filter(|_| !has_more);
-        self.gap = self.gap.filter(|_| !has_more).or_else(|| (reached < next).then_some(reached..next));
-        if self.fault().is_none() {
-            (self.epoch, self.lsns.end) = (epoch, next);
-        }
-        self
-    }
-
-    fn extend(&mut self, own: &Epoch, pruned: Lsn) -> Result<()> {
-        for segment in &own.segments {
-            let (first, next) = (segment.first_lsn, self.lsns.end);
-            let last = self.pieces.last().filter(|last| last.number >= segment.number || first < next);
-            if let Some(last) = last {
-                let other = last.objects.last().map_or(String::new(), |object| object.key.to_string());
-                self.conflict = Some((segment.key.to_string(), other, first));
-                // Either may be the one that does not belong here.
-                self.lsns.end = last.first_lsn;
-                self.pieces.pop();
-                return Ok(());
-            }
-            if first > next && self.pieces.is_empty() && first <= pruned {
-                self.lsns = first..first;
-            } else if first < next {
-                return Err(Error::damaged(&segment.key, ObjectDamage::Identity));
-            } else if first != next {
-                if self.pieces.is_empty() {
-                    let from = next.max(pruned);
-                    self.lsns = from..from;
-                }
-                self.gap = Some(self.lsns.end..first);
-                return Ok(());
-            }
-            self.push(vec![segment.clone()]);
-        }
-        let last = self.pieces.last().map(|piece| piece.number);
-        let later: Vec<_> = own.parts.iter().filter(|part| last.is_none_or(|last| part.number > last)).collect();
-        if let Some(number) = later.iter().map(|part| part.number).min() {
-            let parts: Vec<_> = later.iter().copied().filter(|part| part.number == number).collect();
-            let first = parts.iter().find(|part| part.part == Some(0)).map_or(self.lsns.end, |part| part.first_lsn);
-            if self.pieces.is_empty() && first > self.lsns.end && first <= pruned {
-                self.lsns = first..first;
-            }
-            self.push(longest(&parts, self.lsns.end));
-        }
-        let end = self.lsns.end;
-        let beyond = later.iter().filter(|part| part.next_lsn > end).map(|part| part.first_lsn).min();
-        self.gap = beyond.map(|first| end..first.max(end.next()));
-        Ok(())
-    }
-
-    fn push(&mut self, objects: Vec<ArchivedSegment>) {
-        if let Some(piece) = Piece::of(objects) {
-            self.lsns.end = piece.next_lsn;
-            self.pieces.push(piece);
-        }
-    }
-}
-
-/// Those of `parts`, which are of one segment, in order of their offsets, that lead farthest from its beginning at `first`.
-pub(crate) fn longest(parts: &[&ArchivedSegment], first: Lsn) -> Vec<ArchivedSegment> {
-    let mut led_to: BTreeMap<(u64, Lsn), Option<usize>> = BTreeMap::from([((0, first), None)]);
-    for (at, part) in parts.iter().enumerate() {
-        if led_to.contains_key(&(part.part.unwrap_or(0), part.first_lsn)) {
-            led_to.entry((part.end(), part.next_lsn)).or_insert(Some(at));
-        }
-    }
-    let mut place = *led_to.keys().next_back().expect("the beginning");
-    let mut chosen = Vec::new();
-    while let Some(Some(at)) = led_to.get(&place) {
-        chosen.push(parts[*at].clone());
-        place = (parts[*at].part.unwrap_or(0), parts[*at].first_lsn);
-    }
-    chosen.reverse();
-    chosen
 }

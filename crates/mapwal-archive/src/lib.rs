@@ -22,6 +22,7 @@
 mod archive;
 mod archiver;
 mod backoff;
+mod chain;
 mod conflict;
 mod directory;
 mod epoch;

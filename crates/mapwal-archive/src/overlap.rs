@@ -3,10 +3,11 @@
 use mapwal::Lsn;
 
 use crate::archive::Archive;
+use crate::chain::longest;
 use crate::conflict::Claims;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
-use crate::history::{Epoch, longest};
+use crate::history::Epoch;
 use crate::object::ArchivedSegment;
 
 /// Objects of one segment.

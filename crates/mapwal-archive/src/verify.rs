@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
+use crate::chain::Chain;
 use crate::conflict::{Claims, judge_faults};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
-use crate::history::{Chain, History};
+use crate::gaps::told;
+use crate::history::History;
 use crate::object::{ArchivedSegment, is_note};
 use crate::overlap::in_a_row;
 
@@ -105,7 +107,7 @@ impl fmt::Display for EpochFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gap { epoch, missing: (from, to) } => {
-                write!(f, "epoch {epoch}: records {from}..{} are missing", to.saturating_sub(1))
+                write!(f, "epoch {epoch}: {}", told(&(Lsn(*from)..Lsn(*to)), ""))
             }
             Self::Lost { epoch, missing: (from, to) } => {
                 write!(f, "epoch {epoch}: records {from}..{}, before its first one, are missing", to.saturating_sub(1))

@@ -14,11 +14,12 @@ use super::Archiver;
 use super::session::{Parts, Place, Session};
 use super::source::{Local, LocalLog, blocking};
 use super::step::archive_gone;
+use crate::chain::Piece;
 use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, token, unix_ms};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::known_before;
 use crate::gaps::MissingRecords;
-use crate::history::{Epoch, History, Piece};
+use crate::history::{Epoch, History};
 use crate::object::{EPOCH_MAX, epoch_key, key_from, session_key};
 use crate::store::{Created, encode};
 

@@ -10,9 +10,10 @@ use mapwal::inspect::SegmentCheck;
 use super::Archiver;
 use super::session::Session;
 use super::source::{Local, blocking};
+use crate::chain::longest;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::gaps::MissingRecords;
-use crate::history::{Epoch, History, longest};
+use crate::history::{Epoch, History};
 use crate::object::ArchivedSegment;
 use crate::overlap::{Compared, Overlap};
 
@@ -181,7 +182,7 @@ fn lacking(listed: &History, session: &Session, unsound: &[Unsound]) -> Result<V
         missing.lsns.end = missing.lsns.end.min(end);
         let is_in = |lsns: &Range<Lsn>| lsns.start < missing.lsns.end && missing.lsns.start < lsns.end;
         missing.log_fault = unsound.iter().find(|(lsns, _)| is_in(lsns)).map(|(_, fault)| fault.clone());
-        !missing.lsns.is_empty()
+        missing.lsns.start < end
     });
     Ok(missing)
 }

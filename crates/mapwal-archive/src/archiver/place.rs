@@ -6,9 +6,10 @@ use mapwal::{Lsn, SegmentTip};
 use super::Archiver;
 use super::session::{Parts, Place};
 use super::source::{Local, LocalLog, blocking};
+use crate::chain::{Piece, longest};
 use crate::error::{Error, Result};
 use crate::frames::check_read;
-use crate::history::{Epoch, History, Piece, longest};
+use crate::history::{Epoch, History};
 use crate::object::ArchivedSegment;
 
 impl Archiver {

@@ -314,7 +314,7 @@ impl Archiver {
             Err(error) => return error,
         };
         if let Some(made) = made {
-            history.remove(made);
+            history.remove(made.key.as_ref());
         }
         let why = self.without_note(&history, session.epoch, session.place.next);
         if !matches!(why, Error::Pruned { .. }) {

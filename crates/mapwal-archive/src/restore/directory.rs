@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::RestoreTo;
 use super::plan::Plan;
+use crate::chain::Piece;
 use crate::directory::{sync, sync_above};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::file_lock::FileLock;
-use crate::history::Piece;
 use crate::store::encode;
 
 /// Says whose the files are while they are not a log yet. Ends like a segment's name, and is none's: no log opens in a directory that has

@@ -9,9 +9,9 @@ use mapwal::inspect::SegmentCheck;
 use super::directory::Target;
 use crate::archive::Archive;
 use crate::backoff::patiently;
+use crate::chain::Piece;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::{ObjectCheck, read_checked};
-use crate::history::Piece;
 
 const CHUNK_LEN: usize = 1 << 20;
 

@@ -13,9 +13,10 @@ use mapwal::Lsn;
 use tokio::task::JoinSet;
 
 use crate::archive::Archive;
+use crate::chain::Piece;
 use crate::conflict::judge;
 use crate::error::{Error, ObjectDamage, Result};
-use crate::history::{History, Piece};
+use crate::history::History;
 use directory::Target;
 use download::download;
 use plan::Plan;
@@ -126,7 +127,7 @@ pub(crate) async fn restore(
     options: &RestoreOptions,
     progress: &mut (dyn FnMut(RestoreProgress) + Send),
 ) -> Result<RestoreReport> {
-    let history = archive.history().await?;
+    let mut history = archive.history().await?;
     let epoch = epoch_of(archive, &history, options)?;
     let lost = history.lost_on_the_way(epoch);
     let mut others = history.beside(epoch);
@@ -139,10 +140,20 @@ pub(crate) async fn restore(
     let mut downloads =
         Downloads { archive, target: &target, log_id, parallel: options.parallel, done: HashSet::new() };
     while let Err(error) = downloads.all(&plan, progress).await {
-        // An archiver, or a prune, may have deleted it meanwhile.
-        let may_be_renewed = matches!(error, Error::Damaged { damage: ObjectDamage::Missing, .. });
-        let history = if may_be_renewed { archive.history().await? } else { return Err(error) };
-        plan = plan.renewed(archive, &history, epoch, to)?.ok_or(error)?;
+        let Error::Damaged { key, damage, .. } = &error else { return Err(error) };
+        if *damage == ObjectDamage::Missing {
+            // An archiver, or a prune, may have deleted it meanwhile.
+            history = archive.history().await?;
+            plan = plan.renewed(archive, &history, epoch, to)?.ok_or(error)?;
+        } else {
+            // Parts may be left that have what is wanted of a segment. They do not have its end.
+            if to == RestoreTo::Latest {
+                return Err(error);
+            }
+            history.remove(key);
+            let Ok(Some(renewed)) = plan.renewed(archive, &history, epoch, to) else { return Err(error) };
+            plan = renewed;
+        }
     }
     let downloaded = downloads.done;
     let segments = plan.pieces.len() as u64;

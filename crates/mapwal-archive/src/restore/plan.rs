@@ -5,8 +5,9 @@ use mapwal::Lsn;
 use super::RestoreTo;
 use crate::archive::Archive;
 use crate::backoff::patiently;
+use crate::chain::{Chain, Piece};
 use crate::error::{Error, Result};
-use crate::history::{Chain, Epoch, History, Piece};
+use crate::history::{Epoch, History};
 use crate::object::ArchivedSegment;
 use crate::overlap::Overlap;
 

@@ -16,6 +16,7 @@ mod meanwhile;
 mod notes;
 mod other_archivers;
 mod overlapping;
+mod parts_left;
 mod pruned;
 mod restoring;
 mod shortened;

@@ -63,7 +63,7 @@ async fn with_advice(error: &Error, arguments: &Restore, archive: &Archive) -> F
         Error::Gap { missing, .. } => Some(missing.start),
         Error::Damaged { key, .. } => {
             ways_out.push(if is_note(key) { "put a sound copy in its place" } else { AFTER_DAMAGE }.to_owned());
-            first_of(&epochs, key)
+            end_without(&epochs, key)
         }
         Error::Conflict { lsn, .. } => {
             ways_out.push(AFTER_CONFLICT.to_owned());
@@ -91,12 +91,20 @@ async fn with_advice(error: &Error, arguments: &Restore, archive: &Archive) -> F
     if ways_out.is_empty() { failure } else { failure.and(&ways_out.join("; ")) }
 }
 
-/// The first record of the segment that the object is of: a restore reads it as a whole.
-fn first_of(epochs: &[EpochListing], key: &str) -> Option<Lsn> {
+/// The first record of the segment of this object that no other parts of it lead to.
+fn end_without(epochs: &[EpochListing], key: &str) -> Option<Lsn> {
     let of_epoch =
         |epoch| objects(epoch).find(|object| object.key.as_ref() == key).map(|object| (epoch, object.number));
     let (epoch, number) = epochs.iter().find_map(of_epoch)?;
-    objects(epoch).filter(|object| object.number == number).map(|object| object.first_lsn).min()
+    let first = objects(epoch).filter(|object| object.number == number).map(|object| object.first_lsn).min()?;
+    let (mut at, mut next) = (0, first);
+    let others = || epoch.parts.iter().filter(|part| part.number == number && part.key.as_ref() != key);
+    while let Some(part) =
+        others().filter(|part| (part.part, part.first_lsn) == (Some(at), next)).max_by_key(|part| part.len_bytes)
+    {
+        (at, next) = (at + part.len_bytes, part.next_lsn);
+    }
+    Some(next)
 }
 
 fn print(report: &RestoreReport, epochs: &[EpochListing], format: Format) -> io::Result<()> {

@@ -194,13 +194,7 @@ fn missing(status: &Status) -> String {
     if status.missing.is_empty() {
         return String::new();
     }
-    let each = status.missing.iter().map(|missing| {
-        let (from, to) = (missing.lsns.start, missing.lsns.end.0.saturating_sub(1));
-        let why = missing.log_fault.as_ref();
-        let why = why.map_or("not in the log any more".to_owned(), |fault| format!("damaged in the log, {fault}"));
-        format!("records {from}..{to} of epoch {} ({}*), {why}", missing.epoch, missing.key)
-    });
-    let each = each.collect::<Vec<_>>().join("; ");
+    let each = status.missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let way_out = new_epoch(status.epoch.unwrap_or_else(|| status.missing[0].epoch));
     format!("  missing in the archive: {each}; put the objects back; only if that cannot be done, {way_out}")
 }
@@ -210,11 +204,10 @@ fn damaged(status: &Status) -> String {
     if status.damaged.is_empty() {
         return String::new();
     }
-    type Damaged = (String, ObjectDamage);
-    let is_other = |damaged: &&Damaged| matches!(damaged.1, ObjectDamage::Other { .. });
+    let is_other = |damaged: &&(String, ObjectDamage)| matches!(damaged.1, ObjectDamage::Other { .. });
     let (notes, objects): (Vec<_>, Vec<_>) = status.damaged.iter().partition(|(key, _)| is_note(key));
     let (others, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_other);
-    let each = |damaged: &[&Damaged]| {
+    let each = |damaged: &[&(String, ObjectDamage)]| {
         damaged.iter().map(|(key, damage)| format!("{key} ({damage})")).collect::<Vec<_>>().join(", ")
     };
     let mut told = String::new();

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::history::History;
 use crate::listing::Listing;
 use crate::prune::{PruneGaps, PruneReport, prune};
+use crate::rebuild::{forget_epoch, rebuild_note};
 use crate::restore::{RestoreOptions, RestoreProgress, RestoreReport, RestoreTo, restore};
 use crate::store::Store;
 use crate::verify::{VerifyProgress, VerifyReport, verify};
@@ -118,6 +119,28 @@ impl Archive {
     /// [`Error::NotArchived`] when the newest epoch that can be followed ends before `before`. [`Error::Empty`]; [`Error::Conflict`], [`Error::Damaged`] when no epoch can be followed; [`Error::Store`].
     pub async fn prune(&self, before: Lsn, gaps: PruneGaps) -> Result<PruneReport> {
         prune(self, before, gaps).await
+    }
+
+    /// Makes the note of `epoch` again, which is missing or cannot be read, from the epoch's objects: the first one has the identity of the log,
+    /// and names the segment before it, which is in the epoch that this one continues. Where it names none, the log began with it.
+    /// `begins` says that nothing came before the first object, where that cannot be proven. An archiver whose pin names the epoch goes on in
+    /// it.
+    ///
+    /// # Errors
+    /// [`Error::Unproven`] when the first object names a segment that is not there, and `begins` is not set; [`Error::Noted`] when there is
+    /// a note; [`Error::NoEpoch`], [`Error::Empty`]; [`Error::Damaged`] when the first object, or one that the epoch may continue, is; [`Error::Store`].
+    pub async fn rebuild_note(&self, epoch: u64, begins: bool) -> Result<()> {
+        rebuild_note(self, epoch, begins).await
+    }
+
+    /// Deletes all of `epoch`, which cannot be followed since its note is missing or cannot be used: what only that epoch had is lost. No
+    /// archiver may have a pin that names it.
+    ///
+    /// # Errors
+    /// [`Error::Noted`] when it has a note that can be used; [`Error::Continued`] when a later epoch continues it; [`Error::NoEpoch`], [`Error::Empty`];
+    /// [`Error::Store`].
+    pub async fn forget_epoch(&self, epoch: u64) -> Result<PruneReport> {
+        forget_epoch(self, epoch).await
     }
 
     /// Makes a log in `directory`, which is empty or not there, of what is archived up to a record; or goes on with a

@@ -13,7 +13,7 @@ pub(crate) struct EpochNote {
     pub(crate) version: u32,
     /// The identity of the log, in hexadecimal digits.
     pub(crate) log: String,
-    /// Which archiver began it: the pin of the log says the same.
+    /// Which archiver began it: the pin of the log says the same. Empty in one that was made again from the epoch's objects, which do not have it.
     pub(crate) token: String,
     /// Its first record.
     pub(crate) first_lsn: u64,
@@ -47,6 +47,11 @@ impl EpochNote {
 
     pub(crate) fn log_id(&self) -> Option<u128> {
         u128::from_str_radix(&self.log, 16).ok()
+    }
+
+    /// Whether it may be that of an epoch which a pin names with this token.
+    pub(crate) fn is_of(&self, token: &str) -> bool {
+        self.token.is_empty() || self.token == token
     }
 
     /// What is wrong with it as the note of epoch `number`, if anything is.

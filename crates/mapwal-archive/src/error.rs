@@ -183,6 +183,34 @@ pub enum Error {
         /// The last record that it was to restore; `None` for the last one that was archived.
         to: Option<Lsn>,
     },
+    /// The epoch has a note that can be used: it needs no other one, and a prune deletes of it what is old.
+    #[error("epoch {epoch} has a note that can be used")]
+    Noted {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// Later epochs continue the one that was to be forgotten, as far as their notes say.
+    #[error("epoch {by} continues epoch {epoch}")]
+    Continued {
+        /// The epoch.
+        epoch: u64,
+        /// The newest that continues it.
+        by: u64,
+    },
+    /// What is left of the epoch does not say where it begins: its first object follows a segment that is in no other epoch.
+    #[error(
+        "{key} follows segment {number}, which is not there; whether epoch {epoch} began after that, and with record {first_lsn}, nothing says"
+    )]
+    Unproven {
+        /// The epoch.
+        epoch: u64,
+        /// Its first object.
+        key: String,
+        /// The number of the segment before that.
+        number: u64,
+        /// The first record of the object.
+        first_lsn: Lsn,
+    },
     /// An object is not what its key says, or a part of the archive's own notes cannot be read.
     #[error("{key} is damaged{}: {damage}", at_unless_told(damage, *offset, *lsn))]
     Damaged {

@@ -66,13 +66,16 @@ impl History {
         let mut next = if is_pruned { kept.lsns.start } else { spans[0].lsns.start.max(self.pruned_on_the_way(epoch)) };
         let (mut missing, mut open) = (Vec::new(), None);
         for Span { epoch, number, lsns, is_open } in spans {
-            let has_end = open.is_none_or(|open| open == number) || number == u64::MAX;
+            let has_end = open.is_none_or(|(open, _)| open == number) || number == u64::MAX;
             if lsns.start > next || lsns.start == next && !has_end {
-                let key = key_from(&self.prefix, epoch, next);
+                // Of the segment that the parts before are of.
+                let first = open.map_or(next, |(_, first)| first);
+                let key = key_from(&self.prefix, epoch, first);
                 missing.push(MissingRecords { epoch, lsns: next..lsns.start, key, log_fault: None });
             }
             if lsns.end >= next {
-                open = is_open.then_some(number);
+                let first = open.filter(|&(open, _)| open == number).map_or(lsns.start, |(_, first)| first);
+                open = is_open.then_some((number, first));
             }
             next = next.max(lsns.end);
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mapwal::Lsn;
 use object_store::path::Path;
 
+use crate::archive::Archive;
 use crate::chain::Chain;
 use crate::epoch::{EpochNote, Parent};
 use crate::error::{Error, ObjectDamage, Result};
@@ -215,6 +216,17 @@ impl History {
         let mut chain = Chain::at(epoch, Lsn(note.first_lsn));
         chain.extend(own, self.pruned.of(epoch))?;
         Ok(chain.conflict.is_some())
+    }
+
+    /// What is there of `epoch`, whose note cannot be used, and what is wrong with that; an error if it can be.
+    pub(crate) fn unnoted(&self, archive: &Archive, epoch: u64) -> Result<(&Epoch, ObjectDamage)> {
+        let newest = *self.epochs.keys().next_back().ok_or_else(|| archive.empty())?;
+        let prefix = || archive.prefix.to_string();
+        let own = self.epochs.get(&epoch).ok_or_else(|| Error::NoEpoch { prefix: prefix(), epoch, newest })?;
+        if own.note.is_some() {
+            return Err(Error::Noted { epoch });
+        }
+        Ok((own, own.damage.clone().unwrap_or(ObjectDamage::Missing)))
     }
 
     /// Epoch `epoch`, and its note; an error if that cannot be used.

@@ -36,8 +36,10 @@ mod marks;
 mod object;
 mod overlap;
 mod prune;
+mod rebuild;
 mod restore;
 mod store;
+mod tips;
 mod verify;
 
 pub use object_store;

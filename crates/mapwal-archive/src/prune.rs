@@ -223,7 +223,7 @@ async fn superseded<'a>(
     Ok((superseded, conflicts))
 }
 
-async fn delete(archive: &Archive, object: &ArchivedSegment, report: &mut PruneReport) -> Result<()> {
+pub(crate) async fn delete(archive: &Archive, object: &ArchivedSegment, report: &mut PruneReport) -> Result<()> {
     patiently(|| async { archive.store.delete(&object.key).await }).await?;
     let counter = if object.part.is_some() { &mut report.parts } else { &mut report.segments };
     *counter += 1;

@@ -14,7 +14,6 @@ use super::Archiver;
 use super::session::{Parts, Place, Session};
 use super::source::{Local, LocalLog, blocking};
 use super::step::archive_gone;
-use crate::chain::Piece;
 use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, token, unix_ms};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::known_before;
@@ -22,6 +21,7 @@ use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History};
 use crate::object::{EPOCH_MAX, epoch_key, key_from, session_key};
 use crate::store::{Created, encode};
+use crate::tips::parent_by_tip;
 
 impl Archiver {
     /// Finds the epoch and the place, or begins a new epoch, and takes the right to write it.
@@ -171,10 +171,16 @@ impl Archiver {
         let source = self.source.clone();
         let pins = blocking(move || source.pins()).await?;
         let is_here = |owner: &str| {
-            let Some(Owner::Begins { token, .. } | Owner::Of { token, .. }) = Owner::parse(owner) else {
-                return false;
-            };
-            history.epochs.values().any(|epoch| epoch.note.as_ref().is_some_and(|note| note.token == token))
+            let note_of = |epoch: &Epoch, token: &str| epoch.note.as_ref().is_some_and(|note| note.token == token);
+            match Owner::parse(owner) {
+                None => false,
+                Some(Owner::Begins { token, .. }) => history.epochs.values().any(|epoch| note_of(epoch, &token)),
+                Some(Owner::Of { epoch, token }) => {
+                    let named = history.epochs.get(&epoch).and_then(|epoch| epoch.note.as_ref());
+                    named.is_some_and(|note| note.is_of(&token))
+                        || history.epochs.values().any(|epoch| note_of(epoch, &token))
+                }
+            }
         };
         match pins.into_iter().find(|pin| pin.name != self.options.pin && is_here(&pin.owner)) {
             Some(pin) => Err(Error::ArchivedAlready { prefix, pin: pin.name }),
@@ -208,7 +214,7 @@ impl Archiver {
             self.note_damaged(&note);
             own.note = note?;
         }
-        if own.note.as_ref().is_some_and(|note| note.token == token) {
+        if own.note.as_ref().is_some_and(|note| note.is_of(&token)) {
             return Ok((Some(epoch), token));
         }
         let why = self.without_note(history, epoch, pinned);
@@ -234,24 +240,10 @@ impl Archiver {
     async fn branch(&self, history: &History, local: &LocalLog) -> Result<(Place, Option<Parent>)> {
         for segment in local.segments.iter().rev() {
             let Some(tip) = segment.predecessor else { continue };
-            for &epoch in history.epochs.keys().rev() {
-                let Ok(chain) = history.chain(epoch) else { continue };
-                let has_it = |piece: &&Piece| {
-                    let lsns = piece.first_lsn..=piece.next_lsn;
-                    piece.number == tip.number
-                        && piece.len_bytes() >= tip.end_bytes
-                        && lsns.contains(&segment.first_lsn)
-                };
-                let Some(piece) = chain.pieces.iter().find(has_it) else { continue };
-                let found = match self.tip_of(piece, tip.end_bytes).await {
-                    // No place to go on from; what is in it is told by a list.
-                    Err(Error::Damaged { .. }) => continue,
-                    found => found?,
-                };
-                if found == Some(tip) {
-                    let place = Place { tip: Some(tip), after: tip.number, next: segment.first_lsn };
-                    return Ok((place, Some(Parent::new(epoch_of(piece), tip))));
-                }
+            let named = (tip, segment.first_lsn);
+            if let Some(parent) = parent_by_tip(&self.archive, history, named, u64::MAX).await? {
+                let place = Place { tip: Some(tip), after: tip.number, next: segment.first_lsn };
+                return Ok((place, Some(parent)));
             }
         }
         let first = self.first_of(local)?;
@@ -370,10 +362,6 @@ fn lost_before(history: &History, next: Lsn, abandoned: Option<u64>) -> Option<R
     // An epoch that is not there at all says that there were records.
     let from = from.filter(|&from| from < next).or_else(|| abandoned.map(|_| Lsn::FIRST))?.max(history.pruned.latest());
     (from < next).then_some(from..next)
-}
-
-fn epoch_of(piece: &Piece) -> u64 {
-    piece.objects[0].epoch
 }
 
 /// Whether a failed call says that the pin, or what it kept, is gone.

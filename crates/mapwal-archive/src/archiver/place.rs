@@ -1,6 +1,6 @@
 //! Where a log goes on in an epoch.
 
-use mapwal::inspect::{SegmentCheck, verify_segment};
+use mapwal::inspect::SegmentCheck;
 use mapwal::{Lsn, SegmentTip};
 
 use super::Archiver;
@@ -8,9 +8,9 @@ use super::session::{Parts, Place};
 use super::source::{Local, LocalLog, blocking};
 use crate::chain::{Piece, longest};
 use crate::error::{Error, Result};
-use crate::frames::check_read;
 use crate::history::{Epoch, History};
 use crate::object::ArchivedSegment;
+use crate::tips::tip_of;
 
 impl Archiver {
     /// Where the log goes on in `epoch`; `None` if it has another history.
@@ -73,7 +73,7 @@ impl Archiver {
         let names_it = |tip: SegmentTip| tip.number == piece.number && tip.end_bytes == piece.len_bytes();
         let follower = local.segments.iter().find(|it| it.first_lsn == next && it.predecessor.is_some_and(names_it));
         let Some(tip) = follower.and_then(|follower| follower.predecessor) else { return Ok(None) };
-        let is_same = self.tip_of(piece, tip.end_bytes).await? == Some(tip);
+        let is_same = tip_of(&self.archive, piece, tip.end_bytes).await? == Some(tip);
         Ok(is_same.then_some(Place { tip: Some(tip), after: tip.number, next }))
     }
 
@@ -101,29 +101,6 @@ impl Archiver {
         let (end, next) = in_a_row.last().map_or((0, place.next), |last| (last.end(), last.next_lsn));
         let keys = later.iter().map(|part| part.key.clone()).collect();
         Ok(Some(Parts { number, end, next, keys, check: SegmentCheck::new() }))
-    }
-
-    /// How the frames before byte `end` of an archived segment end, if they are whole. An error if its objects are not what was uploaded:
-    /// that says nothing of the log's history.
-    pub(super) async fn tip_of(&self, piece: &Piece, end: u64) -> Result<Option<SegmentTip>> {
-        let mut bytes = Vec::new();
-        for object in &piece.objects {
-            let begin = bytes.len();
-            let read = self.archive.store.read(&object.key, |chunk| {
-                bytes.extend_from_slice(chunk);
-                Ok(())
-            });
-            match read.await {
-                Err(Error::Store { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => {
-                    return Ok(None);
-                }
-                read => read?,
-            };
-            let checksum = crc32fast::hash(&bytes[begin..]);
-            check_read(object, (bytes.len() - begin) as u64, checksum)?;
-        }
-        let frames = usize::try_from(end).ok().and_then(|end| bytes.get(..end));
-        Ok(frames.and_then(|frames| verify_segment(frames).ok()).map(|summary| summary.tip))
     }
 }
 

@@ -11,7 +11,8 @@ use crate::child::Process;
 use crate::logs::{append_up_to, check, open};
 use crate::place::{PROGRAM, Place, make_log, output_in_time, wait_until};
 
-const COMMANDS: [&str; 7] = ["run", "restore", "list", "verify", "prune", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["run", "restore", "list", "verify", "prune", "rebuild-note", "forget-epoch", "completions", "man"];
 
 fn from_nothing_to_a_restored_log(place: &Place) {
     make_log(&place.path("log"), 600);

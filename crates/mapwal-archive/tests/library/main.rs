@@ -18,6 +18,7 @@ mod other_archivers;
 mod overlapping;
 mod parts_left;
 mod pruned;
+mod rebuilt;
 mod restoring;
 mod shortened;
 mod support;

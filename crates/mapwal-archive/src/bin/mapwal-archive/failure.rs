@@ -25,6 +25,10 @@ pub(crate) const AFTER_DAMAGE: &str = "put a sound copy in its place, or delete 
 pub(crate) const AFTER_CONFLICT: &str = "two copies of the log were archived here: each `run`, started again, begins an epoch with what its own log has; \
      then delete one of the two objects: not the one that others go on from, and if one is in another epoch as well, that one";
 
+/// What can be done about the note of an epoch that is missing or damaged.
+pub(crate) const AFTER_NOTE: &str = "put a sound copy in its place; or let rebuild-note make it again from the epoch's objects; or, if a later epoch has \
+     taken its place, let forget-epoch delete what is left of it";
+
 /// The way out where an epoch cannot go on, and what it costs.
 pub(crate) fn new_epoch(epoch: u64) -> String {
     format!(
@@ -53,6 +57,9 @@ impl Failure {
             Error::Log(error) => Self::of_log(error, Path::new(&place)),
             Error::Damaged { key, damage: damage @ ObjectDamage::Frame { .. }, .. } => {
                 Self::new("damaged", damage, key).ending_with(Outcome::Damaged)
+            }
+            Error::Damaged { key, damage, .. } if is_note(key) => {
+                Self::new("damaged", format!("{damage}; {AFTER_NOTE}"), key).ending_with(Outcome::Damaged)
             }
             Error::Damaged { key, damage, offset, lsn } => {
                 let at = offset.map_or(String::new(), |offset| format!(", from byte {offset} on"));
@@ -83,8 +90,11 @@ impl Failure {
     }
 }
 
-/// What can be done about objects of two logs, if there are any.
-pub(crate) fn tell_of_conflicts(out: &mut impl Write, faults: &[EpochFault]) -> io::Result<()> {
+/// What can be done about epochs without a note, and about objects of two logs, if there are any.
+pub(crate) fn tell_ways_out(out: &mut impl Write, faults: &[EpochFault]) -> io::Result<()> {
+    if faults.iter().any(|fault| matches!(fault, EpochFault::Broken { .. })) {
+        writeln!(out, "of a note: {AFTER_NOTE}")?;
+    }
     if faults.iter().any(|fault| matches!(fault, EpochFault::Conflict { .. })) {
         writeln!(out, "of objects that differ: {AFTER_CONFLICT}")?;
     }

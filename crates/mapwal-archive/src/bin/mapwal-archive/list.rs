@@ -8,7 +8,7 @@ use mapwal_archive::{Archive, ArchivedSegment, EpochFault, EpochListing, Listing
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, List};
-use crate::failure::{AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, outcome_of, shown, tell_of_conflicts};
+use crate::failure::{AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, outcome_of, shown, tell_ways_out};
 
 pub(crate) async fn run(arguments: &List) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
@@ -46,7 +46,7 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
     if listing.faults.iter().any(|fault| matches!(fault, EpochFault::Damaged { .. })) {
         writeln!(out, "of a damaged object: {AFTER_DAMAGE}")?;
     }
-    tell_of_conflicts(out, &listing.faults)?;
+    tell_ways_out(out, &listing.faults)?;
     let with_records = listing.epochs.iter().filter(|epoch| epoch.first_lsn < epoch.next_lsn);
     let pruned = match with_records.map(|epoch| epoch.first_lsn).min().filter(|_| listing.pruned_before > Lsn(0)) {
         Some(first) => format!(", pruned before record {first}"),

@@ -1,6 +1,7 @@
 //! The program `mapwal-archive`: archives a log, and restores it.
 
 mod arguments;
+mod epochs;
 mod failure;
 mod generate;
 mod list;
@@ -66,6 +67,8 @@ async fn on_store(command: &Command) -> Result<Outcome> {
         Command::List(arguments) => list::run(arguments).await,
         Command::Verify(arguments) => verify::run(arguments).await,
         Command::Prune(arguments) => prune::run(arguments).await,
+        Command::RebuildNote(arguments) => epochs::rebuild_note(arguments).await,
+        Command::ForgetEpoch(arguments) => epochs::forget_epoch(arguments).await,
         Command::Completions(_) | Command::Man(_) => Ok(Outcome::Done),
     }
 }

@@ -8,7 +8,7 @@ use mapwal_archive::{Archive, Error, PruneGaps, PruneReport};
 use serde_json::json;
 
 use crate::arguments::{Format, Prune};
-use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, counted, is_note, outcome_of, shown, tell_of_conflicts};
+use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, counted, is_note, outcome_of, shown, tell_ways_out};
 use crate::list::objects;
 
 pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
@@ -79,7 +79,7 @@ fn print(out: &mut impl Write, report: &PruneReport) -> io::Result<()> {
     for fault in &report.faults {
         writeln!(out, "{fault}")?;
     }
-    tell_of_conflicts(out, &report.faults)?;
+    tell_ways_out(out, &report.faults)?;
     writeln!(
         out,
         "deleted {} and {}, {}; the first record of the newest epoch is {}",

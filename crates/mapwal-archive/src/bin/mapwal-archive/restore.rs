@@ -62,7 +62,9 @@ async fn with_advice(error: &Error, arguments: &Restore, archive: &Archive) -> F
     let missing_from = match error {
         Error::Gap { missing, .. } => Some(missing.start),
         Error::Damaged { key, .. } => {
-            ways_out.push(if is_note(key) { "put a sound copy in its place" } else { AFTER_DAMAGE }.to_owned());
+            if !is_note(key) {
+                ways_out.push(AFTER_DAMAGE.to_owned());
+            }
             end_without(&epochs, key)
         }
         Error::Conflict { lsn, .. } => {

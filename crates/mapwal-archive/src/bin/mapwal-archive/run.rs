@@ -53,7 +53,7 @@ fn of_log(error: &Error, arguments: &Run) -> Failure {
                     "is {url} the right store and prefix? If it is, put back what was removed, as from a backup of the store"
                 )
             } else {
-                "put the note back, as from a backup of the store".to_owned()
+                "put the note back, as from a backup of the store, or let rebuild-note make it again".to_owned()
             };
             failure.and(&format!("{first}; only if that cannot be done, {}", new_epoch(*epoch)))
         }

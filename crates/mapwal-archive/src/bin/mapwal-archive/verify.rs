@@ -9,7 +9,7 @@ use mapwal_archive::{Archive, VerifyProgress, VerifyReport};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Verify};
-use crate::failure::{AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, outcome_of, shown, tell_of_conflicts};
+use crate::failure::{AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, outcome_of, shown, tell_ways_out};
 use crate::progress;
 
 pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
@@ -88,7 +88,7 @@ fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     for fault in &report.faults {
         writeln!(out, "{fault}")?;
     }
-    tell_of_conflicts(out, &report.faults)?;
+    tell_ways_out(out, &report.faults)?;
     let colour = if report.is_sound() { AnsiColor::Green } else { AnsiColor::Red };
     let style = Style::new().fg_color(Some(colour.into()));
     let verdict = match (report.damaged.len() + report.faults.len()) as u64 {

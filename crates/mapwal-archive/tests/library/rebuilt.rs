@@ -1,0 +1,130 @@
+//! An epoch whose note is lost: it is made again from the epoch's objects, where they prove what it said, or the epoch is forgotten.
+
+use mapwal::Lsn;
+use mapwal_archive::{Archive, Archiver, Error, PruneGaps, RestoreTo};
+use object_store::ObjectStoreExt;
+use object_store::path::Path as Key;
+
+use crate::support::{
+    archiver, bytes_of, catch_up, expected, fill, fill_and_seal, keys, memory, open, options, restore, restored,
+    scratch, with_suffix,
+};
+
+fn note(epoch: u64) -> Key {
+    Key::from(format!("logs/a/{epoch:010}/epoch.json"))
+}
+
+async fn note_of(archive: &Archive, epoch: u64) -> serde_json::Value {
+    let mut note: serde_json::Value =
+        serde_json::from_slice(&bytes_of(&**archive.store(), &note(epoch)).await).unwrap();
+    // What no object says.
+    note["token"] = "".into();
+    note["created_unix_ms"] = 0.into();
+    note
+}
+
+#[tokio::test]
+async fn a_note_that_is_lost_is_made_again_as_it_was_and_an_archiver_goes_on() {
+    for bytes in [None, Some(b"{".as_slice())] {
+        let (dir, archive) = (scratch(), memory());
+        let log = open(dir.path());
+        fill_and_seal(&log, 1, 100);
+        fill(&log, 1, 150);
+        log.sync().unwrap();
+        catch_up(&log, &archive).await;
+        // The second epoch begins within a segment of the first, and has a part alone.
+        let (copy, _) = restore(&archive, RestoreTo::Lsn(Lsn(120))).await.unwrap();
+        let second = open(copy.path());
+        fill(&second, 2, 200);
+        second.sync().unwrap();
+        catch_up(&second, &archive).await;
+        let (all, others) =
+            (restored(&archive, RestoreTo::Latest).await, [expected(1, 1..=120), expected(2, 121..=200)].concat());
+        assert_eq!(all, others);
+        let before = [note_of(&archive, 1).await, note_of(&archive, 2).await];
+        for epoch in [1, 2] {
+            let refused = archive.rebuild_note(epoch, false).await.unwrap_err();
+            assert!(matches!(refused, Error::Noted { epoch: named } if named == epoch), "{refused}");
+            match bytes {
+                None => archive.store().delete(&note(epoch)).await.unwrap(),
+                Some(bytes) => drop(archive.store().put(&note(epoch), bytes.into()).await.unwrap()),
+            }
+        }
+        assert!(restore(&archive, RestoreTo::Latest).await.is_err());
+        // The second one continues the first, which nothing can be said of so far.
+        let refused = archive.rebuild_note(2, false).await.unwrap_err();
+        assert!(matches!(refused, Error::Unproven { epoch: 2, first_lsn: Lsn(121), .. }), "{refused}");
+        for epoch in [1, 2] {
+            archive.rebuild_note(epoch, false).await.unwrap();
+        }
+        assert_eq!([note_of(&archive, 1).await, note_of(&archive, 2).await], before);
+        assert!(archive.list().await.unwrap().faults.is_empty());
+        assert_eq!(restored(&archive, RestoreTo::Latest).await, others);
+        fill(&second, 2, 210);
+        second.sync().unwrap();
+        assert_eq!(archiver(&second, &archive).catch_up().await.unwrap().epoch, Some(2));
+        // Also under another pin it is archived already.
+        let refused = Archiver::of_log(second.clone(), archive.clone(), options().pin("other"))
+            .unwrap()
+            .catch_up()
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, Error::ArchivedAlready { .. }), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_proven_of_a_note_has_to_be_said() {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    for last in [100, 200, 300] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &archive).await;
+    archive.store().delete(&note(1)).await.unwrap();
+    archive.store().delete(&with_suffix(&**archive.store(), ".seg").await[0]).await.unwrap();
+    let before = keys(&**archive.store()).await;
+    let refused = archive.rebuild_note(1, false).await.unwrap_err();
+    assert!(matches!(refused, Error::Unproven { epoch: 1, number: 1, first_lsn: Lsn(101), .. }), "{refused}");
+    assert_eq!(keys(&**archive.store()).await, before);
+    archive.rebuild_note(1, true).await.unwrap();
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 101..=300));
+    // A damaged object proves nothing.
+    archive.store().delete(&note(1)).await.unwrap();
+    let first = &with_suffix(&**archive.store(), ".seg").await[0];
+    archive.store().put(first, b"other".as_slice().into()).await.unwrap();
+    let refused = archive.rebuild_note(1, true).await.unwrap_err();
+    assert!(matches!(&refused, Error::Damaged { key, .. } if *key == first.to_string()), "{refused}");
+}
+
+#[tokio::test]
+async fn an_epoch_without_its_note_can_be_forgotten_after_another_one_has_taken_its_place() {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    for last in [100, 200, 300] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &archive).await;
+    let refused = archive.forget_epoch(1).await.unwrap_err();
+    assert!(matches!(refused, Error::Noted { epoch: 1 }), "{refused}");
+    log.trim_before(Lsn(150)).unwrap();
+    archive.store().delete(&note(1)).await.unwrap();
+    let without = Archiver::of_log(log.clone(), archive.clone(), options().abandon_epoch(Some(1))).unwrap();
+    assert_eq!(without.catch_up().await.unwrap().epoch, Some(2));
+    let report = archive.forget_epoch(1).await.unwrap();
+    assert_eq!((report.segments, report.epochs), (3, 1));
+    assert!(keys(&**archive.store()).await.iter().all(|key| !key.as_ref().contains("/0000000001/")));
+    archive.prune(Lsn(101), PruneGaps::GiveUp).await.unwrap();
+    assert!(archive.list().await.unwrap().faults.is_empty());
+    assert!(archive.verify(None, &mut |_| {}).await.unwrap().is_sound());
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 101..=300));
+    // One that another one continues stays.
+    let (copy, _) = restore(&archive, RestoreTo::Lsn(Lsn(250))).await.unwrap();
+    let third = open(copy.path());
+    fill(&third, 2, 400);
+    third.sync().unwrap();
+    catch_up(&third, &archive).await;
+    archive.store().delete(&note(2)).await.unwrap();
+    let refused = archive.forget_epoch(2).await.unwrap_err();
+    assert!(matches!(refused, Error::Continued { epoch: 2, by: 3 }), "{refused}");
+}

@@ -43,6 +43,7 @@ mod remains;
 mod repaired;
 mod resumed;
 mod salvaged;
+mod schema;
 mod scraped;
 mod states;
 mod streams;

@@ -52,7 +52,9 @@ fn may_pass(error: &Error) -> bool {
         matches!(source, Store::NotFound { .. } | Store::PermissionDenied { .. } | Store::Unauthenticated { .. })
     };
     match error {
-        Error::Store { source, .. } => error.is_transient() && !is_final(source) && !error.is_full(),
+        Error::Store { source, .. } => {
+            error.is_transient() && !is_final(source) && !error.is_full() && !error.is_denied()
+        }
         _ => false,
     }
 }

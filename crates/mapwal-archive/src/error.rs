@@ -322,17 +322,41 @@ impl Error {
         Self::Damaged { key: key.to_string(), damage, offset: None, lsn: None }
     }
 
+    /// It, and what has caused it.
+    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        std::iter::successors(Some(self as &(dyn std::error::Error + 'static)), |error| error.source())
+    }
+
+    /// Whether the system said something of this kind.
+    fn is_because(&self, is_it: impl Fn(io::ErrorKind) -> bool) -> bool {
+        self.causes().filter_map(|error| error.downcast_ref::<io::Error>()).any(|error| is_it(error.kind()))
+    }
+
     /// Whether the store has no room left.
     pub(crate) fn is_full(&self) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = cause {
-            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-            if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+        self.is_because(|kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    /// Whether the store does not let the object be read, or changed.
+    pub(crate) fn is_denied(&self) -> bool {
+        use object_store::Error as Store;
+        let is_told = matches!(self, Self::Store { source, .. } if matches!(**source, Store::PermissionDenied { .. }));
+        is_told || self.is_because(|kind| kind == io::ErrorKind::PermissionDenied)
+    }
+
+    /// Whether it says nothing of other objects: this one may not be read, or its disk has failed there.
+    pub(crate) fn is_of_one_object(&self) -> bool {
+        matches!(self, Self::Io { .. }) || self.is_denied()
+    }
+
+    /// The error and what has caused it.
+    pub(crate) fn in_one_line(&self) -> String {
+        self.causes().fold(String::new(), |told, cause| match cause.to_string() {
+            why if told.is_empty() => why,
+            // A store's error may tell what has caused it.
+            why if told.contains(&why) => told,
+            why => format!("{told}: {why}"),
+        })
     }
 
     /// Whether trying again may help: an archiver does so, for ever.

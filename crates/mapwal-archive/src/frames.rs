@@ -43,14 +43,16 @@ impl<'a> ObjectCheck<'a> {
             _ => (frames.offset(), frames.next_lsn()),
         };
         let (at, lsn) = (place.0.saturating_sub(begin), place.1.or(Some(object.first_lsn)));
-        if let Err(Error::Damaged { key, damage, .. }) = read {
-            return Err(Error::Damaged { key, damage, offset: Some(at.min(self.len)), lsn });
-        }
         let is_first = begin == 0;
         let is_it = |frames: &SegmentCheck| {
             let is_first_lsn = !is_first || frames.first_lsn().is_none_or(|first| first == object.first_lsn);
             is_first_lsn && frames.number().is_none_or(|number| number == object.number)
         };
+        if let Err(Error::Damaged { key, damage, .. }) = read {
+            // Of another segment in its place, nothing.
+            let (at, lsn) = if is_it(&frames) { (at.min(self.len), lsn) } else { (0, Some(object.first_lsn)) };
+            return Err(Error::Damaged { key, damage, offset: Some(at), lsn });
+        }
         if !is_it(&frames) {
             return Err(Error::damaged(&object.key, ObjectDamage::Identity));
         }

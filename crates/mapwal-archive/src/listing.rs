@@ -47,6 +47,9 @@ pub struct EpochListing {
     pub segments: Vec<ArchivedSegment>,
     /// Parts of its own segments.
     pub parts: Vec<ArchivedSegment>,
+    /// Segments of which there are parts that a restore leaves out, since a sealed segment or other parts have the same records. A verification
+    /// compares them.
+    pub overlaps: u64,
     /// What keeps it from being restored to its end: the first gap, a conflict, a note that is missing or damaged.
     pub fault: Option<Error>,
 }
@@ -88,6 +91,7 @@ impl EpochListing {
             next_lsn: lsns.end,
             segments: epoch.segments.clone(),
             parts: epoch.parts.clone(),
+            overlaps: epoch.overlaps().len() as u64,
             fault,
         }
     }

@@ -45,6 +45,9 @@ pub struct VerifyReport {
     pub unchanged: u64,
     /// Objects that are not what their keys say.
     pub damaged: Vec<(String, ObjectDamage)>,
+    /// Objects that could not be read, and why: they may not be, or their disk has failed there.
+    #[serde(default)]
+    pub unread: Vec<(String, String)>,
     /// What keeps an epoch from being restored to its end.
     pub faults: Vec<EpochFault>,
     /// Those whose frames are sound: their lengths, and what tells their versions apart. A report of a verification that did not check
@@ -132,10 +135,10 @@ impl EpochFault {
 }
 
 impl VerifyReport {
-    /// Whether nothing is damaged or missing.
+    /// Whether nothing is damaged or missing, and all could be read.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.damaged.is_empty() && self.faults.is_empty()
+        self.damaged.is_empty() && self.faults.is_empty() && self.unread.is_empty()
     }
 
     fn knows(&self, object: &ArchivedSegment) -> bool {
@@ -178,10 +181,12 @@ pub(crate) async fn verify(
         match checked {
             Ok(()) => note(&mut report, object, None),
             Err(Error::Damaged { damage, .. }) => note(&mut report, object, Some(damage)),
+            Err(error) if error.is_of_one_object() => report.unread.push((object.key.to_string(), error.in_one_line())),
             Err(error) => return Err(error),
         }
     }
     report.damaged.sort_by(|a, b| a.0.cmp(&b.0));
+    report.unread.sort();
     let is_missing = |(_, damage): &(String, ObjectDamage)| *damage == ObjectDamage::Missing;
     if report.damaged.iter().any(is_missing) {
         // An archiver, or a prune, may have deleted it meanwhile: then it is in no list any more, and nothing lacks it.
@@ -216,6 +221,8 @@ async fn compare(
                         report.sound.remove(object.key.as_ref());
                     }
                 }
+                // It has been named.
+                Err(error) if error.is_of_one_object() => {}
                 checked => checked?,
             }
         }

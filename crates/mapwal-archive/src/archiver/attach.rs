@@ -58,7 +58,7 @@ impl Archiver {
 
     /// Takes `epoch`, if the log goes on in it. What another archiver has confirmed before that is listed after it.
     async fn go_on(&self, history: &mut History, epoch: u64, token: &str, local: &LocalLog) -> Result<Option<Session>> {
-        let mut own = None;
+        let (mut own, mut backoff) = (None, self.backoff());
         loop {
             let place = self.place_in(history, epoch, local).await;
             self.note_damaged(&place);
@@ -74,6 +74,8 @@ impl Archiver {
             }
             *history = listed;
             own = Some(note);
+            // What another archiver confirms meanwhile soon ends; a store's lists may never agree.
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 

@@ -247,7 +247,7 @@ impl Archiver {
     }
 
     async fn after_failure(&self, error: Error, backoff: &mut Backoff) -> Result<()> {
-        let told = told(&error);
+        let told = error.in_one_line();
         self.note(|progress| {
             progress.failures += 1;
             progress.last_error = Some(told.clone());
@@ -267,19 +267,4 @@ impl Drop for Archiver {
     fn drop(&mut self) {
         self.turns.next();
     }
-}
-
-/// The error and what has caused it, in one line.
-fn told(error: &Error) -> String {
-    let mut told = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        // A store's error may tell what has caused it.
-        let why = cause.to_string();
-        if !told.contains(&why) {
-            told = format!("{told}: {why}");
-        }
-        source = cause.source();
-    }
-    told
 }

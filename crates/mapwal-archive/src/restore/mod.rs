@@ -17,6 +17,7 @@ use crate::chain::Piece;
 use crate::conflict::judge;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::history::History;
+use crate::overlap::longer_than;
 use directory::Target;
 use download::download;
 use plan::Plan;
@@ -107,6 +108,9 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// Records right before the first one that no epoch leads to, though the log had them.
     pub lost: Option<Range<Lsn>>,
+    /// An older epoch that has all records of this one, and more: this one may be that of an old copy of the log's directory. Looked for
+    /// where no epoch and no record was asked for.
+    pub longer: Option<u64>,
     /// What other epochs have, each by its number: earlier records, or those of another history. Of a restore to a record, earlier ones
     /// alone.
     pub others: Vec<(u64, Range<Lsn>)>,
@@ -136,6 +140,8 @@ pub(crate) async fn restore(
         Err(error) => return Err(judge(archive, &history, error).await),
     };
     let log_id = history.log_id().ok_or_else(|| archive.empty())?;
+    let is_newest = to == RestoreTo::Latest && options.epoch.is_none();
+    let longer = if is_newest { longer_than(archive, &history, epoch).await? } else { None };
     let target = Arc::new(Target::open(directory, log_id, epoch, to, options.file_mode)?);
     let mut downloads =
         Downloads { archive, target: &target, log_id, parallel: options.parallel, done: HashSet::new() };
@@ -162,7 +168,7 @@ pub(crate) async fn restore(
     others.retain(|(_, lsns)| to == RestoreTo::Latest || lsns.start < first_lsn);
     let finishing = tokio::task::spawn_blocking(move || target.finish(&plan));
     let next_lsn = finishing.await.map_err(|error| Error::io("finish", directory, error.into()))??;
-    Ok(RestoreReport { epoch, first_lsn, next_lsn, segments, resumed, bytes, lost, others })
+    Ok(RestoreReport { epoch, first_lsn, next_lsn, segments, resumed, bytes, lost, longer, others })
 }
 
 fn epoch_of(archive: &Archive, history: &History, options: &RestoreOptions) -> Result<u64> {

@@ -91,7 +91,7 @@ fn an_epoch_that_has_vanished_is_asked_about_and_abandoned_on_request_alone() {
         } else {
             fs::remove_file(place.path("archive/0000000001/epoch.json")).unwrap();
         }
-        let offers = "if the archive is gone for good, run with --abandon-epoch 1 begins another epoch";
+        let offers = "if the archive is gone for good, `run --abandon-epoch 1` begins another epoch";
         let refused = if is_all_gone {
             let err = fs::File::create(place.path("err")).unwrap();
             let service = Process::start(place.command("run ./log URL").stdout(Stdio::null()).stderr(err));
@@ -117,7 +117,7 @@ fn an_epoch_that_has_vanished_is_asked_about_and_abandoned_on_request_alone() {
             assert!(refused.err.contains("put the note back"), "{}", refused.err);
             refused
         };
-        let offers = "only if that cannot be done, run with --abandon-epoch 1 begins another epoch";
+        let offers = "only if that cannot be done, `run --abandon-epoch 1` begins another epoch";
         assert!(
             refused.err.contains(offers) && refused.err.contains("nothing can be restored that only"),
             "{}",
@@ -164,7 +164,7 @@ fn a_run_says_that_the_epoch_before_its_own_is_gone_and_offers_another_one() {
     let sound = fs::read(&note).unwrap();
     fs::write(&note, "{").unwrap();
     let service = start(&log, "");
-    wait_until(|| printed("epoch -  archived up to -  ") && printed("run with --abandon-epoch 2 begins another epoch"));
+    wait_until(|| printed("epoch -  archived up to -  ") && printed("`run --abandon-epoch 2` begins another epoch"));
     assert_eq!(service.terminate().code(), Some(0));
     fs::write(&note, sound).unwrap();
     for gone in ["0000000001/epoch.json", "0000000001"] {
@@ -173,7 +173,7 @@ fn a_run_says_that_the_epoch_before_its_own_is_gone_and_offers_another_one() {
         wait_until(|| {
             printed("0000000001/epoch.json (it is missing), without which nothing of epoch 2 can be restored")
         });
-        assert!(printed("; put it back, ") && printed("run with --abandon-epoch 2 begins another epoch"), "{gone}");
+        assert!(printed("; put it back, ") && printed("`run --abandon-epoch 2` begins another epoch"), "{gone}");
         assert_eq!(service.terminate().code(), Some(0));
         let service = start(&log, "--format json");
         wait_until(|| printed("\"damage\":\"it is missing\""));
@@ -361,4 +361,35 @@ fn two_restores_into_one_directory_are_told_apart_from_archivers() {
     let mark = fs::File::create(place.path("restored/restore-under-way.seg")).unwrap();
     rustix::fs::flock(&mark, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     place.run("restore URL ./restored").failed(4, "another restore");
+}
+
+/// An old copy of the log's directory, to which nothing was appended: its epoch is the newest.
+#[test]
+fn a_newest_epoch_that_has_less_than_an_older_one_and_nothing_else_is_told() {
+    let place = Place::new();
+    make_log(&place.path("log"), 300);
+    place.archive(300);
+    let copied = std::process::Command::new("cp").arg("-a").args([place.path("log"), place.path("old")]).status();
+    assert!(copied.unwrap().success());
+    make_log(&place.path("log"), 600);
+    place.archive(600);
+    fs::rename(place.path("log"), place.path("first")).unwrap();
+    fs::rename(place.path("old"), place.path("log")).unwrap();
+    archive(&place, "", (2, 300));
+    let restored = place.run("restore URL ./restored");
+    assert!(restored.code == Some(3) && restored.out.contains("\nless than epoch 1: "), "{}", restored.out);
+    assert!(restored.out.contains("which --epoch 1 restores"), "{}", restored.out);
+    assert_eq!(place.run("restore URL ./json --format json").json()["longer"], 1);
+    place.run("restore URL ./second --epoch 2").done();
+    place.run("restore URL ./early --to 200").done();
+    place.run("restore URL ./archive/inside").failed(4, "refused");
+    place.run("verify URL --changed-since ./archive/report").failed(4, "refused");
+    fs::write(place.path("report"), "").unwrap();
+    place.run("verify URL --changed-since ./report").done();
+    // Records of its own make it a history of its own.
+    let log = open(&place.path("log"));
+    append_up_to(&log, 2, 310);
+    log.close().unwrap();
+    archive(&place, "", (2, 310));
+    assert!(!place.run("restore URL ./other").done().out.contains("less than"));
 }

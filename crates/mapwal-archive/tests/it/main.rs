@@ -19,6 +19,8 @@ mod place;
 mod program;
 #[path = "../support/s3.rs"]
 mod s3;
+#[path = "../../../../tests/cli/schema.rs"]
+mod schema;
 mod server;
 mod service;
 mod states;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::child::Process;
 use crate::logs::{append_up_to, open};
 use crate::s3::{BUCKET, Server};
+use crate::schema::complaints;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mapwal-archive");
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -41,9 +42,20 @@ impl Ran {
         self
     }
 
+    #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+        document(&self.out)
     }
+}
+
+/// A document, which is as its schema says.
+#[track_caller]
+pub(crate) fn document(text: &str) -> Value {
+    let value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/mapwal-archive.schema.json");
+    let schema = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(complaints(&schema, &schema, &value, ""), Vec::<String>::new());
+    value
 }
 
 /// A directory to work in, and a server whose environment the program gets.
@@ -116,7 +128,7 @@ impl Place {
         }
         assert_eq!(service.terminate().code(), Some(0));
         let text = fs::read_to_string(&output).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines().map(document).collect()
     }
 
     pub(crate) fn lists_up_to(&self, last: u64) -> bool {

@@ -145,7 +145,7 @@ fn an_archive_whose_disk_is_not_mounted_is_waited_for_and_nothing_is_made_in_its
         make_log(&place.path("log"), 600);
         let mut service = start();
         wait_until(|| told("is its disk mounted, and is it the right URL?"));
-        assert!(told(why) && told("run with --abandon-epoch 1 begins another epoch"), "{why}");
+        assert!(told(why) && told("`run --abandon-epoch 1` begins another epoch"), "{why}");
         let there = fs::read_dir(place.path("archive")).map_or(0, |entries| entries.count());
         assert_eq!((service.ended(), there), (None, usize::from(place_of_it == Some("lost+found"))));
         if place_of_it.is_some() {

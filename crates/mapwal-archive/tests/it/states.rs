@@ -115,6 +115,8 @@ fn a_missing_object_is_a_gap_wherever_it_was() {
             pruned.err
         );
         assert_eq!(state.objects.iter().filter(|path| path.exists()).count(), state.objects.len() - 1);
+        let beyond = state.place.run("prune URL --before 9000 --format json").failed(3, "records are missing");
+        assert_eq!(beyond.json()["refused"]["beyond"], 9000);
         let pruned = state.place.run("prune URL --before 600 --give-up-gaps").done();
         assert!(pruned.out.starts_with("deleted "), "{}", pruned.out);
         state.ends_with([0; 4], "");
@@ -132,6 +134,8 @@ fn a_damaged_object_is_found_by_what_reads_it_and_named() {
         for (bytes, code) in [(good[..good.len() - 7].to_vec(), 2), (flipped, 0), (Vec::new(), 2)] {
             fs::write(&state.objects[at], bytes).unwrap();
             state.ends_with([code, 2, 2, code], &name(&state.objects[at]));
+            let verified = state.place.run("verify URL --format json").json();
+            assert!(verified["faults"][0].as_str().unwrap().contains(&name(&state.objects[at])), "{verified}");
         }
         if at > 0 {
             fs::write(&state.objects[at], good).unwrap();

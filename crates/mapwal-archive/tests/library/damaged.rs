@@ -12,6 +12,7 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 
+use crate::hooked::Hooked;
 use crate::support::{
     self, archiver, bytes_of, catch_up, expected, fill, fill_and_seal, keys, open, options, reader, restored, scratch,
     with_suffix,
@@ -277,4 +278,29 @@ async fn a_log_whose_end_is_damaged_begins_no_epoch_that_has_less_than_the_archi
             assert_eq!(archive.list().await.unwrap().epochs.len(), 2, "it was asked for");
         }
     }
+}
+
+/// Such as where a disk has failed in one place: the others are read all the same.
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_named_and_the_others_are_verified() {
+    let (dir, store) = (scratch(), Arc::new(InMemory::new()));
+    let log = open(dir.path());
+    for last in [100, 200, 300] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &Archive::new(Arc::clone(&store) as _, "a")).await;
+    let keys = with_suffix(&*store, ".seg").await;
+    store.put(&keys[2], b"other".as_slice().into()).await.unwrap();
+    let mut hooked = Hooked::new(&store, |_, _| {});
+    hooked.denied = Some(keys[0].clone());
+    let archive = Archive::new(Arc::new(hooked), "a");
+    let report = archive.verify(None, &mut |_| {}).await.unwrap();
+    let unread: Vec<_> = report.unread.iter().map(|(key, _)| key.as_str()).collect();
+    let damaged: Vec<_> = report.damaged.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!((unread, damaged, report.is_sound()), (vec![keys[0].as_ref()], vec![keys[2].as_ref()], false));
+    assert!(report.unread[0].1.contains("not for this one"), "{report:?}");
+    // It is not known to be sound the next time.
+    let archive = Archive::new(Arc::clone(&store) as _, "a");
+    let again = archive.verify(Some(&report), &mut |_| {}).await.unwrap();
+    assert_eq!((again.unread.len(), again.unchanged), (0, 1));
 }

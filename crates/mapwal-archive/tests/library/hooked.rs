@@ -69,6 +69,8 @@ pub(crate) struct Hooked {
     /// Reads come in chunks of this length.
     pub(crate) chunk_len: usize,
     pub(crate) alive: Arc<Alive>,
+    /// What may not be read.
+    pub(crate) denied: Option<Path>,
     /// Nothing can be written until so many objects are deleted.
     pub(crate) full: Arc<AtomicUsize>,
 }
@@ -82,6 +84,7 @@ impl Hooked {
             hidden,
             chunk_len: 1 << 20,
             alive: Arc::default(),
+            denied: None,
             full: Arc::default(),
         }
     }
@@ -126,6 +129,10 @@ impl ObjectStore for Hooked {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         (self.before)(&Call::Get(location), &self.inner);
         let is_head = options.head;
+        if self.denied.as_ref() == Some(location) {
+            let path = location.to_string();
+            return Err(object_store::Error::PermissionDenied { path, source: "not for this one".into() });
+        }
         let mut result = self.inner.get_opts(location, options).await?;
         if is_head {
             return Ok(result);

@@ -11,7 +11,9 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 
 use crate::hooked::{Call, Hooked, remove};
-use crate::support::{bytes_of, catch_up, expected, fill, fill_and_seal, open, records, scratch, with_suffix};
+use crate::support::{
+    archiver, bytes_of, catch_up, expected, fill, fill_and_seal, open, records, scratch, with_suffix,
+};
 
 fn over(store: &Arc<InMemory>) -> Archive {
     Archive::new(Arc::clone(store) as _, "a")
@@ -157,4 +159,29 @@ async fn a_segment_that_one_list_lacks_is_no_gap() {
     assert_eq!(records(&open(dir.path())), expected(1, 1..=500));
     assert!(listing().verify(None, &mut |_| {}).await.unwrap().is_sound());
     assert!(listing().list().await.unwrap().epochs[0].fault.is_none());
+}
+
+/// Each list lacks what the one before had, so that the archiver never sees what is there.
+#[tokio::test]
+async fn an_archiver_lists_a_store_whose_lists_never_agree_now_and_then() {
+    let (store, dir) = (Arc::new(InMemory::new()), scratch());
+    let log = open(dir.path());
+    for last in [100, 200, 300] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &over(&store)).await;
+    let lists = Arc::new(AtomicUsize::new(0));
+    let (counted, seen) = (Arc::clone(&lists), Arc::clone(&lists));
+    let hooked = Hooked::new(&store, move |call, _| {
+        counted.fetch_add(usize::from(matches!(call, Call::List)), Ordering::SeqCst);
+    });
+    let hooked = hooked.hiding(move |key| {
+        key.as_ref().ends_with(".seg") && key.as_ref().contains("0000000003-") && seen.load(Ordering::SeqCst) % 2 == 0
+    });
+    let archiver = archiver(&log, &Archive::new(Arc::new(hooked), "a"));
+    let running = archiver.run();
+    let ended = tokio::time::timeout(std::time::Duration::from_millis(400), running).await;
+    assert!(ended.is_err(), "it goes on");
+    let lists = lists.load(Ordering::SeqCst);
+    assert!((3..100).contains(&lists), "{lists}");
 }

@@ -72,9 +72,11 @@ pub(crate) struct Run {
     /// limit: the disk fills up
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) pin_limit: Option<u64>,
-    /// If the log is archived in epoch N, begins another one: the way out where epoch N has vanished from the store for good, was pruned,
-    /// or lacks records that the log does not have any more. What only epoch N had cannot be restored from the new one, and `list`,
-    /// `verify` and `restore` end with 3 because of it. First make sure that it is the right store and prefix
+    /// If the log's pin names epoch N, begins another one with what the log has: the way out where epoch N has vanished from the store for good,
+    /// was pruned, or lacks records that the log does not have any more. Deletes nothing: what is left of epoch N is restored with
+    /// --epoch N. The new epoch is the newest. What only epoch N had cannot be restored from it; its note says which records that are, and
+    /// `list`, `verify` and `restore` end with 3 because of them until `prune --give-up-gaps`. First make sure that it is the right store
+    /// and prefix
     #[arg(long, value_name = "N")]
     pub(crate) abandon_epoch: Option<u64>,
     /// How often its state is printed, and whenever it begins or ceases to fail; `never`
@@ -152,12 +154,15 @@ pub(crate) struct Verify {
 
 /// Delete what no restore to a kept record needs
 ///
-/// Only whole segments whose records are all before LSN are deleted, the oldest first, and what parts of segments a sealed
-/// segment has taken the place of. An epoch that cannot be followed is left as it is, and the exit code is 2.
+/// Deletes, for good, in all epochs that can be followed: segments and parts whose records are all before LSN, the oldest first; parts whose
+/// bytes a sealed segment has as well; and epochs of which nothing is left. Keeps each segment that has LSN or a later record, as a
+/// whole, and the last segment of the newest epoch: a restore to LSN or any later record that could be had before can be had after,
+/// of any epoch. An epoch that cannot be followed is left as it is, and the exit code is 2.
 ///
-/// Where records before LSN are missing nothing is deleted, and the exit code is 3: what is before them may be all that can
-/// be restored. Where the object that has them does not have its length, the same, and the exit code is 2. With --give-up-gaps
-/// it is deleted, and a restore then begins after them.
+/// Where LSN is beyond the end of the newest epoch, or it or records before it are missing, nothing is deleted, and the exit code is 3: what is
+/// before missing records may be all that can be restored. Where the object that has them does not have its length, the same, and
+/// the exit code is 2. With --give-up-gaps what is before them is deleted as well: a restore then begins after them, and no command
+/// calls them missing any more.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive prune s3://backups/app-1 --before 1000000")]
 pub(crate) struct Prune {
@@ -167,7 +172,8 @@ pub(crate) struct Prune {
     /// The first record that is kept
     #[arg(long, value_name = "LSN")]
     pub(crate) before: u64,
-    /// Also delete what is before records that are missing or damaged. LSN must come after them
+    /// Also delete what is before records that are missing or damaged, and could be restored so far. LSN must come after them: what is after
+    /// them stays, from LSN on
     #[arg(long)]
     pub(crate) give_up_gaps: bool,
     /// How to print what was deleted

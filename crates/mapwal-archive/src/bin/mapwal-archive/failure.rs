@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use mapwal_archive::{EpochFault, Error, ObjectDamage};
+use serde_json::Value;
 
 pub(crate) use crate::told::{Failure, Outcome, Result, counted, shown};
 
@@ -32,7 +33,7 @@ pub(crate) const AFTER_NOTE: &str = "put a sound copy in its place; or let rebui
 /// The way out where an epoch cannot go on, and what it costs.
 pub(crate) fn new_epoch(epoch: u64) -> String {
     format!(
-        "run with --abandon-epoch {epoch} begins another epoch with what the log still has, from which nothing can be restored that only \
+        "`run --abandon-epoch {epoch}` begins another epoch with what the log still has, from which nothing can be restored that only \
          epoch {epoch} had"
     )
 }
@@ -99,6 +100,14 @@ pub(crate) fn tell_ways_out(out: &mut impl Write, faults: &[EpochFault]) -> io::
         writeln!(out, "of objects that differ: {AFTER_CONFLICT}")?;
     }
     Ok(())
+}
+
+/// One of the documents of `docs/mapwal-archive.schema.json`, of this kind.
+pub(crate) fn document(kind: &str, mut members: Value) -> Value {
+    let object = members.as_object_mut().expect("an object");
+    object.insert("kind".to_owned(), kind.into());
+    object.insert("version".to_owned(), 1.into());
+    members
 }
 
 /// How a command ends that has found these faults.

@@ -8,7 +8,9 @@ use mapwal_archive::{Archive, ArchivedSegment, EpochFault, EpochListing, Listing
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, List};
-use crate::failure::{AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, outcome_of, shown, tell_ways_out};
+use crate::failure::{
+    AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, document, outcome_of, shown, tell_ways_out,
+};
 
 pub(crate) async fn run(arguments: &List) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
@@ -31,7 +33,9 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
         "EPOCH", "LSN", "NUMBERS", "SEGMENTS", "PARTS", "BYTES"
     )?;
     for epoch in &listing.epochs {
-        print_epoch(out, epoch)?;
+        let is_lost =
+            |fault: &EpochFault| matches!(fault, EpochFault::Lost { epoch: lost, .. } if *lost == epoch.epoch);
+        print_epoch(out, epoch, listing.faults.iter().any(is_lost))?;
         if with_objects {
             for object in objects(epoch) {
                 writeln!(out, "{:>10}  {:>41}  {}", "", range(object.first_lsn, object.next_lsn), object.key)?;
@@ -47,15 +51,22 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
         writeln!(out, "of a damaged object: {AFTER_DAMAGE}")?;
     }
     tell_ways_out(out, &listing.faults)?;
-    let with_records = listing.epochs.iter().filter(|epoch| epoch.first_lsn < epoch.next_lsn);
-    let pruned = match with_records.map(|epoch| epoch.first_lsn).min().filter(|_| listing.pruned_before > Lsn(0)) {
-        Some(first) => format!(", pruned before record {first}"),
-        None => String::new(),
+    for epoch in listing.epochs.iter().filter(|epoch| epoch.overlaps > 0) {
+        let of = counted(epoch.overlaps, "segment has", "segments have");
+        writeln!(
+            out,
+            "epoch {}: {of} parts beside what a restore takes: verify compares them, and prune deletes those that a sealed segment has",
+            epoch.epoch
+        )?;
+    }
+    let pruned = match listing.pruned_before {
+        Lsn(0) => String::new(),
+        before => format!(", pruned before record {before} or an earlier one"),
     };
     writeln!(out, "log {log}: {epochs}, {}{pruned}", BinaryBytes(listing.len_bytes()))
 }
 
-fn print_epoch(out: &mut impl Write, epoch: &EpochListing) -> io::Result<()> {
+fn print_epoch(out: &mut impl Write, epoch: &EpochListing, is_lost: bool) -> io::Result<()> {
     let (number, lsns) = (epoch.epoch, range(epoch.first_lsn, epoch.next_lsn));
     let numbers = HumanCount(epoch.next_lsn.0.saturating_sub(epoch.first_lsn.0)).to_string();
     let (segments, parts) = (epoch.segments.len(), epoch.parts.len());
@@ -65,7 +76,8 @@ fn print_epoch(out: &mut impl Write, epoch: &EpochListing) -> io::Result<()> {
         write!(out, "  continues {parent} at record {}", epoch.begins_at)?;
     }
     if let Some(lost) = &epoch.lost {
-        write!(out, "  records {} before it are missing", range(lost.start, lost.end))?;
+        let are = if is_lost { "are missing" } else { "were given up" };
+        write!(out, "  records {} before it {are}", range(lost.start, lost.end))?;
     }
     if epoch.fault.is_some() {
         write!(out, "  not whole")?;
@@ -86,17 +98,19 @@ fn as_json(listing: &Listing, with_objects: bool) -> Value {
             "next_lsn": epoch.next_lsn.0,
             "segments": epoch.segments.len(),
             "parts": epoch.parts.len(),
+            "overlaps": epoch.overlaps,
             "fault": epoch.fault.as_ref().map(ToString::to_string),
             "objects": objects,
         })
     };
-    json!({
+    let members = json!({
         "log_id": listing.log_id.map(|id| format!("{id:032x}")),
         "pruned_before": listing.pruned_before.0,
         "bytes": listing.len_bytes(),
         "faults": listing.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "epochs": listing.epochs.iter().map(epoch).collect::<Vec<_>>(),
-    })
+    });
+    document("list", members)
 }
 
 fn object_json(object: &ArchivedSegment) -> Value {

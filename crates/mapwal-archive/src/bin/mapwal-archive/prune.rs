@@ -8,7 +8,10 @@ use mapwal_archive::{Archive, Error, PruneGaps, PruneReport};
 use serde_json::json;
 
 use crate::arguments::{Format, Prune};
-use crate::failure::{AFTER_DAMAGE, Failure, Outcome, Result, counted, is_note, outcome_of, shown, tell_ways_out};
+use crate::failure::{
+    AFTER_CONFLICT, AFTER_DAMAGE, Failure, Outcome, Result, counted, document, is_note, outcome_of, shown,
+    tell_ways_out,
+};
 use crate::list::objects;
 
 pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
@@ -55,6 +58,21 @@ async fn refused(error: &Error, arguments: &Prune, archive: &Archive) -> Result<
             let why = format!("{damage}, and nothing was deleted; {AFTER_DAMAGE}{}", ways_out(first.0, to));
             Ok(Failure::new("damaged", why, key).ending_with(Outcome::Damaged))
         }
+        Error::NotArchived { lsn, epoch, kept, .. } => {
+            let refused = json!({ "epoch": epoch, "beyond": lsn.0, "kept": [kept.start.0, kept.end.0] });
+            tell_refused(arguments, &refused, Outcome::Gaps)?;
+            let why = format!("{error}, and nothing was deleted");
+            Ok(Failure::new("records are missing", why, arguments.url.to_string()).ending_with(Outcome::Gaps))
+        }
+        Error::Damaged { key, damage, .. } => {
+            let refused = json!({ "damaged": { "key": key, "damage": damage.to_string() } });
+            tell_refused(arguments, &refused, Outcome::Damaged)?;
+            Ok(Failure::of_archive(error, &arguments.url))
+        }
+        Error::Conflict { key, other, .. } => {
+            tell_refused(arguments, &json!({ "differ": [key, other] }), Outcome::Damaged)?;
+            Ok(Failure::of_archive(error, &arguments.url).and(AFTER_CONFLICT))
+        }
         error => Ok(Failure::of_archive(error, &arguments.url)),
     }
 }
@@ -62,6 +80,7 @@ async fn refused(error: &Error, arguments: &Prune, archive: &Archive) -> Result<
 fn tell_refused(arguments: &Prune, refused: &serde_json::Value, outcome: Outcome) -> Result<()> {
     if arguments.format == Format::Json {
         let told = json!({ "segments": 0, "parts": 0, "epochs": 0, "bytes": 0, "refused": refused });
+        let told = document("prune", told);
         shown(writeln!(io::stdout(), "{told}"), outcome)?;
     }
     Ok(())
@@ -91,12 +110,13 @@ fn print(out: &mut impl Write, report: &PruneReport) -> io::Result<()> {
 }
 
 fn as_json(report: &PruneReport) -> serde_json::Value {
-    json!({
+    let members = json!({
         "segments": report.segments,
         "parts": report.parts,
         "epochs": report.epochs,
         "bytes": report.bytes,
         "first_lsn": report.first_lsn.0,
         "faults": report.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    })
+    });
+    document("prune", members)
 }

@@ -8,13 +8,14 @@ use mapwal_archive::{Archive, EpochListing, Error, RestoreOptions, RestoreProgre
 use serde_json::json;
 
 use crate::arguments::{Format, Restore, To};
-use crate::failure::{AFTER_CONFLICT, AFTER_DAMAGE, Failure, Outcome, Result, counted, is_note, shown};
+use crate::failure::{AFTER_CONFLICT, AFTER_DAMAGE, Failure, Outcome, Result, counted, document, is_note, shown};
 use crate::list::objects;
 use crate::progress;
 use crate::stop::Stop;
 
 pub(crate) async fn run(arguments: &Restore) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
+    arguments.url.check_not_in(&arguments.directory, "the log")?;
     let archive = Archive::new(store, prefix);
     let mut stop = Stop::listen()?;
     let to = match arguments.to {
@@ -40,7 +41,7 @@ pub(crate) async fn run(arguments: &Restore) -> Result<Outcome> {
         Err(error) => return Err(with_advice(&error, arguments, &archive).await),
     };
     // Where an epoch was asked for, all of it is what was asked for.
-    let is_less = arguments.epoch.is_none() && report.begins_late();
+    let is_less = arguments.epoch.is_none() && (report.begins_late() || report.longer.is_some());
     let list = if report.others.is_empty() { None } else { archive.list().await.ok() };
     let epochs = list.map_or_else(Vec::new, |listing| listing.epochs);
     shown(print(&report, &epochs, arguments.format), if is_less { Outcome::Gaps } else { Outcome::Done })
@@ -130,6 +131,12 @@ fn print(report: &RestoreReport, epochs: &[EpochListing], format: Format) -> io:
                     "not restored: records {first}..{last} of epoch {epoch}, which --epoch {epoch}{to} restores"
                 )?;
             }
+            if let Some(longer) = report.longer {
+                writeln!(
+                    out,
+                    "less than epoch {longer}: that has all records of epoch {epoch}, which is the newest and may be of an old copy of the log's directory, and more"
+                )?;
+            }
             if let Some(lost) = &report.lost {
                 let (first, last) = (lost.start, lost.end.0.saturating_sub(1));
                 writeln!(out, "missing: records {first}..{last}, before the first restored one")?;
@@ -139,16 +146,20 @@ fn print(report: &RestoreReport, epochs: &[EpochListing], format: Format) -> io:
         Format::Json => writeln!(
             out,
             "{}",
-            json!({
-                "epoch": report.epoch,
-                "first_lsn": report.first_lsn.0,
-                "next_lsn": report.next_lsn.0,
-                "segments": report.segments,
-                "resumed": report.resumed,
-                "bytes": report.bytes,
-                "lost": report.lost.as_ref().map(|lost| [lost.start.0, lost.end.0]),
-                "others": others.collect::<Vec<_>>(),
-            })
+            document(
+                "restore",
+                json!({
+                    "epoch": report.epoch,
+                    "first_lsn": report.first_lsn.0,
+                    "next_lsn": report.next_lsn.0,
+                    "segments": report.segments,
+                    "resumed": report.resumed,
+                    "bytes": report.bytes,
+                    "lost": report.lost.as_ref().map(|lost| [lost.start.0, lost.end.0]),
+                    "longer": report.longer,
+                    "others": others.collect::<Vec<_>>(),
+                })
+            )
         ),
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::arguments::{Format, Run};
-use crate::failure::{AFTER_CONFLICT, AFTER_DAMAGE, Failure, Outcome, Result, is_note, new_epoch};
+use crate::failure::{AFTER_CONFLICT, AFTER_DAMAGE, Failure, Outcome, Result, document, is_note, new_epoch};
 use crate::printer::Printer;
 use crate::stop::Stop;
 use crate::store::NotOpened;
@@ -237,7 +237,7 @@ fn epoch_of(note: &str) -> Option<u64> {
 }
 
 fn as_json(status: &Status) -> serde_json::Value {
-    json!({
+    let members = json!({
         "epoch": status.epoch,
         "sealed_lsn": status.sealed_lsn.0,
         "archived_lsn": status.archived_lsn.0,
@@ -262,5 +262,6 @@ fn as_json(status: &Status) -> serde_json::Value {
             "damage": damage.to_string(),
         })).collect::<Vec<_>>(),
         "lost": status.lost.as_ref().map(|lost| [lost.start.0, lost.end.0]),
-    })
+    });
+    document("run", members)
 }

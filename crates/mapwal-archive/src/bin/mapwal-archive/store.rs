@@ -115,6 +115,15 @@ impl StoreUrl {
         Ok(())
     }
 
+    /// An error if `path` is in the directory that the archive is in, or that one: nothing but an archive belongs there.
+    pub(crate) fn check_not_in(&self, path: &std::path::Path, what: &str) -> Result<()> {
+        if self.0.scheme() == "file" && resolved(path).starts_with(resolved(&self.path()?)) {
+            let why = format!("{what} would be in the directory of the archive");
+            return Err(Failure::new("refused", why, path));
+        }
+        Ok(())
+    }
+
     fn path(&self) -> Result<PathBuf> {
         let why = "this names another host; file:///path does not";
         self.0.to_file_path().map_err(|()| Failure::new("cannot open", why, self.to_string()))

@@ -9,11 +9,14 @@ use mapwal_archive::{Archive, VerifyProgress, VerifyReport};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Verify};
-use crate::failure::{AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, outcome_of, shown, tell_ways_out};
+use crate::failure::{
+    AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, document, outcome_of, shown, tell_ways_out,
+};
 use crate::progress;
 
 pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
+    arguments.changed_since.as_deref().map_or(Ok(()), |path| arguments.url.check_not_in(path, "the report"))?;
     let earlier = arguments.changed_since.as_deref().map(read).transpose()?.flatten();
     let bar = progress::of_bytes("verify", 0);
     let mut show = |progress: VerifyProgress| {
@@ -44,10 +47,16 @@ pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
 }
 
 fn outcome(report: &VerifyReport) -> Outcome {
-    if report.damaged.is_empty() { outcome_of(&report.faults) } else { Outcome::Damaged }
+    match outcome_of(&report.faults) {
+        _ if !report.damaged.is_empty() => Outcome::Damaged,
+        Outcome::Damaged => Outcome::Damaged,
+        // What could not be read may be damaged.
+        _ if !report.unread.is_empty() => Outcome::Failed,
+        outcome => outcome,
+    }
 }
 
-/// `None` if there is no such file.
+/// `None` if there is no such file, or nothing in it.
 fn read(path: &Path) -> Result<Option<VerifyReport>> {
     let failed = |error: io::Error| Failure::of_io("cannot read", &error, path);
     let found = match fs::metadata(path) {
@@ -59,6 +68,10 @@ fn read(path: &Path) -> Result<Option<VerifyReport>> {
         return Err(Failure::new("cannot keep the report", "it is no regular file", path));
     }
     let bytes = fs::read(path).map_err(failed)?;
+    // As a program makes it that gives files their names.
+    if bytes.is_empty() {
+        return Ok(None);
+    }
     let parsed = serde_json::from_slice(&bytes);
     parsed.map(Some).map_err(|error| Failure::new("not a report of verify", error, path))
 }
@@ -79,8 +92,8 @@ fn write(path: &Path, report: &VerifyReport) -> Result<()> {
 }
 
 fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
-    for (key, damage) in &report.damaged {
-        writeln!(out, "{key}: {damage}")?;
+    for line in damaged(report) {
+        writeln!(out, "{line}")?;
     }
     if !report.damaged.is_empty() {
         writeln!(out, "of a damaged object: {AFTER_DAMAGE}")?;
@@ -88,10 +101,14 @@ fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     for fault in &report.faults {
         writeln!(out, "{fault}")?;
     }
+    for (key, why) in &report.unread {
+        writeln!(out, "{key} cannot be read: {why}")?;
+    }
     tell_ways_out(out, &report.faults)?;
     let colour = if report.is_sound() { AnsiColor::Green } else { AnsiColor::Red };
     let style = Style::new().fg_color(Some(colour.into()));
     let verdict = match (report.damaged.len() + report.faults.len()) as u64 {
+        0 if !report.unread.is_empty() => "nothing else is wrong".to_owned(),
         0 => "sound".to_owned(),
         places if outcome(report) == Outcome::Gaps => {
             format!("records are missing in {}", counted(places, "place", "places"))
@@ -102,14 +119,23 @@ fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     writeln!(out, "{style}{verdict}{style:#}: {read} read, {} unchanged", report.unchanged)
 }
 
+/// A line for each damaged object.
+fn damaged(report: &VerifyReport) -> impl Iterator<Item = String> {
+    report.damaged.iter().map(|(key, damage)| format!("{key} is damaged: {damage}"))
+}
+
 fn as_json(report: &VerifyReport) -> Value {
+    let faults = damaged(report).chain(report.faults.iter().map(ToString::to_string));
+    let unread = report.unread.iter().map(|(key, why)| json!({ "key": key, "why": why }));
     let damaged = report.damaged.iter().map(|(key, damage)| json!({ "key": key, "damage": damage.to_string() }));
-    json!({
+    let members = json!({
         "sound": report.is_sound(),
         "epochs": report.epochs,
         "read": report.read,
         "unchanged": report.unchanged,
         "damaged": damaged.collect::<Vec<_>>(),
-        "faults": report.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    })
+        "unread": unread.collect::<Vec<_>>(),
+        "faults": faults.collect::<Vec<_>>(),
+    });
+    document("verify", members)
 }

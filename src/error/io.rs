@@ -110,7 +110,10 @@ mod tests {
         assert_eq!(io::Error::from(full).kind(), ErrorKind::StorageFull);
         // A full disk at a sync is nothing that more room mends.
         let source = Arc::new(io::Error::from(ErrorKind::StorageFull));
-        assert_eq!(io::Error::from(Error::Poisoned { durable: Lsn(1), source }).kind(), ErrorKind::Other);
+        assert_eq!(
+            io::Error::from(Error::Poisoned { path: PathBuf::new(), durable: Lsn(1), source }).kind(),
+            ErrorKind::Other
+        );
         assert_eq!(io::Error::from(Error::Closed).kind(), ErrorKind::BrokenPipe);
         let pin = |fault| io::Error::from(Error::pin("a", fault)).kind();
         assert_eq!([PinFault::Exists, PinFault::Missing].map(pin), [ErrorKind::AlreadyExists, ErrorKind::NotFound]);

@@ -82,8 +82,10 @@ pub enum Error {
     Corrupt(Box<Corruption>),
     /// A sync failed, or a file of the log was removed, replaced or lost: the log refuses all writes until it is dropped and opened
     /// again.
-    #[error("log is poisoned; durable up to {durable}")]
+    #[error("log is poisoned; durable up to {durable}: {}", path.display())]
     Poisoned {
+        /// The log's directory.
+        path: PathBuf,
         /// The last record known to be durable.
         durable: Lsn,
         /// The failure.

@@ -327,7 +327,7 @@ impl Opening<'_> {
             cache: Arc::clone(cache),
             cursor,
             segments: SegmentList::new(segments),
-            durability: Durability::new(durable_lsn, durable),
+            durability: Durability::new(self.storage.path().to_owned(), durable_lsn, durable),
             rotation: Mutex::new(None),
             meta: Mutex::new(plan.meta.clone()),
             preparer,

@@ -23,6 +23,10 @@ use crate::storage::{Disk, Storage};
 /// For each file that it reads it holds a shared lock on a byte of the directory, which keeps the file from being used
 /// again, and a follower that waits says so in the log's `control` file, to be woken.
 ///
+/// Segments stay mapped for later calls, up to 16,000 of them. Those that are trimmed meanwhile take their disk space until the
+/// reader's next call, or until it and its views are dropped: an application that keeps an idle reader calls
+/// [`first_lsn`](Self::first_lsn) now and then.
+///
 /// # Example
 /// ```
 /// # let dir = tempfile::tempdir()?;

@@ -270,13 +270,13 @@ impl Segment {
     /// `None` if the latter is not there yet.
     fn indexed_before(&self, region: &Region, ordinal: u64) -> Result<Option<(u64, usize)>> {
         let stretch = self.stretch_of(ordinal);
-        let frontier = self.advance_in(stretch, region, |frontier| u64::from(frontier.ordinal) > ordinal)?;
-        if u64::from(frontier.ordinal) <= ordinal {
+        let is_there = |frontier: Frontier| u64::from(frontier.ordinal) > ordinal;
+        let has_walked = || self.advance_in(stretch, region, is_there).map(is_there);
+        // What a first walk has stopped short of is told by one that begins there.
+        if !has_walked()? && !has_walked()? {
             return Ok(None);
         }
-        let (at, offset) = self.index.nearest(ordinal);
-        let Frontier { offset: first_offset, ordinal: first } = stretch.start;
-        Ok(Some(if at < u64::from(first) { (first.into(), first_offset) } else { (at, offset) }))
+        Ok(Some(self.index.nearest(ordinal).max((stretch.start.ordinal.into(), stretch.start.offset))))
     }
 
     /// Byte offset of the frame with number `lsn`, a record's or a void one; `None` if it is not there yet.

@@ -12,7 +12,7 @@ use memmap2::MmapOptions;
 use rustix::fs::FallocateFlags;
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 #[cfg(target_os = "linux")]
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::removals::Removals;
 #[cfg(target_os = "linux")]
@@ -55,6 +55,12 @@ impl DiskFile {
     }
 
     #[cfg(target_os = "linux")]
+    fn fallocate(&self, mode: FallocateFlags, range: Range<u64>) -> rustix::io::Result<()> {
+        // A signal ends the call where the file system takes long.
+        retry_on_intr(|| rustix::fs::fallocate(&self.file, mode, range.start, range.end - range.start))
+    }
+
+    #[cfg(target_os = "linux")]
     fn direct(&self) -> Option<&File> {
         let open = || {
             let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -93,18 +99,18 @@ impl StorageFile for DiskFile {
         {
             reserved::overwrite_in_place(&self.file);
             self.removals.settle_earlier()?;
-            if !self.trust.reads_holes() {
-                match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
-                    // No such call on this file system: what is written finds out whether there is room.
-                    Err(Errno::OPNOTSUPP) => {}
-                    other => return Ok(other.map(|()| false)?),
-                }
-            }
-            match rustix::fs::fallocate(&self.file, WRITE_ZEROES, 0, len) {
+            match self.fallocate(WRITE_ZEROES, 0..len) {
                 Ok(()) => return Ok(true),
                 // A kernel before 6.17, a file system without it, or a device that would have to be sent the zeros.
                 Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {}
                 Err(error) => return Err(error.into()),
+            }
+            if !self.trust.reads_holes() {
+                match self.fallocate(FallocateFlags::empty(), 0..len) {
+                    // No such call on this file system: what is written finds out whether there is room.
+                    Err(Errno::OPNOTSUPP) => {}
+                    other => return Ok(other.map(|()| false)?),
+                }
             }
         }
         self.file.set_len(len)?;
@@ -114,7 +120,7 @@ impl StorageFile for DiskFile {
     #[cfg(target_os = "linux")]
     fn give_back(&self, range: Range<u64>) -> io::Result<()> {
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        Ok(rustix::fs::fallocate(&self.file, hole, range.start, range.end - range.start)?)
+        Ok(self.fallocate(hole, range)?)
     }
 
     #[cfg(target_os = "linux")]

@@ -10,6 +10,7 @@ mod syncer;
 mod teller;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ const GATHER_MAX: Duration = Duration::from_millis(1);
 /// The durable watermark, the waiters, and the failure that ends both.
 #[derive(Debug)]
 pub(crate) struct Durability {
+    /// The log's, for what is reported.
+    directory: PathBuf,
     /// The place up to which everything that counts is durable. Stored by the leader after `msync` returned; appenders
     /// read it relaxed, since whatever it once was stays true.
     position: AtomicU64,
@@ -209,8 +212,9 @@ impl Drop for Waiter<'_> {
 }
 
 impl Durability {
-    pub(crate) fn new(lsn: Lsn, position: Position) -> Self {
+    pub(crate) fn new(directory: PathBuf, lsn: Lsn, position: Position) -> Self {
         Self {
+            directory,
             position: AtomicU64::new(position.0),
             sync_at: AtomicU64::new(u64::MAX),
             lsn: AtomicU64::new(lsn.0),
@@ -260,15 +264,18 @@ impl Durability {
     }
 
     pub(crate) fn poison(&self, error: io::Error) -> Error {
-        let source = self.poison.get_or_init(|| Arc::new(error));
-        Error::Poisoned { durable: self.lsn(), source: Arc::clone(source) }
+        self.poisoned(self.poison.get_or_init(|| Arc::new(error)))
+    }
+
+    fn poisoned(&self, source: &Arc<io::Error>) -> Error {
+        Error::Poisoned { path: self.directory.clone(), durable: self.lsn(), source: Arc::clone(source) }
     }
 
     /// An error once a sync has failed.
     pub(crate) fn check(&self) -> Result<()> {
         match self.poison.get() {
             None => Ok(()),
-            Some(source) => Err(Error::Poisoned { durable: self.lsn(), source: Arc::clone(source) }),
+            Some(source) => Err(self.poisoned(source)),
         }
     }
 
@@ -356,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_reused_number_does_not_inherit_an_acknowledgement() {
-        let durability = Durability::new(Lsn(10), Position(100));
+        let durability = Durability::new(PathBuf::new(), Lsn(10), Position(100));
         let waiter = durability.register();
         durability.cut(Lsn(5));
         durability.advance(Lsn(12), Position(200));
@@ -368,7 +375,7 @@ mod tests {
     fn all_threads_are_let_go_and_one_that_asks_to_lead_gets_to() {
         const WAITS: u64 = 500;
         const THREADS: u64 = 8;
-        let durability = Durability::new(Lsn(0), Position::ZERO);
+        let durability = Durability::new(PathBuf::new(), Lsn(0), Position::ZERO);
         let appended = AtomicU64::new(0);
         let busy = AtomicU64::new(0);
         let alone = || assert_eq!(busy.fetch_add(1, Ordering::AcqRel), 0, "two lead at once");
@@ -403,7 +410,7 @@ mod tests {
 
     #[test]
     fn nothing_is_acknowledged_after_a_failure() {
-        let durability = Durability::new(Lsn(10), Position(100));
+        let durability = Durability::new(PathBuf::new(), Lsn(10), Position(100));
         let goal = Goal { lsn: Lsn(10), position: Position::ZERO };
         durability.wait(goal, || unreachable!("already durable")).expect("durable");
         durability.poison(io::Error::other("gone"));

@@ -36,7 +36,8 @@ fn poisoned() -> (TempDir, Arc<Faulty>, Log) {
 
 fn assert_poisoned<T: std::fmt::Debug>(result: Result<T, Error>) {
     match result {
-        Err(Error::Poisoned { durable: Lsn(100), source }) => {
+        Err(Error::Poisoned { path, durable: Lsn(100), source }) => {
+            assert!(path.is_dir());
             assert_eq!(source.raw_os_error(), Some(Errno::IO.raw_os_error()));
         }
         other => panic!("expected a poisoned log, got {other:?}"),

@@ -68,7 +68,6 @@ fn a_follower_that_comes_before_the_first_link_waits() {
     assert!(follower.next().unwrap().is_none());
 }
 
-/// Follows records `first..=last`.
 /// Reads a log of which no control page says what is durable, in both ways; the record that is found damaged.
 fn found_damaged(directory: &std::path::Path) -> Option<Lsn> {
     let reader = read_only(directory).unwrap();
@@ -98,6 +97,22 @@ fn a_damaged_record_is_no_end_of_the_log_without_a_control_page() {
 }
 
 #[test]
+fn the_first_look_up_in_a_damaged_segment_names_the_place_of_the_damage() {
+    let dir = closed_log();
+    let mut offset = 0;
+    edit(&segment(dir.path(), 1), |bytes| {
+        let text = payload(5);
+        let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+        bytes[at] ^= 1;
+        offset = at as u64 - 24;
+    });
+    for wanted in 5..=10 {
+        let found = corruption(read_only(dir.path()).unwrap().get(Lsn(wanted)));
+        assert_eq!((found.offset, found.lsn), (offset, Some(Lsn(5))), "record {wanted}: {found}");
+    }
+}
+
+#[test]
 fn a_control_page_that_says_nothing_of_what_is_durable_hides_no_damage() {
     let dir = closed_log();
     edit(&dir.path().join("control"), |bytes| bytes[80 * 8..96 * 8].fill(0));
@@ -119,6 +134,7 @@ fn a_log_that_has_come_to_no_link_yet_begins_with_record_1() {
     assert!(reader.follow(Lsn(1), Visibility::Published).unwrap().next().unwrap().is_none());
 }
 
+/// Follows records `first..=last`.
 fn expect_records(follower: &mut Follower, first: u64, last: u64) {
     for number in first..=last {
         let record =

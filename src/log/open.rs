@@ -370,7 +370,7 @@ impl Opening<'_> {
         let segment = Arc::new(Segment::live(info, Some(earlier), tally, Arc::clone(&region), file, storage, cache));
         shared.segments.change(|segments| segments.push(Arc::clone(&segment)));
         let ordinal = u32::try_from(end.next_lsn.0 - info.base_lsn.0).expect("a segment has fewer records");
-        let room = shared.preparer.begin(&segment, filling, Arc::clone(&region), shared.extent_before());
+        let room = shared.preparer.begin(&segment, filling, shared.extent_before());
         let offset = region.published();
         rotation.open(info, region, room, ordinal);
         shared.counters.segment_opened(ordinal, offset);

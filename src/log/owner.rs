@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::shared::Shared;
 use crate::error::{Error, Result};
-use crate::segment::prepare::Prepared;
+use crate::segment::prepare::Resting;
 use crate::storage::LockGuard;
 
 /// Dropped with the last handle.
@@ -44,7 +44,7 @@ impl Owner {
 
 impl Shared {
     /// Ends the log's tasks and followers; returns the spares. What was under way is over when it returns.
-    pub(super) fn stop_tasks(&self) -> Vec<Prepared> {
+    pub(super) fn stop_tasks(&self) -> Vec<Resting> {
         self.requests.stop();
         self.background.stop(&self.durability);
         let spares = self.preparer.stop();

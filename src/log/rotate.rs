@@ -211,7 +211,7 @@ impl Shared {
         base_lsn: Lsn,
         kept: Option<Vec<Arc<Segment>>>,
     ) -> Vec<Arc<Segment>> {
-        let Prepared { number, size, layout, mut region, filling } = prepared;
+        let Prepared { number, size, layout, mut region, file, filling } = prepared;
         let meta = self.meta.lock().clone();
         let link = Link { previous, oldest: rotation.oldest, meta }.encode();
         let last = link::encode_number(base_lsn.previous().0);
@@ -227,7 +227,6 @@ impl Shared {
         let region = Arc::new(region);
         let info = SegmentInfo { number, size, layout, base_lsn };
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
-        let file = Arc::clone(filling.file());
         let segment = Arc::new(Segment::live(info, None, tally, Arc::clone(&region), file, storage, cache));
         let counted = Arc::clone(&segment);
         // In the list before the first append to it: a record is found as soon as its number is known.
@@ -242,7 +241,7 @@ impl Shared {
             }
         };
         self.counters.segment_opened(0, begin);
-        let room = self.preparer.begin(&counted, filling, Arc::clone(&region), self.extent_before());
+        let room = self.preparer.begin(&counted, filling, self.extent_before());
         rotation.open(info, region, room, 0);
         self.control.set_active_segment(number);
         if !old.is_empty() {

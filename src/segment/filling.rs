@@ -21,7 +21,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::format::{link, segment_header};
 use crate::memory::Mapping;
@@ -56,7 +55,6 @@ static ZEROS: [u8; LARGE_PAGE_LEN] = [0; LARGE_PAGE_LEN];
 /// A segment as far as it is ready.
 #[derive(Debug)]
 pub(crate) struct Filling {
-    file: Arc<dyn StorageFile>,
     size: usize,
     /// After the last byte that is ready, and after the last that is settled.
     end: usize,
@@ -78,16 +76,15 @@ pub(crate) struct Filling {
 
 impl Filling {
     /// Of a new segment of `size` bytes, that has a header. `is_written` says whether all its blocks have been written.
-    pub(crate) fn new(file: Arc<dyn StorageFile>, size: u64, is_written: bool) -> Self {
-        let filling = Self::going_on(file, size, segment_header::LEN);
+    pub(crate) fn new(size: u64, is_written: bool) -> Self {
+        let filling = Self::going_on(size, segment_header::LEN);
         Self { cached: filling.size, is_written, ..filling }
     }
 
     /// Of an existing segment. What it holds from `offset` on does not count.
-    pub(crate) fn going_on(file: Arc<dyn StorageFile>, size: u64, offset: usize) -> Self {
+    pub(crate) fn going_on(size: u64, offset: usize) -> Self {
         let size = usize::try_from(size).expect("mapped, so it fits");
         Self {
-            file,
             size,
             end: offset,
             settled: offset,
@@ -103,17 +100,13 @@ impl Filling {
 
     /// Of a file that has been another segment before, whose [`Self::page_len`] was `cached_len`, and has a new header. `is_written` says
     /// whether all its blocks have been written.
-    pub(crate) fn over(file: Arc<dyn StorageFile>, size: u64, cached_len: usize, is_written: bool) -> Self {
-        Self { is_written, cached_len, ..Self::going_on(file, size, segment_header::LEN) }
+    pub(crate) fn over(size: u64, cached_len: usize, is_written: bool) -> Self {
+        Self { is_written, cached_len, ..Self::going_on(size, segment_header::LEN) }
     }
 
     /// How long all pages after the first part are; 0 if there are none, or of several lengths.
     pub(crate) fn page_len(&self) -> usize {
         self.page_len.unwrap_or(0)
-    }
-
-    pub(crate) fn file(&self) -> &Arc<dyn StorageFile> {
-        &self.file
     }
 
     /// The end of what is ready.
@@ -159,7 +152,13 @@ impl Filling {
     }
 
     /// Makes a little more of it ready, if there is more, in pages of `page_len` bytes.
-    pub(crate) fn step(&mut self, storage: &dyn Storage, mapping: &Mapping, page_len: usize) -> io::Result<()> {
+    pub(crate) fn step(
+        &mut self,
+        storage: &dyn Storage,
+        file: &dyn StorageFile,
+        mapping: &Mapping,
+        page_len: usize,
+    ) -> io::Result<()> {
         let len = STEP_LEN.min(self.first_end(0)).max(page_len);
         let range = self.end..(self.end - self.end % len + len).min(self.size);
         let mut piece = page_len;
@@ -167,13 +166,13 @@ impl Filling {
             // They stay as they are, however much is written at a time.
             piece = (page_len * PAGES_KEPT).min(ZEROS.len());
         } else {
-            self.let_go(&range);
+            self.let_go(file, &range);
         }
         // Zeros follow the frames in the page in which a segment goes on: recovery has looked.
         let mut offset = range.start.next_multiple_of(PAGE_LEN);
         while offset < range.end {
             let len = (piece - offset % piece).min(range.end - offset);
-            self.file.write_at(&ZEROS[..len], offset as u64)?;
+            file.write_at(&ZEROS[..len], offset as u64)?;
             offset += len;
             if offset.is_multiple_of(YIELD_LEN) {
                 // A thread that has been woken on this processor, since its sync is over, would wait for the end of this one's
@@ -200,13 +199,13 @@ impl Filling {
 
     /// Has the page cache let go of `range`, which it may hold in pages of any length: what is written there would come to lie in
     /// them, and a small sync would write all of one. A page stays that reaches beyond what is to be let go.
-    fn let_go(&mut self, range: &Range<usize>) {
+    fn let_go(&mut self, file: &dyn StorageFile, range: &Range<usize>) {
         if range.end <= self.cached {
             return;
         }
         let end = range.end.next_multiple_of(LARGEST_PAGE_LEN).min(self.size);
         // If this has no effect, syncs write more.
-        let _ = self.file.drop_cache(range.start.max(self.cached) as u64..end as u64);
+        let _ = file.drop_cache(range.start.max(self.cached) as u64..end as u64);
         self.cached = end;
     }
 
@@ -227,11 +226,12 @@ impl Filling {
         &mut self,
         end: usize,
         storage: &dyn Storage,
+        file: &dyn StorageFile,
         mapping: &Mapping,
         page_len: usize,
     ) -> io::Result<()> {
         while self.end < end.min(self.size) {
-            self.step(storage, mapping, page_len)?;
+            self.step(storage, file, mapping, page_len)?;
         }
         Ok(())
     }
@@ -254,7 +254,13 @@ impl Filling {
     }
 
     /// Settles some of `wanted`, beyond which appends go on; returns how many bytes.
-    pub(crate) fn settle(&mut self, storage: &dyn Storage, mapping: &Mapping, wanted: &Range<usize>) -> usize {
+    pub(crate) fn settle(
+        &mut self,
+        storage: &dyn Storage,
+        file: &dyn StorageFile,
+        mapping: &Mapping,
+        wanted: &Range<usize>,
+    ) -> usize {
         let mut range = self.unsettled(wanted);
         if range.is_empty() {
             return 0;
@@ -263,7 +269,7 @@ impl Filling {
         self.settled = range.end;
         // Hints, both: a block that has no zeros is read as zeros. What is mapped stays in the page cache; what begins to be
         // written is made read-only, and so populated once more.
-        let _ = self.file.start_writing(range.start as u64..range.end as u64);
+        let _ = file.start_writing(range.start as u64..range.end as u64);
         let _ = storage.populate(mapping, page_start(range.start)..range.end);
         range.len()
     }

@@ -17,7 +17,7 @@ use crate::segment::SegmentInfo;
 use crate::segment::directory::Found;
 use crate::segment::filling::{Filling, PAGE_LEN};
 use crate::segment::retire::Retired;
-use crate::storage::{self, Access, Storage, StorageFile};
+use crate::storage::{self, Access, FileIdentity, Storage, StorageFile};
 
 /// A segment that holds nothing yet.
 #[derive(Debug)]
@@ -26,13 +26,59 @@ pub(crate) struct Prepared {
     pub(crate) size: u64,
     pub(crate) layout: Layout,
     pub(crate) region: Region,
+    pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) filling: Filling,
 }
 
+/// A [`Prepared`] segment whose file is closed until it is needed, so that an idle log has one open file less.
+///
+/// Its mapping keeps the file, and the number by which it is known: so the file that is found under its name later is either the same
+/// one, or has another number.
+#[derive(Debug)]
+pub(crate) struct Resting {
+    pub(crate) number: u64,
+    pub(crate) size: u64,
+    pub(crate) filling: Filling,
+    layout: Layout,
+    region: Region,
+    /// `None` where files cannot be told apart.
+    identity: Option<FileIdentity>,
+}
+
+impl Resting {
+    /// Its file, opened again; `None` if it has lost its name, as only by other hands.
+    pub(crate) fn open(&self, storage: &dyn Storage) -> Result<Option<Arc<dyn StorageFile>>> {
+        let name = name::segment(self.number);
+        match storage.open(&name, Access::Write) {
+            Ok(file) if identity(&*file) == self.identity => Ok(Some(file.into())),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("open", &storage.path().join(name), source))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The same segment, to be used, with the `file` that [`Self::open`] has given.
+    pub(crate) fn with(self, file: Arc<dyn StorageFile>) -> Prepared {
+        let Self { number, size, filling, layout, region, .. } = self;
+        Prepared { number, size, layout, region, file, filling }
+    }
+}
+
+fn identity(file: &dyn StorageFile) -> Option<FileIdentity> {
+    file.as_file().and_then(FileIdentity::of)
+}
+
 impl Prepared {
+    /// Closes its file until it is needed.
+    pub(crate) fn rest(self) -> Resting {
+        let Self { number, size, layout, region, file, filling } = self;
+        Resting { number, size, filling, layout, region, identity: identity(&*file) }
+    }
+
     /// Makes it ready up to `end`. What fails is not the segment's end: the rest can be filled later.
     pub(crate) fn fill_to(&mut self, end: usize, storage: &dyn Storage, page_len: usize) -> Result<()> {
-        let filled = self.filling.fill_to(end, storage, self.region.mapping(), page_len);
+        let filled = self.filling.fill_to(end, storage, &*self.file, self.region.mapping(), page_len);
         filled.map_err(|source| failed(storage, self.number, self.size, source))
     }
 
@@ -45,6 +91,7 @@ impl Prepared {
 /// A file with a header, which has no segment's name yet.
 struct Made {
     layout: Layout,
+    file: Arc<dyn StorageFile>,
     filling: Filling,
 }
 
@@ -87,14 +134,14 @@ fn put_in_place(
         // What is left of it is removed at the next open at the latest.
         let _ = storage.remove(temporary);
     }
-    let Made { layout, filling } = renamed.map_err(|source| failed(storage, number, size, source))?;
-    let mapped = storage.sync_directory().and_then(|()| filling.file().map(size, Access::Write));
+    let Made { layout, file, filling } = renamed.map_err(|source| failed(storage, number, size, source))?;
+    let mapped = storage.sync_directory().and_then(|()| file.map(size, Access::Write));
     let mapping = mapped.map_err(|source| {
         abandon(storage, number);
         failed(storage, number, size, source)
     })?;
     let region = Region::live(mapping, segment_header::LEN);
-    let mut prepared = Prepared { number, size, layout, region, filling };
+    let mut prepared = Prepared { number, size, layout, region, file, filling };
     prepared.fill_first(storage).inspect_err(|_| abandon(storage, number))?;
     Ok(prepared)
 }
@@ -115,7 +162,7 @@ fn make(storage: &dyn Storage, temporary: &str, log_id: u128, number: u64, size:
     let header = SegmentHeader::new(log_id, number, size, now_unix_ms());
     file.write_at(header.as_bytes(), 0)?;
     file.sync()?;
-    Ok(Made { layout: header.layout(), filling: Filling::new(file, size, is_written) })
+    Ok(Made { layout: header.layout(), file, filling: Filling::new(size, is_written) })
 }
 
 /// The header of another segment into a file that has been one. What else it holds stays, and means nothing under the new salt.
@@ -126,7 +173,7 @@ fn overwrite(storage: &dyn Storage, retired: &Retired, log_id: u128, number: u64
     let header = SegmentHeader::new(log_id, number, size, now_unix_ms()).recycled();
     file.write_at(header.as_bytes(), 0)?;
     file.sync()?;
-    Ok(Made { layout: header.layout(), filling: Filling::over(file, size, retired.page_len(), is_written) })
+    Ok(Made { layout: header.layout(), file, filling: Filling::over(size, retired.page_len(), is_written) })
 }
 
 fn now_unix_ms() -> u64 {
@@ -151,8 +198,8 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Option<Prepa
     }
     let mapping = file.map(size, Access::Write).map_err(failed("map"))?;
     let region = Region::live(mapping, segment_header::LEN);
-    let filling = Filling::going_on(file, size, segment_header::LEN);
-    let mut prepared = Prepared { number, size, layout, region, filling };
+    let filling = Filling::going_on(size, segment_header::LEN);
+    let mut prepared = Prepared { number, size, layout, region, file, filling };
     prepared.fill_first(storage)?;
     Ok(Some(prepared))
 }
@@ -176,8 +223,8 @@ pub(crate) fn go_on(storage: &dyn Storage, info: &SegmentInfo, end: SegmentEnd) 
         return Ok(None);
     }
     let mapping = file.map(info.size, Access::Write).map_err(failed("map"))?;
-    let mut filling = Filling::going_on(Arc::clone(&file), info.size, offset);
-    let filled = filling.fill_to(filling.first_end(offset), storage, &mapping, PAGE_LEN);
+    let mut filling = Filling::going_on(info.size, offset);
+    let filled = filling.fill_to(filling.first_end(offset), storage, &*file, &mapping, PAGE_LEN);
     let needed = info.size - end.offset;
     filled.map_err(|source| storage::failed(storage, "write", path, needed, source))?;
     Ok(Some(GoneOn { file, region: Arc::new(Region::live(mapping, offset)), filling }))

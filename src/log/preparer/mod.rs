@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::format::position::Position;
 use crate::log::stats::Counters;
-use crate::memory::{Process, Region};
+use crate::memory::Process;
 use crate::segment::Segment;
 use crate::segment::filling::{Filling, LARGE_PAGE_LEN, PAGE_LEN};
-use crate::segment::prepare::{Prepared, failed};
+use crate::segment::prepare::{Prepared, Resting, failed};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::Storage;
@@ -104,7 +104,11 @@ impl Preparer {
                 drop(state);
                 self.shared.wake(Urgency::Urgent);
                 self.shared.abandon(short);
-                return Ok(spare);
+                if let Some(spare) = self.shared.open(spare)? {
+                    return Ok(spare);
+                }
+                state = self.shared.state.lock();
+                state.growth.need(size);
             }
             if let Err(error) = self.shared.await_spare(&mut state, &mut tried) {
                 state.growth.need(0);
@@ -160,7 +164,8 @@ impl Preparer {
 
     /// `segment`, which is ready as `filling` says, takes appends from now on, after those that hold and take `before`. Returns the room
     /// in it.
-    pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, region: Arc<Region>, before: Extent) -> usize {
+    pub(crate) fn begin(&self, segment: &Arc<Segment>, filling: Filling, before: Extent) -> usize {
+        let (region, file) = segment.unsynced().expect("it has not ended");
         let (number, room) = (segment.number(), filling.room());
         segment.set_page_len(filling.page_len());
         self.shared.pool.note_begun();
@@ -171,7 +176,7 @@ impl Preparer {
         state.room = room;
         state.growth.begin(segment.info().size, region.published(), before);
         let (segment, taken) = (Arc::downgrade(segment), segment.taken_from_now_on());
-        state.active = Some(ActiveFilling { number, filling, region, segment, taken });
+        state.active = Some(ActiveFilling { number, filling, region, file, segment, taken });
         state.announced = false;
         // The sync that comes next has two segments to write.
         state.pause = Some(Instant::now() + self.shared.pace.pause());
@@ -312,7 +317,7 @@ impl Preparer {
     }
 
     /// Stops the task; returns the spares that were not taken.
-    pub(crate) fn stop(&self) -> Vec<Prepared> {
+    pub(crate) fn stop(&self) -> Vec<Resting> {
         if let Some(task) = self.shared.task.get() {
             task.stop();
         }

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::events::{in_words, report};
 use crate::format::name;
 use crate::segment::filling::LARGE_PAGE_LEN;
-use crate::segment::prepare::{Prepared, abandon, prepare, renew};
+use crate::segment::prepare::{Prepared, Resting, abandon, prepare, renew};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 
@@ -53,7 +53,7 @@ impl PreparerCore {
         let (is_held, size) = (state.wants_held(), self.size_to_make(&state));
         let is_room = is_awaited || state.held_max > 0 || state.growth.size_ahead().is_some();
         drop(state);
-        let made = self.make_for(number, size, is_held, is_room);
+        let made = self.make_for(number, size, is_held, is_room).map(|made| made.map(Prepared::rest));
         let mut state = self.state.lock();
         match made {
             Ok(None) => state.spare = Spare::Wanted,
@@ -94,9 +94,22 @@ impl PreparerCore {
         if self.pool.has_size(size) { size } else { state.growth.size_ahead().unwrap_or(size) }
     }
 
+    /// A spare that has been taken, to be used; `None` if its file is gone. If that cannot be opened it is kept for the next attempt.
+    pub(super) fn open(&self, spare: Resting) -> Result<Option<Prepared>> {
+        match spare.open(&*self.storage) {
+            Ok(file) => Ok(file.map(|file| spare.with(file))),
+            Err(error) => {
+                let mut state = self.state.lock();
+                state.held.push_front(spare);
+                self.note(&state);
+                Err(error)
+            }
+        }
+    }
+
     /// Removes spares that are too short for what one was needed for.
-    pub(super) fn abandon(&self, short: Vec<Prepared>) {
-        for Prepared { number, .. } in short {
+    pub(super) fn abandon(&self, short: Vec<Resting>) {
+        for Resting { number, .. } in short {
             abandon(&*self.storage, number);
         }
     }
@@ -122,9 +135,17 @@ impl PreparerCore {
 
     pub(super) fn take_in_line(&self, keep: usize) -> crate::error::Result<Prepared> {
         let mut state = self.state.lock();
-        let Taken { spare, short } = loop {
-            if let Some(taken) = state.take_spare(keep) {
-                break taken;
+        let needed = state.growth.needed();
+        let spare = loop {
+            if let Some(Taken { spare, short }) = state.take_spare(keep) {
+                self.note(&state);
+                drop(state);
+                self.abandon(short);
+                if let Some(spare) = self.open(spare)? {
+                    break spare;
+                }
+                state = self.state.lock();
+                state.growth.need(needed);
             }
             let number = state.next_number;
             drop(state);
@@ -134,9 +155,6 @@ impl PreparerCore {
                 return Err(failure);
             }
         };
-        self.note(&state);
-        drop(state);
-        self.abandon(short);
         self.prepare_ahead();
         Ok(spare)
     }

@@ -10,9 +10,9 @@ use super::growth::Growth;
 use crate::error::Error;
 use crate::memory::Region;
 use crate::segment::filling::Filling;
-use crate::segment::prepare::Prepared;
+use crate::segment::prepare::Resting;
 use crate::segment::{Segment, giving_back};
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageFile};
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
@@ -21,7 +21,7 @@ pub(super) struct State {
     pub(super) in_use: bool,
     pub(super) spare: Spare,
     /// Those that are older than the spare and come first, up to as many as are held back for what is essential.
-    pub(super) held: VecDeque<Prepared>,
+    pub(super) held: VecDeque<Resting>,
     pub(super) held_max: usize,
     /// Appenders that wait for the spare.
     pub(super) takers: usize,
@@ -50,9 +50,9 @@ pub(super) struct State {
 /// A spare that has been taken.
 #[derive(Debug)]
 pub(super) struct Taken {
-    pub(super) spare: Prepared,
+    pub(super) spare: Resting,
     /// Those whose files go.
-    pub(super) short: Vec<Prepared>,
+    pub(super) short: Vec<Resting>,
 }
 
 /// The segment to go on in.
@@ -65,7 +65,7 @@ pub(super) enum Spare {
     Wanted,
     /// It is under way.
     UnderWay,
-    Ready(Prepared),
+    Ready(Resting),
     /// The task has it for one step, to make more of it ready; its length in bytes.
     Borrowed(#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "told to recorders"))] u64),
 }
@@ -95,7 +95,7 @@ impl State {
     /// The oldest that is ready and as long as is needed, if that leaves `keep`; then another one is wanted. Those before it are too
     /// short, and are not used any more.
     pub(super) fn take_spare(&mut self, keep: usize) -> Option<Taken> {
-        let is_long = |spare: &Prepared| spare.size >= self.growth.needed();
+        let is_long = |spare: &Resting| spare.size >= self.growth.needed();
         let at = self.held.iter().position(is_long).unwrap_or(self.held.len());
         let is_none_long = at == self.held.len() && matches!(&self.spare, Spare::Ready(spare) if !is_long(spare));
         if is_none_long || self.ready() <= keep + at {
@@ -104,7 +104,7 @@ impl State {
             self.held.extend(newest);
             return None;
         }
-        let short: Vec<Prepared> = self.held.drain(..at).collect();
+        let short: Vec<Resting> = self.held.drain(..at).collect();
         let Some(spare) = self.held.pop_front().or_else(|| self.take_newest()) else {
             self.held.extend(short);
             return None;
@@ -155,13 +155,13 @@ impl State {
     }
 
     /// The spare that has been made, or comes back with more of it ready: meanwhile those before it may have been taken.
-    pub(super) fn put_spare(&mut self, spare: Prepared) {
+    pub(super) fn put_spare(&mut self, spare: Resting) {
         self.spare = Spare::Ready(spare);
         self.fill_held();
     }
 
     /// The newest, if it is ready; then another one is wanted.
-    pub(super) fn take_newest(&mut self) -> Option<Prepared> {
+    pub(super) fn take_newest(&mut self) -> Option<Resting> {
         match std::mem::replace(&mut self.spare, Spare::Wanted) {
             Spare::Ready(prepared) => Some(prepared),
             other => {
@@ -180,7 +180,7 @@ impl State {
     }
 
     /// The spare, for making it ready up to `end`, if that has not been done and no caller waits for it.
-    pub(super) fn borrow_spare(&mut self, end: usize) -> Option<Prepared> {
+    pub(super) fn borrow_spare(&mut self, end: usize) -> Option<Resting> {
         match &self.spare {
             Spare::Ready(spare) if self.takers == 0 && spare.filling.is_short_of(end) => {}
             _ => return None,
@@ -197,6 +197,7 @@ pub(super) struct ActiveFilling {
     pub(super) number: u64,
     pub(super) filling: Filling,
     pub(super) region: Arc<Region>,
+    pub(super) file: Arc<dyn StorageFile>,
     pub(super) segment: Weak<Segment>,
     /// How many bytes of its file have not been given back.
     pub(super) taken: Arc<AtomicU64>,
@@ -204,7 +205,7 @@ pub(super) struct ActiveFilling {
 
 impl ActiveFilling {
     pub(super) fn step(&mut self, storage: &dyn Storage, page_len: usize) -> io::Result<()> {
-        self.filling.step(storage, self.region.mapping(), page_len)
+        self.filling.step(storage, &*self.file, self.region.mapping(), page_len)
     }
 
     /// Gives back what has been written beyond the end of the segment, which takes no more appends, if that has been given back
@@ -213,7 +214,7 @@ impl ActiveFilling {
         let (start, end) = (self.taken.load(Ordering::Relaxed), self.filling.end() as u64);
         if start < end {
             // It stays where that does not work.
-            let _ = giving_back::give_back(&**self.filling.file(), start..end);
+            let _ = giving_back::give_back(&*self.file, start..end);
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::format::position::Position;
 use crate::log::stats::Counters;
 use crate::segment::Segment;
 use crate::segment::filling::Filling;
-use crate::segment::prepare::Prepared;
+use crate::segment::prepare::Resting;
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::workers::{Code, Next, Task, Urgency, Work};
@@ -65,7 +65,7 @@ enum Job {
     /// A segment to go on in.
     Spare,
     /// More of that segment, since it will be needed soon.
-    SpareRoom(Prepared),
+    SpareRoom(Resting),
     /// Some of a segment that was filled.
     Walk,
     /// Some of what is ready to the device, before small syncs come to it.
@@ -243,11 +243,8 @@ impl PreparerCore {
                 drop(state);
                 self.attempt(number, is_awaited)
             }
-            Job::SpareRoom(mut spare) => {
-                let next = spare.filling.end() + 1;
-                if spare.fill_to(next, &*self.storage, self.pace.page_len()).is_err() {
-                    self.pace.use_single_pages();
-                }
+            Job::SpareRoom(spare) => {
+                let spare = self.fill_some(spare);
                 let mut state = self.state.lock();
                 state.put_spare(spare);
                 state
@@ -258,7 +255,8 @@ impl PreparerCore {
             }
             Job::Settle(mut active) => {
                 let wanted = self.pace.to_settle(active.number);
-                let len = active.filling.settle(&*self.storage, active.region.mapping(), &wanted);
+                let ActiveFilling { filling, file, region, .. } = &mut active;
+                let len = filling.settle(&*self.storage, &**file, region.mapping(), &wanted);
                 self.counters.settled(len);
                 self.put_back(active)
             }
@@ -266,10 +264,25 @@ impl PreparerCore {
         }
     }
 
+    /// `spare`, with some more of it ready.
+    fn fill_some(&self, spare: Resting) -> Resting {
+        let next = spare.filling.end() + 1;
+        // What cannot be opened now is found when it is taken.
+        let Ok(Some(file)) = spare.open(&*self.storage) else {
+            self.pace.use_single_pages();
+            return spare;
+        };
+        let mut spare = spare.with(file);
+        if spare.fill_to(next, &*self.storage, self.pace.page_len()).is_err() {
+            self.pace.use_single_pages();
+        }
+        spare.rest()
+    }
+
     fn idle(&self, mut active: ActiveFilling) -> MutexGuard<'_, State> {
-        let ActiveFilling { number, filling, region, .. } = &mut active;
+        let ActiveFilling { number, filling, region, file, .. } = &mut active;
         let number = *number;
-        if let Err(error) = filling.step(&*self.storage, region.mapping(), self.pace.page_len()) {
+        if let Err(error) = filling.step(&*self.storage, &**file, region.mapping(), self.pace.page_len()) {
             let file = name::segment(number);
             report!(warn, error = &error as &dyn std::error::Error, file, "cannot make all of a segment ready");
             filling.give_up();

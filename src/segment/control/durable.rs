@@ -51,7 +51,7 @@ impl ControlPage {
         }
         let _ = file.touch();
         let synced = written.and_then(|()| file.sync_mapping(self.words.mapping(), 0..LEN as usize));
-        if synced.is_ok() && is_on_device(&**file, first, &words).map_err(failed)? {
+        if synced.is_ok() && is_on_device(storage, first, &words).map_err(failed)? {
             return Ok(true);
         }
         before_removal()?;

@@ -1,4 +1,4 @@
-//! Many logs in one process: the threads that they share, none of which a log keeps from the others, and what an idle log takes.
+//! Many logs in one process: the threads that they share, none of which a log keeps from the others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,10 +39,6 @@ fn sleeps() -> BTreeMap<String, u64> {
     threads().keys().filter_map(|number| Some((number.clone(), of(number)?))).collect()
 }
 
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
 /// Has `log` use all that it can use threads for.
 fn use_all(log: &Log) {
     let next = log.next_lsn().0;
@@ -72,7 +68,6 @@ fn open_many(directory: &Path, count: usize, options: &Options) -> Vec<Log> {
 #[ignore = "other tests run it as a process of its own"]
 fn has_many() {
     let Some(directory) = child::directory() else { return };
-    let before = descriptors();
     let mut logs = Vec::new();
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
@@ -91,7 +86,6 @@ fn has_many() {
                 logs.len()
             }
             "threads" => threads().len(),
-            "descriptors" => descriptors() - before,
             "rest" => {
                 until("all threads sleep for a second", || {
                     let before = sleeps();
@@ -155,18 +149,6 @@ fn logs_that_have_nothing_to_do_wake_no_thread() {
     answer(&mut child, "open 50");
     answer(&mut child, "use");
     assert_eq!(answer(&mut child, "rest"), 1);
-}
-
-#[test]
-fn an_idle_log_has_four_descriptors_open_and_one_for_its_spare() {
-    let dir = scratch();
-    let mut child = Child::spawn("open::many::has_many", dir.path());
-    answer(&mut child, "open 50");
-    answer(&mut child, "use");
-    answer(&mut child, "rest");
-    // Those of the system's random numbers and the like are no log's.
-    let count = answer(&mut child, "descriptors");
-    assert!(count < 6 * 50, "{count} for 50 logs");
 }
 
 /// Logs whose disk does not answer `call`, with a thread of theirs in it.

@@ -2,6 +2,7 @@
 
 mod displaced;
 mod handles;
+mod idle;
 mod locked;
 mod many;
 mod ownership;

@@ -133,7 +133,7 @@ fn what_is_written_beyond_the_end_meanwhile_is_given_back_too() {
         await_spare(&log);
         // Page by page, so that much more is ready than the record needs when the next step begins.
         until("steps", || faults.count(Call::Write) > 3000);
-        faults.hold_on("00000000000000000002.tmp", Call::Write);
+        faults.hold_on("00000000000000000002.seg", Call::Write);
         faults.wait_until_held();
         append_stamped(&log, 1, 100_000, 40);
         let mut expected = contents(&log);

@@ -172,7 +172,7 @@ impl Faulty {
         self.plan.state.lock().held = Some((call, None));
     }
 
-    /// From now on, each thread that comes to `call` on the file that was created under this name waits there.
+    /// From now on, each thread that comes to `call` on the file that was created, or opened last, under this name waits there.
     pub(crate) fn hold_on(&self, file: &str, call: Call) {
         self.plan.state.lock().held = Some((call, Some(file.into())));
     }

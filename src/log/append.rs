@@ -168,7 +168,7 @@ impl Shared {
         self.check_call()?;
         let max = self.payload_len_max();
         if payload_len > max {
-            return Err(Error::RecordTooLarge { len: payload_len, max });
+            return self.check_open().and(Err(Error::RecordTooLarge { len: payload_len, max }));
         }
         // Bounded by a segment's size, which is mapped.
         self.reserve(frame::padded(frame::HEADER_LEN + payload_len as usize), 1, need)

@@ -157,7 +157,7 @@ impl Shared {
                 None => self.reserve(len as usize, count, Need::Ordinary),
                 Some(expected) => self.reserve_at(len as usize, count, expected),
             },
-            _ => Err(Error::RecordTooLarge { len: len - frame::HEADER_LEN as u64, max }),
+            _ => self.check_open().and(Err(Error::RecordTooLarge { len: len - frame::HEADER_LEN as u64, max })),
         }
     }
 
@@ -167,7 +167,7 @@ impl Shared {
             let (segment, reserved) = self.reserved();
             let next = Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal()));
             if next != expected {
-                return Err(Error::NotNext { expected, next });
+                return self.check_open().and(Err(Error::NotNext { expected, next }));
             }
             match self.cursor.reserve_after(reserved, len, count) {
                 Some(place) => {

@@ -103,7 +103,7 @@ impl Shared {
         let mut stage = [0; STAGED_LEN_MAX];
         let payload = &mut stage[..len];
         let inside = Inside::enter();
-        PayloadWriter::fill(payload, None, None, fill)?;
+        PayloadWriter::fill(payload, None, None, fill).or_else(|given_up| self.check_open().and(Err(given_up)))?;
         drop(inside);
         // Summed as a whole, which takes less than the sums of several slices.
         self.append_summed(tag, payload, self.hasher.sum(payload))

@@ -32,8 +32,8 @@ impl Log {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn create_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
-        check_name(name)?;
         let _entered = self.shared.enter()?;
+        check_name(name)?;
         let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
         self.check_pinnable(lsn)?;

@@ -198,6 +198,7 @@ impl Wal {
         page: impl Into<Option<PageId>>,
         data: &[u8],
     ) -> Result<Lsn> {
+        self.log.check_open()?;
         if matches!(record_type, RecordType::Commit | RecordType::Checkpoint | RecordType::Compensation) {
             return Err(WalError::RecordTypeNotAllowed { code: record_type.code() });
         }
@@ -219,6 +220,7 @@ impl Wal {
     /// [`Recovery::plain_records`]: super::Recovery::plain_records
     /// [`Log::append`]: crate::Log::append
     pub fn append_plain(&self, tag: u16, payload: &[u8]) -> Result<Lsn> {
+        self.log.check_open()?;
         if tag < PLAIN_TAG_MIN {
             return Err(WalError::RecordTypeNotAllowed { code: tag });
         }

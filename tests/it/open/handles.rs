@@ -2,7 +2,7 @@
 //!
 //! | planted | noticed by |
 //! |---|---|
-//! | a call does not ask whether the log is closed | `every_call_says_that_the_log_is_closed` |
+//! | a call does not ask whether the log is closed, or looks at its arguments first | `every_call_says_that_the_log_is_closed` |
 //! | a close keeps the lock for as long as there are handles | `a_closed_directory_opens_again_beside_old_handles_and_views` |
 //! | a callback is taken while the threads end | `a_callback_that_is_asked_for_during_a_close_is_told_or_refused` |
 
@@ -11,7 +11,7 @@ use std::sync::{Barrier, mpsc};
 
 use futures_executor::block_on;
 use mapwal::inspect::{Inspection, VerifyOptions};
-use mapwal::{Error, Log, Lsn, Result, Visibility};
+use mapwal::{Error, Log, Lsn, Mark, Result, Visibility};
 use rustix::io::Errno;
 
 use crate::support::faulty::Call;
@@ -62,7 +62,54 @@ fn outcomes(log: &Log) -> Vec<(&'static str, Option<Error>)> {
         close(),
     ];
     all.push(("durable", block_on(log.durable(Lsn(1))).err()));
+    // With arguments that would be refused.
+    let long = vec![0; log.payload_len_max() as usize + 1];
+    all.extend(outcomes![
+        append(1, &long),
+        append_vectored(1, &[&long, b"late"]),
+        append_batch(&[(1, &long)]),
+        append_batch_vectored(&[(1, &[&long, b"late"])]),
+        append_at(Lsn(1), 1, b"late"),
+        append_at(Lsn(1), 1, &long),
+        append_batch_at(Lsn(999), &[]),
+        append_batch_at(Lsn(999), &[(1, &[b"late"])]),
+        append_with(1, long.len(), |_| ()),
+        append_with_writer(1, 4, |_| Ok(())),
+        append_with_writer(1, 4, |_| Err(std::io::ErrorKind::Other.into())),
+        append_with_writer(1, long.len(), |_| Ok(())),
+        append_frames(b""),
+        put_meta(99, b"late"),
+        put_meta(1, &long),
+        wait_durable(Lsn(999)),
+        wait_durable(mark_of_another()),
+        on_durable(Lsn(999), |_| ()),
+        on_durable(mark_of_another(), |_| ()),
+        trim_before(Lsn(999)),
+        trim_before_with(Lsn(1), &[(99, b"late")]),
+        truncate_after(Lsn(999)),
+        truncate_after_with(Lsn(1), &[(99, b"late")]),
+        reset_to(Lsn(0)),
+        reset_to(Lsn(u64::MAX)),
+        reset_to_with(Lsn(9), &[(99, b"late")]),
+        pin(Lsn(999)),
+        create_pin("", "", Lsn(1), None),
+        create_pin("early", "", Lsn(999), None),
+        advance_pin("there is none", Lsn(2)),
+        assign_pin("there is none", ""),
+        drop_pin("there is none"),
+        get(Lsn(999)),
+        get_many(&[Lsn(0), Lsn(999)]),
+        follow(Lsn(999), Visibility::Published),
+        sealed(u64::MAX),
+        next_sealed(u64::MAX),
+    ]);
+    all.push(("durable", block_on(log.durable(Lsn(999))).err()));
     all
+}
+
+fn mark_of_another() -> Mark {
+    let dir = scratch();
+    open_small(dir.path()).mark()
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::Log;
 use super::durability::Goal;
 use super::durability::copying::CopyWait;
 use super::durability::future::Durable;
+use super::durability::teller::Callback;
 use super::mark::Mark;
 #[cfg(feature = "metrics")]
 use super::meter::Synced;
@@ -50,8 +51,9 @@ impl Log {
     /// Has `callback` called once, with `Ok` when all up to `mark`, as in [`Log::wait_durable`], is durable, or with the error that
     /// keeps it from that: [`Error::Poisoned`], [`Error::Truncated`], or [`Error::Closed`] when the log is dropped
     /// before. Does not wait. A thread of the log syncs if no other call does it. The callback runs
-    /// on another thread, with nothing locked, and may use the log, and drop it. It must not wait for another callback or future
-    /// of the same log, which come after it; it may call [`Self::wait_durable`]. The next callbacks wait for it, and so
+    /// on another thread, with nothing locked, and may use the log, and drop it. It may wait for a sync, for a
+    /// [`Durable`], and whatever else the log has to be waited for; but it must not wait, as by a channel, for another callback of the
+    /// same log, or for a thread that awaits a future of it: these are called after it, and it would wait for ever. The next callbacks wait for it, and so
     /// does a close or a drop of the log by any other thread; nothing else does. If it panics, the log goes on.
     ///
     /// # Errors
@@ -75,7 +77,7 @@ impl Log {
     pub fn on_durable(&self, mark: impl Into<Mark>, callback: impl FnOnce(Result<()>) + Send + 'static) -> Result<()> {
         self.shared.check_open()?;
         let mark = mark.into();
-        self.shared.call_when_durable(|| self.shared.goal_of(mark), Box::new(callback))
+        self.shared.call_when_durable(|| self.shared.goal_of(mark), Callback::Call(Box::new(callback)))
     }
 
     /// A future that is ready once all up to `mark`, as in [`Log::wait_durable`], is durable, or will not be. Does not wait, and
@@ -83,13 +85,12 @@ impl Log {
     pub fn durable(&self, mark: impl Into<Mark>) -> Durable {
         let mark = mark.into();
         let shared = &self.shared;
-        Durable::begin(|callback| {
+        Durable::begin(shared, |waiting| {
             shared.check_open()?;
             if shared.durability.is_reached(shared.goal_of(mark)?)? {
-                callback(Ok(()));
-                return Ok(());
+                return Ok(Some(Ok(())));
             }
-            shared.call_when_durable(|| shared.goal_of(mark), callback)
+            shared.call_when_durable(|| shared.goal_of(mark), Callback::Future(waiting)).map(|()| None)
         })
     }
 }

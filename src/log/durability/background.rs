@@ -110,8 +110,11 @@ impl Background {
             task.stop();
         }
         self.call_back(durability);
-        let rest = std::mem::take(&mut self.state.lock().callbacks);
+        let mut state = self.state.lock();
+        let rest = std::mem::take(&mut state.callbacks);
         self.teller.tell(rest.into_iter().map(|(_, callback)| (callback, Err(Error::Closed))));
+        drop(state);
+        self.teller.wake();
         self.teller.finish();
     }
 
@@ -152,5 +155,7 @@ impl Background {
         // Before a callback can be added for what comes later.
         self.teller.tell(cut.chain(reached));
         drop(state);
+        // With nothing locked that a callback needs for its first call.
+        self.teller.wake();
     }
 }

@@ -4,13 +4,13 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-use super::teller::Callback;
 use crate::error::{Error, Result};
+use crate::log::shared::Shared;
 use crate::memory::Process;
 
 /// Ready once what [`Log::durable`](crate::Log::durable) was asked for is durable, or will not be. For any executor.
@@ -18,10 +18,10 @@ use crate::memory::Process;
 /// What is waited for becomes durable whether this is polled or not, and whether it is dropped or not: dropping it ends
 /// the waiting and nothing else. It may outlive the log.
 ///
-/// Its waker is called, and the outcome comes, as a callback of [`Log::on_durable`](crate::Log::on_durable) is: by the thread that
-/// calls all of the log's callbacks, one after the other, with nothing locked. So a callback of the same log must not wait for it:
-/// it would wait for itself. A waker that panics does no harm, and it may use
-/// or drop the log.
+/// Its waker is called as a callback of [`Log::on_durable`](crate::Log::on_durable) is: by the thread that calls all of the log's
+/// callbacks and wakers, one after the other, with nothing locked. A waker that panics does no harm, and it may use or drop the log.
+/// A callback or waker of the same log may wait for a future: polled there, where its waker could not be called, it does not return
+/// before it is ready, as [`Log::wait_durable`](crate::Log::wait_durable) does.
 ///
 /// # Errors
 /// The outcome is [`Error::Poisoned`] when a sync has failed, [`Error::Truncated`] when a record waited for was truncated,
@@ -55,13 +55,14 @@ use crate::memory::Process;
 #[must_use = "it is ready once it has been waited for"]
 pub struct Durable {
     waiting: Arc<Waiting>,
+    log: Weak<Shared>,
     /// In a forked child a thread that is not there may hold the lock of `waiting`.
     process: Process,
 }
 
 /// What a future shares with the callback that ends the waiting.
 #[derive(Default)]
-struct Waiting(Mutex<State>);
+pub(crate) struct Waiting(Mutex<State>);
 
 enum State {
     /// With the waker of the last poll.
@@ -77,31 +78,33 @@ impl Default for State {
 }
 
 impl Durable {
-    /// A future that waits for the callback that `begin` is given. An error of `begin` is its outcome.
-    pub(crate) fn begin(begin: impl FnOnce(Callback) -> Result<()>) -> Self {
+    /// A future of `log` that has the outcome that `begin` returns, or later the one that what `begin` is given gets.
+    pub(crate) fn begin(log: &Arc<Shared>, begin: impl FnOnce(Arc<Waiting>) -> Result<Option<Result<()>>>) -> Self {
         let waiting = Arc::<Waiting>::default();
-        let there = Arc::clone(&waiting);
-        if let Err(error) = begin(Box::new(move |outcome| there.end(outcome))) {
-            waiting.end(Err(error));
+        if let Some(outcome) = begin(Arc::clone(&waiting)).unwrap_or_else(|error| Some(Err(error))) {
+            waiting.end(outcome);
         }
-        Self { waiting, process: Process::current() }
+        Self { waiting, log: Arc::downgrade(log), process: Process::current() }
     }
 }
 
 impl Waiting {
-    /// Wakers are the application's code: they are called and dropped with nothing locked, here and below.
-    fn end(&self, outcome: Result<()>) {
-        let before = {
-            let mut state = self.0.lock();
-            match *state {
-                // The future was dropped.
-                State::Told => State::Told,
-                _ => mem::replace(&mut *state, State::Over(outcome)),
+    /// The waker to be called: wakers are the application's code, which runs with nothing locked, and so does their drop.
+    pub(super) fn end(&self, outcome: Result<()>) -> Option<Waker> {
+        let mut state = self.0.lock();
+        match &mut *state {
+            State::Waits(waker) => {
+                let waker = waker.take();
+                *state = State::Over(outcome);
+                waker
             }
-        };
-        if let State::Waits(Some(waker)) = before {
-            waker.wake();
+            // The future was dropped, or an outcome came before.
+            State::Over(_) | State::Told => None,
         }
+    }
+
+    fn waits(&self) -> bool {
+        matches!(*self.0.lock(), State::Waits(_))
     }
 
     /// The outcome, and the waker that is not needed.
@@ -128,6 +131,11 @@ impl Future for Durable {
         if !self.process.is_current() {
             return Poll::Ready(Err(Error::Forked));
         }
+        if self.waiting.waits()
+            && let Some(log) = self.log.upgrade()
+        {
+            log.end_waiting_inside();
+        }
         let waker = context.waker().clone();
         let (polled, unused) = self.waiting.poll(waker);
         drop(unused);
@@ -144,9 +152,10 @@ impl Drop for Durable {
     }
 }
 
+#[expect(clippy::missing_fields_in_debug, reason = "whether it is over says it all")]
 impl fmt::Debug for Durable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_over = self.process.is_current() && !matches!(*self.waiting.0.lock(), State::Waits(_));
+        let is_over = self.process.is_current() && !self.waiting.waits();
         f.debug_struct("Durable").field("is_over", &is_over).finish()
     }
 }

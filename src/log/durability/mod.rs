@@ -7,7 +7,7 @@ pub(crate) mod future;
 pub(crate) mod lookout;
 mod lost;
 mod syncer;
-mod teller;
+pub(crate) mod teller;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

@@ -37,6 +37,15 @@ impl Shared {
         Ok(())
     }
 
+    /// In a callback or a waker of this log, where no other one can be called: has each future of what has been appended so far be over.
+    pub(super) fn end_waiting_inside(&self) {
+        if self.background.teller.is_inside() {
+            // An error is the outcome of those that it concerns.
+            let _ = self.wait(self.everything());
+            self.background.call_back(&self.durability);
+        }
+    }
+
     fn ensure_syncer(self: &Arc<Self>, state: &mut State) -> Result<()> {
         if state.syncer.is_none() {
             let work: Weak<Self> = Arc::downgrade(self);

@@ -4,16 +4,47 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::future::Waiting;
 use crate::error::Result;
 use crate::storage::survive;
 use crate::storage::workers::{Code, Next, Task, Urgency, Work};
 
-pub(crate) type Callback = Box<dyn FnOnce(Result<()>) + Send>;
+/// What is to learn of an outcome.
+pub(crate) enum Callback {
+    Call(Box<dyn FnOnce(Result<()>) + Send>),
+    Future(Arc<Waiting>),
+}
+
+/// Code of the application that is to be run.
+enum Due {
+    Call(Box<dyn FnOnce(Result<()>) + Send>, Result<()>),
+    Wake(Waker),
+}
+
+impl Callback {
+    /// What is to be run for it. A future has its outcome from now on, and its waker is left.
+    fn end(self, outcome: Result<()>) -> Option<Due> {
+        match self {
+            Self::Call(call) => Some(Due::Call(call, outcome)),
+            Self::Future(waiting) => waiting.end(outcome).map(Due::Wake),
+        }
+    }
+}
+
+impl Due {
+    fn run(self) {
+        match self {
+            Self::Call(call, outcome) => call(outcome),
+            Self::Wake(waker) => waker.wake(),
+        }
+    }
+}
 
 /// How long callbacks are told before those of other logs have their turn.
 const TURN: Duration = Duration::from_millis(1);
@@ -35,7 +66,7 @@ struct TellerCore {
 #[derive(Default)]
 struct State {
     /// In this order.
-    told: VecDeque<(Callback, Result<()>)>,
+    told: VecDeque<Due>,
     /// The thread that is inside of a callback.
     telling: Option<ThreadId>,
     /// No more come, and what is left is told at one go.
@@ -53,16 +84,22 @@ impl Teller {
         Ok(())
     }
 
-    /// Has these called back, after those that are still to be.
+    /// Has these called back, after those that are still to be, once [`Self::wake`] is called.
     pub(super) fn tell(&self, more: impl Iterator<Item = (Callback, Result<()>)>) {
         let mut state = self.core.state.lock();
-        let before = state.told.len();
-        state.told.extend(more);
-        let is_more = state.told.len() > before;
-        drop(state);
+        state.told.extend(more.filter_map(|(callback, outcome)| callback.end(outcome)));
+    }
+
+    pub(super) fn wake(&self) {
+        let is_more = !self.core.state.lock().told.is_empty();
         if is_more && let Some(task) = self.task.get() {
             task.wake(Urgency::Urgent);
         }
+    }
+
+    /// Whether this is called from inside of a callback or a waker: none is called before that returns.
+    pub(super) fn is_inside(&self) -> bool {
+        self.core.state.lock().telling == Some(std::thread::current().id())
     }
 
     /// On return all have been called back, unless one of them makes this call: then the rest follow it.
@@ -83,11 +120,11 @@ impl Work for TellerCore {
     fn step(&self) -> Next {
         let began = Instant::now();
         let mut state = self.state.lock();
-        while let Some((callback, outcome)) = state.told.pop_front() {
+        while let Some(due) = state.told.pop_front() {
             state.telling = Some(std::thread::current().id());
             drop(state);
-            // The callback is gone in any case.
-            survive(|| callback(outcome));
+            // It is gone in any case.
+            survive(|| due.run());
             state = self.state.lock();
             state.telling = None;
             if !state.is_last && began.elapsed() >= TURN {

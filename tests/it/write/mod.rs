@@ -4,6 +4,7 @@ mod batch;
 mod callbacks;
 mod futures;
 mod in_place;
+mod inside_callbacks;
 mod limits;
 mod marks;
 mod meta;

@@ -181,10 +181,10 @@ impl Log {
         Ok(log)
     }
 
-    /// The directory.
+    /// The directory, by its absolute path. The log goes by the directory that it has opened, wherever that is by now.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        self.shared.storage.path()
+        self.shared.storage.absolute_path()
     }
 
     /// What opening it found.

@@ -83,7 +83,7 @@ pub struct SealedSegment {
 impl SealedSegment {
     /// Of `segment` in `storage`, which ends at `end`, durably. `None` if its file is gone.
     pub(crate) fn open(storage: &dyn Storage, segment: &Segment, end: SegmentEnd) -> Result<Option<Self>> {
-        let path = segment.path();
+        let path = segment.absolute_path();
         let file = match storage.open(&name::segment(segment.number()), Access::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -99,7 +99,7 @@ impl SealedSegment {
         self.number
     }
 
-    /// The path of its file, which is there until the segment is trimmed.
+    /// The absolute path of its file, which is there until the segment is trimmed.
     #[must_use]
     pub fn path(&self) -> &PathBuf {
         &self.path
@@ -218,11 +218,11 @@ impl DurablePrefix {
             is_bare &= matches!(frame.kind(), FrameKind::Link | FrameKind::Close);
         }
         let (first_lsn, next_lsn) = (segment.base_lsn(), walk.place().next_lsn);
-        let (path, size) = (segment.path(), segment.info().size);
+        let (path, size) = (segment.absolute_path(), segment.info().size);
         Ok(Some(Self { path, number, size, first_lsn, next_lsn, is_bare, end, region }))
     }
 
-    /// The path of its file.
+    /// The absolute path of its file.
     #[must_use]
     pub fn path(&self) -> &PathBuf {
         &self.path

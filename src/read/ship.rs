@@ -87,10 +87,10 @@ impl<'a> Frames<'a> {
         self.next
     }
 
-    /// The path of the file that they are in.
+    /// The absolute path of the file that they are in.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.segment.path()
+        self.segment.absolute_path()
     }
 
     /// Their offset in the file, in bytes.
@@ -104,8 +104,7 @@ impl<'a> Frames<'a> {
     /// # Errors
     /// [`Error::Io`], also when the segment has been trimmed meanwhile.
     pub fn open_file(&self) -> Result<File> {
-        let path = self.segment.path();
-        File::open(&path).map_err(|source| Error::io("open", &path, source))
+        self.segment.open_file().map_err(|source| Error::io("open", &self.segment.path(), source))
     }
 }
 

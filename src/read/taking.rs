@@ -11,10 +11,10 @@ use crate::format::position::Position;
 use crate::segment::Segments;
 
 impl LogReader {
-    /// The directory.
+    /// The directory, by its absolute path.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        self.0.storage.path()
+        self.0.storage.absolute_path()
     }
 
     /// As [`Log::next_sealed`](crate::Log::next_sealed), of what the writer has called durable. All frames are checked.

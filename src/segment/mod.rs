@@ -17,6 +17,8 @@ pub(crate) mod prepare;
 pub(crate) mod retire;
 mod walk;
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -34,7 +36,7 @@ use crate::format::walk::Check;
 use crate::format::{name, position::Position};
 use crate::lsn::Lsn;
 use crate::memory::Region;
-use crate::storage::{Storage, StorageFile};
+use crate::storage::{Access, Storage, StorageFile};
 use bytes::Bytes;
 use index::Index;
 
@@ -237,6 +239,17 @@ impl Segment {
 
     pub(crate) fn path(&self) -> PathBuf {
         self.storage.path().join(name::segment(self.info.number))
+    }
+
+    /// As [`Self::path`], from any working directory.
+    pub(crate) fn absolute_path(&self) -> PathBuf {
+        self.storage.absolute_path().join(name::segment(self.info.number))
+    }
+
+    /// Its file, opened for reading by its name in the directory that is open.
+    pub(crate) fn open_file(&self) -> io::Result<File> {
+        let file = self.storage.open(&name::segment(self.info.number), Access::Read)?;
+        file.as_file().ok_or(io::ErrorKind::Unsupported.into()).and_then(File::try_clone)
     }
 
     pub(crate) fn position(&self, offset: usize) -> Position {

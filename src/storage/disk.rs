@@ -39,6 +39,7 @@ pub struct Disk {
     lockable: LockableDirectory,
     uses: Arc<Uses>,
     path: PathBuf,
+    absolute_path: PathBuf,
     place: Place,
     trust: Trust,
     removals: Arc<Removals>,
@@ -53,11 +54,12 @@ impl Disk {
     /// When it does not exist, is not a directory, or cannot be read.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        Self::of(rustix::fs::open(path, flags, Mode::empty())?, path.to_owned(), None)
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        Self::of(directory, path.to_owned(), std::path::absolute(path).unwrap_or_else(|_| path.to_owned()), None)
     }
 
-    fn of(directory: OwnedFd, path: PathBuf, pattern: Option<Pattern>) -> io::Result<Self> {
-        let place = Place::of(&path, &directory)?;
+    fn of(directory: OwnedFd, path: PathBuf, absolute_path: PathBuf, pattern: Option<Pattern>) -> io::Result<Self> {
+        let place = Place::of(&absolute_path, &directory)?;
         let trust = Trust::of(&directory)?;
         let directory = Arc::new(directory);
         let removals = Arc::new(Removals::new(Arc::clone(&directory), trust));
@@ -66,6 +68,7 @@ impl Disk {
             lockable: LockableDirectory::new(Arc::clone(&directory)),
             directory,
             path,
+            absolute_path,
             place,
             trust,
             removals,
@@ -171,6 +174,10 @@ impl Storage for Disk {
         &self.path
     }
 
+    fn absolute_path(&self) -> &Path {
+        &self.absolute_path
+    }
+
     fn entries(&self, visit: &mut dyn FnMut(&[u8], FileKind)) -> io::Result<()> {
         for entry in Dir::read_from(&*self.directory)? {
             let entry = entry?;
@@ -264,7 +271,8 @@ impl Storage for Disk {
             }
             opened => opened,
         }?;
-        Ok(Arc::new(Self::of(directory, self.path.join(name), self.pattern.get().copied())?))
+        let (path, absolute_path) = (self.path.join(name), self.absolute_path.join(name));
+        Ok(Arc::new(Self::of(directory, path, absolute_path, self.pattern.get().copied())?))
     }
 
     fn lock_directory(&self) -> io::Result<Option<Box<dyn Debug>>> {

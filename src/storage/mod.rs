@@ -97,8 +97,13 @@ pub trait LockGuard: Debug + Send + Sync {
 
 /// One directory.
 pub trait Storage: Debug + Send + Sync {
-    /// Its path, for messages.
+    /// Its path as it was given, for messages.
     fn path(&self) -> &Path;
+
+    /// The same, for calls by path: it leads there from any working directory.
+    fn absolute_path(&self) -> &Path {
+        self.path()
+    }
 
     /// Shows each entry's name and kind to `visit`, in no particular order.
     ///

@@ -10,3 +10,4 @@ mod refused;
 mod reopening;
 mod shut;
 mod strangers;
+mod working_directory;

@@ -24,6 +24,7 @@ mod archiver;
 mod backoff;
 mod chain;
 mod conflict;
+mod damage;
 mod directory;
 mod epoch;
 mod error;

@@ -232,8 +232,6 @@ impl Log {
     /// [`Error::Trimmed`], [`Error::NotAppended`] when it is not published, [`Error::Corrupt`], [`Error::Io`].
     pub fn get(&self, lsn: Lsn) -> Result<Option<RecordRef>> {
         self.shared.check_open()?;
-        // What has been looked up before has been walked, and a segment is walked when those before it are complete: so it
-        // is published.
         if let Some(record) = self.shared.segments.with(|segments| get_known_ref(segments, lsn)) {
             return Ok(Some(record));
         }
@@ -241,12 +239,7 @@ impl Log {
         // look torn.
         let durable = self.shared.durability.reached();
         let segments = self.shared.segments.load();
-        // A segment is walked when those before it are complete, so what has been walked is published.
-        let segment = segments.find(lsn).map(|index| &segments.as_slice()[index]);
-        let next = match segment {
-            Some(segment) if segment.has_walked(lsn) => lsn.next(),
-            _ => segments.next_published(durable)?,
-        };
+        let next = segments.next_published_for(lsn, durable)?;
         get_ref(&segments, next, lsn)
     }
 

@@ -304,6 +304,12 @@ impl Source for Shared {
         Ok(())
     }
 
+    fn has_published(&self, lsn: Lsn) -> Result<bool> {
+        // Read before the list, as in `Log::get`.
+        let durable = self.durability.reached();
+        Ok(self.segments.load().next_published_for(lsn, durable)? > lsn)
+    }
+
     fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }

@@ -381,6 +381,10 @@ impl Follower {
             // The log is being created.
             return Ok(false);
         }
+        // Later it comes to a segment by the end of the one before, so that it has passed all that comes before.
+        if self.at.is_none() && !self.source.has_published(self.next)? {
+            return Ok(false);
+        }
         let index = segments.find(self.next).ok_or(Error::Trimmed { lsn: self.next, first: segments.first_lsn() })?;
         let segment = &segments.as_slice()[index];
         if self.at.as_ref().is_some_and(|at| at.segment.number() == segment.number()) {

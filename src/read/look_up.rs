@@ -16,9 +16,10 @@ pub(crate) fn get_ref(segments: &Segments, next: Lsn, lsn: Lsn) -> Result<Option
     Ok(found.map(|(offset, len)| RecordRef::new(region, offset, crate::format::frame::padded(len))))
 }
 
-/// As [`get_ref`], if the record or one of its neighbours has been looked up before, and its segment is mapped.
+/// As [`get_ref`], if the record or one of its neighbours has been looked up before, so that it has been walked, and its segment is
+/// mapped.
 pub(crate) fn get_known_ref(segments: &Segments, lsn: Lsn) -> Option<RecordRef> {
-    let segment = segments.as_slice().get(segments.find(lsn)?)?;
+    let segment = segments.as_slice().get(segments.find(lsn)?).filter(|segment| segment.is_reached())?;
     let offset = segment.known(lsn)?;
     let region = segment.mapped().filter(|region| !region.has_failed())?;
     let len = Frame::parse_record(region.bytes(0..region.published())?.get(offset..)?)?.padded_len();

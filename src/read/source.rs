@@ -37,6 +37,12 @@ pub(crate) trait Source: Debug + Send + Sync {
     /// The lowest number replaced by any truncation after the first `seen`.
     fn replaced_since(&self, seen: u64) -> Option<Lsn>;
 
+    /// Whether record `lsn` is published, as far as a follower that begins there must ask: one of another process's log begins with what
+    /// a view of it has shown, or with the next record after that.
+    fn has_published(&self, _lsn: Lsn) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Whether nothing can be appended any more.
     fn is_over(&self) -> bool;
 

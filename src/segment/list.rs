@@ -114,6 +114,19 @@ impl Segments {
         self.published(durable, false).map(|published| published.next)
     }
 
+    /// As [`Self::next_published`], or less if record `lsn` is published, then above `lsn` at least.
+    pub(crate) fn next_published_for(&self, lsn: Lsn, durable: Position) -> Result<Lsn> {
+        let segment = self.find(lsn).map(|index| &self.0[index]);
+        if segment.is_some_and(|segment| segment.has_published(lsn)) {
+            return Ok(lsn.next());
+        }
+        let next = self.next_published(durable)?;
+        if let Some(segment) = segment.filter(|segment| segment.base_lsn() < next) {
+            segment.set_reached();
+        }
+        Ok(next)
+    }
+
     /// As [`Self::next_published`]. Where another process writes, or a crash may have left the log, what a sound frame does not follow
     /// `is_unsure` from `durable` on, also before later segments: it may not be there yet, be a torn end, or be damaged.
     pub(crate) fn published(&self, durable: Position, is_unsure: bool) -> Result<Published> {

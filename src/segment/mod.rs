@@ -20,7 +20,7 @@ mod walk;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
@@ -129,6 +129,10 @@ pub(crate) struct Segment {
     latest: Stretch,
     /// Set once the segment takes no more frames.
     end: OnceLock<SegmentEnd>,
+    /// All records before its first one are published, so that what has been walked here is as well: a segment is walked by itself,
+    /// also while a record of an earlier one is being written. Never taken back, since no segment before it is replaced but with this
+    /// one. Release, after the segments before it were walked; acquire.
+    is_reached: AtomicBool,
     /// The segment that its seal says comes next, once that has been walked over.
     sealed_into: OnceLock<u64>,
     /// Held while the end of a foreign segment is set, and while its frontier is moved: the end may be where a truncation
@@ -214,6 +218,7 @@ impl Segment {
             earlier,
             latest: Stretch::new(origin, start, None),
             end: end.map_or_else(OnceLock::new, OnceLock::from),
+            is_reached: AtomicBool::new(false),
             sealed_into: OnceLock::new(),
             ending: Mutex::new(()),
             tally: Mutex::new(None),
@@ -297,10 +302,20 @@ impl Segment {
         self.latest.frontier()
     }
 
-    /// Whether record `lsn` has been walked.
-    pub(crate) fn has_walked(&self, lsn: Lsn) -> bool {
+    /// Whether record `lsn` is known to be published.
+    pub(crate) fn has_published(&self, lsn: Lsn) -> bool {
         let ordinal = lsn.0.wrapping_sub(self.info.base_lsn.0);
-        u64::from(self.stretch_of(ordinal).frontier().ordinal) > ordinal
+        self.is_reached() && u64::from(self.stretch_of(ordinal).frontier().ordinal) > ordinal
+    }
+
+    /// Whether all records before its first one are known to be published.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.is_reached.load(Ordering::Acquire)
+    }
+
+    /// States that all records before its first one are published.
+    fn set_reached(&self) {
+        self.is_reached.store(true, Ordering::Release);
     }
 
     /// Which frames record `ordinal` of the segment is among.

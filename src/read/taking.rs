@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::archivable::{DurablePrefix, SealedSegment, next_sealed};
 use super::reader::LogReader;
 use super::source::Source;
-use crate::error::{Error, Result};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::format::position::Position;
 use crate::segment::Segments;
 
@@ -26,8 +28,7 @@ impl LogReader {
         let sealed = next_sealed(&segments, after, durable).map_err(|error| self.0.explain(error))?;
         let Some((segment, end)) = sealed else { return Ok(None) };
         let opened = SealedSegment::open(&*self.0.storage, &segment, end)?;
-        let trimmed = || Error::Trimmed { lsn: segment.base_lsn(), first: end.next_lsn };
-        opened.ok_or_else(trimmed).map(Some)
+        opened.ok_or_else(|| segment.trimmed()).map(Some)
     }
 
     /// As [`Log::durable_prefix`](crate::Log::durable_prefix), of what the writer has called durable. All frames are checked.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Weak};
 
-use super::{Origin, Segment};
+use super::{Origin, Segment, directory};
 use crate::error::{Damage, Error, Result};
 use crate::format::link::SegmentEnd;
 use crate::format::name;
@@ -49,10 +49,7 @@ impl Segment {
         let opened = self.storage.open(&name::segment(self.info.number), Access::Read);
         let file = opened.map_err(|source| match source.kind() {
             // A reader without the lock may find that the writer has trimmed the segment.
-            io::ErrorKind::NotFound if self.latest.origin == Origin::Foreign => {
-                let first = self.end().map_or(self.info.base_lsn.next(), |end| end.next_lsn);
-                Error::Trimmed { lsn: self.info.base_lsn, first }
-            }
+            io::ErrorKind::NotFound if self.latest.origin == Origin::Foreign => self.trimmed(),
             _ => Error::io("open", &path, source),
         })?;
         let len = file.len_bytes().map_err(failed("read the length of"))?;
@@ -65,6 +62,15 @@ impl Segment {
             Origin::Foreign => Region::live(mapping, self.frontier().offset),
             Origin::Own | Origin::Recovered => Region::frozen(mapping),
         })
+    }
+
+    /// The error of a reader that finds its file gone: the writer has trimmed it, and maybe others after it.
+    #[cold]
+    pub(crate) fn trimmed(&self) -> Error {
+        let lsn = self.info.base_lsn;
+        let next = self.end().map_or(lsn.next(), |end| end.next_lsn);
+        let first = directory::first_lsn(&*self.storage).map_or(next, |first| first.max(next));
+        Error::Trimmed { lsn, first }
     }
 
     /// Region and file while the segment may still have to be made durable.

@@ -13,6 +13,7 @@ use crate::format::name::{self, Name};
 use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Walk};
 use crate::lsn::Lsn;
+use crate::segment::control::PageFound;
 use crate::storage::{Access, Storage};
 
 /// Bytes read at the start of a segment: its header, and its link unless that carries much metadata.
@@ -252,6 +253,20 @@ pub(crate) fn find(storage: &dyn Storage, is_known: impl Fn(u64) -> bool) -> Res
         }
         looks += 1;
     }
+}
+
+/// The first record of the log in `storage`, as far as its files tell at once.
+pub(crate) fn first_lsn(storage: &dyn Storage) -> Option<Lsn> {
+    let numbers = names(storage).ok()?.0.segments;
+    // A trim says so before it removes the files.
+    let page = PageFound::read(storage).ok().flatten().and_then(|found| found.state());
+    let oldest = page.and_then(|page| page.oldest_segment).unwrap_or(0);
+    numbers.into_iter().filter(|&number| number >= oldest).find_map(|number| {
+        match inspect(storage, number).ok()??.first {
+            FirstFrame::Link(link) => Some(link.base_lsn),
+            FirstFrame::Nothing | FirstFrame::Damaged(_) => None,
+        }
+    })
 }
 
 /// An error if no segment of `found` has been begun, and a pin says that some had been: they are lost, and what is left is a spare.

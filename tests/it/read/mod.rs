@@ -9,6 +9,8 @@ mod records;
 mod snapshots;
 #[cfg(feature = "async")]
 mod streams;
+mod trimmed;
+mod unpublished;
 mod unsure;
 mod views;
 #[cfg(target_os = "linux")]

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Log;
 use super::durability::Goal;
-use super::shared::{Rotation, Shared, append_limit};
+use super::shared::{Shared, append_limit};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
@@ -103,9 +103,15 @@ impl Shared {
     fn publish_close(&self) -> Result<Option<Position>> {
         let (close, end) = {
             let mut rotation = self.lock_rotation();
-            let mut note = self.make_room_to_close(&mut rotation);
+            let mut note = Close { tally: None, meta: Some(self.meta.lock().clone()) };
             let (segment, _) = self.reserved();
-            let closed = rotation.cursor_control.close(frame::padded(frame::HEADER_LEN + note.encode().len()));
+            // Appends go on until then.
+            let closed = rotation.cursor_control.close_with(|offset| {
+                if !self.has_room_to_close(&segment, offset + frame_len(&note)) {
+                    note = Close::default();
+                }
+                frame_len(&note)
+            });
             let Some(Taken { offset, ordinal, trailer: Some(place) }) = closed else {
                 return self.durability.check().map(|()| None);
             };
@@ -120,15 +126,10 @@ impl Shared {
         Ok(close)
     }
 
-    /// What the close says, without the tally, if the active segment has room for it, which is ready then; else a close
-    /// without metadata, in the place of a seal.
-    fn make_room_to_close(&self, _rotation: &mut Rotation) -> Close {
-        let note = Close { tally: None, meta: Some(self.meta.lock().clone()) };
-        let (segment, reserved) = self.reserved();
-        let len = frame::padded(frame::HEADER_LEN + note.encode().len());
-        let end = Position(reserved.position).offset() as usize + len;
-        let is_ready = end <= append_limit(segment.info().size) && self.preparer.room_to(segment.number(), end).is_ok();
-        if is_ready { note } else { Close::default() }
+    /// Whether `segment`, which takes no more appends, has room up to byte `end` beside the place of a seal, and it is ready. A close
+    /// without metadata comes in that place.
+    fn has_room_to_close(&self, segment: &Segment, end: usize) -> bool {
+        end <= append_limit(segment.info().size) && self.preparer.room_to(segment.number(), end).is_ok()
     }
 
     /// What the frames of `segment` before byte `end` come to, all of which are durable or being written.
@@ -143,4 +144,9 @@ impl Shared {
             std::thread::yield_now();
         }
     }
+}
+
+/// The length of the frame of `note`.
+fn frame_len(note: &Close) -> usize {
+    frame::padded(frame::HEADER_LEN + note.encode().len())
 }

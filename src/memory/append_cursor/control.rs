@@ -116,11 +116,22 @@ impl<C> CursorControl<C> {
     /// Stops reservations; `None` if no region is open. With `trailer_len > 0`, that many bytes after the end, which
     /// the region must have beyond its limit, are reserved for the caller.
     pub(crate) fn close(&mut self, trailer_len: usize) -> Option<Taken<'_, C>> {
+        self.close_with(|_| trailer_len)
+    }
+
+    /// As [`Self::close`], with as many bytes as `trailer_len` says once nothing more can be reserved: it is told the end.
+    pub(crate) fn close_with(&mut self, trailer_len: impl FnOnce(usize) -> usize) -> Option<Taken<'_, C>> {
         let Current { slot, region, limit, .. } = self.current.take()?;
         let word = Word(self.cursor.word.0.fetch_or(Word::CLOSED.0, Ordering::AcqRel));
         let (offset, ordinal) = (limit - word.remaining(), word.ordinal());
-        assert!(trailer_len.is_multiple_of(ALIGN) && trailer_len <= region.len() - offset);
-        self.closed.push_back(Closed { slot, region, end: offset + trailer_len });
+        let len = region.len();
+        // Before the caller's code, which may panic: the slot is not empty.
+        self.closed.push_back(Closed { slot, region, end: offset });
+        let trailer_len = trailer_len(offset);
+        assert!(trailer_len.is_multiple_of(ALIGN) && trailer_len <= len - offset);
+        if let Some(closed) = self.closed.back_mut() {
+            closed.end += trailer_len;
+        }
         if trailer_len == 0 {
             return Some(Taken { offset, ordinal, trailer: None });
         }

@@ -243,6 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn how_long_the_trailer_is_may_depend_on_where_it_begins() {
+        let (cursor, mut cursor_control) = AppendCursor::new();
+        cursor_control.install(region(128), 0, 96, 0, ());
+        append(&cursor, 40, 1);
+        let taken = cursor_control.close_with(|end| {
+            assert!(end == 40 && cursor.reserve(24, 1).is_none(), "nothing moves it any more");
+            56
+        });
+        let trailer = taken.and_then(|taken| taken.trailer).expect("asked for");
+        assert_eq!((trailer.offset(), trailer.len()), (40, 56));
+        trailer.complete(56, 1);
+        assert!(cursor_control.retire());
+    }
+
+    #[test]
     fn room_is_added_without_moving_anything() {
         let (cursor, mut cursor_control) = AppendCursor::new();
         let region = region(256);

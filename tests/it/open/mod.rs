@@ -1,5 +1,6 @@
 //! Opening and closing: what is found again, whose the files are, and which directories are refused.
 
+mod closing;
 mod displaced;
 mod handles;
 mod idle;

@@ -14,6 +14,7 @@ use crate::lsn::Lsn;
 use crate::segment::Segment;
 use crate::segment::control;
 use crate::segment::leftovers::remove_all;
+use crate::segment::pins::files::PinLock;
 use crate::segment::prepare::Prepared;
 
 impl Log {
@@ -29,7 +30,7 @@ impl Log {
     /// # Errors
     /// [`Error::Trimmed`] when `lsn` is more than one below the first record kept; [`Error::NoSpace`], with nothing
     /// changed; [`Error::Poisoned`], [`Error::Corrupt`], [`Error::InsideAppend`]; [`Error::Io`], with nothing changed when the control
-    /// page cannot be written, the named pins cannot be read, or another process changes them for more than a second (`TimedOut`).
+    /// page cannot be written, the named pins cannot be read or written, or another process changes them for more than a second (`TimedOut`).
     ///
     /// # Example
     /// ```
@@ -153,17 +154,10 @@ impl Shared {
         let Some(kept) = decided.inspect_err(|_| self.close_if_poisoned(&mut rotation))? else { return Ok(false) };
         let meta = self.meta_with(values)?;
         self.wait_for_slot(&mut rotation)?;
-        // While nothing has changed: from here on no other process takes for durable what is dropped.
-        let noted = self.control.set_durable(self.durability.lsn().min(kept.last), self.durability.position());
-        noted.map_err(|source| control::write_error(&*self.storage, source))?;
         let spare = self.take_spare(Need::Essential, 0, meta.encoded_len())?;
-        if kept.is_reset {
-            // What named pins kept goes; their owners must find out.
-            let first = self.segments.load().first_lsn();
-            self.pins.lock().named.lose_all(&pin_files, first)?;
-        } else {
-            // Before the suffix goes: a crash in between leaves pins that keep more than they must.
-            self.pins.lock().named.rewind_to(&pin_files, kept.next_lsn)?;
+        if let Err(error) = self.tell_of_truncation(&kept, &pin_files) {
+            self.preparer.put_back(spare);
+            return Err(error);
         }
         let dropped = self.replace_locked(&mut rotation, kept, meta, spare);
         rotation.cursor_control.retire();
@@ -178,6 +172,28 @@ impl Shared {
         // The truncation is done. A file that stays does not count, and is removed at the next open.
         self.housekeeper.drop_segments(dropped);
         Ok(true)
+    }
+
+    /// Before the suffix goes: changes the named pins by what is `kept`, and takes back what other processes take for durable. If it
+    /// fails nothing has changed, unless a pin cannot be written back.
+    fn tell_of_truncation(&self, kept: &Kept, pin_files: &PinLock<'_>) -> Result<()> {
+        let mut pins = self.pins.lock();
+        pins.named.change(pin_files, |named| {
+            if kept.is_reset {
+                // What named pins kept goes; their owners must find out.
+                named.lose_all(pin_files, self.segments.load().first_lsn())?;
+            } else {
+                // A crash after this leaves pins that keep more than they must.
+                named.rewind_to(pin_files, kept.next_lsn)?;
+            }
+            // From here on no other process takes for durable what is dropped. Last: a reader that sees it has to wait.
+            let (lsn, position) = (self.durability.lsn(), self.durability.position());
+            self.control.set_durable(lsn.min(kept.last), position).map_err(|source| {
+                // It may have been written in part.
+                let _ = self.control.set_durable(lsn, position);
+                control::write_error(&*self.storage, source)
+            })
+        })
     }
 
     /// Appenders that find the segment closed look why.

@@ -91,6 +91,11 @@ impl Growth {
         (self.needed, self.is_between) = (0, true);
     }
 
+    /// It has been put back.
+    pub(super) fn put_back(&mut self) {
+        self.is_between = false;
+    }
+
     pub(super) fn note_before(&mut self, before: Extent) {
         self.before = before;
     }

@@ -117,6 +117,15 @@ impl Preparer {
         }
     }
 
+    /// Takes back a spare that has been taken, and not used.
+    pub(crate) fn put_back(&self, spare: Prepared) {
+        let mut state = self.shared.state.lock();
+        state.put_back(spare.rest());
+        self.shared.note(&state);
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
     /// Returns once a spare is ready that is not held back; at once if one is being made and the segment that takes appends
     /// `has_room` meanwhile.
     pub(crate) fn complete(&self, has_room: bool) -> Result<()> {

@@ -115,6 +115,12 @@ impl State {
         Some(Taken { spare, short })
     }
 
+    /// One that has been taken comes back: it is older than those that are here.
+    pub(super) fn put_back(&mut self, spare: Resting) {
+        self.growth.put_back();
+        self.held.push_front(spare);
+    }
+
     /// How many are ready.
     pub(super) fn ready(&self) -> usize {
         self.held.len() + usize::from(matches!(self.spare, Spare::Ready(_) | Spare::Borrowed(_)))

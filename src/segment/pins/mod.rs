@@ -121,6 +121,20 @@ impl NamedPins {
         }
     }
 
+    /// Runs `change`; if that fails, makes the pins what they were before. One whose file cannot be written stays as it is.
+    pub(crate) fn change(&mut self, lock: &PinLock<'_>, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let before = self.pins.clone();
+        change(self).inspect_err(|_| {
+            for (name, pin) in before {
+                if self.pins.get(&name) != Some(&pin)
+                    && let Err(error) = self.update(lock, &name, |changed| *changed = pin)
+                {
+                    report!(warn, error = &error as &dyn std::error::Error, pin = name, "a pin stays changed");
+                }
+            }
+        })
+    }
+
     /// Marks all pins of a log that begins with record `first` as lost, durably, before the records go that they keep, and others
     /// get their numbers.
     pub(crate) fn lose_all(&mut self, lock: &PinLock<'_>, first: Lsn) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod followers;
 mod meanwhile;
+mod refused;
 
 use followers::drain;
 use mapwal::{Error, Log, Lsn, Visibility};

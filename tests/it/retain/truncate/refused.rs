@@ -1,0 +1,106 @@
+//! What a truncation or a reset leaves that is refused: everything as it was, also for other processes.
+//!
+//! With the durable number lowered before there was a segment, with a spare that is not given back, and with pins that stay changed, a
+//! test here failed.
+
+use mapwal::{Error, Log, LogReader, Lsn, PinState, Visibility};
+use rustix::io::Errno;
+
+use super::fill;
+use crate::support::faulty::{Call, Faulty};
+use crate::support::scratch::{await_spare, contents, scratch};
+use crate::support::{open_faulty, read_only};
+
+const LAST: Lsn = Lsn(30);
+
+/// What a log shows, here and elsewhere.
+fn shown(log: &Log, reader: &LogReader) -> impl PartialEq + std::fmt::Debug + use<> {
+    let mut follower = reader.follow(Lsn(1), Visibility::Durable).unwrap();
+    let followed = std::iter::from_fn(|| follower.next().unwrap().map(|record| record.lsn())).count();
+    let pins: Vec<_> = log.pins().into_iter().map(|pin| (pin.name, pin.lsn, pin.state)).collect();
+    (
+        contents(log),
+        log.next_lsn(),
+        log.durable_lsn(),
+        reader.durable_lsn(),
+        reader.published_lsn().unwrap(),
+        followed,
+        pins,
+    )
+}
+
+/// A log with thirty durable records, two pins beyond record 5, and no room for anything but the spare that is there.
+fn full() -> (tempfile::TempDir, Log, std::sync::Arc<Faulty>, LogReader) {
+    let dir = scratch();
+    let (log, faults) = open_faulty(dir.path());
+    fill(&log);
+    log.create_pin("first", "test", Lsn(8), None).unwrap();
+    log.create_pin("second", "test", Lsn(9), None).unwrap();
+    assert_eq!(log.sync().unwrap(), LAST);
+    await_spare(&log);
+    faults.fail(Call::Allocate, Errno::NOSPC);
+    let reader = read_only(dir.path()).unwrap();
+    (dir, log, faults, reader)
+}
+
+/// What is tried, each of which would move or lose the pins.
+const REFUSED: [fn(&Log) -> mapwal::Result<()>; 2] = [|log| log.truncate_after(Lsn(5)), |log| log.reset_to(Lsn(5))];
+
+#[test]
+fn without_a_segment_nothing_has_changed() {
+    for refused in REFUSED {
+        let (_dir, log, faults, reader) = full();
+        log.rotate().unwrap();
+        log.sync().unwrap();
+        let before = shown(&log, &reader);
+        assert!(matches!(refused(&log), Err(Error::NoSpace { .. })));
+        assert_eq!(shown(&log, &reader), before);
+        faults.heal();
+        refused(&log).unwrap();
+        assert!(shown(&log, &reader) != before);
+    }
+}
+
+#[test]
+fn without_room_for_a_pin_nothing_has_changed_and_the_spare_is_there() {
+    for refused in REFUSED {
+        let (_dir, log, faults, reader) = full();
+        let before = shown(&log, &reader);
+        faults.fail_on("second.tmp", Call::Write, Errno::NOSPC);
+        for _ in 0..3 {
+            assert!(matches!(refused(&log), Err(Error::NoSpace { .. })));
+            assert_eq!(shown(&log, &reader), before);
+        }
+        log.rotate().unwrap();
+        log.append(1, b"in the spare").unwrap();
+        assert!(matches!(log.rotate(), Err(Error::NoSpace { .. })), "there was one");
+        log.truncate_after(LAST).unwrap_err();
+        faults.heal();
+        refused(&log).unwrap();
+        assert!(log.pins().iter().all(|pin| pin.state == PinState::Lost || pin.lsn == Lsn(6)));
+    }
+}
+
+#[test]
+fn without_a_write_to_the_control_page_nothing_has_changed() {
+    for refused in REFUSED {
+        let (_dir, log, faults, reader) = full();
+        let before = shown(&log, &reader);
+        // The name under which it was created.
+        faults.fail_once_on("control.tmp", Call::Write, Errno::IO);
+        assert!(matches!(refused(&log), Err(Error::Io { .. })));
+        assert_eq!(shown(&log, &reader), before);
+        log.rotate().unwrap();
+    }
+}
+
+#[test]
+fn a_pin_that_cannot_be_made_what_it_was_is_told_as_it_is() {
+    let (dir, log, faults, _reader) = full();
+    faults.fail_on("second.tmp", Call::Write, Errno::NOSPC);
+    faults.fail_on("first", Call::Rename, Errno::IO);
+    assert!(log.truncate_after(Lsn(5)).is_err());
+    let elsewhere = mapwal::PinDirectory::open(dir.path()).unwrap().list().unwrap();
+    let told = |pins: Vec<mapwal::PinStatus>| pins.into_iter().map(|pin| (pin.name, pin.lsn)).collect::<Vec<_>>();
+    assert_eq!(told(elsewhere), told(log.pins()));
+}

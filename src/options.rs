@@ -157,8 +157,8 @@ impl Options {
         self
     }
 
-    /// Syncs in the background whenever about this many bytes have been appended since the last sync, at least 4096, or
-    /// a segment has been filled.
+    /// Syncs in the background whenever about this many bytes have been appended since the last sync, of any kind, the last record
+    /// included, or a segment has been filled. At least 4096.
     pub fn sync_bytes(mut self, bytes: Option<u64>) -> Self {
         self.sync_bytes = bytes;
         self

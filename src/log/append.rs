@@ -198,9 +198,10 @@ impl Shared {
         // No frame is longer than a segment, and none of those is longer than 4 GiB.
         let len = (frame::HEADER_LEN + payload_len) as u32;
         let crc = frame::checksum(salt, len, tail, payload_sum);
+        let end = Position(position.0 + place.len() as u64);
         place.complete(len, crc);
         self.control.wake_published(&*self.storage);
-        if self.durability.is_due(position) {
+        if self.durability.is_due(end) {
             self.wake_background();
         }
         crc

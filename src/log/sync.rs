@@ -123,6 +123,9 @@ impl Shared {
                 // Appenders find the segment closed, look why, and see the poison.
                 self.lock_rotation().cursor_control.close(0);
             });
+            if synced.is_ok() {
+                self.set_due();
+            }
             self.leave_large_pages();
             synced
         })

@@ -11,7 +11,7 @@ pub(crate) mod teller;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, mem};
@@ -33,7 +33,7 @@ pub(crate) struct Durability {
     /// The place up to which everything that counts is durable. Stored by the leader after `msync` returned; appenders
     /// read it relaxed, since whatever it once was stays true.
     position: AtomicU64,
-    /// An append that reaches this position wakes the background task; `u64::MAX` if none shall. Relaxed: a hint, read
+    /// An append that ends at this position or beyond wakes the background task; `u64::MAX` if none shall. Relaxed: a hint, read
     /// by every append, next to what it reads anyway.
     sync_at: AtomicU64,
     /// Release by the leader, after the position; acquire before a record is acknowledged.
@@ -233,14 +233,20 @@ impl Durability {
         Position(self.position.load(Ordering::Acquire))
     }
 
-    /// Whether an append at `position` shall wake the background task.
+    /// Whether an append that ends at `position` shall wake the background task.
     #[inline]
     pub(crate) fn is_due(&self, position: Position) -> bool {
         position.0 >= self.sync_at.load(Ordering::Relaxed)
     }
 
+    /// The caller looks afterwards how far appends have come: those that have not seen this.
+    ///
+    /// The fence keeps that look after the store. An append takes its place by a swap, and then loads the position: on x86 a swap is a
+    /// fence as well, so that one of the two sees the other. On a processor where the load may come first, an append may be missed that
+    /// takes its place at the same moment: the next one is not.
     pub(crate) fn set_due(&self, position: Position) {
         self.sync_at.store(position.0, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     pub(crate) fn lsn(&self) -> Lsn {

@@ -63,8 +63,9 @@ impl Shared {
         self.background.call_back(&self.durability);
     }
 
-    /// Has appends tell when as many bytes are not durable as the options allow, which may be the case already after a sync.
-    fn set_due(&self) {
+    /// Has appends tell when as many bytes are not durable as the options allow, which may be the case already after a sync. Called
+    /// after each sync.
+    pub(in crate::log) fn set_due(&self) {
         let Some(bytes) = self.background.bytes else { return };
         let end = self.reserved_end();
         let left = bytes.saturating_sub(self.unsynced_bytes());
@@ -72,7 +73,7 @@ impl Shared {
         let position = Position(end.0.saturating_add(left));
         self.durability.set_due(position);
         if self.reserved_end() >= position {
-            self.background.lock().due = true;
+            self.background.notify();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Writing: appends of every kind, syncs, metadata, and the numbers that come of them.
 
 mod batch;
+mod by_bytes;
 mod callbacks;
 mod futures;
 mod in_place;

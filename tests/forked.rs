@@ -317,6 +317,47 @@ fn a_call_that_cannot_fail_waits_in_a_child_for_no_lock_of_its_parent() {
     }
 }
 
+/// With a list of segments that is waited for, children hung here.
+#[test]
+fn a_call_that_cannot_fail_waits_in_a_child_for_no_change_of_the_segments() {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    let is_over = AtomicBool::new(false);
+    let is_running = || !is_over.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while is_running() {
+                append(&log, 1);
+                log.rotate().unwrap();
+                if log.stats().sealed_segments > 300 {
+                    log.trim_before(log.next_lsn()).unwrap();
+                }
+            }
+        });
+        // One that holds a version of the list has each change copy it.
+        scope.spawn(|| {
+            while is_running() {
+                let _view = log.snapshot().unwrap();
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        });
+        let ends = (0..300).map(|_| {
+            let first = log.first_lsn();
+            let ask = || {
+                let (told, next, stats) = (log.first_lsn(), log.next_lsn(), log.stats());
+                let is_known = |lsn| lsn == Lsn(0) || lsn >= first;
+                drop((log.mark(), format!("{log:?}"), log.pins()));
+                i32::from(![told, next, stats.next_lsn].into_iter().all(is_known))
+            };
+            Child::fork(ask).end()
+        });
+        let worst = ends.into_iter().find(|end| *end != 0);
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(worst, None);
+    });
+}
+
 #[test]
 fn what_a_child_drops_its_parent_keeps() {
     let _alone = alone();

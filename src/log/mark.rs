@@ -108,7 +108,9 @@ impl Log {
     /// The place after everything that has been appended so far, records and all else.
     #[must_use]
     pub fn mark(&self) -> Mark {
-        self.shared.mark_at(self.shared.reserved_end())
+        // In a forked child no call waits for it.
+        let end = self.shared.try_reserved().map_or(Position::ZERO, |(_, reserved)| Position(reserved.position));
+        self.shared.mark_at(end)
     }
 }
 

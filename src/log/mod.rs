@@ -202,7 +202,7 @@ impl Log {
     /// The first record kept, or [`Log::next_lsn`] if there is none.
     #[must_use]
     pub fn first_lsn(&self) -> Lsn {
-        self.shared.segments.with(Segments::first_lsn)
+        self.shared.with_segments(Segments::first_lsn).unwrap_or(Lsn::ZERO)
     }
 
     /// The number that the next record appended will get.

@@ -78,11 +78,13 @@ impl Log {
     /// The named pins, by name: also those that another process has made by [`PinDirectory`](super::PinDirectory).
     #[must_use]
     pub fn pins(&self) -> Vec<PinStatus> {
+        // A thread that is not there may hold a lock.
+        if self.shared.check_process().is_err() {
+            return Vec::new();
+        }
         let segments = self.shared.segments.load();
         match files::entries(&*self.shared.storage) {
             Ok(entries) => NamedPins::of(entries).statuses(&segments),
-            // A thread that is not there may hold the lock.
-            Err(_) if self.shared.check_process().is_err() => Vec::new(),
             // Those that were there when they were read last.
             Err(_) => self.shared.pins.lock().named.statuses(&segments),
         }

@@ -1,6 +1,8 @@
 //! What keeps trim away from records: the guards of this process, and named pins.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -16,6 +18,35 @@ use crate::segment::pins::files::{PinFiles, PinLock};
 pub(crate) struct Pins {
     files: PinFiles,
     table: Mutex<PinTable>,
+    /// How many pins there are, as of the last change: the table may be locked for as long as a disk takes to answer. Relaxed: a
+    /// number by itself.
+    count: AtomicUsize,
+}
+
+/// The table, locked.
+pub(crate) struct PinTableGuard<'p> {
+    table: MutexGuard<'p, PinTable>,
+    count: &'p AtomicUsize,
+}
+
+impl Deref for PinTableGuard<'_> {
+    type Target = PinTable;
+
+    fn deref(&self) -> &PinTable {
+        &self.table
+    }
+}
+
+impl DerefMut for PinTableGuard<'_> {
+    fn deref_mut(&mut self) -> &mut PinTable {
+        &mut self.table
+    }
+}
+
+impl Drop for PinTableGuard<'_> {
+    fn drop(&mut self) {
+        self.count.store(self.table.len(), Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -27,7 +58,8 @@ pub(crate) struct PinTable {
 
 impl Pins {
     pub(crate) fn new(files: PinFiles, named: NamedPins) -> Self {
-        Self { files, table: Mutex::new(PinTable { guards: BTreeMap::new(), named }) }
+        let count = AtomicUsize::new(named.len());
+        Self { files, table: Mutex::new(PinTable { guards: BTreeMap::new(), named }), count }
     }
 
     /// Keeps all others, also in other processes, from changing named pins, and reads what they are now. Taken before
@@ -35,14 +67,19 @@ impl Pins {
     pub(crate) fn lock_files(&self) -> Result<PinLock<'_>> {
         let lock = self.files.lock()?;
         let named = NamedPins::read(&lock)?;
-        self.table.lock().named = named;
+        self.lock().named = named;
         Ok(lock)
     }
 
     /// Taken by a trim from before it decides until the segments are out of the list, and by a new pin from before it
     /// looks at the list until it is set.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, PinTable> {
-        self.table.lock()
+    pub(crate) fn lock(&self) -> PinTableGuard<'_> {
+        PinTableGuard { table: self.table.lock(), count: &self.count }
+    }
+
+    /// How many there are, without a wait for what is being changed.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// How many there are, and the oldest record that one keeps; `None` while they are changed. Those of other processes are as they

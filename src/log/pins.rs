@@ -42,7 +42,8 @@ impl Pin {
         self.lsn
     }
 
-    /// Moves the pin forward to record `lsn`: records before it may be trimmed. A number below its own is ignored.
+    /// Moves the pin forward to record `lsn`: records before it may be trimmed. A number below its own is ignored. As a drop of the
+    /// pin, it waits for a trim that is writing to the device, for a truncation, and for changes of named pins.
     pub fn advance(&mut self, lsn: Lsn) {
         if lsn > self.lsn && self.shared.process.is_current() {
             let mut pins = self.shared.pins.lock();
@@ -65,7 +66,7 @@ impl Drop for Pin {
 }
 
 impl Log {
-    /// Keeps record `lsn`, which may be the next one to come, and all after it from being trimmed.
+    /// Keeps record `lsn`, which may be the next one to come, and all after it from being trimmed. Waits as [`Pin::advance`] does.
     ///
     /// # Errors
     /// [`Error::Trimmed`] or [`Error::NotAppended`] when `lsn` is not in the log nor next.

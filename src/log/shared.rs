@@ -149,6 +149,11 @@ pub(crate) fn append_limit(size: u64) -> usize {
     usize::try_from(size).expect("mapped, so it fits") - link::SEAL_FRAME_LEN
 }
 
+/// The number of the record after what is `reserved` in `segment`.
+pub(crate) fn next_of(segment: &Segment, reserved: Reserved) -> Lsn {
+    Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal()))
+}
+
 /// Whether a segment may begin with record `lsn`.
 pub(crate) fn check_lsn(lsn: Lsn) -> Result<()> {
     if lsn.0 < u64::MAX - LSN_MARGIN { Ok(()) } else { Err(Error::Exhausted(NumberSpace::Records)) }
@@ -199,20 +204,29 @@ impl Shared {
         Ok(entered)
     }
 
-    /// The active segment and what has been reserved in it, read together.
+    /// Runs `look` on the list of segments as it is now; `None` in a forked child if a thread of the parent had it locked.
+    pub(super) fn with_segments<T>(&self, look: impl FnOnce(&Segments) -> T) -> Option<T> {
+        if self.process.is_current() { Some(self.segments.with(look)) } else { self.segments.try_with(look) }
+    }
+
+    /// The active segment and what has been reserved in it, read together. Not in a forked child.
     pub(crate) fn reserved(&self) -> (Arc<Segment>, Reserved) {
+        self.try_reserved().expect("the process that has opened the log waits for its list")
+    }
+
+    /// The same; `None` as in [`Self::with_segments`].
+    pub(super) fn try_reserved(&self) -> Option<(Arc<Segment>, Reserved)> {
         loop {
-            let segment = self.segments.last().expect("an open log has a segment");
+            let segment = self.with_segments(|segments| segments.last().cloned())?.expect("an open log has a segment");
             let reserved = self.cursor.reserved();
             // Segments come and go between the two reads; a newer one is in the list before it is in the cursor.
-            if Position(reserved.position).segment() == segment.number()
-                && self.segments.with(|segments| segments.last().is_some_and(|last| Arc::ptr_eq(last, &segment)))
-            {
-                return (segment, reserved);
+            let is_last = |segments: &Segments| segments.last().is_some_and(|last| Arc::ptr_eq(last, &segment));
+            if Position(reserved.position).segment() == segment.number() && self.with_segments(is_last)? {
+                return Some((segment, reserved));
             }
             if !self.process.is_current() {
                 // The thread that was about to change the two is not there.
-                return (segment, reserved);
+                return None;
             }
             std::thread::yield_now();
         }
@@ -223,10 +237,9 @@ impl Shared {
         Position(self.reserved().1.position)
     }
 
-    /// The number of the next record to be appended.
+    /// The number of the next record to be appended; 0 in a forked child that cannot tell.
     pub(crate) fn next_lsn(&self) -> Lsn {
-        let (segment, reserved) = self.reserved();
-        Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal()))
+        self.try_reserved().map_or(Lsn::ZERO, |(segment, reserved)| next_of(&segment, reserved))
     }
 
     /// Where the log begins and ends, what it takes, and what keeps it. Waits for nothing.
@@ -246,7 +259,7 @@ impl Shared {
     /// What has been reserved so far.
     pub(crate) fn everything(&self) -> Goal {
         let (segment, reserved) = self.reserved();
-        let lsn = Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal())).previous();
+        let lsn = next_of(&segment, reserved).previous();
         Goal { lsn, position: Position(reserved.position) }
     }
 

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::Log;
 use super::histogram::Histogram;
+use super::shared::next_of;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Region;
@@ -209,7 +210,7 @@ impl Stats {
 }
 
 impl Log {
-    /// The state of the log in numbers. Cheap, and takes no lock that an append takes. In a forked child pins, spares and unlinked bytes are 0.
+    /// The state of the log in numbers. Cheap: it waits for no disk. In a forked child pins, spares and unlinked bytes are 0.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &*self.shared;
@@ -217,26 +218,34 @@ impl Log {
         // In a forked child a thread that is not there may hold any lock.
         let is_own = shared.process.is_current();
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (records, bytes, (segment, reserved)) = loop {
+        let (records, bytes, taken) = loop {
             let before = (load(&counters.records), load(&counters.bytes));
-            let reserved = shared.reserved();
+            let reserved = shared.try_reserved();
             // Between two segments, the full one is counted already or not yet.
-            let is_between = reserved.1.is_closed() && shared.check_open().is_ok() && shared.durability.check().is_ok();
+            let is_between = reserved.as_ref().is_some_and(|(_, reserved)| reserved.is_closed())
+                && shared.check_open().is_ok()
+                && shared.durability.check().is_ok();
             if !is_between && before == (load(&counters.records), load(&counters.bytes)) {
                 break (before.0, before.1, reserved);
             }
             std::thread::yield_now();
         };
-        let segments = shared.segments.load();
+        let [ordinal, offset, next] = taken.map_or([0; 3], |(segment, reserved)| {
+            let offset = Position(reserved.position).offset();
+            [reserved.ordinal().into(), offset, next_of(&segment, reserved).0]
+        });
+        let known = if is_own { Some(shared.segments.load()) } else { shared.segments.try_load() };
+        let first_lsn = known.as_ref().map_or(Lsn::ZERO, |segments| segments.first_lsn());
+        let segments = known.unwrap_or_default();
         Stats {
-            sealed_segments: segments.as_slice().len() - 1,
+            sealed_segments: segments.as_slice().len().saturating_sub(1),
             spare_segments: if is_own { shared.preparer.spare_count() } else { 0 },
-            pins: if is_own { shared.pins.lock().len() } else { 0 },
+            pins: if is_own { shared.pins.count() } else { 0 },
             disk_bytes: segments.as_slice().iter().map(|segment| segment.taken()).sum(),
             unlinked_bytes: if is_own { counters.unlinked_bytes() } else { 0 },
             // Subtracted before they were added, the sums wrap around and come back.
-            records_appended: records.wrapping_add(u64::from(reserved.ordinal())),
-            bytes_appended: bytes.wrapping_add(Position(reserved.position).offset()),
+            records_appended: records.wrapping_add(ordinal),
+            bytes_appended: bytes.wrapping_add(offset),
             syncs: load(&counters.syncs),
             records_synced: load(&counters.records_synced),
             sync_time_p50: counters.sync_times.percentile(50),
@@ -246,9 +255,9 @@ impl Log {
             recycled_segments: load(&counters.recycled_segments),
             removed_segments: load(&counters.removed_segments),
             torn_bytes: shared.report.torn_bytes,
-            first_lsn: segments.first_lsn(),
+            first_lsn,
             durable_lsn: shared.durability.lsn(),
-            next_lsn: Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal())),
+            next_lsn: Lsn(next),
         }
     }
 }

@@ -49,6 +49,11 @@ impl SegmentList {
         Arc::clone(&self.current.read())
     }
 
+    /// The same; `None` if a thread has it locked, as for [`Self::try_with`].
+    pub(crate) fn try_load(&self) -> Option<Arc<Segments>> {
+        self.current.try_read().map(|segments| Arc::clone(&segments))
+    }
+
     /// The newest segment.
     pub(crate) fn last(&self) -> Option<Arc<Segment>> {
         self.current.read().0.last().cloned()
@@ -58,6 +63,11 @@ impl SegmentList {
     /// segment's.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Segments) -> T) -> T {
         look(&self.current.read())
+    }
+
+    /// As [`Self::with`]; `None` if a thread has the list locked: for a forked child, where that thread is not there.
+    pub(crate) fn try_with<T>(&self, look: impl FnOnce(&Segments) -> T) -> Option<T> {
+        self.current.try_read().map(|segments| look(&segments))
     }
 
     /// Changes the list, in place if no reader holds the current version.

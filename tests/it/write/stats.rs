@@ -136,3 +136,34 @@ fn operators_are_told_what_the_writer_has_done_since_it_opened_the_log() {
     std::fs::remove_file(dir.path().join("control")).unwrap();
     assert_eq!(told(), None);
 }
+
+/// With the table of pins locked for it, as a trim has it while it waits for the device, this failed.
+#[test]
+fn stats_wait_for_no_device() {
+    let dir = scratch();
+    let (log, faults) = crate::support::open_faulty(dir.path());
+    for _ in 0..2 {
+        append_stamped(&log, log.next_lsn().0, 100, 10);
+        log.rotate().unwrap();
+    }
+    log.sync().unwrap();
+    let _pin = log.pin(Lsn(15)).unwrap();
+    faults.hold(crate::support::faulty::Call::SyncMapping);
+    std::thread::scope(|scope| {
+        let trim = scope.spawn(|| log.trim_before(Lsn(11)).unwrap());
+        faults.wait_until_held();
+        let stats = scope.spawn(|| log.stats());
+        let began = std::time::Instant::now();
+        while !stats.is_finished() && began.elapsed() < std::time::Duration::from_secs(10) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let is_there = stats.is_finished();
+        faults.release();
+        assert!(is_there, "they wait for the trim");
+        assert_eq!((stats.join().unwrap().pins, trim.join().unwrap()), (1, 1));
+    });
+    drop(_pin);
+    assert_eq!(log.stats().pins, 0);
+    log.create_pin("named", "", log.next_lsn(), None).unwrap();
+    assert_eq!(log.stats().pins, 1);
+}

@@ -111,6 +111,8 @@ impl Shared {
         }
         let pins = self.pins.lock_files()?;
         self.look_around()?;
+        // The page is going to say what is gone.
+        self.look_for_control()?;
         let mut rotation = self.lock_rotation();
         rotation.cursor_control.retire();
         let Trimmed { segments: dropped, is_noted } = self.take_below(lsn)?;

@@ -1,11 +1,11 @@
 //! Whether the files of an open log are where they were: looked at while the log is in use, once a second at the most.
 //!
-//! A log whose directory, lock file or segments have been removed or replaced would go on acknowledging records that the next
+//! A log whose directory, lock file, control page or segments have been removed or replaced would go on acknowledging records that the next
 //! open does not find. So it is poisoned. A log that is left alone is not looked at: it acknowledges nothing either.
 
 use std::io;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::name;
 use crate::log::shared::Shared;
 use crate::segment::Segment;
@@ -20,12 +20,19 @@ impl Shared {
         if !self.lookout.take_if_due() {
             return Ok(());
         }
-        self.find_displaced().map_err(|displaced| {
-            let error = self.poison(displaced);
-            // Appenders find the segment closed, look why, and see the poison.
-            self.lock_rotation().cursor_control.close(0);
-            error
-        })
+        self.find_displaced().map_err(|displaced| self.poison_displaced(displaced))
+    }
+
+    /// Poisons the log if its control page is not where it was. Called without the rotation lock.
+    pub(crate) fn look_for_control(&self) -> Result<()> {
+        self.control.check_place(&*self.storage).map_err(|displaced| self.poison_displaced(displaced))
+    }
+
+    fn poison_displaced(&self, displaced: io::Error) -> Error {
+        let error = self.poison(displaced);
+        // Appenders find the segment closed, look why, and see the poison.
+        self.lock_rotation().cursor_control.close(0);
+        error
     }
 
     /// Only what is known to be displaced is an error: what cannot be looked at may be there.
@@ -34,6 +41,7 @@ impl Shared {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        self.control.check_place(&*self.storage)?;
         let segments = self.segments.load();
         let Some((active, sealed)) = segments.as_slice().split_last() else { return Ok(()) };
         self.check_segment(active)?;

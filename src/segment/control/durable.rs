@@ -9,7 +9,7 @@ use super::words::{LEN, Word};
 use crate::error::{Error, Result};
 use crate::events::report;
 use crate::format::name;
-use crate::storage::{self, Storage};
+use crate::storage::{self, Displaced, FileIdentity, Storage};
 
 impl ControlPage {
     /// Durably notes that older segments are gone. Returns false if the page had to be removed instead: without one, no
@@ -46,7 +46,7 @@ impl ControlPage {
         let failed = |source| sync_error(storage, source);
         let written = self.write(first, words);
         let Some(file) = &self.file else { return written.map(|()| false).map_err(failed) };
-        if self.is_removed.load(Ordering::Relaxed) {
+        if !self.has_name() {
             return Ok(false);
         }
         let _ = file.touch();
@@ -55,14 +55,30 @@ impl ControlPage {
             return Ok(true);
         }
         before_removal()?;
+        // Before it loses its name: a look for it does not take it for one that others have removed.
+        self.is_removed.store(true, Ordering::Release);
         let path = storage.path().to_owned();
         report!(warn, path = %path.display(), "control page cannot be written, and is removed");
         match storage.remove(name::CONTROL) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => storage.sync_directory().map_err(failed)?,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.is_removed.store(false, Ordering::Release);
+                Err(failed(error))
+            }
+            _ => storage.sync_directory().map(|()| false).map_err(failed),
         }
-        self.is_removed.store(true, Ordering::Relaxed);
-        Ok(false)
+    }
+
+    /// An error if its name leads to another file by now, or nowhere: what is written to the page is lost with the process. Not if
+    /// that cannot be found out.
+    pub(crate) fn check_place(&self, storage: &dyn Storage) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let is_displaced = match storage.find(name::CONTROL) {
+            Ok(Some(found)) => file.as_file().and_then(FileIdentity::of).is_some_and(|open| open != found),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(None) => false,
+        };
+        // Read after the look: the log says so before it removes the page.
+        if is_displaced && self.has_name() { Err(Displaced::error(storage.path().join(name::CONTROL))) } else { Ok(()) }
     }
 }
 

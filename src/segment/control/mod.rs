@@ -68,7 +68,8 @@ pub(crate) struct ControlPage {
     file: Option<Box<dyn StorageFile>>,
     writable: bool,
     log_id: u128,
-    /// It has been removed: what it says does not survive. Changed by one thread at a time.
+    /// It has been removed, or is about to be: what it says does not survive. Changed by one thread at a time. Release, before the page
+    /// loses its name; acquire.
     is_removed: AtomicBool,
     /// The last count of wake-ups that this writer has taken for each channel. Relaxed: each is taken once, so that every
     /// one that is written differs from what a follower has seen before, whatever order they are written in.
@@ -245,7 +246,7 @@ impl ControlPage {
 
     /// Whether what the page says durably counts: it has its name.
     pub(crate) fn has_name(&self) -> bool {
-        self.file.is_some() && !self.is_removed.load(Ordering::Relaxed)
+        self.file.is_some() && !self.is_removed.load(Ordering::Acquire)
     }
 
     /// Whether the page has been lost, so that no other process sees what is written to it.

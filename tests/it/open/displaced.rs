@@ -9,7 +9,7 @@ use mapwal::{Error, Follower, Log, Lsn, Visibility};
 
 use crate::support::files::segment;
 use crate::support::scratch::{open_small, scratch};
-use crate::support::wait::LONG;
+use crate::support::wait::{LONG, until};
 use crate::support::{append, read_only, small, try_open};
 
 /// A log in `directory` with records in several segments.
@@ -69,6 +69,40 @@ fn a_second_writer_is_kept_out_when_the_lock_file_is_gone() {
     assert!(matches!(try_open(dir.path(), &small()), Err(Error::Locked { .. })));
     drop(log);
     drop(open_small(dir.path()));
+}
+
+#[test]
+fn a_writer_notices_that_its_control_page_was_removed_or_replaced() {
+    for is_replaced in [false, true] {
+        let dir = scratch();
+        let log = log_in(dir.path());
+        let control = dir.path().join("control");
+        let bytes = fs::read(&control).unwrap();
+        fs::remove_file(&control).unwrap();
+        if is_replaced {
+            fs::write(&control, bytes).unwrap();
+        }
+        assert_eq!(noticed_by_writer(&log), shown(&control));
+        drop(log);
+        assert_eq!(open_small(dir.path()).first_lsn(), Lsn(1));
+    }
+}
+
+#[test]
+fn a_trim_notes_nothing_in_a_control_page_without_a_name() {
+    let dir = scratch();
+    let log = log_in(dir.path());
+    // The next look around is a second away.
+    until("a look around", || {
+        let _ = log.rotate().unwrap();
+        log.append(0, b"more").unwrap();
+        log.stats().sealed_segments > 8
+    });
+    fs::remove_file(dir.path().join("control")).unwrap();
+    assert!(matches!(log.trim_before(Lsn(31)), Err(Error::Poisoned { .. })));
+    assert_eq!(log.first_lsn(), Lsn(1));
+    drop(log);
+    assert_eq!(open_small(dir.path()).first_lsn(), Lsn(1), "nothing was trimmed");
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl Shared {
         base_lsn: Lsn,
         kept: Option<Vec<Arc<Segment>>>,
     ) -> Vec<Arc<Segment>> {
-        let Prepared { number, size, layout, mut region, file, filling } = prepared;
+        let Prepared { number, size, layout, mut region, file, filling, is_of_this_run } = prepared;
         let meta = self.meta.lock().clone();
         let link = Link { previous, oldest: rotation.oldest, meta }.encode();
         let last = link::encode_number(base_lsn.previous().0);
@@ -227,7 +227,8 @@ impl Shared {
         let region = Arc::new(region);
         let info = SegmentInfo { number, size, layout, base_lsn };
         let (storage, cache) = (Arc::clone(&self.storage), Arc::clone(&self.cache));
-        let segment = Arc::new(Segment::live(info, None, tally, Arc::clone(&region), file, storage, cache));
+        let segment = Segment::live(info, None, tally, Arc::clone(&region), file, storage, cache);
+        let segment = Arc::new(if is_of_this_run { segment.of_this_run() } else { segment });
         let counted = Arc::clone(&segment);
         // In the list before the first append to it: a record is found as soon as its number is known.
         let old = match kept {

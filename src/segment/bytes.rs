@@ -144,6 +144,7 @@ impl Segment {
             earlier => (earlier, self.latest.origin),
         };
         let mut cut = Self::new(self.info, Some(end), origins, Bytes::AtRest(Weak::new()), storage, cache);
+        cut.is_of_this_run = self.is_of_this_run;
         cut.taken = Arc::clone(&self.taken);
         // A mapping of a foreign segment shows what one walk of it has passed, and each of the two is walked by itself.
         if self.latest.origin != Origin::Foreign {

@@ -122,6 +122,8 @@ impl Stretch {
 #[derive(Debug)]
 pub(crate) struct Segment {
     info: SegmentInfo,
+    /// This run has made its file, and not just gone on in one.
+    is_of_this_run: bool,
     storage: Arc<dyn Storage>,
     cache: Arc<MapCache>,
     /// What an earlier run has written of a segment in which this one goes on.
@@ -213,6 +215,7 @@ impl Segment {
         });
         Self {
             info,
+            is_of_this_run: false,
             storage,
             cache,
             earlier,
@@ -270,9 +273,15 @@ impl Segment {
         self.page_len.store(len, Ordering::Relaxed);
     }
 
+    /// The same, of a file that this run has made.
+    pub(crate) fn of_this_run(mut self) -> Self {
+        self.is_of_this_run = true;
+        self
+    }
+
     /// Whether this run has made its file.
     pub(crate) fn is_of_this_run(&self) -> bool {
-        self.earlier.is_none() && self.latest.origin == Origin::Own
+        self.is_of_this_run
     }
 
     /// Where its frames end, once it takes no more.

@@ -28,6 +28,8 @@ pub(crate) struct Prepared {
     pub(crate) region: Region,
     pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) filling: Filling,
+    /// This run has made its file.
+    pub(crate) is_of_this_run: bool,
 }
 
 /// A [`Prepared`] segment whose file is closed until it is needed, so that an idle log has one open file less.
@@ -41,6 +43,7 @@ pub(crate) struct Resting {
     pub(crate) filling: Filling,
     layout: Layout,
     region: Region,
+    is_of_this_run: bool,
     /// `None` where files cannot be told apart.
     identity: Option<FileIdentity>,
 }
@@ -60,8 +63,8 @@ impl Resting {
 
     /// The same segment, to be used, with the `file` that [`Self::open`] has given.
     pub(crate) fn with(self, file: Arc<dyn StorageFile>) -> Prepared {
-        let Self { number, size, filling, layout, region, .. } = self;
-        Prepared { number, size, layout, region, file, filling }
+        let Self { number, size, filling, layout, region, is_of_this_run, .. } = self;
+        Prepared { number, size, layout, region, file, filling, is_of_this_run }
     }
 }
 
@@ -72,8 +75,8 @@ fn identity(file: &dyn StorageFile) -> Option<FileIdentity> {
 impl Prepared {
     /// Closes its file until it is needed.
     pub(crate) fn rest(self) -> Resting {
-        let Self { number, size, layout, region, file, filling } = self;
-        Resting { number, size, filling, layout, region, identity: identity(&*file) }
+        let Self { number, size, layout, region, file, filling, is_of_this_run } = self;
+        Resting { number, size, filling, layout, region, is_of_this_run, identity: identity(&*file) }
     }
 
     /// Makes it ready up to `end`. What fails is not the segment's end: the rest can be filled later.
@@ -141,7 +144,7 @@ fn put_in_place(
         failed(storage, number, size, source)
     })?;
     let region = Region::live(mapping, segment_header::LEN);
-    let mut prepared = Prepared { number, size, layout, region, file, filling };
+    let mut prepared = Prepared { number, size, layout, region, file, filling, is_of_this_run: true };
     prepared.fill_first(storage).inspect_err(|_| abandon(storage, number))?;
     Ok(prepared)
 }
@@ -199,7 +202,7 @@ pub(crate) fn adopt(storage: &dyn Storage, found: &Found) -> Result<Option<Prepa
     let mapping = file.map(size, Access::Write).map_err(failed("map"))?;
     let region = Region::live(mapping, segment_header::LEN);
     let filling = Filling::going_on(size, segment_header::LEN);
-    let mut prepared = Prepared { number, size, layout, region, file, filling };
+    let mut prepared = Prepared { number, size, layout, region, file, filling, is_of_this_run: false };
     prepared.fill_first(storage)?;
     Ok(Some(prepared))
 }

@@ -83,6 +83,24 @@ fn nothing_is_recycled_that_an_earlier_run_has_made() {
 }
 
 #[test]
+fn a_spare_that_an_earlier_run_has_made_is_used_once() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    fill(&log, 1);
+    crate::support::scratch::await_spare(&log);
+    let spare = *segment_numbers(dir.path()).last().unwrap();
+    drop(log);
+    let log = open_small(dir.path());
+    // What an earlier run has filled, and what it has made and left.
+    fill(&log, 1);
+    log.sync().unwrap();
+    assert_eq!(log.sealed(0).unwrap().last().unwrap().number(), spare, "it was taken over");
+    let dropped = log.stats().sealed_segments as u64;
+    trim(&log);
+    until("none is kept", || log.stats().removed_segments == dropped);
+}
+
+#[test]
 fn a_log_that_is_closed_leaves_no_files_that_it_does_not_need() {
     /// A close that takes longer leaves the rest to the next open.
     const PATIENCE: Duration = Duration::from_millis(900);

@@ -57,7 +57,7 @@ fn without_a_segment_nothing_has_changed() {
         assert_eq!(shown(&log, &reader), before);
         faults.heal();
         refused(&log).unwrap();
-        assert!(shown(&log, &reader) != before);
+        assert!(log.next_lsn() <= Lsn(6) && reader.durable_lsn() <= Lsn(5));
     }
 }
 

@@ -11,16 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fork::{Child, PATIENCE};
 use mapwal::wal::{TransactionId, Wal, WalError, WalOptions};
 use mapwal::{Error, Log, LogReader, Lsn, Options, PinDirectory, Result, Visibility};
-use nix::libc;
 
+#[path = "it/support/fork.rs"]
+mod fork;
 #[allow(dead_code, reason = "a kit: each test uses what it needs")]
 #[path = "it/support/recorder.rs"]
 mod recorder;
-
-/// A child that hangs is ended after so many seconds.
-const PATIENCE: u32 = 20;
 
 fn try_open(directory: &Path) -> Result<Log> {
     // SAFETY: the directory is a temporary one that only this test touches.
@@ -47,40 +46,6 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A forked child, which does `act` and ends with the number that it returns.
-struct Child(libc::pid_t);
-
-impl Child {
-    fn fork(act: impl FnOnce() -> i32) -> Self {
-        // SAFETY: the child runs nothing but `act`, and ends without a look at what belongs to the threads that it lacks.
-        let pid = unsafe { libc::fork() };
-        assert!(pid >= 0, "no process");
-        if pid > 0 {
-            return Self(pid);
-        }
-        // SAFETY: no memory is touched.
-        unsafe { libc::alarm(PATIENCE) };
-        let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).unwrap_or(101);
-        // SAFETY: it ends here.
-        unsafe { libc::_exit(code) }
-    }
-
-    /// The number that it ends with; of the signal that has ended it, the negative.
-    fn end(self) -> i32 {
-        let mut status = 0;
-        // SAFETY: a valid place for the status, and a child of this process.
-        let waited = unsafe { libc::waitpid(self.0, &raw mut status, 0) };
-        assert_eq!(waited, self.0);
-        if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -libc::WTERMSIG(status) }
-    }
-
-    fn kill(self) {
-        // SAFETY: a child of this process.
-        unsafe { libc::kill(self.0, libc::SIGKILL) };
-        self.end();
-    }
 }
 
 /// The place of the first of `outcomes` that is no refusal, counted from 1; 0 if all are.
@@ -339,20 +304,17 @@ fn a_call_that_cannot_fail_waits_in_a_child_for_no_change_of_the_segments() {
         scope.spawn(|| {
             while is_running() {
                 let _view = log.snapshot().unwrap();
-                std::thread::sleep(Duration::from_micros(50));
             }
         });
-        let ends = (0..300).map(|_| {
-            let first = log.first_lsn();
+        let worst = (0..300).find_map(|_| {
             let ask = || {
-                let (told, next, stats) = (log.first_lsn(), log.next_lsn(), log.stats());
-                let is_known = |lsn| lsn == Lsn(0) || lsn >= first;
-                drop((log.mark(), format!("{log:?}"), log.pins()));
-                i32::from(![told, next, stats.next_lsn].into_iter().all(is_known))
+                let told = [log.first_lsn(), log.next_lsn(), log.stats().next_lsn];
+                i32::from(
+                    format!("{log:?} {:?} {:?}", log.mark(), log.pins()).is_empty() || told.contains(&Lsn(u64::MAX)),
+                )
             };
-            Child::fork(ask).end()
+            Some(Child::fork(ask).end()).filter(|&end| end != 0)
         });
-        let worst = ends.into_iter().find(|end| *end != 0);
         is_over.store(true, Ordering::Relaxed);
         assert_eq!(worst, None);
     });

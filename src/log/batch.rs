@@ -6,7 +6,7 @@ use std::slice;
 use super::Log;
 use super::append::{lsn_of, record};
 use super::preparer::Need;
-use super::shared::{Active, Shared, next_of};
+use super::shared::{Active, Shared};
 use crate::error::{Error, Result};
 use crate::format::frame::{self, FrameHead, FrameKind};
 use crate::lsn::Lsn;
@@ -165,7 +165,7 @@ impl Shared {
     pub(super) fn reserve_at(&self, len: usize, count: u32, expected: Lsn) -> Result<Reservation<'_, Active>> {
         loop {
             let (segment, reserved) = self.reserved();
-            let next = next_of(&segment, reserved);
+            let next = segment.lsn_of(reserved.ordinal());
             if next != expected {
                 return self.check_open().and(Err(Error::NotNext { expected, next }));
             }

@@ -149,11 +149,6 @@ pub(crate) fn append_limit(size: u64) -> usize {
     usize::try_from(size).expect("mapped, so it fits") - link::SEAL_FRAME_LEN
 }
 
-/// The number of the record after what is `reserved` in `segment`.
-pub(crate) fn next_of(segment: &Segment, reserved: Reserved) -> Lsn {
-    Lsn(segment.base_lsn().0 + u64::from(reserved.ordinal()))
-}
-
 /// Whether a segment may begin with record `lsn`.
 pub(crate) fn check_lsn(lsn: Lsn) -> Result<()> {
     if lsn.0 < u64::MAX - LSN_MARGIN { Ok(()) } else { Err(Error::Exhausted(NumberSpace::Records)) }
@@ -239,7 +234,7 @@ impl Shared {
 
     /// The number of the next record to be appended; 0 in a forked child that cannot tell.
     pub(crate) fn next_lsn(&self) -> Lsn {
-        self.try_reserved().map_or(Lsn::ZERO, |(segment, reserved)| next_of(&segment, reserved))
+        self.try_reserved().map_or(Lsn::ZERO, |(segment, reserved)| segment.lsn_of(reserved.ordinal()))
     }
 
     /// Where the log begins and ends, what it takes, and what keeps it. Waits for nothing.
@@ -259,7 +254,7 @@ impl Shared {
     /// What has been reserved so far.
     pub(crate) fn everything(&self) -> Goal {
         let (segment, reserved) = self.reserved();
-        let lsn = next_of(&segment, reserved).previous();
+        let lsn = segment.lsn_of(reserved.ordinal()).previous();
         Goal { lsn, position: Position(reserved.position) }
     }
 

@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 
 use super::Log;
 use super::histogram::Histogram;
-use super::shared::next_of;
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Region;
@@ -232,7 +231,7 @@ impl Log {
         };
         let [ordinal, offset, next] = taken.map_or([0; 3], |(segment, reserved)| {
             let offset = Position(reserved.position).offset();
-            [reserved.ordinal().into(), offset, next_of(&segment, reserved).0]
+            [reserved.ordinal().into(), offset, segment.lsn_of(reserved.ordinal()).0]
         });
         let known = if is_own { Some(shared.segments.load()) } else { shared.segments.try_load() };
         let first_lsn = known.as_ref().map_or(Lsn::ZERO, |segments| segments.first_lsn());

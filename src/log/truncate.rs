@@ -187,10 +187,10 @@ impl Shared {
                 named.rewind_to(pin_files, kept.next_lsn)?;
             }
             // From here on no other process takes for durable what is dropped. Last: a reader that sees it has to wait.
-            let (lsn, position) = (self.durability.lsn(), self.durability.position());
-            self.control.set_durable(lsn.min(kept.last), position).map_err(|source| {
+            let position = self.durability.position();
+            self.control.set_durable(self.durability.lsn().min(kept.last), position).map_err(|source| {
                 // It may have been written in part.
-                let _ = self.control.set_durable(lsn, position);
+                let _ = self.control.set_durable(self.durability.lsn(), position);
                 control::write_error(&*self.storage, source)
             })
         })

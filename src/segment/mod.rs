@@ -338,6 +338,11 @@ impl Segment {
         self.earlier.as_ref().filter(|_| offset < self.latest.start.offset).unwrap_or(&self.latest)
     }
 
+    /// The number of the record that comes after `ordinal` others in it, of which there are fewer than fit.
+    pub(crate) fn lsn_of(&self, ordinal: u32) -> Lsn {
+        Lsn(self.info.base_lsn.0 + u64::from(ordinal))
+    }
+
     /// The number of the first record after `frontier`.
     pub(crate) fn lsn_at(&self, frontier: Frontier) -> Lsn {
         Lsn(self.info.base_lsn.0.saturating_add(u64::from(frontier.ordinal)))

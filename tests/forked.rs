@@ -282,7 +282,6 @@ fn a_call_that_cannot_fail_waits_in_a_child_for_no_lock_of_its_parent() {
     }
 }
 
-/// With a list of segments that is waited for, children hung here.
 #[test]
 fn a_call_that_cannot_fail_waits_in_a_child_for_no_change_of_the_segments() {
     let _alone = alone();
@@ -300,7 +299,6 @@ fn a_call_that_cannot_fail_waits_in_a_child_for_no_change_of_the_segments() {
                 }
             }
         });
-        // One that holds a version of the list has each change copy it.
         scope.spawn(|| {
             while is_running() {
                 let _view = log.snapshot().unwrap();
@@ -309,9 +307,8 @@ fn a_call_that_cannot_fail_waits_in_a_child_for_no_change_of_the_segments() {
         let worst = (0..300).find_map(|_| {
             let ask = || {
                 let told = [log.first_lsn(), log.next_lsn(), log.stats().next_lsn];
-                i32::from(
-                    format!("{log:?} {:?} {:?}", log.mark(), log.pins()).is_empty() || told.contains(&Lsn(u64::MAX)),
-                )
+                let shown = format!("{log:?} {:?} {:?}", log.mark(), log.pins());
+                i32::from(shown.is_empty() || told.contains(&Lsn(u64::MAX)))
             };
             Some(Child::fork(ask).end()).filter(|&end| end != 0)
         });

@@ -1,6 +1,4 @@
 //! A close while appends go on.
-//!
-//! With a close that decides where its frame fits while appends are taken, the first test here failed by a panic in `Log::close`.
 
 use mapwal::internals::Preparation;
 use mapwal::{Error, Lsn, Options};

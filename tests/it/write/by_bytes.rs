@@ -1,6 +1,6 @@
 //! Syncs after so many bytes, without a call.
 //!
-//! With the start of a frame for its end, the first test here failed; with a mark that a sync by a call does not move, the second.
+//! With the start of a frame for its end, the first test here failed.
 
 use std::time::Duration;
 

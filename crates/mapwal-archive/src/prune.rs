@@ -28,7 +28,7 @@ pub struct PruneReport {
     pub epochs: u64,
     /// The first record that is kept in the newest epoch that can be followed.
     pub first_lsn: Lsn,
-    /// What keeps epochs from being restored to their ends. One that cannot be followed is left as it is.
+    /// What keeps epochs from being restored to their ends. One that cannot be followed is left as it is, with those that continue it.
     pub faults: Vec<EpochFault>,
 }
 
@@ -179,10 +179,12 @@ fn check_damage(history: &History, (newest, before): (u64, Lsn), gaps: PruneGaps
     Ok(())
 }
 
-/// What can go because it is old, the oldest records first. An epoch that cannot be followed is left alone.
+/// What can go because it is old, the oldest records first. An epoch that cannot be followed is left alone, and so is one that continues
+/// it: that may need what is left of it before its own records.
 fn doomed(history: &History, before: Lsn, newest: u64, gaps: PruneGaps) -> Vec<&ArchivedSegment> {
     let mut doomed = Vec::new();
-    for (&number, epoch) in history.epochs.iter().filter(|&(&number, _)| history.chain(number).is_ok()) {
+    let can_go = |number| history.line(number).into_keys().all(|at| history.chain(at).is_ok());
+    for (&number, epoch) in history.epochs.iter().filter(|&(&number, _)| can_go(number)) {
         let last = epoch.segments.last().map(|segment| segment.number);
         let end = epoch.segments.last().map_or(Lsn(0), |segment| segment.next_lsn);
         // Before a gap that is given up it would lead nowhere.

@@ -163,3 +163,34 @@ async fn a_prune_names_the_damaged_segment_that_it_has_read() {
     };
     assert_eq!((key.as_str(), report.parts), (sealed.as_ref(), 0));
 }
+
+#[tokio::test]
+async fn a_prune_makes_no_gap_in_an_epoch_that_continues_one_which_is_left_as_it_is() {
+    let (dir, (_store, archive)) = (scratch(), new());
+    let log = open(dir.path());
+    for last in [100, 200, 300, 400, 500] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &archive).await;
+    let (copy, _) = restore(&archive, RestoreTo::Lsn(Lsn(250))).await.unwrap();
+    let second = open(copy.path());
+    for last in [350, 450, 550] {
+        fill_and_seal(&second, 2, last);
+    }
+    catch_up(&second, &archive).await;
+    // After the place where the second epoch leaves the first one.
+    let of_first = with_suffix(&**archive.store(), ".seg").await;
+    let key = of_first.iter().find(|key| key.as_ref().contains("/00000000000000000401-00000000000000000501-")).unwrap();
+    let (begin, _) = key.as_ref().rsplit_once('-').unwrap();
+    let bytes = bytes_of(&**archive.store(), key).await;
+    archive.store().put(&Key::from(format!("{begin}-00beef00.seg")), bytes.into()).await.unwrap();
+    let all = restored(&archive, RestoreTo::Latest).await;
+    for gaps in [PruneGaps::Refuse, PruneGaps::GiveUp] {
+        let report = archive.prune(Lsn(450), gaps).await.unwrap();
+        assert!(matches!(report.faults[..], [EpochFault::Damaged { epoch: 1, .. }]), "{report:?}");
+        assert_eq!(restored(&archive, RestoreTo::Latest).await, all);
+    }
+    archive.store().delete(&Key::from(format!("{begin}-00beef00.seg"))).await.unwrap();
+    assert_eq!(archive.prune(Lsn(450), PruneGaps::Refuse).await.unwrap().faults, []);
+    assert_eq!(restored(&archive, RestoreTo::Latest).await.last(), all.last());
+}

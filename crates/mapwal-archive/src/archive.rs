@@ -110,7 +110,7 @@ impl Archive {
 
     /// Deletes what no restore to record `before`, or to a later one, needs, the oldest first; and parts that a segment has
     /// superseded. The last segment of the newest epoch stays in any case, and so does all of an epoch that cannot be
-    /// followed, such as one whose note is damaged. `gaps` says what to do where records are missing before `before`.
+    /// followed, such as one whose note is damaged, and of those that continue it. `gaps` says what to do where records are missing before `before`.
     /// To be called by one program at a time; an archiver may run meanwhile.
     ///
     /// # Errors
@@ -123,21 +123,24 @@ impl Archive {
 
     /// Makes the note of `epoch` again, which is missing or cannot be read, from the epoch's objects: the first one has the identity of the log,
     /// and names the segment before it, which is in the epoch that this one continues. Where it names none, the log began with it.
-    /// `begins` says that nothing came before the first object, where that cannot be proven. An archiver whose pin names the epoch goes on in
+    /// `begins` says that nothing came before the first object, where that cannot be proven; records between the end of an earlier epoch and that
+    /// object are noted as lost. An archiver whose pin names the epoch goes on in
     /// it.
     ///
     /// # Errors
-    /// [`Error::Unproven`] when the first object names a segment that is not there, and `begins` is not set; [`Error::Noted`] when there is
+    /// [`Error::Unproven`] when the first object names a segment that is not there, and `begins` is not set; [`Error::MayContinue`] when an
+    /// earlier epoch has no note either, which may be the one that it continues, and [`Error::Disproven`] when a later one says that it had earlier objects; [`Error::Noted`] when there is
     /// a note; [`Error::NoEpoch`], [`Error::Empty`]; [`Error::Damaged`] when the first object, or one that the epoch may continue, is; [`Error::Store`].
     pub async fn rebuild_note(&self, epoch: u64, begins: bool) -> Result<()> {
         rebuild_note(self, epoch, begins).await
     }
 
-    /// Deletes all of `epoch`, which cannot be followed since its note is missing or cannot be used: what only that epoch had is lost. No
-    /// archiver may have a pin that names it.
+    /// Deletes all of `epoch`, which cannot be followed since its note is missing or cannot be used: what only that epoch had is lost. Its
+    /// number stays taken. No archiver may have a pin that names it.
     ///
     /// # Errors
-    /// [`Error::Noted`] when it has a note that can be used; [`Error::Continued`] when a later epoch continues it; [`Error::NoEpoch`], [`Error::Empty`];
+    /// [`Error::Noted`] when it has a note that can be used; [`Error::Continued`] when a later epoch continues it, and [`Error::MayBeContinued`] when one without a note may;
+    /// nothing was deleted then. [`Error::NoEpoch`], [`Error::Empty`];
     /// [`Error::Store`].
     pub async fn forget_epoch(&self, epoch: u64) -> Result<PruneReport> {
         forget_epoch(self, epoch).await

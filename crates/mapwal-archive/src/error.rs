@@ -199,6 +199,35 @@ pub enum Error {
         /// The newest that continues it.
         by: u64,
     },
+    /// A later epoch has no note that can be used, and may continue the one that was to be forgotten. That one's note is made again first, or it is
+    /// forgotten first.
+    #[error("epoch {by}, which has no note that can be used, may continue epoch {epoch}")]
+    MayBeContinued {
+        /// The epoch.
+        epoch: u64,
+        /// The newest that may continue it.
+        by: u64,
+    },
+    /// An earlier epoch has no note that can be used, and may be the one that this one continues. The earlier one's note is made again first.
+    #[error("epoch {epoch} may continue epoch {earlier}, which has no note that can be used")]
+    MayContinue {
+        /// The epoch.
+        epoch: u64,
+        /// The first of those that it may continue.
+        earlier: u64,
+    },
+    /// A later epoch continues this one from before its first object on: objects of it are missing.
+    #[error("epoch {epoch} did not begin with record {first_lsn}: epoch {by} continues it with record {next}")]
+    Disproven {
+        /// The epoch.
+        epoch: u64,
+        /// The first record of its first object.
+        first_lsn: Lsn,
+        /// The later epoch.
+        by: u64,
+        /// The first record of that.
+        next: Lsn,
+    },
     /// What is left of the epoch does not say where it begins: its first object follows a segment that is in no other epoch.
     #[error(
         "{key} follows segment {number}, which is not there; whether epoch {epoch} began after that, and with record {first_lsn}, nothing says"

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Range, RangeBounds};
 
 use mapwal::Lsn;
 
@@ -97,6 +97,31 @@ impl History {
     /// As [`Self::lost`], before the first record that `epoch` leads to.
     pub(crate) fn lost_on_the_way(&self, epoch: u64) -> Option<Range<Lsn>> {
         self.line(epoch).into_keys().find_map(|epoch| self.lost_before(epoch))
+    }
+
+    /// The records before `next`, where an epoch without a parent begins, that none of `epochs` leads to: after the end of the newest history of
+    /// the log that can be followed, or from where later ones begin that cannot be; or else all that there were.
+    pub(crate) fn lost_between(
+        &self,
+        epochs: impl RangeBounds<u64>,
+        next: Lsn,
+        abandoned: Option<u64>,
+    ) -> Option<Range<Lsn>> {
+        let mut from = None;
+        for (&epoch, _) in self.epochs.range(epochs).rev() {
+            match self.reach(epoch) {
+                Ok(chain) if chain.pieces.is_empty() || chain.lsns.start >= next => {}
+                Ok(chain) => {
+                    from = from.into_iter().chain([chain.lsns.end]).min();
+                    break;
+                }
+                Err(_) => from = from.into_iter().chain(self.begin_of_lost(epoch)).min(),
+            }
+        }
+        // An epoch that is not there at all says that there were records.
+        let from = from.filter(|&from| from < next).or_else(|| abandoned.map(|_| Lsn::FIRST))?;
+        let from = from.max(self.pruned.latest());
+        (from < next).then_some(from..next)
     }
 
     /// `epoch` and those that it continues, each with the number after the last record that counts of it.

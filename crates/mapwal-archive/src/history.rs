@@ -20,6 +20,8 @@ pub(crate) struct History {
     pub(crate) epochs: BTreeMap<u64, Epoch>,
     /// Which records may have been pruned.
     pub(crate) pruned: Marks,
+    /// The largest number that an epoch had which may be gone by now: one that was forgotten, or that a mark names.
+    gone: u64,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +37,8 @@ pub(crate) struct Epoch {
 impl History {
     /// Lists the archive at `prefix`.
     pub(crate) async fn load(store: &Store, prefix: &Path) -> Result<Self> {
-        let mut history = Self { prefix: prefix.clone(), epochs: BTreeMap::new(), pruned: Marks::default() };
+        let (epochs, pruned) = (BTreeMap::new(), Marks::default());
+        let mut history = Self { prefix: prefix.clone(), epochs, pruned, gone: 0 };
         let mut marks = Vec::new();
         for meta in store.list(prefix).await? {
             history.add(Object::of(prefix, &meta), &mut marks);
@@ -85,7 +88,11 @@ impl History {
             Object::Epoch(number) | Object::Session(number) => {
                 self.epochs.entry(number).or_default();
             }
-            Object::Pruned(mark) => marks.push(mark),
+            Object::Forgotten(number) => self.gone = self.gone.max(number),
+            Object::Pruned(mark) => {
+                self.gone = self.gone.max(mark.epoch);
+                marks.push(mark);
+            }
             Object::Foreign => {}
         }
     }
@@ -95,10 +102,11 @@ impl History {
         self.epochs.values().find_map(|epoch| epoch.note.as_ref()?.log_id())
     }
 
-    /// What a new epoch may have as its number: one above all others.
+    /// What a new epoch may have as its number: one above all others, also above those of epochs that are gone: a mark that a prune left
+    /// for one of them says nothing of a new one.
     pub(crate) fn next_number(&self) -> u64 {
         let above = |newest: Option<&u64>| newest.map_or(1, |newest| newest + 1);
-        let next = above(self.epochs.keys().next_back());
+        let next = above(self.epochs.keys().next_back()).max(self.gone + 1);
         if next <= EPOCH_MAX {
             return next;
         }

@@ -12,6 +12,7 @@ const SEGMENT_SUFFIX: &str = ".seg";
 const PART_SUFFIX: &str = ".part";
 const EPOCH: &str = "epoch.json";
 const SESSION: &str = "session.json";
+const FORGOTTEN: &str = "forgotten";
 const PRUNED: &str = "pruned";
 /// As many as have digits in a key.
 pub(crate) const EPOCH_MAX: u64 = 9_999_999_999;
@@ -121,6 +122,8 @@ pub(crate) enum Object {
     Epoch(u64),
     /// Which archiver writes an epoch.
     Session(u64),
+    /// That an epoch was forgotten: its number stays taken.
+    Forgotten(u64),
     /// Which records were pruned.
     Pruned(Mark),
     /// Not an archive's.
@@ -141,6 +144,7 @@ impl Object {
         match name.as_str() {
             EPOCH => Self::Epoch(epoch),
             SESSION => Self::Session(epoch),
+            FORGOTTEN => Self::Forgotten(epoch),
             _ => ArchivedSegment::parse(epoch, name).map_or(Self::Foreign, |segment| {
                 let (key, e_tag) = (meta.location.clone(), meta.e_tag.clone());
                 Self::Segment(ArchivedSegment { stored_bytes: meta.size, key, e_tag, ..segment })
@@ -169,6 +173,10 @@ pub(crate) fn is_note(key: &str) -> bool {
 
 pub(crate) fn session_key(prefix: &Path, epoch: u64) -> Path {
     epoch_prefix(prefix, epoch).join(SESSION)
+}
+
+pub(crate) fn forgotten_key(prefix: &Path, epoch: u64) -> Path {
+    epoch_prefix(prefix, epoch).join(FORGOTTEN)
 }
 
 pub(crate) fn pruned_key(prefix: &Path, Mark { before: Lsn(before), epoch }: Mark) -> Path {
@@ -216,6 +224,7 @@ mod tests {
         let prefix = Path::from("a/log");
         assert_eq!(object(epoch_key(&prefix, 9).as_ref()), Object::Epoch(9));
         assert_eq!(object(session_key(&prefix, 9).as_ref()), Object::Session(9));
+        assert_eq!(object(forgotten_key(&prefix, 9).as_ref()), Object::Forgotten(9));
         let mark = Mark { before: Lsn(9), epoch: 3 };
         assert_eq!(object(pruned_key(&prefix, mark).as_ref()), Object::Pruned(mark));
     }

@@ -48,7 +48,7 @@ impl Archiver {
         }
         let token = if epoch.is_some() { self.leave_epoch(None).await?.0 } else { token };
         let (place, parent) = self.branch(&history, &local).await?;
-        let lost = if parent.is_none() { lost_before(&history, place.next, abandoned) } else { None };
+        let lost = if parent.is_none() { history.lost_between(.., place.next, abandoned) } else { None };
         // Not the number of one that is abandoned: it would be abandoned again.
         let number = history.next_number().max(abandoned.map_or(0, |epoch| (epoch + 1).min(EPOCH_MAX)));
         let (epoch, note) = self.begin_epoch(number, &local, &token, (place, parent), lost).await?;
@@ -345,25 +345,6 @@ impl Archiver {
         });
         Ok(session)
     }
-}
-
-/// The records before `next`, where an epoch without a parent is about to begin, that no epoch leads to: after the end of the newest history
-/// of the log that can be followed, or from where later ones begin that cannot be; or else all that there were.
-fn lost_before(history: &History, next: Lsn, abandoned: Option<u64>) -> Option<Range<Lsn>> {
-    let mut from = None;
-    for &epoch in history.epochs.keys().rev() {
-        match history.reach(epoch) {
-            Ok(chain) if chain.pieces.is_empty() || chain.lsns.start >= next => {}
-            Ok(chain) => {
-                from = from.into_iter().chain([chain.lsns.end]).min();
-                break;
-            }
-            Err(_) => from = from.into_iter().chain(history.begin_of_lost(epoch)).min(),
-        }
-    }
-    // An epoch that is not there at all says that there were records.
-    let from = from.filter(|&from| from < next).or_else(|| abandoned.map(|_| Lsn::FIRST))?.max(history.pruned.latest());
-    (from < next).then_some(from..next)
 }
 
 /// Whether a failed call says that the pin, or what it kept, is gone.

@@ -6,7 +6,7 @@ use mapwal_archive::{Archive, EpochFault, Error, PruneGaps, RestoreOptions, Rest
 use crate::support::{PIN, catch_up, expected, fill, fill_and_seal, keys, memory, open, restore, restored, scratch};
 
 /// Epoch 1 with records 1 to 300, and epoch 2 with 501 to 700.
-async fn with_lost_records() -> Archive {
+pub(crate) async fn with_lost_records() -> Archive {
     let (dir, archive) = (scratch(), memory());
     let log = open(dir.path());
     for segment in 1..=3 {

@@ -1,10 +1,11 @@
 //! An epoch whose note is lost: it is made again from the epoch's objects, where they prove what it said, or the epoch is forgotten.
 
 use mapwal::Lsn;
-use mapwal_archive::{Archive, Archiver, Error, PruneGaps, RestoreTo};
+use mapwal_archive::{Archive, Archiver, Error, PruneGaps, RestoreOptions, RestoreTo};
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
 
+use crate::between_epochs::with_lost_records;
 use crate::support::{
     archiver, bytes_of, catch_up, expected, fill, fill_and_seal, keys, memory, open, options, restore, restored,
     scratch, with_suffix,
@@ -53,7 +54,7 @@ async fn a_note_that_is_lost_is_made_again_as_it_was_and_an_archiver_goes_on() {
         assert!(restore(&archive, RestoreTo::Latest).await.is_err());
         // The second one continues the first, which nothing can be said of so far.
         let refused = archive.rebuild_note(2, false).await.unwrap_err();
-        assert!(matches!(refused, Error::Unproven { epoch: 2, first_lsn: Lsn(121), .. }), "{refused}");
+        assert!(matches!(refused, Error::MayContinue { epoch: 2, earlier: 1 }), "{refused}");
         for epoch in [1, 2] {
             archive.rebuild_note(epoch, false).await.unwrap();
         }
@@ -113,7 +114,8 @@ async fn an_epoch_without_its_note_can_be_forgotten_after_another_one_has_taken_
     assert_eq!(without.catch_up().await.unwrap().epoch, Some(2));
     let report = archive.forget_epoch(1).await.unwrap();
     assert_eq!((report.segments, report.epochs), (3, 1));
-    assert!(keys(&**archive.store()).await.iter().all(|key| !key.as_ref().contains("/0000000001/")));
+    let left = keys(&**archive.store()).await.into_iter().filter(|key| key.as_ref().contains("/0000000001/"));
+    assert_eq!(left.collect::<Vec<_>>(), [Key::from("logs/a/0000000001/forgotten")]);
     archive.prune(Lsn(101), PruneGaps::GiveUp).await.unwrap();
     assert!(archive.list().await.unwrap().faults.is_empty());
     assert!(archive.verify(None, &mut |_| {}).await.unwrap().is_sound());
@@ -127,4 +129,119 @@ async fn an_epoch_without_its_note_can_be_forgotten_after_another_one_has_taken_
     archive.store().delete(&note(2)).await.unwrap();
     let refused = archive.forget_epoch(2).await.unwrap_err();
     assert!(matches!(refused, Error::Continued { epoch: 2, by: 3 }), "{refused}");
+}
+
+/// Epoch 1 with records 1 to 300, and epoch 2, which continues it after 250 and has up to 400.
+async fn two_epochs() -> Archive {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    for last in [100, 200, 300] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &archive).await;
+    begin_at(&archive, 250, 400).await;
+    archive
+}
+
+/// A log of records up to `at` begins an epoch, with those up to `last`.
+async fn begin_at(archive: &Archive, at: u64, last: u64) -> Option<u64> {
+    let options = RestoreOptions::new().epoch(Some(1));
+    let copy = scratch();
+    archive.restore(copy.path(), RestoreTo::Lsn(Lsn(at)), &options, &mut |_| {}).await.unwrap();
+    let log = open(copy.path());
+    fill_and_seal(&log, 2, last);
+    archiver(&log, archive).catch_up().await.unwrap().epoch
+}
+
+#[tokio::test]
+async fn an_epoch_that_a_later_one_without_a_note_may_continue_is_not_forgotten() {
+    for bytes in [None, Some(b"{".as_slice())] {
+        let archive = two_epochs().await;
+        let all = restored(&archive, RestoreTo::Latest).await;
+        for epoch in [1, 2] {
+            match bytes {
+                None => archive.store().delete(&note(epoch)).await.unwrap(),
+                Some(bytes) => drop(archive.store().put(&note(epoch), bytes.into()).await.unwrap()),
+            }
+        }
+        let before = keys(&**archive.store()).await;
+        let refused = archive.forget_epoch(1).await.unwrap_err();
+        assert_eq!(refused.to_string(), "epoch 2, which has no note that can be used, may continue epoch 1");
+        assert_eq!(keys(&**archive.store()).await, before, "nothing is deleted");
+        for epoch in [1, 2] {
+            archive.rebuild_note(epoch, false).await.unwrap();
+        }
+        assert_eq!(restored(&archive, RestoreTo::Latest).await, all);
+    }
+}
+
+#[tokio::test]
+async fn the_number_of_an_epoch_that_was_forgotten_is_not_taken_again() {
+    for is_mark_alone in [false, true] {
+        let archive = two_epochs().await;
+        if is_mark_alone {
+            archive.prune(Lsn(330), PruneGaps::Refuse).await.unwrap();
+        }
+        archive.store().delete(&note(2)).await.unwrap();
+        archive.forget_epoch(2).await.unwrap();
+        assert!(archive.list().await.unwrap().epochs.iter().all(|epoch| epoch.epoch == 1), "nothing is left of it");
+        if is_mark_alone {
+            for key in with_suffix(&**archive.store(), "/forgotten").await {
+                archive.store().delete(&key).await.unwrap();
+            }
+        }
+        assert_eq!(begin_at(&archive, 270, 280).await, Some(3), "{is_mark_alone}");
+        assert!(archive.verify(None, &mut |_| {}).await.unwrap().is_sound());
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_that_is_said_to_begin_lacks_what_the_earlier_ones_prove_to_be_missing() {
+    let archive = with_lost_records().await;
+    let before = note_of(&archive, 2).await;
+    let faults = archive.list().await.unwrap().faults;
+    archive.store().delete(&note(2)).await.unwrap();
+    assert!(matches!(archive.rebuild_note(2, false).await.unwrap_err(), Error::Unproven { epoch: 2, .. }));
+    archive.rebuild_note(2, true).await.unwrap();
+    assert_eq!(note_of(&archive, 2).await, before);
+    assert_eq!(archive.list().await.unwrap().faults, faults);
+    let refused = archive.prune(Lsn(550), PruneGaps::Refuse).await.unwrap_err();
+    assert!(matches!(&refused, Error::Gap { epoch: 2, missing } if *missing == (Lsn(301)..Lsn(501))), "{refused}");
+}
+
+#[tokio::test]
+async fn an_epoch_is_not_said_to_begin_while_one_that_it_may_continue_has_no_note() {
+    let archive = two_epochs().await;
+    let all = restored(&archive, RestoreTo::Latest).await;
+    for epoch in [1, 2] {
+        archive.store().delete(&note(epoch)).await.unwrap();
+    }
+    for begins in [false, true] {
+        let refused = archive.rebuild_note(2, begins).await.unwrap_err();
+        assert_eq!(refused.to_string(), "epoch 2 may continue epoch 1, which has no note that can be used");
+    }
+    for epoch in [1, 2] {
+        archive.rebuild_note(epoch, false).await.unwrap();
+    }
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, all);
+}
+
+#[tokio::test]
+async fn an_epoch_is_not_said_to_begin_after_the_place_where_a_later_one_leaves_it() {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    for last in [100, 200, 300] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &archive).await;
+    begin_at(&archive, 150, 400).await;
+    archive.store().delete(&note(1)).await.unwrap();
+    let of_first = with_suffix(&**archive.store(), ".seg").await;
+    for key in &of_first[..2] {
+        archive.store().delete(key).await.unwrap();
+    }
+    let before = keys(&**archive.store()).await;
+    let refused = archive.rebuild_note(1, true).await.unwrap_err();
+    assert_eq!(refused.to_string(), "epoch 1 did not begin with record 201: epoch 2 continues it with record 151");
+    assert_eq!(keys(&**archive.store()).await, before);
 }

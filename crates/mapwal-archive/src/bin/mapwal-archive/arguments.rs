@@ -185,7 +185,7 @@ pub(crate) struct Prune {
 ///
 /// Without its note, EPOCH/epoch.json, nothing of an epoch can be restored. What it says is taken from the epoch's first object: the
 /// identity of the log, the first record, and the segment before it, which is looked for in the earlier epochs. Nothing is guessed: where
-/// that segment is in none, nothing is written, and the exit code is 4. Nothing else is changed; `run` goes on in the epoch if the
+/// that segment is in none, or one of those has no note itself, nothing is written, and the exit code is 4. Nothing else is changed; `run` goes on in the epoch if the
 /// log's pin names it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive rebuild-note s3://backups/app-1 --epoch 1")]
@@ -196,8 +196,8 @@ pub(crate) struct RebuildNote {
     /// The epoch
     #[arg(long, value_name = "N")]
     pub(crate) epoch: u64,
-    /// Where it cannot be proven what was before the first object: nothing was. Records that were, in objects that have vanished or in
-    /// the log, are not said to be missing then
+    /// Where it cannot be proven what was before the first object: nothing was. Of records that were, in objects that have vanished or in
+    /// the log, only those after the end of an earlier epoch are said to be missing then
     #[arg(long)]
     pub(crate) begins: bool,
 }
@@ -205,7 +205,8 @@ pub(crate) struct RebuildNote {
 /// Delete all of an epoch whose note is missing or cannot be used
 ///
 /// What only that epoch has is lost for good: first try rebuild-note, and look by `list` at what the other epochs have. An epoch whose note
-/// can be used is refused, and so is one that a later epoch continues; nothing is deleted then. No log's archiver may be at work in the
+/// can be used is refused, and so is one that a later epoch continues, or may continue, since that one has no note either; nothing is
+/// deleted then. The number of the epoch is not used again. No log's archiver may be at work in the
 /// epoch: one whose pin names it ends.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive forget-epoch s3://backups/app-1 --epoch 1")]

@@ -14,7 +14,8 @@ pub(crate) async fn rebuild_note(arguments: &RebuildNote) -> Result<Outcome> {
     match Archive::new(store, prefix).rebuild_note(epoch, arguments.begins).await {
         Err(error @ Error::Unproven { .. }) => {
             let what = "if an epoch that it continues, or the first objects of this one, can be put back, do that first; with --begins it \
-                        begins with the first record that is there, and what was before that is not missed by any command";
+                        begins with the first record that is there, and of what was before that only those records are missed that come after \
+                        the end of an earlier epoch";
             Err(Failure::of_archive(&error, &arguments.url).and(what))
         }
         done => {

@@ -86,6 +86,18 @@ impl Failure {
                 Self::new("cannot restore", why, path)
             }
             Error::NotEmpty { path } => Self::new("cannot restore", "the directory is not empty", path),
+            Error::MayBeContinued { epoch, by } => {
+                let what = format!(
+                    "first let rebuild-note make that of epoch {by} again, or forget-epoch delete it; nothing was deleted of epoch {epoch}"
+                );
+                Self::new("refused", error, place).and(&what)
+            }
+            Error::MayContinue { earlier, .. } => {
+                let what = format!("first let rebuild-note make that of epoch {earlier} again, or put it back");
+                Self::new("refused", error, place).and(&what)
+            }
+            Error::Disproven { epoch, .. } => Self::new("refused", error, place)
+                .and(&format!("put back the first objects of epoch {epoch}, or its note")),
             other => Self::new("refused", other, place),
         }
     }

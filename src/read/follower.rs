@@ -8,7 +8,7 @@ use super::record::{Record, RecordRef};
 use super::ship::Frames;
 use super::source::Source;
 use super::visibility::Visibility;
-use crate::error::{Corruption, Damage, Error, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
 use crate::memory::Process;
@@ -118,8 +118,8 @@ impl Follower {
     }
 
     /// The next record; waits for it up to `timeout`, and returns `None` when none has come. While it waits it sleeps: it is
-    /// woken by the writer, also in another process, and looks by itself every 500 ms. Where it cannot be woken, because the log's file
-    /// `control` is missing or may not be written, or the system is not Linux, it looks every 2 ms.
+    /// woken by the writer, also in another process, and looks by itself every 500 ms; every 2 ms where it cannot be woken (no `control`
+    /// file that may be written, or not on Linux).
     ///
     /// # Errors
     /// As [`Self::next`]; [`Error::Closed`] when the [`Log`](crate::Log) that it comes from was closed or dropped, and it
@@ -261,15 +261,19 @@ impl Follower {
                     listed_anew = true;
                     self.refresh(next, true)?;
                 }
-                (Err(Error::Trimmed { .. }), _) => return self.trimmed(),
-                (Err(Error::Corrupt(found)), _) if self.is_at_torn(&found)? => return Ok(None),
+                (Err(Error::Trimmed { .. }), _) => {
+                    // If it has not been trimmed by the list as it is, the next look finds it.
+                    let (lsn, first) = (self.next, self.source.segments().first_lsn());
+                    return if lsn < first { Err(Error::Trimmed { lsn, first }) } else { Ok(None) };
+                }
+                (Err(Error::Corrupt(found)), _) if FollowerPlace::is_torn(self.at.as_ref(), &*self.source, &found)? => {
+                    if !self.at.as_mut().is_some_and(FollowerPlace::take_sound) {
+                        return Ok(None);
+                    }
+                }
                 (Err(error), _) => return Err(self.source.explain(error)),
             }
         }
-    }
-
-    fn is_at_torn(&self, found: &Corruption) -> Result<bool> {
-        self.at.as_ref().map_or(Ok(false), |at| at.may_be_torn(&*self.source, found))
     }
 
     /// Brings what is known up to date; `next` was the next record before the last look.
@@ -279,12 +283,6 @@ impl Follower {
             self.next = next;
         }
         self.heed_truncations().map(drop)
-    }
-
-    /// An error if the next record has been trimmed by the list as it is; if it has not, the next look finds it.
-    fn trimmed<T>(&self) -> Result<Option<T>> {
-        let first = self.source.segments().first_lsn();
-        if self.next < first { Err(Error::Trimmed { lsn: self.next, first }) } else { Ok(None) }
     }
 
     fn step<T>(&mut self, look: impl Fn(&mut Self) -> Result<Option<T>>) -> Result<Step<T>> {

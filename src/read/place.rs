@@ -63,12 +63,23 @@ impl FollowerPlace {
         Frames::new(&self.segment, run.start, bytes, run.first, run.next)
     }
 
-    /// Whether what was `found` here, and does not pass its checks, may be what a crash has left, as far as anything tells.
-    pub(super) fn may_be_torn(&self, source: &dyn Source, found: &Corruption) -> Result<bool> {
-        let is_here = found.damage != Damage::SegmentSum && found.path == self.segment.path();
+    /// Whether what was `found` at this place, if any, and does not pass its checks, may be what a crash has left, as far as anything
+    /// tells.
+    pub(super) fn is_torn(at: Option<&Self>, source: &dyn Source, found: &Corruption) -> Result<bool> {
+        let Some(at) = at else { return Ok(false) };
+        let is_here = found.damage != Damage::SegmentSum && found.path == at.segment.path();
         let proven = if is_here { source.proven()? } else { None };
         let offset = usize::try_from(found.offset).unwrap_or(usize::MAX);
-        Ok(proven.is_some_and(|proven| self.segment.position(offset) >= proven))
+        Ok(proven.is_some_and(|proven| at.segment.position(offset) >= proven))
+    }
+
+    /// Whether there are sound frames from here to an end of the segment that its successor contradicts: a snapshot shows them, and so
+    /// does a follower, however much was walked at a time.
+    pub(super) fn take_sound(&mut self) -> bool {
+        let before = self.checked;
+        let sound = self.segment.sound_end(&self.region).map_or(0, |end| end.offset as usize);
+        self.checked = before.max(sound);
+        self.checked > before
     }
 
     /// Has the next segment read, if there is one and this one has been read far enough to want it soon.

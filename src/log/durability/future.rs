@@ -2,13 +2,11 @@
 
 use std::fmt;
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use parking_lot::Mutex;
-
+use super::waiting::Waiting;
 use crate::error::{Error, Result};
 use crate::log::shared::Shared;
 use crate::memory::Process;
@@ -60,23 +58,6 @@ pub struct Durable {
     process: Process,
 }
 
-/// What a future shares with the callback that ends the waiting.
-#[derive(Default)]
-pub(crate) struct Waiting(Mutex<State>);
-
-enum State {
-    /// With the waker of the last poll.
-    Waits(Option<Waker>),
-    Over(Result<()>),
-    Told,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self::Waits(None)
-    }
-}
-
 impl Durable {
     /// A future of `log` that has the outcome that `begin` returns, or later the one that what `begin` is given gets.
     pub(crate) fn begin(log: &Arc<Shared>, begin: impl FnOnce(Arc<Waiting>) -> Result<Option<Result<()>>>) -> Self {
@@ -85,42 +66,6 @@ impl Durable {
             waiting.end(outcome);
         }
         Self { waiting, log: Arc::downgrade(log), process: Process::current() }
-    }
-}
-
-impl Waiting {
-    /// The waker to be called: wakers are the application's code, which runs with nothing locked, and so does their drop.
-    pub(super) fn end(&self, outcome: Result<()>) -> Option<Waker> {
-        let mut state = self.0.lock();
-        match &mut *state {
-            State::Waits(waker) => {
-                let waker = waker.take();
-                *state = State::Over(outcome);
-                waker
-            }
-            // The future was dropped, or an outcome came before.
-            State::Over(_) | State::Told => None,
-        }
-    }
-
-    fn waits(&self) -> bool {
-        matches!(*self.0.lock(), State::Waits(_))
-    }
-
-    /// The outcome, and the waker that is not needed.
-    fn poll(&self, waker: Waker) -> (Poll<Result<()>>, Option<Waker>) {
-        let mut state = self.0.lock();
-        match &mut *state {
-            State::Waits(slot) => (Poll::Pending, slot.replace(waker)),
-            State::Told => {
-                drop(state);
-                panic!("polled after it was ready");
-            }
-            State::Over(_) => match mem::replace(&mut *state, State::Told) {
-                State::Over(outcome) => (Poll::Ready(outcome), Some(waker)),
-                _ => unreachable!("it is locked"),
-            },
-        }
     }
 }
 
@@ -146,8 +91,7 @@ impl Future for Durable {
 impl Drop for Durable {
     fn drop(&mut self) {
         if self.process.is_current() {
-            let before = mem::replace(&mut *self.waiting.0.lock(), State::Told);
-            drop(before);
+            self.waiting.give_up();
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod lookout;
 mod lost;
 mod syncer;
 pub(crate) mod teller;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::future::Waiting;
+use super::waiting::Waiting;
 use crate::error::Result;
 use crate::storage::survive;
 use crate::storage::workers::{Code, Next, Task, Urgency, Work};

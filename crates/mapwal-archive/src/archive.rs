@@ -121,7 +121,7 @@ impl Archive {
         prune(self, before, gaps).await
     }
 
-    /// Makes the note of `epoch` again, which is missing or cannot be read, from the epoch's objects: the first one has the identity of the log,
+    /// Makes the note of `epoch` again, which is missing or damaged, from the epoch's objects: the first one has the identity of the log,
     /// and names the segment before it, which is in the epoch that this one continues. Where it names none, the log began with it.
     /// `begins` says that nothing came before the first object, where that cannot be proven; records between the end of an earlier epoch and that
     /// object are noted as lost. An archiver whose pin names the epoch goes on in

@@ -14,10 +14,10 @@ pub enum ObjectDamage {
         /// What it has.
         found: u64,
     },
-    /// Its bytes do not have the checksum in its key.
+    /// Its bytes do not have the checksum in its key; or it is the note of an epoch, and does not say what has the checksum in it.
     #[error("checksum {found:08x} instead of {expected:08x}")]
     Checksum {
-        /// The one in its key.
+        /// The one in its key, or in the note.
         expected: u32,
         /// That of its bytes.
         found: u32,
@@ -59,7 +59,7 @@ pub enum ObjectDamage {
         column: u64,
     },
     /// It is the note of an epoch, written by a later version of this crate.
-    #[error("it is in version {version}, which is not known here")]
+    #[error("it is in version {version}, which needs a newer mapwal-archive")]
     Version {
         /// That version.
         version: u32,

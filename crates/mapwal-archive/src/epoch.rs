@@ -6,6 +6,7 @@ use mapwal::{Lsn, SegmentTip};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ObjectDamage;
+use crate::store::encode;
 
 /// What is known of an epoch: written before its first segment, and never again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub(crate) struct EpochNote {
     /// Records that are in no epoch: they were trimmed before they were archived. From, and up to but without.
     pub(crate) lost: Option<(u64, u64)>,
     pub(crate) created_unix_ms: u64,
+    /// The CRC-32 of the note as it is written without this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checksum: Option<u32>,
 }
 
 /// Where an epoch leaves another one: the end of the last segment that both have.
@@ -49,15 +53,45 @@ impl EpochNote {
         u128::from_str_radix(&self.log, 16).ok()
     }
 
+    /// With its checksum.
+    pub(crate) fn signed(mut self) -> Self {
+        self.checksum = Some(self.sum());
+        self
+    }
+
+    fn sum(&self) -> u32 {
+        crc32fast::hash(&encode(&Self { checksum: None, ..self.clone() }))
+    }
+
+    /// The note of epoch `number`, if the bytes are one and nothing is wrong with it.
+    pub(crate) fn parse(bytes: &[u8], number: u64) -> Result<Self, ObjectDamage> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        // A later one may have other members.
+        let version = serde_json::from_slice(bytes).ok().map(|Version { version }| version);
+        if let Some(version) = version.filter(|&version| version != Self::VERSION) {
+            return Err(ObjectDamage::Version { version });
+        }
+        let note: Self = serde_json::from_slice(bytes).map_err(|error| {
+            let (line, column) = (error.line() as u64, error.column() as u64);
+            ObjectDamage::Note { line, column }
+        })?;
+        note.fault(number).map_or(Ok(note), Err)
+    }
+
     /// Whether it may be that of an epoch which a pin names with this token.
     pub(crate) fn is_of(&self, token: &str) -> bool {
         self.token.is_empty() || self.token == token
     }
 
     /// What is wrong with it as the note of epoch `number`, if anything is.
-    pub(crate) fn fault(&self, number: u64) -> Option<ObjectDamage> {
-        if self.version != Self::VERSION {
-            return Some(ObjectDamage::Version { version: self.version });
+    fn fault(&self, number: u64) -> Option<ObjectDamage> {
+        let expected = self.checksum.unwrap_or_default();
+        let found = self.sum();
+        if self.checksum != Some(found) {
+            return Some(ObjectDamage::Checksum { expected, found });
         }
         let is_parent_older = self.parent.is_none_or(|parent| parent.epoch < number);
         let is_sound = is_parent_older && self.first_lsn > 0 && self.log_id().is_some();

@@ -47,7 +47,7 @@ impl History {
             epoch.segments.sort_by_key(ArchivedSegment::order);
             epoch.parts.sort_by_key(|part| (part.number, part.part));
             // Read by its key: a list may be late.
-            match store.note(&epoch_key(prefix, number)).await {
+            match store.epoch_note(prefix, number).await {
                 Err(Error::Damaged { damage, .. }) => epoch.damage = Some(damage),
                 note => epoch.note = note?,
             }
@@ -65,13 +65,10 @@ impl History {
         let (mut log, mut seen) = (None, Vec::<(u64, EpochNote)>::new());
         for (&number, epoch) in &mut self.epochs {
             let Some(note) = &epoch.note else { continue };
-            let fault = note.fault(number).or_else(|| {
-                let log = *log.get_or_insert(note.log_id());
-                let is_other_log = note.log_id() != log;
-                let original = seen.iter().find(|(_, seen)| seen == note);
-                let copy = original.map(|&(epoch, _)| ObjectDamage::Copy { epoch });
-                copy.or_else(|| is_other_log.then(|| ObjectDamage::OtherLog { log: note.log.clone() }))
-            });
+            let is_other_log = note.log_id() != *log.get_or_insert(note.log_id());
+            let original = seen.iter().find(|(_, seen)| seen == note);
+            let copy = original.map(|&(epoch, _)| ObjectDamage::Copy { epoch });
+            let fault = copy.or_else(|| is_other_log.then(|| ObjectDamage::OtherLog { log: note.log.clone() }));
             seen.push((number, note.clone()));
             if fault.is_some() {
                 (epoch.note, epoch.damage) = (None, fault);

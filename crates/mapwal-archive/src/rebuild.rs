@@ -17,8 +17,8 @@ pub(crate) async fn rebuild_note(archive: &Archive, epoch: u64, begins: bool) ->
     let history = archive.history().await?;
     let (own, damage) = history.unnoted(archive, epoch)?;
     let key = epoch_key(&archive.prefix, epoch);
-    // Not lost, but another's.
-    let is_lost = matches!(damage, ObjectDamage::Missing | ObjectDamage::Contents | ObjectDamage::Note { .. });
+    // Not lost, but a later version's, or that of an epoch that is a copy.
+    let is_lost = !matches!(damage, ObjectDamage::Version { .. } | ObjectDamage::Copy { .. });
     let objects = own.segments.iter().chain(own.parts.iter().filter(|part| part.part == Some(0)));
     let first = objects.min_by_key(|object| (object.number, object.part)).filter(|_| is_lost);
     let Some(first) = first else { return Err(Error::damaged(&key, damage)) };
@@ -27,6 +27,10 @@ pub(crate) async fn rebuild_note(archive: &Archive, epoch: u64, begins: bool) ->
     let frames = read.expect("frames are checked from the first one on");
     let log = frames.log_id().ok_or_else(|| Error::damaged(&first.key, ObjectDamage::Identity))?;
     if history.log_id().is_some_and(|known| known != log) {
+        // Of the notes that differ the other one may be the one that does not belong here.
+        if matches!(damage, ObjectDamage::OtherLog { .. }) {
+            return Err(Error::damaged(&key, damage));
+        }
         return Err(Error::damaged(&first.key, ObjectDamage::OtherLog { log: format!("{log:032x}") }));
     }
     let parent = match frames.predecessor() {
@@ -50,7 +54,9 @@ pub(crate) async fn rebuild_note(archive: &Archive, epoch: u64, begins: bool) ->
         parent,
         lost: lost.map(|lost| (lost.start.0, lost.end.0)),
         created_unix_ms: unix_ms(),
+        checksum: None,
     };
+    let note = note.signed();
     patiently(|| archive.store.replace_note(&key, &note)).await
 }
 
@@ -71,7 +77,11 @@ fn check_begin(history: &History, epoch: u64, first: &ArchivedSegment) -> Result
 
 pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneReport> {
     let history = archive.history().await?;
-    let (own, _) = history.unnoted(archive, epoch)?;
+    let (own, damage) = history.unnoted(archive, epoch)?;
+    // Nothing is wrong with the epoch, or which of the notes belongs here is not known.
+    if matches!(damage, ObjectDamage::Version { .. } | ObjectDamage::OtherLog { .. }) {
+        return Err(Error::damaged(&epoch_key(&archive.prefix, epoch), damage));
+    }
     let continues = |(&later, other): (&u64, &Epoch)| {
         let is_it =
             other.note.as_ref().is_some_and(|note| history.parent_of(later, note).is_some_and(|it| it.epoch == epoch));

@@ -12,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use crate::epoch::EpochNote;
 use crate::error::{Error, ObjectDamage, Result};
+use crate::object::epoch_key;
 
 /// Bytes that are read of a file at a time.
 const CHUNK_LEN: usize = 1 << 20;
@@ -63,7 +65,24 @@ impl Store {
         Ok(is_same && at == bytes.len())
     }
 
+    /// The note of epoch `number`.
+    pub(crate) async fn epoch_note(&self, prefix: &Path, number: u64) -> Result<Option<EpochNote>> {
+        let key = epoch_key(prefix, number);
+        let bytes = self.all_of(&key).await?;
+        bytes.map(|bytes| EpochNote::parse(&bytes, number)).transpose().map_err(|damage| Error::damaged(&key, damage))
+    }
+
     pub(crate) async fn note<T: DeserializeOwned>(&self, key: &Path) -> Result<Option<T>> {
+        let Some(bytes) = self.all_of(key).await? else { return Ok(None) };
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Some).map_err(|error: serde_json::Error| {
+            let (line, column) = (error.line() as u64, error.column() as u64);
+            Error::damaged(key, ObjectDamage::Note { line, column })
+        })
+    }
+
+    /// `None` if there is no such object.
+    async fn all_of(&self, key: &Path) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         let read = self.read(key, |chunk| {
             bytes.extend_from_slice(chunk);
@@ -75,11 +94,7 @@ impl Store {
             }
             read => read?,
         };
-        let parsed = serde_json::from_slice(&bytes);
-        parsed.map(Some).map_err(|error: serde_json::Error| {
-            let (line, column) = (error.line() as u64, error.column() as u64);
-            Error::damaged(key, ObjectDamage::Note { line, column })
-        })
+        Ok(Some(bytes))
     }
 
     /// Writes a note over the one that is there.

@@ -212,7 +212,7 @@ impl Archiver {
         // The list may be late.
         let own = history.epochs.entry(epoch).or_default();
         if own.note.is_none() {
-            let note = self.archive.store.note(&epoch_key(&self.archive.prefix, epoch)).await;
+            let note = self.archive.store.epoch_note(&self.archive.prefix, epoch).await;
             self.note_damaged(&note);
             own.note = note?;
         }
@@ -273,13 +273,15 @@ impl Archiver {
             parent,
             lost: lost.map(|lost| (lost.start.0, lost.end.0)),
             created_unix_ms: unix_ms(),
+            checksum: None,
         };
+        let note = note.signed();
         // Another archiver may begin one in the same moment: each number has one maker.
         while self.archive.store.create(&epoch_key(&self.archive.prefix, epoch), encode(&note).into()).await?
             == Created::Other
         {
             let key = epoch_key(&self.archive.prefix, epoch);
-            let other = match self.archive.store.note::<EpochNote>(&key).await {
+            let other = match self.archive.store.epoch_note(&self.archive.prefix, epoch).await {
                 // Nothing that an archiver has just written.
                 Err(Error::Damaged { .. }) => {
                     epoch += 1;

@@ -8,7 +8,8 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
 use crate::support::{
-    PIN, archiver, bytes_of, catch_up, expected, fill, fill_and_seal, keys, open, options, restore, restored, scratch,
+    PIN, archiver, bytes_of, catch_up, changed_note, expected, fill, fill_and_seal, keys, open, options, restore,
+    restored, scratch,
 };
 
 /// What an archive has lost.
@@ -110,9 +111,16 @@ async fn a_note_that_is_put_back_after_its_epoch_was_abandoned_makes_that_one_of
     abandon(&log, &archive, 1).await.unwrap();
     // As the first one was, but for its token.
     let key = object_store::path::Path::from("a/0000000002/epoch.json");
-    let mut note: serde_json::Value = serde_json::from_slice(&bytes_of(&*store, &key).await).unwrap();
-    (note["first_lsn"], note["lost"]) = (1.into(), serde_json::Value::Null);
-    store.put(&"a/0000000001/epoch.json".into(), note.to_string().into_bytes().into()).await.unwrap();
+    let note = changed_note(&bytes_of(&*store, &key).await, |text| {
+        let note: serde_json::Value = serde_json::from_str(&format!("{text}}}")).unwrap();
+        let (first, lost) = (note["first_lsn"].as_u64().unwrap(), note["lost"].as_array().unwrap());
+        let lost = format!("\"lost\": [\n    {},\n    {}\n  ]", lost[0], lost[1]);
+        let changed =
+            text.replace(&format!("\"first_lsn\": {first}"), "\"first_lsn\": 1").replace(&lost, "\"lost\": null");
+        assert_ne!(changed, text);
+        changed
+    });
+    store.put(&"a/0000000001/epoch.json".into(), note.into()).await.unwrap();
     let (_dir, report) = restore(&archive, RestoreTo::Latest).await.unwrap();
     assert_eq!((report.epoch, report.begins_late()), (2, true));
     assert_eq!(report.others, [(1, Lsn(1)..Lsn(521))]);

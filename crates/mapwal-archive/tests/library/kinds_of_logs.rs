@@ -213,10 +213,12 @@ async fn a_clock_that_goes_back_changes_nothing() {
     catch_up(&log, &archive).await;
     // As it would be, had the second been begun long before the first.
     for key in with_suffix(&*store, "0000000002/epoch.json").await {
-        let note = String::from_utf8(crate::support::bytes_of(&*store, &key).await).unwrap();
-        let (before, after) = note.split_once("\"created_unix_ms\": ").unwrap();
-        let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
-        store.put(&key, format!("{before}\"created_unix_ms\": 1{after}").into()).await.unwrap();
+        let note = crate::support::changed_note(&crate::support::bytes_of(&*store, &key).await, |note| {
+            let (before, after) = note.split_once("\"created_unix_ms\": ").unwrap();
+            let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{before}\"created_unix_ms\": 1{after}")
+        });
+        store.put(&key, note.into()).await.unwrap();
     }
     let list = archive.list().await.unwrap();
     assert!(list.epochs[0].created_unix_ms > list.epochs[1].created_unix_ms);

@@ -9,7 +9,8 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 
 use crate::support::{
-    bytes_of, catch_up, expected, fill_and_seal, keys, open, records, restore, restored, scratch, with_suffix,
+    bytes_of, catch_up, changed_note, expected, fill_and_seal, keys, open, records, restore, restored, scratch,
+    with_suffix,
 };
 
 /// Three epochs: 1 to 500, then from 251 on to 700, and from 601 on to 900.
@@ -128,19 +129,27 @@ async fn an_archiver_goes_on_though_notes_of_other_epochs_are_damaged() {
 #[tokio::test]
 async fn a_note_says_what_is_wrong_with_it() {
     let (store, archive) = three_epochs().await;
-    let text = String::from_utf8(bytes_of(&*store, &note(3)).await).unwrap();
+    let bytes = bytes_of(&*store, &note(3)).await;
+    let text = String::from_utf8(bytes.clone()).unwrap();
     let first = String::from_utf8(bytes_of(&*store, &note(1)).await).unwrap();
     let mut other_log = text.clone();
     let log_at = text.find("\"log\": \"").unwrap() + 8;
     other_log.replace_range(log_at..=log_at, if text[log_at..].starts_with('0') { "1" } else { "0" });
-    let cases: [(String, fn(&ObjectDamage) -> bool); 6] = [
+    let sound = |from: &str, to: &str| String::from_utf8(changed_note(&bytes, |text| text.replace(from, to))).unwrap();
+    let log = text[log_at..].split_once('"').unwrap().0;
+    let other = if log.starts_with('0') { log.replacen('0', "1", 1) } else { format!("0{}", &log[1..]) };
+    let cases: [(String, fn(&ObjectDamage) -> bool); 10] = [
         (text.replace("\"version\": 1", "\"version\": 2"), |damage| {
             matches!(damage, ObjectDamage::Version { version: 2 })
         }),
-        (text.replace("\"epoch\": 2", "\"epoch\": 3"), |damage| *damage == ObjectDamage::Contents),
+        ("{\"version\": 2}".to_owned(), |damage| matches!(damage, ObjectDamage::Version { version: 2 })),
+        (sound("\"epoch\": 2", "\"epoch\": 3"), |damage| *damage == ObjectDamage::Contents),
+        (text.replace("\"epoch\": 2", "\"epoch\": 1"), |damage| matches!(damage, ObjectDamage::Checksum { .. })),
+        (text.replace("\"first_lsn\": ", "\"first_lsn\": 1"), |damage| matches!(damage, ObjectDamage::Checksum { .. })),
         (text.replace('}', ""), |damage| matches!(damage, ObjectDamage::Note { .. })),
         (first, |damage| matches!(damage, ObjectDamage::Copy { epoch: 1 })),
-        (other_log, |damage| matches!(damage, ObjectDamage::OtherLog { .. })),
+        (other_log, |damage| matches!(damage, ObjectDamage::Checksum { .. })),
+        (sound(log, &other), |damage| matches!(damage, ObjectDamage::OtherLog { .. })),
         (text.replace("\"first_lsn\": ", "\"first_lsn\": -"), |damage| matches!(damage, ObjectDamage::Note { .. })),
     ];
     for (contents, is_it) in cases {

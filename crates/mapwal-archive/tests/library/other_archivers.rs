@@ -11,8 +11,8 @@ use object_store::memory::InMemory;
 
 use crate::hooked::{Call, Hooked};
 use crate::support::{
-    archiver, both, bytes_of, catch_up, expected, fill, fill_and_seal, memory, open, options, reader, restored,
-    scratch, with_suffix,
+    archiver, both, bytes_of, catch_up, changed_note, expected, fill, fill_and_seal, memory, open, options, reader,
+    restored, scratch, with_suffix,
 };
 
 #[tokio::test]
@@ -175,9 +175,11 @@ async fn an_epoch_that_another_archiver_begins_in_the_same_moment_is_left_to_it(
     let (again, _) = crate::support::restore(&archive, RestoreTo::Latest).await.unwrap();
     let log = open(again.path());
     fill_and_seal(&log, 2, 20);
-    let note = String::from_utf8(bytes_of(&*store, &"a/0000000001/epoch.json".into()).await).unwrap();
-    let (before, after) = note.split_once("\"token\": \"").unwrap();
-    let other = format!("{before}\"token\": \"another's{}", &after[after.find('"').unwrap()..]);
+    let note = bytes_of(&*store, &"a/0000000001/epoch.json".into()).await;
+    let other = changed_note(&note, |note| {
+        let (before, after) = note.split_once("\"token\": \"").unwrap();
+        format!("{before}\"token\": \"another's{}", &after[after.find('"').unwrap()..])
+    });
     let others = other.clone();
     let hooked = Hooked::new(&store, move |call, inner| {
         if matches!(call, Call::Put(key) if key.as_ref() == "a/0000000002/epoch.json") {
@@ -187,7 +189,7 @@ async fn an_epoch_that_another_archiver_begins_in_the_same_moment_is_left_to_it(
     });
     let status = archiver(&log, &Archive::new(Arc::new(hooked), "a")).catch_up().await.unwrap();
     assert_eq!(status.epoch, Some(3));
-    assert_eq!(bytes_of(&*store, &"a/0000000002/epoch.json".into()).await, other.as_bytes());
+    assert_eq!(bytes_of(&*store, &"a/0000000002/epoch.json".into()).await, other);
     let both = [expected(1, 1..=10), expected(2, 11..=20)].concat();
     assert_eq!(restored(&archive, RestoreTo::Latest).await, both);
 }

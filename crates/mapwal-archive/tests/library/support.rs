@@ -119,6 +119,15 @@ pub(crate) async fn bytes_of(store: &dyn ObjectStore, key: &Key) -> Vec<u8> {
     store.get(key).await.expect("an object").bytes().await.expect("bytes").to_vec()
 }
 
+/// The note of an epoch, changed by `change`, with the checksum of what it says then.
+pub(crate) fn changed_note(note: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
+    let text = std::str::from_utf8(note).expect("text");
+    let (says, _) = text.rsplit_once(",\n  \"checksum\": ").expect("a checksum");
+    let says = change(says);
+    let checksum = crc32fast::hash(format!("{says}\n}}").as_bytes());
+    format!("{says},\n  \"checksum\": {checksum}\n}}").into_bytes()
+}
+
 /// The keys that end with `suffix`.
 pub(crate) async fn with_suffix(store: &dyn ObjectStore, suffix: &str) -> Vec<Key> {
     keys(store).await.into_iter().filter(|key| key.as_ref().ends_with(suffix)).collect()

@@ -30,6 +30,10 @@ pub(crate) const AFTER_CONFLICT: &str = "two copies of the log were archived her
 pub(crate) const AFTER_NOTE: &str = "put a sound copy in its place; or let rebuild-note make it again from the epoch's objects; or, if a later epoch has \
      taken its place, let forget-epoch delete what is left of it";
 
+/// What can be done about the notes of two logs.
+pub(crate) const AFTER_OTHER_NOTE: &str = "move the one that does not belong here away, and put a sound copy in its place, or let rebuild-note make it \
+     again from the epoch's objects";
+
 /// The way out where an epoch cannot go on, and what it costs.
 pub(crate) fn new_epoch(epoch: u64) -> String {
     format!(
@@ -58,6 +62,13 @@ impl Failure {
             Error::Log(error) => Self::of_log(error, Path::new(&place)),
             Error::Damaged { key, damage: damage @ ObjectDamage::Frame { .. }, .. } => {
                 Self::new("damaged", damage, key).ending_with(Outcome::Damaged)
+            }
+            Error::Damaged { key, damage: damage @ ObjectDamage::Version { .. }, .. } => {
+                Self::new("refused", damage, key)
+            }
+            Error::Damaged { key, damage: damage @ ObjectDamage::OtherLog { .. }, .. } if is_note(key) => {
+                let why = format!("{damage}, or the note of an earlier epoch is; {AFTER_OTHER_NOTE}");
+                Self::new("damaged", why, key).ending_with(Outcome::Damaged)
             }
             Error::Damaged { key, damage, .. } if is_note(key) => {
                 Self::new("damaged", format!("{damage}; {AFTER_NOTE}"), key).ending_with(Outcome::Damaged)

@@ -84,7 +84,7 @@ impl Archive {
     /// # Errors
     /// [`Error::Store`].
     pub async fn list(&self) -> Result<Listing> {
-        let history = self.history().await?;
+        let history = self.look().await?;
         let mut listing = Listing::of(&history);
         judge_faults(self, &history, &mut listing.faults).await;
         for epoch in &mut listing.epochs {
@@ -162,6 +162,13 @@ impl Archive {
         progress: &mut (dyn FnMut(RestoreProgress) + Send),
     ) -> Result<RestoreReport> {
         restore(self, directory.as_ref(), to, options, progress).await
+    }
+
+    /// As [`Self::history`], though a note cannot be read: for what changes nothing.
+    pub(crate) async fn look(&self) -> Result<History> {
+        let look = || patiently(|| History::look(&self.store, &self.prefix));
+        let (history, unread) = look().await?;
+        Ok(if unread.is_some() || history.is_whole() { history } else { look().await?.0 })
     }
 
     /// As it is listed now.

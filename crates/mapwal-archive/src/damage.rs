@@ -72,6 +72,12 @@ pub enum ObjectDamage {
         /// The first record that both have.
         lsn: u64,
     },
+    /// It is the note of an epoch, and may not be read, or its disk has failed there.
+    #[error("it cannot be read: {why}")]
+    Unreadable {
+        /// What the store said.
+        why: String,
+    },
     /// It is the note of an epoch, and a copy of another one's.
     #[error("it is a copy of that of epoch {epoch}")]
     Copy {

@@ -37,6 +37,13 @@ pub(crate) struct Epoch {
 impl History {
     /// Lists the archive at `prefix`.
     pub(crate) async fn load(store: &Store, prefix: &Path) -> Result<Self> {
+        let (history, unread) = Self::look(store, prefix).await?;
+        unread.map_or(Ok(history), Err)
+    }
+
+    /// As [`Self::load`], though a note cannot be read: that epoch cannot be followed, and the error is returned as well.
+    pub(crate) async fn look(store: &Store, prefix: &Path) -> Result<(Self, Option<Error>)> {
+        let mut unread = None;
         let (epochs, pruned) = (BTreeMap::new(), Marks::default());
         let mut history = Self { prefix: prefix.clone(), epochs, pruned, gone: 0 };
         let mut marks = Vec::new();
@@ -49,6 +56,10 @@ impl History {
             // Read by its key: a list may be late.
             match store.epoch_note(prefix, number).await {
                 Err(Error::Damaged { damage, .. }) => epoch.damage = Some(damage),
+                Err(error) if error.is_of_one_object() => {
+                    epoch.damage = Some(ObjectDamage::Unreadable { why: error.in_one_line() });
+                    unread = Some(error);
+                }
                 note => epoch.note = note?,
             }
         }
@@ -57,7 +68,7 @@ impl History {
         history.epochs.retain(|_, epoch| !epoch.is_blank());
         let end = history.objects().map(|object| object.next_lsn).max().unwrap_or_default();
         history.pruned = Marks::new(marks, end);
-        Ok(history)
+        Ok((history, unread))
     }
 
     /// Sets aside the notes that cannot be those of their epochs: one that is used must not hide another history.
@@ -156,6 +167,15 @@ impl History {
             .flat_map(|own| own.segments.iter().chain(&own.parts))
             .map(|it| &it.key)
             .collect()
+    }
+
+    /// The notes that cannot be read, and why.
+    pub(crate) fn unread(&self) -> Vec<(String, String)> {
+        let why = |(&number, epoch): (&u64, &Epoch)| match &epoch.damage {
+            Some(ObjectDamage::Unreadable { why }) => Some((epoch_key(&self.prefix, number).to_string(), why.clone())),
+            _ => None,
+        };
+        self.epochs.iter().filter_map(why).collect()
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {

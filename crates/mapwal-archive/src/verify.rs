@@ -153,7 +153,7 @@ pub(crate) async fn verify(
     earlier: Option<&VerifyReport>,
     progress: &mut (dyn FnMut(VerifyProgress) + Send),
 ) -> Result<VerifyReport> {
-    let history = archive.history().await?;
+    let history = archive.look().await?;
     let epochs = history.epochs.len() as u64;
     let mut report = VerifyReport { epochs, faults: faults(&history), ..VerifyReport::default() };
     let all = history.objects().fold((0, 0), |all, object| (all.0 + 1, all.1 + object.len_bytes));
@@ -185,21 +185,30 @@ pub(crate) async fn verify(
             Err(error) => return Err(error),
         }
     }
+    report.unread.extend(history.unread());
     report.damaged.sort_by(|a, b| a.0.cmp(&b.0));
     report.unread.sort();
     let is_missing = |(_, damage): &(String, ObjectDamage)| *damage == ObjectDamage::Missing;
     if report.damaged.iter().any(is_missing) {
         // An archiver, or a prune, may have deleted it meanwhile: then it is in no list any more, and nothing lacks it.
-        let history = archive.history().await?;
+        let history = archive.look().await?;
         report.faults = faults(&history);
         report.damaged.retain(|damaged| !is_missing(damaged) || history.has(&damaged.0));
     }
     compare(archive, &history, earlier, &mut report).await?;
     judge_faults(archive, &history, &mut report.faults).await;
     // Each thing is told once.
+    let is_unread = |why: &str| report.unread.iter().any(|(key, told)| is_note(key) && why == unread_note(key, told));
+    report.faults.retain(|fault| !matches!(fault, EpochFault::Broken { why, .. } if is_unread(why)));
     let damaged: Vec<_> = report.damaged.iter().map(|(key, _)| key.clone()).collect();
     report.faults.retain(|fault| !matches!(fault, EpochFault::Damaged { key, .. } if damaged.contains(key)));
     Ok(report)
+}
+
+/// What is wrong with an epoch whose note cannot be read.
+fn unread_note(key: &str, why: &str) -> String {
+    let (key, why) = (key.to_owned(), why.to_owned());
+    Error::Damaged { key, damage: ObjectDamage::Unreadable { why }, offset: None, lsn: None }.to_string()
 }
 
 /// Compares objects that have bytes of one segment, unless they were sound together before.

@@ -131,7 +131,7 @@ pub(crate) async fn restore(
     options: &RestoreOptions,
     progress: &mut (dyn FnMut(RestoreProgress) + Send),
 ) -> Result<RestoreReport> {
-    let mut history = archive.history().await?;
+    let mut history = archive.look().await?;
     let epoch = epoch_of(archive, &history, options)?;
     let lost = history.lost_on_the_way(epoch);
     let mut others = history.beside(epoch);
@@ -149,7 +149,7 @@ pub(crate) async fn restore(
         let Error::Damaged { key, damage, .. } = &error else { return Err(error) };
         if *damage == ObjectDamage::Missing {
             // An archiver, or a prune, may have deleted it meanwhile.
-            history = archive.history().await?;
+            history = archive.look().await?;
             plan = plan.renewed(archive, &history, epoch, to)?.ok_or(error)?;
         } else {
             // Parts may be left that have what is wanted of a segment. They do not have its end.

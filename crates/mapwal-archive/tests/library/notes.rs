@@ -306,3 +306,27 @@ async fn all_gaps_are_told_and_not_the_first_alone() {
     let gap = EpochFault::Gap { epoch: 1, missing: (101, 201) };
     assert_eq!(archive.list().await.unwrap().faults, [gap]);
 }
+
+#[tokio::test]
+async fn a_note_that_cannot_be_read_concerns_its_epoch_and_what_continues_it_alone() {
+    let (store, _) = three_epochs().await;
+    let mut hooked = crate::hooked::Hooked::new(&store, |_, _| {});
+    hooked.denied = Some(note(2));
+    let archive = Archive::new(Arc::new(hooked), "a");
+    let list = archive.list().await.unwrap();
+    assert_eq!(list.epochs.iter().map(|epoch| epoch.fault.is_some()).collect::<Vec<_>>(), [false, true, true]);
+    let report = archive.verify(None, &mut |_| {}).await.unwrap();
+    let unread: Vec<_> = report.unread.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!((unread, report.faults.len(), report.is_sound()), (vec![note(2).as_ref()], 0, false), "{report:?}");
+    assert!(report.unread[0].1.contains("not for this one"), "{report:?}");
+    assert_eq!(report.read as usize, with_suffix(&*store, ".seg").await.len(), "all others are read");
+    assert_eq!(of_epoch(&archive, 1).await.unwrap(), expected(1, 1..=500));
+    let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
+    assert!(matches!(&refused, Error::Damaged { damage: ObjectDamage::Unreadable { .. }, .. }), "{refused}");
+    // What changes something waits until all can be read.
+    let there = keys(&*store).await;
+    assert!(archive.rebuild_note(2, true).await.is_err());
+    assert!(archive.forget_epoch(2).await.is_err());
+    assert!(archive.prune(Lsn(451), PruneGaps::Refuse).await.is_err());
+    assert_eq!(keys(&*store).await, there);
+}

@@ -66,6 +66,7 @@ impl Failure {
             Error::Damaged { key, damage: damage @ ObjectDamage::Version { .. }, .. } => {
                 Self::new("refused", damage, key)
             }
+            Error::Damaged { key, damage: ObjectDamage::Unreadable { why }, .. } => Self::new("cannot read", why, key),
             Error::Damaged { key, damage: damage @ ObjectDamage::OtherLog { .. }, .. } if is_note(key) => {
                 let why = format!("{damage}, or the note of an earlier epoch is; {AFTER_OTHER_NOTE}");
                 Self::new("damaged", why, key).ending_with(Outcome::Damaged)

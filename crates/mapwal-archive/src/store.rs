@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// `None` if there is no such object.
-    async fn all_of(&self, key: &Path) -> Result<Option<Vec<u8>>> {
+    pub(crate) async fn all_of(&self, key: &Path) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         let read = self.read(key, |chunk| {
             bytes.extend_from_slice(chunk);

@@ -41,19 +41,9 @@ pub(crate) async fn parent_by_tip(
 pub(crate) async fn tip_of(archive: &Archive, piece: &Piece, end: u64) -> Result<Option<SegmentTip>> {
     let mut bytes = Vec::new();
     for object in &piece.objects {
-        let begin = bytes.len();
-        let read = archive.store.read(&object.key, |chunk| {
-            bytes.extend_from_slice(chunk);
-            Ok(())
-        });
-        match read.await {
-            Err(Error::Store { source, .. }) if matches!(*source, object_store::Error::NotFound { .. }) => {
-                return Ok(None);
-            }
-            read => read?,
-        };
-        let checksum = crc32fast::hash(&bytes[begin..]);
-        check_read(object, (bytes.len() - begin) as u64, checksum)?;
+        let Some(read) = archive.store.all_of(&object.key).await? else { return Ok(None) };
+        check_read(object, read.len() as u64, crc32fast::hash(&read))?;
+        bytes.extend_from_slice(&read);
     }
     let frames = usize::try_from(end).ok().and_then(|end| bytes.get(..end));
     Ok(frames.and_then(|frames| verify_segment(frames).ok()).map(|summary| summary.tip))

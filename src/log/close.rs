@@ -27,8 +27,7 @@ impl Log {
     /// take the log for one that was not closed.
     ///
     /// From then on every call by any handle that can fail returns [`Error::Closed`], whatever its arguments are; those that cannot fail
-    /// return what they knew last. Appends that run at the
-    /// same time are in the log and durable, or get that error. Views, records, sealed segments and followers keep what they have:
+    /// return what they knew last. Appends that run at the same time are in the log and durable, or get that error. Views, records, sealed segments and followers keep what they have:
     /// followers hand out the rest, and then their calls that wait say `Closed`. What they have not looked at yet may be gone once the
     /// directory has been opened again and trimmed: that is an error then. Callbacks and futures have been told on return, unless
     /// a callback has made this call. The directory can be opened again at once, whatever handles are left.

@@ -100,7 +100,7 @@ impl PreparerCore {
             Ok(file) => Ok(file.map(|file| spare.with(file))),
             Err(error) => {
                 let mut state = self.state.lock();
-                state.held.push_front(spare);
+                state.put_back(spare);
                 self.note(&state);
                 Err(error)
             }

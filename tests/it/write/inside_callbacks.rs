@@ -3,7 +3,6 @@
 //! | planted | noticed by |
 //! |---|---|
 //! | a future that is polled inside of a callback waits for its waker | `a_callback_may_wait_for_all_that_the_log_does` |
-//! | it is ready there once what has its number by then is durable | `a_future_of_a_truncated_record_is_told_so_inside` |
 
 use std::future::Future;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -1,7 +1,7 @@
 //! One run: its size, its files, and the rows it gathers.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use tempfile::TempDir;
@@ -30,6 +30,7 @@ impl Scale {
 
 #[derive(Debug)]
 pub(crate) struct Bench {
+    begun: Instant,
     scale: Scale,
     filters: Vec<String>,
     directory: TempDir,
@@ -43,14 +44,14 @@ const TARGET_TMPDIR: &str = env!("CARGO_TARGET_TMPDIR");
 impl Bench {
     pub(crate) fn new(scale: Scale, filters: Vec<String>) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(TARGET_TMPDIR)?;
-        Ok(Self { scale, filters, directory, rows: Vec::new(), notes: Vec::new() })
+        Ok(Self { begun: Instant::now(), scale, filters, directory, rows: Vec::new(), notes: Vec::new() })
     }
 
     /// Whether the case of this name was asked for.
     pub(crate) fn wants(&self, name: &str) -> bool {
         let wanted = self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter.as_str()));
         if wanted {
-            eprintln!("measuring: {name}");
+            eprintln!("{:4} s: {name}", self.begun.elapsed().as_secs());
         }
         wanted
     }

@@ -25,8 +25,10 @@ const MIB: usize = 1 << 20;
 pub(crate) const SEGMENT_BYTES: u64 = 16 << 20;
 /// What a log in its steady state keeps.
 const RETAINED_BYTES: usize = 64 * MIB;
-/// Written before the steady state is measured.
+/// Written before the steady state is measured, at first in syncs of 4 MiB, and then as it will be: by then every file has been
+/// recycled in pages of the length that such syncs get.
 const WARM_UP_BYTES: usize = 3 * RETAINED_BYTES;
+const LAST_BYTES: usize = RETAINED_BYTES + 3 * SEGMENT_BYTES as usize;
 const PAYLOAD_LEN: usize = 1000;
 /// Header, payload and padding.
 const FRAME_LEN: usize = 1024;
@@ -191,7 +193,7 @@ fn warmed_up(bench: &Bench, sync_bytes: usize) -> Stream {
         log.sync();
         log.trim();
     }
-    for _ in 0..bench.amount(4 * SYNCS_MAX).min(8 * MIB / sync_bytes) {
+    for _ in 0..bench.amount((LAST_BYTES / sync_bytes).min(4 * SYNCS_MAX)) {
         log.append(sync_bytes);
         log.sync();
         log.trim();

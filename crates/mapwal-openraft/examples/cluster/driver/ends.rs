@@ -43,6 +43,10 @@ impl Cluster {
             self.killed += 1;
             return Ok(());
         }
+        if status.code() == Some(code::RACE) {
+            self.note(&format!("node {id} has ended by a race of openraft's: {}", last_words(&self.said_of(id))));
+            return Ok(());
+        }
         Err(format!("node {id} has ended by itself, with {status}: {}", last_words(&self.said_of(id))).into())
     }
 

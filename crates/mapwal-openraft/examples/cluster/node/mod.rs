@@ -35,7 +35,13 @@ pub(crate) mod code {
     pub(crate) const POWER: i32 = 9;
     /// The storage has failed: the raft has ended.
     pub(crate) const STORAGE: i32 = 10;
+    /// The raft has ended though nothing has failed.
+    pub(crate) const RACE: i32 = 11;
 }
+
+/// What openraft 0.9.25 ends a leader with that is to send a snapshot to a node, and has not heard yet that its task for this node has met a
+/// higher vote and ended. It takes the closed channel for an error of the storage.
+const TASK_HAS_ENDED: &str = "replication channel closed";
 
 /// The signal for a file that would become too long.
 const SIGXFSZ: i32 = 25;
@@ -147,9 +153,13 @@ impl Node {
         }
     }
 
-    /// Ends the process after the storage has failed, or the power has gone.
+    /// Ends the process after the storage has failed, the power has gone, or the raft has ended.
     fn leave(&self, why: &str) {
-        let code = if self.disk.has_power() { code::STORAGE } else { code::POWER };
+        let code = match why {
+            _ if !self.disk.has_power() => code::POWER,
+            why if why.ends_with(TASK_HAS_ENDED) => code::RACE,
+            _ => code::STORAGE,
+        };
         eprintln!("node {}: {why}", self.id);
         if let Err(error) = self.disk.leave() {
             eprintln!("node {}: {error}", self.id);

@@ -313,7 +313,9 @@ mod tests {
         const START: usize = 1 << 60;
         let slots: Vec<_> = (0..3 * CHUNK_LEN).map(|at| Slot::take(START + at * 8192, 4096)).collect();
         let is_of = |address, slot: &Slot| find(address).is_some_and(|found| ptr::eq(found, slot));
-        for (at, slot) in slots.iter().enumerate() {
+        // Each is found by a walk over all before it, which takes Miri minutes.
+        let step = if cfg!(miri) { CHUNK_LEN / 2 - 1 } else { 1 };
+        for (at, slot) in slots.iter().enumerate().step_by(step) {
             let start = START + at * 8192;
             assert!(is_of(start, slot) && is_of(start + 4095, slot));
             assert!(find(start + 4096).is_none() && find(start + 8191).is_none());

@@ -28,6 +28,7 @@ mod tests {
     use crate::memory::Mapping;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn what_is_written_stays_in_the_page_cache() {
         const LEN: usize = 512 << 10;
         let directory = tempfile::tempdir().expect("there is room");

@@ -52,6 +52,8 @@ pub struct Options {
     pub(crate) spare_segments: usize,
     /// Up to which record requests may trim at first; `None` if none are taken.
     pub(crate) requests_up_to: Option<Lsn>,
+    /// A file that keeps other logs from opening in the directory.
+    pub(crate) beside: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -68,6 +70,7 @@ impl Default for Options {
             allow_unsupported_file_system: false,
             spare_segments: 0,
             requests_up_to: None,
+            beside: None,
         }
     }
 }
@@ -180,6 +183,14 @@ impl Options {
     /// knows better.
     pub fn allow_unsupported_file_system(mut self, allow: bool) -> Self {
         self.allow_unsupported_file_system = allow;
+        self
+    }
+
+    /// Opens a directory although it has this file, which keeps every other log from opening there since its name ends as that of a
+    /// segment: for what makes a log of copies, and is not done yet.
+    #[doc(hidden)]
+    pub fn beside(mut self, name: &'static str) -> Self {
+        self.beside = Some(name);
         self
     }
 

@@ -1,9 +1,10 @@
 //! Checking one segment whose bytes come piece by piece.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::{Damage, Error, Result};
-use crate::format::frame::{Frame, HEADER_LEN, padded};
+use crate::format::frame::{Frame, FrameKind, HEADER_LEN, padded};
 use crate::format::link::Link;
 use crate::format::segment_header::{self, Layout, SegmentHeader};
 use crate::format::walk::{Check, Walk, may_be_cut_off};
@@ -47,6 +48,35 @@ pub struct SegmentCheck {
     /// What has come of the frame at the offset, or of the header.
     pending: Vec<u8>,
     begun: Option<Begun>,
+    digest: Option<(Range<Lsn>, RecordDigest)>,
+}
+
+/// What records have, whatever segments they are in: their numbers, tags and payloads. Those of records that come after each other are added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordDigest {
+    /// How many they are.
+    pub records: u64,
+    /// The sum of a checksum of each, modulo 2^64.
+    pub sum: u64,
+}
+
+impl std::ops::Add for RecordDigest {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { records: self.records + other.records, sum: self.sum.wrapping_add(other.sum) }
+    }
+}
+
+impl RecordDigest {
+    fn of(frame: &Frame<'_>) -> Self {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&frame.lsn().0.to_le_bytes());
+        hasher.update(&frame.tag().to_le_bytes());
+        hasher.update(frame.payload());
+        Self { records: 1, sum: hasher.finalize().into() }
+    }
 }
 
 /// What the header and the first frame say, and how far the frames have been checked.
@@ -66,6 +96,39 @@ impl SegmentCheck {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, which also takes the digest of the records with these numbers.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// use mapwal::Lsn;
+    /// use mapwal::inspect::{RecordDigest, SegmentCheck};
+    ///
+    /// log.append(1, b"a")?;
+    /// log.append(1, b"b")?;
+    /// log.rotate()?;
+    /// log.sync()?;
+    /// let digest = |lsns: std::ops::Range<Lsn>| -> mapwal::Result<RecordDigest> {
+    ///     let mut check = SegmentCheck::of_records(lsns);
+    ///     check.push(log.sealed(0)?[0].bytes())?;
+    ///     Ok(check.digest())
+    /// };
+    /// assert_eq!(digest(Lsn(1)..Lsn(3))?, digest(Lsn(1)..Lsn(2))? + digest(Lsn(2)..Lsn(3))?);
+    /// assert_eq!(digest(Lsn(2)..Lsn(9))?.records, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn of_records(lsns: Range<Lsn>) -> Self {
+        Self { digest: Some((lsns, RecordDigest::default())), ..Self::default() }
+    }
+
+    /// That of the records which were asked for, as far as they have come.
+    #[must_use]
+    pub fn digest(&self) -> RecordDigest {
+        self.digest.as_ref().map_or_else(RecordDigest::default, |(_, digest)| *digest)
     }
 
     /// Checks the frames that `bytes` complete; they come after all that was pushed before.
@@ -191,8 +254,10 @@ impl SegmentCheck {
         }
         let begun = self.begun.as_mut().expect("it has begun");
         while passed < bytes.len() {
-            passed += begun.pass_records(&bytes[passed..]);
-            match begun.pass_frame(&bytes[passed..])? {
+            if self.digest.is_none() {
+                passed += begun.pass_records(&bytes[passed..]);
+            }
+            match begun.pass_frame(&bytes[passed..], &mut self.digest)? {
                 Some(len) => passed += len,
                 None => break,
             }
@@ -210,7 +275,7 @@ impl Begun {
     }
 
     /// The length of the frame at the start of `rest`; `None` if more of it has to come.
-    fn pass_frame(&mut self, rest: &[u8]) -> Result<Option<usize>> {
+    fn pass_frame(&mut self, rest: &[u8], digest: &mut Option<(Range<Lsn>, RecordDigest)>) -> Result<Option<usize>> {
         if self.first.is_none() {
             // The first frame's own number is the segment's first.
             match Frame::parse(rest) {
@@ -226,6 +291,12 @@ impl Begun {
             let link = Link::parse(frame.payload(), self.layout.version);
             let link = link.map_err(|damage| corrupt(segment_header::LEN, None, damage))?;
             self.first = Some((frame.lsn(), SegmentTip::before(&link)));
+        }
+        if let Some((lsns, digest)) = digest
+            && frame.kind() == FrameKind::Data
+            && lsns.contains(&frame.lsn())
+        {
+            *digest = *digest + RecordDigest::of(&frame);
         }
         Ok(Some(frame.padded_len()))
     }

@@ -27,7 +27,7 @@ use crate::segment::pins::{self, PinStatus};
 use crate::segment::{Segment, SegmentList, Segments};
 use crate::storage::{Access, Disk, Storage};
 use chain::LinkedSegments;
-pub use check::SegmentCheck;
+pub use check::{RecordDigest, SegmentCheck};
 pub use extent::Extent;
 pub use remains::{LostBeginning, Remains};
 pub use report::{SegmentReport, SegmentState, VerifyOptions, VerifyReport};

@@ -62,7 +62,7 @@ pub(super) fn open_directory(path: &Path, options: &Options) -> Result<Log> {
         }
         opened => opened,
     };
-    open_storage(Arc::new(disk.map_err(|source| Error::io("open", path, source))?), options)
+    open_storage(Arc::new(disk.map_err(|source| Error::io("open", path, source))?.beside(options.beside)), options)
 }
 
 pub(super) fn open_storage(storage: Arc<dyn Storage>, options: &Options) -> Result<Log> {

@@ -45,6 +45,8 @@ pub struct Disk {
     removals: Arc<Removals>,
     /// How new files are made.
     pattern: OnceLock<Pattern>,
+    /// A file that is listed to none but others.
+    hidden: Option<&'static str>,
 }
 
 impl Disk {
@@ -73,7 +75,13 @@ impl Disk {
             trust,
             removals,
             pattern: pattern.map_or_else(OnceLock::new, OnceLock::from),
+            hidden: None,
         })
+    }
+
+    /// The same directory, as if file `name` were not there.
+    pub(crate) fn beside(self, name: Option<&'static str>) -> Self {
+        Self { hidden: name, ..self }
     }
 
     /// Creates the directory `path` and its missing parents, for files with `mode`, and makes their names durable.
@@ -182,7 +190,8 @@ impl Storage for Disk {
         for entry in Dir::read_from(&*self.directory)? {
             let entry = entry?;
             let name = entry.file_name();
-            if name.to_bytes() == b"." || name.to_bytes() == b".." {
+            let is_hidden = self.hidden.is_some_and(|hidden| name.to_bytes() == hidden.as_bytes());
+            if name.to_bytes() == b"." || name.to_bytes() == b".." || is_hidden {
                 continue;
             }
             let mut file_type = entry.file_type();

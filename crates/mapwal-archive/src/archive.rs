@@ -12,9 +12,9 @@ use crate::conflict::{judge, judge_faults};
 use crate::error::{Error, Result};
 use crate::history::History;
 use crate::listing::Listing;
-use crate::prune::{PruneGaps, PruneReport, prune};
+use crate::prune::{PruneGaps, PruneLimits, PruneReport, prune, prune_limits};
 use crate::rebuild::{forget_epoch, rebuild_note};
-use crate::restore::{RestoreOptions, RestoreProgress, RestoreReport, RestoreTo, restore};
+use crate::restore::{Restorable, RestoreOptions, RestoreProgress, RestoreReport, RestoreTo, restorable, restore};
 use crate::store::Store;
 use crate::verify::{VerifyProgress, VerifyReport, verify};
 
@@ -86,7 +86,7 @@ impl Archive {
     pub async fn list(&self) -> Result<Listing> {
         let history = self.look().await?;
         let mut listing = Listing::of(&history);
-        judge_faults(self, &history, &mut listing.faults).await;
+        judge_faults(self, &history, &mut listing.faults).await?;
         for epoch in &mut listing.epochs {
             if let Some(error) = epoch.fault.take() {
                 epoch.fault = Some(judge(self, &history, error).await);
@@ -121,6 +121,14 @@ impl Archive {
         prune(self, before, gaps).await
     }
 
+    /// What [`Self::prune`] would accept where it refuses a prune before record `before`, as far as a list shows it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when no epoch can be followed; [`Error::Empty`]; [`Error::Store`].
+    pub async fn prune_limits(&self, before: Lsn) -> Result<PruneLimits> {
+        prune_limits(self, before).await
+    }
+
     /// Makes the note of `epoch` again, which is missing or damaged, from the epoch's objects: the first one has the identity of the log,
     /// and names the segment before it, which is in the epoch that this one continues. Where it names none, the log began with it.
     /// `begins` says that nothing came before the first object, where that cannot be proven; records between the end of an earlier epoch and that
@@ -135,11 +143,12 @@ impl Archive {
         rebuild_note(self, epoch, begins).await
     }
 
-    /// Deletes all of `epoch`, which cannot be followed since its note is missing or cannot be used: what only that epoch had is lost. Its
+    /// Deletes all of `epoch`, which cannot be followed since its note is missing or cannot be used: what only that epoch had is lost. Or of
+    /// one that has no record which an older, longer one does not have, such as that of an old copy of the log's directory. Its
     /// number stays taken. No archiver may have a pin that names it.
     ///
     /// # Errors
-    /// [`Error::Noted`] when it has a note that can be used; [`Error::Continued`] when a later epoch continues it, and [`Error::MayBeContinued`] when one without a note may;
+    /// [`Error::Noted`] when it has a note that can be used, and records of its own; [`Error::Continued`] when a later epoch continues it, and [`Error::MayBeContinued`] when one without a note may;
     /// nothing was deleted then. [`Error::NoEpoch`], [`Error::Empty`];
     /// [`Error::Store`].
     pub async fn forget_epoch(&self, epoch: u64) -> Result<PruneReport> {
@@ -162,6 +171,15 @@ impl Archive {
         progress: &mut (dyn FnMut(RestoreProgress) + Send),
     ) -> Result<RestoreReport> {
         restore(self, directory.as_ref(), to, options, progress).await
+    }
+
+    /// What can be restored of each epoch in spite of what is `wrong`, the error of a restore with `options`, and of what a list shows. Objects are
+    /// not read, but for those that have the same records.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn restorable(&self, options: &RestoreOptions, wrong: Option<&Error>) -> Result<Vec<Restorable>> {
+        restorable(self, options, wrong).await
     }
 
     /// As [`Self::history`], though a note cannot be read: for what changes nothing.

@@ -1,5 +1,6 @@
 //! Two objects that have the same records, and differ: which of them is damaged, or else what tells a person which one to delete.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use mapwal::inspect::SegmentCheck;
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
+use crate::cover::longer_than;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
 use crate::history::History;
@@ -41,11 +43,12 @@ pub(crate) async fn judge(archive: &Archive, history: &History, error: Error) ->
     let Error::Conflict { key, other, lsn, .. } = error else { return error };
     let mut claims = Claims::default();
     let both = [&key, &other].map(|key| history.objects().find(|object| object.key.as_ref() == *key));
+    let mut damaged = Vec::new();
     for object in both.into_iter().flatten() {
         match check(archive, object).await {
             // It has been deleted meanwhile.
             Err(Error::Damaged { damage: ObjectDamage::Missing, .. }) => {}
-            Err(damaged @ Error::Damaged { .. }) => return damaged,
+            Err(Error::Damaged { key, damage, offset, lsn }) => damaged.push((key, damage, offset, lsn)),
             Ok(Some(frames)) if is_continued(archive, history, object, &frames).await => {
                 claims.continued = Some(object.key.to_string());
             }
@@ -56,20 +59,63 @@ pub(crate) async fn judge(archive: &Archive, history: &History, error: Error) ->
             history.objects().filter(|it| it.key.filename() == object.key.filename() && it.epoch != object.epoch);
         claims.elsewhere.extend(same.map(|it| (object.key.to_string(), it.epoch)));
     }
-    Error::Conflict { key, other, lsn, claims }
+    tell_misnamed(history, damaged.iter_mut().map(|(key, damage, ..)| (&**key, damage)));
+    // One that has the contents of the other comes first: without it they are lost.
+    let is_misnamed = |damaged: &&(_, ObjectDamage, _, _)| matches!(damaged.1, ObjectDamage::Misnamed { .. });
+    match damaged.iter().find(is_misnamed).or(damaged.first()) {
+        Some((key, damage, offset, lsn)) => {
+            Error::Damaged { key: key.clone(), damage: damage.clone(), offset: *offset, lsn: *lsn }
+        }
+        None => Error::Conflict { key, other, lsn, claims },
+    }
 }
 
-/// As [`judge`], of what is wrong with an archive.
-pub(crate) async fn judge_faults(archive: &Archive, history: &History, faults: &mut [EpochFault]) {
-    for fault in faults {
+/// Says of damaged objects which have the contents that another one of them should have. That one cannot be had from elsewhere.
+pub(crate) fn tell_misnamed<'a>(history: &History, damaged: impl Iterator<Item = (&'a str, &'a mut ObjectDamage)>) {
+    let mut damaged: Vec<_> = damaged.collect();
+    let keys: Vec<String> = damaged.iter().map(|(key, _)| (*key).to_owned()).collect();
+    let named = |key: &str| history.objects().find(|object| object.key.as_ref() == key);
+    for (key, damage) in &mut damaged {
+        let ObjectDamage::Checksum { found, .. } = **damage else { continue };
+        let Some(object) = named(key) else { continue };
+        let of_other = keys.iter().filter_map(|key| named(key)).find(|other| {
+            let is_alike = (other.epoch, other.number, other.part) == (object.epoch, object.number, object.part);
+            is_alike && (other.checksum, other.len_bytes) == (found, object.len_bytes)
+        });
+        if let Some(other) = of_other {
+            **damage = ObjectDamage::Misnamed { other: other.key.to_string() };
+        }
+    }
+}
+
+/// As [`judge`], of what is wrong with an archive; and whether the newest epoch has less than an older one.
+pub(crate) async fn judge_faults(archive: &Archive, history: &History, faults: &mut Vec<EpochFault>) -> Result<()> {
+    faults.extend(less(archive, history).await?);
+    for fault in &mut *faults {
         if let EpochFault::Conflict { epoch, key, other, lsn, claims } = fault {
             let (key, other, lsn, claims) = (key.clone(), other.clone(), mapwal::Lsn(*lsn), claims.clone());
             *fault = EpochFault::of(*epoch, judge(archive, history, Error::Conflict { key, other, lsn, claims }).await);
         }
     }
+    // Its length may have told the same.
+    let mut told = BTreeSet::new();
+    faults.retain(|fault| !matches!(fault, EpochFault::Damaged { key, .. } if !told.insert(key.clone())));
+    Ok(())
 }
 
-async fn check(archive: &Archive, object: &ArchivedSegment) -> Result<Option<SegmentCheck>> {
+/// What a restore takes, if an older epoch has all of that, and more.
+async fn less(archive: &Archive, history: &History) -> Result<Option<EpochFault>> {
+    let newest = history.newest().filter(|&epoch| history.chain(epoch).is_ok_and(|chain| chain.gap.is_none()));
+    let Some(epoch) = newest else { return Ok(None) };
+    match longer_than(archive, history, epoch).await {
+        // What cannot be read says nothing.
+        Err(error) if error.is_of_one_object() => Ok(None),
+        longer => Ok(longer?.map(|longer| EpochFault::Less { epoch, longer })),
+    }
+}
+
+/// An error if the object is not what its key says.
+pub(crate) async fn check(archive: &Archive, object: &ArchivedSegment) -> Result<Option<SegmentCheck>> {
     let begin = SegmentCheck::new();
     let before = if object.part.unwrap_or(0) == 0 { Some(&begin) } else { None };
     patiently(|| read_checked(archive, object, before, |_, _| Ok(()))).await

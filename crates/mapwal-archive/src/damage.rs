@@ -72,6 +72,12 @@ pub enum ObjectDamage {
         /// The first record that both have.
         lsn: u64,
     },
+    /// It has the contents that another object should have, which is damaged: the way to restore those.
+    #[error("it has the contents that {other} should have")]
+    Misnamed {
+        /// The other object.
+        other: String,
+    },
     /// It is the note of an epoch, and may not be read, or its disk has failed there.
     #[error("it cannot be read: {why}")]
     Unreadable {
@@ -90,6 +96,16 @@ pub enum ObjectDamage {
         /// The identity of that log, in hexadecimal digits.
         log: String,
     },
+}
+
+impl ObjectDamage {
+    /// What it is called: not all of it is damage.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match self {
+            Self::Version { .. } | Self::Unreadable { .. } => "cannot be used",
+            _ => "is damaged",
+        }
+    }
 }
 
 /// The place in a damaged object.

@@ -14,7 +14,8 @@ pub(crate) struct EpochNote {
     pub(crate) version: u32,
     /// The identity of the log, in hexadecimal digits.
     pub(crate) log: String,
-    /// Which archiver began it: the pin of the log says the same. Empty in one that was made again from the epoch's objects, which do not have it.
+    /// Which archiver began it: the pin of the log says the same. Empty in one that was made again where nothing had it any more: then it is
+    /// that of no pin.
     pub(crate) token: String,
     /// Its first record.
     pub(crate) first_lsn: u64,
@@ -22,6 +23,9 @@ pub(crate) struct EpochNote {
     pub(crate) parent: Option<Parent>,
     /// Records that are in no epoch: they were trimmed before they were archived. From, and up to but without.
     pub(crate) lost: Option<(u64, u64)>,
+    /// The epoch in whose place it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) instead_of: Option<u64>,
     pub(crate) created_unix_ms: u64,
     /// The CRC-32 of the note as it is written without this.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +45,9 @@ pub(crate) struct Parent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SessionNote {
     pub(crate) token: String,
+    /// That of the epoch, for a note that has to be made again.
+    #[serde(default)]
+    pub(crate) epoch_token: String,
     pub(crate) process: u32,
     pub(crate) host: String,
     pub(crate) began_unix_ms: u64,
@@ -72,18 +79,21 @@ impl EpochNote {
         // A later one may have other members.
         let version = serde_json::from_slice(bytes).ok().map(|Version { version }| version);
         if let Some(version) = version.filter(|&version| version != Self::VERSION) {
-            return Err(ObjectDamage::Version { version });
+            // Unless it is one of this version, with a digit that has changed.
+            let known =
+                serde_json::from_slice::<Self>(bytes).map(|note| (note.sum(), Self { version: Self::VERSION, ..note }));
+            return Err(match known {
+                Ok((found, note)) if note.checksum == Some(note.sum()) => {
+                    ObjectDamage::Checksum { expected: note.sum(), found }
+                }
+                _ => ObjectDamage::Version { version },
+            });
         }
         let note: Self = serde_json::from_slice(bytes).map_err(|error| {
             let (line, column) = (error.line() as u64, error.column() as u64);
             ObjectDamage::Note { line, column }
         })?;
         note.fault(number).map_or(Ok(note), Err)
-    }
-
-    /// Whether it may be that of an epoch which a pin names with this token.
-    pub(crate) fn is_of(&self, token: &str) -> bool {
-        self.token.is_empty() || self.token == token
     }
 
     /// What is wrong with it as the note of epoch `number`, if anything is.
@@ -110,10 +120,11 @@ impl Parent {
 }
 
 impl SessionNote {
-    pub(crate) fn new() -> Self {
+    /// Of an archiver that writes the epoch with this token.
+    pub(crate) fn new(epoch_token: &str) -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let (process, host) = (std::process::id(), host.trim().to_owned());
-        Self { token: token(), process, host, began_unix_ms: unix_ms() }
+        Self { token: token(), epoch_token: epoch_token.to_owned(), process, host, began_unix_ms: unix_ms() }
     }
 
     pub(crate) fn describe(&self) -> String {

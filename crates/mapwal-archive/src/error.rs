@@ -176,7 +176,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A restore of other records into the directory was interrupted. The same one can go on there; otherwise delete what it has left.
-    #[error("{} has an interrupted restore of epoch {epoch} up to {}", path.display(), up_to(*to))]
+    #[error("{} has an interrupted restore of epoch {epoch} up to {}{}", path.display(), up_to(*to), of_log(other_log.as_deref()))]
     OtherRestore {
         /// The directory.
         path: PathBuf,
@@ -184,6 +184,40 @@ pub enum Error {
         epoch: u64,
         /// The last record that it was to restore; `None` for the last one that was archived.
         to: Option<Lsn>,
+        /// The identity of the log that it was of, in hexadecimal digits, if that is another one.
+        other_log: Option<String>,
+    },
+    /// The directory has the mark of a restore that was interrupted, which does not say what that was of.
+    #[error("{} does not say what was being restored", path.display())]
+    UnknownRestore {
+        /// The mark.
+        path: PathBuf,
+    },
+    /// The epoch that the pin names is there, and is that of another archive of the log, such as the one that a restored log was restored from; or its
+    /// note was made again, and nothing says any more whose it is. With [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch) another one is begun, which
+    /// continues it where the log does.
+    #[error("pin {pin} is of an epoch {epoch} that is not known to be the one of {}", named(prefix))]
+    OtherEpoch {
+        /// The pin.
+        pin: String,
+        /// The epoch that it names.
+        epoch: u64,
+        /// Where another one has that number.
+        prefix: String,
+    },
+    /// The epoch has no object from which its note could be made again.
+    #[error("epoch {epoch} has no object that begins a segment, from which its note could be made")]
+    NoObject {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// The epoch is a copy of another one, with its note. It is not made an epoch of its own, which would be taken for a later one.
+    #[error("epoch {epoch} is a copy of epoch {original}, which has all of its records")]
+    Copied {
+        /// The epoch.
+        epoch: u64,
+        /// The other one.
+        original: u64,
     },
     /// The epoch has a note that can be used: it needs no other one, and a prune deletes of it what is old.
     #[error("epoch {epoch} has a note that can be used")]
@@ -243,7 +277,7 @@ pub enum Error {
         first_lsn: Lsn,
     },
     /// An object is not what its key says, or a part of the archive's own notes cannot be read.
-    #[error("{key} is damaged{}: {damage}", at_unless_told(damage, *offset, *lsn))]
+    #[error("{key} {}{}: {damage}", damage.verdict(), at_unless_told(damage, *offset, *lsn))]
     Damaged {
         /// The object.
         key: String,
@@ -328,6 +362,10 @@ impl Error {
 /// The archive at `prefix`, which is empty where a store is that of one log alone.
 fn named(prefix: &str) -> String {
     if prefix.is_empty() { "the archive".to_owned() } else { format!("the archive at {prefix}") }
+}
+
+fn of_log(log: Option<&str>) -> String {
+    log.map_or_else(String::new, |log| format!(", of log {log}"))
 }
 
 fn up_to(to: Option<Lsn>) -> String {

@@ -91,7 +91,11 @@ impl History {
     /// As [`Self::lost`], before `epoch` itself.
     pub(crate) fn lost_before(&self, epoch: u64) -> Option<Range<Lsn>> {
         let (_, note) = self.noted(epoch).ok()?;
-        lsn_range(note.lost).filter(|lsns| lsns.end > self.pruned.of(epoch))
+        // The epoch in whose place it was begun may be back.
+        let is_back = note.instead_of.is_some_and(|abandoned| abandoned < epoch && self.chain(abandoned).is_ok());
+        let noted = lsn_range(note.lost)?;
+        let lost = if is_back { self.lost_between(..epoch, noted.end, None)? } else { noted };
+        Some(lost).filter(|lsns| lsns.end > self.pruned.of(epoch))
     }
 
     /// As [`Self::lost`], before the first record that `epoch` leads to.
@@ -154,6 +158,13 @@ impl History {
             Some((other, first..lsns.end))
         });
         others.filter(|(_, lsns)| !lsns.is_empty()).collect()
+    }
+
+    /// Whether some of `lsns`, which another epoch has, come before the first record that `epoch` ever led to, and were not pruned.
+    pub(crate) fn is_earlier(&self, lsns: &Range<Lsn>, epoch: u64) -> bool {
+        let root = self.line(epoch).into_keys().next().unwrap_or(epoch);
+        let begin = self.noted(root).map_or(Lsn(0), |(_, note)| Lsn(note.first_lsn));
+        lsns.start.max(self.pruned.of(epoch)) < lsns.end.min(begin)
     }
 
     /// The newest of the epochs beside `epoch` that lead to record `lsn`.

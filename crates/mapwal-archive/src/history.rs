@@ -193,6 +193,18 @@ impl History {
         }
     }
 
+    /// As if `epoch` had this note.
+    pub(crate) fn set_note(&mut self, epoch: u64, note: EpochNote) {
+        let own = self.epochs.entry(epoch).or_default();
+        (own.note, own.damage) = (Some(note), None);
+    }
+
+    /// As if that were wrong with the note of `epoch`.
+    pub(crate) fn set_aside(&mut self, epoch: u64, damage: ObjectDamage) {
+        let own = self.epochs.entry(epoch).or_default();
+        (own.note, own.damage) = (None, Some(damage));
+    }
+
     /// Leaves out an object.
     pub(crate) fn remove(&mut self, key: &str) {
         for epoch in self.epochs.values_mut() {

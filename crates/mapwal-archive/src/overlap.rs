@@ -3,12 +3,11 @@
 use mapwal::Lsn;
 
 use crate::archive::Archive;
-use crate::backoff::patiently;
-use crate::chain::{Piece, longest};
+use crate::chain::longest;
 use crate::conflict::Claims;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
-use crate::history::{Epoch, History};
+use crate::history::Epoch;
 use crate::object::ArchivedSegment;
 
 /// Objects of one segment.
@@ -122,58 +121,6 @@ impl<'a> Overlap<'a> {
             lsn: other.first_lsn,
             claims: Claims::default(),
         }
-    }
-}
-
-/// An older epoch that leads to all that `epoch` leads to, with the same bytes, and goes on after that.
-pub(crate) async fn longer_than(archive: &Archive, history: &History, epoch: u64) -> Result<Option<u64>> {
-    let chain = history.reach(epoch)?;
-    for (&other, _) in history.epochs.range(..epoch).rev() {
-        let Ok(longer) = history.reach(other) else { continue };
-        let is_longer = longer.lsns.start <= chain.lsns.start && longer.lsns.end > chain.lsns.end;
-        if is_longer && has_all(archive, &longer.pieces, &chain.pieces).await? {
-            return Ok(Some(other));
-        }
-    }
-    Ok(None)
-}
-
-/// Whether `longer` has all bytes of `pieces`.
-async fn has_all(archive: &Archive, longer: &[Piece], pieces: &[Piece]) -> Result<bool> {
-    // What two histories do not share comes last.
-    for piece in pieces.iter().rev() {
-        let len = piece.len_bytes();
-        let has_it =
-            |it: &&Piece| (it.number, it.first_lsn) == (piece.number, piece.first_lsn) && it.len_bytes() >= len;
-        let Some(same) = longer.iter().find(has_it) else { return Ok(false) };
-        if same.objects[0].key != piece.objects[0].key
-            && checksum_of(archive, piece, len).await? != checksum_of(archive, same, len).await?
-        {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Of the first `len` bytes of a segment in the archive; `None` if what has them is damaged, which a restore or a verification tells.
-async fn checksum_of(archive: &Archive, piece: &Piece, len: u64) -> Result<Option<u32>> {
-    let read_all = || async {
-        let mut hasher = crc32fast::Hasher::new();
-        for object in &piece.objects {
-            let begin = object.part.unwrap_or(0);
-            if begin < len {
-                read_checked(archive, object, None, |chunk, at| {
-                    hasher.update(shared(chunk, at, (begin, len)));
-                    Ok(())
-                })
-                .await?;
-            }
-        }
-        Ok(hasher.finalize())
-    };
-    match patiently(read_all).await {
-        Err(Error::Damaged { .. }) => Ok(None),
-        read => read.map(Some),
     }
 }
 

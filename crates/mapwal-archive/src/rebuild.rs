@@ -5,7 +5,9 @@ use mapwal::inspect::SegmentCheck;
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
-use crate::epoch::{EpochNote, Parent, unix_ms};
+use crate::conflict::Claims;
+use crate::cover::{covers, longer_than};
+use crate::epoch::{EpochNote, Parent, SessionNote, unix_ms};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
 use crate::history::{Epoch, History};
@@ -14,32 +16,74 @@ use crate::prune::{PruneReport, delete};
 use crate::tips::parent_by_tip;
 
 pub(crate) async fn rebuild_note(archive: &Archive, epoch: u64, begins: bool) -> Result<()> {
-    let history = archive.history().await?;
-    let (own, damage) = history.unnoted(archive, epoch)?;
+    let mut history = archive.history().await?;
+    let damage = match history.unnoted(archive, epoch) {
+        Err(noted @ Error::Noted { .. }) => disproven(archive, &mut history, epoch).await?.ok_or(noted)?,
+        unnoted => unnoted?.1,
+    };
     let key = epoch_key(&archive.prefix, epoch);
-    // Not lost, but a later version's, or that of an epoch that is a copy.
-    let is_lost = !matches!(damage, ObjectDamage::Version { .. } | ObjectDamage::Copy { .. });
-    let objects = own.segments.iter().chain(own.parts.iter().filter(|part| part.part == Some(0)));
-    let first = objects.min_by_key(|object| (object.number, object.part)).filter(|_| is_lost);
-    let Some(first) = first else { return Err(Error::damaged(&key, damage)) };
-    let begin = SegmentCheck::new();
-    let read = patiently(|| read_checked(archive, first, Some(&begin), |_, _| Ok(()))).await?;
-    let frames = read.expect("frames are checked from the first one on");
+    // Not lost, but a later version's.
+    if matches!(damage, ObjectDamage::Version { .. }) {
+        return Err(Error::damaged(&key, damage));
+    }
+    let note = proven(archive, &history, (epoch, &damage), begins).await?;
+    check_copy(archive, &mut history, (epoch, &damage), &note).await?;
+    patiently(|| archive.store.replace_note(&key, &note)).await
+}
+
+/// What is wrong with a note that could be used, but is of another log than the first object of `epoch`; it is set aside then.
+async fn disproven(archive: &Archive, history: &mut History, epoch: u64) -> Result<Option<ObjectDamage>> {
+    let of_object = match first_object(archive, history, epoch).await {
+        Ok((_, frames)) => frames.log_id(),
+        // That says nothing of the note.
+        Err(Error::Damaged { .. } | Error::Conflict { .. } | Error::NoObject { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let (_, note) = history.noted(epoch)?;
+    if of_object.is_none() || of_object == note.log_id() {
+        return Ok(None);
+    }
+    let damage = ObjectDamage::OtherLog { log: note.log.clone() };
+    history.set_aside(epoch, damage.clone());
+    Ok(Some(damage))
+}
+
+/// An error if `epoch`, with this `note`, has no record that the epoch does not have whose note is the same as the one that is there.
+async fn check_copy(
+    archive: &Archive,
+    history: &mut History,
+    (epoch, damage): (u64, &ObjectDamage),
+    note: &EpochNote,
+) -> Result<()> {
+    let &ObjectDamage::Copy { epoch: original } = damage else { return Ok(()) };
+    history.set_note(epoch, note.clone());
+    let (Ok(copy), Ok(chain)) = (history.reach(epoch), history.reach(original)) else { return Ok(()) };
+    if covers(archive, &chain, &copy).await? { Err(Error::Copied { epoch, original }) } else { Ok(()) }
+}
+
+/// The note of `epoch` as its objects, and those of earlier epochs, prove it.
+async fn proven(
+    archive: &Archive,
+    history: &History,
+    (epoch, damage): (u64, &ObjectDamage),
+    begins: bool,
+) -> Result<EpochNote> {
+    let (first, frames) = first_object(archive, history, epoch).await?;
     let log = frames.log_id().ok_or_else(|| Error::damaged(&first.key, ObjectDamage::Identity))?;
     if history.log_id().is_some_and(|known| known != log) {
         // Of the notes that differ the other one may be the one that does not belong here.
         if matches!(damage, ObjectDamage::OtherLog { .. }) {
-            return Err(Error::damaged(&key, damage));
+            return Err(Error::damaged(&epoch_key(&archive.prefix, epoch), damage.clone()));
         }
         return Err(Error::damaged(&first.key, ObjectDamage::OtherLog { log: format!("{log:032x}") }));
     }
     let parent = match frames.predecessor() {
-        Some(tip) => patiently(|| parent_by_tip(archive, &history, (tip, first.first_lsn), epoch)).await?,
+        Some(tip) => patiently(|| parent_by_tip(archive, history, (tip, first.first_lsn), epoch)).await?,
         None => None,
     };
     let mut lost = None;
     if let (Some(tip), None) = (frames.predecessor(), parent) {
-        check_begin(&history, epoch, first)?;
+        check_begin(history, epoch, first)?;
         if !begins {
             let ArchivedSegment { key, first_lsn, .. } = first;
             return Err(Error::Unproven { epoch, key: key.to_string(), number: tip.number, first_lsn: *first_lsn });
@@ -49,15 +93,53 @@ pub(crate) async fn rebuild_note(archive: &Archive, epoch: u64, begins: bool) ->
     let note = EpochNote {
         version: EpochNote::VERSION,
         log: format!("{log:032x}"),
-        token: String::new(),
+        token: token_of(archive, epoch).await?,
         first_lsn: first.first_lsn.0,
         parent,
         lost: lost.map(|lost| (lost.start.0, lost.end.0)),
+        instead_of: None,
         created_unix_ms: unix_ms(),
         checksum: None,
     };
-    let note = note.signed();
-    patiently(|| archive.store.replace_note(&key, &note)).await
+    Ok(note.signed())
+}
+
+/// The first object of `epoch`, which begins a segment, and what its frames say. An error if others have the first record, and say something else.
+async fn first_object<'a>(
+    archive: &Archive,
+    history: &'a History,
+    epoch: u64,
+) -> Result<(&'a ArchivedSegment, SegmentCheck)> {
+    let own = &history.epochs[&epoch];
+    let all = || own.segments.iter().chain(own.parts.iter().filter(|part| part.part == Some(0)));
+    let first = all().min_by_key(|object| (object.number, object.part)).ok_or(Error::NoObject { epoch })?;
+    let begin = SegmentCheck::new();
+    let read = async |object| {
+        let read = patiently(|| read_checked(archive, object, Some(&begin), |_, _| Ok(()))).await?;
+        Ok::<_, Error>(read.expect("frames are checked from the first one on"))
+    };
+    let frames = read(first).await?;
+    let is_alike = |other: &&ArchivedSegment| {
+        other.key != first.key && (other.number == first.number || other.first_lsn <= first.first_lsn)
+    };
+    for other in all().filter(is_alike) {
+        let of_other = read(other).await?;
+        let says = |frames: &SegmentCheck| (frames.log_id(), frames.number(), frames.first_lsn(), frames.predecessor());
+        if says(&of_other) != says(&frames) {
+            let (key, other, lsn) = (first.key.to_string(), other.key.to_string(), first.first_lsn);
+            return Err(Error::Conflict { key, other, lsn, claims: Claims::default() });
+        }
+    }
+    Ok((first, frames))
+}
+
+/// The token of `epoch`, as the archiver that wrote it last has noted it; empty where that is lost as well.
+async fn token_of(archive: &Archive, epoch: u64) -> Result<String> {
+    let key = session_key(&archive.prefix, epoch);
+    match patiently(|| archive.store.note::<SessionNote>(&key)).await {
+        Err(Error::Damaged { .. }) => Ok(String::new()),
+        note => Ok(note?.map_or_else(String::new, |note| note.epoch_token)),
+    }
 }
 
 /// An error if other epochs say that `epoch`, whose first object does not follow what is there, may not have begun with that.
@@ -75,13 +157,36 @@ fn check_begin(history: &History, epoch: u64, first: &ArchivedSegment) -> Result
     Ok(())
 }
 
+/// An error unless the note of `epoch` is lost, or it has no record that another epoch does not have.
+async fn check_worthless(archive: &Archive, history: &mut History, epoch: u64) -> Result<()> {
+    let damage = match history.unnoted(archive, epoch) {
+        Err(noted @ Error::Noted { .. }) => {
+            let has_less = history.chain(epoch).is_ok() && longer_than(archive, history, epoch).await?.is_some();
+            return if has_less { Ok(()) } else { Err(noted) };
+        }
+        unnoted => unnoted?.1,
+    };
+    let is_worthless = match damage {
+        // Nothing is wrong with the epoch, or which of the notes belongs here is not known.
+        ObjectDamage::Version { .. } | ObjectDamage::OtherLog { .. } => false,
+        // The note alone may be a copy.
+        ObjectDamage::Copy { .. } => match proven(archive, history, (epoch, &damage), true).await {
+            Ok(note) => match check_copy(archive, history, (epoch, &damage), &note).await {
+                Err(Error::Copied { .. }) => true,
+                checked => checked.map(|()| false)?,
+            },
+            Err(Error::NoObject { .. }) => true,
+            Err(error) => return Err(error),
+        },
+        _ => true,
+    };
+    if is_worthless { Ok(()) } else { Err(Error::damaged(&epoch_key(&archive.prefix, epoch), damage)) }
+}
+
 pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneReport> {
-    let history = archive.history().await?;
-    let (own, damage) = history.unnoted(archive, epoch)?;
-    // Nothing is wrong with the epoch, or which of the notes belongs here is not known.
-    if matches!(damage, ObjectDamage::Version { .. } | ObjectDamage::OtherLog { .. }) {
-        return Err(Error::damaged(&epoch_key(&archive.prefix, epoch), damage));
-    }
+    let mut history = archive.history().await?;
+    check_worthless(archive, &mut history, epoch).await?;
+    let own = &history.epochs[&epoch];
     let continues = |(&later, other): (&u64, &Epoch)| {
         let is_it =
             other.note.as_ref().is_some_and(|note| history.parent_of(later, note).is_some_and(|it| it.epoch == epoch));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::Archive;
 use crate::backoff::patiently;
 use crate::chain::Chain;
-use crate::conflict::{Claims, judge_faults};
+use crate::conflict::{Claims, judge_faults, tell_misnamed};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
 use crate::gaps::told;
@@ -97,6 +97,22 @@ pub enum EpochFault {
         /// What else is known of them.
         claims: Claims,
     },
+    /// The note of the epoch, or of one that it continues, is missing or cannot be used: nothing of it can be restored.
+    Note {
+        /// The epoch.
+        epoch: u64,
+        /// The note.
+        key: String,
+        /// What is wrong with it.
+        damage: ObjectDamage,
+    },
+    /// An older epoch has all records that the newest one leads to, and more: this may be that of an old copy of the log's directory.
+    Less {
+        /// The newest epoch.
+        epoch: u64,
+        /// The older one.
+        longer: u64,
+    },
     /// It cannot be followed, for another reason.
     Broken {
         /// The epoch.
@@ -119,6 +135,16 @@ impl fmt::Display for EpochFault {
             Self::Conflict { epoch, key, other, lsn, claims } => {
                 write!(f, "epoch {epoch}: {key} and {other} both have record {lsn}, and differ{claims}")
             }
+            Self::Note { epoch, key, damage } => {
+                write!(f, "epoch {epoch}: ")?;
+                Error::Damaged { key: key.clone(), damage: damage.clone(), offset: None, lsn: None }.fmt(f)
+            }
+            Self::Less { epoch, longer } => {
+                write!(
+                    f,
+                    "epoch {epoch}, the newest, has less than epoch {longer}: that has all of its records, and more"
+                )
+            }
             Self::Broken { epoch, why } => write!(f, "epoch {epoch}: {why}"),
         }
     }
@@ -128,7 +154,8 @@ impl EpochFault {
     pub(crate) fn of(epoch: u64, error: Error) -> Self {
         match error {
             Error::Conflict { key, other, lsn, claims } => Self::Conflict { epoch, key, other, lsn: lsn.0, claims },
-            Error::Damaged { key, damage, .. } if !is_note(&key) => Self::Damaged { epoch, key, damage },
+            Error::Damaged { key, damage, .. } if is_note(&key) => Self::Note { epoch, key, damage },
+            Error::Damaged { key, damage, .. } => Self::Damaged { epoch, key, damage },
             error => Self::Broken { epoch, why: error.to_string() },
         }
     }
@@ -196,19 +223,14 @@ pub(crate) async fn verify(
         report.damaged.retain(|damaged| !is_missing(damaged) || history.has(&damaged.0));
     }
     compare(archive, &history, earlier, &mut report).await?;
-    judge_faults(archive, &history, &mut report.faults).await;
+    judge_faults(archive, &history, &mut report.faults).await?;
+    tell_misnamed(&history, report.damaged.iter_mut().map(|(key, damage)| (&**key, damage)));
     // Each thing is told once.
-    let is_unread = |why: &str| report.unread.iter().any(|(key, told)| is_note(key) && why == unread_note(key, told));
-    report.faults.retain(|fault| !matches!(fault, EpochFault::Broken { why, .. } if is_unread(why)));
+    let is_unread = |damage: &ObjectDamage| matches!(damage, ObjectDamage::Unreadable { .. });
+    report.faults.retain(|fault| !matches!(fault, EpochFault::Note { damage, .. } if is_unread(damage)));
     let damaged: Vec<_> = report.damaged.iter().map(|(key, _)| key.clone()).collect();
     report.faults.retain(|fault| !matches!(fault, EpochFault::Damaged { key, .. } if damaged.contains(key)));
     Ok(report)
-}
-
-/// What is wrong with an epoch whose note cannot be read.
-fn unread_note(key: &str, why: &str) -> String {
-    let (key, why) = (key.to_owned(), why.to_owned());
-    Error::Damaged { key, damage: ObjectDamage::Unreadable { why }, offset: None, lsn: None }.to_string()
 }
 
 /// Compares objects that have bytes of one segment, unless they were sound together before.

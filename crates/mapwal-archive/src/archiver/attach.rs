@@ -51,8 +51,9 @@ impl Archiver {
         let lost = if parent.is_none() { history.lost_between(.., place.next, abandoned) } else { None };
         // Not the number of one that is abandoned: it would be abandoned again.
         let number = history.next_number().max(abandoned.map_or(0, |epoch| (epoch + 1).min(EPOCH_MAX)));
+        let lost = (lost, abandoned);
         let (epoch, note) = self.begin_epoch(number, &local, &token, (place, parent), lost).await?;
-        let session_note = self.take(epoch).await?;
+        let session_note = self.take(epoch, &token).await?;
         self.begin_session((epoch, session_note), &token, (place, None), None, lsn_range(note.lost)).await
     }
 
@@ -64,7 +65,7 @@ impl Archiver {
             self.note_damaged(&place);
             let Some((place, parts)) = place? else { return Ok(None) };
             let note = match own {
-                None => self.take(epoch).await?,
+                None => self.take(epoch, token).await?,
                 Some(note) => note,
             };
             let listed = History::load(&self.archive.store, &self.archive.prefix).await?;
@@ -87,8 +88,8 @@ impl Archiver {
     }
 
     /// Takes the right to write the epoch: an archiver that had it finds out before and after each of its uploads.
-    async fn take(&self, epoch: u64) -> Result<SessionNote> {
-        let note = SessionNote::new();
+    async fn take(&self, epoch: u64, token: &str) -> Result<SessionNote> {
+        let note = SessionNote::new(token);
         self.archive.store.replace_note(&session_key(&self.archive.prefix, epoch), &note).await?;
         Ok(note)
     }
@@ -179,7 +180,8 @@ impl Archiver {
                 Some(Owner::Begins { token, .. }) => history.epochs.values().any(|epoch| note_of(epoch, &token)),
                 Some(Owner::Of { epoch, token }) => {
                     let named = history.epochs.get(&epoch).and_then(|epoch| epoch.note.as_ref());
-                    named.is_some_and(|note| note.is_of(&token))
+                    // Of one that was made again it may not be known.
+                    named.is_some_and(|note| note.token.is_empty())
                         || history.epochs.values().any(|epoch| note_of(epoch, &token))
                 }
             }
@@ -216,8 +218,12 @@ impl Archiver {
             self.note_damaged(&note);
             own.note = note?;
         }
-        if own.note.as_ref().is_some_and(|note| note.is_of(&token)) {
-            return Ok((Some(epoch), token));
+        if let Some(note) = &own.note {
+            if note.token == token {
+                return Ok((Some(epoch), token));
+            }
+            let (pin, prefix) = (self.options.pin.clone(), self.archive.prefix.to_string());
+            return Err(Error::OtherEpoch { pin, epoch, prefix });
         }
         let why = self.without_note(history, epoch, pinned);
         // It was there when this archiver began.
@@ -263,7 +269,7 @@ impl Archiver {
         local: &LocalLog,
         token: &str,
         (place, parent): (Place, Option<Parent>),
-        lost: Option<Range<Lsn>>,
+        (lost, instead_of): (Option<Range<Lsn>>, Option<u64>),
     ) -> Result<(u64, EpochNote)> {
         let note = EpochNote {
             version: EpochNote::VERSION,
@@ -272,6 +278,7 @@ impl Archiver {
             first_lsn: place.next.0,
             parent,
             lost: lost.map(|lost| (lost.start.0, lost.end.0)),
+            instead_of,
             created_unix_ms: unix_ms(),
             checksum: None,
         };

@@ -1,18 +1,20 @@
 //! Dropping the oldest records of an archive.
 
+mod refusal;
+
 use mapwal::Lsn;
 use object_store::ObjectMeta;
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
-use crate::conflict::{judge, judge_faults};
-use crate::error::{Error, Result};
-use crate::gaps::MissingRecords;
+use crate::conflict::judge_faults;
+use crate::error::Result;
 use crate::history::History;
 use crate::marks::{Mark, Marks};
 use crate::object::{ArchivedSegment, Object, epoch_key, pruned_key, session_key};
 use crate::overlap::{Compared, Overlap};
 use crate::verify::{EpochFault, listed_faults};
+use refusal::Asked;
 
 /// What a prune has deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,27 +46,23 @@ pub enum PruneGaps {
 
 pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Result<PruneReport> {
     let history = archive.history().await?;
-    let (newest, last) = match newest_segment(archive, &history) {
-        Err(error) => return Err(judge(archive, &history, error).await),
-        Ok(found) => found,
-    };
-    check_end(&history, newest, before)?;
+    let (newest, last) = newest_segment(archive, &history)?;
+    let asked = Asked { history: &history, newest, last };
+    if let Err(refusal) = asked.check(before, gaps) {
+        return Err(refusal.explained(archive, &history).await);
+    }
     // The newest segment stays: an archiver goes on after it, and without it a restore would find nothing.
     let before = before.min(last);
-    check_gaps(&history, before, gaps)?;
-    check_damage(&history, (newest, before), gaps)?;
-    let mut report = PruneReport { first_lsn: history.chain(newest)?.lsns.start, ..PruneReport::default() };
+    let mut report = PruneReport { first_lsn: history.reach(newest)?.lsns.start, ..PruneReport::default() };
     let (superseded, conflicts) = superseded(archive, &history).await?;
     // That takes nothing away, and may make room for the mark.
     for part in &superseded {
         delete(archive, part, &mut report).await?;
     }
-    let mut doomed = doomed(&history, before, newest, gaps);
+    let mut doomed = doomed(&asked, before, gaps);
     doomed.retain(|object| superseded.iter().all(|part| part.key != object.key));
     if doomed.is_empty() && gaps == PruneGaps::Refuse {
-        report.faults = listed_faults(&history);
-        report.faults.extend(conflicts);
-        judge_faults(archive, &history, &mut report.faults).await;
+        report.faults = faults_after(archive, &history, conflicts).await?;
         return Ok(report);
     }
     // Said before it is done, so that a restore can tell what is pruned, or given up, from what is missing.
@@ -88,20 +86,52 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     marked?;
     report.epochs = forget_empty_epochs(archive, newest).await?;
     let history = archive.history().await?;
-    report.first_lsn = history.chain(newest)?.lsns.start;
-    report.faults = listed_faults(&history);
-    report.faults.extend(conflicts);
-    judge_faults(archive, &history, &mut report.faults).await;
+    report.first_lsn = history.reach(newest)?.lsns.start;
+    report.faults = faults_after(archive, &history, conflicts).await?;
     forget_marks(archive, &history.pruned).await?;
     Ok(report)
 }
 
-/// The newest epoch that can be followed and has a record, and the first record of its last segment.
+/// What is wrong with the archive, and what was found to be by reading: each thing once.
+async fn faults_after(archive: &Archive, history: &History, found: Vec<EpochFault>) -> Result<Vec<EpochFault>> {
+    let mut faults = listed_faults(history);
+    let is_told = |faults: &[EpochFault], found: &EpochFault| match found {
+        EpochFault::Damaged { key, .. } => {
+            faults.iter().any(|fault| matches!(fault, EpochFault::Damaged { key: told, .. } if told == key))
+        }
+        found => faults.contains(found),
+    };
+    for fault in found {
+        if !is_told(&faults, &fault) {
+            faults.push(fault);
+        }
+    }
+    judge_faults(archive, history, &mut faults).await?;
+    Ok(faults)
+}
+
+/// What a prune would accept where it refuses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PruneLimits {
+    /// The most that keeps what can be restored before the records that are missing or damaged. `None` if nothing is before them.
+    pub keeps: Option<Lsn>,
+    /// The least that gives those up, with [`PruneGaps::GiveUp`]. `None` if they cannot be given up, since they are the last that there are.
+    pub gives_up: Option<Lsn>,
+}
+
+pub(crate) async fn prune_limits(archive: &Archive, before: Lsn) -> Result<PruneLimits> {
+    let history = archive.history().await?;
+    let (newest, last) = newest_segment(archive, &history)?;
+    Ok(Asked { history: &history, newest, last }.limits(before))
+}
+
+/// The newest epoch whose note can be used and that has a record, and the first record of its last segment.
 fn newest_segment(archive: &Archive, history: &History) -> Result<(u64, Lsn)> {
     let mut failed = None;
     let mut empty = None;
     for (&number, epoch) in history.epochs.iter().rev() {
-        match history.chain(number) {
+        match history.reach(number) {
             Ok(chain) => {
                 let parts = epoch.later_parts().map(|part| part.number).min();
                 let parts =
@@ -118,72 +148,11 @@ fn newest_segment(archive: &Archive, history: &History) -> Result<(u64, Lsn)> {
     empty.ok_or_else(|| failed.unwrap_or_else(|| archive.empty()))
 }
 
-/// An error if the newest epoch ends before that: a prune before a record that is not there keeps nothing that was asked for.
-fn check_end(history: &History, newest: u64, before: Lsn) -> Result<()> {
-    let mut kept = history.chain(newest)?.lsns;
-    // Also what comes after a gap.
-    let last = history.needed(newest).into_iter().map(|object| object.next_lsn).max();
-    kept.end = kept.end.max(last.unwrap_or_default());
-    // Where there is no record at all, none can be deleted.
-    if before <= kept.end || kept.is_empty() {
-        return Ok(());
-    }
-    let other = history.other_with(before, newest);
-    Err(Error::NotArchived { lsn: before, epoch: newest, kept, other })
-}
-
-/// An error if a gap, or damage, would be passed over as if its records had been pruned.
-fn check_gaps(history: &History, before: Lsn, gaps: PruneGaps) -> Result<()> {
-    for &epoch in history.epochs.keys() {
-        let (Ok(chain), Ok(missing)) = (history.chain(epoch), history.missing(epoch, Lsn(0))) else { continue };
-        for MissingRecords { epoch, lsns, .. } in missing {
-            // Something before the gap is kept, if there is anything.
-            let is_kept = before < lsns.start || before == lsns.start && chain.pieces.is_empty();
-            let is_given_up = gaps == PruneGaps::GiveUp && before >= lsns.end;
-            if !is_kept && !is_given_up {
-                return Err(Error::Gap { epoch, missing: lsns });
-            }
-        }
-    }
-    // Between epochs: what is before them is of no use to the later ones, and would be deleted as a whole.
-    for (epoch, lsns) in history.lost() {
-        let is_given_up = gaps == PruneGaps::GiveUp && before >= lsns.end;
-        if before >= lsns.start && !is_given_up {
-            return Err(Error::Gap { epoch, missing: lsns });
-        }
-    }
-    Ok(())
-}
-
-/// As [`check_gaps`], of objects that the list shows to be damaged: what is before one may be all that can be restored.
-fn check_damage(history: &History, (newest, before): (u64, Lsn), gaps: PruneGaps) -> Result<()> {
-    // It stays in any case, so that what is after it alone cannot be restored.
-    let last = history.epochs[&newest].segments.last().map(|segment| &segment.key);
-    for &epoch in history.epochs.keys() {
-        let Ok(chain) = history.chain(epoch) else { continue };
-        let needed = history.needed(epoch);
-        for object in needed.iter().filter(|object| object.next_lsn > history.pruned.of(object.epoch)) {
-            let Some(damage) = object.damage() else { continue };
-            // A restore reads a segment from its beginning.
-            let is_of_it = |other: &&&ArchivedSegment| (other.epoch, other.number) == (object.epoch, object.number);
-            let first = needed.iter().filter(is_of_it).map(|other| other.first_lsn).min().unwrap_or(object.first_lsn);
-            let is_kept = before < first || before < object.next_lsn && first <= chain.lsns.start;
-            let is_last = last == Some(&object.key);
-            let is_given_up = gaps == PruneGaps::GiveUp && before >= object.next_lsn && !is_last;
-            if !is_kept && !is_given_up {
-                let (key, lsn) = (object.key.to_string(), Some(first));
-                return Err(Error::Damaged { key, damage, offset: None, lsn });
-            }
-        }
-    }
-    Ok(())
-}
-
 /// What can go because it is old, the oldest records first. An epoch that cannot be followed is left alone, and so is one that continues
 /// it: that may need what is left of it before its own records.
-fn doomed(history: &History, before: Lsn, newest: u64, gaps: PruneGaps) -> Vec<&ArchivedSegment> {
-    let mut doomed = Vec::new();
-    let can_go = |number| history.line(number).into_keys().all(|at| history.chain(at).is_ok());
+fn doomed<'a>(asked: &Asked<'a>, before: Lsn, gaps: PruneGaps) -> Vec<&'a ArchivedSegment> {
+    let (history, newest, mut doomed) = (asked.history, asked.newest, Vec::new());
+    let can_go = |number| history.line(number).into_keys().all(|at| asked.is_followed(at, before, gaps));
     for (&number, epoch) in history.epochs.iter().filter(|&(&number, _)| can_go(number)) {
         let last = epoch.segments.last().map(|segment| segment.number);
         let end = epoch.segments.last().map_or(Lsn(0), |segment| segment.next_lsn);

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -23,13 +23,15 @@ use crate::store::encode;
 /// it.
 const MARK: &str = "restore-under-way.seg";
 const MARK_TEMPORARY: &str = "restore-under-way.tmp";
-/// Where the log is made.
+/// Where the log is made. It has a file with the name of the mark as well, so that no log opens there either.
 const FOLDER: &str = "restore-under-way";
 const SEGMENT_SUFFIX: &str = ".seg";
 /// After the name of a segment that is being downloaded.
 const PARTIAL_SUFFIX: &str = ".partial";
 /// After the names of files that a log makes ready.
 const TEMPORARY_SUFFIX: &str = ".tmp";
+/// No file system has larger pages than this.
+const PROBE_LEN: usize = 64 << 10;
 /// In the root of a volume.
 const OF_SYSTEM: &str = "lost+found";
 
@@ -64,6 +66,11 @@ impl Target {
         let opened = if is_begun { open_mark(path, &mark)? } else { write_mark(path, &mark)? };
         let target = Self { path: path.to_owned(), folder: path.join(FOLDER), file_mode, _mark: opened };
         make_directory(&target.folder, file_mode)?;
+        // Before there is anything that it keeps from being opened.
+        let guard = target.folder.join(MARK);
+        let made = File::create(&guard).and_then(|file| file.sync_all());
+        made.map_err(|source| Error::io("create", &guard, source))?;
+        sync_directory(&target.folder)?;
         target.take_back()?;
         Ok(target)
     }
@@ -114,15 +121,16 @@ impl Target {
         for name in names(&self.folder)? {
             let is_wanted = |piece: &Piece| self.restored(piece).file_name() == Some(&*name);
             // An earlier try had other segments to restore, since the archive had not come as far.
-            if !plan.pieces.iter().any(is_wanted) {
+            if name != MARK && !plan.pieces.iter().any(is_wanted) {
                 remove(&self.folder.join(&name))?;
             }
         }
         self.begin_anew(plan.first_lsn, next_lsn, last)?;
-        for name in names(&self.folder)? {
-            rename(&self.folder.join(&name), &self.path.join(&name))?;
+        for name in names(&self.folder)?.iter().filter(|&name| name != MARK) {
+            rename(&self.folder.join(name), &self.path.join(name))?;
         }
         sync_directory(&self.path)?;
+        remove(&self.folder.join(MARK))?;
         fs::remove_dir(&self.folder).map_err(|source| Error::io("remove", &self.folder, source))?;
         let real = fs::canonicalize(&self.path).map_err(|source| Error::io("look at", &self.path, source))?;
         sync_above(&real).map_err(|source| Error::io("sync", &real, source))?;
@@ -138,16 +146,29 @@ impl Target {
         let size = SegmentScan::open(self.restored(last))?.file_len_bytes();
         let options = Options::new().archive(true).create(false).segment_size_bytes(size);
         // An application that opens it is told whether its promises hold there.
-        let options = options.allow_unsupported_file_system(true);
+        let options = options.allow_unsupported_file_system(true).beside(MARK);
         // SAFETY: the mark is locked, so nothing but this restore writes to the files, and it does not after this; no record is
         // borrowed.
-        let log = unsafe { Log::open(&self.folder, &options) }?;
+        let log = unsafe { Log::open(&self.folder, &options) }.map_err(|error| self.full(error))?;
         if (log.first_lsn(), log.next_lsn()) != (first_lsn, next_lsn) {
             return Err(Error::damaged(&last.objects[0].key, ObjectDamage::Contents));
         }
         // One that was closed goes on in its last segment, which still says what was trimmed then.
-        log.rotate()?;
-        Ok(log.close()?)
+        log.rotate().map_err(|error| self.full(error))?;
+        log.close().map_err(|error| self.full(error))
+    }
+
+    /// The same error, unless the disk is full: a file with holes then cannot even be read on some file systems.
+    fn full(&self, error: mapwal::Error) -> Error {
+        let probe = self.folder.join(format!("room{TEMPORARY_SUFFIX}"));
+        let written = File::create(&probe).and_then(|file| (&file).write_all(&[1; PROBE_LEN]));
+        let _ = fs::remove_file(&probe);
+        match (&error, written) {
+            (mapwal::Error::Io { path, .. }, Err(full)) if full.kind() == io::ErrorKind::StorageFull => {
+                Error::io("write", path, full)
+            }
+            _ => error.into(),
+        }
     }
 }
 
@@ -190,7 +211,12 @@ fn open_mark(directory: &Path, mark: &Mark) -> Result<FileLock> {
     let directory = directory.to_owned();
     match found {
         Some(found) if found == *mark => Ok(file),
-        Some(Mark { epoch, to, .. }) => Err(Error::OtherRestore { path: directory, epoch, to: to.map(Lsn) }),
+        Some(Mark { log, epoch, to }) => {
+            let other_log = (log != mark.log).then_some(log);
+            Err(Error::OtherRestore { path: directory, epoch, to: to.map(Lsn), other_log })
+        }
+        // It says what it is of before it has its name: this one was made by something else.
+        None if path.exists() => Err(Error::UnknownRestore { path }),
         None => Err(Error::NotEmpty { path: directory }),
     }
 }
@@ -245,6 +271,10 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Such as that of pins, of a log that was opened there.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            fs::remove_dir_all(path).map_err(|source| Error::io("remove", path, source))
+        }
         removed => removed.map_err(|source| Error::io("remove", path, source)),
     }
 }

@@ -3,6 +3,7 @@
 mod directory;
 mod download;
 mod plan;
+mod rest;
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
@@ -15,12 +16,14 @@ use tokio::task::JoinSet;
 use crate::archive::Archive;
 use crate::chain::Piece;
 use crate::conflict::judge;
+use crate::cover::{covers, longer_than};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::history::History;
-use crate::overlap::longer_than;
 use directory::Target;
 use download::download;
 use plan::Plan;
+pub use rest::Restorable;
+pub(crate) use rest::restorable;
 
 /// Up to which record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,13 +117,15 @@ pub struct RestoreReport {
     /// What other epochs have, each by its number: earlier records, or those of another history. Of a restore to a record, earlier ones
     /// alone.
     pub others: Vec<(u64, Range<Lsn>)>,
+    /// Whether some of those come before the first one that the epoch ever led to.
+    has_earlier: bool,
 }
 
 impl RestoreReport {
     /// Whether the log had records before the first restored one that have not been pruned: another epoch has them, or none.
     #[must_use]
     pub fn begins_late(&self) -> bool {
-        self.lost.is_some() || self.others.iter().any(|(_, lsns)| lsns.start < self.first_lsn)
+        self.lost.is_some() || self.has_earlier
     }
 }
 
@@ -134,11 +139,12 @@ pub(crate) async fn restore(
     let mut history = archive.look().await?;
     let epoch = epoch_of(archive, &history, options)?;
     let lost = history.lost_on_the_way(epoch);
+    let is_earlier = |(_, lsns): &(u64, Range<Lsn>)| history.is_earlier(lsns, epoch);
     let mut others = history.beside(epoch);
-    let mut plan = match Plan::checked(archive, &history, epoch, to).await {
-        Ok(plan) => plan,
-        Err(error) => return Err(judge(archive, &history, error).await),
-    };
+    others.retain(|other| to == RestoreTo::Latest || is_earlier(other));
+    let others = not_in(archive, &history, epoch, others).await?;
+    let has_earlier = others.iter().any(is_earlier);
+    let mut plan = first_plan(archive, &mut history, epoch, to).await?;
     let log_id = history.log_id().ok_or_else(|| archive.empty())?;
     let is_newest = to == RestoreTo::Latest && options.epoch.is_none();
     let longer = if is_newest { longer_than(archive, &history, epoch).await? } else { None };
@@ -165,10 +171,51 @@ pub(crate) async fn restore(
     let segments = plan.pieces.len() as u64;
     let resumed = plan.pieces.iter().filter(|piece| !downloaded.contains(&piece.number)).count() as u64;
     let (first_lsn, bytes) = (plan.first_lsn, plan.len_bytes());
-    others.retain(|(_, lsns)| to == RestoreTo::Latest || lsns.start < first_lsn);
     let finishing = tokio::task::spawn_blocking(move || target.finish(&plan));
     let next_lsn = finishing.await.map_err(|error| Error::io("finish", directory, error.into()))??;
-    Ok(RestoreReport { epoch, first_lsn, next_lsn, segments, resumed, bytes, lost, longer, others })
+    Ok(RestoreReport { epoch, first_lsn, next_lsn, segments, resumed, bytes, lost, longer, others, has_earlier })
+}
+
+/// Those of `others` that `epoch` does not have as well, such as what its log had archived before a crash.
+async fn not_in(
+    archive: &Archive,
+    history: &History,
+    epoch: u64,
+    others: Vec<(u64, Range<Lsn>)>,
+) -> Result<Vec<(u64, Range<Lsn>)>> {
+    let Ok(chain) = history.reach(epoch) else { return Ok(others) };
+    let mut left = Vec::new();
+    for (other, lsns) in others {
+        let is_in = match history.reach(other) {
+            Ok(of_other) => covers(archive, &chain, &of_other).await,
+            Err(_) => Ok(false),
+        };
+        match is_in {
+            Ok(true) => {}
+            // What cannot be read says nothing.
+            Err(error) if !error.is_of_one_object() => return Err(error),
+            _ => left.push((other, lsns)),
+        }
+    }
+    Ok(left)
+}
+
+/// What is to be restored. Of two objects that have the same records one that is damaged is left out, where the other one may have what is
+/// wanted.
+async fn first_plan(archive: &Archive, history: &mut History, epoch: u64, to: RestoreTo) -> Result<Plan> {
+    let mut told = None;
+    loop {
+        let error = match Plan::checked(archive, history, epoch, to).await {
+            Ok(plan) => return Ok(plan),
+            Err(error) => judge(archive, history, error).await,
+        };
+        match &error {
+            // The end of a segment may be in the damaged one alone.
+            Error::Damaged { key, .. } if to != RestoreTo::Latest && history.has(key) => history.remove(key),
+            _ => return Err(told.unwrap_or(error)),
+        }
+        told.get_or_insert(error);
+    }
 }
 
 fn epoch_of(archive: &Archive, history: &History, options: &RestoreOptions) -> Result<u64> {

@@ -72,6 +72,10 @@ impl Plan {
         Ok((!now.keys().eq(self.keys())).then_some(now))
     }
 
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.keys().any(|it| it.as_ref() == key)
+    }
+
     pub(crate) fn len_bytes(&self) -> u64 {
         self.pieces.iter().map(Piece::len_bytes).sum()
     }

@@ -85,6 +85,73 @@ fn check_killed(place: &Place, when: &str) -> u64 {
     u64::from(is_guarded)
 }
 
+/// What is made is a log of its own shortly before the end, and no less under way.
+#[test]
+fn no_log_opens_in_the_directory_in_which_a_restore_that_was_killed_has_made_it() {
+    if !can_trace() {
+        return;
+    }
+    let place = archived();
+    let (restored, folder) = (place.path("restored"), place.path("restored/restore-under-way"));
+    let mut whole = 0;
+    for step in ["rename", "fsync", "fdatasync", "ftruncate", "pwrite64", "openat", "unlink"] {
+        for at in (1..).step_by(if step == "openat" { 3 } else { 1 }) {
+            let inject = format!("inject={step}:signal=SIGKILL:when={at}");
+            let ran = restore_traced(&place, &["-e", &format!("trace={step}"), "-e", &inject]);
+            if ran.code == Some(0) {
+                fs::remove_dir_all(&restored).unwrap();
+                break;
+            }
+            let names = || {
+                fs::read_dir(&folder)
+                    .map_or_else(|_| Vec::new(), |names| names.map(|it| it.unwrap().file_name()).collect())
+            };
+            let segments =
+                names().iter().filter(|name| *name != GUARD && name.to_str().unwrap().ends_with(".seg")).count();
+            whole += usize::from(segments > 1);
+            if segments > 0 {
+                // SAFETY: nothing writes to it.
+                assert!(unsafe { LogReader::open(&folder) }.is_err(), "{step} {at}: {:?}", names());
+                assert!(Inspection::open(&folder).is_err(), "{step} {at}");
+                // SAFETY: as above.
+                assert!(unsafe { mapwal::Log::open(&folder, &crate::logs::small()) }.is_err(), "{step} {at}");
+            }
+            // It may not have been made.
+            let _ = fs::remove_dir_all(&restored);
+        }
+    }
+    assert!(whole > 6, "{whole}");
+    // What another hand has put there is in the way of nothing.
+    let _ = restore_traced(&place, &["-e", "trace=rename", "-e", "inject=rename:signal=SIGKILL:when=4"]);
+    fs::create_dir_all(folder.join("pins")).unwrap();
+    fs::write(folder.join("pins/mine"), "mine").unwrap();
+    place.run("restore URL ./restored").done();
+    check(&restored, 1, 300, |_| 1);
+}
+
+#[test]
+fn a_restore_says_whose_the_unfinished_one_is_that_is_in_its_way() {
+    let (place, other) = (archived(), archived());
+    let objects = place.run("list URL --objects --format json").done().json();
+    let key = objects["epochs"][0]["objects"][1]["key"].as_str().unwrap().to_owned();
+    let key = place.path("archive").join(key);
+    let good = fs::read(&key).unwrap();
+    fs::write(&key, &good[1..]).unwrap();
+    place.run("restore URL ./restored").failed(2, "damaged");
+    fs::write(&key, good).unwrap();
+    let refused = place.run(&format!("restore {} ./restored", other.url())).failed(4, "cannot restore");
+    let log = objects["log_id"].as_str().unwrap();
+    assert!(refused.err.contains(&format!("of another log, {log}, is there; ")), "{}", refused.err);
+    assert!(!refused.err.contains("--epoch"), "{}", refused.err);
+    // One that says nothing.
+    fs::write(place.path("restored").join(GUARD), "").unwrap();
+    let refused = place.run("restore URL ./restored").failed(4, "cannot restore");
+    assert!(refused.err.contains("without the directory another one can begin"), "{}", refused.err);
+    assert!(refused.err.contains(GUARD), "{}", refused.err);
+    fs::remove_dir_all(place.path("restored")).unwrap();
+    place.run("restore URL ./restored").done();
+}
+
 /// Of a power cut after any call: the mark is there before anything else, and goes when all else is durable.
 #[test]
 fn a_restore_removes_its_mark_when_all_else_would_survive_a_power_cut() {
@@ -104,7 +171,10 @@ fn a_restore_removes_its_mark_when_all_else_would_survive_a_power_cut() {
             made += 1;
             assert!(disk.lasts(&guard), "{call}");
         }
-        if call.starts_with("unlink") && quoted(&call).first().is_some_and(|path| path.ends_with(GUARD)) {
+        if call.starts_with("unlink")
+            && quoted(&call).first().is_some_and(|path| path.ends_with(GUARD))
+            && !is_of_folder
+        {
             is_removed = true;
             for path in fs::read_dir(&restored).unwrap().map(|entry| entry.unwrap().path()) {
                 assert!(disk.has_name(&path), "{}", path.display());

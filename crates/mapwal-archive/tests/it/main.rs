@@ -2,8 +2,10 @@
 
 #![allow(clippy::pedantic, clippy::unwrap_used, reason = "tests are read for what they show")]
 
+mod advice;
 #[path = "../support/child.rs"]
 mod child;
+mod copies;
 #[path = "../support/failing.rs"]
 mod failing;
 mod failures;
@@ -15,6 +17,7 @@ mod less;
 mod logs;
 mod memory;
 mod mistakes;
+mod notes;
 mod place;
 mod program;
 #[path = "../support/s3.rs"]

@@ -34,6 +34,8 @@ async fn three_epochs() -> (Arc<InMemory>, Archive) {
     (store, archive)
 }
 
+type IsIt = fn(&ObjectDamage) -> bool;
+
 fn note(epoch: u64) -> Key {
     format!("a/{epoch:010}/epoch.json").into()
 }
@@ -138,10 +140,11 @@ async fn a_note_says_what_is_wrong_with_it() {
     let sound = |from: &str, to: &str| String::from_utf8(changed_note(&bytes, |text| text.replace(from, to))).unwrap();
     let log = text[log_at..].split_once('"').unwrap().0;
     let other = if log.starts_with('0') { log.replacen('0', "1", 1) } else { format!("0{}", &log[1..]) };
-    let cases: [(String, fn(&ObjectDamage) -> bool); 10] = [
-        (text.replace("\"version\": 1", "\"version\": 2"), |damage| {
-            matches!(damage, ObjectDamage::Version { version: 2 })
-        }),
+    let cases: [(String, IsIt); 12] = [
+        // With the checksum of what it says, it is a later version's; without, one of this version that has changed.
+        (sound("\"version\": 1", "\"version\": 2"), |damage| matches!(damage, ObjectDamage::Version { version: 2 })),
+        (text.replace("\"version\": 1", "\"version\": 2"), |damage| matches!(damage, ObjectDamage::Checksum { .. })),
+        (text.replace("\"version\": 1", "\"version\": 0"), |damage| matches!(damage, ObjectDamage::Checksum { .. })),
         ("{\"version\": 2}".to_owned(), |damage| matches!(damage, ObjectDamage::Version { version: 2 })),
         (sound("\"epoch\": 2", "\"epoch\": 3"), |damage| *damage == ObjectDamage::Contents),
         (text.replace("\"epoch\": 2", "\"epoch\": 1"), |damage| matches!(damage, ObjectDamage::Checksum { .. })),

@@ -308,7 +308,7 @@ async fn segments_of_two_logs_in_one_epoch_are_a_conflict_and_what_is_before_the
     let refused = restore(&archive, RestoreTo::Lsn(Lsn(61))).await.unwrap_err();
     assert!(matches!(refused, Error::Conflict { .. }), "{refused}");
     assert_eq!(restored(&archive, RestoreTo::Lsn(Lsn(60))).await, expected(1, 1..=60));
-    let refused = archive.prune(Lsn(55), PruneGaps::Refuse).await.unwrap_err();
+    let refused = archive.prune(Lsn(61), PruneGaps::Refuse).await.unwrap_err();
     assert!(matches!(refused, Error::Conflict { .. }), "{refused}");
     for (log, epoch) in [(&other, 2), (&log, 3)] {
         let status = archiver(log, &archive).catch_up().await.unwrap();

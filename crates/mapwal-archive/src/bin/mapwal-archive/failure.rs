@@ -26,13 +26,68 @@ pub(crate) const AFTER_DAMAGE: &str = "put a sound copy in its place, or delete 
 pub(crate) const AFTER_CONFLICT: &str = "two copies of the log were archived here: each `run`, started again, begins an epoch with what its own log has; \
      then delete one of the two objects: not the one that others go on from, and if one is in another epoch as well, that one";
 
+/// What can be done about an object that has the contents of another one.
+const AFTER_MISNAMED: &str = "give it the name of that one, in the place of what is there";
+
 /// What can be done about the note of an epoch that is missing or damaged.
-pub(crate) const AFTER_NOTE: &str = "put a sound copy in its place; or let rebuild-note make it again from the epoch's objects; or, if a later epoch has \
+const AFTER_NOTE: &str = "put a sound copy in its place; or let rebuild-note make it again from the epoch's objects; or, if a later epoch has \
      taken its place, let forget-epoch delete what is left of it";
 
 /// What can be done about the notes of two logs.
-pub(crate) const AFTER_OTHER_NOTE: &str = "move the one that does not belong here away, and put a sound copy in its place, or let rebuild-note make it \
-     again from the epoch's objects";
+const AFTER_OTHER_NOTE: &str = "let rebuild-note make it again, or that of the earlier epoch: it does so where the epoch's own objects are of another \
+     log than the note; an epoch whose objects are of another log than the others' does not belong here: move all of it away";
+
+/// What can be done about a note that is a copy.
+const AFTER_COPY: &str = "let rebuild-note make it again from the epoch's objects; if all of the epoch is a copy, let forget-epoch delete it";
+
+/// What can be done about the note of a later version.
+const AFTER_VERSION: &str = "use that; nothing is said to be wrong with the epoch";
+
+/// What can be done about what cannot be read.
+const AFTER_UNREAD: &str = "see to it that it can be read, by this user and from its disk";
+
+/// What can be done about a newest epoch that has less than an older one.
+const AFTER_LESS: &str = "restore --epoch restores the older one; if the newest is that of an old copy of the log's directory, stop the archiver of that \
+     and let forget-epoch delete it; if it is that of the log itself, which was shortened, it has more as soon as something is appended";
+
+/// What can be done about a note with this damage.
+fn after_note(damage: &ObjectDamage) -> &'static str {
+    match damage {
+        ObjectDamage::Version { .. } => AFTER_VERSION,
+        ObjectDamage::Unreadable { .. } => AFTER_UNREAD,
+        ObjectDamage::OtherLog { .. } => AFTER_OTHER_NOTE,
+        ObjectDamage::Copy { .. } => AFTER_COPY,
+        _ => AFTER_NOTE,
+    }
+}
+
+/// What can be done about an object with this damage.
+pub(crate) fn after_damage(damage: &ObjectDamage) -> &'static str {
+    match damage {
+        ObjectDamage::Misnamed { .. } => AFTER_MISNAMED,
+        _ => AFTER_DAMAGE,
+    }
+}
+
+/// What can be done about damaged objects, told once for each kind.
+pub(crate) fn tell_after_damage<'a>(
+    out: &mut impl Write,
+    damaged: impl Iterator<Item = &'a ObjectDamage>,
+) -> io::Result<()> {
+    let mut ways_out: Vec<_> = damaged.map(after_damage).collect();
+    // That one first: the other would delete what is to be kept.
+    ways_out.sort_by_key(|&way_out| way_out != AFTER_MISNAMED);
+    ways_out.dedup();
+    for way_out in ways_out {
+        let of = if way_out == AFTER_MISNAMED {
+            "an object that has the contents of another one"
+        } else {
+            "a damaged object"
+        };
+        writeln!(out, "of {of}: {way_out}")?;
+    }
+    Ok(())
+}
 
 /// The way out where an epoch cannot go on, and what it costs.
 pub(crate) fn new_epoch(epoch: u64) -> String {
@@ -63,17 +118,7 @@ impl Failure {
             Error::Damaged { key, damage: damage @ ObjectDamage::Frame { .. }, .. } => {
                 Self::new("damaged", damage, key).ending_with(Outcome::Damaged)
             }
-            Error::Damaged { key, damage: damage @ ObjectDamage::Version { .. }, .. } => {
-                Self::new("refused", damage, key)
-            }
-            Error::Damaged { key, damage: ObjectDamage::Unreadable { why }, .. } => Self::new("cannot read", why, key),
-            Error::Damaged { key, damage: damage @ ObjectDamage::OtherLog { .. }, .. } if is_note(key) => {
-                let why = format!("{damage}, or the note of an earlier epoch is; {AFTER_OTHER_NOTE}");
-                Self::new("damaged", why, key).ending_with(Outcome::Damaged)
-            }
-            Error::Damaged { key, damage, .. } if is_note(key) => {
-                Self::new("damaged", format!("{damage}; {AFTER_NOTE}"), key).ending_with(Outcome::Damaged)
-            }
+            Error::Damaged { key, damage, .. } if is_note(key) => of_note(key, damage),
             Error::Damaged { key, damage, offset, lsn } => {
                 let at = offset.map_or(String::new(), |offset| format!(", from byte {offset} on"));
                 let of = lsn.map_or(String::new(), |lsn| format!(", where record {lsn} is expected"));
@@ -87,7 +132,17 @@ impl Failure {
                 Self::new("records are missing", error, place).ending_with(Outcome::Gaps)
             }
             Error::Busy { .. } | Error::Superseded { .. } => Self::new("another archiver", error, place),
-            Error::OtherRestore { path, epoch, to } => {
+            Error::OtherRestore { path, epoch, other_log: Some(log), .. } => {
+                let why = format!(
+                    "an interrupted restore of epoch {epoch} of another log, {log}, is there; without the directory another one can begin"
+                );
+                Self::new("cannot restore", why, path)
+            }
+            Error::UnknownRestore { path } => {
+                let why = "it does not say what was being restored; without the directory another one can begin";
+                Self::new("cannot restore", why, path)
+            }
+            Error::OtherRestore { path, epoch, to, .. } => {
                 let (last, to) = to.map_or(("its latest record".to_owned(), "latest".to_owned()), |lsn| {
                     (format!("record {lsn}"), lsn.to_string())
                 });
@@ -110,15 +165,42 @@ impl Failure {
             }
             Error::Disproven { epoch, .. } => Self::new("refused", error, place)
                 .and(&format!("put back the first objects of epoch {epoch}, or its note")),
+            Error::NoObject { epoch } => Self::new("refused", error, place)
+                .and(&format!("put its note back, or let forget-epoch delete what is left of epoch {epoch}")),
+            Error::Copied { .. } => Self::new("refused", error, place).and("forget-epoch deletes it"),
             other => Self::new("refused", other, place),
         }
     }
 }
 
+fn of_note(key: &str, damage: &ObjectDamage) -> Failure {
+    let (what, outcome) = match damage {
+        ObjectDamage::Version { .. } => ("refused", Outcome::Failed),
+        ObjectDamage::Unreadable { .. } => ("cannot read", Outcome::Failed),
+        _ => ("damaged", Outcome::Damaged),
+    };
+    let why = match damage {
+        ObjectDamage::Unreadable { why } => why.clone(),
+        ObjectDamage::OtherLog { .. } => format!("{damage}, or that of an earlier epoch is"),
+        damage => damage.to_string(),
+    };
+    Failure::new(what, format!("{why}; {}", after_note(damage)), key).ending_with(outcome)
+}
+
 /// What can be done about epochs without a note, and about objects of two logs, if there are any.
 pub(crate) fn tell_ways_out(out: &mut impl Write, faults: &[EpochFault]) -> io::Result<()> {
-    if faults.iter().any(|fault| matches!(fault, EpochFault::Broken { .. })) {
-        writeln!(out, "of a note: {AFTER_NOTE}")?;
+    let damages = |fault: &EpochFault| match fault {
+        EpochFault::Note { damage, .. } => Some(after_note(damage)),
+        _ => None,
+    };
+    let mut notes: Vec<_> = faults.iter().filter_map(damages).collect();
+    notes.sort_unstable();
+    notes.dedup();
+    for way_out in notes {
+        writeln!(out, "of a note: {way_out}")?;
+    }
+    if faults.iter().any(|fault| matches!(fault, EpochFault::Less { .. })) {
+        writeln!(out, "of a newest epoch that has less: {AFTER_LESS}")?;
     }
     if faults.iter().any(|fault| matches!(fault, EpochFault::Conflict { .. })) {
         writeln!(out, "of objects that differ: {AFTER_CONFLICT}")?;
@@ -136,12 +218,26 @@ pub(crate) fn document(kind: &str, mut members: Value) -> Value {
 
 /// How a command ends that has found these faults.
 pub(crate) fn outcome_of(faults: &[EpochFault]) -> Outcome {
-    let is_gap = |fault: &EpochFault| matches!(fault, EpochFault::Gap { .. } | EpochFault::Lost { .. });
-    match faults {
-        [] => Outcome::Done,
-        faults if faults.iter().all(is_gap) => Outcome::Gaps,
+    let outcomes = faults.iter().map(|fault| match fault {
+        EpochFault::Gap { .. } | EpochFault::Lost { .. } | EpochFault::Less { .. } => Outcome::Gaps,
+        // What could not be read may be damaged, or not.
+        EpochFault::Note { damage: ObjectDamage::Version { .. } | ObjectDamage::Unreadable { .. }, .. } => {
+            Outcome::Failed
+        }
         _ => Outcome::Damaged,
-    }
+    });
+    worst(outcomes)
+}
+
+/// Damage comes before what could not be read, and that before what is missing.
+pub(crate) fn worst(outcomes: impl Iterator<Item = Outcome>) -> Outcome {
+    let rank = |outcome: &Outcome| match outcome {
+        Outcome::Damaged => 3,
+        Outcome::Failed => 2,
+        Outcome::Gaps => 1,
+        _ => 0,
+    };
+    outcomes.max_by_key(rank).unwrap_or(Outcome::Done)
 }
 
 /// Turns errors of the library into failures.

@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use indicatif::{BinaryBytes, HumanCount};
 use mapwal::Lsn;
-use mapwal_archive::{Archive, ArchivedSegment, EpochFault, EpochListing, Listing};
+use mapwal_archive::{Archive, ArchivedSegment, EpochFault, EpochListing, Listing, ObjectDamage};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, List};
 use crate::failure::{
-    AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, document, outcome_of, shown, tell_ways_out,
+    Explain, Failure, Outcome, Result, counted, document, outcome_of, shown, tell_after_damage, tell_ways_out,
 };
 
 pub(crate) async fn run(arguments: &List) -> Result<Outcome> {
@@ -47,9 +47,7 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
     for fault in &listing.faults {
         writeln!(out, "{fault}")?;
     }
-    if listing.faults.iter().any(|fault| matches!(fault, EpochFault::Damaged { .. })) {
-        writeln!(out, "of a damaged object: {AFTER_DAMAGE}")?;
-    }
+    tell_after_damage(out, damages(&listing.faults))?;
     tell_ways_out(out, &listing.faults)?;
     for epoch in listing.epochs.iter().filter(|epoch| epoch.overlaps > 0) {
         let of = counted(epoch.overlaps, "segment has", "segments have");
@@ -64,6 +62,14 @@ fn print(out: &mut impl Write, listing: &Listing, with_objects: bool) -> io::Res
         before => format!(", pruned before record {before} or an earlier one"),
     };
     writeln!(out, "log {log}: {epochs}, {}{pruned}", BinaryBytes(listing.len_bytes()))
+}
+
+/// What is wrong with damaged objects.
+pub(crate) fn damages(faults: &[EpochFault]) -> impl Iterator<Item = &ObjectDamage> {
+    faults.iter().filter_map(|fault| match fault {
+        EpochFault::Damaged { damage, .. } => Some(damage),
+        _ => None,
+    })
 }
 
 fn print_epoch(out: &mut impl Write, epoch: &EpochListing, is_lost: bool) -> io::Result<()> {

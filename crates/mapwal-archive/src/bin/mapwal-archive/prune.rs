@@ -4,15 +4,15 @@ use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
 use mapwal::Lsn;
-use mapwal_archive::{Archive, Error, PruneGaps, PruneReport};
+use mapwal_archive::{Archive, Error, PruneGaps, PruneLimits, PruneReport};
 use serde_json::json;
 
 use crate::arguments::{Format, Prune};
 use crate::failure::{
-    AFTER_CONFLICT, AFTER_DAMAGE, Failure, Outcome, Result, counted, document, is_note, outcome_of, shown,
-    tell_ways_out,
+    AFTER_CONFLICT, Failure, Outcome, Result, after_damage, counted, document, is_note, outcome_of, shown,
+    tell_after_damage, tell_ways_out,
 };
-use crate::list::objects;
+use crate::list::damages;
 
 pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
     let (store, prefix) = arguments.url.open_existing()?;
@@ -32,36 +32,27 @@ pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
 
 /// Why nothing was deleted, and what can be done.
 async fn refused(error: &Error, arguments: &Prune, archive: &Archive) -> Result<Failure> {
+    let limits = archive.prune_limits(Lsn(arguments.before)).await.unwrap_or_default();
     match error {
         Error::Gap { epoch, missing } => {
-            let (from, to) = (missing.start.0, missing.end.0);
-            let refused = json!({ "epoch": epoch, "missing": [from, to] });
-            tell_refused(arguments, &refused, Outcome::Gaps)?;
-            let why = format!("{error}, and nothing was deleted{}", ways_out(from, Some(to)));
+            let refused = json!({ "epoch": epoch, "missing": [missing.start.0, missing.end.0] });
+            tell_refused(arguments, &with_limits(refused, limits), Outcome::Gaps)?;
+            let why = format!("{error}, and nothing was deleted{}", ways_out(limits));
             Ok(Failure::new("records are missing", why, arguments.url.to_string()).ending_with(Outcome::Gaps))
         }
         Error::Damaged { key, damage, lsn: Some(first), .. } if !is_note(key) => {
-            let epochs = archive.list().await.map_or_else(|_| Vec::new(), |listing| listing.epochs);
-            let all = || epochs.iter().flat_map(objects);
-            let object = all().find(|object| object.key.as_ref() == key);
-            // The last segment stays, and after the last part there is nothing.
-            let last = all().map(|object| object.next_lsn.0).max();
-            let stays =
-                epochs.last().and_then(|newest| newest.segments.last()).is_some_and(|last| last.key.as_ref() == key);
-            let to = object.map(|object| object.next_lsn.0).filter(|&to| !stays && Some(to) != last);
-            let refused = json!({
-                "epoch": object.map(|object| object.epoch),
-                "damaged": { "key": key, "damage": damage.to_string() },
-                "from": first.0,
-            });
+            let epoch = key.rsplit('/').nth(1).and_then(|epoch| epoch.parse::<u64>().ok());
+            let damaged = json!({ "key": key, "damage": damage.to_string() });
+            let refused = with_limits(json!({ "epoch": epoch, "damaged": damaged, "from": first.0 }), limits);
             tell_refused(arguments, &refused, Outcome::Damaged)?;
-            let why = format!("{damage}, and nothing was deleted; {AFTER_DAMAGE}{}", ways_out(first.0, to));
+            let why = format!("{damage}, and nothing was deleted; {}{}", after_damage(damage), ways_out(limits));
             Ok(Failure::new("damaged", why, key).ending_with(Outcome::Damaged))
         }
         Error::NotArchived { lsn, epoch, kept, .. } => {
             let refused = json!({ "epoch": epoch, "beyond": lsn.0, "kept": [kept.start.0, kept.end.0] });
-            tell_refused(arguments, &refused, Outcome::Gaps)?;
-            let why = format!("{error}, and nothing was deleted");
+            tell_refused(arguments, &with_limits(refused, limits), Outcome::Gaps)?;
+            let most = limits.keeps.map_or(String::new(), |most| format!("; the most is --before {most}"));
+            let why = format!("{error}, and nothing was deleted{most}");
             Ok(Failure::new("records are missing", why, arguments.url.to_string()).ending_with(Outcome::Gaps))
         }
         Error::Damaged { key, damage, .. } => {
@@ -70,8 +61,8 @@ async fn refused(error: &Error, arguments: &Prune, archive: &Archive) -> Result<
             Ok(Failure::of_archive(error, &arguments.url))
         }
         Error::Conflict { key, other, .. } => {
-            tell_refused(arguments, &json!({ "differ": [key, other] }), Outcome::Damaged)?;
-            Ok(Failure::of_archive(error, &arguments.url).and(AFTER_CONFLICT))
+            tell_refused(arguments, &with_limits(json!({ "differ": [key, other] }), limits), Outcome::Damaged)?;
+            Ok(Failure::of_archive(error, &arguments.url).and(&format!("{AFTER_CONFLICT}{}", ways_out(limits))))
         }
         error => Ok(Failure::of_archive(error, &arguments.url)),
     }
@@ -86,18 +77,26 @@ fn tell_refused(arguments: &Prune, refused: &serde_json::Value, outcome: Outcome
     Ok(())
 }
 
-/// How what is before record `from` is kept, or given up with what can be restored no more, up to but without record `to`.
-fn ways_out(from: u64, to: Option<u64>) -> String {
-    let keeps = (from > 1).then(|| format!("--before {} at most keeps the records before", from - 1));
-    let gives_up = to.map(|to| format!("--before {to} --give-up-gaps at least gives them up"));
+/// How what is before the records that are missing or damaged is kept, or given up with what can be restored no more.
+fn ways_out(limits: PruneLimits) -> String {
+    let keeps = limits.keeps.map(|most| format!("--before {most} at most keeps the records before"));
+    let gives_up = limits.gives_up.map(|least| format!("--before {least} --give-up-gaps at least gives them up"));
     let ways: Vec<String> = keeps.into_iter().chain(gives_up).collect();
     if ways.is_empty() { String::new() } else { format!("; {}", ways.join(", and ")) }
+}
+
+/// The same, with what would not be refused.
+fn with_limits(mut refused: serde_json::Value, limits: PruneLimits) -> serde_json::Value {
+    refused["keeps"] = limits.keeps.map(|most| most.0).into();
+    refused["gives_up"] = limits.gives_up.map(|least| least.0).into();
+    refused
 }
 
 fn print(out: &mut impl Write, report: &PruneReport) -> io::Result<()> {
     for fault in &report.faults {
         writeln!(out, "{fault}")?;
     }
+    tell_after_damage(out, damages(&report.faults))?;
     tell_ways_out(out, &report.faults)?;
     writeln!(
         out,

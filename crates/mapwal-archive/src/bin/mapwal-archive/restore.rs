@@ -3,13 +3,11 @@
 use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
-use mapwal::Lsn;
-use mapwal_archive::{Archive, EpochListing, Error, RestoreOptions, RestoreProgress, RestoreReport, RestoreTo};
+use mapwal_archive::{Archive, Error, Restorable, RestoreOptions, RestoreProgress, RestoreReport, RestoreTo};
 use serde_json::json;
 
 use crate::arguments::{Format, Restore, To};
-use crate::failure::{AFTER_CONFLICT, AFTER_DAMAGE, Failure, Outcome, Result, counted, document, is_note, shown};
-use crate::list::objects;
+use crate::failure::{AFTER_CONFLICT, Failure, Outcome, Result, after_damage, counted, document, is_note, shown};
 use crate::progress;
 use crate::stop::Stop;
 
@@ -42,9 +40,11 @@ pub(crate) async fn run(arguments: &Restore) -> Result<Outcome> {
     };
     // Where an epoch was asked for, all of it is what was asked for.
     let is_less = arguments.epoch.is_none() && (report.begins_late() || report.longer.is_some());
-    let list = if report.others.is_empty() { None } else { archive.list().await.ok() };
-    let epochs = list.map_or_else(Vec::new, |listing| listing.epochs);
-    shown(print(&report, &epochs, arguments.format), if is_less { Outcome::Gaps } else { Outcome::Done })
+    let rest = if report.others.is_empty() { None } else { archive.restorable(&options, None).await.ok() };
+    shown(
+        print(&report, &rest.unwrap_or_default(), arguments.format),
+        if is_less { Outcome::Gaps } else { Outcome::Done },
+    )
 }
 
 /// What can be restored where not all can.
@@ -56,61 +56,35 @@ async fn with_advice(error: &Error, arguments: &Restore, archive: &Archive) -> F
     if !matches!(error, Error::Gap { .. } | Error::Damaged { .. } | Error::Conflict { .. }) {
         return failure;
     }
-    let epochs = archive.list().await.map_or_else(|_| Vec::new(), |listing| listing.epochs);
-    let newest = epochs.last().map(|epoch| epoch.epoch);
-    let asked = epochs.iter().find(|epoch| Some(epoch.epoch) == arguments.epoch.or(newest));
+    let options = RestoreOptions::new().epoch(arguments.epoch);
+    let rest = archive.restorable(&options, Some(error)).await.unwrap_or_default();
+    let asked = rest.iter().find(|rest| rest.is_asked_for);
     let mut ways_out = Vec::new();
-    let missing_from = match error {
-        Error::Gap { missing, .. } => Some(missing.start),
-        Error::Damaged { key, .. } => {
-            if !is_note(key) {
-                ways_out.push(AFTER_DAMAGE.to_owned());
-            }
-            end_without(&epochs, key)
-        }
-        Error::Conflict { lsn, .. } => {
-            ways_out.push(AFTER_CONFLICT.to_owned());
-            // Of segments the list tells: neither of them is restored.
-            asked.map(|asked| asked.next_lsn.min(*lsn))
-        }
-        _ => None,
-    };
-    if let (Some(from), Some(asked)) = (missing_from, asked)
-        && asked.first_lsn < from
-    {
-        ways_out.push(format!("--to {} restores what is before, into another directory", from.0 - 1));
-    } else if let Error::Gap { missing, .. } = error {
-        ways_out.push(format!(
-            "a prune --before {} --give-up-gaps gives them up, and what comes after them is restored",
-            missing.end
-        ));
+    match error {
+        Error::Damaged { key, damage, .. } if !is_note(key) => ways_out.push(after_damage(damage).to_owned()),
+        Error::Conflict { .. } => ways_out.push(AFTER_CONFLICT.to_owned()),
+        _ => {}
     }
-    // One that can be restored to its end.
-    let whole = epochs.iter().rev().filter(|epoch| Some(epoch.epoch) != asked.map(|asked| asked.epoch));
-    if let Some(whole) = whole.into_iter().find(|epoch| epoch.fault.is_none() && epoch.first_lsn < epoch.next_lsn) {
-        let (epoch, first, last) = (whole.epoch, whole.first_lsn, whole.next_lsn.0 - 1);
+    if let Some(asked) = asked {
+        ways_out.push(format!("--to {} restores what is before, into another directory", asked.lsns.end.0 - 1));
+    } else if let Error::Gap { missing, .. } = error {
+        let limits = archive.prune_limits(missing.end).await.unwrap_or_default();
+        ways_out.extend(limits.gives_up.map(|least| {
+            format!("a prune --before {least} --give-up-gaps gives them up, and what comes after them is restored")
+        }));
+    }
+    if let Some(whole) = rest.iter().rev().find(|rest| !rest.is_asked_for && rest.is_whole) {
+        let (epoch, first, last) = (whole.epoch, whole.lsns.start, whole.lsns.end.0 - 1);
         ways_out.push(format!("--epoch {epoch} restores records {first}..{last} of that epoch"));
+    }
+    // Whether an object is what its key says, reading it tells.
+    if asked.is_some() || rest.iter().any(|rest| rest.is_whole) {
+        ways_out.push("such a restore reads its objects first, and says if another is damaged".to_owned());
     }
     if ways_out.is_empty() { failure } else { failure.and(&ways_out.join("; ")) }
 }
 
-/// The first record of the segment of this object that no other parts of it lead to.
-fn end_without(epochs: &[EpochListing], key: &str) -> Option<Lsn> {
-    let of_epoch =
-        |epoch| objects(epoch).find(|object| object.key.as_ref() == key).map(|object| (epoch, object.number));
-    let (epoch, number) = epochs.iter().find_map(of_epoch)?;
-    let first = objects(epoch).filter(|object| object.number == number).map(|object| object.first_lsn).min()?;
-    let (mut at, mut next) = (0, first);
-    let others = || epoch.parts.iter().filter(|part| part.number == number && part.key.as_ref() != key);
-    while let Some(part) =
-        others().filter(|part| (part.part, part.first_lsn) == (Some(at), next)).max_by_key(|part| part.len_bytes)
-    {
-        (at, next) = (at + part.len_bytes, part.next_lsn);
-    }
-    Some(next)
-}
-
-fn print(report: &RestoreReport, epochs: &[EpochListing], format: Format) -> io::Result<()> {
+fn print(report: &RestoreReport, rest: &[Restorable], format: Format) -> io::Result<()> {
     let others = report.others.iter();
     let others = others.map(|(epoch, lsns)| json!({ "epoch": epoch, "lsns": [lsns.start.0, lsns.end.0] }));
     let mut out = anstream::stdout().lock();
@@ -124,12 +98,20 @@ fn print(report: &RestoreReport, epochs: &[EpochListing], format: Format) -> io:
             writeln!(out, "restored: records {lsns}, in {segments}, {bytes}, of epoch {epoch}")?;
             for (epoch, lsns) in &report.others {
                 let (first, last) = (lsns.start, lsns.end.0.saturating_sub(1));
-                let is_broken = epochs.iter().any(|listed| listed.epoch == *epoch && listed.fault.is_some());
-                let to = if is_broken { format!(" --to {last}") } else { String::new() };
-                writeln!(
-                    out,
-                    "not restored: records {first}..{last} of epoch {epoch}, which --epoch {epoch}{to} restores"
-                )?;
+                let way = match rest.iter().find(|rest| rest.epoch == *epoch) {
+                    Some(rest) if rest.is_whole => format!("which --epoch {epoch} restores"),
+                    Some(rest) if rest.lsns.end == lsns.end => format!("which --epoch {epoch} --to {last} restores"),
+                    Some(rest) if rest.lsns.end > lsns.start => {
+                        let to = rest.lsns.end.0 - 1;
+                        format!("those up to {to} of which --epoch {epoch} --to {to} restores")
+                    }
+                    _ => "which are damaged, or follow what is".to_owned(),
+                };
+                writeln!(out, "not restored: records {first}..{last} of epoch {epoch}, {way}")?;
+            }
+            if report.begins_late() && report.lost.is_none() {
+                let epoch = report.epoch;
+                writeln!(out, "late: epoch {epoch} begins after records that another epoch has")?;
             }
             if let Some(longer) = report.longer {
                 writeln!(
@@ -157,6 +139,7 @@ fn print(report: &RestoreReport, epochs: &[EpochListing], format: Format) -> io:
                     "bytes": report.bytes,
                     "lost": report.lost.as_ref().map(|lost| [lost.start.0, lost.end.0]),
                     "longer": report.longer,
+                    "begins_late": report.begins_late(),
                     "others": others.collect::<Vec<_>>(),
                 })
             )

@@ -61,6 +61,11 @@ fn of_log(error: &Error, arguments: &Run) -> Failure {
             "its key tells of what the log has, so that the object is damaged: delete it, and `run` uploads it again",
         ),
         Error::Pruned { epoch, .. } => failure.and(&new_epoch(*epoch)),
+        Error::OtherEpoch { epoch, .. } => failure.and(&format!(
+            "is {} the right store and prefix? If it is, `run --abandon-epoch {epoch}` begins another epoch there, which goes on from what it \
+             has of this log",
+            arguments.url
+        )),
         _ => failure,
     }
 }

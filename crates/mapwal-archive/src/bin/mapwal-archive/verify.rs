@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
-use mapwal_archive::{Archive, VerifyProgress, VerifyReport};
+use mapwal_archive::{Archive, EpochFault, VerifyProgress, VerifyReport};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Verify};
 use crate::failure::{
-    AFTER_DAMAGE, Explain, Failure, Outcome, Result, counted, document, outcome_of, shown, tell_ways_out,
+    Explain, Failure, Outcome, Result, counted, document, outcome_of, shown, tell_after_damage, tell_ways_out, worst,
 };
+use crate::list::damages;
 use crate::progress;
 
 pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
@@ -47,13 +48,9 @@ pub(crate) async fn run(arguments: &Verify) -> Result<Outcome> {
 }
 
 fn outcome(report: &VerifyReport) -> Outcome {
-    match outcome_of(&report.faults) {
-        _ if !report.damaged.is_empty() => Outcome::Damaged,
-        Outcome::Damaged => Outcome::Damaged,
-        // What could not be read may be damaged.
-        _ if !report.unread.is_empty() => Outcome::Failed,
-        outcome => outcome,
-    }
+    let damaged = report.damaged.iter().map(|_| Outcome::Damaged);
+    let unread = report.unread.iter().map(|_| Outcome::Failed);
+    worst(damaged.chain(unread).chain([outcome_of(&report.faults)]))
 }
 
 /// `None` if there is no such file, or nothing in it.
@@ -95,9 +92,7 @@ fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     for line in damaged(report) {
         writeln!(out, "{line}")?;
     }
-    if !report.damaged.is_empty() {
-        writeln!(out, "of a damaged object: {AFTER_DAMAGE}")?;
-    }
+    tell_after_damage(out, report.damaged.iter().map(|(_, damage)| damage).chain(damages(&report.faults)))?;
     for fault in &report.faults {
         writeln!(out, "{fault}")?;
     }
@@ -107,16 +102,30 @@ fn print(out: &mut impl Write, report: &VerifyReport) -> io::Result<()> {
     tell_ways_out(out, &report.faults)?;
     let colour = if report.is_sound() { AnsiColor::Green } else { AnsiColor::Red };
     let style = Style::new().fg_color(Some(colour.into()));
-    let verdict = match (report.damaged.len() + report.faults.len()) as u64 {
-        0 if !report.unread.is_empty() => "nothing else is wrong".to_owned(),
-        0 => "sound".to_owned(),
-        places if outcome(report) == Outcome::Gaps => {
-            format!("records are missing in {}", counted(places, "place", "places"))
-        }
-        places => format!("damaged in {}", counted(places, "place", "places")),
-    };
     let read = counted(report.read, "object", "objects");
-    writeln!(out, "{style}{verdict}{style:#}: {read} read, {} unchanged", report.unchanged)
+    writeln!(out, "{style}{}{style:#}: {read} read, {} unchanged", verdict(report), report.unchanged)
+}
+
+/// All that was found, in a few words.
+fn verdict(report: &VerifyReport) -> String {
+    let of =
+        |wanted: Outcome| report.faults.iter().filter(move |fault| outcome_of(std::slice::from_ref(fault)) == wanted);
+    let is_less = |fault: &&EpochFault| matches!(fault, EpochFault::Less { .. });
+    let (less, missing) =
+        (of(Outcome::Gaps).filter(is_less).count(), of(Outcome::Gaps).filter(|it| !is_less(it)).count());
+    let damaged = report.damaged.len() + of(Outcome::Damaged).count();
+    let unread = report.unread.len() + of(Outcome::Failed).count();
+    let places = |what: &str, places: usize| {
+        (places > 0).then(|| format!("{what} in {}", counted(places as u64, "place", "places")))
+    };
+    let found = [
+        places("damaged", damaged),
+        (unread > 0).then(|| format!("{} not be read", counted(unread as u64, "object could", "objects could"))),
+        places("records are missing", missing),
+        (less > 0).then(|| "the newest epoch has less than an older one".to_owned()),
+    ];
+    let found: Vec<_> = found.into_iter().flatten().collect();
+    if found.is_empty() { "sound".to_owned() } else { found.join(", ") }
 }
 
 /// A line for each damaged object.

@@ -9,6 +9,7 @@ mod copies;
 #[path = "../support/failing.rs"]
 mod failing;
 mod failures;
+mod golden;
 mod guide;
 mod interrupted;
 mod kills;

@@ -161,7 +161,7 @@ impl Target {
     /// The same error, unless the disk is full: a file with holes then cannot even be read on some file systems.
     fn full(&self, error: mapwal::Error) -> Error {
         let probe = self.folder.join(format!("room{TEMPORARY_SUFFIX}"));
-        let written = File::create(&probe).and_then(|file| (&file).write_all(&[1; PROBE_LEN]));
+        let written = File::create(&probe).and_then(|file| (&file).write_all(&vec![1; PROBE_LEN]));
         let _ = fs::remove_file(&probe);
         match (&error, written) {
             (mapwal::Error::Io { path, .. }, Err(full)) if full.kind() == io::ErrorKind::StorageFull => {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use super::ControlPage;
-use super::making::is_on_device;
+use super::making::{is_on_device, open_for_device};
 use super::words::{LEN, Word};
 use crate::error::{Error, Result};
 use crate::events::report;
@@ -32,10 +32,8 @@ impl ControlPage {
         self.set_durably(storage, Word::Closed, self.closed_at(0), || Ok(()))
     }
 
-    /// On return the device has `words` from `first` on, or, if this is false, the page has no name.
-    ///
-    /// What a failed write-back leaves may never reach the device, however well later syncs go, also those of a later run.
-    /// So the device is asked, and a page that it does not hold loses its name: without one nothing is missed.
+    /// On return the device has `words` from `first` on, or, if this is false, the page has no name. If it fails, the page says what it
+    /// said before, to readers elsewhere too.
     fn set_durably<const N: usize>(
         &self,
         storage: &dyn Storage,
@@ -43,29 +41,50 @@ impl ControlPage {
         words: [u64; N],
         before_removal: impl FnOnce() -> Result<()>,
     ) -> Result<bool> {
+        let before = std::array::from_fn::<_, N, _>(|at| self.words.load(first as usize + at));
+        self.try_durably(storage, first, words, before_removal).inspect_err(|_| {
+            let _ = self.write(first, before);
+        })
+    }
+
+    /// As [`Self::set_durably`]; if it fails, the page may say either.
+    ///
+    /// What a failed write-back leaves may never reach the device, however well later syncs go, also those of a later run.
+    /// So the device is asked, and a page that it does not hold loses its name: without one nothing is missed.
+    fn try_durably<const N: usize>(
+        &self,
+        storage: &dyn Storage,
+        first: Word,
+        words: [u64; N],
+        before_removal: impl FnOnce() -> Result<()>,
+    ) -> Result<bool> {
         let failed = |source| sync_error(storage, source);
-        let written = self.write(first, words);
-        let Some(file) = &self.file else { return written.map(|()| false).map_err(failed) };
-        if !self.has_name() {
+        let Some(file) = self.file.as_ref().filter(|_| self.has_name()) else {
+            // As far as it goes: what it says does not survive.
+            let _ = self.write(first, words);
             return Ok(false);
-        }
+        };
+        // Before anything is written: a process may have no more descriptors.
+        let device = open_for_device(storage).map_err(failed)?;
+        let written = self.write(first, words);
         let _ = file.touch();
         let synced = written.and_then(|()| file.sync_mapping(self.words.mapping(), 0..LEN as usize));
-        if synced.is_ok() && is_on_device(storage, first, &words).map_err(failed)? {
+        if synced.is_ok() && is_on_device(device.as_deref(), first, &words).is_ok_and(|is_there| is_there) {
             return Ok(true);
         }
         before_removal()?;
         // Before it loses its name: a look for it does not take it for one that others have removed.
         self.is_removed.store(true, Ordering::Release);
-        let path = storage.path().to_owned();
-        report!(warn, path = %path.display(), "control page cannot be written, and is removed");
         match storage.remove(name::CONTROL) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 self.is_removed.store(false, Ordering::Release);
-                Err(failed(error))
+                return Err(failed(error));
             }
-            _ => storage.sync_directory().map(|()| false).map_err(failed),
+            _ => {}
         }
+        let path = storage.path().to_owned();
+        report!(warn, path = %path.display(), "control page cannot be written, and is removed");
+        storage.sync_directory().map(|()| false).map_err(failed)
     }
 
     /// An error if its name leads to another file by now, or nowhere: what is written to the page is lost with the process. Not if

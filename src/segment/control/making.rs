@@ -9,15 +9,19 @@ use super::words::{LEN, PageFound, Word, bytes_of, new_page};
 use crate::events::report;
 use crate::format::name;
 use crate::memory::{Mapping, SharedWords};
-use crate::storage::{Access, DeviceBuffer, Storage};
+use crate::storage::{Access, DeviceBuffer, Storage, StorageFile};
 
-/// Whether the device has `words` from `first` on in the file of the page, as far as it can be asked. By a handle of its own, since reads
-/// of the device leave the file open once more. Not if there is no such file.
-pub(super) fn is_on_device(storage: &dyn Storage, first: Word, words: &[u64]) -> io::Result<bool> {
-    let file = match storage.open(name::CONTROL, Access::Write) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        opened => opened?,
-    };
+/// A handle for [`is_on_device`] of its own, since reads of the device leave the file open once more; `None` if there is no such file.
+pub(super) fn open_for_device(storage: &dyn Storage) -> io::Result<Option<Box<dyn StorageFile>>> {
+    match storage.open(name::CONTROL, Access::Write) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
+/// Whether the device has `words` from `first` on in the `file` of the page, as far as it can be asked.
+pub(super) fn is_on_device(file: Option<&dyn StorageFile>, first: Word, words: &[u64]) -> io::Result<bool> {
+    let Some(file) = file else { return Ok(false) };
     if !file.reads_device() {
         // What has just been written and synced is there: what a failed write-back has left is written anew with it.
         return Ok(true);
@@ -37,7 +41,7 @@ impl ControlPage {
         let Some(file) = &page.file else { return Ok(false) };
         match written.and_then(|()| file.sync()) {
             Err(error) if !file.reads_device() => Err(error),
-            _ => is_on_device(storage, Word::OldestSegment, &[value]),
+            _ => is_on_device(open_for_device(storage)?.as_deref(), Word::OldestSegment, &[value]),
         }
     }
 }

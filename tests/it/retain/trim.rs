@@ -5,7 +5,7 @@ use std::path::Path;
 
 use mapwal::error::Damage;
 use mapwal::inspect::{Inspection, VerifyOptions};
-use mapwal::{Error, Lsn};
+use mapwal::{Error, Lsn, PinState};
 use rustix::io::Errno;
 
 use crate::format::page;
@@ -227,4 +227,37 @@ fn a_trim_needs_no_room_and_makes_some() {
     assert_eq!(log.trim_before(next).unwrap(), 5, "while the disk is full");
     faults.heal();
     assert_eq!(log.append(1, b"room").unwrap(), next);
+}
+
+#[test]
+fn a_trim_that_fails_has_done_nothing_for_readers_elsewhere_neither() {
+    // The page, under the name by which it was made and under its own, can be asked for, read, written and removed.
+    let faults: [&[(&str, Call, Errno)]; 5] = [
+        &[("control", Call::Open, Errno::MFILE)],
+        &[("control", Call::ReadDevice, Errno::IO)],
+        &[("control", Call::ReadDevice, Errno::IO), ("control", Call::Remove, Errno::IO)],
+        &[("control.tmp", Call::SyncMapping, Errno::IO), ("control", Call::Remove, Errno::IO)],
+        &[("control.tmp", Call::SyncMapping, Errno::IO)],
+    ];
+    for (number, faults) in faults.into_iter().enumerate() {
+        let dir = scratch();
+        let (log, storage) = open_faulty(dir.path());
+        fill(&log);
+        let reader = read_only(dir.path()).unwrap();
+        for &(file, call, error) in faults {
+            storage.fail_on(file, call, error);
+        }
+        let trimmed = log.trim_before(Lsn(31));
+        let first = if trimmed.is_ok() { Lsn(31) } else { Lsn(1) };
+        assert_eq!(log.first_lsn(), first, "{number}: {trimmed:?}");
+        assert_eq!(reader.first_lsn().unwrap(), first, "{number}: {trimmed:?}");
+        let trimmed_more = log.trim_before(Lsn(21)).map(|count| count > 0);
+        assert_eq!(trimmed_more.is_ok(), trimmed.is_ok(), "{number}: {trimmed_more:?}");
+        log.create_pin("pin", "", first, None).unwrap();
+        storage.heal();
+        drop(log);
+        let log = open_small(dir.path());
+        assert_eq!(contents(&log), records(first.0..=50), "{number}");
+        assert_eq!(log.pins()[0].state, PinState::Reserved, "{number}");
+    }
 }

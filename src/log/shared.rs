@@ -322,8 +322,8 @@ impl Source for Shared {
         self.is_over.load(Ordering::Acquire)
     }
 
-    fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()> {
-        self.control.wait(&*self.storage, channel, timeout, ready).map(drop)
+    fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<bool> {
+        self.control.wait(&*self.storage, channel, timeout, ready)
     }
 
     fn durable(&self) -> (Lsn, Position) {

@@ -26,8 +26,6 @@ use crate::storage::Storage;
 
 /// How often the directory is read again while the control page tells of no change.
 const RELIST_INTERVAL: Duration = Duration::from_millis(500);
-/// How often a follower that cannot be woken looks.
-pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// What is known of a directory that another process writes.
 #[derive(Debug)]
@@ -85,16 +83,9 @@ impl Source for DirectorySource {
         false
     }
 
-    fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()> {
+    fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<bool> {
         let control = self.state.lock().control.clone();
-        let woken = match control {
-            Some(control) => control.wait(&*self.storage, channel, timeout.min(RELIST_INTERVAL), ready)?,
-            None => false,
-        };
-        if !woken {
-            std::thread::sleep(timeout.min(POLL_INTERVAL));
-        }
-        Ok(())
+        control.map_or(Ok(false), |control| control.wait(&*self.storage, channel, timeout.min(RELIST_INTERVAL), ready))
     }
 
     fn durable(&self) -> (Lsn, Position) {

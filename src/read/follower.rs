@@ -119,7 +119,7 @@ impl Follower {
 
     /// The next record; waits for it up to `timeout`, and returns `None` when none has come. While it waits it sleeps: it is
     /// woken by the writer, also in another process, and looks by itself every 500 ms; every 2 ms where it cannot be woken (no `control`
-    /// file that may be written, or not on Linux).
+    /// file that can be written), and every 5 ms or less if not on Linux.
     ///
     /// # Errors
     /// As [`Self::next`]; [`Error::Closed`] when the [`Log`](crate::Log) that it comes from was closed or dropped, and it
@@ -202,7 +202,7 @@ impl Follower {
             // Before the look: what was appended before the end is found.
             let is_over = source.is_over();
             let mut found = None;
-            source.wait(channel, left.min(WAIT_MAX), &mut || {
+            source.wait_or_sleep(channel, left.min(WAIT_MAX), &mut || {
                 found = self.find_by(&look)?;
                 Ok(found.is_some() || source.is_over())
             })?;

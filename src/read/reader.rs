@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::directory_source::{DirectorySource, POLL_INTERVAL};
+use super::directory_source::DirectorySource;
 use super::displaced;
 use super::follower::Follower;
 use super::look_up::get_ref;
 use super::record::RecordRef;
 use super::snapshot::Snapshot;
-use super::source::Source;
+use super::source::{POLL_INTERVAL, Source};
 use super::visibility::Visibility;
 use crate::error::{Error, Result};
 use crate::lsn::Lsn;

@@ -11,6 +11,9 @@ use crate::lsn::Lsn;
 use crate::segment::Segments;
 use crate::segment::control::Channel;
 
+/// How often a caller looks that cannot be woken.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
 /// Where a follower gets its segments: the log of this process, or the directory of another's.
 pub(crate) trait Source: Debug + Send + Sync {
     /// The segments that count, as known.
@@ -28,8 +31,22 @@ pub(crate) trait Source: Debug + Send + Sync {
         error
     }
 
-    /// Waits until something happens on `channel`, at most for `timeout`, and not at all if `ready`.
-    fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<()>;
+    /// Waits until something happens on `channel`, at most for `timeout`, and not at all if `ready`. False, at once, if the caller cannot be
+    /// woken.
+    fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<bool>;
+
+    /// As [`Self::wait`]; a caller that cannot be woken sleeps a little.
+    fn wait_or_sleep(
+        &self,
+        channel: Channel,
+        timeout: Duration,
+        ready: &mut dyn FnMut() -> Result<bool>,
+    ) -> Result<()> {
+        if !self.wait(channel, timeout, ready)? {
+            std::thread::sleep(timeout.min(POLL_INTERVAL));
+        }
+        Ok(())
+    }
 
     /// How often a suffix of the log has been replaced, as far as is known.
     fn truncations(&self) -> u64;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use mapwal::internals::open_reader;
 use mapwal::{Follower, Log, Lsn, Visibility};
+use rustix::io::Errno;
 
 use crate::support::faulty::{Call, Faulty, asleep_in_waits};
 use crate::support::scratch::{open_small, scratch};
@@ -197,4 +198,23 @@ fn a_process_that_only_waits() {
     assert!(follower.next().unwrap().is_some());
     child::answer("waits");
     follower.next_blocking().unwrap();
+}
+
+#[test]
+fn a_follower_sleeps_where_it_cannot_be_woken() {
+    let dir = scratch();
+    let storage = Faulty::new(dir.path());
+    let log = open_on(&storage);
+    for visibility in [Visibility::Published, Visibility::Durable] {
+        for mut follower in followers(&log, &storage, Lsn(1), visibility) {
+            for (call, file) in [(Call::Write, "control.tmp"), (Call::Write, "control")] {
+                storage.fail_on(file, call, Errno::ROFS);
+            }
+            let before = storage.count(Call::Write);
+            assert!(follower.next_timeout(Duration::from_millis(200)).unwrap().is_none());
+            let looks = storage.count(Call::Write) - before;
+            assert!((2..=120).contains(&looks), "{looks} looks");
+            storage.heal();
+        }
+    }
 }

@@ -21,7 +21,8 @@ use crate::segment::filling::PAGE_LEN;
 use crate::segment::prepare::{self, Prepared};
 use crate::segment::{Segment, SegmentInfo};
 
-/// How many bytes of frames a thread that rotates counts at once: that takes less than a millisecond.
+/// How many bytes of frames a thread that rotates counts at once: that takes less than a millisecond, beside the wait for a sync that
+/// counts frames just then.
 const COUNT_LEN: usize = 1 << 20;
 /// How often it looks for a record that is being written.
 const COUNTS: u32 = 64;
@@ -185,7 +186,7 @@ impl Shared {
             asked.map_err(|source| prepare::failed(&*self.storage, spare.number, spare.size, source))
         });
         // Another one is made when there is room again.
-        ready.inspect_err(|_| prepare::abandon(&*self.storage, spare.number))?;
+        ready.inspect_err(|_| self.preparer.abandon(spare.number))?;
         Ok(spare)
     }
 
@@ -253,7 +254,7 @@ impl Shared {
     }
 }
 
-/// Counts frames of the segment that takes appends, for as long as a rotation may take.
+/// Counts frames of the segment that takes appends: a mebibyte at the most.
 fn count_some(segment: &Segment) {
     if let Some((region, _)) = segment.unsynced() {
         segment.count(&region, COUNT_LEN);

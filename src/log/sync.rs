@@ -123,9 +123,6 @@ impl Shared {
                 // Appenders find the segment closed, look why, and see the poison.
                 self.lock_rotation().cursor_control.close(0);
             });
-            if synced.is_ok() {
-                self.set_due();
-            }
             self.leave_large_pages();
             synced
         })
@@ -146,6 +143,7 @@ impl Shared {
             }
             self.sync_segment(segment, target)?;
         }
+        self.set_due();
         self.give_back_unused();
         Ok(())
     }
@@ -181,7 +179,8 @@ impl Shared {
             // With all of the last large page, which is protected against stores as a whole.
             let page_len = self.preparer.page_len_at(segment.number(), frontier.offset);
             self.storage.release(region.mapping(), begin..frontier.offset.next_multiple_of(page_len));
-            file.sync_mapping(region.mapping(), begin..frontier.offset).map_err(|source| self.poison(source))?;
+            let written = file.sync_mapping(region.mapping(), begin..frontier.offset);
+            written.and_then(|()| self.preparer.check_settled()).map_err(|source| self.poison(source))?;
             self.check_not_lost(&region)?;
             let lsn = segment.lsn_at(frontier).previous();
             let before = self.durability.lsn().max(segment.base_lsn().previous());

@@ -14,7 +14,7 @@
 //!   what comes between two syncs.
 //!
 //! Settling writes zeros back to the device before a sync has to: a sync of blocks that have been written once needs no
-//! metadata. It is for small commits to a new file, and stays less than a second of commits ahead of them.
+//! metadata. A hint: a block that has no zeros is read as zeros. It is for small commits to a new file, and stays less than a second of commits ahead of them.
 //!
 //! **Nothing is ever stored beyond the end of what is filled**, so that no zero is written over a frame: appenders get their
 //! room from [`Filling::room`], which leaves out the place of a seal or a close.
@@ -253,28 +253,18 @@ impl Filling {
         if self.is_written { self.size } else { self.settled }
     }
 
-    /// Settles some of `wanted`, beyond which appends go on; returns how many bytes.
-    pub(crate) fn settle(
-        &mut self,
-        storage: &dyn Storage,
-        file: &dyn StorageFile,
-        mapping: &Mapping,
-        wanted: &Range<usize>,
-    ) -> usize {
+    /// What of `wanted`, beyond which appends go on, is to be settled next: it counts as settled.
+    pub(crate) fn settle(&mut self, wanted: &Range<usize>) -> Range<usize> {
         let mut range = self.unsettled(wanted);
-        if range.is_empty() {
-            return 0;
-        }
         range.end = range.end.min(range.start + STEP_LEN);
-        self.settled = range.end;
-        // Hints, both: a block that has no zeros is read as zeros. What is mapped stays in the page cache; what begins to be
-        // written is made read-only, and so populated once more.
-        let _ = file.start_writing(range.start as u64..range.end as u64);
-        let _ = storage.populate(mapping, page_start(range.start)..range.end);
-        range.len()
+        if !range.is_empty() {
+            self.settled = range.end;
+        }
+        range
     }
 }
 
-fn page_start(offset: usize) -> usize {
+/// Of the page with byte `offset`.
+pub(crate) fn page_start(offset: usize) -> usize {
     offset - offset % PAGE_LEN
 }

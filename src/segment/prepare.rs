@@ -49,15 +49,19 @@ pub(crate) struct Resting {
 }
 
 impl Resting {
-    /// Its file, opened again; `None` if it has lost its name, as only by other hands.
+    /// Its file, opened again; `None` if it has lost its name, or may not be opened any more, as only by other hands.
     pub(crate) fn open(&self, storage: &dyn Storage) -> Result<Option<Arc<dyn StorageFile>>> {
+        use io::ErrorKind::{NotFound, PermissionDenied};
         let name = name::segment(self.number);
+        // What has taken its place may be nothing that can be opened.
+        let found = storage.find(&name).ok().flatten();
+        if found.is_some() && found != self.identity {
+            return Ok(None);
+        }
         match storage.open(&name, Access::Write) {
-            Ok(file) if identity(&*file) == self.identity => Ok(Some(file.into())),
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io("open", &storage.path().join(name), source))
-            }
-            _ => Ok(None),
+            Ok(file) => Ok((identity(&*file) == self.identity).then(|| file.into())),
+            Err(source) if matches!(source.kind(), NotFound | PermissionDenied) => Ok(None),
+            Err(source) => Err(Error::io("open", &storage.path().join(name), source)),
         }
     }
 

@@ -91,9 +91,14 @@ impl Growth {
         (self.needed, self.is_between) = (0, true);
     }
 
-    /// It has been put back.
-    pub(super) fn put_back(&mut self) {
+    /// It is not used: it has been put back, or is gone.
+    pub(super) fn give_up(&mut self) {
         self.is_between = false;
+    }
+
+    /// Whether a spare has been taken that may come back.
+    pub(super) fn is_between(&self) -> bool {
+        self.is_between
     }
 
     pub(super) fn note_before(&mut self, before: Extent) {

@@ -23,7 +23,7 @@ use crate::log::stats::Counters;
 use crate::memory::Process;
 use crate::segment::Segment;
 use crate::segment::filling::{Filling, LARGE_PAGE_LEN, PAGE_LEN};
-use crate::segment::prepare::{Prepared, Resting, failed};
+use crate::segment::prepare::{Prepared, Resting, abandon, failed};
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
 use crate::storage::Storage;
@@ -108,6 +108,7 @@ impl Preparer {
                     return Ok(spare);
                 }
                 state = self.shared.state.lock();
+                state.growth.give_up();
                 state.growth.need(size);
             }
             if let Err(error) = self.shared.await_spare(&mut state, &mut tried) {
@@ -124,6 +125,13 @@ impl Preparer {
         self.shared.note(&state);
         drop(state);
         self.shared.changed.notify_all();
+    }
+
+    /// Spare `number`, which has been taken, cannot be used.
+    pub(crate) fn abandon(&self, number: u64) {
+        abandon(&*self.shared.storage, number);
+        self.shared.state.lock().growth.give_up();
+        self.shared.wake(Urgency::Ordinary);
     }
 
     /// Returns once a spare is ready that is not held back; at once if one is being made and the segment that takes appends
@@ -275,6 +283,11 @@ impl Preparer {
     /// on, until many bytes come between two syncs again.
     pub(crate) fn wants_single_pages(&self) -> bool {
         self.shared.pace.has_many_small_syncs()
+    }
+
+    /// An error, once, if what was settled so far could not be written: called by a sync after its own writing, before it says success.
+    pub(crate) fn check_settled(&self) -> io::Result<()> {
+        self.shared.settling.lock().take().map_or(Ok(()), Err)
     }
 
     /// A sync of `len` bytes, up to byte `end` of segment `number`, took `time`. Called by the leader only.

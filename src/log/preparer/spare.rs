@@ -145,6 +145,7 @@ impl PreparerCore {
                     break spare;
                 }
                 state = self.state.lock();
+                state.growth.give_up();
                 state.growth.need(needed);
             }
             let number = state.next_number;

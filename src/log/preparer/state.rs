@@ -115,10 +115,16 @@ impl State {
         Some(Taken { spare, short })
     }
 
-    /// One that has been taken comes back: it is older than those that are here.
+    /// One that has been taken comes back: it is older than those that are here. Another one is not wanted any more.
     pub(super) fn put_back(&mut self, spare: Resting) {
-        self.growth.put_back();
+        self.growth.give_up();
         self.held.push_front(spare);
+        if self.held.len() > self.held_max
+            && matches!(self.spare, Spare::Missing | Spare::Wanted)
+            && let Some(newest) = self.held.pop_back()
+        {
+            self.spare = Spare::Ready(newest);
+        }
     }
 
     /// How many are ready.

@@ -19,7 +19,7 @@ use crate::format::name;
 use crate::format::position::Position;
 use crate::log::stats::Counters;
 use crate::segment::Segment;
-use crate::segment::filling::Filling;
+use crate::segment::filling::{Filling, page_start};
 use crate::segment::prepare::Resting;
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
@@ -53,6 +53,9 @@ pub(super) struct PreparerCore {
     pub(super) wanted_end: AtomicUsize,
     /// Syncs have come near to what is not settled, and the task has been woken, or is at it. Relaxed: a hint.
     pub(super) is_settling_asked: AtomicBool,
+    /// Why what is settled could not begin to be written: the appenders may have come to it, and the error need be told once only. Held
+    /// meanwhile, so that no sync that has written the same pages says success before.
+    pub(super) settling: Mutex<Option<io::Error>>,
     /// Where larger pages were used last, as positions, and how large. Relaxed: hints.
     pub(super) large: [AtomicU64; 2],
     pub(super) large_len: AtomicUsize,
@@ -97,6 +100,7 @@ impl PreparerCore {
             counters,
             wanted_end: AtomicUsize::new(0),
             is_settling_asked: AtomicBool::new(false),
+            settling: Mutex::default(),
             large: [AtomicU64::new(0), AtomicU64::new(0)],
             large_len: AtomicUsize::new(0),
         }
@@ -191,7 +195,7 @@ impl PreparerCore {
 
     /// Whether a spare is to be made, by the next step that has nothing more urgent to do.
     fn is_spare_wanted(&self, state: &State) -> bool {
-        let is_due = || state.pause.is_none() && self.is_spare_due(state);
+        let is_due = || state.pause.is_none() && !state.growth.is_between() && self.is_spare_due(state);
         matches!(state.spare, Spare::Wanted) && (state.takers > 0 || is_due())
     }
 
@@ -254,14 +258,27 @@ impl PreparerCore {
                 self.state.lock()
             }
             Job::Settle(mut active) => {
-                let wanted = self.pace.to_settle(active.number);
-                let ActiveFilling { filling, file, region, .. } = &mut active;
-                let len = filling.settle(&*self.storage, &**file, region.mapping(), &wanted);
-                self.counters.settled(len);
+                self.settle(&mut active);
                 self.put_back(active)
             }
             Job::Idle(active) => self.idle(active),
         }
+    }
+
+    /// Begins to write what is ready to the device, before a sync has to.
+    fn settle(&self, active: &mut ActiveFilling) {
+        let range = active.filling.settle(&self.pace.to_settle(active.number));
+        if range.is_empty() {
+            return;
+        }
+        let mut failure = self.settling.lock();
+        if let Err(error) = active.file.start_writing(range.start as u64..range.end as u64) {
+            *failure = Some(error);
+        }
+        drop(failure);
+        // A hint. What is mapped stays in the page cache; what begins to be written is made read-only, and so populated once more.
+        let _ = self.storage.populate(active.region.mapping(), page_start(range.start)..range.end);
+        self.counters.settled(range.len());
     }
 
     /// `spare`, with some more of it ready.

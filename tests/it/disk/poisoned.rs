@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mapwal::{Error, Log, Lsn, Visibility};
+use mapwal::{Error, Log, Lsn, Options, Visibility};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -13,7 +13,7 @@ use crate::support::child::{self, Child};
 use crate::support::faulty::{Call, Faulty};
 use crate::support::scratch::{open_small, scratch};
 use crate::support::wait::until;
-use crate::support::{append, assert_record, assert_records, open_on, payload};
+use crate::support::{append, assert_record, assert_records, open_on, payload, try_open_on_with};
 
 /// A log whose records 1 to 100 are durable, records 101 to 200 are not, and whose storage fails to sync from now on.
 fn failing() -> (TempDir, Arc<Faulty>, Log) {
@@ -56,6 +56,22 @@ fn a_segment_that_cannot_begin_to_be_written_fails_the_sync_that_comes_to_it() {
     append(&log, 102..=200);
     storage.fail(Call::StartWriting, Errno::IO);
     assert_poisoned(log.sync());
+}
+
+/// What has been told to begin to be written may hold records.
+#[test]
+fn blocks_that_cannot_begin_to_be_written_ahead_of_syncs_fail_the_next_sync() {
+    let dir = scratch();
+    let storage = Faulty::new(dir.path());
+    let options = Options::new().segment_size_bytes(8 << 20).first_segment_size_bytes(8 << 20);
+    let log = try_open_on_with(&storage, &options).unwrap();
+    storage.fail_once(Call::StartWriting, Errno::IO);
+    let failed = (0..100_000).find_map(|_| {
+        log.append(1, &[7; 1000]).unwrap();
+        let begun = storage.count(Call::StartWriting);
+        log.sync().map(|_| assert_eq!(begun, 0, "the sync says success")).err()
+    });
+    assert!(matches!(failed, Some(Error::Poisoned { .. })), "{failed:?}");
 }
 
 #[test]

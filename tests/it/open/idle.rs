@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mapwal::{Error, Log, Lsn, Options};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 
 use crate::support::child::{self, Child};
@@ -139,26 +141,52 @@ fn a_thousand_idle_logs_have_four_files_open_each() {
 
 #[test]
 fn a_spare_that_somebody_has_removed_or_replaced_is_not_used() {
-    for is_replaced in [false, true] {
+    type Replace = fn(&Path);
+    let replacements: [(&str, Replace); 6] = [
+        ("nothing", |_| ()),
+        ("a copy", |spare| assert!(fs::copy(spare.with_file_name("other"), spare).unwrap() > 0)),
+        ("a link to a copy", |spare| symlink("other", spare).unwrap()),
+        ("a link to nothing", |spare| symlink("missing", spare).unwrap()),
+        ("a directory", |spare| fs::create_dir(spare).unwrap()),
+        ("a pipe", |spare| mknodat(CWD, spare, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap()),
+    ];
+    for (what, replace) in replacements {
         let dir = scratch();
         let log = open_small(dir.path());
         append(&log, 1..=10);
         await_spare(&log);
         let spare = segment(dir.path(), 2);
-        if is_replaced {
-            fs::copy(&spare, dir.path().join("copy")).unwrap();
-            fs::rename(dir.path().join("copy"), &spare).unwrap();
-        } else {
-            fs::remove_file(&spare).unwrap();
+        fs::copy(&spare, dir.path().join("other")).unwrap();
+        fs::remove_file(&spare).unwrap();
+        replace(&spare);
+        for number in 11..=20 {
+            log.rotate().unwrap_or_else(|error| panic!("{what}: {error}"));
+            append(&log, number..=number);
         }
-        log.rotate().unwrap();
-        append(&log, 11..=20);
         log.sync().unwrap();
         drop(log);
+        let _ = fs::remove_file(&spare).or_else(|_| fs::remove_dir(&spare));
         let log = open_small(dir.path());
         assert_records(&log.snapshot().unwrap(), 1, 20);
-        assert!(segment(dir.path(), 3).exists(), "{is_replaced}");
+        assert!(segment(dir.path(), 3).exists(), "{what}");
     }
+}
+
+#[test]
+fn a_spare_that_may_not_be_opened_any_more_is_not_used() {
+    let dir = scratch();
+    let (log, faults) = open_faulty(dir.path());
+    append(&log, 1..=10);
+    await_spare(&log);
+    // As where somebody has changed the mode of its file.
+    let spare = segment(dir.path(), 2);
+    faults.fail_on(spare.file_name().unwrap().to_str().unwrap(), Call::Open, Errno::ACCESS);
+    for number in 11..=20 {
+        log.rotate().unwrap();
+        append(&log, number..=number);
+    }
+    log.sync().unwrap();
+    assert_records(&log.snapshot().unwrap(), 1, 20);
 }
 
 #[test]

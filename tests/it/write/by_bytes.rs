@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use mapwal::{Lsn, Options};
+use mapwal::{Log, Lsn, Options};
 
 use crate::support::scratch::scratch;
 use crate::support::try_open;
@@ -46,4 +46,23 @@ fn what_a_call_has_synced_does_not_count() {
     assert_eq!(log.durable_lsn(), Lsn(20));
     log.append(1, &[7; 40 << 10]).unwrap();
     until("80 KiB", || log.durable_lsn() == Lsn(22));
+}
+
+#[test]
+fn what_a_truncation_has_synced_does_not_count() {
+    type Truncate = fn(&Log) -> mapwal::Result<()>;
+    let truncations: [(&str, Truncate); 2] =
+        [("truncate_after", |log| log.truncate_after(Lsn(1))), ("reset_to", |log| log.reset_to(Lsn(2)))];
+    for (what, truncate) in truncations {
+        let dir = scratch();
+        let log = try_open(dir.path(), &options()).unwrap();
+        log.append_batch(&[(1, &b"a"[..]), (1, b"b"), (1, b"c")]).unwrap();
+        log.sync().unwrap();
+        truncate(&log).unwrap();
+        assert_eq!(log.append(1, &[7; 40 << 10]).unwrap(), Lsn(2));
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(log.durable_lsn(), Lsn(1), "{what}: 40 KiB since");
+        log.append(1, &[7; 40 << 10]).unwrap();
+        until("80 KiB", || log.durable_lsn() == Lsn(3));
+    }
 }

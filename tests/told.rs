@@ -157,6 +157,7 @@ fn a_lost_pin_is_told_once_and_not_before_it_is_lost() {
         log.trim_before(log.next_lsn()).unwrap_err();
     }
     expect("pin lost", 0);
+    expect("is removed", 0);
     storage.heal();
     assert!(log.trim_before(log.next_lsn()).unwrap() > 0);
     expect("pin=\"slow\"", 1);
@@ -176,6 +177,33 @@ fn a_lost_pin_is_told_once_and_not_before_it_is_lost() {
         expect("pin lost", 2);
     }
     assert_eq!((count("pin=\"slow\""), count("pin=\"quick\"")), (1, 1));
+}
+
+#[test]
+fn a_truncation_that_fails_tells_of_nothing_that_has_not_happened() {
+    let _alone = listen();
+    let dir = tempfile::tempdir().unwrap();
+    let (storage, log) = open(dir.path());
+    fill(&log, 2);
+    log.create_pin("first", "", log.first_lsn(), None).unwrap();
+    log.create_pin("second", "", log.first_lsn(), None).unwrap();
+    for (file, call) in [("second.tmp", Call::Write), ("control.tmp", Call::Write)] {
+        storage.fail_on(file, call, Errno::NOSPC);
+        for _ in 0..3 {
+            log.reset_to(mapwal::Lsn(1000)).unwrap_err();
+        }
+        storage.heal();
+    }
+    expect("pin lost", 0);
+    log.reset_to(mapwal::Lsn(1000)).unwrap();
+    expect("pin lost", 2);
+    expect("log truncated", 1);
+    log.append(1, b"record").unwrap();
+    log.sync().unwrap();
+    storage.fail(Call::SyncMapping, Errno::IO);
+    log.reset_to(mapwal::Lsn(2000)).unwrap_err();
+    expect("log truncated", 1);
+    expect("log poisoned", 1);
 }
 
 #[test]

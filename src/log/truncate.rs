@@ -15,6 +15,7 @@ use crate::segment::Segment;
 use crate::segment::control;
 use crate::segment::leftovers::remove_all;
 use crate::segment::pins::files::PinLock;
+use crate::segment::pins::report_lost;
 use crate::segment::prepare::Prepared;
 
 impl Log {
@@ -159,6 +160,7 @@ impl Shared {
             self.preparer.put_back(spare);
             return Err(error);
         }
+        let next_lsn = kept.next_lsn.0;
         let dropped = self.replace_locked(&mut rotation, kept, meta, spare);
         rotation.cursor_control.retire();
         let pending = rotation.pending.take();
@@ -168,6 +170,7 @@ impl Shared {
             self.lock_rotation().cursor_control.close(0);
         })?;
         drop(leading);
+        report!(info, next_lsn, "log truncated");
         remove_all(&*self.storage, &pending.map_or_else(Vec::new, |pending| pending.leftovers));
         // The truncation is done. A file that stays does not count, and is removed at the next open.
         self.housekeeper.drop_segments(dropped);
@@ -178,10 +181,12 @@ impl Shared {
     /// fails nothing has changed, unless a pin cannot be written back.
     fn tell_of_truncation(&self, kept: &Kept, pin_files: &PinLock<'_>) -> Result<()> {
         let mut pins = self.pins.lock();
+        let first = self.segments.load().first_lsn();
+        let lost = if kept.is_reset { pins.named.kept_from(first) } else { Vec::new() };
         pins.named.change(pin_files, |named| {
             if kept.is_reset {
                 // What named pins kept goes; their owners must find out.
-                named.lose_all(pin_files, self.segments.load().first_lsn())?;
+                named.lose_all(pin_files)?;
             } else {
                 // A crash after this leaves pins that keep more than they must.
                 named.rewind_to(pin_files, kept.next_lsn)?;
@@ -193,7 +198,9 @@ impl Shared {
                 let _ = self.control.set_durable(self.durability.lsn(), position);
                 control::write_error(&*self.storage, source)
             })
-        })
+        })?;
+        report_lost(lost, first);
+        Ok(())
     }
 
     /// Appenders that find the segment closed look why.
@@ -235,7 +242,6 @@ impl Shared {
         self.change_meta(|now| *now = meta);
         let old = self.open_segment(rotation, spare, previous, kept.next_lsn, Some(kept.segments));
         drop(callbacks);
-        report!(info, next_lsn = kept.next_lsn.0, "log truncated");
         old.into_iter().filter(|segment| !numbers.contains(&segment.number())).collect()
     }
 }

@@ -104,8 +104,24 @@ impl PinLock<'_> {
         Ok(entries)
     }
 
-    /// Durable on return: a new file takes the place of the old one.
-    pub(crate) fn write(&self, name: &str, pin: &NamedPin) -> Result<()> {
+    /// Durable on return: a new file takes the place of the old one, which holds `before`, if there is one. If it fails, the pin is as
+    /// it was, or that it is not is reported.
+    pub(crate) fn write(&self, name: &str, pin: &NamedPin, before: Option<&NamedPin>) -> Result<()> {
+        self.replace(name, pin).inspect_err(|_| {
+            let Some(directory) = &self.directory else { return };
+            // It may have been replaced, and not durably.
+            let now = read(&**directory, name);
+            if now.is_ok_and(|now| now.as_ref() == before) {
+                return;
+            }
+            let taken_back = before.map_or_else(|| self.remove(name), |before| self.replace(name, before));
+            if let Err(error) = taken_back {
+                report_changed(error, name);
+            }
+        })
+    }
+
+    fn replace(&self, name: &str, pin: &NamedPin) -> Result<()> {
         let path = self.log.path().join(name::PINS).join(name);
         let failed = |source| storage::failed(&**self.log, "write", &path, pin::LEN as u64, source);
         let directory = match &self.directory {
@@ -132,6 +148,12 @@ impl PinLock<'_> {
         let removed = directory.remove(name).and_then(|()| directory.sync_directory());
         removed.map_err(|source| Error::io("remove", &directory.path().join(name), source))
     }
+}
+
+/// Called when pin `name`, whose change has failed, may not be as it was.
+pub(super) fn report_changed(error: Error, name: &str) {
+    let pin = name.to_owned();
+    report!(warn, error = &error as &dyn std::error::Error, pin, "a pin stays changed");
 }
 
 /// Creates a file. One of that name was left unfinished, and its maker is gone: no other process has the lock.

@@ -116,9 +116,7 @@ impl NamedPins {
     /// Reports the pins whose records a trim from `before` to `first` has taken. That they are lost need not be written: it shows by
     /// the first record that is left, and a full disk can be trimmed.
     pub(crate) fn report_lost(&self, before: Lsn, first: Lsn) {
-        for (name, _) in self.pins.iter().filter(|(_, pin)| !is_lost(pin, before) && pin.lsn < first) {
-            report_lost(name, first);
-        }
+        report_lost(self.names(|pin| !is_lost(pin, before) && pin.lsn < first), first);
     }
 
     /// Runs `change`; if that fails, makes the pins what they were before. One whose file cannot be written stays as it is.
@@ -129,24 +127,21 @@ impl NamedPins {
                 if self.pins.get(&name) != Some(&pin)
                     && let Err(error) = self.update(lock, &name, |changed| *changed = pin)
                 {
-                    report!(warn, error = &error as &dyn std::error::Error, pin = name, "a pin stays changed");
+                    files::report_changed(error, &name);
                 }
             }
         })
     }
 
-    /// Marks all pins of a log that begins with record `first` as lost, durably, before the records go that they keep, and others
-    /// get their numbers.
-    pub(crate) fn lose_all(&mut self, lock: &PinLock<'_>, first: Lsn) -> Result<()> {
-        let names: Vec<String> = self.names(|pin| !pin.lost);
-        names.iter().try_for_each(|name| {
-            let was_lost = is_lost(self.get(name)?, first);
-            self.update(lock, name, |pin| pin.lost = true)?;
-            if !was_lost {
-                report_lost(name, first);
-            }
-            Ok(())
-        })
+    /// Marks all pins as lost, durably, before the records go that they keep, and others get their numbers. Not reported.
+    pub(crate) fn lose_all(&mut self, lock: &PinLock<'_>) -> Result<()> {
+        let names = self.names(|pin| !pin.lost);
+        names.iter().try_for_each(|name| self.update(lock, name, |pin| pin.lost = true))
+    }
+
+    /// The pins of a log that begins with record `first` which are not lost.
+    pub(crate) fn kept_from(&self, first: Lsn) -> Vec<String> {
+        self.names(|pin| !is_lost(pin, first))
     }
 
     /// Moves the pins beyond record `next` back to it, durably: it is the next that their owners will want.
@@ -173,7 +168,7 @@ impl NamedPins {
     fn update(&mut self, lock: &PinLock<'_>, name: &str, change: impl FnOnce(&mut NamedPin)) -> Result<()> {
         let mut pin = self.get(name)?.clone();
         change(&mut pin);
-        lock.write(name, &pin)?;
+        lock.write(name, &pin, self.pins.get(name))?;
         self.pins.insert(name.to_owned(), pin);
         Ok(())
     }
@@ -182,7 +177,7 @@ impl NamedPins {
         if self.has(name) {
             return Err(Error::pin(name, PinFault::Exists));
         }
-        lock.write(name, &pin)?;
+        lock.write(name, &pin, None)?;
         self.pins.insert(name.to_owned(), pin);
         Ok(())
     }
@@ -307,10 +302,11 @@ fn retained_bytes(lsn: Lsn, segments: &Segments) -> u64 {
     segments.as_slice()[from..].iter().map(|segment| segment.info().size).sum()
 }
 
-/// Called once for each pin.
-fn report_lost(name: &str, first: Lsn) {
-    let pin = name.to_owned();
-    report!(warn, pin, first_lsn = first.0, "pin lost");
+/// Called once for each pin, after it has lost something.
+pub(crate) fn report_lost(names: Vec<String>, first: Lsn) {
+    for pin in names {
+        report!(warn, pin, first_lsn = first.0, "pin lost");
+    }
 }
 
 /// Whether records that `pin` kept are gone from a log that starts at `first`.

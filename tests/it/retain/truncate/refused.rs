@@ -104,3 +104,45 @@ fn a_pin_that_cannot_be_made_what_it_was_is_told_as_it_is() {
     let told = |pins: Vec<mapwal::PinStatus>| pins.into_iter().map(|pin| (pin.name, pin.lsn)).collect::<Vec<_>>();
     assert_eq!(told(elsewhere), told(log.pins()));
 }
+
+#[test]
+fn the_spare_that_was_not_used_is_the_spare_again() {
+    for refused in REFUSED {
+        let (dir, log, faults, _reader) = full();
+        faults.heal();
+        faults.fail_on("second.tmp", Call::Write, Errno::NOSPC);
+        for _ in 0..50 {
+            assert!(matches!(refused(&log), Err(Error::NoSpace { .. })));
+        }
+        // Another one would be made by then.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(log.stats().spare_segments, 1);
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let segments = files.filter(|path| path.extension() == Some("seg".as_ref())).count();
+        assert_eq!(segments, log.stats().sealed_segments + 2);
+        faults.heal();
+        refused(&log).unwrap();
+        await_spare(&log);
+    }
+}
+
+#[test]
+fn a_pin_that_cannot_be_changed_durably_is_as_it_was() {
+    type Change = fn(&Log) -> mapwal::Result<()>;
+    let changes: [(&str, Change); 5] = [
+        ("create_pin", |log| log.create_pin("new", "", Lsn(5), None)),
+        ("advance_pin", |log| log.advance_pin("first", Lsn(20))),
+        ("assign_pin", |log| log.assign_pin("first", "another")),
+        ("truncate_after", REFUSED[0]),
+        ("reset_to", REFUSED[1]),
+    ];
+    for (what, change) in changes {
+        let (_dir, log, faults, reader) = full();
+        let before = (shown(&log, &reader), log.pins());
+        // After the file has taken the place of the old one.
+        faults.fail_once(Call::SyncDirectory, Errno::IO);
+        assert!(matches!(change(&log), Err(Error::Io { .. })), "{what}");
+        assert_eq!((shown(&log, &reader), log.pins()), before, "{what}");
+        change(&log).unwrap_or_else(|error| panic!("{what}, once more: {error}"));
+    }
+}

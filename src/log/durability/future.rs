@@ -19,7 +19,8 @@ use crate::memory::Process;
 /// Its waker is called as a callback of [`Log::on_durable`](crate::Log::on_durable) is: by the thread that calls all of the log's
 /// callbacks and wakers, one after the other, with nothing locked. A waker that panics does no harm, and it may use or drop the log.
 /// A callback or waker of the same log may wait for a future: polled there, where its waker could not be called, it does not return
-/// before it is ready, as [`Log::wait_durable`](crate::Log::wait_durable) does.
+/// before it is ready, as [`Log::wait_durable`](crate::Log::wait_durable) does, and inside of an `append_with` closure there, for which it
+/// would wait, its outcome is [`Error::InsideAppend`].
 ///
 /// # Errors
 /// The outcome is [`Error::Poisoned`] when a sync has failed, [`Error::Truncated`] when a record waited for was truncated,
@@ -78,8 +79,9 @@ impl Future for Durable {
         }
         if self.waiting.waits()
             && let Some(log) = self.log.upgrade()
+            && let Err(error) = log.end_waiting_inside()
         {
-            log.end_waiting_inside();
+            return Poll::Ready(Err(error));
         }
         let waker = context.waker().clone();
         let (polled, unused) = self.waiting.poll(waker);

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_executor::block_on;
@@ -183,4 +183,25 @@ fn futures_that_are_waited_for_inside_are_over_once_the_log_is() {
             assert!(matches!(outcome, Ok(()) | Err(Error::Closed)), "{outcome:?}");
         }
     }
+}
+
+#[test]
+fn a_future_does_not_wait_for_the_closure_that_polls_it() {
+    let dir = scratch();
+    // Where it waits, so do the callback and the close.
+    let log = std::mem::ManuallyDrop::new(open_small(dir.path()));
+    append(&log, 1..=10);
+    let poll = |log: &Log| {
+        let mut future = Box::pin(log.durable(log.append(1, b"more").unwrap()));
+        let mut polled = None;
+        let lsn =
+            log.append_with(1, 4, |_| polled = Some(future.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+        log.wait_durable(lsn.unwrap()).unwrap();
+        polled.unwrap()
+    };
+    let outside = poll(&log);
+    assert!(matches!(outside, Poll::Pending | Poll::Ready(Ok(()))), "{outside:?}");
+    let inside = inside(&log, move |log| poll(log)).recv_timeout(LONG).expect("it hangs");
+    assert!(matches!(inside, Poll::Ready(Err(Error::InsideAppend))), "{inside:?}");
+    std::mem::ManuallyDrop::into_inner(log).close().unwrap();
 }

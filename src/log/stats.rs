@@ -209,7 +209,9 @@ impl Stats {
 }
 
 impl Log {
-    /// The state of the log in numbers. Cheap: it waits for no disk. In a forked child pins, spares and unlinked bytes are 0.
+    /// The state of the log in numbers. Cheap: it asks no disk; but it waits for a segment that is just being sealed, as an append does,
+    /// and for a change of the list of segments. In a forked child pins, spares and unlinked bytes are 0, and what was appended is 0
+    /// where it cannot be told.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &*self.shared;
@@ -229,9 +231,10 @@ impl Log {
             }
             std::thread::yield_now();
         };
-        let [ordinal, offset, next] = taken.map_or([0; 3], |(segment, reserved)| {
-            let offset = Position(reserved.position).offset();
-            [reserved.ordinal().into(), offset, segment.lsn_of(reserved.ordinal()).0]
+        let [records_appended, bytes_appended, next] = taken.map_or([0; 3], |(segment, reserved)| {
+            let (ordinal, offset) = (reserved.ordinal(), Position(reserved.position).offset());
+            // Subtracted before they were added, the sums wrap around and come back.
+            [records.wrapping_add(ordinal.into()), bytes.wrapping_add(offset), segment.lsn_of(ordinal).0]
         });
         let known = if is_own { Some(shared.segments.load()) } else { shared.segments.try_load() };
         let first_lsn = known.as_ref().map_or(Lsn::ZERO, |segments| segments.first_lsn());
@@ -242,9 +245,8 @@ impl Log {
             pins: if is_own { shared.pins.count() } else { 0 },
             disk_bytes: segments.as_slice().iter().map(|segment| segment.taken()).sum(),
             unlinked_bytes: if is_own { counters.unlinked_bytes() } else { 0 },
-            // Subtracted before they were added, the sums wrap around and come back.
-            records_appended: records.wrapping_add(ordinal),
-            bytes_appended: bytes.wrapping_add(offset),
+            records_appended,
+            bytes_appended,
             syncs: load(&counters.syncs),
             records_synced: load(&counters.records_synced),
             sync_time_p50: counters.sync_times.percentile(50),

@@ -148,6 +148,7 @@ impl<'w> Transaction<'w> {
         undo: impl for<'u> FnMut(Undoing<'u, 'w>) -> Result<Compensated<'u>, E>,
     ) -> Result<(), E> {
         let Savepoint { transaction, lsn } = savepoint;
+        self.wal.log.check_open().map_err(WalError::from)?;
         if transaction != self.id {
             let fault = TransactionFault::ForeignSavepoint { savepoint: transaction };
             return Err(WalError::transaction(self.id, fault).into());

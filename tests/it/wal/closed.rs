@@ -9,7 +9,10 @@ use crate::support::transactions::open;
 fn each_call_by_a_closed_wal_says_so_whatever_it_is_given() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path());
-    let transaction = wal.begin().unwrap();
+    let mut transaction = wal.begin().unwrap();
+    let (mut another, empty) = (wal.begin().unwrap(), wal.begin().unwrap());
+    another.insert(None, b"late").unwrap();
+    let (own, foreign) = (another.savepoint(), transaction.savepoint());
     let (id, none) = (transaction.id(), TransactionId(99));
     let (long, prev) = (vec![0; 1 << 20], Lsn(999));
     wal.clone().close().unwrap();
@@ -34,6 +37,11 @@ fn each_call_by_a_closed_wal_says_so_whatever_it_is_given() {
         wal.log_checkpoint(&[ActiveTransaction::new(TransactionId(u64::MAX))], &[]).err(),
         wal.truncate_before_checkpoint().err(),
         wal.close().err(),
+        another.roll_back_to(own, |undoing| undoing.compensate(b"late")).err(),
+        another.roll_back_to(foreign, |undoing| undoing.compensate(b"late")).err(),
+        transaction.roll_back_to(foreign, |undoing| undoing.compensate(b"late")).err(),
+        empty.abort(|undoing| undoing.compensate(b"late")).err(),
+        another.insert(None, &long).err(),
         transaction.commit().map(drop).err(),
     ];
     for (number, outcome) in outcomes.into_iter().enumerate() {

@@ -24,7 +24,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::RecordTooLarge`], [`Error::NoSpace`] when a new segment is needed and the disk is full, [`Error::Io`]
-    /// when it cannot be prepared for another reason, [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`],
+    /// when it cannot be prepared for another reason, as where the process has no free descriptor to open its file, [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`],
     /// [`Error::InsideAppend`], [`Error::Exhausted`]. Nothing is written then, and no number used; but with
     /// [`Error::Poisoned`] the record may be in the log, where the file system has taken back what it had accepted.
     #[inline]

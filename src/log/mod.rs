@@ -83,7 +83,7 @@ use shared::{Rotation, Shared};
 /// - *error*: the log is poisoned.
 /// - *warn*: a torn end (torn tail) is dropped; a segment or a spare, or all of its room, cannot be prepared, or there is no room for
 ///   one at the open; a file cannot be removed, or the directory not be synced; the control page cannot be made, written or synced;
-///   `LOCK` cannot be signed; the pins cannot be locked, or one is damaged or lost; a requested trim fails; the file system is
+///   `LOCK` cannot be signed; the pins cannot be locked, or one is damaged or lost, or stays changed by a call that failed; a requested trim fails; the file system is
 ///   unsupported, and allowed; a transaction of a [`Wal`](crate::wal::Wal) is dropped in progress, or a commit before it is said to be
 ///   applied.
 /// - *info*: a log is opened, trimmed, truncated or closed; a segment is opened; segments can be prepared, or removed, again; a `Wal`

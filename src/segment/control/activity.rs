@@ -27,13 +27,13 @@ pub struct Activity {
     pub zeros_written_bytes: u64,
     /// Segments begun in the file of one that was dropped.
     pub recycled_segments: u64,
-    /// Files of dropped segments that were removed.
+    /// Files of dropped segments, and of spares, that were removed, or could not be.
     pub removed_segments: u64,
     /// Segments prepared and not yet used, and files of dropped ones that are kept for the next.
     pub spare_segments: u64,
     /// The oldest record that a [`Pin`](crate::Pin) of the writer's process keeps.
     pub oldest_guarded: Option<Lsn>,
-    /// Disk space of segments that were dropped and that views of the writer's process still hold.
+    /// The length of the files of segments that were dropped and that views of the writer's process still hold.
     pub unlinked_bytes: u64,
 }
 

@@ -104,6 +104,15 @@ fn a_note_in_a_later_version_needs_a_newer_program_and_is_no_damage() {
         assert!(!refused.err.contains("forget-epoch") && !refused.err.contains("rebuild-note"), "{}", refused.err);
     }
     place.run("restore URL ./first-epoch --epoch 1").done();
+    // Nor does `run` offer to leave the epoch.
+    let out = fs::File::create(place.path("out")).unwrap();
+    let service = Process::start(place.command("run ./log URL --status-interval 1ms").stdout(out));
+    let told = || fs::read_to_string(place.path("out")).unwrap();
+    wait_until(|| {
+        told().contains("which needs a newer mapwal-archive); use that; nothing is said to be wrong with the epoch")
+    });
+    assert_eq!(service.terminate().code(), Some(0));
+    assert!(!told().contains("abandon-epoch"), "{}", told());
 }
 
 #[test]

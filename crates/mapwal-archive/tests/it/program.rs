@@ -144,6 +144,40 @@ fn a_restore_onto_a_full_disk_leaves_no_log_and_goes_on_when_there_is_room() {
     check(&place.path("restored"), 1, 600, |_| 1);
 }
 
+/// There a file with holes cannot even be read.
+#[test]
+fn a_restore_onto_a_full_disk_in_memory_says_that_it_is_full_wherever_it_is_by_then() {
+    let place = Place::new();
+    make_log(&place.path("log"), 600);
+    place.archive(600);
+    let disk = place.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = |options: &str| {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", options, "none"]).arg(&disk).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let sizes: Vec<u64> = (0..28).map(|at| 300 + 8 * at).collect();
+    let mut full = 0;
+    for size in sizes {
+        if !mount(&format!("size={size}k")) {
+            eprintln!("skipped: nothing can be mounted here");
+            return;
+        }
+        let ran = place.run("restore URL ./disk/restored");
+        let grown = ran.code == Some(0) || mount("remount,size=4m");
+        let again = if ran.code == Some(0) { ran.code } else { place.run("restore URL ./disk/restored").code };
+        let unmounted = Command::new("umount").arg(&disk).status().unwrap().success();
+        assert!(unmounted && grown && again == Some(0), "{size}: {again:?}");
+        if ran.code != Some(0) {
+            full += 1;
+            let is_told = ran.err.contains("no space left on device") || ran.err.contains(": disk full: ");
+            assert!(ran.code == Some(4) && is_told, "{size}: {}", ran.err);
+        }
+    }
+    assert!(full > 5, "{full}");
+}
+
 #[test]
 fn the_service_ends_where_going_on_would_do_harm() {
     let place = Place::with_server();

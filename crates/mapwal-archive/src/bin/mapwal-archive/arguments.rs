@@ -92,7 +92,8 @@ pub(crate) struct Run {
 /// Every object is checked. The log opens as any other, and goes on under the same numbers; archived again, it begins a new
 /// epoch. A restore that was interrupted goes on where it was, if it is called again with the same arguments; if another epoch has
 /// become the newest meanwhile, it says with which --epoch it goes on. Until it has ended no log opens there. Where records are missing in the archive nothing is restored beyond them, and the exit code is 3. It is also 3 where the newest
-/// epoch is restored, and begins after records that another epoch has, or none: with --epoch that is all that was asked for.
+/// epoch is restored, and began after records that another epoch has, or none, and that were not pruned; or has no record that an older, longer one
+/// does not have: with --epoch that is all that was asked for.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive restore s3://backups/app-1 /var/lib/app/log --to 120000")]
 pub(crate) struct Restore {
@@ -119,7 +120,8 @@ pub(crate) struct Restore {
 /// Show what is in an archive
 ///
 /// Ends with 2 where an epoch cannot be followed, such as one whose note is damaged, or an object has another length than its key
-/// says; and with 3 if records are missing, in an epoch or before one.
+/// says; with 3 if records are missing, in an epoch or before one, or the newest epoch has less than an older one; and with 4 if a note
+/// cannot be read, or is a later version's.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive list s3://backups/app-1 --format json")]
 pub(crate) struct List {
@@ -136,7 +138,8 @@ pub(crate) struct List {
 
 /// Read everything in an archive, and check it
 ///
-/// Ends with 2 if an object is damaged, and with 3 if records are missing, in an epoch or before one.
+/// Ends with 2 if an object is damaged; with 3 if records are missing, in an epoch or before one, or the newest epoch has less than an
+/// older one; and with 4 if something cannot be read, or is a later version's.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive verify s3://backups/app-1 || echo \"look at it: $?\"")]
 pub(crate) struct Verify {
@@ -161,7 +164,8 @@ pub(crate) struct Verify {
 ///
 /// Where LSN is beyond the end of the newest epoch, or it or records before it are missing, nothing is deleted, and the exit code is 3: what is
 /// before missing records may be all that can be restored. Where the object that has them does not have its length, the same, and
-/// the exit code is 2. With --give-up-gaps what is before them is deleted as well: a restore then begins after them, and no command
+/// the exit code is 2; and where two objects of the newest epoch have the same records. What is printed then says how large LSN can be.
+/// With --give-up-gaps what is before them is deleted as well: a restore then begins after them, and no command
 /// calls them missing any more.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive prune s3://backups/app-1 --before 1000000")]
@@ -186,7 +190,7 @@ pub(crate) struct Prune {
 /// Without its note, EPOCH/epoch.json, nothing of an epoch can be restored. What it says is taken from the epoch's first object: the
 /// identity of the log, the first record, and the segment before it, which is looked for in the earlier epochs. Nothing is guessed: where
 /// that segment is in none, or one of those has no note itself, nothing is written, and the exit code is 4. Nothing else is changed; `run` goes on in the epoch if the
-/// log's pin names it.
+/// log's pin names it, and EPOCH/session.json is there. Also a note that can be used is made again if it is of another log than that object.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive rebuild-note s3://backups/app-1 --epoch 1")]
 pub(crate) struct RebuildNote {
@@ -202,9 +206,10 @@ pub(crate) struct RebuildNote {
     pub(crate) begins: bool,
 }
 
-/// Delete all of an epoch whose note is missing or cannot be used
+/// Delete all of an epoch whose note is missing or cannot be used, or that has nothing of its own
 ///
-/// What only that epoch has is lost for good: first try rebuild-note, and look by `list` at what the other epochs have. An epoch whose note
+/// An epoch has nothing of its own if an older, longer one has all of its records, as where an old copy of the log's directory was archived.
+/// What only that epoch has is lost for good: first try rebuild-note, and look by `list` at what the other epochs have. Any other epoch whose note
 /// can be used is refused, and so is one that a later epoch continues, or may continue, since that one has no note either; nothing is
 /// deleted then. The number of the epoch is not used again. No log's archiver may be at work in the
 /// epoch: one whose pin names it ends.

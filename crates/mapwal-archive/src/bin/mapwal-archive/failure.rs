@@ -41,7 +41,7 @@ const AFTER_OTHER_NOTE: &str = "let rebuild-note make it again, or that of the e
 const AFTER_COPY: &str = "let rebuild-note make it again from the epoch's objects; if all of the epoch is a copy, let forget-epoch delete it";
 
 /// What can be done about the note of a later version.
-const AFTER_VERSION: &str = "use that; nothing is said to be wrong with the epoch";
+pub(crate) const AFTER_VERSION: &str = "use that; nothing is said to be wrong with the epoch";
 
 /// What can be done about what cannot be read.
 const AFTER_UNREAD: &str = "see to it that it can be read, by this user and from its disk";

@@ -11,7 +11,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::arguments::{Format, Run};
-use crate::failure::{AFTER_CONFLICT, AFTER_DAMAGE, Failure, Outcome, Result, document, is_note, new_epoch};
+use crate::failure::{
+    AFTER_CONFLICT, AFTER_DAMAGE, AFTER_VERSION, Failure, Outcome, Result, document, is_note, new_epoch,
+};
 use crate::printer::Printer;
 use crate::stop::Stop;
 use crate::store::NotOpened;
@@ -216,11 +218,16 @@ fn damaged(status: &Status) -> String {
         damaged.iter().map(|(key, damage)| format!("{key} ({damage})")).collect::<Vec<_>>().join(", ")
     };
     let mut told = String::new();
+    let is_later = |note: &&(String, ObjectDamage)| matches!(note.1, ObjectDamage::Version { .. });
+    let (later, notes): (Vec<_>, Vec<_>) = notes.into_iter().partition(is_later);
+    if !later.is_empty() {
+        told = format!("  not to be used in the archive: {}; {AFTER_VERSION}", each(&later));
+    }
     if let Some((key, _)) = notes.first() {
         let epoch = status.epoch.or_else(|| epoch_of(key));
         let of = epoch.map_or("this epoch".to_owned(), |epoch| format!("epoch {epoch}"));
         told = format!(
-            "  damaged in the archive: {}, without which nothing of {of} can be restored; put it back, with what else is gone of that \
+            "{told}  damaged in the archive: {}, without which nothing of {of} can be restored; put it back, with what else is gone of that \
              epoch, as from a backup of the store",
             each(&notes)
         );

@@ -68,6 +68,31 @@ async fn a_list_a_verification_and_a_restore_say_what_is_in_no_epoch_and_what_is
     assert!(archive.verify(None, &mut |_| {}).await.unwrap().is_sound());
 }
 
+/// Such as what was archived before a crash, in an epoch that another one was begun beside.
+#[tokio::test]
+async fn a_restore_does_not_call_what_it_has_restored_another_epochs() {
+    for era in [1, 2] {
+        let (dir, archive) = (scratch(), memory());
+        let log = open(dir.path());
+        fill(&log, 1, 60);
+        log.sync().unwrap();
+        catch_up(&log, &archive).await;
+        let log = if era == 1 {
+            log.drop_pin(PIN).unwrap();
+            log
+        } else {
+            let (_dir, archive) = (scratch(), &archive);
+            let (copy, _) = restore(archive, RestoreTo::Lsn(Lsn(40))).await.unwrap();
+            open(&copy.keep())
+        };
+        fill_and_seal(&log, era, 200);
+        catch_up(&log, &archive).await;
+        let (_dir, report) = restore(&archive, RestoreTo::Latest).await.unwrap();
+        let others = if era == 1 { vec![] } else { vec![(1, Lsn(41)..Lsn(61))] };
+        assert_eq!((report.epoch, report.others.clone(), report.begins_late()), (2, others, false));
+    }
+}
+
 #[tokio::test]
 async fn a_restore_says_what_the_original_has_archived_after_the_log_that_was_restored() {
     let (dir, archive) = (scratch(), memory());

@@ -82,10 +82,14 @@ impl Archiver {
         let source = self.source.clone();
         // What follows the place, sealed meanwhile or not.
         let next = blocking(move || {
-            Ok(match source.next_sealed(place.after)? {
-                Some(sealed) => Some((sealed.tip.number, sealed.bytes)),
-                None => source.durable_prefix()?.map(|prefix| (prefix.number, prefix.bytes)),
-            })
+            let sealed =
+                || Ok::<_, Error>(source.next_sealed(place.after)?.map(|sealed| (sealed.tip.number, sealed.bytes)));
+            if let Some(sealed) = sealed()? {
+                return Ok(Some(sealed));
+            }
+            let prefix = source.durable_prefix()?.map(|prefix| (prefix.number, prefix.bytes));
+            // Sealed in between, it is before what takes appends now.
+            Ok(sealed()?.or(prefix))
         });
         let Some((number, bytes)) = next.await? else { return Ok(None) };
         let is_there = |part: &&ArchivedSegment| {

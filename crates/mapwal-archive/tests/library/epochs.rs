@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mapwal::Lsn;
-use mapwal_archive::{Archive, Error, RestoreOptions, RestoreTo};
+use mapwal::{Log, Lsn};
+use mapwal_archive::{Archive, Archiver, Error, RestoreOptions, RestoreTo};
 
 use crate::support::{
     PIN, catch_up, expected, fill, fill_and_seal, memory, open, options, records, restore, restored, scratch,
@@ -265,6 +267,42 @@ async fn records_that_were_trimmed_because_of_the_limit_are_told_and_an_epoch_be
     assert_eq!((list.epochs[1].lost.clone(), list.epochs[1].parent), (Some(Lsn(101)..Lsn(301)), None));
     assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 301..=600));
     assert_eq!(epoch_of(&archive, 1).await, expected(1, 1..=100));
+}
+
+/// A log whose segment is sealed just before it is asked for something for the `at`th time.
+struct SealedAt {
+    log: Arc<Log>,
+    at: usize,
+    asked: AtomicUsize,
+}
+
+impl AsRef<Log> for SealedAt {
+    fn as_ref(&self) -> &Log {
+        if self.asked.fetch_add(1, Ordering::SeqCst) == self.at {
+            fill_and_seal(&self.log, 1, 80);
+        }
+        &self.log
+    }
+}
+
+#[tokio::test]
+async fn a_segment_with_parts_that_is_sealed_at_any_moment_while_an_archiver_begins_is_no_other_history() {
+    for at in 0.. {
+        let (dir, archive) = (scratch(), memory());
+        let log = open(dir.path());
+        fill(&log, 1, 60);
+        log.sync().unwrap();
+        catch_up(&log, &archive).await;
+        let log = Arc::new(SealedAt { log, at, asked: AtomicUsize::new(0) });
+        let status = Archiver::of_log(Arc::clone(&log), archive.clone(), options()).unwrap().catch_up().await.unwrap();
+        assert_eq!((status.epoch, archive.list().await.unwrap().epochs.len()), (Some(1), 1), "at {at}");
+        if log.asked.load(Ordering::SeqCst) <= at {
+            assert!(at > 10, "it was asked {at} times");
+            break;
+        }
+        catch_up(&log.log, &archive).await;
+        assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=80), "at {at}");
+    }
 }
 
 #[tokio::test]

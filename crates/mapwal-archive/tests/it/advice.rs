@@ -248,8 +248,13 @@ fn a_damaged_object_is_deleted_or_renamed_as_it_is_said_and_all_is_there_again()
                 let service = Process::start(
                     place.command("run ./log URL --part-interval 20ms --status-interval never").stdout(Stdio::null()),
                 );
-                // Where the damaged one is an epoch's before this, the log has it no more under that number.
-                std::thread::sleep(std::time::Duration::from_millis(300));
+                // Where the damaged one is an epoch's before this, the log has it no more under that number, and the archive stays as it is.
+                for _ in 0..20 {
+                    std::thread::sleep(std::time::Duration::from_millis(300));
+                    if place.run("list URL").code == Some(0) {
+                        break;
+                    }
+                }
                 assert_eq!(service.terminate().code(), Some(0));
                 told = place.run(words).out;
                 if damaged(&told).is_empty() {

@@ -188,6 +188,18 @@ impl Options {
 
     /// Opens a directory although it has this file, which keeps every other log from opening there since its name ends as that of a
     /// segment: for what makes a log of copies, and is not done yet.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// std::fs::write(dir.path().join("under-way.seg"), "")?;
+    /// let options = mapwal::Options::new().segment_size_bytes(64 << 10);
+    /// // SAFETY: the directory is new, and only these logs write to it.
+    /// assert!(unsafe { mapwal::Log::open(dir.path(), &options) }.is_err());
+    /// // SAFETY: as above.
+    /// let log = unsafe { mapwal::Log::open(dir.path(), &options.clone().beside("under-way.seg")) }?;
+    /// log.append(1, b"order 7")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(hidden)]
     pub fn beside(mut self, name: &'static str) -> Self {
         self.beside = Some(name);

@@ -81,6 +81,7 @@ fn note_log(printed: &mut Printed) {
     let segment = std::fs::read(&first.path).unwrap();
     // Up to the middle of a record.
     check.push(&segment[..segment.windows(8).position(|bytes| bytes == &SECRET[..8]).unwrap() + 20]).unwrap();
+    note!(printed: RecordDigest = check.digest());
     note!(printed: SegmentSummary = summary, SegmentCheck = check, VerifyReport = report, VerifyOptions = VerifyOptions::new());
     note!(printed: SegmentReport = report.segments[0], SegmentState = report.segments[0].state);
     note!(printed: Extent = Extent::new(u128::MAX, 1..=9, 1 << 32, Lsn(7)));

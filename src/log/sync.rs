@@ -180,7 +180,8 @@ impl Shared {
             let page_len = self.preparer.page_len_at(segment.number(), frontier.offset);
             self.storage.release(region.mapping(), begin..frontier.offset.next_multiple_of(page_len));
             let written = file.sync_mapping(region.mapping(), begin..frontier.offset);
-            written.and_then(|()| self.preparer.check_settled()).map_err(|source| self.poison(source))?;
+            let settled = || self.preparer.check_settled(segment.number(), frontier.offset);
+            written.and_then(|()| settled()).map_err(|source| self.poison(source))?;
             self.check_not_lost(&region)?;
             let lsn = segment.lsn_at(frontier).previous();
             let before = self.durability.lsn().max(segment.base_lsn().previous());

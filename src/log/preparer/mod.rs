@@ -8,6 +8,7 @@ mod held_back;
 mod pace;
 mod page_size;
 pub(crate) mod pool;
+mod settling;
 mod spare;
 mod state;
 mod task;
@@ -285,9 +286,10 @@ impl Preparer {
         self.shared.pace.has_many_small_syncs()
     }
 
-    /// An error, once, if what was settled so far could not be written: called by a sync after its own writing, before it says success.
-    pub(crate) fn check_settled(&self) -> io::Result<()> {
-        self.shared.settling.lock().take().map_or(Ok(()), Err)
+    /// An error, once, if what was settled so far could not be written: called by a sync after its own writing of what comes before byte
+    /// `end` of segment `number`, before it says success.
+    pub(crate) fn check_settled(&self, number: u64, end: usize) -> io::Result<()> {
+        self.shared.settling.check(Position::new(number, end as u64))
     }
 
     /// A sync of `len` bytes, up to byte `end` of segment `number`, took `time`. Called by the leader only.

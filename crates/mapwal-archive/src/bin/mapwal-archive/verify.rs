@@ -155,13 +155,14 @@ mod tests {
 
     use super::*;
 
+    type Change<'a> = &'a dyn Fn(&mut VerifyReport);
+
     #[test]
     fn the_verdict_has_all_that_was_found_and_calls_nothing_damaged_that_is_not() {
         let damaged = |report: &mut VerifyReport| report.damaged.push(("a".to_owned(), ObjectDamage::Missing));
         let unread = |report: &mut VerifyReport| report.unread.push(("b".to_owned(), "denied".to_owned()));
         let gap = |report: &mut VerifyReport| report.faults.push(EpochFault::Gap { epoch: 1, missing: (2, 3) });
         let less = |report: &mut VerifyReport| report.faults.push(EpochFault::Less { epoch: 2, longer: 1 });
-        type Change<'a> = &'a dyn Fn(&mut VerifyReport);
         let cases: [(&[Change<'_>], Outcome, &str); 6] = [
             (&[], Outcome::Done, "sound"),
             (&[&gap], Outcome::Gaps, "records are missing in 1 place"),
@@ -176,7 +177,9 @@ mod tests {
         ];
         for (changes, expected, told) in cases {
             let mut report = VerifyReport::default();
-            changes.iter().for_each(|change| change(&mut report));
+            for change in changes {
+                change(&mut report);
+            }
             assert_eq!((outcome(&report), &*verdict(&report)), (expected, told));
         }
     }

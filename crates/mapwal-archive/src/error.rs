@@ -68,7 +68,10 @@ pub enum Error {
         by: String,
     },
     /// The prefix has the archive of another log.
-    #[error("{} is of log {archived:032x}, and not of {log:032x}", named(prefix))]
+    #[error(
+        "{} is of log {archived:032x}, and not of {log:032x}; `mapwal-archive verify` says if that is another log's note",
+        named(prefix)
+    )]
     OtherLog {
         /// The prefix.
         prefix: String,

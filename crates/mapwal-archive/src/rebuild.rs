@@ -18,7 +18,11 @@ use crate::tips::parent_by_tip;
 pub(crate) async fn rebuild_note(archive: &Archive, epoch: u64, begins: bool) -> Result<()> {
     let mut history = archive.history().await?;
     let damage = match history.unnoted(archive, epoch) {
-        Err(noted @ Error::Noted { .. }) => disproven(archive, &mut history, epoch).await?.ok_or(noted)?,
+        Err(noted @ Error::Noted { .. }) => {
+            let damage = disproven(archive, &history, epoch).await?.ok_or(noted)?;
+            history.set_aside(epoch, damage.clone());
+            damage
+        }
         unnoted => unnoted?.1,
     };
     let key = epoch_key(&archive.prefix, epoch);
@@ -31,21 +35,28 @@ pub(crate) async fn rebuild_note(archive: &Archive, epoch: u64, begins: bool) ->
     patiently(|| archive.store.replace_note(&key, &note)).await
 }
 
-/// What is wrong with a note that could be used, but is of another log than the first object of `epoch`; it is set aside then.
-async fn disproven(archive: &Archive, history: &mut History, epoch: u64) -> Result<Option<ObjectDamage>> {
-    let of_object = match first_object(archive, history, epoch).await {
-        Ok((_, frames)) => frames.log_id(),
-        // That says nothing of the note.
-        Err(Error::Damaged { .. } | Error::Conflict { .. } | Error::NoObject { .. }) => None,
-        Err(error) => return Err(error),
-    };
+/// What is wrong with a note that could be used, but is of another log than the first object of `epoch` and the last sealed one, as far as
+/// they can be read. If only one of them is of another log, that one does not belong there.
+pub(crate) async fn disproven(archive: &Archive, history: &History, epoch: u64) -> Result<Option<ObjectDamage>> {
     let (_, note) = history.noted(epoch)?;
-    if of_object.is_none() || of_object == note.log_id() {
+    let is_other = |read: Result<Option<u128>>| match read {
+        Ok(log) => Ok(log.is_some() && log != note.log_id()),
+        // That says nothing of the note.
+        Err(Error::Damaged { .. } | Error::Conflict { .. } | Error::NoObject { .. }) => Ok(false),
+        Err(error) => Err(error),
+    };
+    let first = first_object(archive, history, epoch).await.map(|(_, frames)| frames.log_id());
+    if !is_other(first)? {
         return Ok(None);
     }
-    let damage = ObjectDamage::OtherLog { log: note.log.clone() };
-    history.set_aside(epoch, damage.clone());
-    Ok(Some(damage))
+    if let Some(last) = history.epochs[&epoch].segments.last() {
+        let begin = SegmentCheck::new();
+        let read = patiently(|| read_checked(archive, last, Some(&begin), |_, _| Ok(()))).await;
+        if !is_other(read.map(|frames| frames.and_then(|frames| frames.log_id())))? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(ObjectDamage::OtherLog { log: note.log.clone() }))
 }
 
 /// An error if `epoch`, with this `note`, has no record that the epoch does not have whose note is the same as the one that is there.

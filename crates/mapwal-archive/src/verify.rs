@@ -17,8 +17,9 @@ use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
 use crate::gaps::told;
 use crate::history::History;
-use crate::object::{ArchivedSegment, is_note};
+use crate::object::{ArchivedSegment, epoch_key, is_note};
 use crate::overlap::in_a_row;
+use crate::rebuild::disproven;
 
 /// Objects that are read at the same time.
 const AT_ONCE: usize = 4;
@@ -224,6 +225,7 @@ pub(crate) async fn verify(
     }
     compare(archive, &history, earlier, &mut report).await?;
     judge_faults(archive, &history, &mut report.faults).await?;
+    judge_notes(archive, &history, &mut report.faults).await?;
     tell_misnamed(&history, report.damaged.iter_mut().map(|(key, damage)| (&**key, damage)));
     // Each thing is told once.
     let is_unread = |damage: &ObjectDamage| matches!(damage, ObjectDamage::Unreadable { .. });
@@ -256,6 +258,23 @@ async fn compare(
                 Err(error) if error.is_of_one_object() => {}
                 checked => checked?,
             }
+        }
+    }
+    Ok(())
+}
+
+/// Compares the notes with the first objects of their epochs: one that is of another log would have these taken for damaged.
+async fn judge_notes(archive: &Archive, history: &History, faults: &mut Vec<EpochFault>) -> Result<()> {
+    for (&epoch, _) in history.epochs.iter().filter(|(_, own)| own.note.is_some()) {
+        match disproven(archive, history, epoch).await {
+            Ok(Some(damage)) => {
+                let key = epoch_key(&archive.prefix, epoch).to_string();
+                faults.push(EpochFault::Note { epoch, key, damage });
+            }
+            Ok(None) => {}
+            // It has been named.
+            Err(error) if error.is_of_one_object() => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

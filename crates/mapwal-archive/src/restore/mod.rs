@@ -19,6 +19,8 @@ use crate::conflict::judge;
 use crate::cover::{covers, longer_than};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::history::History;
+use crate::object::epoch_key;
+use crate::rebuild::disproven;
 use directory::Target;
 use download::download;
 use plan::Plan;
@@ -153,6 +155,13 @@ pub(crate) async fn restore(
         Downloads { archive, target: &target, log_id, parallel: options.parallel, done: HashSet::new() };
     while let Err(error) = downloads.all(&plan, progress).await {
         let Error::Damaged { key, damage, .. } = &error else { return Err(error) };
+        if *damage == ObjectDamage::Identity
+            && let Some(epoch) = history.objects().find(|object| object.key.as_ref() == key).map(|object| object.epoch)
+            && let Some(damage) = disproven(archive, &history, epoch).await?
+        {
+            // The object is sound: it is the note that does not belong there.
+            return Err(Error::damaged(&epoch_key(&archive.prefix, epoch), damage));
+        }
         if *damage == ObjectDamage::Missing {
             // An archiver, or a prune, may have deleted it meanwhile.
             history = archive.look().await?;

@@ -10,7 +10,7 @@ use crate::archive::Archive;
 use crate::conflict::{check, judge};
 use crate::error::{Error, Result};
 use crate::history::History;
-use crate::object::{ArchivedSegment, is_note};
+use crate::object::{ArchivedSegment, epoch_key, is_note};
 
 /// What can be restored of an epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +34,16 @@ pub(crate) async fn restorable(
     let mut history = archive.look().await?;
     let damaged = history.objects().filter(|object| object.damage().is_some()).map(|object| object.key.to_string());
     let mut damaged: Vec<String> = damaged.collect();
-    if let Some(Error::Damaged { key, .. }) = wrong
-        && !is_note(key)
-    {
-        damaged.push(key.clone());
-        damaged.extend(damaged_beside(archive, &history, key).await);
+    if let Some(Error::Damaged { key, damage, .. }) = wrong {
+        match history.epochs.keys().copied().find(|&epoch| epoch_key(&archive.prefix, epoch).as_ref() == key) {
+            // That it cannot be used may have shown only now.
+            Some(epoch) => history.set_aside(epoch, damage.clone()),
+            None if is_note(key) => {}
+            None => {
+                damaged.push(key.clone());
+                damaged.extend(damaged_beside(archive, &history, key).await);
+            }
+        }
     }
     let asked = options.epoch.or_else(|| history.newest());
     let epochs: Vec<u64> = history.epochs.keys().copied().collect();

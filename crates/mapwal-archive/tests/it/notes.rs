@@ -87,6 +87,28 @@ fn a_note_of_another_log_with_its_epoch_is_moved_away_as_a_whole() {
     place.run("verify URL").done();
 }
 
+/// There is no other note to tell it by: the objects do.
+#[test]
+fn the_only_note_of_an_archive_is_told_from_that_of_another_log() {
+    let (place, foreign) = (archived(), archived());
+    fs::copy(note(&foreign, 1), note(&place, 1)).unwrap();
+    for words in ["verify URL", "restore URL ./before"] {
+        let ran = place.run(words);
+        let told = format!("{}{}", ran.out, ran.err);
+        assert_eq!(ran.code, Some(2), "{words}: {told}");
+        for part in ["it is of another log", "0000000001/epoch.json", "rebuild-note"] {
+            assert!(told.contains(part), "{words}: {told}");
+        }
+        assert!(!told.contains("--to "), "nothing can be restored: {told}");
+        assert!(!told.contains(".seg"), "the objects are sound: {told}");
+    }
+    place.run("rebuild-note URL --epoch 1").done();
+    for words in ["list URL", "verify URL", "restore URL ./after"] {
+        place.run(words).done();
+    }
+    check(&place.path("after"), 1, LAST, |_| 1);
+}
+
 /// Nothing is wrong with the epoch.
 #[test]
 fn a_note_in_a_later_version_needs_a_newer_program_and_is_no_damage() {

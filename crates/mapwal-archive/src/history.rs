@@ -255,6 +255,12 @@ impl History {
         Ok(chain.conflict.is_some())
     }
 
+    /// Whether nothing is left of the epoch that the one with this number continues as its note says.
+    pub(crate) fn is_cut_off(&self, epoch: u64) -> bool {
+        let parent = self.epochs.get(&epoch).and_then(|own| self.parent_of(epoch, own.note.as_ref()?));
+        parent.is_some_and(|parent| !self.epochs.contains_key(&parent.epoch))
+    }
+
     /// What is there of `epoch`, whose note cannot be used, and what is wrong with that; an error if it can be.
     pub(crate) fn unnoted(&self, archive: &Archive, epoch: u64) -> Result<(&Epoch, ObjectDamage)> {
         let newest = *self.epochs.keys().next_back().ok_or_else(|| archive.empty())?;

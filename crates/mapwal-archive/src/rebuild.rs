@@ -19,7 +19,9 @@ pub(crate) async fn rebuild_note(archive: &Archive, epoch: u64, begins: bool) ->
     let mut history = archive.history().await?;
     let damage = match history.unnoted(archive, epoch) {
         Err(noted @ Error::Noted { .. }) => {
-            let damage = disproven(archive, &history, epoch).await?.ok_or(noted)?;
+            // One that leads nowhere is as good as lost.
+            let cut_off = history.is_cut_off(epoch).then_some(ObjectDamage::Missing);
+            let damage = disproven(archive, &history, epoch).await?.or(cut_off).ok_or(noted)?;
             history.set_aside(epoch, damage.clone());
             damage
         }
@@ -168,12 +170,15 @@ fn check_begin(history: &History, epoch: u64, first: &ArchivedSegment) -> Result
     Ok(())
 }
 
-/// An error unless the note of `epoch` is lost, or it has no record that another epoch does not have.
+/// An error unless the note of `epoch` is lost, or it has no record that another epoch does not have, or nothing is left of what it continues,
+/// and its log has begun another one.
 async fn check_worthless(archive: &Archive, history: &mut History, epoch: u64) -> Result<()> {
     let damage = match history.unnoted(archive, epoch) {
         Err(noted @ Error::Noted { .. }) => {
             let has_less = history.chain(epoch).is_ok() && longer_than(archive, history, epoch).await?.is_some();
-            return if has_less { Ok(()) } else { Err(noted) };
+            let mut later = history.epochs.range(epoch + 1..).filter_map(|(_, later)| later.note.as_ref());
+            let is_replaced = history.is_cut_off(epoch) && later.any(|later| later.instead_of == Some(epoch));
+            return if has_less || is_replaced { Ok(()) } else { Err(noted) };
         }
         unnoted => unnoted?.1,
     };

@@ -85,7 +85,8 @@ fn a_list_of_what_is_wrong_says_what_can_be_done() {
     let of_object = "of a damaged object: put a sound copy in its place, or delete it: `run` uploads it again, at its next start or check, \
                      if the log still has it";
     let of_note = "of a note: put a sound copy in its place; or let rebuild-note make it again from the epoch's objects; or, if a later \
-                   epoch has taken its place, let forget-epoch delete what is left of it";
+                   epoch has taken its place, let forget-epoch delete what is left of it; if nothing is left, rebuild-note with --begins \
+                   has the epoch that continues it begin with what that has";
     let place = archived();
     let all = objects(&place, 1, ".seg");
     cut(&all[1]);

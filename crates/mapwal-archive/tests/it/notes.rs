@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use crate::advice::{LAST, archived, copy, flip, note, objects, twin, two_epochs};
 use crate::child::Process;
+use crate::copies::archive;
 use crate::logs::{append_up_to, check, open};
 use crate::place::{Place, wait_until};
 
@@ -107,6 +108,44 @@ fn the_only_note_of_an_archive_is_told_from_that_of_another_log() {
         place.run(words).done();
     }
     check(&place.path("after"), 1, LAST, |_| 1);
+}
+
+/// Its records are gone; those of the epoch that continues it are sound.
+#[test]
+fn an_epoch_can_be_restored_though_nothing_is_left_of_the_one_that_it_continues() {
+    let place = two_epochs();
+    fs::remove_dir_all(place.path("archive/0000000001")).unwrap();
+    for words in ["list URL", "verify URL", "restore URL ./before"] {
+        let ran = place.run(words);
+        assert!(
+            ran.code == Some(2) && format!("{}{}", ran.out, ran.err).contains("rebuild-note with --begins"),
+            "{}",
+            ran.out
+        );
+    }
+    place.run("forget-epoch URL --epoch 2").failed(4, "refused");
+    place.run("rebuild-note URL --epoch 2").failed(4, "refused");
+    place.run("rebuild-note URL --epoch 2 --begins").done();
+    place.run("verify URL").done();
+    let listed = place.run("list URL --format json").done().json();
+    let first = listed["epochs"][0]["first_lsn"].as_u64().unwrap();
+    assert!(first > 1 && first <= 401, "{listed}");
+    let ran = place.run("restore URL ./after");
+    assert!(matches!(ran.code, Some(0 | 3)), "{}{}", ran.out, ran.err);
+    check(&place.path("after"), first, LAST + 100, |lsn| if lsn.0 <= 400 { 1 } else { 2 });
+}
+
+/// While the log has the records, they are archived anew, and what is left of the old epoch is of no use.
+#[test]
+fn an_epoch_that_continues_nothing_is_forgotten_once_its_log_has_begun_another() {
+    let place = two_epochs();
+    fs::remove_dir_all(place.path("archive/0000000001")).unwrap();
+    archive(&place, ("log", "archive"), "--abandon-epoch 2", (3, LAST + 100));
+    place.run("forget-epoch URL --epoch 2").done();
+    for words in ["list URL", "verify URL", "restore URL ./after"] {
+        place.run(words).done();
+    }
+    check(&place.path("after"), 1, LAST + 100, |lsn| if lsn.0 <= 400 { 1 } else { 2 });
 }
 
 /// Nothing is wrong with the epoch.

@@ -31,7 +31,8 @@ const AFTER_MISNAMED: &str = "give it the name of that one, in the place of what
 
 /// What can be done about the note of an epoch that is missing or damaged.
 const AFTER_NOTE: &str = "put a sound copy in its place; or let rebuild-note make it again from the epoch's objects; or, if a later epoch has \
-     taken its place, let forget-epoch delete what is left of it";
+     taken its place, let forget-epoch delete what is left of it; if nothing is left, rebuild-note with --begins has the epoch that continues it \
+     begin with what that has";
 
 /// What can be done about the notes of two logs.
 const AFTER_OTHER_NOTE: &str = "let rebuild-note make it again, or that of the earlier epoch: it does so where the epoch's own objects are of another \

@@ -78,10 +78,10 @@ pub(crate) fn tell_misnamed<'a>(history: &History, damaged: impl Iterator<Item =
     for (key, damage) in &mut damaged {
         let ObjectDamage::Checksum { found, .. } = **damage else { continue };
         let Some(object) = named(key) else { continue };
-        let of_other = keys.iter().filter_map(|key| named(key)).find(|other| {
-            let is_alike = (other.epoch, other.number, other.part) == (object.epoch, object.number, object.part);
-            is_alike && (other.checksum, other.len_bytes) == (found, object.len_bytes)
-        });
+        let of_other = keys
+            .iter()
+            .filter_map(|key| named(key))
+            .find(|other| other.key != object.key && (other.checksum, other.len_bytes) == (found, object.len_bytes));
         if let Some(other) = of_other {
             **damage = ObjectDamage::Misnamed { other: other.key.to_string() };
         }

@@ -287,3 +287,31 @@ fn a_prune_beyond_the_end_names_the_most_that_is_accepted() {
     assert!(refused.err.contains(&told), "{}", refused.err);
     place.run(&format!("prune URL --before {}", LAST + 1)).done();
 }
+
+/// Moved by hand, and back under each other's name: both are there.
+#[test]
+fn two_objects_whose_contents_were_exchanged_are_told_and_exchanged_back() {
+    let place = Place::new();
+    let log = open(&place.path("log"));
+    for _ in 0..LAST {
+        log.append(1, &[7; 400]).unwrap();
+    }
+    log.close().unwrap();
+    place.archive(LAST);
+    let all = objects(&place, 1, ".seg");
+    let (one, other, aside) = (&all[1], &all[2], place.path("aside"));
+    assert_eq!(one.metadata().unwrap().len(), other.metadata().unwrap().len());
+    let exchange = || {
+        fs::rename(one, &aside).unwrap();
+        fs::rename(other, one).unwrap();
+        fs::rename(&aside, other).unwrap();
+    };
+    exchange();
+    let told = place.run("verify URL");
+    let found = damaged(&told.out);
+    let key = |path: &Path| path.strip_prefix(place.path("archive")).unwrap().to_str().unwrap().to_owned();
+    let wanted = [(key(one), Some(key(other))), (key(other), Some(key(one)))];
+    assert!(told.code == Some(2) && found.iter().cloned().collect::<Vec<_>>() == wanted, "{}", told.out);
+    exchange();
+    place.run("verify URL").done();
+}

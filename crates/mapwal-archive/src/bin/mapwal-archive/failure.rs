@@ -27,7 +27,8 @@ pub(crate) const AFTER_CONFLICT: &str = "two copies of the log were archived her
      then delete one of the two objects: not the one that others go on from, and if one is in another epoch as well, that one";
 
 /// What can be done about an object that has the contents of another one.
-const AFTER_MISNAMED: &str = "give it the name of that one, in the place of what is there";
+const AFTER_MISNAMED: &str =
+    "give it the name of that one; first move aside what is there, which may have the contents of another one as well";
 
 /// What can be done about the note of an epoch that is missing or damaged.
 const AFTER_NOTE: &str = "put a sound copy in its place; or let rebuild-note make it again from the epoch's objects; or, if a later epoch has \

@@ -49,6 +49,12 @@ impl Chain {
         Self { epoch, pieces: Vec::new(), lsns: first..first, gap: None, conflict: None }
     }
 
+    /// The first object that is damaged as a list shows it, and how.
+    pub(crate) fn damage(&self) -> Option<(&ArchivedSegment, ObjectDamage)> {
+        let mut objects = self.pieces.iter().flat_map(|piece| &piece.objects);
+        objects.find_map(|object| Some((object, object.damage()?)))
+    }
+
     /// Why it ends before the epoch does: [`Error::Gap`] or [`Error::Conflict`].
     pub(crate) fn fault(&self) -> Option<Error> {
         let conflict = self.conflict.clone().map(|(key, other, lsn)| Error::Conflict {

@@ -50,7 +50,8 @@ pub struct EpochListing {
     /// Segments of which there are parts that a restore leaves out, since a sealed segment or other parts have the same records. A verification
     /// compares them.
     pub overlaps: u64,
-    /// What keeps it from being restored to its end: the first gap, a conflict, a note that is missing or damaged.
+    /// What keeps it from being restored to its end: the first gap, a conflict, an object that does not have its length, a note that is missing
+    /// or damaged.
     pub fault: Option<Error>,
 }
 
@@ -78,7 +79,13 @@ impl EpochListing {
         let note = epoch.note.as_ref();
         let begins_at = note.map_or(Lsn(0), |note| Lsn(note.first_lsn));
         let (lsns, fault) = match history.reach(number) {
-            Ok(chain) => (chain.lsns.clone(), chain.fault()),
+            Ok(chain) => match chain.damage() {
+                Some((object, damage)) => {
+                    let end = object.first_lsn.max(chain.lsns.start);
+                    (chain.lsns.start..end, Some(Error::damaged(&object.key, damage)))
+                }
+                None => (chain.lsns.clone(), chain.fault()),
+            },
             Err(error) => (begins_at..begins_at, Some(error)),
         };
         Self {

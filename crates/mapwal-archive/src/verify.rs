@@ -1,6 +1,6 @@
 //! Reading everything again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -204,10 +204,14 @@ pub(crate) async fn verify(
     }
     let checks = unknown.into_iter().map(|row| check(archive, row));
     let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE).flat_map(stream::iter);
+    let mut logs = BTreeMap::<u64, BTreeSet<u128>>::new();
     while let Some((object, checked)) = checks.next().await {
         report.read += 1;
         match checked {
-            Ok(()) => note(&mut report, object, None),
+            Ok(log) => {
+                logs.entry(object.epoch).or_default().extend(log);
+                note(&mut report, object, None);
+            }
             Err(Error::Damaged { damage, .. }) => note(&mut report, object, Some(damage)),
             Err(error) if error.is_of_one_object() => report.unread.push((object.key.to_string(), error.in_one_line())),
             Err(error) => return Err(error),
@@ -225,7 +229,7 @@ pub(crate) async fn verify(
     }
     compare(archive, &history, earlier, &mut report).await?;
     judge_faults(archive, &history, &mut report.faults).await?;
-    judge_notes(archive, &history, &mut report.faults).await?;
+    judge_notes(archive, &history, &logs, &mut report.faults).await?;
     tell_misnamed(&history, report.damaged.iter_mut().map(|(key, damage)| (&**key, damage)));
     // Each thing is told once.
     let is_unread = |damage: &ObjectDamage| matches!(damage, ObjectDamage::Unreadable { .. });
@@ -263,31 +267,45 @@ async fn compare(
     Ok(())
 }
 
-/// Compares the notes with the first objects of their epochs: one that is of another log would have these taken for damaged.
-async fn judge_notes(archive: &Archive, history: &History, faults: &mut Vec<EpochFault>) -> Result<()> {
-    for (&epoch, _) in history.epochs.iter().filter(|(_, own)| own.note.is_some()) {
-        match disproven(archive, history, epoch).await {
-            Ok(Some(damage)) => {
-                let key = epoch_key(&archive.prefix, epoch).to_string();
-                faults.push(EpochFault::Note { epoch, key, damage });
-            }
-            Ok(None) => {}
-            // It has been named.
-            Err(error) if error.is_of_one_object() => {}
-            Err(error) => return Err(error),
-        }
+/// Compares the notes with the `logs` that the objects of their epochs are of, which a note of another log would have taken for damaged.
+/// Where none of these was read, with the first object.
+async fn judge_notes(
+    archive: &Archive,
+    history: &History,
+    logs: &BTreeMap<u64, BTreeSet<u128>>,
+    faults: &mut Vec<EpochFault>,
+) -> Result<()> {
+    for (&epoch, note) in history.epochs.iter().filter_map(|(epoch, own)| Some((epoch, own.note.as_ref()?))) {
+        let damage = match (logs.get(&epoch).filter(|logs| !logs.is_empty()), note.log_id()) {
+            (Some(logs), Some(log)) if logs.contains(&log) => None,
+            (Some(_), _) => Some(ObjectDamage::OtherLog { log: note.log.clone() }),
+            (None, _) => match disproven(archive, history, epoch).await {
+                // It has been named.
+                Err(error) if error.is_of_one_object() => None,
+                disproven => disproven?,
+            },
+        };
+        let key = epoch_key(&archive.prefix, epoch).to_string();
+        faults.extend(damage.map(|damage| EpochFault::Note { epoch, key, damage }));
     }
     Ok(())
 }
 
-/// Compares the bytes of the objects of `row` with their keys and lengths, and checks the frames from the segment's first one on.
-async fn check<'a>(archive: &Archive, row: Vec<&'a ArchivedSegment>) -> Vec<(&'a ArchivedSegment, Result<()>)> {
+/// Compares the bytes of the objects of `row` with their keys and lengths, and checks the frames from the segment's first one on. Returns the
+/// log that each is of, where that is known.
+async fn check<'a>(
+    archive: &Archive,
+    row: Vec<&'a ArchivedSegment>,
+) -> Vec<(&'a ArchivedSegment, Result<Option<u128>>)> {
     let mut frames = row.first().filter(|first| first.part.unwrap_or(0) == 0).map(|_| SegmentCheck::new());
     let mut checked = Vec::new();
     for object in row {
         let read = patiently(|| read_checked(archive, object, frames.as_ref(), |_, _| Ok(())));
         let (after, result) = match read.await {
-            Ok(after) => (after, Ok(())),
+            Ok(after) => {
+                let log = after.as_ref().and_then(SegmentCheck::log_id);
+                (after, Ok(log))
+            }
             Err(error) => (None, Err(error)),
         };
         frames = after;

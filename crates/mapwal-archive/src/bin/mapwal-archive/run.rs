@@ -228,7 +228,7 @@ fn damaged(status: &Status) -> String {
         let of = epoch.map_or("this epoch".to_owned(), |epoch| format!("epoch {epoch}"));
         told = format!(
             "{told}  damaged in the archive: {}, without which nothing of {of} can be restored; put it back, with what else is gone of that \
-             epoch, as from a backup of the store",
+             epoch, as from a backup of the store, or let rebuild-note make it again",
             each(&notes)
         );
         if let Some(epoch) = epoch {

@@ -311,7 +311,7 @@ fn two_objects_whose_contents_were_exchanged_are_told_and_exchanged_back() {
     let found = damaged(&told.out);
     let key = |path: &Path| path.strip_prefix(place.path("archive")).unwrap().to_str().unwrap().to_owned();
     let wanted = [(key(one), Some(key(other))), (key(other), Some(key(one)))];
-    assert!(told.code == Some(2) && found.iter().cloned().collect::<Vec<_>>() == wanted, "{}", told.out);
+    assert!(told.code == Some(2) && found == wanted, "{}", told.out);
     exchange();
     place.run("verify URL").done();
 }

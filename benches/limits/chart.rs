@@ -18,7 +18,7 @@ const PANEL_HEIGHT: u32 = 92;
 const NAMES_WIDTH: u32 = 330;
 const LEGEND_HEIGHT: u32 = 64;
 /// The axis is logarithmic.
-const TICKS: [f64; 7] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+const TICKS: [f64; 8] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0];
 
 /// Draws two panels, for what is the better the more, and the less.
 pub(crate) fn draw(path: &Path, reports: &[Report<'_>]) -> Result {

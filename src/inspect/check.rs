@@ -65,7 +65,7 @@ impl std::ops::Add for RecordDigest {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { records: self.records + other.records, sum: self.sum.wrapping_add(other.sum) }
+        Self { records: self.records.saturating_add(other.records), sum: self.sum.wrapping_add(other.sum) }
     }
 }
 

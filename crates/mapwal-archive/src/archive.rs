@@ -130,7 +130,8 @@ impl Archive {
     }
 
     /// Makes the note of `epoch` again, which is missing or damaged, from the epoch's objects: the first one has the identity of the log,
-    /// and names the segment before it, which is in the epoch that this one continues. Where it names none, the log began with it.
+    /// and names the segment before it, which is in the epoch that this one continues. Where it names none, the log began with it; where the mark of
+    /// a prune says that what was before it may have been deleted, the epoch begins with it.
     /// A note that can be used is made again if it is of another log than the objects, or, with `begins`, if nothing is left of the epoch that it
     /// names.
     /// `begins` says that nothing came before the first object, where that cannot be proven; records between the end of an earlier epoch and that
@@ -146,9 +147,9 @@ impl Archive {
     }
 
     /// Deletes all of `epoch`, which cannot be followed since its note is missing or cannot be used: what only that epoch had is lost. Or of
-    /// one that has no record which an older, longer one does not have, such as that of an old copy of the log's directory; or of one that
-    /// continues an epoch of which nothing is left, once its log has begun another in its place. Its
-    /// number stays taken. No archiver may have a pin that names it.
+    /// one that has no record which an older, longer one does not have, such as that of an old copy of the log's directory; or of one in whose
+    /// place its log has begun another ([`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch)). Its
+    /// number stays taken. An archiver whose pin names it ends with [`Error::Forgotten`].
     ///
     /// # Errors
     /// [`Error::Noted`] when it has a note that can be used, and records of its own; [`Error::Continued`] when a later epoch continues it, and [`Error::MayBeContinued`] when one without a note may;

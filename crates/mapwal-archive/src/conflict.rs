@@ -1,6 +1,5 @@
 //! Two objects that have the same records, and differ: which of them is damaged, or else what tells a person which one to delete.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use mapwal::inspect::SegmentCheck;
@@ -97,10 +96,23 @@ pub(crate) async fn judge_faults(archive: &Archive, history: &History, faults: &
             *fault = EpochFault::of(*epoch, judge(archive, history, Error::Conflict { key, other, lsn, claims }).await);
         }
     }
-    // Its length may have told the same.
-    let mut told = BTreeSet::new();
-    faults.retain(|fault| !matches!(fault, EpochFault::Damaged { key, .. } if !told.insert(key.clone())));
+    tell_once(faults);
     Ok(())
+}
+
+/// Leaves out what is told already. Of an object that is damaged its length may have told the same as its bytes.
+fn tell_once(faults: &mut Vec<EpochFault>) {
+    let mut told: Vec<EpochFault> = Vec::new();
+    for fault in faults.drain(..) {
+        let is_same = |other: &EpochFault| match (other, &fault) {
+            (EpochFault::Damaged { key: other, .. }, EpochFault::Damaged { key, .. }) => other == key,
+            (other, fault) => other == fault,
+        };
+        if !told.iter().any(is_same) {
+            told.push(fault);
+        }
+    }
+    *faults = told;
 }
 
 /// What a restore takes, if an older epoch has all of that, and more.

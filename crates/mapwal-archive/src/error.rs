@@ -69,7 +69,7 @@ pub enum Error {
     },
     /// The prefix has the archive of another log.
     #[error(
-        "{} is of log {archived:032x}, and not of {log:032x}; `mapwal-archive verify` says if that is another log's note",
+        "{} is of log {archived:032x}, and not of {log:032x}; `mapwal-archive verify` says if that is another log's note, which rebuild-note makes again",
         named(prefix)
     )]
     OtherLog {
@@ -115,6 +115,17 @@ pub enum Error {
         /// Where it was.
         prefix: String,
     },
+    /// The epoch that the pin names was deleted by [`Archive::forget_epoch`](crate::Archive::forget_epoch). With
+    /// [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch) another one is begun, which is then the newest.
+    #[error("epoch {epoch}, of pin {pin}, was deleted from {} by forget-epoch", named(prefix))]
+    Forgotten {
+        /// The pin.
+        pin: String,
+        /// The epoch that it names.
+        epoch: u64,
+        /// Where it was.
+        prefix: String,
+    },
     /// The end of the epoch that was archived is missing, and the log does not have it any more. An archiver waits for it: a list may be
     /// late. If it cannot be put back, the way out is [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch).
     #[error(
@@ -145,7 +156,7 @@ pub enum Error {
         missing: Range<Lsn>,
     },
     /// The epoch does not have this record.
-    #[error("record {lsn} is not in epoch {epoch}, which has {} up to {}{}", kept.start, Lsn(kept.end.0.saturating_sub(1)), in_epoch(*other))]
+    #[error("record {lsn} is not in epoch {epoch}, which has {}{}", lsns(kept), in_epoch(*other))]
     NotArchived {
         /// The record.
         lsn: Lsn,
@@ -305,61 +316,6 @@ impl Error {
     pub(crate) fn damaged(key: &object_store::path::Path, damage: ObjectDamage) -> Self {
         Self::Damaged { key: key.to_string(), damage, offset: None, lsn: None }
     }
-
-    /// It, and what has caused it.
-    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-        std::iter::successors(Some(self as &(dyn std::error::Error + 'static)), |error| error.source())
-    }
-
-    /// Whether the system said something of this kind.
-    fn is_because(&self, is_it: impl Fn(io::ErrorKind) -> bool) -> bool {
-        self.causes().filter_map(|error| error.downcast_ref::<io::Error>()).any(|error| is_it(error.kind()))
-    }
-
-    /// Whether the store has no room left.
-    pub(crate) fn is_full(&self) -> bool {
-        self.is_because(|kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
-    }
-
-    /// Whether the store does not let the object be read, or changed.
-    pub(crate) fn is_denied(&self) -> bool {
-        use object_store::Error as Store;
-        let is_told = matches!(self, Self::Store { source, .. } if matches!(**source, Store::PermissionDenied { .. }));
-        is_told || self.is_because(|kind| kind == io::ErrorKind::PermissionDenied)
-    }
-
-    /// Whether it says nothing of other objects: this one may not be read, or its disk has failed there.
-    pub(crate) fn is_of_one_object(&self) -> bool {
-        matches!(self, Self::Io { .. }) || self.is_denied()
-    }
-
-    /// The error and what has caused it.
-    pub(crate) fn in_one_line(&self) -> String {
-        self.causes().fold(String::new(), |told, cause| match cause.to_string() {
-            why if told.is_empty() => why,
-            // A store's error may tell what has caused it.
-            why if told.contains(&why) => told,
-            why => format!("{told}: {why}"),
-        })
-    }
-
-    /// Whether trying again may help: an archiver does so, for ever.
-    pub(crate) fn is_transient(&self) -> bool {
-        use object_store::Error as Store;
-        match self {
-            Self::Store { source, .. } => !matches!(
-                **source,
-                Store::NotSupported { .. }
-                    | Store::NotImplemented { .. }
-                    | Store::InvalidPath { .. }
-                    | Store::UnknownConfigurationKey { .. }
-            ),
-            // What is at the path by now is another log, which needs another archiver.
-            Self::Log(error) => !matches!(error, mapwal::Error::Forked | mapwal::Error::Displaced { .. }),
-            Self::Io { .. } | Self::Damaged { .. } | Self::Missing { .. } => true,
-            _ => false,
-        }
-    }
 }
 
 /// The archive at `prefix`, which is empty where a store is that of one log alone.
@@ -382,6 +338,10 @@ fn has(objects: u64) -> String {
         1 => "has one object of it without its note, epoch.json".to_owned(),
         _ => format!("has {objects} objects of it without its note, epoch.json"),
     }
+}
+
+fn lsns(lsns: &Range<Lsn>) -> String {
+    if lsns.is_empty() { "no record".to_owned() } else { format!("{} up to {}", lsns.start, Lsn(lsns.end.0 - 1)) }
 }
 
 fn in_epoch(epoch: Option<u64>) -> String {

@@ -20,6 +20,8 @@ pub(crate) struct History {
     pub(crate) epochs: BTreeMap<u64, Epoch>,
     /// Which records may have been pruned.
     pub(crate) pruned: Marks,
+    /// The epochs that were deleted by themselves, or are being deleted.
+    pub(crate) forgotten: BTreeSet<u64>,
     /// The largest number that an epoch had which may be gone by now: one that was forgotten, or that a mark names.
     gone: u64,
 }
@@ -28,7 +30,7 @@ pub(crate) struct History {
 pub(crate) struct Epoch {
     pub(crate) note: Option<EpochNote>,
     /// What is wrong with a note that is there, and cannot be used.
-    damage: Option<ObjectDamage>,
+    pub(crate) damage: Option<ObjectDamage>,
     /// In the log's order.
     pub(crate) segments: Vec<ArchivedSegment>,
     pub(crate) parts: Vec<ArchivedSegment>,
@@ -45,7 +47,7 @@ impl History {
     pub(crate) async fn look(store: &Store, prefix: &Path) -> Result<(Self, Option<Error>)> {
         let mut unread = None;
         let (epochs, pruned) = (BTreeMap::new(), Marks::default());
-        let mut history = Self { prefix: prefix.clone(), epochs, pruned, gone: 0 };
+        let mut history = Self { prefix: prefix.clone(), epochs, pruned, forgotten: BTreeSet::new(), gone: 0 };
         let mut marks = Vec::new();
         for meta in store.list(prefix).await? {
             history.add(Object::of(prefix, &meta), &mut marks);
@@ -96,7 +98,10 @@ impl History {
             Object::Epoch(number) | Object::Session(number) => {
                 self.epochs.entry(number).or_default();
             }
-            Object::Forgotten(number) => self.gone = self.gone.max(number),
+            Object::Forgotten(number) => {
+                self.gone = self.gone.max(number);
+                self.forgotten.insert(number);
+            }
             Object::Pruned(mark) => {
                 self.gone = self.gone.max(mark.epoch);
                 marks.push(mark);

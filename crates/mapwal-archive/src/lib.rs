@@ -22,6 +22,7 @@
 mod archive;
 mod archiver;
 mod backoff;
+mod cause;
 mod chain;
 mod conflict;
 mod cover;

@@ -97,7 +97,9 @@ async fn proven(
     let mut lost = None;
     if let (Some(tip), None) = (frames.predecessor(), parent) {
         check_begin(history, epoch, first)?;
-        if !begins {
+        // What a prune may have deleted is not missed, wherever the epoch began.
+        let is_pruned = first.first_lsn <= history.pruned.of(epoch);
+        if !begins && !is_pruned {
             let ArchivedSegment { key, first_lsn, .. } = first;
             return Err(Error::Unproven { epoch, key: key.to_string(), number: tip.number, first_lsn: *first_lsn });
         }
@@ -170,14 +172,14 @@ fn check_begin(history: &History, epoch: u64, first: &ArchivedSegment) -> Result
     Ok(())
 }
 
-/// An error unless the note of `epoch` is lost, or it has no record that another epoch does not have, or nothing is left of what it continues,
-/// and its log has begun another one.
+/// An error unless the note of `epoch` is lost, or it has no record that another epoch does not have, or its log has begun another one in its
+/// place.
 async fn check_worthless(archive: &Archive, history: &mut History, epoch: u64) -> Result<()> {
+    let mut later = history.epochs.range(epoch + 1..).filter_map(|(_, later)| later.note.as_ref());
+    let is_replaced = later.any(|later| later.instead_of == Some(epoch));
     let damage = match history.unnoted(archive, epoch) {
         Err(noted @ Error::Noted { .. }) => {
             let has_less = history.chain(epoch).is_ok() && longer_than(archive, history, epoch).await?.is_some();
-            let mut later = history.epochs.range(epoch + 1..).filter_map(|(_, later)| later.note.as_ref());
-            let is_replaced = history.is_cut_off(epoch) && later.any(|later| later.instead_of == Some(epoch));
             return if has_less || is_replaced { Ok(()) } else { Err(noted) };
         }
         unnoted => unnoted?.1,
@@ -185,6 +187,7 @@ async fn check_worthless(archive: &Archive, history: &mut History, epoch: u64) -
     let is_worthless = match damage {
         // Nothing is wrong with the epoch, or which of the notes belongs here is not known.
         ObjectDamage::Version { .. } | ObjectDamage::OtherLog { .. } => false,
+        ObjectDamage::Copy { .. } if is_replaced => true,
         // The note alone may be a copy.
         ObjectDamage::Copy { .. } => match proven(archive, history, (epoch, &damage), true).await {
             Ok(note) => match check_copy(archive, history, (epoch, &damage), &note).await {

@@ -211,6 +211,11 @@ impl Archiver {
             }
             Owner::Of { epoch, token } => (epoch, token),
         };
+        if let Some(damage) = history.epochs.get(&epoch).and_then(|own| own.damage.clone()) {
+            let unusable = Err(Error::damaged(&epoch_key(&self.archive.prefix, epoch), damage));
+            self.note_damaged::<()>(&unusable);
+            unusable?;
+        }
         // The list may be late.
         let own = history.epochs.entry(epoch).or_default();
         if own.note.is_none() {
@@ -234,6 +239,9 @@ impl Archiver {
     /// Why the archive does not have the note of the epoch that the pin names, in which all before record `next` was confirmed.
     pub(super) fn without_note(&self, history: &History, epoch: u64, next: Lsn) -> Error {
         let (pin, prefix) = (self.options.pin.clone(), self.archive.prefix.to_string());
+        if history.forgotten.contains(&epoch) {
+            return Error::Forgotten { pin, epoch, prefix };
+        }
         // A prune leaves a mark, and the note of a later history.
         let is_left = history.epochs.iter().any(|(&number, other)| number > epoch && other.note.is_some());
         let is_gone = history.epochs.get(&epoch).is_none_or(Epoch::is_blank);

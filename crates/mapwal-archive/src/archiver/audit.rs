@@ -63,7 +63,7 @@ impl Archiver {
         let epoch = session.epoch;
         if let Err(error) = listed.noted(epoch) {
             return Err(match self.without_note(&listed, epoch, session.place.next) {
-                pruned @ Error::Pruned { .. } => pruned,
+                deleted @ (Error::Pruned { .. } | Error::Forgotten { .. }) => deleted,
                 _ => error,
             });
         }

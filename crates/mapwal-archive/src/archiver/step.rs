@@ -317,7 +317,7 @@ impl Archiver {
             history.remove(made.key.as_ref());
         }
         let why = self.without_note(&history, session.epoch, session.place.next);
-        if !matches!(why, Error::Pruned { .. }) {
+        if !matches!(why, Error::Pruned { .. } | Error::Forgotten { .. }) {
             return archive_gone(key);
         }
         if let Some(made) = made {

@@ -28,7 +28,9 @@ pub struct PruneReport {
     pub bytes: u64,
     /// Epochs of which nothing is left.
     pub epochs: u64,
-    /// The first record that is kept in the newest epoch that can be followed.
+    /// The newest epoch that can be followed: no prune goes beyond its end.
+    pub epoch: u64,
+    /// The first record that is kept in that epoch.
     pub first_lsn: Lsn,
     /// What keeps epochs from being restored to their ends. One that cannot be followed is left as it is, with those that continue it.
     pub faults: Vec<EpochFault>,
@@ -53,7 +55,8 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     }
     // The newest segment stays: an archiver goes on after it, and without it a restore would find nothing.
     let before = before.min(last);
-    let mut report = PruneReport { first_lsn: history.reach(newest)?.lsns.start, ..PruneReport::default() };
+    let first_lsn = history.reach(newest)?.lsns.start;
+    let mut report = PruneReport { epoch: newest, first_lsn, ..PruneReport::default() };
     let (superseded, conflicts) = superseded(archive, &history).await?;
     // That takes nothing away, and may make room for the mark.
     for part in &superseded {
@@ -95,17 +98,7 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
 /// What is wrong with the archive, and what was found to be by reading: each thing once.
 async fn faults_after(archive: &Archive, history: &History, found: Vec<EpochFault>) -> Result<Vec<EpochFault>> {
     let mut faults = listed_faults(history);
-    let is_told = |faults: &[EpochFault], found: &EpochFault| match found {
-        EpochFault::Damaged { key, .. } => {
-            faults.iter().any(|fault| matches!(fault, EpochFault::Damaged { key: told, .. } if told == key))
-        }
-        found => faults.contains(found),
-    };
-    for fault in found {
-        if !is_told(&faults, &fault) {
-            faults.push(fault);
-        }
-    }
+    faults.extend(found);
     judge_faults(archive, history, &mut faults).await?;
     Ok(faults)
 }

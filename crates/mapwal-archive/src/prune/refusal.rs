@@ -62,7 +62,10 @@ impl Asked<'_> {
     /// What is accepted instead of a prune before record `before`.
     pub(super) fn limits(&self, before: Lsn) -> PruneLimits {
         let Err(refusal) = self.check(before, PruneGaps::Refuse) else { return PruneLimits::default() };
-        let begin = self.history.reach(self.newest).map_or(Lsn::FIRST, |chain| chain.lsns.start);
+        // Also what an epoch has that the newest does not continue, such as before records that are in none.
+        let chains = self.history.epochs.keys().filter_map(|&epoch| self.history.reach(epoch).ok());
+        let begins = chains.filter(|chain| !chain.pieces.is_empty()).map(|chain| chain.lsns.start);
+        let begin = begins.min().unwrap_or(Lsn::FIRST);
         let (mut keeps, mut gives_up) = (Lsn(refusal.from.0.saturating_sub(1)), refusal.to);
         while let Err(refusal) = self.check(keeps, PruneGaps::Refuse) {
             keeps = Lsn(refusal.from.0.saturating_sub(1)).min(Lsn(keeps.0.saturating_sub(1)));
@@ -90,8 +93,7 @@ impl Asked<'_> {
         // Also what comes after a gap.
         let last = history.needed(newest).into_iter().map(|object| object.next_lsn).max();
         kept.end = kept.end.max(last.unwrap_or_default());
-        // Where there is no record at all, none can be deleted.
-        if before <= kept.end || kept.is_empty() {
+        if before <= kept.end {
             return Ok(());
         }
         let (from, other) = (kept.end.next(), history.other_with(before, newest));

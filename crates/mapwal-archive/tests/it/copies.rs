@@ -24,7 +24,7 @@ pub(crate) fn archive(place: &Place, (log, archive): (&str, &str), more: &str, (
     assert_eq!(service.terminate().code(), Some(0));
 }
 
-fn copy(place: &Place, from: &str, to: &str) {
+pub(crate) fn copy(place: &Place, from: &str, to: &str) {
     let copied = Command::new("cp").arg("-a").args([place.path(from), place.path(to)]).status();
     assert!(copied.unwrap().success());
 }

@@ -238,3 +238,14 @@ fn a_restore_says_which_arguments_go_on_with_it_after_another_epoch_has_begun() 
         check(&place.path("restored"), 1, last, |_| 1);
     }
 }
+
+#[test]
+fn two_restores_into_one_directory_are_told_apart_from_archivers() {
+    let place = Place::new();
+    make_log(&place.path("log"), 30);
+    place.archive(30);
+    fs::create_dir(place.path("restored")).unwrap();
+    let mark = fs::File::create(place.path("restored/restore-under-way.seg")).unwrap();
+    rustix::fs::flock(&mark, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    place.run("restore URL ./restored").failed(4, "another restore");
+}

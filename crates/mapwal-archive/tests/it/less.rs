@@ -57,11 +57,19 @@ fn records_that_are_in_no_epoch_are_told_by_every_command() {
         assert_eq!(ran.code, Some(3), "{words}: {}", ran.out);
         assert!(ran.out.contains(&lost), "{words}: {}", ran.out);
     }
+    // Also an epoch that no other one continues is something to be kept.
+    let refused = place.run("prune URL --before 850").failed(3, "records are missing");
+    let ways =
+        format!("; --before 300 at most keeps the records before, and --before {first} --give-up-gaps at least ");
+    assert!(refused.err.contains(&ways), "{}", refused.err);
+    assert!(place.run("prune URL --before 300").out.contains("\ndeleted "));
     let restored = place.run("restore URL ./restored");
     assert_eq!((restored.code, &*restored.err), (Some(3), ""), "{}", restored.out);
     let lines: Vec<&str> = restored.out.lines().collect();
     assert!(lines[0].starts_with(&format!("restored: records {first}..900, in ")), "{}", restored.out);
-    assert_eq!(lines[1], "not restored: records 1..300 of epoch 1, which --epoch 1 restores");
+    let kept = place.run("list URL --format json").json()["epochs"][0]["first_lsn"].as_u64().unwrap();
+    assert!(kept > 1, "something was pruned");
+    assert_eq!(lines[1], format!("not restored: records {kept}..300 of epoch 1, which --epoch 1 restores"));
     assert!(lines[2].starts_with("missing: ") && lines[2].contains(&lost), "{}", restored.out);
     check(&place.path("restored"), first, 900, |_| 1);
     let json = place.run("restore URL ./json --format json").json();
@@ -69,10 +77,10 @@ fn records_that_are_in_no_epoch_are_told_by_every_command() {
     // All of what was asked for.
     place.run("restore URL ./second --epoch 2").done();
     place.run("restore URL ./first --epoch 1").done();
-    check(&place.path("first"), 1, 300, |_| 1);
-    let refused = place.run("restore URL ./early --to 100").failed(3, "records are missing");
+    check(&place.path("first"), kept, 300, |_| 1);
+    let refused = place.run(&format!("restore URL ./early --to {kept}")).failed(3, "records are missing");
     assert!(
-        refused.err.contains("record 100 is not in epoch 2") && refused.err.contains("epoch 1 has it"),
+        refused.err.contains(&format!("record {kept} is not in epoch 2")) && refused.err.contains("epoch 1 has it"),
         "{}",
         refused.err
     );
@@ -352,17 +360,6 @@ fn an_archive_in_the_directory_of_its_log_is_refused() {
     let service = Process::start(place.command(&format!("run ./log {beside}")).stdout(Stdio::null()));
     wait_until(|| place.path("log-archive/0000000001").exists());
     assert_eq!(service.terminate().code(), Some(0));
-}
-
-#[test]
-fn two_restores_into_one_directory_are_told_apart_from_archivers() {
-    let place = Place::new();
-    make_log(&place.path("log"), 30);
-    place.archive(30);
-    fs::create_dir(place.path("restored")).unwrap();
-    let mark = fs::File::create(place.path("restored/restore-under-way.seg")).unwrap();
-    rustix::fs::flock(&mark, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
-    place.run("restore URL ./restored").failed(4, "another restore");
 }
 
 /// An old copy of the log's directory, to which nothing was appended: its epoch is the newest.

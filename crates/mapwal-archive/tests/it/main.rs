@@ -13,6 +13,7 @@ mod golden;
 mod guide;
 mod interrupted;
 mod kills;
+mod left;
 mod less;
 #[path = "../support/logs.rs"]
 mod logs;

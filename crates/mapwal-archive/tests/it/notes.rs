@@ -237,3 +237,65 @@ fn a_note_whose_proof_is_damaged_or_gone_is_given_up_as_it_is_said() {
     assert!(refused.err.contains("or let forget-epoch delete what is left of epoch 1"), "{}", refused.err);
     place.run("forget-epoch URL --epoch 1").done();
 }
+
+/// Which an archiver waits for: another epoch would have less.
+#[test]
+fn an_archiver_whose_epoch_has_the_note_of_another_says_how_it_is_made_again_and_goes_on_then() {
+    let place = two_epochs();
+    fs::copy(note(&place, 1), note(&place, 2)).unwrap();
+    let out = fs::File::create(place.path("out")).unwrap();
+    let service = Process::start(place.command("run ./log URL --part-interval 20ms --status-interval 1ms").stdout(out));
+    let told = |what: &str| fs::read_to_string(place.path("out")).unwrap().contains(what);
+    wait_until(|| {
+        told("0000000002/epoch.json (it is a copy of that of epoch 1), ") && told("let rebuild-note make it again")
+    });
+    place.run("rebuild-note URL --epoch 2").done();
+    let log = open(&place.path("log"));
+    append_up_to(&log, 2, LAST + 150);
+    log.close().unwrap();
+    wait_until(|| place.lists_up_to(LAST + 150));
+    assert_eq!(service.terminate().code(), Some(0));
+}
+
+/// Its mark says that what came before may have been deleted, wherever the epoch began.
+#[test]
+fn a_note_that_is_lost_after_a_prune_is_made_again_without_another_word() {
+    let place = archived();
+    let pruned = place.run("prune URL --before 300").done();
+    assert!(
+        pruned.out.contains("; the first record of epoch 1, the newest that can be followed, is "),
+        "{}",
+        pruned.out
+    );
+    fs::remove_file(note(&place, 1)).unwrap();
+    place.run("rebuild-note URL --epoch 1").done();
+    for words in ["list URL", "verify URL", "restore URL ./after"] {
+        place.run(words).done();
+    }
+    let first = open(&place.path("after")).first_lsn().0;
+    assert!(first > 1 && first <= 300, "{first}");
+    check(&place.path("after"), first, LAST, |_| 1);
+    // What vanishes after that place is another thing.
+    fs::remove_file(note(&place, 1)).unwrap();
+    fs::remove_file(&objects(&place, 1, ".seg")[0]).unwrap();
+    place.run("rebuild-note URL --epoch 1").failed(4, "refused");
+}
+
+#[test]
+fn a_prune_beside_an_epoch_without_its_note_says_which_epoch_it_speaks_of() {
+    let place = two_epochs();
+    let lsns = place.run("prune URL --before 1 --format json").done().json();
+    assert_eq!((&lsns["epoch"], &lsns["first_lsn"]), (&2.into(), &1.into()));
+    for (bytes, is_later) in [(None, false), (Some("{\"version\": 2}"), true)] {
+        fs::remove_file(note(&place, 2)).unwrap();
+        bytes.into_iter().for_each(|bytes| fs::write(note(&place, 2), bytes).unwrap());
+        let pruned = place.run("prune URL --before 200");
+        assert_eq!(pruned.code, Some(2), "{is_later}: it was carried out: {}{}", pruned.out, pruned.err);
+        assert!(
+            pruned.out.contains("; the first record of epoch 1, the newest that can be followed, "),
+            "{}",
+            pruned.out
+        );
+        fs::write(note(&place, 2), "{").unwrap();
+    }
+}

@@ -49,7 +49,11 @@ fn from_nothing_to_a_restored_log(place: &Place) {
     let first = objects[2]["first_lsn"].as_u64().unwrap();
     let pruned = place.run(&format!("prune URL --before {}", first + 1)).done();
     assert!(pruned.out.starts_with("deleted 2 segments and "), "{}", pruned.out);
-    assert!(pruned.out.ends_with(&format!("; the first record of the newest epoch is {first}\n")), "{}", pruned.out);
+    assert!(
+        pruned.out.ends_with(&format!("; the first record of epoch 1, the newest that can be followed, is {first}\n")),
+        "{}",
+        pruned.out
+    );
     let pruned = place.run("prune URL --before 1 --format json").done().json();
     assert_eq!((&pruned["segments"], &pruned["first_lsn"]), (&0.into(), &first.into()));
     place.run("restore URL ./rest").done();
@@ -122,7 +126,9 @@ fn an_archive_of_a_log_without_a_record_is_sound_and_empty() {
     assert_eq!(service.terminate().code(), Some(0));
     assert_eq!(place.run("verify URL").done().out, "sound: 0 objects read, 0 unchanged\n");
     assert_eq!(place.run("verify URL --format json").done().json()["epochs"], 1);
-    assert_eq!(place.run("prune URL --before 9 --format json").done().json()["segments"], 0);
+    assert_eq!(place.run("prune URL --before 1 --format json").done().json()["segments"], 0);
+    let refused = place.run("prune URL --before 2").failed(3, "records are missing");
+    assert!(refused.err.contains("which has no record, ") && refused.err.contains("--before 1: "), "{}", refused.err);
     place.run("restore URL ./restored").failed(4, "refused");
 }
 

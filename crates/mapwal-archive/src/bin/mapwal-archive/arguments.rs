@@ -189,7 +189,7 @@ pub(crate) struct Prune {
 ///
 /// Without its note, EPOCH/epoch.json, nothing of an epoch can be restored. What it says is taken from the epoch's first object: the
 /// identity of the log, the first record, and the segment before it, which is looked for in the earlier epochs. Nothing is guessed: where
-/// that segment is in none, or one of those has no note itself, nothing is written, and the exit code is 4. Nothing else is changed; `run` goes on in the epoch if the
+/// that segment is in none, and no prune has deleted what was there, or one of those has no note itself, nothing is written, and the exit code is 4. Nothing else is changed; `run` goes on in the epoch if the
 /// log's pin names it, and EPOCH/session.json is there. Also a note that can be used is made again if it is of another log than that object,
 /// or, with --begins, if nothing is left of the epoch that it names.
 #[derive(Debug, Args)]
@@ -207,14 +207,13 @@ pub(crate) struct RebuildNote {
     pub(crate) begins: bool,
 }
 
-/// Delete all of an epoch whose note is missing or cannot be used, or that has nothing of its own
+/// Delete all of an epoch whose note is missing or cannot be used, that has nothing of its own, or that was abandoned
 ///
 /// An epoch has nothing of its own if an older, longer one has all of its records, as where an old copy of the log's directory was archived.
-/// One that continues an epoch of which nothing is left is deleted as well, once `run --abandon-epoch` has begun another in its place.
+/// One in whose place `run --abandon-epoch` has begun another is deleted as well, whatever its note is.
 /// What only that epoch has is lost for good: first try rebuild-note, and look by `list` at what the other epochs have. Any other epoch whose note
 /// can be used is refused, and so is one that a later epoch continues, or may continue, since that one has no note either; nothing is
-/// deleted then. The number of the epoch is not used again. No log's archiver may be at work in the
-/// epoch: one whose pin names it ends.
+/// deleted then. The number of the epoch is not used again. An archiver whose log's pin names the epoch ends, with 4, at its next upload or check.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive forget-epoch s3://backups/app-1 --epoch 1")]
 pub(crate) struct ForgetEpoch {

@@ -40,7 +40,8 @@ const AFTER_OTHER_NOTE: &str = "let rebuild-note make it again, or that of the e
      log than the note; an epoch whose objects are of another log than the others' does not belong here: move all of it away";
 
 /// What can be done about a note that is a copy.
-const AFTER_COPY: &str = "let rebuild-note make it again from the epoch's objects; if all of the epoch is a copy, let forget-epoch delete it";
+const AFTER_COPY: &str = "let rebuild-note make it again from the epoch's objects; it says if all of the epoch is a copy, which forget-epoch deletes, as \
+     it does with one in whose place `run --abandon-epoch` has begun another";
 
 /// What can be done about the note of a later version.
 pub(crate) const AFTER_VERSION: &str = "use that; nothing is said to be wrong with the epoch";
@@ -94,8 +95,8 @@ pub(crate) fn tell_after_damage<'a>(
 /// The way out where an epoch cannot go on, and what it costs.
 pub(crate) fn new_epoch(epoch: u64) -> String {
     format!(
-        "`run --abandon-epoch {epoch}` begins another epoch with what the log still has, from which nothing can be restored that only \
-         epoch {epoch} had"
+        "`run --abandon-epoch {epoch}` begins another epoch with what the log still has, which is the newest from then on, and what \
+         `restore` gives without --epoch; from that nothing can be restored that only epoch {epoch} had"
     )
 }
 

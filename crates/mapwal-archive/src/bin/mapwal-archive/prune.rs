@@ -27,7 +27,12 @@ pub(crate) async fn run(arguments: &Prune) -> Result<Outcome> {
         Format::Text => print(&mut out, &report),
         Format::Json => writeln!(out, "{}", as_json(&report)),
     };
-    shown(printed.and_then(|()| out.flush()), outcome_of(&report.faults))
+    // A note in a later version keeps it from nothing but that epoch, which is left as it is.
+    let outcome = match outcome_of(&report.faults) {
+        Outcome::Failed => Outcome::Damaged,
+        outcome => outcome,
+    };
+    shown(printed.and_then(|()| out.flush()), outcome)
 }
 
 /// Why nothing was deleted, and what can be done.
@@ -100,10 +105,11 @@ fn print(out: &mut impl Write, report: &PruneReport) -> io::Result<()> {
     tell_ways_out(out, &report.faults)?;
     writeln!(
         out,
-        "deleted {} and {}, {}; the first record of the newest epoch is {}",
+        "deleted {} and {}, {}; the first record of epoch {}, the newest that can be followed, is {}",
         counted(report.segments, "segment", "segments"),
         counted(report.parts, "part", "parts"),
         BinaryBytes(report.bytes),
+        report.epoch,
         report.first_lsn
     )
 }
@@ -114,6 +120,7 @@ fn as_json(report: &PruneReport) -> serde_json::Value {
         "parts": report.parts,
         "epochs": report.epochs,
         "bytes": report.bytes,
+        "epoch": report.epoch,
         "first_lsn": report.first_lsn.0,
         "faults": report.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });

@@ -18,6 +18,10 @@ use crate::printer::Printer;
 use crate::stop::Stop;
 use crate::store::NotOpened;
 
+/// What can be done where an archiver's epoch was deleted on purpose.
+const AFTER_LEFT: &str = "if this is an old copy of the log, or one that was restored for a test, leave it, or archive it at another URL; only if \
+     the archive is to go on with this log,";
+
 /// How often it looks whether there is a log, and how things stand.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -62,10 +66,12 @@ fn of_log(error: &Error, arguments: &Run) -> Failure {
         Error::Conflict { .. } => failure.and(
             "its key tells of what the log has, so that the object is damaged: delete it, and `run` uploads it again",
         ),
-        Error::Pruned { epoch, .. } => failure.and(&new_epoch(*epoch)),
+        Error::Pruned { epoch, .. } | Error::Forgotten { epoch, .. } => {
+            failure.and(&format!("{AFTER_LEFT} {}", new_epoch(*epoch)))
+        }
         Error::OtherEpoch { epoch, .. } => failure.and(&format!(
             "is {} the right store and prefix? If it is, `run --abandon-epoch {epoch}` begins another epoch there, which goes on from what it \
-             has of this log",
+             has of this log, and is what `restore` gives without --epoch from then on",
             arguments.url
         )),
         _ => failure,

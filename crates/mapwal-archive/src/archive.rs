@@ -17,6 +17,7 @@ use crate::rebuild::{forget_epoch, rebuild_note};
 use crate::restore::{Restorable, RestoreOptions, RestoreProgress, RestoreReport, RestoreTo, restorable, restore};
 use crate::store::Store;
 use crate::verify::{VerifyProgress, VerifyReport, verify};
+use crate::waiting::Waiting;
 
 /// The archive of one log, at a prefix of an object store. Cheap to clone.
 ///
@@ -64,7 +65,12 @@ pub struct Archive {
 impl Archive {
     /// The archive at `prefix`, which need not be there yet.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: impl Into<Path>) -> Self {
-        Self { store: Store(store), prefix: prefix.into() }
+        Self { store: Store(store, Waiting::default()), prefix: prefix.into() }
+    }
+
+    /// The same, for an archiver: what else is asked of the store is none of its requests.
+    pub(crate) fn alone(self) -> Self {
+        Self { store: Store(self.store.0, Waiting::default()), ..self }
     }
 
     /// The store.

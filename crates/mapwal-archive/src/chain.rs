@@ -6,7 +6,7 @@ use std::ops::Range;
 use mapwal::Lsn;
 
 use crate::conflict::Claims;
-use crate::error::{Error, ObjectDamage, Result};
+use crate::error::{Error, ObjectDamage};
 use crate::history::Epoch;
 use crate::object::ArchivedSegment;
 
@@ -82,7 +82,7 @@ impl Chain {
         self
     }
 
-    pub(crate) fn extend(&mut self, own: &Epoch, pruned: Lsn) -> Result<()> {
+    pub(crate) fn extend(&mut self, own: &Epoch, pruned: Lsn) {
         let mut unsealed = own.unsealed().peekable();
         for segment in &own.segments {
             let len = self.pieces.len();
@@ -103,28 +103,25 @@ impl Chain {
                 // Either may be the one that does not belong here.
                 self.lsns.end = last.first_lsn;
                 self.pieces.pop();
-                return Ok(());
+                return;
             }
             if first > next && self.pieces.is_empty() && first <= pruned {
                 self.lsns = first..first;
-            } else if first < next {
-                return Err(Error::damaged(&segment.key, ObjectDamage::Identity));
             } else if first != next || is_open {
                 if self.pieces.is_empty() {
                     let from = next.max(pruned);
                     self.lsns = from..from;
                 }
                 self.gap = Some(self.lsns.end..first);
-                return Ok(());
+                return;
             }
             self.push(vec![segment.clone()]);
         }
-        let Some(parts) = unsealed.next() else { return Ok(()) };
+        let Some(parts) = unsealed.next() else { return };
         self.extend_by_parts(parts, pruned);
         let end = self.lsns.end;
         let beyond = parts.iter().chain(unsealed.flatten()).filter(|part| part.next_lsn > end);
         self.gap = beyond.map(|part| part.first_lsn).min().map(|first| end..first.max(end));
-        Ok(())
     }
 
     /// Adds what `parts`, which are of one segment, have in a row.

@@ -32,6 +32,12 @@ pub enum ObjectDamage {
         /// The record that is expected there, where that is known.
         lsn: Option<u64>,
     },
+    /// It comes before the beginning of its epoch, and no epoch that this one continues has it: it belongs elsewhere, or the epoch's note is wrong.
+    #[error("it comes before record {first}, with which its epoch begins")]
+    Early {
+        /// The epoch's first record.
+        first: u64,
+    },
     /// Its first frames say that it is another segment.
     #[error("it is not the segment that its key says")]
     Identity,

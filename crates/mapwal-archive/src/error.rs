@@ -136,6 +136,15 @@ pub enum Error {
         /// What is missing.
         missing: MissingRecords,
     },
+    /// The log has a record that was archived, and does not say that it is durable, as after a power cut: the control page may be an older one
+    /// until a writer opens the log. An archiver waits for that.
+    #[error(
+        "record {lsn} was archived, and the log does not say that it is durable; it does once it is opened for writing"
+    )]
+    NotDurable {
+        /// The last record that was archived.
+        lsn: Lsn,
+    },
     /// The pin is not an archiver's.
     #[error("pin {pin} belongs to {owner:?}")]
     PinTaken {

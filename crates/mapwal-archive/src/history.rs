@@ -12,6 +12,7 @@ use crate::error::{Error, ObjectDamage, Result};
 use crate::marks::{Mark, Marks};
 use crate::object::{ArchivedSegment, EPOCH_MAX, Object, epoch_key};
 use crate::store::Store;
+use crate::strays::Stray;
 
 /// The objects of an archive, as they were listed.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Epoch {
     /// In the log's order.
     pub(crate) segments: Vec<ArchivedSegment>,
     pub(crate) parts: Vec<ArchivedSegment>,
+    /// Objects from before the beginning of the epoch: they are not among those.
+    pub(crate) strays: Vec<Stray>,
 }
 
 impl History {
@@ -53,8 +56,6 @@ impl History {
             history.add(Object::of(prefix, &meta), &mut marks);
         }
         for (&number, epoch) in &mut history.epochs {
-            epoch.segments.sort_by_key(ArchivedSegment::order);
-            epoch.parts.sort_by_key(|part| (part.number, part.part));
             // Read by its key: a list may be late.
             match store.epoch_note(prefix, number).await {
                 Err(Error::Damaged { damage, .. }) => epoch.damage = Some(damage),
@@ -70,6 +71,7 @@ impl History {
         history.epochs.retain(|_, epoch| !epoch.is_blank());
         let end = history.objects().map(|object| object.next_lsn).max().unwrap_or_default();
         history.pruned = Marks::new(marks, end);
+        history.sort_out_all();
         Ok((history, unread))
     }
 
@@ -140,9 +142,14 @@ impl History {
         self.epochs.keys().rev().find(has_records).or_else(|| self.epochs.keys().next_back()).copied()
     }
 
-    /// All segments and parts.
+    /// All segments and parts, but for strays.
     pub(crate) fn objects(&self) -> impl Iterator<Item = &ArchivedSegment> {
-        self.epochs.values().flat_map(|epoch| epoch.segments.iter().chain(&epoch.parts))
+        self.epochs.values().flat_map(Epoch::objects)
+    }
+
+    /// All segments and parts.
+    pub(crate) fn all_objects(&self) -> impl Iterator<Item = &ArchivedSegment> {
+        self.epochs.values().flat_map(Epoch::all_objects)
     }
 
     /// What the list shows to be damaged of what `epoch` and those that it continues need, and the note without which nothing of it can be
@@ -154,7 +161,9 @@ impl History {
         });
         let objects =
             self.needed(epoch).into_iter().filter_map(|object| Some((object.key.to_string(), object.damage()?)));
-        notes.chain(objects).collect()
+        let strays = self.line(epoch).into_keys().flat_map(|at| self.lone_strays(at));
+        let strays = strays.map(|(object, damage)| (object.key.to_string(), damage));
+        notes.chain(objects).chain(strays).collect()
     }
 
     /// What a restore to the end of `epoch` may need, of it and of those that it continues.
@@ -184,7 +193,7 @@ impl History {
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.objects().any(|object| object.key.as_ref() == key)
+        self.all_objects().any(|object| object.key.as_ref() == key)
     }
 
     /// Adds what has been uploaded since it was listed.
@@ -202,12 +211,14 @@ impl History {
     pub(crate) fn set_note(&mut self, epoch: u64, note: EpochNote) {
         let own = self.epochs.entry(epoch).or_default();
         (own.note, own.damage) = (Some(note), None);
+        self.sort_out(epoch);
     }
 
     /// As if that were wrong with the note of `epoch`.
     pub(crate) fn set_aside(&mut self, epoch: u64, damage: ObjectDamage) {
         let own = self.epochs.entry(epoch).or_default();
         (own.note, own.damage) = (None, Some(damage));
+        self.sort_out(epoch);
     }
 
     /// Leaves out an object.
@@ -215,6 +226,7 @@ impl History {
         for epoch in self.epochs.values_mut() {
             epoch.segments.retain(|listed| listed.key.as_ref() != key);
             epoch.parts.retain(|listed| listed.key.as_ref() != key);
+            epoch.strays.retain(|stray| stray.object.key.as_ref() != key);
         }
     }
 
@@ -238,6 +250,7 @@ impl History {
     /// As [`Self::chain`], or what comes before two objects that have the same records.
     pub(crate) fn reach(&self, epoch: u64) -> Result<Chain> {
         let (own, note) = self.noted(epoch)?;
+        self.check_strays(epoch)?;
         let first = Lsn(note.first_lsn);
         let mut chain = Chain::at(epoch, first);
         let pruned = self.pruned.of(epoch);
@@ -246,7 +259,7 @@ impl History {
             chain = before.up_to(parent.number, first, epoch, pruned);
         }
         if chain.fault().is_none() {
-            chain.extend(own, pruned)?;
+            chain.extend(own, pruned);
         }
         Ok(chain)
     }
@@ -256,7 +269,7 @@ impl History {
     pub(crate) fn has_conflict(&self, epoch: u64) -> Result<bool> {
         let (own, note) = self.noted(epoch)?;
         let mut chain = Chain::at(epoch, Lsn(note.first_lsn));
-        chain.extend(own, self.pruned.of(epoch))?;
+        chain.extend(own, self.pruned.of(epoch));
         Ok(chain.conflict.is_some())
     }
 
@@ -306,6 +319,16 @@ impl History {
 }
 
 impl Epoch {
+    /// Its segments and parts, but for strays.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &ArchivedSegment> {
+        self.segments.iter().chain(&self.parts)
+    }
+
+    /// Its segments and parts.
+    pub(crate) fn all_objects(&self) -> impl Iterator<Item = &ArchivedSegment> {
+        self.objects().chain(self.strays.iter().map(|stray| &stray.object))
+    }
+
     /// Whether there is neither a note nor a record.
     pub(crate) fn is_blank(&self) -> bool {
         let has_note = self.note.is_some() || self.damage.is_some();

@@ -42,8 +42,10 @@ mod prune;
 mod rebuild;
 mod restore;
 mod store;
+mod strays;
 mod tips;
 mod verify;
+mod waiting;
 
 pub use object_store;
 

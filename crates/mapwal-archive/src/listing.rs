@@ -88,6 +88,7 @@ impl EpochListing {
             },
             Err(error) => (begins_at..begins_at, Some(error)),
         };
+        let (segments, parts) = epoch.all_objects().cloned().partition(|object| object.part.is_none());
         Self {
             epoch: number,
             parent: note.and_then(|note| note.parent).map(|parent| parent.epoch),
@@ -96,8 +97,8 @@ impl EpochListing {
             lost: note.and_then(|note| lsn_range(note.lost)),
             first_lsn: lsns.start,
             next_lsn: lsns.end,
-            segments: epoch.segments.clone(),
-            parts: epoch.parts.clone(),
+            segments,
+            parts,
             overlaps: epoch.overlaps().len() as u64,
             fault,
         }

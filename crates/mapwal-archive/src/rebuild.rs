@@ -216,7 +216,7 @@ pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneR
     }
     // What it continues, its note alone says.
     let unnoted = history.epochs.range(epoch + 1..).rev().find(|(_, later)| later.note.is_none());
-    let has_objects = !own.segments.is_empty() || !own.parts.is_empty();
+    let has_objects = own.all_objects().next().is_some();
     if let Some((&by, _)) = unnoted.filter(|_| has_objects) {
         return Err(Error::MayBeContinued { epoch, by });
     }
@@ -229,7 +229,7 @@ pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneR
         Err(error) if error.is_full() => false,
         kept => kept.map(|_| true)?,
     };
-    for object in own.segments.iter().chain(&own.parts) {
+    for object in own.all_objects() {
         delete(archive, object, &mut report).await?;
     }
     patiently(|| async { archive.store.delete(&session_key(&archive.prefix, epoch)).await }).await?;

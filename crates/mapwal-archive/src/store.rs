@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::epoch::EpochNote;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::object::epoch_key;
+use crate::waiting::Waiting;
 
 /// Bytes that are read of a file at a time.
 const CHUNK_LEN: usize = 1 << 20;
@@ -33,12 +34,14 @@ pub(crate) enum Created {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Store(pub(crate) Arc<dyn ObjectStore>);
+pub(crate) struct Store(pub(crate) Arc<dyn ObjectStore>, pub(crate) Waiting);
 
 impl Store {
     /// Makes an object unless there is one.
     pub(crate) async fn create(&self, key: &Path, bytes: Bytes) -> Result<Created> {
+        let out = self.1.begin("write", key, bytes.len() as u64);
         let put = self.0.put_opts(key, PutPayload::from(bytes.clone()), PutMode::Create.into()).await;
+        drop(out);
         match put {
             Ok(_) => self.check_len(key, bytes.len() as u64).await,
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
@@ -50,6 +53,7 @@ impl Store {
 
     /// A store that has cut the object short has said that all of it was written.
     async fn check_len(&self, key: &Path, len: u64) -> Result<Created> {
+        let _out = self.1.begin("look at", key, 0);
         let meta = self.0.head(key).await.map_err(|source| Error::store("look at", key, source))?;
         Ok(if meta.size == len { Created::New } else { Created::Other })
     }
@@ -100,11 +104,13 @@ impl Store {
     /// Writes a note over the one that is there.
     pub(crate) async fn replace_note(&self, key: &Path, note: &(impl Serialize + Debug)) -> Result<()> {
         let bytes = encode(note);
+        let _out = self.1.begin("write", key, 0);
         self.0.put(key, bytes.into()).await.map_err(|source| Error::store("write", key, source))?;
         Ok(())
     }
 
     pub(crate) async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>> {
+        let _out = self.1.begin("list", prefix, 0);
         let listed = self.0.list(Some(prefix)).try_collect().await;
         match listed {
             // A directory that is not there yet.
@@ -115,6 +121,7 @@ impl Store {
 
     /// One that is not there is no error.
     pub(crate) async fn delete(&self, key: &Path) -> Result<()> {
+        let _out = self.1.begin("delete", key, 0);
         match self.0.delete(key).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(Error::store("delete", key, source)),
@@ -124,7 +131,9 @@ impl Store {
     /// Hands the bytes of an object to `take`, in order; returns how many there are: all of them, or an error.
     pub(crate) async fn read(&self, key: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
         let failed = |source| Error::store("read", key, source);
+        let out = self.1.begin("read", key, 0);
         let got = self.0.get(key).await.map_err(failed)?;
+        drop(out);
         let (range, mut len) = (got.range.clone(), 0);
         let expected = range.end - range.start;
         match got.payload {
@@ -137,13 +146,14 @@ impl Store {
                 }
                 reading.await.expect("it does not panic").map_err(|source| Error::io("read", &path, source))?;
             }
-            GetResultPayload::Stream(mut stream) => {
-                while let Some(chunk) = stream.next().await {
-                    let chunk = chunk.map_err(failed)?;
-                    len += chunk.len() as u64;
-                    take(&chunk)?;
-                }
-            }
+            GetResultPayload::Stream(mut stream) => loop {
+                let out = self.1.begin("read", key, 0);
+                let Some(chunk) = stream.next().await else { break };
+                drop(out);
+                let chunk = chunk.map_err(failed)?;
+                len += chunk.len() as u64;
+                take(&chunk)?;
+            },
         }
         // A connection that breaks may look like the end.
         if len < expected {

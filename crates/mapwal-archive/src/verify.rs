@@ -85,6 +85,15 @@ pub enum EpochFault {
         /// Its length.
         damage: ObjectDamage,
     },
+    /// An object that an epoch before this one has as well, where it belongs: no restore needs this one.
+    Copy {
+        /// The epoch.
+        epoch: u64,
+        /// The object.
+        key: String,
+        /// The one of the other epoch.
+        original: String,
+    },
     /// Two objects have the same record, and differ: one of them is another log's. What is before it can be restored.
     Conflict {
         /// The epoch.
@@ -133,6 +142,7 @@ impl fmt::Display for EpochFault {
                 write!(f, "epoch {epoch}: records {from}..{}, before its first one, are missing", to.saturating_sub(1))
             }
             Self::Damaged { epoch, key, damage } => write!(f, "epoch {epoch}: {key} is damaged: {damage}"),
+            Self::Copy { epoch, key, original } => write!(f, "epoch {epoch}: {key} is a copy of {original}"),
             Self::Conflict { epoch, key, other, lsn, claims } => {
                 write!(f, "epoch {epoch}: {key} and {other} both have record {lsn}, and differ{claims}")
             }
@@ -184,7 +194,7 @@ pub(crate) async fn verify(
     let history = archive.look().await?;
     let epochs = history.epochs.len() as u64;
     let mut report = VerifyReport { epochs, faults: faults(&history), ..VerifyReport::default() };
-    let all = history.objects().fold((0, 0), |all, object| (all.0 + 1, all.1 + object.len_bytes));
+    let all = history.all_objects().fold((0, 0), |all, object| (all.0 + 1, all.1 + object.len_bytes));
     let is_known =
         |row: &Vec<&ArchivedSegment>| earlier.is_some_and(|earlier| row.iter().all(|object| earlier.knows(object)));
     let (known, unknown): (Vec<_>, Vec<_>) = rows(&history).into_iter().partition(is_known);
@@ -318,7 +328,8 @@ async fn check<'a>(
 fn rows(history: &History) -> Vec<Vec<&ArchivedSegment>> {
     let mut rows = Vec::new();
     for epoch in history.epochs.values() {
-        rows.extend(epoch.segments.iter().map(|segment| vec![segment]));
+        let strays = epoch.strays.iter().map(|stray| &stray.object);
+        rows.extend(epoch.segments.iter().chain(strays).map(|segment| vec![segment]));
         for parts in epoch.parts.chunk_by(|a, b| a.number == b.number) {
             let chosen = in_a_row(parts);
             let (row, others): (Vec<_>, Vec<_>) =
@@ -343,6 +354,11 @@ pub(crate) fn faults(history: &History) -> Vec<EpochFault> {
                 faults.push(fault);
             }
         }
+        let strays = history.epochs.get(&epoch).into_iter().flat_map(|own| &own.strays);
+        faults.extend(strays.filter_map(|stray| {
+            let (key, original) = (stray.object.key.to_string(), stray.original.as_ref()?.to_string());
+            Some(EpochFault::Copy { epoch, key, original })
+        }));
         let lost = history.lost_before(epoch);
         faults.extend(lost.map(|lsns| EpochFault::Lost { epoch, missing: (lsns.start.0, lsns.end.0) }));
     }

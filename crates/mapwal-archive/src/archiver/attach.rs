@@ -11,7 +11,7 @@ use mapwal::error::PinFault;
 use mapwal::{Lsn, PinState};
 
 use super::Archiver;
-use super::session::{Parts, Place, Session};
+use super::session::{Found, Place, Session};
 use super::source::{Local, LocalLog, blocking};
 use super::step::archive_gone;
 use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, token, unix_ms};
@@ -38,7 +38,8 @@ impl Archiver {
         let abandoned = if let Owner::Begins { abandoned, .. } = owner { abandoned } else { None };
         let (epoch, token) = self.find_epoch(&mut history, owner, pinned).await?;
         if let Some(epoch) = epoch {
-            if let Some(session) = self.go_on(&mut history, epoch, &token, &local).await? {
+            self.note_confirmed(epoch, pinned, &local);
+            if let Some(session) = self.go_on(&mut history, (epoch, pinned), &token, &local).await? {
                 return Ok(session);
             }
             self.check_list(&history, epoch, pinned, &local)?;
@@ -54,16 +55,35 @@ impl Archiver {
         let lost = (lost, abandoned);
         let (epoch, note) = self.begin_epoch(number, &local, &token, (place, parent), lost).await?;
         let session_note = self.take(epoch, &token).await?;
-        self.begin_session((epoch, session_note), &token, (place, None), None, lsn_range(note.lost)).await
+        self.begin_session((epoch, session_note), &token, Found::at(place), None, lsn_range(note.lost)).await
+    }
+
+    /// Notes that all before record `pinned` was archived in `epoch`, for as long as it cannot be gone on with.
+    fn note_confirmed(&self, epoch: u64, pinned: Lsn, local: &LocalLog) {
+        let before = local.segments.windows(2).filter(|pair| pair[1].first_lsn <= pinned).map(|pair| pair[0].number);
+        let after = before.max().unwrap_or(0);
+        self.note(|progress| {
+            if progress.epoch.replace(epoch).is_none() {
+                progress.sealed = progress.sealed.max(pinned);
+                progress.archived(pinned);
+                progress.place = (after, 0);
+            }
+        });
     }
 
     /// Takes `epoch`, if the log goes on in it. What another archiver has confirmed before that is listed after it.
-    async fn go_on(&self, history: &mut History, epoch: u64, token: &str, local: &LocalLog) -> Result<Option<Session>> {
+    async fn go_on(
+        &self,
+        history: &mut History,
+        (epoch, pinned): (u64, Lsn),
+        token: &str,
+        local: &LocalLog,
+    ) -> Result<Option<Session>> {
         let (mut own, mut backoff) = (None, self.backoff());
         loop {
-            let place = self.place_in(history, epoch, local).await;
-            self.note_damaged(&place);
-            let Some((place, parts)) = place? else { return Ok(None) };
+            let found = self.place_in(history, epoch, local, pinned).await;
+            self.note_damaged(&found);
+            let Some(found) = found? else { return Ok(None) };
             let note = match own {
                 None => self.take(epoch, token).await?,
                 Some(note) => note,
@@ -71,7 +91,7 @@ impl Archiver {
             let listed = History::load(&self.archive.store, &self.archive.prefix).await?;
             if listed.keys(epoch) == history.keys(epoch) {
                 let lost = listed.lost_on_the_way(epoch);
-                return self.begin_session((epoch, note), token, (place, parts), Some(listed), lost).await.map(Some);
+                return self.begin_session((epoch, note), token, found, Some(listed), lost).await.map(Some);
             }
             *history = listed;
             own = Some(note);
@@ -80,8 +100,8 @@ impl Archiver {
         }
     }
 
-    /// Notes what is damaged of the epoch that is to be gone on with, which keeps it from beginning.
-    fn note_damaged<T>(&self, found: &Result<T>) {
+    /// Notes what is damaged of the epoch that is to be gone on with, which keeps it from that.
+    pub(super) fn note_damaged<T>(&self, found: &Result<T>) {
         if let Err(Error::Damaged { key, damage, .. }) = found {
             self.note(|progress| progress.damaged = vec![(key.clone(), damage.clone())]);
         }
@@ -334,11 +354,12 @@ impl Archiver {
         &self,
         (epoch, note): (u64, SessionNote),
         token: &str,
-        (place, parts): (Place, Option<Parts>),
+        found: Found,
         listed: Option<History>,
         lost: Option<Range<Lsn>>,
     ) -> Result<Session> {
-        let mut session = Session::new(epoch, note, place, parts);
+        let place = found.place;
+        let mut session = Session::new(epoch, note, found);
         if let Some(listed) = listed {
             self.audit(&mut session, listed).await?;
         } else {

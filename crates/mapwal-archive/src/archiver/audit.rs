@@ -11,6 +11,7 @@ use super::Archiver;
 use super::session::Session;
 use super::source::{Local, blocking};
 use crate::chain::longest;
+use crate::conflict::check;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History};
@@ -52,7 +53,7 @@ impl Archiver {
         }
         match self.parts_after(own, session.place).await {
             // What is damaged of the log is told where it is archived.
-            Err(Error::Log(_)) => Ok(false),
+            Err(Error::Log(_) | Error::NotDurable { .. }) => Ok(false),
             parts => Ok(parts?.is_none()),
         }
     }
@@ -80,6 +81,11 @@ impl Archiver {
         self.note_missing(missing);
         let (lost, mut damaged) = (listed.lost_on_the_way(epoch), listed.damaged(epoch));
         damaged.extend(self.compare_superseded(session, listed.noted(epoch)?.0).await?);
+        for found in self.still_damaged(session, &listed).await? {
+            if damaged.iter().all(|(key, _)| *key != found.0) {
+                damaged.push(found);
+            }
+        }
         for (key, damage) in &damaged {
             tracing::error!(key, %damage, "damaged in the archive");
         }
@@ -108,6 +114,21 @@ impl Archiver {
             }));
         }
         Ok(damaged)
+    }
+
+    /// Of the objects that were damaged when the session began those that still are: they are read again.
+    async fn still_damaged(&self, session: &mut Session, listed: &History) -> Result<Vec<(String, ObjectDamage)>> {
+        let mut found = Vec::new();
+        session.damaged.retain(|object| listed.has(object.key.as_ref()));
+        for object in &session.damaged {
+            match check(&self.archive, object).await {
+                Err(Error::Damaged { key, damage, .. }) => found.push((key, damage)),
+                Err(error) if !error.is_of_one_object() => return Err(error),
+                _ => {}
+            }
+        }
+        session.damaged.retain(|object| found.iter().any(|(key, _)| key == object.key.as_ref()));
+        Ok(found)
     }
 
     async fn upload_again(&self, session: &Session, listed: &History) -> Result<Again> {

@@ -131,6 +131,7 @@ impl Archiver {
         // Nothing is known to be archived.
         let first = source.first_lsn()?;
         let progress = Mutex::new(Progress::from(first));
+        let archive = archive.alone();
         Ok(Self { source, archive, options, progress, session, turns: Turns::default(), _lock: lock })
     }
 
@@ -174,7 +175,7 @@ impl Archiver {
 
     /// Why it is trying something again, if it is, or what is wrong with the archive: what [`Self::status`] says as well, without a look at any file.
     pub fn last_error(&self) -> Option<String> {
-        self.progress.lock().trouble()
+        self.progress.lock().trouble(self.archive.store.1.overdue())
     }
 
     /// Which records are missing for good, if any are: what [`Self::status`] says as well, without a look at any file.
@@ -195,7 +196,7 @@ impl Archiver {
         let mut progress = self.progress.lock();
         // Where the log is damaged, the records before that at least.
         let next = next.unwrap_or_else(|error| known_before(&error).unwrap_or_default().max(progress.next_seen()));
-        progress.status(next, lag_bytes)
+        progress.status(next, lag_bytes, self.archive.store.1.overdue())
     }
 
     /// The bytes of segments after number `after`, of the first of which `archived` bytes are in the archive.

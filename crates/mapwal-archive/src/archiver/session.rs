@@ -8,6 +8,7 @@ use object_store::path::Path;
 
 use super::source::{Prefix, Sealed};
 use crate::epoch::SessionNote;
+use crate::object::ArchivedSegment;
 
 /// The place in the log up to which an epoch has it.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,21 @@ pub(crate) struct Parts {
     pub(crate) check: SegmentCheck,
 }
 
+/// Where a log goes on in an epoch.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) place: Place,
+    pub(crate) parts: Option<Parts>,
+    /// Objects of the epoch that were found to be damaged on the way.
+    pub(crate) damaged: Vec<ArchivedSegment>,
+}
+
+impl Found {
+    pub(crate) fn at(place: Place) -> Self {
+        Self { place, parts: None, damaged: Vec::new() }
+    }
+}
+
 /// An archiver's right to write an epoch.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -43,6 +59,8 @@ pub(crate) struct Session {
     /// When it was moved last.
     pub(crate) moved: Option<Instant>,
     pub(crate) parts: Option<Parts>,
+    /// Objects of the epoch that were damaged when it began.
+    pub(crate) damaged: Vec<ArchivedSegment>,
     /// Parts of segments before `place`, yet to be deleted.
     pub(crate) superseded: Vec<Path>,
     /// The next segment, made ready while the one before was uploaded.
@@ -58,7 +76,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(epoch: u64, note: SessionNote, place: Place, parts: Option<Parts>) -> Self {
+    pub(crate) fn new(epoch: u64, note: SessionNote, Found { place, parts, damaged }: Found) -> Self {
         Self {
             epoch,
             note,
@@ -66,6 +84,7 @@ impl Session {
             pinned: place.next,
             moved: None,
             parts,
+            damaged,
             superseded: Vec::new(),
             prepared: None,
             observed: None,

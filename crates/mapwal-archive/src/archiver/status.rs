@@ -42,7 +42,10 @@ pub struct Status {
     pub bytes: u64,
     /// Failures since the last success, each of which was followed by a pause.
     pub failures: u64,
-    /// The last error, until something succeeds; or else why a restore would not give all that is archived: the first of what is `damaged`
+    /// For how long the store has not answered a request, where that is longer than five seconds, and those that the bytes of an upload take at
+    /// 1 MiB/s.
+    pub unanswered: Option<Duration>,
+    /// The last error, until something succeeds; or what the store does not answer; or else why a restore would not give all that is archived: the first of what is `damaged`
     /// or `missing`. It is `None` if all is well, but for what is `lost`.
     pub last_error: Option<String>,
     /// Records before the first one that the epoch leads to, and that no epoch has: they were trimmed before they were archived, or have vanished with their
@@ -116,13 +119,14 @@ impl Progress {
     }
 
     /// What keeps it from archiving, or else what keeps a restore from all that is archived.
-    pub(crate) fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self, overdue: Option<(String, Duration)>) -> Option<String> {
+        let unanswered = || overdue.map(|(what, time)| format!("no answer for {} s: {what}", time.as_secs()));
         let damaged = || self.damaged.first().map(|(key, damage)| format!("{key} is damaged: {damage}"));
         let missing = || self.missing.first().map(ToString::to_string);
-        self.last_error.clone().or_else(damaged).or_else(missing)
+        self.last_error.clone().or_else(unanswered).or_else(damaged).or_else(missing)
     }
 
-    pub(crate) fn status(&mut self, next: Lsn, lag_bytes: u64) -> Status {
+    pub(crate) fn status(&mut self, next: Lsn, lag_bytes: u64, overdue: Option<(String, Duration)>) -> Status {
         self.observe(next);
         Status {
             epoch: self.epoch,
@@ -136,7 +140,8 @@ impl Progress {
             parts: self.parts,
             bytes: self.bytes,
             failures: self.failures,
-            last_error: self.trouble(),
+            unanswered: overdue.as_ref().map(|(_, time)| *time),
+            last_error: self.trouble(overdue),
             lost: self.lost.clone(),
             uploaded_again: self.uploaded_again,
             missing: self.missing.clone(),
@@ -153,19 +158,19 @@ mod tests {
     fn the_lag_is_that_of_the_oldest_record_that_is_not_archived() {
         let mut progress = Progress::default();
         progress.archived(Lsn(1));
-        assert_eq!(progress.status(Lsn(1), 0).lag, Duration::ZERO);
+        assert_eq!(progress.status(Lsn(1), 0, None).lag, Duration::ZERO);
         progress.observe(Lsn(5));
         let since = Instant::now();
         std::thread::sleep(Duration::from_millis(20));
         progress.observe(Lsn(9));
         progress.archived(Lsn(3));
-        let status = progress.status(Lsn(9), 0);
+        let status = progress.status(Lsn(9), 0, None);
         assert!(status.lag >= Duration::from_millis(20) && status.lag_records == 6, "{status:?}");
         progress.archived(Lsn(5));
-        let lag = progress.status(Lsn(9), 0).lag;
+        let lag = progress.status(Lsn(9), 0, None).lag;
         assert!(lag + Duration::from_millis(20) <= since.elapsed());
         progress.archived(Lsn(9));
-        assert_eq!(progress.status(Lsn(9), 0).lag, Duration::ZERO);
+        assert_eq!(progress.status(Lsn(9), 0, None).lag, Duration::ZERO);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::Archiver;
 use super::attach::is_pin_gone;
 use super::session::{Parts, Session};
 use super::source::{Prefix, Sealed, Source, blocking};
-use crate::conflict::Claims;
+use crate::conflict::{Claims, check};
 use crate::epoch::SessionNote;
 use crate::error::{Error, Result};
 use crate::frames::known_before;
@@ -259,6 +259,10 @@ impl Archiver {
         self.check_session(session, &key, None).await?;
         let created = store.create(&object.key, bytes).await?;
         if created == Created::Other {
+            // Its key has the length and the checksum of these bytes: it is not what it was uploaded as. It is told, and waited for.
+            let checked = check(&self.archive, object).await;
+            self.note_damaged(&checked);
+            checked?;
             return Err(Error::Conflict {
                 key: object.key.to_string(),
                 other: local,

@@ -164,6 +164,7 @@ fn doomed<'a>(asked: &Asked<'a>, before: Lsn, gaps: PruneGaps) -> Vec<&'a Archiv
             may_go && next_of(part.number).is_some_and(|next| next <= before)
         };
         doomed.extend(epoch.parts.iter().filter(is_useless));
+        doomed.extend(epoch.strays.iter().map(|stray| &stray.object).filter(|object| object.next_lsn <= before));
     }
     doomed.sort_by_key(|object| (object.next_lsn, object.first_lsn, object.number));
     doomed
@@ -225,7 +226,7 @@ async fn forget_empty_epochs(archive: &Archive, newest: u64) -> Result<u64> {
     let history = archive.history().await?;
     let mut forgotten = 0;
     for (&number, epoch) in history.epochs.range(..newest) {
-        let is_empty = epoch.segments.is_empty() && epoch.parts.is_empty();
+        let is_empty = epoch.all_objects().next().is_none();
         let is_past = epoch.note.as_ref().is_some_and(|note| note.first_lsn <= history.pruned.of(number).0);
         // One whose note cannot be used may continue any earlier one.
         let may_be_continued = history.epochs.range(number + 1..).any(|(_, later)| later.note.is_none());

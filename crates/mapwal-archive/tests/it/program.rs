@@ -200,7 +200,7 @@ fn the_service_ends_where_going_on_would_do_harm() {
     place.run("run ./log URL --status-interval never").failed(4, "another archiver");
     drop(first);
 
-    // Other contents for the records that come next.
+    // What is in the way of the records that come next is waited for.
     let log = open(&place.path("log"));
     let archived = log.pins()[0].lsn;
     append_up_to(&log, 1, 700);
@@ -212,11 +212,18 @@ fn the_service_ends_where_going_on_would_do_harm() {
     let key = format!("logs/a/0000000001/{first:020}-{next:020}-{number:010}-{len:010}-{sum:08x}.seg");
     let store = server.store();
     crate::tools::wait_for(store.put(&key.as_str().into(), PutPayload::from_static(b"something else"))).unwrap();
-    let ended = place.run("run ./log URL --status-interval never").failed(2, "other contents");
-    assert!(ended.err.contains(&key) && ended.err.contains(".seg in record"), "both are named: {}", ended.err);
+    let out = fs::File::create(place.path("out")).unwrap();
+    let mut service = Process::start(place.command("run ./log URL --status-interval 1ms").stdout(out));
+    let told = |what: &str| fs::read_to_string(place.path("out")).unwrap().contains(what);
+    wait_until(|| {
+        told(&format!("  failing: {key} is damaged ")) && told("; put a sound copy in its place, or delete it: ")
+    });
     let kept = crate::tools::wait_for(async { store.get(&key.as_str().into()).await.unwrap().bytes().await.unwrap() });
-    assert_eq!(&kept[..], b"something else");
+    assert_eq!((service.ended(), &kept[..]), (None, b"something else".as_slice()), "it waits, and writes over nothing");
     assert_eq!(log.pins()[0].lsn, Lsn(first), "it is not archived");
+    crate::tools::wait_for(store.delete(&key.as_str().into())).unwrap();
+    wait_until(|| place.lists_up_to(700));
+    assert_eq!(service.terminate().code(), Some(0));
 }
 
 #[test]

@@ -173,3 +173,25 @@ fn a_signal_that_was_ignored_stays_ignored() {
     assert_eq!(service.ended(), None);
     assert_eq!(service.terminate().code(), Some(0));
 }
+
+/// Its client would try for minutes before it fails.
+#[test]
+fn a_store_that_does_not_answer_is_told_of_before_it_fails() {
+    let place = Place::new();
+    make_log(&place.path("log"), 300);
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command =
+        place.command("run ./log s3://bucket/logs/a --part-interval 20ms --status-interval 1ms --format json");
+    command.env("AWS_ENDPOINT", format!("http://{}", deaf.local_addr().unwrap()));
+    command.envs([("AWS_ALLOW_HTTP", "true"), ("AWS_REGION", "us-east-1")]);
+    command.envs([("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")]);
+    let began = std::time::Instant::now();
+    let service = Process::start(command.stdout(fs::File::create(place.path("out")).unwrap()));
+    let told = || fs::read_to_string(place.path("out")).unwrap();
+    wait_until(|| told().contains("\"last_error\":\"no answer for "));
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{}", told());
+    let line = told().lines().find(|line| line.contains("no answer for ")).map(crate::place::document).unwrap();
+    assert!(line["unanswered_seconds"].as_f64() >= Some(5.0) && line["failures"] == 0, "{line}");
+    assert!(line["last_error"].as_str().unwrap().ends_with(" s: list logs/a"), "{line}");
+    assert_eq!(service.terminate().code(), Some(0));
+}

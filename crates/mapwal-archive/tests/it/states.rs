@@ -197,3 +197,21 @@ fn an_output_that_is_full_or_closed_is_a_failure() {
         }
     }
 }
+
+/// Such as by a copy of files that took the wrong directory.
+#[test]
+fn a_copy_of_an_object_in_a_later_epoch_is_told_and_nothing_is_less_for_it() {
+    let place = crate::advice::two_epochs();
+    let first = crate::advice::objects(&place, 1, ".seg").remove(0);
+    let copy = place.path("archive/0000000002").join(first.file_name().unwrap());
+    fs::copy(&first, &copy).unwrap();
+    let state = State { place, objects: vec![copy.clone()] };
+    state.ends_with([2, 2, 0, 2], "is a copy of 0000000001/");
+    for words in ["list URL", "verify URL", "prune URL --before 1"] {
+        let told = state.place.run(words).out;
+        assert!(told.contains("\nof a copy: no restore needs it; if the other one is damaged, put it in "), "{told}");
+    }
+    assert!(state.place.run("verify URL").out.contains("\n1 copy that nothing needs: "));
+    fs::remove_file(copy).unwrap();
+    state.ends_with([0; 4], "");
+}

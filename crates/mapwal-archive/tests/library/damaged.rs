@@ -304,3 +304,60 @@ async fn an_object_that_cannot_be_read_is_named_and_the_others_are_verified() {
     let again = archive.verify(Some(&report), &mut |_| {}).await.unwrap();
     assert_eq!((again.unread.len(), again.unchanged), (0, 1));
 }
+
+/// Before it knows where to go on.
+#[tokio::test]
+async fn an_archiver_that_begins_with_a_damaged_log_says_how_much_of_it_is_archived() {
+    for (sealed, archived) in [(false, 251), (true, 201)] {
+        let (dir, (_store, archive)) = (scratch(), new());
+        let log = open(dir.path());
+        fill_and_seal(&log, 1, 100);
+        fill_and_seal(&log, 1, 200);
+        if !sealed {
+            fill(&log, 1, 250);
+            log.sync().unwrap();
+        }
+        catch_up(&log, &archive).await;
+        fill(&log, 1, 350);
+        log.sync().unwrap();
+        drop(log);
+        flip(dir.path(), 3, 25_000);
+        let archiver = Archiver::of_reader(reader(dir.path()), archive.clone(), options()).unwrap();
+        names_place(&fails(&archiver).await, 3, 25_000, 290..=320);
+        let status = archiver.status();
+        assert_eq!((status.epoch, status.archived_lsn), (Some(1), Lsn(archived)), "{status:?}");
+        assert_eq!(status.lag_records, status.next_lsn.0 - archived);
+        assert!(status.lag_bytes > 0 && status.lag_bytes < 30_000, "{status:?}");
+    }
+}
+
+/// As after a power cut, until a writer opens the log.
+#[tokio::test]
+async fn a_log_whose_control_page_is_an_older_one_begins_no_epoch_that_has_less_than_the_archive() {
+    let (dir, (_store, archive)) = (scratch(), new());
+    let control = dir.path().join("control");
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 100);
+    fill(&log, 1, 150);
+    log.sync().unwrap();
+    log.close().unwrap();
+    let older = std::fs::read(&control).unwrap();
+    let log = open(dir.path());
+    fill(&log, 1, 180);
+    log.sync().unwrap();
+    catch_up(&log, &archive).await;
+    log.close().unwrap();
+    std::fs::write(&control, older).unwrap();
+    let of_reader = || Archiver::of_reader(reader(dir.path()), archive.clone(), options()).unwrap();
+    let told = fails(&of_reader()).await;
+    assert!(told.contains("record 180 was archived, and the log does not say that it is durable"), "{told}");
+    let log = open(dir.path());
+    fill(&log, 1, 190);
+    log.sync().unwrap();
+    assert_eq!(of_reader().catch_up().await.unwrap().epoch, Some(1));
+    // One that was truncated has another history.
+    log.truncate_after(Lsn(170)).unwrap();
+    log.sync().unwrap();
+    assert_eq!(of_reader().catch_up().await.unwrap().epoch, Some(2));
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=170));
+}

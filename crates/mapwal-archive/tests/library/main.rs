@@ -21,5 +21,6 @@ mod pruned;
 mod rebuilt;
 mod restoring;
 mod shortened;
+mod strays;
 mod support;
 mod vanished;

@@ -45,9 +45,9 @@ pub(crate) enum Command {
 /// Ctrl-C, SIGTERM or SIGHUP, with 0. Each sealed segment is uploaded once it is durable, and a named pin keeps it from being
 /// trimmed before. Beside that, what is durable of the segment that takes appends is uploaded as a part from time to time.
 ///
-/// It ends by itself only where going on would do harm: with 2 if the archive has other contents for the same records, and
-/// with 4 if another archiver does the same work, the archive belongs to another log, or it lacks the epoch that the log is in. A
-/// directory that is missing or empty, though the log was archived there, is waited for: its disk may not be mounted.
+/// It ends by itself only where going on would do harm, with 4: if another archiver does the same work, the archive belongs to another log, or it
+/// lacks the epoch that the log is in, such as one that was pruned or forgotten. What is damaged in the archive is named, and waited for where
+/// nothing can go on without it. A directory that is missing or empty, though the log was archived there, is waited for: its disk may not be mounted.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mapwal-archive run /var/lib/app/log s3://backups/app-1")]
 pub(crate) struct Run {

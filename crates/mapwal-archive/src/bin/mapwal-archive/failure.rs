@@ -30,6 +30,14 @@ pub(crate) const AFTER_CONFLICT: &str = "two copies of the log were archived her
 const AFTER_MISNAMED: &str =
     "give it the name of that one; first move aside what is there, which may have the contents of another one as well";
 
+/// What can be done about an object from before its epoch.
+const AFTER_EARLY: &str = "move it to the epoch that it belongs to, which may lack it; or, if it was put back after the epoch's note had been made \
+     again without it, delete that note, and let rebuild-note make it again";
+
+/// What can be done about an object that another epoch has where it belongs.
+const AFTER_EXTRA: &str =
+    "no restore needs it; if the other one is damaged, put it in the place of that, and otherwise delete it";
+
 /// What can be done about the note of an epoch that is missing or damaged.
 const AFTER_NOTE: &str = "put a sound copy in its place; or let rebuild-note make it again from the epoch's objects; or, if a later epoch has \
      taken its place, let forget-epoch delete what is left of it; if nothing is left, rebuild-note with --begins has the epoch that continues it \
@@ -68,6 +76,7 @@ fn after_note(damage: &ObjectDamage) -> &'static str {
 pub(crate) fn after_damage(damage: &ObjectDamage) -> &'static str {
     match damage {
         ObjectDamage::Misnamed { .. } => AFTER_MISNAMED,
+        ObjectDamage::Early { .. } => AFTER_EARLY,
         _ => AFTER_DAMAGE,
     }
 }
@@ -78,14 +87,14 @@ pub(crate) fn tell_after_damage<'a>(
     damaged: impl Iterator<Item = &'a ObjectDamage>,
 ) -> io::Result<()> {
     let mut ways_out: Vec<_> = damaged.map(after_damage).collect();
-    // That one first: the other would delete what is to be kept.
-    ways_out.sort_by_key(|&way_out| way_out != AFTER_MISNAMED);
+    // That one last: it would delete what is to be kept.
+    ways_out.sort_by_key(|&way_out| (way_out == AFTER_DAMAGE, way_out));
     ways_out.dedup();
     for way_out in ways_out {
-        let of = if way_out == AFTER_MISNAMED {
-            "an object that has the contents of another one"
-        } else {
-            "a damaged object"
+        let of = match way_out {
+            AFTER_MISNAMED => "an object that has the contents of another one",
+            AFTER_EARLY => "an object that comes before its epoch",
+            _ => "a damaged object",
         };
         writeln!(out, "of {of}: {way_out}")?;
     }
@@ -204,6 +213,9 @@ pub(crate) fn tell_ways_out(out: &mut impl Write, faults: &[EpochFault]) -> io::
     }
     if faults.iter().any(|fault| matches!(fault, EpochFault::Less { .. })) {
         writeln!(out, "of a newest epoch that has less: {AFTER_LESS}")?;
+    }
+    if faults.iter().any(|fault| matches!(fault, EpochFault::Copy { .. })) {
+        writeln!(out, "of a copy: {AFTER_EXTRA}")?;
     }
     if faults.iter().any(|fault| matches!(fault, EpochFault::Conflict { .. })) {
         writeln!(out, "of objects that differ: {AFTER_CONFLICT}")?;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::arguments::{Format, Run};
 use crate::failure::{
-    AFTER_CONFLICT, AFTER_DAMAGE, AFTER_VERSION, Failure, Outcome, Result, document, is_note, new_epoch,
+    AFTER_CONFLICT, AFTER_DAMAGE, AFTER_VERSION, Failure, Outcome, Result, after_damage, document, is_note, new_epoch,
 };
 use crate::printer::Printer;
 use crate::stop::Stop;
@@ -190,7 +190,7 @@ fn text(status: &Status) -> String {
     let (records, bytes) = (HumanCount(status.lag_records), BinaryBytes(status.lag_bytes));
     let (segments, parts) = (HumanCount(status.segments), HumanCount(status.parts));
     let seconds = status.lag.as_secs_f64();
-    let failing = status.last_error.as_ref().filter(|_| status.failures > 0);
+    let failing = status.last_error.as_ref().filter(|_| status.failures > 0 || status.unanswered.is_some());
     let error = failing.map_or(String::new(), |error| format!("  failing: {error}"));
     let (missing, damaged) = (missing(status), damaged(status));
     let lost = status.lost.as_ref().map_or(String::new(), |lost| {
@@ -241,7 +241,10 @@ fn damaged(status: &Status) -> String {
             told = format!("{told}; only if that cannot be done, {}", new_epoch(epoch));
         }
     }
-    for (damaged, way_out) in [(objects, AFTER_DAMAGE), (others, AFTER_CONFLICT)] {
+    let (early, objects): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|(_, damage)| matches!(damage, ObjectDamage::Early { .. }));
+    let early_way = early.first().map_or("", |(_, damage)| after_damage(damage));
+    for (damaged, way_out) in [(objects, AFTER_DAMAGE), (early, early_way), (others, AFTER_CONFLICT)] {
         if !damaged.is_empty() {
             told = format!("{told}  damaged in the archive: {}; {way_out}", each(&damaged));
         }
@@ -267,6 +270,7 @@ fn as_json(status: &Status) -> serde_json::Value {
         "parts": status.parts,
         "bytes": status.bytes,
         "failures": status.failures,
+        "unanswered_seconds": status.unanswered.map(|time| time.as_secs_f64()),
         "last_error": status.last_error,
         "uploaded_again": status.uploaded_again,
         "missing": status.missing.iter().map(|missing| json!({

@@ -113,7 +113,9 @@ fn verdict(report: &VerifyReport) -> String {
     let is_less = |fault: &&EpochFault| matches!(fault, EpochFault::Less { .. });
     let (less, missing) =
         (of(Outcome::Gaps).filter(is_less).count(), of(Outcome::Gaps).filter(|it| !is_less(it)).count());
-    let damaged = report.damaged.len() + of(Outcome::Damaged).count();
+    let is_copy = |fault: &&EpochFault| matches!(fault, EpochFault::Copy { .. });
+    let copies = of(Outcome::Damaged).filter(is_copy).count();
+    let damaged = report.damaged.len() + of(Outcome::Damaged).count() - copies;
     let unread = report.unread.len() + of(Outcome::Failed).count();
     let places = |what: &str, places: usize| {
         (places > 0).then(|| format!("{what} in {}", counted(places as u64, "place", "places")))
@@ -122,6 +124,7 @@ fn verdict(report: &VerifyReport) -> String {
         places("damaged", damaged),
         (unread > 0).then(|| format!("{} not be read", counted(unread as u64, "object could", "objects could"))),
         places("records are missing", missing),
+        (copies > 0).then(|| format!("{} that nothing needs", counted(copies as u64, "copy", "copies"))),
         (less > 0).then(|| "the newest epoch has less than an older one".to_owned()),
     ];
     let found: Vec<_> = found.into_iter().flatten().collect();

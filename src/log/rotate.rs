@@ -17,7 +17,7 @@ use crate::format::tally::Tally;
 use crate::format::{self, segment_header};
 use crate::lsn::Lsn;
 use crate::memory::{Reservation, Taken};
-use crate::segment::filling::PAGE_LEN;
+use crate::segment::filling::{Filling, PAGE_LEN};
 use crate::segment::prepare::{self, Prepared};
 use crate::segment::{Segment, SegmentInfo};
 
@@ -178,8 +178,8 @@ impl Shared {
     /// `spare`, ready as far as its first frames reach, of which the link has `meta_len` bytes of metadata: they may need more than
     /// the first part of a segment.
     pub(crate) fn ready_for_link(&self, mut spare: Prepared, meta_len: usize) -> Result<Prepared> {
-        let link = link::frame_len(meta_len);
-        let end = segment_header::LEN + link + link::TRUNCATE_FRAME_LEN + link::SEAL_FRAME_LEN;
+        let begin = segment_header::LEN + link::frame_len(meta_len) + link::TRUNCATE_FRAME_LEN;
+        let end = Filling::end_for(begin);
         let ready = spare.fill_to(end, &*self.storage, PAGE_LEN).and_then(|()| {
             // It may have been filled for long, and been written back since.
             let asked = self.ask_for_pages(spare.region.mapping(), 0..end);
@@ -187,6 +187,8 @@ impl Shared {
         });
         // Another one is made when there is room again.
         ready.inspect_err(|_| self.preparer.abandon(spare.number))?;
+        // While the log can go on as it is: once the segment before has ended, appenders wait for this one.
+        assert!(begin <= spare.filling.room(), "the first frames fit");
         Ok(spare)
     }
 

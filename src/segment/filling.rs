@@ -130,6 +130,11 @@ impl Filling {
         self.end - link::SEAL_FRAME_LEN - stop_len
     }
 
+    /// How far it must be ready for appends that begin at `offset`: then [`Self::room`] reaches up to there.
+    pub(crate) fn end_for(offset: usize) -> usize {
+        offset + link::SEAL_FRAME_LEN + STOP_LEN
+    }
+
     /// Where pages were used last that are larger than the smallest, and how large they are.
     pub(crate) fn large(&self) -> (Range<usize>, usize) {
         (self.large.clone(), self.large_len)

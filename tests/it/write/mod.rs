@@ -9,6 +9,7 @@ mod inside_callbacks;
 mod limits;
 mod marks;
 mod meta;
+mod meta_lengths;
 mod metered;
 mod numbers;
 mod stats;

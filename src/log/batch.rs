@@ -112,6 +112,7 @@ impl Shared {
         let Some((start, rest)) = records.split_first() else {
             self.check_call()?;
             self.check_open()?;
+            self.durability.check()?;
             let next = self.next_lsn();
             let expected = expected.unwrap_or(next);
             return if expected == next { Ok(next..next) } else { Err(Error::NotNext { expected, next }) };

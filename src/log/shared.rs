@@ -322,6 +322,10 @@ impl Source for Shared {
         self.is_over.load(Ordering::Acquire)
     }
 
+    fn check_wait(&self) -> Result<()> {
+        inside::check_outside()
+    }
+
     fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<bool> {
         self.control.wait(&*self.storage, channel, timeout, ready)
     }

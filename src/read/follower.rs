@@ -122,7 +122,8 @@ impl Follower {
     /// file that can be written), and every 5 ms or less if not on Linux.
     ///
     /// # Errors
-    /// As [`Self::next`]; [`Error::Closed`] when the [`Log`](crate::Log) that it comes from was closed or dropped, and it
+    /// As [`Self::next`]; [`Error::InsideAppend`] when it would wait inside of a closure of
+    /// [`Log::append_with`](crate::Log::append_with); [`Error::Closed`] when the [`Log`](crate::Log) that it comes from was closed or dropped, and it
     /// has had all records. One that comes from a [`LogReader`](crate::LogReader) waits for the next writer.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Record<'_>>> {
         let Some((start, end)) = self.find_waiting(Some(timeout), Self::next_in_segment)? else { return Ok(None) };
@@ -168,6 +169,12 @@ impl Follower {
         self.at.as_ref().expect("a frame was found in it").record_ref(start, end)
     }
 
+    /// See [`Source::check_wait`].
+    #[cfg(feature = "async")]
+    pub(super) fn check_wait(&self) -> Result<()> {
+        self.source.check_wait()
+    }
+
     /// The error of a thread that cannot be started for it.
     #[cfg(feature = "async")]
     pub(super) fn thread_error(&self, source: std::io::Error) -> Error {
@@ -197,6 +204,7 @@ impl Follower {
             }
             std::hint::spin_loop();
         }
+        source.check_wait()?;
         loop {
             let left = deadline.map_or(WAIT_MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             // Before the look: what was appended before the end is found.

@@ -31,6 +31,11 @@ pub(crate) trait Source: Debug + Send + Sync {
         error
     }
 
+    /// An error where this thread must not wait for the log.
+    fn check_wait(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Waits until something happens on `channel`, at most for `timeout`, and not at all if `ready`. False, at once, if the caller cannot be
     /// woken.
     fn wait(&self, channel: Channel, timeout: Duration, ready: &mut dyn FnMut() -> Result<bool>) -> Result<bool>;

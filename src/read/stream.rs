@@ -108,7 +108,10 @@ impl Stream for FollowerStream {
             Look::Waits(_old) => return Poll::Pending,
             Look::Idle(waker) => waker,
         };
-        let found = waiting.follower.lock().next_ref().transpose();
+        let mut follower = waiting.follower.lock();
+        let found = follower.next_ref().transpose();
+        let found = found.or_else(|| follower.check_wait().err().map(Err));
+        drop(follower);
         if let Some(found) = found {
             return Poll::Ready(Some(found));
         }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use super::waiting::Waiting;
 use crate::error::{Error, Result};
+use crate::log::inside;
 use crate::log::shared::Shared;
 use crate::memory::Process;
 
@@ -19,10 +20,13 @@ use crate::memory::Process;
 /// Its waker is called as a callback of [`Log::on_durable`](crate::Log::on_durable) is: by the thread that calls all of the log's
 /// callbacks and wakers, one after the other, with nothing locked. A waker that panics does no harm, and it may use or drop the log.
 /// A callback or waker of the same log may wait for a future: polled there, where its waker could not be called, it does not return
-/// before it is ready, as [`Log::wait_durable`](crate::Log::wait_durable) does, and inside of an `append_with` closure there, for which it
-/// would wait, its outcome is [`Error::InsideAppend`].
+/// before it is ready, as [`Log::wait_durable`](crate::Log::wait_durable) does.
 ///
 /// # Errors
+/// Polled inside of a closure of [`Log::append_with`](crate::Log::append_with) or
+/// [`Log::append_with_writer`](crate::Log::append_with_writer), for which it would wait, it gives [`Error::InsideAppend`] unless it is over already.
+/// It may be polled again after the closure.
+///
 /// The outcome is [`Error::Poisoned`] when a sync has failed, [`Error::Truncated`] when a record waited for was truncated,
 /// [`Error::Closed`] when the log was dropped before, [`Error::Forked`] in a forked child; and what the call was given may be
 /// wrong: [`Error::NotAppended`], [`Error::InvalidArgument`]. It is [`Error::Io`] when the thread that syncs, or the one that calls back,
@@ -77,11 +81,13 @@ impl Future for Durable {
         if !self.process.is_current() {
             return Poll::Ready(Err(Error::Forked));
         }
-        if self.waiting.waits()
-            && let Some(log) = self.log.upgrade()
-            && let Err(error) = log.end_waiting_inside()
-        {
-            return Poll::Ready(Err(error));
+        if self.waiting.waits() {
+            if let Err(error) = inside::check_outside() {
+                return Poll::Ready(Err(error));
+            }
+            if let Some(log) = self.log.upgrade() {
+                log.end_waiting_inside();
+            }
         }
         let waker = context.waker().clone();
         let (polled, unused) = self.waiting.poll(waker);

@@ -112,6 +112,13 @@ fn nothing_that_writes_succeeds_after_a_failed_sync() {
 }
 
 #[test]
+fn a_batch_of_nothing_is_refused_as_every_write_is() {
+    let (_dir, _storage, log) = poisoned();
+    assert_poisoned(log.append_batch(&[]));
+    assert_poisoned(log.append_batch_at(log.next_lsn(), &[]));
+}
+
+#[test]
 fn a_failed_sync_is_not_tried_again() {
     let (_dir, storage, log) = poisoned();
     let syncs = storage.count(Call::SyncMapping);

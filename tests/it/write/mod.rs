@@ -6,6 +6,7 @@ mod callbacks;
 mod futures;
 mod in_place;
 mod inside_callbacks;
+mod inside_closures;
 mod limits;
 mod marks;
 mod meta;

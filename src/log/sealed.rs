@@ -10,7 +10,7 @@ use crate::segment::Segment;
 
 impl Log {
     /// The sealed segments with numbers above `after`, oldest first, as far as they are durable: no crash takes back
-    /// what is archived. 0 asks for all.
+    /// what is archived. 0 asks for all. Each has its file open: of a long log, [`Log::next_sealed`] gives one at a time.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) when a file cannot be opened.

@@ -57,8 +57,8 @@ impl Log {
     /// trimmed yet. All is durable on return, also if no segment goes.
     ///
     /// # Errors
-    /// As [`Log::trim_before`] and [`Log::put_meta`]. Unlike a trim, it needs room: with [`Error::NoSpace`] nothing has been done.
-    /// An error of the trim itself leaves the values set.
+    /// As [`Log::trim_before`] and [`Log::put_meta`]. Unlike a trim, it needs room: with [`Error::NoSpace`] nothing has been trimmed. Any
+    /// error may leave the values set, or the first of them, and an error of the trim itself does: [`Log::meta`] tells.
     ///
     /// # Example
     /// ```

@@ -187,6 +187,21 @@ impl Log {
         self.shared.storage.absolute_path()
     }
 
+    /// Whether `other` is a handle of the same open log: a clone of this one.
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// assert!(log.is_same(&log.clone()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// What opening it found.
     #[must_use]
     pub fn recovery(&self) -> &RecoveryReport {

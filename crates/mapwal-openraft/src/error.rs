@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use mapwal::Lsn;
+
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -13,9 +15,16 @@ pub enum Error {
     /// What the log says.
     #[error(transparent)]
     Log(#[from] mapwal::Error),
-    /// The log has records or metadata, and they are not those of a store.
-    #[error("the log in {} is not one of a raft log store", path.display())]
+    /// The log has records or metadata, and they are not those of a store: also a metadata slot that the application has set before the first
+    /// store was opened.
+    #[error("the log in {} is not one of a raft log store: it has records or metadata, and not what a store puts first", path.display())]
     Foreign {
+        /// The log's directory.
+        path: PathBuf,
+    },
+    /// The log has a store already: a clone of that is another handle. It is free again when all of them are dropped.
+    #[error("the log in {} has a store: use a clone of that", path.display())]
+    InUse {
         /// The log's directory.
         path: PathBuf,
     },
@@ -48,6 +57,24 @@ pub enum Error {
     Missing {
         /// The entry's index.
         index: u64,
+    },
+    /// The log lacks its first entries: something else has trimmed it, and so the id of the last one that was purged is not known. A purge up to
+    /// where the log begins, or beyond, makes it whole again; a node that is started is to be replaced by an empty one.
+    #[error(
+        "the log begins with record {lsn}, and entry {index}, its record {}, must be there: something else has trimmed it",
+        crate::stored::lsn_of(*index)
+    )]
+    Trimmed {
+        /// The index of the first entry that must be there.
+        index: u64,
+        /// The number of the log's first record.
+        lsn: Lsn,
+    },
+    /// The record is no entry: something else has written to the log.
+    #[error("record {lsn} is no entry of a raft log: something else has written to it")]
+    NotAnEntry {
+        /// The record's number.
+        lsn: Lsn,
     },
     /// The codec cannot encode or decode something, or what is stored is not what the store has written.
     #[error("cannot {verb} {what}")]

@@ -73,7 +73,7 @@ impl Plain for u64 {
     }
 }
 
-/// In UTF-8.
+/// In UTF-8: of nodes, since the ids of openraft 0.9 are `Copy`.
 impl Plain for String {
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.as_bytes());

@@ -8,14 +8,15 @@
 //!
 //! - An append returns when its entries can be read, and calls back when they are durable, or will not be. Its callback comes from a thread of
 //!   the log. One whose entries are truncated before they are durable is told so, with an error; openraft 0.9 has no append under way then.
-//! - `save_vote`, `truncate` and `purge` are durable when they return. `purge` takes any index, beyond the end as well, and no crash leaves the purge
-//!   without its id.
+//! - `save_vote`, `truncate` and `purge` are durable when they return. `purge` takes any index below 2^64 - 2^33 - 1, beyond the end as well, and no
+//!   crash leaves the purge without its id. After one that has failed the store says of itself what its log has.
 //! - `save_committed` waits for nothing: it becomes durable with the next append or vote.
 //! - After any crash the store has what it had acknowledged, and beyond that no more than a beginning of what came then.
 //! - Data that was read stays as it is for as long as it is kept, and keeps its segment's disk space.
 //! - Entries that do not follow the last one are refused. Only those that were purged already are left out without an error, and a log that
 //!   never had any may begin anywhere.
-//! - Once a sync has failed every write fails, until the log is opened again.
+//! - Once a sync has failed every write fails, until the log is opened again: but for an append of nothing, or of entries that were purged.
+//! - The log is the store's alone: a second store is refused, and what something else has appended or trimmed is an error.
 //!
 //! `truncate` and `purge` wait for the disk in a thread of their own; nothing else waits for it in a thread of the runtime, unless the log needs a
 //! segment that is not ready yet, or a read meets a page that is not in memory. Any of openraft's runtimes will do.
@@ -31,6 +32,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod aside;
+mod claim;
 mod codec;
 mod error;
 mod in_place;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::raft::RaftTypeConfig;
-use crate::store::Inner;
-use crate::stored::{self, index_of, lsn_of};
+use crate::store::{Inner, check_begin};
+use crate::stored::{self, Begin, index_of, lsn_of, slot};
 
 /// Room is made for so many entries before they are looked at.
 const ENTRIES_AT_ONCE: usize = 1 << 12;
@@ -18,6 +18,11 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     pub(crate) fn read(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<C::Entry>> {
         let start = start.max(self.first());
         let snapshot = self.log.snapshot()?;
+        if snapshot.first_lsn() > lsn_of(start) {
+            // Unless another call drops entries just now: then the slot says so, before they go.
+            let begin = Begin::<C>::decode(&self.codec, &self.meta(slot::PURGED)?.unwrap_or_default())?;
+            check_begin(begin.first, snapshot.first_lsn())?;
+        }
         let mut expected = lsn_of(start).max(snapshot.first_lsn());
         let end = lsn_of(end).min(snapshot.next_lsn());
         let mut entries = Vec::with_capacity((end.0.saturating_sub(expected.0) as usize).min(ENTRIES_AT_ONCE));

@@ -56,7 +56,7 @@ impl<C: RaftTypeConfig, K: Codec<C>> RaftLogStorage<C> for LogStore<C, K> {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<C>, StorageError<C::NodeId>> {
-        let (last_purged_log_id, last_log_id) = self.inner.state();
+        let (last_purged_log_id, last_log_id) = self.inner.state().map_err(Error::read_logs)?;
         Ok(LogState { last_purged_log_id, last_log_id })
     }
 

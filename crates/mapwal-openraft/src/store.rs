@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mapwal::Log;
+use mapwal::{Log, Lsn};
 use parking_lot::Mutex;
 
+use crate::claim::Claim;
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::raft::{LogIdOf, RaftTypeConfig};
-use crate::stored::{self, FORMAT, FORMAT_NAME, index_of, slot};
+use crate::stored::{self, Begin, FORMAT, FORMAT_NAME, index_of, slot};
 
 /// Metadata slots that a log has.
 const SLOTS: usize = 16;
@@ -52,43 +53,44 @@ pub struct LogStore<C: RaftTypeConfig, K> {
 
 pub(crate) struct Inner<C: RaftTypeConfig, K> {
     pub(crate) log: Log,
+    _claim: Arc<Claim>,
     pub(crate) codec: K,
     /// Locked for the time of each call that adds or drops entries, so that these come one after the other.
     pub(crate) bounds: Mutex<Bounds<C>>,
-    /// The index of the first entry that may be read. Release: a reader that sees it sees the log as it was then.
+    /// The index of the first entry that must be there, if any is. Release: a reader that sees it sees the log as it was then.
     first: AtomicU64,
 }
 
-/// What the log begins after, and what it ends with.
+/// What the log begins with, and what it ends with.
 pub(crate) struct Bounds<C: RaftTypeConfig> {
     /// The last entry that was purged, whether its record is still there or not.
     pub(crate) purged: Option<LogIdOf<C>>,
+    /// The index of the entry after that, or of the first one if none was purged. It is there, if any is.
+    pub(crate) first: u64,
     /// The last entry, if there is one that was not purged.
     pub(crate) last: Option<LogIdOf<C>>,
 }
 
-impl<C: RaftTypeConfig> Bounds<C> {
-    /// The index of the first entry that may be there.
-    pub(crate) fn first(&self) -> u64 {
-        self.purged.as_ref().map_or(0, |purged| purged.index.saturating_add(1))
-    }
-}
+/// The last entry that was purged, and the last one, which may be the same.
+pub(crate) type Ends<C> = (Option<LogIdOf<C>>, Option<LogIdOf<C>>);
 
 impl<C: RaftTypeConfig, K: Codec<C>> LogStore<C, K> {
     /// A store in `log`, which is new, or one of a store with the same types and codec. Only the last entry is read, and of that
     /// not the data.
     ///
     /// # Errors
-    /// [`Error::Foreign`] when the log is something else's; [`Error::Format`]; [`Error::Codec`]; [`Error::Log`].
+    /// [`Error::InUse`] when the log has a store; [`Error::Foreign`] when it is something else's; [`Error::Format`]; [`Error::Trimmed`],
+    /// [`Error::NotAnEntry`] and [`Error::Missing`] when something else has changed it; [`Error::Codec`]; [`Error::Log`].
     pub fn open(log: Log, codec: K) -> Result<Self> {
+        let claim = Claim::new(&log)?;
         check_format(&log)?;
-        let purged = log.meta(slot::PURGED).unwrap_or_default();
-        let purged = stored::decode_log_id(&codec, &purged)?;
-        let mut bounds = Bounds { purged, last: None };
-        let first = bounds.first();
-        let inner = Inner { log, codec, bounds: Mutex::new(Bounds { purged: None, last: None }), first: first.into() };
+        let Begin { purged, first } = Begin::decode(&codec, &log.meta(slot::PURGED).unwrap_or_default())?;
+        let bounds = Mutex::new(Bounds { purged, first, last: None });
+        let inner = Inner { log, _claim: claim, codec, bounds, first: first.into() };
+        let mut bounds = inner.bounds.lock();
+        check_begin(first, inner.log.first_lsn())?;
         bounds.last = inner.last_of(&bounds)?;
-        *inner.bounds.lock() = bounds;
+        drop(bounds);
         Ok(Self { inner: Arc::new(inner), read_bytes_max: READ_BYTES_MAX })
     }
 
@@ -103,7 +105,7 @@ impl<C: RaftTypeConfig, K: Codec<C>> LogStore<C, K> {
 
 impl<C: RaftTypeConfig, K> LogStore<C, K> {
     /// The log: to close it, to look at its [`Stats`](mapwal::Stats), to archive it. Its records, and its metadata slots 0 to 3, are
-    /// the store's; the other slots are free.
+    /// the store's: something else that appends, trims or truncates takes entries from it. The other slots are free.
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.inner.log
@@ -112,6 +114,7 @@ impl<C: RaftTypeConfig, K> LogStore<C, K> {
 
 /// Sees to it that `log` says that it is a store's, in this format.
 fn check_format(log: &Log) -> Result<()> {
+    check_readable(log)?;
     let path = || log.directory().to_owned();
     let is_new = || log.first_lsn() == log.next_lsn() && (0..SLOTS).all(|slot| log.meta(slot).is_none());
     match log.meta(slot::FORMAT) {
@@ -129,16 +132,48 @@ fn check_format(log: &Log) -> Result<()> {
     }
 }
 
+/// An error where a log does not tell what its slots hold: it is closed, or another process's.
+fn check_readable(log: &Log) -> Result<()> {
+    Ok(log.snapshot().map(drop)?)
+}
+
+/// An error if a log that begins with record `lsn` lacks entry `first`.
+pub(crate) fn check_begin(first: u64, lsn: Lsn) -> Result<()> {
+    if lsn > stored::lsn_of(first) { Err(Error::Trimmed { index: first, lsn }) } else { Ok(()) }
+}
+
 impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
+    /// What metadata slot `slot` holds, if it was ever set.
+    pub(crate) fn meta(&self, slot: usize) -> Result<Option<Vec<u8>>> {
+        let value = self.log.meta(slot);
+        if value.is_none() {
+            check_readable(&self.log)?;
+        }
+        Ok(value)
+    }
+
     /// The index that the log gives to the next entry.
     pub(crate) fn next_index(&self) -> u64 {
         index_of(self.log.next_lsn())
     }
 
-    /// The last entry that was purged, and the last one, which may be the same.
-    pub(crate) fn state(&self) -> (Option<LogIdOf<C>>, Option<LogIdOf<C>>) {
+    /// What is purged, and what is there.
+    pub(crate) fn state(&self) -> Result<Ends<C>> {
         let bounds = self.bounds.lock();
-        (bounds.purged.clone(), bounds.last.as_ref().or(bounds.purged.as_ref()).cloned())
+        check_begin(bounds.first, self.log.first_lsn())?;
+        Ok((bounds.purged.clone(), bounds.last.as_ref().or(bounds.purged.as_ref()).cloned()))
+    }
+
+    /// Goes by the slot for where the log begins, which now holds `begin`, unless the call that was to set it has failed before that.
+    pub(crate) fn begin_with(&self, bounds: &mut Bounds<C>, begin: &[u8], purged: Option<LogIdOf<C>>, first: u64) {
+        if self.log.meta(slot::PURGED).as_deref() != Some(begin) {
+            return;
+        }
+        bounds.last.take_if(|last| last.index < first);
+        bounds.purged = purged;
+        bounds.first = first;
+        // Entries before it are not read any more.
+        self.first.store(first, Ordering::Release);
     }
 
     /// See [`Self::first`].
@@ -146,19 +181,14 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
         self.first.load(Ordering::Acquire)
     }
 
-    /// Entries up to the purged one of `bounds` are not read any more.
-    pub(crate) fn hide_purged(&self, bounds: &Bounds<C>) {
-        self.first.store(bounds.first(), Ordering::Release);
-    }
-
     /// The last entry of the log after what is purged.
     fn last_of(&self, bounds: &Bounds<C>) -> Result<Option<LogIdOf<C>>> {
         let next = self.next_index();
-        if bounds.first() > next {
+        if bounds.first > next {
             // What is purged beyond the end is noted together with a reset, which makes this the next one.
             return Err(Error::Missing { index: next });
         }
-        let is_empty = self.log.first_lsn() == self.log.next_lsn() || bounds.first() == next;
+        let is_empty = self.log.first_lsn() == self.log.next_lsn() || bounds.first == next;
         if is_empty { Ok(None) } else { self.id_of(next - 1).map(Some) }
     }
 

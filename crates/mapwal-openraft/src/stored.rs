@@ -143,6 +143,28 @@ pub(crate) fn decode_log_id<C: RaftTypeConfig>(codec: &impl Codec<C>, bytes: &[u
     if bytes.is_empty() { Ok(None) } else { decode().map(Some).map_err(Error::decode("a log id")) }
 }
 
+/// Where the entries of a log begin, as it is in a metadata slot: the last one that was purged, or the index of the first one in a log of which
+/// none was.
+pub(crate) struct Begin<C: RaftTypeConfig> {
+    pub(crate) purged: Option<LogIdOf<C>>,
+    pub(crate) first: u64,
+}
+
+impl<C: RaftTypeConfig> Begin<C> {
+    pub(crate) fn encode_first(index: u64) -> [u8; 8] {
+        index.to_le_bytes()
+    }
+
+    pub(crate) fn decode(codec: &impl Codec<C>, bytes: &[u8]) -> Result<Self> {
+        if let Ok(first) = bytes.try_into() {
+            return Ok(Self { purged: None, first: u64::from_le_bytes(first) });
+        }
+        let purged = decode_log_id(codec, bytes)?;
+        let first = purged.as_ref().map_or(0, |purged| purged.index.saturating_add(1));
+        Ok(Self { purged, first })
+    }
+}
+
 pub(crate) fn encode_vote<C: RaftTypeConfig>(codec: &impl Codec<C>, vote: &Vote<C>) -> Result<Vec<u8>> {
     let (term, node, is_committed) = raft::vote_parts::<C>(vote);
     let mut out = term.to_le_bytes().to_vec();
@@ -240,24 +262,37 @@ pub(crate) fn encode_entry<'e, C: RaftTypeConfig>(
     Ok((Head { tag: u16::from(node_len) << 8 | kind, bytes: start..heads.len() }, body))
 }
 
-/// The leader that proposed the entry in `record`, and where its data begins.
-fn decode_head<C: RaftTypeConfig>(
-    codec: &impl Codec<C>,
-    record: &Record<'_>,
-) -> io::Result<(CommittedLeaderId<C>, usize)> {
+/// Bytes before the data of the entry in `record`.
+///
+/// # Errors
+/// [`Error::NotAnEntry`].
+#[inline]
+fn head_len(record: &Record<'_>) -> Result<usize> {
+    let (len, node_len) = (record.payload().len(), usize::from(record.tag() >> 8));
+    let head_len = (TERM_LEN + node_len).next_multiple_of(ALIGN);
+    let is_entry = match record.tag() & 0xff {
+        kind::BLANK => len == head_len,
+        kind::DATA | kind::MEMBERSHIP => len >= head_len,
+        _ => false,
+    };
+    if is_entry { Ok(head_len) } else { Err(Error::NotAnEntry { lsn: record.lsn() }) }
+}
+
+/// The leader that proposed the entry in `record`.
+fn decode_leader<C: RaftTypeConfig>(codec: &impl Codec<C>, record: &Record<'_>) -> io::Result<CommittedLeaderId<C>> {
     let mut input = Input(record.payload());
     let term = input.u64()?;
-    let node_len = usize::from(record.tag() >> 8);
-    let node = match node_len {
+    let node = match usize::from(record.tag() >> 8) {
         0 => None,
         len => Some(codec.decode_node_id(input.take(len)?)?),
     };
-    Ok((raft::leader::<C>(term, node)?, (TERM_LEN + node_len).next_multiple_of(ALIGN)))
+    raft::leader::<C>(term, node)
 }
 
 /// The log id of the entry in `record`. Its data is not looked at.
 pub(crate) fn decode_id<C: RaftTypeConfig>(codec: &impl Codec<C>, record: &Record<'_>) -> Result<LogIdOf<C>> {
-    let (leader_id, _) = decode_head(codec, record).map_err(Error::decode("an entry's head"))?;
+    head_len(record)?;
+    let leader_id = decode_leader(codec, record).map_err(Error::decode("an entry's head"))?;
     Ok(LogId::new(leader_id, index_of(record.lsn())))
 }
 
@@ -268,21 +303,17 @@ pub(crate) fn decode_entry<C: RaftTypeConfig>(
     record: &Record<'_>,
     payload: Bytes,
 ) -> Result<C::Entry> {
+    let head_len = head_len(record)?;
     let decode = || {
-        let (leader_id, head_len) = decode_head(codec, record)?;
-        let log_id = LogId::new(leader_id, index_of(record.lsn()));
-        if head_len > payload.len() {
-            return Err(invalid("too short"));
-        }
+        let log_id = LogId::new(decode_leader(codec, record)?, index_of(record.lsn()));
         match record.tag() & 0xff {
             kind::BLANK => Ok(raft::blank::<C>(log_id)),
             kind::MEMBERSHIP => Ok(raft::with_membership::<C>(log_id, decode_membership(codec, &payload[head_len..])?)),
-            kind::DATA => {
+            _ => {
                 let mut data = payload;
                 bytes::Buf::advance(&mut data, head_len);
                 Ok(raft::with_data::<C>(&log_id, codec.decode_data(data)?))
             }
-            _ => Err(invalid("an unknown kind of entry")),
         }
     };
     decode().map_err(Error::decode("an entry"))

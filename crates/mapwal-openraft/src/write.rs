@@ -5,8 +5,8 @@ use mapwal::{Lsn, Mark};
 use crate::codec::Codec;
 use crate::error::{Error, Result};
 use crate::raft::{self, LogIdOf, RaftTypeConfig, Vote};
-use crate::store::Inner;
-use crate::stored::{self, index_of, lsn_of, slot};
+use crate::store::{Inner, check_begin};
+use crate::stored::{self, Begin, index_of, lsn_of, slot};
 
 impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     /// Appends `entries`, which can be read on return; what to wait for, if there is anything to be appended.
@@ -16,7 +16,8 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     pub(crate) fn append(&self, entries: &[C::Entry]) -> Result<Option<Mark>> {
         let mut bounds = self.bounds.lock();
         let index = raft::index::<C>;
-        let entries = &entries[entries.partition_point(|entry| index(entry) < bounds.first())..];
+        let purged = bounds.purged.as_ref().map(|purged| purged.index);
+        let entries = &entries[entries.partition_point(|entry| Some(index(entry)) <= purged)..];
         let Some(first) = entries.first().map(index) else { return Ok(None) };
         for pair in entries.windows(2) {
             let (index, expected) = (index(&pair[1]), index(&pair[0]).saturating_add(1));
@@ -30,7 +31,10 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
             if bounds.last.is_some() || bounds.purged.is_some() {
                 return Err(Error::NotNext { index: first, expected });
             }
-            self.log.reset_to(lsn_of(first))?;
+            let begin = Begin::<C>::encode_first(first);
+            let reset = self.log.reset_to_with(lsn_of(first), &[(slot::PURGED, &begin)]);
+            self.begin_with(&mut bounds, &begin, None, first);
+            reset?;
         }
         let mut next = lsn_of(first);
         let appended = self.append_batch(&mut next, &batch);
@@ -69,20 +73,24 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     /// Drops all entries from `index` on. Durable on return.
     pub(crate) fn truncate(&self, index: u64) -> Result<()> {
         let mut bounds = self.bounds.lock();
+        check_begin(bounds.first, self.log.first_lsn())?;
         let log_first = index_of(self.log.first_lsn());
         let from = index.max(log_first);
         if from >= self.next_index() {
-            return Ok(());
+            // It drops nothing, and fails where it would.
+            return Ok(self.log.truncate_after(lsn_of(from).previous())?);
         }
         let purged = bounds.purged.as_ref().map(|purged| purged.index);
         if let Some(purged) = purged.filter(|&purged| index <= purged) {
             return Err(Error::Purged { index, purged });
         }
-        let is_first = from == bounds.first().max(log_first);
-        let last = if is_first { None } else { Some(self.id_of(from - 1)?) };
-        self.log.truncate_after(lsn_of(from).previous())?;
-        bounds.last = last;
-        Ok(())
+        let last = if from == bounds.first { None } else { Some(self.id_of(from - 1)?) };
+        let truncated = self.log.truncate_after(lsn_of(from).previous());
+        // Also if it is not durable.
+        if self.next_index() == from {
+            bounds.last = last;
+        }
+        Ok(truncated?)
     }
 
     /// Drops all entries up to `log_id`, which may be beyond the last one, and remembers it. Durable on return.
@@ -94,15 +102,14 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
         let purged = stored::encode_log_id(&self.codec, Some(&log_id))?;
         let meta = [(slot::PURGED, purged.as_slice())];
         let next = lsn_of(log_id.index.saturating_add(1));
-        if next > self.log.next_lsn() {
-            self.log.reset_to_with(next, &meta)?;
+        let done = if next > self.log.next_lsn() {
+            self.log.reset_to_with(next, &meta)
         } else {
-            self.log.trim_before_with(next, &meta)?;
-        }
-        bounds.last.take_if(|last| last.index <= log_id.index);
-        bounds.purged = Some(log_id);
-        self.hide_purged(&bounds);
-        Ok(())
+            self.log.trim_before_with(next, &meta).map(drop)
+        };
+        // Also if the trim has failed, or is not durable.
+        self.begin_with(&mut bounds, &purged, Some(log_id), index_of(next));
+        Ok(done?)
     }
 
     /// Durable once the mark that is returned is.
@@ -112,7 +119,7 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     }
 
     pub(crate) fn vote(&self) -> Result<Option<Vote<C>>> {
-        let vote = self.log.meta(slot::VOTE);
+        let vote = self.meta(slot::VOTE)?;
         vote.map(|vote| stored::decode_vote(&self.codec, &vote)).transpose()
     }
 
@@ -123,7 +130,7 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     }
 
     pub(crate) fn committed(&self) -> Result<Option<LogIdOf<C>>> {
-        let committed = self.log.meta(slot::COMMITTED).unwrap_or_default();
+        let committed = self.meta(slot::COMMITTED)?.unwrap_or_default();
         stored::decode_log_id(&self.codec, &committed)
     }
 }

@@ -7,6 +7,8 @@
 
 #[path = "../../src/aside.rs"]
 mod aside;
+#[path = "../../src/claim.rs"]
+mod claim;
 #[path = "../../src/codec.rs"]
 mod codec;
 #[path = "../../src/error.rs"]

@@ -46,7 +46,7 @@ impl<C: RaftTypeConfig, K: Codec<C>> RaftLogStorage<C> for LogStore<C, K> {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<C>> {
-        let (last_purged_log_id, last_log_id) = self.inner.state();
+        let (last_purged_log_id, last_log_id) = self.inner.state()?;
         Ok(LogState { last_purged_log_id, last_log_id })
     }
 

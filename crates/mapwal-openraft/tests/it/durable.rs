@@ -4,7 +4,7 @@ use mapwal::testing::{DiskFailure, SimulatedDisk};
 use openraft::Vote;
 use openraft::storage::RaftLogStorage;
 
-use crate::support::{append, begin_append, entries, entry, id, open_on, read, run, state};
+use crate::support::{Store, append, begin_append, entries, entry, id, open_on, read, run, state};
 
 /// What the kernel has written early differs from seed to seed.
 const SEEDS: u64 = 20;
@@ -61,6 +61,7 @@ fn a_sync_that_fails_is_the_error_of_its_callback_and_of_all_that_follow() {
     assert!(run(store.save_vote(&Vote::new(9, 1))).is_err());
     assert!(run(store.purge(id(1, 1))).is_err());
     assert!(run(store.truncate(id(1, 1))).is_err());
+    assert!(run(store.truncate(id(1, 100))).is_err(), "also if it drops nothing");
     drop(store);
     let left = read(&mut open_on(&disk.restart())).expect("read");
     assert!(left.len() >= 2 && left == entries(1, 0..left.len() as u64), "{left:?}");
@@ -130,6 +131,61 @@ fn a_purge_is_durable_on_return_wherever_it_ends() {
             assert_eq!(state(&mut store), (Some(id(3, purged)), Some(id(4, last.index + 2))));
         }
     }
+}
+
+/// What the store says of itself is what is in its log.
+fn assert_agrees(store: &mut Store, disk: &SimulatedDisk, what: &str) {
+    let (purged, last) = state(store);
+    let entries = read(store).expect("read");
+    let begin = entries.first().map_or(0, |entry| entry.log_id.index);
+    let first = purged.map_or(begin, |purged| purged.index + 1);
+    assert!(entries.iter().zip(first..).all(|(entry, index)| entry.log_id.index == index), "{what}: a hole");
+    assert_eq!(entries.last().map(|entry| entry.log_id).or(purged), last, "{what}");
+    assert_eq!(last.map_or(1, |last| last.index + 2), store.log().next_lsn().0, "{what}");
+    if store.log().sync().is_ok() {
+        let mut opened = open_on(&disk.kill());
+        assert_eq!(state(&mut opened), (purged, last), "{what}");
+        assert_eq!(read(&mut opened).expect("read"), entries, "{what}");
+    }
+}
+
+#[test]
+fn a_call_that_fails_leaves_the_store_as_its_log_is() {
+    let mut failed = 0;
+    for (operations, seed) in (0..40).zip(0..) {
+        for call in ["purge 12", "purge 60", "truncate 12", "truncate 19", "begin 40"] {
+            let disk = SimulatedDisk::new(seed);
+            let mut store = open_on(&disk);
+            if call != "begin 40" {
+                append(&mut store, (0..20).map(|index| entry(1, index, 10_000)).collect()).expect("appended");
+                run(store.purge(id(1, 3))).expect("purged");
+            }
+            let what = format!("{call}, of which operation {operations} fails");
+            disk.fail_after(operations, DiskFailure::Io);
+            let outcome = match call {
+                "purge 12" => run(store.purge(id(1, 12))),
+                "purge 60" => run(store.purge(id(1, 60))),
+                "truncate 12" => run(store.truncate(id(1, 12))),
+                "truncate 19" => run(store.truncate(id(1, 19))),
+                _ => append(&mut store, entries(1, 40..42)),
+            };
+            failed += u64::from(outcome.is_err());
+            if call == "begin 40" && outcome.is_err() {
+                // Before the first entry the log is empty, and after it, it has one.
+                let (_, last) = state(&mut store);
+                assert_eq!(read(&mut store).expect("read").last().map(|entry| entry.log_id), last, "{what}");
+            } else {
+                assert_agrees(&mut store, &disk, &what);
+            }
+            // What comes then finds a log without a hole, or an error.
+            let _ = run(store.truncate(id(1, 14)));
+            let _ = append(&mut store, entries(2, 14..16));
+            if store.log().sync().is_ok() {
+                open_on(&disk.kill());
+            }
+        }
+    }
+    assert!(failed > 20, "{failed}");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use mapwal::testing::SimulatedDisk;
 use mapwal_openraft::{Error, InPlace, LogStore};
 use openraft::storage::RaftLogStorage;
 
-use crate::support::{Entry, Outcome, Store, Types, append, entries, entry, id, open_on, options, read, run, state};
+use crate::support::{
+    Entry, Outcome, Store, Types, append, entries, entry, id, open, open_on, options, read, run, state,
+};
 
 fn refused<T: std::fmt::Debug>(outcome: Outcome<T>) -> String {
     outcome.expect_err("it is wrong").to_string()
@@ -103,17 +105,17 @@ fn an_index_at_the_end_of_all_numbers_is_refused() {
 
 #[test]
 fn a_log_of_something_else_or_of_another_format_is_refused() {
-    let open = |disk: &SimulatedDisk| LogStore::<Types, _>::open(disk.open(&options()).expect("a log"), InPlace);
+    let try_open = |disk: &SimulatedDisk| LogStore::<Types, _>::open(disk.open(&options()).expect("a log"), InPlace);
     let (records, metadata, later) = (SimulatedDisk::new(1), SimulatedDisk::new(2), SimulatedDisk::new(3));
     records.open(&options()).expect("a log").append(1, b"a record").expect("appended");
     let records = records.kill();
-    assert!(matches!(open(&records), Err(Error::Foreign { .. })));
+    assert!(matches!(try_open(&records), Err(Error::Foreign { .. })));
     metadata.open(&options()).expect("a log").put_meta(9, b"a value").expect("set");
     let metadata = metadata.kill();
-    assert!(matches!(open(&metadata), Err(Error::Foreign { .. })));
+    assert!(matches!(try_open(&metadata), Err(Error::Foreign { .. })));
     later.open(&options()).expect("a log").put_meta(0, b"openraft\x02").expect("set");
     let later = later.kill();
-    assert!(matches!(open(&later), Err(Error::Format { found: 2, .. })));
+    assert!(matches!(try_open(&later), Err(Error::Format { found: 2, .. })));
 }
 
 #[test]
@@ -125,6 +127,81 @@ fn what_something_else_appends_to_the_log_is_found() {
     assert!(hole.contains("entry 15 is missing"), "{hole}");
     store.log().append(77, b"not an entry").expect("appended");
     let error = refused(run(openraft::RaftLogReader::try_get_log_entries(&mut store, 16..)));
-    assert!(error.contains("cannot decode an entry"), "{error}");
+    assert!(error.contains("record 17 is no entry"), "{error}");
     let _: Vec<Entry> = run(openraft::RaftLogReader::try_get_log_entries(&mut store, 7..15)).expect("still there");
+}
+
+/// Why a store cannot be opened in `log`.
+fn refused_in(log: mapwal::Log) -> String {
+    LogStore::<Types, _>::open(log, InPlace).map(drop).expect_err("it is wrong").to_string()
+}
+
+#[test]
+fn a_last_record_that_is_no_entry_is_found_by_an_open() {
+    let longer = [&[0; 16], b"no data".as_slice()].concat();
+    for (tag, payload) in [(9, &b"intruder"[..]), (9, b""), (2, b"short"), (0x802, b"intruder"), (0x801, &longer)] {
+        let disk = SimulatedDisk::new(1);
+        store(&disk).log().append(tag, payload).expect("appended");
+        let error = refused_in(disk.kill().open(&options()).expect("a log"));
+        assert!(error.contains("record 16 is no entry"), "{tag}: {error}");
+    }
+}
+
+#[test]
+fn a_second_store_in_a_log_is_refused_as_long_as_there_is_one() {
+    let disk = SimulatedDisk::new(1);
+    let log = disk.open(&options()).expect("a log");
+    let first = open(log.clone());
+    let clone = first.clone();
+    drop(first);
+    let error = refused_in(log.clone());
+    assert!(error.contains("has a store"), "{error}");
+    open_on(&SimulatedDisk::new(1));
+    drop(clone);
+    drop(open(log.clone()));
+    open(log);
+}
+
+#[test]
+fn entries_that_something_else_has_trimmed_are_missed() {
+    for purged in [None, Some(id(1, 3))] {
+        let mut store = open_on(&SimulatedDisk::new(1));
+        append(&mut store, (1..20).map(|index| entry(1, index, 10_000)).collect()).expect("appended");
+        if let Some(purged) = purged {
+            run(store.purge(purged)).expect("purged");
+        }
+        store.log().trim_before(mapwal::Lsn(12)).expect("trimmed");
+        let first = store.log().first_lsn();
+        assert!(first > mapwal::Lsn(5), "{first}");
+        let missed = |error: String| {
+            let expected = format!("the log begins with record {first}");
+            assert!(error.contains(&expected), "{error}");
+        };
+        missed(refused(run(store.get_log_state()).map(drop)));
+        missed(refused(read(&mut store)));
+        missed(refused(run(store.truncate(id(1, 15)))));
+        assert!(run(openraft::RaftLogReader::try_get_log_entries(&mut store, 12..)).is_ok(), "they are there");
+        let log = store.log().clone();
+        drop(store);
+        missed(refused_in(log));
+    }
+}
+
+#[test]
+fn a_purge_of_all_that_is_missing_makes_the_log_whole_again() {
+    let mut store = open_on(&SimulatedDisk::new(1));
+    append(&mut store, (1..20).map(|index| entry(1, index, 10_000)).collect()).expect("appended");
+    store.log().trim_before(mapwal::Lsn(12)).expect("trimmed");
+    run(store.purge(id(1, 12))).expect("purged");
+    assert_eq!(state(&mut store), (Some(id(1, 12)), Some(id(1, 19))));
+    assert_eq!(read(&mut store).expect("read").first().map(|entry| entry.log_id.index), Some(13));
+}
+
+#[test]
+fn a_closed_log_does_not_say_that_nothing_was_ever_saved() {
+    let mut store = open_on(&SimulatedDisk::new(1));
+    assert_eq!(run(store.read_vote()).expect("read"), None);
+    store.log().close().expect("closed");
+    assert!(refused(run(store.read_vote())).contains("closed"));
+    assert!(refused(run(store.read_committed())).contains("closed"));
 }

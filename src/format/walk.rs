@@ -59,7 +59,7 @@ pub(crate) struct Walk {
     boundary: Place,
     /// The frame before, if the walk has passed one.
     before: Option<FrameKind>,
-    /// What the frames come to, if the walk checks all of them from the first on.
+    /// What the frames come to, if the walk passes all of them from the first on, or was told what those before come to.
     tally: Option<Tally>,
 }
 
@@ -69,6 +69,12 @@ impl Walk {
         let place = Place { offset, next_lsn, last_crc: 0 };
         let tally = (check == Check::Full && offset == segment_header::LEN).then_some(Tally::START);
         Self { layout, hasher: FrameHasher::new(), check, place, boundary: place, before: None, tally }
+    }
+
+    /// As it is, counting frames from here on, if those before come to `tally`.
+    pub(crate) fn counting(self, tally: Option<Tally>) -> Self {
+        let tally = tally.filter(|tally| tally.end == self.place.offset as u64).or(self.tally);
+        Self { tally, ..self }
     }
 
     /// Passes over the frame at the start of `rest`, the bytes from the current offset on.
@@ -83,9 +89,9 @@ impl Walk {
         let kind = frame.kind();
         if self.check == Check::Full {
             self.check_place(&frame)?;
-            if let Some(tally) = &mut self.tally {
-                tally.pass(&frame);
-            }
+        }
+        if let Some(tally) = &mut self.tally {
+            tally.pass(&frame);
         }
         self.place.offset += frame.padded_len();
         self.place.last_crc = frame.crc();
@@ -97,6 +103,22 @@ impl Walk {
             self.boundary = self.place;
         }
         Ok(frame)
+    }
+
+    /// Passes over the record at the start of `rest`, if it is one that ends a batch or is in none, in a walk that checks nothing: as
+    /// [`Self::step`] would, for less.
+    #[inline]
+    pub(crate) fn pass_unchecked_record(&mut self, rest: &[u8]) -> bool {
+        let record = Frame::parse_record(rest).filter(|record| self.check == Check::None && !record.batch_continues());
+        let Some(record) = record else { return false };
+        if let Some(tally) = &mut self.tally {
+            tally.pass(&record);
+        }
+        self.place.offset += record.padded_len();
+        self.place.next_lsn = self.place.next_lsn.next();
+        self.place.last_crc = record.crc();
+        self.boundary = self.place;
+        true
     }
 
     /// Passes over records that end a batch or are in none, for as long as they are sound and the place is not `enough`: as

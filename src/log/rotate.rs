@@ -26,6 +26,9 @@ use crate::segment::{Segment, SegmentInfo};
 const COUNT_LEN: usize = 1 << 20;
 /// How often it looks for a record that is being written.
 const COUNTS: u32 = 64;
+/// What is not counted when this many bytes have been appended after it is counted by the appender that makes room: the task `prepare`, whose
+/// work that is, has no processor.
+const LATE_LEN: usize = 8 << 20;
 
 impl Log {
     /// Seals the segment that takes appends, and goes on in the next one. Does nothing if nothing has been appended to
@@ -72,7 +75,9 @@ impl Shared {
             return self.rotate(rotation, need, self.size_for(len));
         }
         self.wait_for_slot(rotation)?;
-        self.preparer.ask(offset, || self.unsynced_bytes());
+        if offset >= rotation.ask_at || offset + len > rotation.room {
+            self.preparer.ask(offset, || self.unsynced_bytes());
+        }
         let room = match self.room_in(&active, offset + len) {
             // What is held back has all of its room.
             Err(Error::NoSpace { .. }) if need == Need::Essential => {
@@ -81,8 +86,12 @@ impl Shared {
             }
             room => room?,
         };
-        rotation.extend(active.info(), offset, room);
+        rotation.extend(active.info(), offset, offset + len, room);
         self.retire(rotation, &active, offset);
+        self.preparer.walk_later(&active, offset);
+        if let Some((region, _)) = active.unsynced() {
+            active.count_if_late(&region, offset.saturating_sub(LATE_LEN));
+        }
         Ok(())
     }
 

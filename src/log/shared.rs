@@ -99,6 +99,9 @@ pub(crate) struct Rotation {
     pub(crate) oldest: u64,
     /// After the frames that the active segment was opened with.
     pub(crate) begin: Position,
+    /// Up to where the segment is ready, and where more is to be asked for.
+    pub(crate) room: usize,
+    pub(crate) ask_at: usize,
     /// Set as long as there has been no room for a segment since the log was opened.
     pub(crate) pending: Option<Pending>,
 }
@@ -106,37 +109,41 @@ pub(crate) struct Rotation {
 impl Rotation {
     /// Lets appenders write to a segment, after what is published in it, as far as it has `room`.
     pub(crate) fn open(&mut self, info: SegmentInfo, region: Arc<Region>, room: usize, ordinal: u32) {
-        let start = Position::new(info.number, 0);
-        let active = Active {
-            base_lsn: info.base_lsn,
-            salt: info.layout.salt,
-            start,
-            ask_at: ask_at(&info, region.published(), room),
-        };
-        self.cursor_control.install(region, start.0, room, ordinal, active);
+        let offset = region.published();
+        self.ask_at = ask_at(&info, offset, room);
+        self.room = room;
+        let (active, room) = self.piece(&info, offset, offset);
+        self.cursor_control.install(region, active.start.0, room, ordinal, active);
     }
 
-    /// Lets appenders, which are at byte `offset`, go on in their segment as far as it has `room` now.
-    pub(crate) fn extend(&mut self, info: SegmentInfo, offset: usize, room: usize) {
-        let start = Position::new(info.number, 0);
-        let active =
-            Active { base_lsn: info.base_lsn, salt: info.layout.salt, start, ask_at: ask_at(&info, offset, room) };
+    /// Lets appenders, which are at byte `offset`, go on in their segment, up to byte `end` at least; it has `room` now.
+    pub(crate) fn extend(&mut self, info: SegmentInfo, offset: usize, end: usize, room: usize) {
+        if room != self.room {
+            self.ask_at = ask_at(&info, offset, room);
+            self.room = room;
+        }
+        let (active, room) = self.piece(&info, offset, end);
         self.cursor_control.extend(room, active);
     }
-}
 
-/// Halfway through the room that appenders have from `offset` on. Where no more can be had, a little before its end: what has been
-/// appended is counted then.
-fn ask_at(info: &SegmentInfo, offset: usize, room: usize) -> usize {
-    if room == append_limit(info.size) {
-        offset.midpoint(room).max(room.saturating_sub(COUNT_LEN))
-    } else {
-        offset.midpoint(room)
+    /// Some of the room, from byte `offset` on, up to byte `end` at least.
+    fn piece(&self, info: &SegmentInfo, offset: usize, end: usize) -> (Active, usize) {
+        let start = Position::new(info.number, 0);
+        let active = Active { base_lsn: info.base_lsn, salt: info.layout.salt, start, ask_at: self.ask_at };
+        (active, self.room.min(end.max(offset + PIECE_LEN)))
     }
 }
 
-/// Counted by the thread that seals a segment, if it must.
-const COUNT_LEN: usize = 1 << 20;
+/// Room that appenders are given at a time, however much is ready: at its end they see to it that what they have appended is counted, so
+/// that little is left when the segment is sealed.
+const PIECE_LEN: usize = 4 << 20;
+
+/// Halfway through the room that is ready from `offset` on; where no more can be had in the segment, a little before its end.
+fn ask_at(info: &SegmentInfo, offset: usize, room: usize) -> usize {
+    const LAST_LEN: usize = 1 << 20;
+    let halfway = offset.midpoint(room);
+    if room == append_limit(info.size) { halfway.max(room.saturating_sub(LAST_LEN)) } else { halfway }
+}
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

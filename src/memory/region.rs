@@ -15,6 +15,9 @@ const COMMIT_WORD_LEN: usize = 8;
 /// Frames start at multiples of this.
 pub(super) const ALIGN: usize = 8;
 
+/// How far ahead frames are fetched that are walked over, if they are as long as the one at hand.
+const PREFETCH_FRAMES: usize = 6;
+
 /// The bytes of one segment.
 #[derive(Debug)]
 pub(crate) struct Region {
@@ -146,6 +149,8 @@ impl Region {
             }
             self.shadow.read(end + COMMIT_WORD_LEN..end + padded);
             let start = self.at(end);
+            // Each frame is found by the length of the one before: it would be waited for each time.
+            self.prefetch(end + PREFETCH_FRAMES * padded);
             // SAFETY: the range lies in the mapping (checked above). Its commit word is not zero, so the reservation
             // that covered it, of this length (asserted when it was published), has ended, and the acquire load pairs
             // with its release store: nobody writes these bytes again, and they are visible.

@@ -4,6 +4,7 @@ mod bytes;
 mod cache;
 pub(crate) mod chain;
 pub(crate) mod control;
+mod count;
 pub(crate) mod directory;
 pub(crate) mod evidence;
 pub(crate) mod filling;

@@ -23,7 +23,7 @@ impl Segment {
     /// In an ended segment, when the next frame fails a check or the frames do not reach its end. In one that takes
     /// frames, what is no frame is only not there yet; what it is shows when the log is recovered.
     pub(crate) fn advance(&self, region: &Region, enough: impl Fn(Frontier) -> bool) -> Result<Frontier> {
-        self.advance_in(&self.latest, region, enough)
+        self.advance_in(&self.latest, region, &mut None, enough)
     }
 
     /// As [`Self::advance`], until nothing more is there.
@@ -31,15 +31,22 @@ impl Segment {
         self.advance(region, |_| false)
     }
 
-    /// As [`Self::advance`], in one stretch.
-    fn advance_in(&self, stretch: &Stretch, region: &Region, enough: impl Fn(Frontier) -> bool) -> Result<Frontier> {
+    /// As [`Self::advance`], in one stretch. The frames are counted by `tally`, if it is that of all before the frontier.
+    pub(super) fn advance_in(
+        &self,
+        stretch: &Stretch,
+        region: &Region,
+        tally: &mut Option<Tally>,
+        enough: impl Fn(Frontier) -> bool,
+    ) -> Result<Frontier> {
         let start = stretch.frontier();
         if enough(start) {
             return Ok(start);
         }
         let end = stretch.end.or_else(|| self.end());
         let limit = end.map_or(region.len(), |end| usize::try_from(end.offset).unwrap_or(usize::MAX)).min(region.len());
-        let mut walk = Walk::new(self.info.layout, stretch.origin.check(), start.offset, self.lsn_at(start));
+        let walk = Walk::new(self.info.layout, stretch.origin.check(), start.offset, self.lsn_at(start));
+        let mut walk = walk.counting(*tally);
         let mut damage = None;
         // The end of what has to be readable for the next frame to be passed, as far as that is known.
         let mut wanted = 0;
@@ -80,11 +87,14 @@ impl Segment {
             }
         }
         if self.move_frontier(stretch, frontier) {
+            if let Some(tally) = tally.as_mut().filter(|tally| tally.end == start.offset as u64) {
+                *tally = walk.tally().unwrap_or(*tally);
+            }
             return Ok(frontier);
         }
         match end.filter(|end| start.offset as u64 > end.offset) {
             // It turned out meanwhile.
-            None => self.advance_in(stretch, region, enough),
+            None => self.advance_in(stretch, region, tally, enough),
             Some(end) => {
                 let damage = Damage::SegmentEnd { expected: end.offset, found: start.offset as u64 };
                 Err(Error::corrupt(&self.path(), end.offset, None, damage))
@@ -109,28 +119,10 @@ impl Segment {
     pub(crate) fn readable_from(&self, region: &Region, offset: usize, len: usize) -> Result<usize> {
         let wanted = offset.saturating_add(len);
         let stretch = self.stretch_at(offset);
-        let advanced = self.advance_in(stretch, region, |frontier| frontier.offset >= wanted);
+        let advanced = self.advance_in(stretch, region, &mut None, |frontier| frontier.offset >= wanted);
         // An earlier walk may have come to damage that lies further on.
         let advanced = advanced.map(|frontier| frontier.offset);
         advanced.or_else(|error| Some(stretch.frontier().offset).filter(|&walked| walked > offset).ok_or(error))
-    }
-
-    /// Counts up to `len` bytes more of the frames that this process has written; returns what the frames come to so far.
-    pub(crate) fn count(&self, region: &Region, len: usize) -> Option<Tally> {
-        let mut tally = self.tally.lock();
-        let counted = tally.as_mut()?;
-        let start = usize::try_from(counted.end).unwrap_or(usize::MAX);
-        let target = start.saturating_add(len);
-        // What is wrong shows when the segment is synced.
-        let _ = self.advance(region, |frontier| frontier.offset >= target);
-        let published = region.published().min(target);
-        let bytes = region.bytes(0..published).expect("up to the end of what is published");
-        let mut local = *counted;
-        while let Some(Ok(frame)) = bytes.get(usize::try_from(local.end).unwrap_or(usize::MAX)..).map(Frame::parse) {
-            local.pass(&frame);
-        }
-        *counted = local;
-        *tally
     }
 
     /// Walks a little more of the segment, of any origin; false if there is no more.
@@ -141,7 +133,7 @@ impl Segment {
         for stretch in self.earlier.iter().chain([&self.latest]) {
             let start = stretch.frontier().offset;
             let wanted = start.saturating_add(len);
-            if self.advance_in(stretch, region, |frontier| frontier.offset >= wanted)?.offset > start {
+            if self.advance_in(stretch, region, &mut None, |frontier| frontier.offset >= wanted)?.offset > start {
                 return Ok(true);
             }
         }
@@ -158,7 +150,7 @@ impl Segment {
             let wanted = offset.min(end);
             while stretch.frontier().offset < wanted {
                 let start = stretch.frontier();
-                if self.advance_in(stretch, region, |frontier| frontier.offset >= wanted)? == start {
+                if self.advance_in(stretch, region, &mut None, |frontier| frontier.offset >= wanted)? == start {
                     let lsn = Some(self.lsn_at(start));
                     return Err(Error::corrupt(&self.path(), start.offset as u64, lsn, Damage::MissingFrame));
                 }
@@ -203,6 +195,10 @@ impl Segment {
     #[inline]
     fn pass(&self, walk: &mut Walk, rest: &[u8]) -> Result<(), Damage> {
         let before = walk.place();
+        if walk.pass_unchecked_record(rest) {
+            self.note(before.next_lsn, before.offset);
+            return Ok(());
+        }
         let frame = walk.step(rest)?;
         if walk.place().next_lsn != before.next_lsn {
             self.note(before.next_lsn, before.offset);
@@ -271,7 +267,7 @@ impl Segment {
     fn indexed_before(&self, region: &Region, ordinal: u64) -> Result<Option<(u64, usize)>> {
         let stretch = self.stretch_of(ordinal);
         let is_there = |frontier: Frontier| u64::from(frontier.ordinal) > ordinal;
-        let has_walked = || self.advance_in(stretch, region, is_there).map(is_there);
+        let has_walked = || self.advance_in(stretch, region, &mut None, is_there).map(is_there);
         // What a first walk has stopped short of is told by one that begins there.
         if !has_walked()? && !has_walked()? {
             return Ok(None);

@@ -14,8 +14,8 @@ mod state;
 mod task;
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -260,10 +260,6 @@ impl Preparer {
         let mut state = self.shared.state.lock();
         state.in_use = true;
         state.growth.reach(offset);
-        // Counted along, so that little is left when the segment is sealed.
-        if let Some(active) = &state.active {
-            self.shared.unwalked.lock().push_back((Weak::clone(&active.segment), offset));
-        }
         drop(state);
         self.shared.pool.look_again();
         self.shared.wake(Urgency::Urgent);
@@ -307,8 +303,8 @@ impl Preparer {
         self.shared.pace.forget_syncs();
     }
 
-    /// Walks `segment` up to byte `end`, which is more than an appender can walk: until that is done, slots among the
-    /// appenders' are not free.
+    /// Walks `segment` up to byte `end`, as soon as there is time: its frames are to be counted, or more than an appender can walk is to be
+    /// walked, until which slots among the appenders' are not free.
     pub(crate) fn walk_later(&self, segment: &Arc<Segment>, end: usize) {
         self.shared.unwalked.lock().push_back((Arc::downgrade(segment), end));
         self.shared.wake(Urgency::Ordinary);

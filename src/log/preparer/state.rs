@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) active: Option<ActiveFilling>,
     /// The event that says that all of it is ready has been reported.
     pub(super) announced: bool,
+    /// Frames are to be walked before more is made ready.
+    pub(super) is_walk_due: bool,
     /// The task has ended, by a panic if it was not stopped: what it had in hand does not come back.
     pub(super) is_gone: bool,
     /// Until then no spare is made, unless the log is used.
@@ -86,6 +88,7 @@ impl State {
             room: 0,
             active: None,
             announced: false,
+            is_walk_due: false,
             is_gone: false,
             grace: None,
             pause: None,

@@ -20,7 +20,7 @@ use crate::format::name;
 use crate::format::position::Position;
 use crate::log::stats::Counters;
 use crate::segment::Segment;
-use crate::segment::filling::{Filling, page_start};
+use crate::segment::filling::{Filling, LARGE_PAGE_LEN, page_start};
 use crate::segment::prepare::Resting;
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
@@ -30,8 +30,9 @@ use crate::storage::{Storage, survive};
 /// How long after its start the task waits for the first appender before it makes a spare. A process that opens a log
 /// usually reads most of it, and needs the machine for that.
 const GRACE: Duration = Duration::from_millis(100);
-/// Walked at a time.
-const WALK_LEN: usize = 256 << 10;
+/// Walked at a time: as much as a step makes ready at the most. After each such step it is done once, so that appenders that keep the task
+/// busy find little left to be counted when a segment is sealed.
+const WALK_LEN: usize = LARGE_PAGE_LEN;
 
 /// What the task and the appenders share.
 #[derive(Debug)]
@@ -199,11 +200,16 @@ impl PreparerCore {
     }
 
     fn next_job(&self, state: &mut State) -> Option<Job> {
+        let is_walk_due = std::mem::take(&mut state.is_walk_due) && state.takers == 0;
+        if is_walk_due && !self.unwalked.lock().is_empty() {
+            return Some(Job::Walk);
+        }
         let wanted = self.wanted_end.load(Ordering::Relaxed);
         let is_spare_wanted = self.is_spare_wanted(state);
         // The appenders can make room themselves, but no segment.
         let is_spare_late = is_spare_wanted && (state.takers > 0 || state.room as u64 > state.growth.active_size() / 2);
         if !is_spare_late && let Some(active) = state.active.take_if(|active| active.filling.is_short_of(wanted)) {
+            state.is_walk_due = true;
             return Some(Job::Room(active));
         }
         if is_spare_wanted {
@@ -213,6 +219,7 @@ impl PreparerCore {
         if self.pace.fills_spares()
             && let Some(spare) = state.borrow_spare(AHEAD_LEN_MAX)
         {
+            state.is_walk_due = true;
             return Some(Job::SpareRoom(spare));
         }
         (!self.unwalked.lock().is_empty()).then_some(Job::Walk)
@@ -342,13 +349,17 @@ impl PreparerCore {
         // It may be gone, or durable and at rest: then it has been walked. What an error was about comes up again when
         // the segment is synced or read.
         let walked = segment.upgrade().and_then(|segment| {
-            let (offset, (region, _)) = (segment.frontier().offset, segment.unsynced()?);
-            let target = end.min(offset + WALK_LEN);
-            let frontier = segment.advance(&region, |frontier| frontier.offset >= target).ok()?;
-            let counted = segment.count(&region, 0).map_or(u64::MAX, |tally| tally.end);
-            let is_counted =
-                segment.count(&region, WALK_LEN).is_none_or(|tally| tally.end >= end as u64 || tally.end == counted);
-            Some((frontier.offset > offset && frontier.offset < end) || !is_counted)
+            let (region, _) = segment.unsynced()?;
+            let place = || {
+                let counted = segment.count(&region, 0).map_or(usize::MAX, |tally| tally.end as usize);
+                (segment.frontier().offset, counted)
+            };
+            let before = place();
+            let target = end.min(before.0 + WALK_LEN);
+            segment.count(&region, WALK_LEN);
+            segment.advance(&region, |frontier| frontier.offset >= target).ok()?;
+            let (walked, counted) = place();
+            Some((walked, counted) != before && walked.min(counted) < end)
         });
         if walked != Some(true) {
             self.unwalked.lock().pop_front();

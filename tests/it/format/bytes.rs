@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use mapwal::error::{Evidence, FormatFault};
-use mapwal::{Error, Log, Lsn, Visibility};
+use mapwal::{Error, Log, Lsn, Options, Visibility};
 
 use super::spec::{CLOSE, DATA, LINK, META, SEAL, Segment, SegmentHeader, TRUNCATE, VOID};
 use super::{chain, golden, page, spec};
@@ -121,6 +121,21 @@ fn a_segment_that_follows_a_crash_is_tied_to_the_end_of_the_one_before() {
     chain::check_chain(&segments);
     let kinds: Vec<_> = segments.iter().map(kinds).collect();
     assert_eq!(kinds, [vec![LINK, DATA], vec![LINK, DATA, CLOSE]]);
+}
+
+/// More than is counted at a time, and nothing is synced, which would count all.
+#[test]
+fn a_seal_counts_records_of_any_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), &Options::new().segment_size_bytes(16 << 20));
+    log.append(7, &vec![7; 3 << 20]).unwrap();
+    log.append_batch(&[(7, &[1; 5][..]), (8, &vec![2; 2 << 20]), (9, &[3; 9])]).unwrap();
+    log.rotate().unwrap();
+    for mut segment in segments(dir.path()) {
+        if let Some(seal) = segment.frames.pop_if(|frame| frame.kind == SEAL) {
+            assert_eq!(seal.payload[8..32], segment.tally());
+        }
+    }
 }
 
 #[test]

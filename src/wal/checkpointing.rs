@@ -228,7 +228,7 @@ impl BegunCheckpoint<'_> {
     ///
     /// # Errors
     /// [`Error::Trimmed`] when a recovery LSN lies before the oldest record kept; [`WalError::CheckpointTooLarge`] when the
-    /// lists do not fit into a segment: end transactions or write pages first, or open the log with larger segments;
+    /// lists, and the engine's own bytes, do not fit into a segment: end transactions or write pages first, or open the log with larger segments;
     /// [`TransactionFault::NumberTooLarge`](super::TransactionFault::NumberTooLarge) for one of `active`. As [`Log::append`]
     /// and [`Log::sync`]. The last checkpoint stays what it was then; after an error of the sync, which one counts
     /// shows when the log is opened again.

@@ -68,10 +68,10 @@ pub enum WalError {
         /// The oldest record to be redone.
         from: Lsn,
     },
-    /// A checkpoint has more open transactions and dirty pages than one record can list: 32 bytes for each of the former, 16 for
-    /// each of the latter. Nothing was logged.
+    /// A checkpoint has more than one record can hold: 32 bytes for each open transaction, 16 for each dirty page, and the engine's own
+    /// bytes. Nothing was logged.
     #[error(
-        "checkpoint of {active} open transactions and {dirty} dirty pages takes {len} bytes, of {max}: \
+        "checkpoint of {active} open transactions, {dirty} dirty pages and the engine's own bytes takes {len} bytes, of {max}: \
          end transactions, write pages, or open the log with larger segments"
     )]
     CheckpointTooLarge {

@@ -32,7 +32,8 @@ const WAIT_MIN: Duration = Duration::from_micros(100);
 /// thread calls the next ones. No thread is left for that once 64 of them are stuck at the same time.
 ///
 /// An error is an item, and the stream goes on after it: after [`Error::Rewound`](crate::Error::Rewound) with the
-/// records that are new. Others come again for as long as their cause stays: the caller decides when to stop.
+/// records that are new. Others come again for as long as their cause stays: the caller decides when to stop. So does
+/// [`Error::InsideAppend`](crate::Error::InsideAppend), for a stream that would wait inside of a closure that writes a record.
 ///
 /// # Example
 /// ```

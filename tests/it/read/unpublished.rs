@@ -103,6 +103,8 @@ fn no_follower_begins_after_a_record_that_is_being_written() {
 #[cfg(feature = "async")]
 #[test]
 fn no_stream_begins_after_a_record_that_is_being_written() {
+    use std::task::Poll;
+
     use futures_executor::block_on;
     use futures_util::{StreamExt, poll};
 
@@ -112,7 +114,11 @@ fn no_stream_begins_after_a_record_that_is_being_written() {
     beside_an_open_closure(&log, || {
         for lsn in [3, 4, 100, 150, LAST].map(Lsn) {
             let mut stream = log.follow(lsn, Visibility::Published).unwrap().into_stream();
-            assert!(block_on(async { poll!(stream.next()) }).is_pending(), "{lsn}");
+            let refused = block_on(async { poll!(stream.next()) });
+            assert!(matches!(refused, Poll::Ready(Some(Err(Error::InsideAppend)))), "{lsn}");
+            // On a thread that is in no closure it waits.
+            let mut is_pending = || block_on(async { poll!(stream.next()) }).is_pending();
+            assert!(std::thread::scope(|scope| scope.spawn(&mut is_pending).join().unwrap()), "{lsn}");
             streams.push((stream, lsn));
         }
     });

@@ -1,6 +1,7 @@
 //! Whether a history has all records of another one. Records are compared, and not bytes: what a log notes beside them, such as a trim, makes no
 //! other history.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use mapwal::Lsn;
@@ -12,10 +13,15 @@ use crate::chain::{Chain, Piece};
 use crate::error::{Error, Result};
 use crate::frames::read_checked;
 use crate::history::History;
+use crate::overlap::Overlap;
 
 /// An older epoch that leads to all records that `epoch` leads to, and to more after those.
 pub(crate) async fn longer_than(archive: &Archive, history: &History, epoch: u64) -> Result<Option<u64>> {
     let chain = history.reach(epoch)?;
+    if chain.fault().is_some() {
+        // What comes after that may be had nowhere else.
+        return Ok(None);
+    }
     for (&other, _) in history.epochs.range(..epoch).rev() {
         let Ok(longer) = history.reach(other) else { continue };
         if longer.lsns.end > chain.lsns.end && covers(archive, &longer, &chain).await? {
@@ -23,6 +29,27 @@ pub(crate) async fn longer_than(archive: &Archive, history: &History, epoch: u64
         }
     }
     Ok(None)
+}
+
+/// Whether the history of `epoch` has the records of all objects of that epoch: it has no gap, and what it leaves out says the same as what
+/// it takes.
+pub(crate) async fn is_all_in_reach(archive: &Archive, history: &History, epoch: u64) -> Result<bool> {
+    let (own, _) = history.noted(epoch)?;
+    let Ok(chain) = history.reach(epoch) else { return Ok(false) };
+    let overlaps = own.overlaps();
+    let taken = chain.pieces.iter().flat_map(|piece| &piece.objects);
+    let known: HashSet<_> = taken.chain(overlaps.iter().flat_map(Overlap::objects)).map(|object| &object.key).collect();
+    let pruned = history.pruned.of(epoch);
+    if chain.fault().is_some() || own.objects().any(|it| it.next_lsn > pruned && !known.contains(&it.key)) {
+        return Ok(false);
+    }
+    for overlap in &overlaps {
+        let found = patiently(|| overlap.compare(archive, Lsn(u64::MAX))).await?;
+        if found.damaged.is_some() || found.same.len() < overlap.others.len() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether `longer` leads to all records that `chain` leads to. What is damaged tells nothing.

@@ -6,7 +6,7 @@ use mapwal::inspect::SegmentCheck;
 use crate::archive::Archive;
 use crate::backoff::patiently;
 use crate::conflict::Claims;
-use crate::cover::{covers, longer_than};
+use crate::cover::{covers, is_all_in_reach, longer_than};
 use crate::epoch::{EpochNote, Parent, SessionNote, unix_ms};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
@@ -71,7 +71,8 @@ async fn check_copy(
     let &ObjectDamage::Copy { epoch: original } = damage else { return Ok(()) };
     history.set_note(epoch, note.clone());
     let (Ok(copy), Ok(chain)) = (history.reach(epoch), history.reach(original)) else { return Ok(()) };
-    if covers(archive, &chain, &copy).await? { Err(Error::Copied { epoch, original }) } else { Ok(()) }
+    let is_copy = is_all_in_reach(archive, history, epoch).await? && covers(archive, &chain, &copy).await?;
+    if is_copy { Err(Error::Copied { epoch, original }) } else { Ok(()) }
 }
 
 /// The note of `epoch` as its objects, and those of earlier epochs, prove it.
@@ -179,7 +180,8 @@ async fn check_worthless(archive: &Archive, history: &mut History, epoch: u64) -
     let is_replaced = later.any(|later| later.instead_of == Some(epoch));
     let damage = match history.unnoted(archive, epoch) {
         Err(noted @ Error::Noted { .. }) => {
-            let has_less = history.chain(epoch).is_ok() && longer_than(archive, history, epoch).await?.is_some();
+            let has_less = is_all_in_reach(archive, history, epoch).await?
+                && longer_than(archive, history, epoch).await?.is_some();
             return if has_less || is_replaced { Ok(()) } else { Err(noted) };
         }
         unnoted => unnoted?.1,
@@ -194,7 +196,8 @@ async fn check_worthless(archive: &Archive, history: &mut History, epoch: u64) -
                 Err(Error::Copied { .. }) => true,
                 checked => checked.map(|()| false)?,
             },
-            Err(Error::NoObject { .. }) => true,
+            // Parts without a beginning may be had nowhere else.
+            Err(Error::NoObject { .. }) => history.epochs[&epoch].all_objects().next().is_none(),
             Err(error) => return Err(error),
         },
         _ => true,

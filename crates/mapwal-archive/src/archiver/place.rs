@@ -21,7 +21,8 @@ impl Archiver {
         local: &LocalLog,
         pinned: Lsn,
     ) -> Result<Option<Found>> {
-        let own = &history.epochs[&epoch];
+        // It may have been deleted meanwhile.
+        let (own, _) = history.noted(epoch)?;
         if history.has_conflict(epoch)? {
             // Those of another log are among them: an epoch of its own has what this one has.
             return Ok(None);

@@ -8,6 +8,7 @@ mod between_epochs;
 mod cancelled;
 mod damaged;
 mod epochs;
+mod forgotten;
 mod full;
 mod hooked;
 mod keeping;

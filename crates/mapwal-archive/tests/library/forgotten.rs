@@ -1,0 +1,83 @@
+//! An epoch is forgotten only if all that it has is had elsewhere.
+
+use mapwal::Lsn;
+use mapwal_archive::{Archive, Error, RestoreTo};
+use object_store::ObjectStoreExt;
+use object_store::path::Path as Key;
+
+use crate::support::{bytes_of, catch_up, fill, fill_and_seal, keys, memory, open, restore, scratch, with_suffix};
+
+fn note(epoch: u64) -> Key {
+    Key::from(format!("logs/a/{epoch:010}/epoch.json"))
+}
+
+/// The archive of a log with these segments, and a log that is restored from it up to record `at`.
+async fn restored_at(at: u64, segments: &[u64]) -> (Archive, tempfile::TempDir) {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    for &last in segments {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &archive).await;
+    let (copy, _) = restore(&archive, RestoreTo::Lsn(Lsn(at))).await.unwrap();
+    (archive, copy)
+}
+
+async fn delete(archive: &Archive, in_key: &str) {
+    let mut found = keys(&**archive.store()).await.into_iter().filter(|key| key.as_ref().contains(in_key));
+    archive.store().delete(&found.next().expect("an object")).await.unwrap();
+    assert_eq!(found.next(), None);
+}
+
+/// That is refused, and deletes nothing.
+async fn is_not_forgotten(archive: &Archive, epoch: u64) -> Error {
+    let before = keys(&**archive.store()).await;
+    let refused = archive.forget_epoch(epoch).await.unwrap_err();
+    assert_eq!(keys(&**archive.store()).await, before);
+    refused
+}
+
+#[tokio::test]
+async fn an_epoch_with_records_of_its_own_after_a_gap_is_not_forgotten() {
+    let (archive, copy) = restored_at(100, &[100, 150]).await;
+    let log = open(copy.path());
+    for last in [200, 300] {
+        fill_and_seal(&log, 2, last);
+    }
+    catch_up(&log, &archive).await;
+    delete(&archive, "0000000002/00000000000000000101-").await;
+    let refused = is_not_forgotten(&archive, 2).await;
+    assert!(matches!(refused, Error::Noted { epoch: 2 }), "{refused}");
+}
+
+#[tokio::test]
+async fn an_epoch_with_a_copied_note_and_records_of_its_own_after_a_gap_is_not_forgotten() {
+    let (archive, copy) = restored_at(200, &[100, 200, 300]).await;
+    let log = open(copy.path());
+    // The first ones as in the original.
+    for last in [300, 400, 500] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &archive).await;
+    delete(&archive, "0000000002/00000000000000000301-").await;
+    let copied = bytes_of(&**archive.store(), &note(1)).await;
+    archive.store().put(&note(2), copied.into()).await.unwrap();
+    is_not_forgotten(&archive, 2).await;
+    archive.rebuild_note(2, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn parts_whose_beginning_has_vanished_are_not_forgotten_with_a_copied_note() {
+    let (archive, copy) = restored_at(200, &[100, 200]).await;
+    let log = open(copy.path());
+    for last in [300, 350] {
+        fill(&log, 2, last);
+        log.sync().unwrap();
+        catch_up(&log, &archive).await;
+    }
+    assert_eq!(with_suffix(&**archive.store(), ".part").await.len(), 2);
+    delete(&archive, "0000000002/00000000000000000201-").await;
+    let copied = bytes_of(&**archive.store(), &note(1)).await;
+    archive.store().put(&note(2), copied.into()).await.unwrap();
+    is_not_forgotten(&archive, 2).await;
+}

@@ -29,7 +29,7 @@ struct Arguments {
     #[arg(long, default_value_t = 200)]
     data: usize,
     /// How long each kind of appends is measured.
-    #[arg(long, default_value_t = 1000, value_name = "MS")]
+    #[arg(long, default_value_t = 4000, value_name = "MS")]
     time: u64,
     /// Where the logs are made.
     #[arg(long, default_value = "target")]

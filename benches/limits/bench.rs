@@ -6,13 +6,14 @@ use std::{fs, io};
 
 use tempfile::TempDir;
 
-use crate::compare;
+use crate::compare::Earlier;
 use crate::machine::Machine;
 use crate::report::{self, Report, Row};
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
+    pub(crate) name: &'static str,
     rounds: usize,
     /// Amounts of data and numbers of operations are divided by it.
     divisor: usize,
@@ -21,11 +22,11 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    pub(crate) const FULL: Self = Self { rounds: 3, divisor: 1, time: Duration::from_millis(2500) };
-    pub(crate) const LONG: Self = Self { time: Duration::from_secs(10), ..Self::FULL };
-    pub(crate) const QUICK: Self = Self { rounds: 3, divisor: 8, time: Duration::from_millis(500) };
+    pub(crate) const FULL: Self = Self { name: "full", rounds: 3, divisor: 1, time: Duration::from_millis(2500) };
+    pub(crate) const LONG: Self = Self { name: "long", time: Duration::from_secs(10), ..Self::FULL };
+    pub(crate) const QUICK: Self = Self { name: "quick", rounds: 3, divisor: 8, time: Duration::from_millis(500) };
     /// Shows that everything still runs; the figures mean nothing.
-    pub(crate) const SMOKE: Self = Self { rounds: 1, divisor: 500, time: Duration::from_millis(20) };
+    pub(crate) const SMOKE: Self = Self { name: "smoke", rounds: 1, divisor: 500, time: Duration::from_millis(20) };
 }
 
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Bench {
     begun: Instant,
     scale: Scale,
     filters: Vec<String>,
+    /// Of all cases that there are.
+    names: Vec<String>,
     directory: TempDir,
     rows: Vec<Row>,
     notes: Vec<String>,
@@ -44,11 +47,13 @@ const TARGET_TMPDIR: &str = env!("CARGO_TARGET_TMPDIR");
 impl Bench {
     pub(crate) fn new(scale: Scale, filters: Vec<String>) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(TARGET_TMPDIR)?;
-        Ok(Self { begun: Instant::now(), scale, filters, directory, rows: Vec::new(), notes: Vec::new() })
+        let (names, rows, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { begun: Instant::now(), scale, filters, names, directory, rows, notes })
     }
 
     /// Whether the case of this name was asked for.
-    pub(crate) fn wants(&self, name: &str) -> bool {
+    pub(crate) fn wants(&mut self, name: &str) -> bool {
+        self.names.push(name.to_owned());
         let wanted = self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter.as_str()));
         if wanted {
             eprintln!("{:4} s: {name}", self.begun.elapsed().as_secs());
@@ -94,17 +99,31 @@ impl Bench {
         self.notes.push(line);
     }
 
-    /// Prints the table, writes the file, and compares with that of an earlier run, if there is one.
-    pub(crate) fn finish(self, earlier: Option<&Path>) -> io::Result<()> {
+    /// An error if there is a filter that no case has in its name.
+    pub(crate) fn check_filters(&self) -> io::Result<()> {
+        let is_unknown = |filter: &&String| !self.names.iter().any(|name| name.contains(filter.as_str()));
+        let Some(unknown) = self.filters.iter().find(is_unknown) else { return Ok(()) };
+        let why = format!("no case has {unknown:?} in its name; there are:\n  {}", self.names.join("\n  "));
+        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+    }
+
+    /// Prints the table, writes the file, and compares with that of an earlier run, if there is one. `is_all`: all cases were measured that
+    /// were asked for, and it was not instructions that were counted.
+    pub(crate) fn finish(self, earlier: Option<&Earlier>, is_all: bool) -> io::Result<()> {
+        if self.rows.is_empty() {
+            return self.directory.close();
+        }
         let machine = Machine::here(self.directory());
-        let is_whole = self.filters.is_empty() && self.scale.divisor == Scale::FULL.divisor;
+        let is_whole = is_all && self.filters.is_empty() && self.scale.name == Scale::FULL.name;
         let rows = self.rows.iter().map(Row::entry).collect();
-        let report = Report { machine, is_whole, rows, notes: self.notes };
+        let report = Report { machine, is_whole, scale: Some(self.scale.name), rows, notes: self.notes };
         report::print(&report)?;
         let path = report_path();
         fs::write(&path, serde_json::to_vec_pretty(&report)?)?;
         println!("\n{}", path.display());
-        earlier.map_or(Ok(()), |earlier| compare::print(earlier, &report))?;
+        if let Some(earlier) = earlier {
+            earlier.print(&report);
+        }
         self.directory.close()
     }
 }

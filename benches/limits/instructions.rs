@@ -1,12 +1,13 @@
 //! How many instructions a scan takes, as `callgrind` counts them in a process of its own.
 //!
 //! The process opens a log and scans it not at all, once, or twice. What a scan takes is the difference, so that nothing else counts.
-//! The functions of the crate `crc32fast` are taken off: what they take depends on the processor, which `valgrind` does not have all of.
+//! What is of the crate `crc32fast` is taken off, its functions and what is inlined of its files: what that takes depends on the processor,
+//! which `valgrind` does not have all of.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::{fs, io};
 
 use mapwal::Options;
 
@@ -14,17 +15,17 @@ use crate::bench::Bench;
 use crate::directory::{fresh, open};
 use crate::report::Row;
 use crate::samples::Samples;
-use crate::scan::{read_all, write_log};
+use crate::scan::{one_segment, read_all, write_log};
 
 /// Tell a process how often it is to scan, and what.
 const SCANS: &str = "MAPWAL_BENCH_SCANS";
 const DIRECTORY: &str = "MAPWAL_BENCH_SCANS_DIRECTORY";
 const COUNT: &str = "MAPWAL_BENCH_SCANS_COUNT";
 const PAYLOAD_LEN: usize = 128;
-/// Enough that what is done for each segment, or only once, is less than one instruction for each record.
+/// Enough that what is done only once is less than one instruction for each record.
 const RECORDS: usize = 200_000;
-/// In one segment there is nothing to read ahead.
-const CASES: [(&str, u64); 2] = [("one thread", 64 << 20), ("with the reader ahead", 4 << 20)];
+/// The sizes of segments. In one that holds all there is nothing to read ahead.
+const CASES: [(&str, u64, bool); 2] = [("one thread", 64 << 20, true), ("with the reader ahead", 2 << 20, false)];
 /// A record's own part, when it is scanned first and when it has been checked before.
 const FIRST_MAX: f64 = 120.0;
 const CHECKED_MAX: f64 = 35.0;
@@ -38,22 +39,23 @@ struct Taken {
     crc: u64,
 }
 
-pub(crate) fn run(bench: &mut Bench) {
-    for (case, segment_size) in CASES {
+/// An error if `valgrind` cannot be run.
+pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
+    for (case, segment_size, is_alone) in CASES {
         let name = format!("scan {PAYLOAD_LEN} B, {case}");
         if !bench.wants(&name) {
             continue;
         }
         let directory = fresh(bench.directory());
         let count = bench.amount(RECORDS);
-        write_log(&directory.path().join("log"), &Options::new().segment_size_bytes(segment_size), count, PAYLOAD_LEN);
-        let Some(taken) =
-            [0, 1, 2].map(|scans| count_instructions(directory.path(), scans, count)).into_iter().collect()
-        else {
-            eprintln!("  valgrind is not here, or does not work");
-            continue;
-        };
-        let taken: Vec<Taken> = taken;
+        let path = directory.path().join("log");
+        write_log(&path, &one_segment(segment_size), count, PAYLOAD_LEN);
+        let log = open(&path, &Options::new());
+        assert!(log.recovery().segments == 1 || !is_alone, "{case}");
+        log.close().expect("the disk works");
+        let taken: Option<Vec<Taken>> =
+            [0, 1, 2].map(|scans| count_instructions(directory.path(), scans, count)).into_iter().collect();
+        let taken = taken.ok_or_else(|| io::Error::other("valgrind is not here, or does not work"))?;
         let each = |scan: usize, part: fn(&Taken) -> u64| {
             let mut samples = Samples::default();
             samples.push((part(&taken[scan]) as f64 - part(&taken[scan - 1]) as f64) / count as f64);
@@ -65,6 +67,7 @@ pub(crate) fn run(bench: &mut Bench) {
         bench.push(Row::new(format!("{name}, checked"), UNIT, each(2, |taken| taken.own)).value_at_most(CHECKED_MAX));
         bench.push(Row::new(format!("{name}, checked, its CRC besides"), UNIT, each(2, |taken| taken.crc)));
     }
+    Ok(())
 }
 
 const UNIT: &str = "instructions";
@@ -94,31 +97,44 @@ fn count_instructions(directory: &Path, scans: usize, count: usize) -> Option<Ta
     Some(taken)
 }
 
-/// The instructions of all functions in what `callgrind` has written, and those of checksums.
+/// The instructions of all functions in what `callgrind` has written but those of checksums, and those.
 fn own_and_crc(text: &str) -> (u64, u64) {
     let (mut own, mut crc) = (0, 0);
-    let mut names = HashMap::new();
-    let mut is_crc = false;
+    let (mut functions, mut files) = (Names::default(), Names::default());
+    let (mut is_crc_function, mut is_crc_file) = (false, false);
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        if let Some(function) = line.strip_prefix("fn=").or_else(|| line.strip_prefix("cfn=")) {
-            // A number in parentheses, with a name where it is the first time.
-            let (number, name) = function.split_once(' ').unwrap_or((function, ""));
-            if !name.is_empty() {
-                names.insert(number.to_owned(), name.contains("crc32fast"));
-            }
-            if line.starts_with("fn=") {
-                is_crc = names.get(number).copied().unwrap_or(false);
-            }
-        } else if line.starts_with("calls=") {
+        match line.split_once('=') {
+            Some(("fn", name)) => is_crc_function = functions.are_crc(name),
+            // `fi` and `fe`: from here on of another file, as code of that is inlined, or was until here.
+            Some(("fl" | "fi" | "fe", name)) => is_crc_file = files.are_crc(name),
+            Some(("cfn", name)) => _ = functions.are_crc(name),
+            Some(("cfl" | "cfi", name)) => _ = files.are_crc(name),
             // What the called function took is its own.
-            lines.next();
-        } else if line.starts_with(['+', '-', '*']) || line.starts_with(|first: char| first.is_ascii_digit()) {
-            let cost: u64 = line.split_whitespace().nth(1).and_then(|cost| cost.parse().ok()).unwrap_or(0);
-            *(if is_crc { &mut crc } else { &mut own }) += cost;
+            Some(("calls", _)) => _ = lines.next(),
+            _ if line.starts_with(['+', '-', '*']) || line.starts_with(|first: char| first.is_ascii_digit()) => {
+                let cost: u64 = line.split_whitespace().nth(1).and_then(|cost| cost.parse().ok()).unwrap_or(0);
+                *(if is_crc_function || is_crc_file { &mut crc } else { &mut own }) += cost;
+            }
+            _ => {}
         }
     }
     (own, crc)
+}
+
+/// The numbers of functions or of files that have been named, and whether they are of the checksum.
+#[derive(Debug, Default)]
+struct Names<'t>(HashMap<&'t str, bool>);
+
+impl<'t> Names<'t> {
+    /// Of a number in parentheses, with a name where it is the first time.
+    fn are_crc(&mut self, name: &'t str) -> bool {
+        let (number, name) = name.split_once(' ').unwrap_or((name, ""));
+        if !name.is_empty() {
+            self.0.insert(number, name.contains("crc32fast"));
+        }
+        self.0.get(number).copied().unwrap_or(false)
+    }
 }
 
 /// Does what is to be counted, if this process was started for that.

@@ -23,12 +23,13 @@
 //! cargo bench -- append            the cases with "append" in their names
 //! cargo bench -- --quick scan get  fewer rounds, less data
 //! cargo bench -- --long durable    ten seconds for what is measured by the second
-//! cargo bench -- --against FILE    beside the figures of an earlier run, if it was made on such a machine
+//! cargo bench -- --against FILE    beside the figures of an earlier run, if it was made on such a machine, and of as much
 //! cargo bench -- scan --instructions  how many instructions a record takes: for this there has to be valgrind
 //! cargo bench -- --docs            nothing: the last run's figures go to README.md and docs/performance.md
 //! ```
 //!
-//! The table is printed, and written to `mapwal-bench.json` in the target directory. Files are made in the target directory
+//! The table is printed, and written to `mapwal-bench.json` in the target directory, in the place of the last run's: the FILE of `--against`
+//! is read before. Files are made in the target directory
 //! as well, which should be on the file system that is of interest, and are removed afterwards.
 
 #![expect(
@@ -68,58 +69,96 @@ mod system;
 mod trace;
 mod verify;
 
+use std::io;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use bench::{Bench, Scale};
+use compare::Earlier;
+use machine::Machine;
 
-fn main() -> std::io::Result<()> {
+fn main() -> ExitCode {
     if follow::serve() || calls::serve() || instructions::serve() {
-        return Ok(());
+        return ExitCode::SUCCESS;
     }
-    let mut scale = Scale::FULL;
-    let mut filters = Vec::new();
-    // Cargo says `--bench` when it is to be measured. Without it this is a test run: does it still work?
-    let mut measured = false;
-    let mut instructions = false;
-    let mut earlier = None;
+    let Err(error) = asked().and_then(run) else { return ExitCode::SUCCESS };
+    eprintln!("{error}");
+    ExitCode::from(if error.kind() == io::ErrorKind::InvalidInput { 2 } else { 1 })
+}
+
+/// What the arguments ask for.
+#[derive(Debug)]
+struct Asked {
+    scale: Scale,
+    filters: Vec<String>,
+    /// Cargo says `--bench` when it is to be measured. Without it this is a test run: does it still work?
+    is_measured: bool,
+    instructions: bool,
+    docs: bool,
+    earlier: Option<PathBuf>,
+}
+
+fn asked() -> io::Result<Asked> {
+    let (scale, filters) = (Scale::FULL, Vec::new());
+    let mut asked = Asked { scale, filters, is_measured: false, instructions: false, docs: false, earlier: None };
+    let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--bench" => measured = true,
-            "--instructions" => instructions = true,
-            "--docs" => return docs::write(&bench::report_path()),
-            "--quick" => scale = Scale::QUICK,
-            "--long" => scale = Scale::LONG,
-            "--against" => earlier = arguments.next().map(PathBuf::from),
-            option if option.starts_with('-') => {
-                eprintln!(
-                    "unknown option {option}; there are --quick, --long, --against, --instructions, --docs and the names of cases"
-                );
-                std::process::exit(2);
+            "--bench" => asked.is_measured = true,
+            "--instructions" => asked.instructions = true,
+            "--docs" => asked.docs = true,
+            "--quick" => asked.scale = Scale::QUICK,
+            "--long" => asked.scale = Scale::LONG,
+            "--against" => {
+                let file = arguments.next().filter(|file| !file.starts_with('-'));
+                asked.earlier = Some(file.ok_or_else(|| wrong("--against without a FILE".to_owned()))?.into());
             }
-            _ => filters.push(argument),
+            option if option.starts_with('-') => {
+                return Err(wrong(format!(
+                    "unknown option {option}; there are --quick, --long, --against FILE, --instructions, --docs and the names of cases"
+                )));
+            }
+            _ => asked.filters.push(argument),
         }
     }
-    if !measured {
-        scale = Scale::SMOKE;
+    if !asked.is_measured {
+        asked.scale = Scale::SMOKE;
     }
-    spare::watch();
+    Ok(asked)
+}
+
+fn run(asked: Asked) -> io::Result<()> {
+    let Asked { scale, filters, is_measured, instructions, docs, earlier } = asked;
+    if docs {
+        return docs::write(&bench::report_path());
+    }
     let mut bench = Bench::new(scale, filters)?;
+    let machine = Machine::here(bench.directory());
+    let earlier = earlier.map(|path| Earlier::read(path, &machine, scale)).transpose()?;
+    spare::watch();
     if instructions {
-        instructions::run(&mut bench);
-        return bench.finish(earlier.as_deref());
+        instructions::run(&mut bench)?;
+    } else {
+        measure(&mut bench);
     }
-    append::run(&mut bench);
-    cores::run(&mut bench);
-    commit::run(&mut bench);
-    durable::run(&mut bench);
-    scan::run(&mut bench);
-    follow::run(&mut bench);
-    get::run(&mut bench);
-    open::run(&mut bench);
-    memory::run(&mut bench);
-    logs::run(&mut bench);
-    verify::run(&mut bench);
-    calls::run(&mut bench);
-    bench.finish(earlier.as_deref())
+    // The arguments of a test run may be names of tests.
+    let checked = if is_measured { bench.check_filters() } else { Ok(()) };
+    bench.finish(earlier.as_ref(), !instructions)?;
+    checked
+}
+
+fn measure(bench: &mut Bench) {
+    append::run(bench);
+    cores::run(bench);
+    commit::run(bench);
+    durable::run(bench);
+    scan::run(bench);
+    follow::run(bench);
+    get::run(bench);
+    open::run(bench);
+    memory::run(bench);
+    logs::run(bench);
+    verify::run(bench);
+    calls::run(bench);
 }

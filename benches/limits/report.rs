@@ -140,6 +140,9 @@ pub(crate) struct Report<'r> {
     pub(crate) machine: Machine,
     /// All cases were measured, at full scale.
     pub(crate) is_whole: bool,
+    /// How much was measured. Older runs do not have it.
+    #[serde(default)]
+    pub(crate) scale: Option<&'r str>,
     #[serde(borrow)]
     pub(crate) rows: Vec<Entry<'r>>,
     pub(crate) notes: Vec<String>,

@@ -19,7 +19,7 @@ pub(crate) fn run(bench: &mut Bench) {
 }
 
 /// All files stay in the page cache, except what opening drops from it. A log of several segments is read ahead by another thread
-/// than the one that scans it, which does all of it where there is but one segment.
+/// than the one that scans it, which does all of it where there is but one segment: [`one_segment`].
 fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
     let name = format!("verified scan, {} k x {payload_len} B", count / 1000);
     if !bench.wants(&name) {
@@ -33,7 +33,7 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
     let path = directory.path().join("log");
     write_log(&path, &Options::new(), count, payload_len);
     let alone = directory.path().join("alone");
-    write_log(&alone, &Options::new().segment_size_bytes(room_for(count, payload_len)), count, payload_len);
+    write_log(&alone, &one_segment(room_for(count, payload_len)), count, payload_len);
     let (mut scans_alone, mut walks) = (Samples::default(), Samples::default());
     let (mut scans, mut limits) = (Samples::default(), Samples::default());
     let (mut both, mut opens) = (Samples::default(), Samples::default());
@@ -48,6 +48,7 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
         push_rate(&mut walks, count, began.elapsed());
 
         let log = open(&alone, &Options::new());
+        assert_eq!(log.recovery().segments, 1, "one thread");
         let began = Instant::now();
         read_all(&log, count);
         push_rate(&mut scans_alone, count, began.elapsed());
@@ -86,6 +87,11 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
 fn room_for(count: usize, payload_len: usize) -> u64 {
     const FRAME_HEADER_LEN: usize = 24;
     ((count * (FRAME_HEADER_LEN + payload_len).next_multiple_of(8)) as u64 + (1 << 20)).next_power_of_two()
+}
+
+/// A log whose first segment has `size` bytes, and no further one as long as that holds all: segments grow unless they are told not to.
+pub(crate) fn one_segment(size: u64) -> Options {
+    Options::new().segment_size_bytes(size).first_segment_size_bytes(size)
 }
 
 /// None for a record: a handful for each segment, and there are thousands of records in each.

@@ -206,7 +206,7 @@ impl Walk {
         if last_kept == frame.lsn().previous().0 { Ok(()) } else { Err(Damage::FrameContents) }
     }
 
-    /// What the frames passed come to; `None` if they have not all been checked from the first on.
+    /// What the frames passed come to; `None` if not all were passed from the first on, and what those before come to is not known.
     pub(crate) fn tally(&self) -> Option<Tally> {
         self.tally
     }

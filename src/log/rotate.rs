@@ -90,7 +90,7 @@ impl Shared {
         self.retire(rotation, &active, offset);
         self.preparer.walk_later(&active, offset);
         if let Some((region, _)) = active.unsynced() {
-            active.count_if_late(&region, offset.saturating_sub(LATE_LEN));
+            active.count_if_late(&region, offset.saturating_sub(LATE_LEN), LATE_LEN);
         }
         Ok(())
     }

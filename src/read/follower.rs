@@ -169,10 +169,10 @@ impl Follower {
         self.at.as_ref().expect("a frame was found in it").record_ref(start, end)
     }
 
-    /// See [`Source::check_wait`].
+    /// What it reads from.
     #[cfg(feature = "async")]
-    pub(super) fn check_wait(&self) -> Result<()> {
-        self.source.check_wait()
+    pub(super) fn source(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.source)
     }
 
     /// The error of a thread that cannot be started for it.
@@ -204,7 +204,9 @@ impl Follower {
             }
             std::hint::spin_loop();
         }
-        source.check_wait()?;
+        if timeout != Some(Duration::ZERO) {
+            source.check_wait()?;
+        }
         loop {
             let left = deadline.map_or(WAIT_MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             // Before the look: what was appended before the end is found.

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::follower::Follower;
 use super::record::RecordRef;
+use super::source::Source;
 use super::wakers::Wakers;
 use crate::error::{Error, Result};
 use crate::memory::Process;
@@ -62,6 +63,8 @@ pub(super) struct Waiting {
     pub(super) follower: Mutex<Follower>,
     /// Taken after `follower`, or alone.
     slot: Mutex<Slot>,
+    /// The follower's, which is asked without its lock.
+    source: Arc<dyn Source>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +81,7 @@ impl Follower {
     pub fn into_stream(self) -> FollowerStream {
         FollowerStream(Arc::new(Waiting {
             process: Process::current(),
+            source: self.source(),
             follower: Mutex::new(self),
             slot: Mutex::default(),
         }))
@@ -106,12 +110,18 @@ impl Stream for FollowerStream {
             Look::Found(found) => {
                 return Poll::Ready(Some(found).filter(|found| !matches!(found, Err(Error::Closed))));
             }
-            Look::Waits(_old) => return Poll::Pending,
+            Look::Waits(_old) => {
+                // The thread goes on: what it finds is there for a poll outside of the closure.
+                return waiting
+                    .source
+                    .check_wait()
+                    .map_or_else(|error| Poll::Ready(Some(Err(error))), |()| Poll::Pending);
+            }
             Look::Idle(waker) => waker,
         };
         let mut follower = waiting.follower.lock();
         let found = follower.next_ref().transpose();
-        let found = found.or_else(|| follower.check_wait().err().map(Err));
+        let found = found.or_else(|| waiting.source.check_wait().err().map(Err));
         drop(follower);
         if let Some(found) = found {
             return Poll::Ready(Some(found));

@@ -11,12 +11,12 @@ impl Segment {
         self.count_in(&mut self.tally.lock(), region, len)
     }
 
-    /// Counts the frames before byte `offset` that have not been counted, unless another thread is at it.
-    pub(crate) fn count_if_late(&self, region: &Region, offset: usize) {
+    /// Counts frames before byte `offset` that have not been counted, up to `max` bytes, unless another thread is at it.
+    pub(crate) fn count_if_late(&self, region: &Region, offset: usize, max: usize) {
         let Some(mut tally) = self.tally.try_lock() else { return };
         let late = tally.map_or(0, |tally| (offset as u64).saturating_sub(tally.end));
         if late > 0 {
-            self.count_in(&mut tally, region, usize::try_from(late).unwrap_or(usize::MAX));
+            self.count_in(&mut tally, region, usize::try_from(late).unwrap_or(max).min(max));
         }
     }
 

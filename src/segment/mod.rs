@@ -142,7 +142,7 @@ pub(crate) struct Segment {
     /// has cut, and no walk that does not know it yet passes it.
     ending: Mutex<()>,
     /// What the frames of a segment that this process writes to come to, as far as they have been counted; `None` if
-    /// the sum of earlier ones is not known. Taken for as long as it takes to pass over frames that have been walked.
+    /// the sum of earlier ones is not known. Taken for as long as it takes to walk frames.
     tally: Mutex<Option<Tally>>,
     /// Byte offset up to which pages have been asked for.
     loaded: AtomicUsize,

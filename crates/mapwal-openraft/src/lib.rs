@@ -8,7 +8,7 @@
 //!
 //! - An append returns when its entries can be read, and calls back when they are durable, or will not be. Its callback comes from a thread of
 //!   the log. One whose entries are truncated before they are durable is told so, with an error; openraft 0.9 has no append under way then.
-//! - `save_vote`, `truncate` and `purge` are durable when they return. `purge` takes any index below 2^64 - 2^33 - 1, beyond the end as well, and no
+//! - `save_vote`, `truncate` and `purge` are durable when they return. `purge` takes any index below 2^64 - 2^33 - 3, beyond the end as well, and no
 //!   crash leaves the purge without its id. After one that has failed the store says of itself what its log has.
 //! - `save_committed` waits for nothing: it becomes durable with the next append or vote.
 //! - After any crash the store has what it had acknowledged, and beyond that no more than a beginning of what came then.

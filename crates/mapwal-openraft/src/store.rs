@@ -132,7 +132,7 @@ fn check_format(log: &Log) -> Result<()> {
     }
 }
 
-/// An error where a log does not tell what its slots hold: it is closed, or another process's.
+/// An error where a log does not tell what its slots hold: in a forked child, also for one that is closed.
 fn check_readable(log: &Log) -> Result<()> {
     Ok(log.snapshot().map(drop)?)
 }

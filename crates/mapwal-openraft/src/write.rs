@@ -97,7 +97,8 @@ impl<C: RaftTypeConfig, K: Codec<C>> Inner<C, K> {
     pub(crate) fn purge(&self, log_id: LogIdOf<C>) -> Result<()> {
         let mut bounds = self.bounds.lock();
         if bounds.purged.as_ref().is_some_and(|purged| purged.index >= log_id.index) {
-            return Ok(());
+            // It remembers nothing, and does what is left of a purge that failed, or fails as that did.
+            return Ok(self.log.trim_before(lsn_of(bounds.first)).map(drop)?);
         }
         let purged = stored::encode_log_id(&self.codec, Some(&log_id))?;
         let meta = [(slot::PURGED, purged.as_slice())];

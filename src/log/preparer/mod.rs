@@ -306,7 +306,12 @@ impl Preparer {
     /// Walks `segment` up to byte `end`, as soon as there is time: its frames are to be counted, or more than an appender can walk is to be
     /// walked, until which slots among the appenders' are not free.
     pub(crate) fn walk_later(&self, segment: &Arc<Segment>, end: usize) {
-        self.shared.unwalked.lock().push_back((Arc::downgrade(segment), end));
+        let mut unwalked = self.shared.unwalked.lock();
+        match unwalked.back_mut() {
+            Some((last, last_end)) if last.as_ptr() == Arc::as_ptr(segment) => *last_end = end.max(*last_end),
+            _ => unwalked.push_back((Arc::downgrade(segment), end)),
+        }
+        drop(unwalked);
         self.shared.wake(Urgency::Ordinary);
     }
 

@@ -362,7 +362,11 @@ impl PreparerCore {
             Some((walked, counted) != before && walked.min(counted) < end)
         });
         if walked != Some(true) {
-            self.unwalked.lock().pop_front();
+            let mut unwalked = self.unwalked.lock();
+            // There may be more of it by now.
+            if unwalked.front().is_some_and(|(_, now)| *now == end) {
+                unwalked.pop_front();
+            }
         }
     }
 }

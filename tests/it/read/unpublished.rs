@@ -119,6 +119,8 @@ fn no_stream_begins_after_a_record_that_is_being_written() {
             // On a thread that is in no closure it waits.
             let mut is_pending = || block_on(async { poll!(stream.next()) }).is_pending();
             assert!(std::thread::scope(|scope| scope.spawn(&mut is_pending).join().unwrap()), "{lsn}");
+            let refused = block_on(async { poll!(stream.next()) });
+            assert!(matches!(refused, Poll::Ready(Some(Err(Error::InsideAppend)))), "{lsn}, which has waited");
             streams.push((stream, lsn));
         }
     });

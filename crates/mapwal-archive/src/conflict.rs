@@ -1,5 +1,6 @@
 //! Two objects that have the same records, and differ: which of them is damaged, or else what tells a person which one to delete.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use mapwal::inspect::SegmentCheck;
@@ -20,7 +21,7 @@ use crate::verify::EpochFault;
 pub struct Claims {
     /// The one that the next segment of the epoch goes on from: without it nothing after it can be restored from this epoch.
     pub continued: Option<String>,
-    /// Those of which another epoch has the same segment, each with that epoch: deleted here, it is still there.
+    /// Those of which another epoch has the same segment, and a sound one, each with that epoch: deleted here, it is still there.
     pub elsewhere: Vec<(String, u64)>,
 }
 
@@ -56,7 +57,12 @@ pub(crate) async fn judge(archive: &Archive, history: &History, error: Error) ->
         }
         let same =
             history.objects().filter(|it| it.key.filename() == object.key.filename() && it.epoch != object.epoch);
-        claims.elsewhere.extend(same.map(|it| (object.key.to_string(), it.epoch)));
+        for it in same {
+            // The name alone does not say that it is sound.
+            if check(archive, it).await.is_ok() {
+                claims.elsewhere.push((object.key.to_string(), it.epoch));
+            }
+        }
     }
     tell_misnamed(history, damaged.iter_mut().map(|(key, damage, ..)| (&**key, damage)));
     // One that has the contents of the other comes first: without it they are lost.
@@ -71,18 +77,19 @@ pub(crate) async fn judge(archive: &Archive, history: &History, error: Error) ->
 
 /// Says of damaged objects which have the contents that another one of them should have. That one cannot be had from elsewhere.
 pub(crate) fn tell_misnamed<'a>(history: &History, damaged: impl Iterator<Item = (&'a str, &'a mut ObjectDamage)>) {
-    let mut damaged: Vec<_> = damaged.collect();
-    let keys: Vec<String> = damaged.iter().map(|(key, _)| (*key).to_owned()).collect();
-    let named = |key: &str| history.objects().find(|object| object.key.as_ref() == key);
-    for (key, damage) in &mut damaged {
-        let ObjectDamage::Checksum { found, .. } = **damage else { continue };
-        let Some(object) = named(key) else { continue };
-        let of_other = keys
-            .iter()
-            .filter_map(|key| named(key))
-            .find(|other| other.key != object.key && (other.checksum, other.len_bytes) == (found, object.len_bytes));
-        if let Some(other) = of_other {
-            **damage = ObjectDamage::Misnamed { other: other.key.to_string() };
+    let damaged: HashMap<&str, &mut ObjectDamage> = damaged.collect();
+    if damaged.is_empty() {
+        return;
+    }
+    let named: Vec<_> = history.objects().filter(|object| damaged.contains_key(object.key.as_ref())).collect();
+    let by_contents: HashMap<_, _> =
+        named.iter().rev().map(|object| ((object.checksum, object.len_bytes), object)).collect();
+    let len_of: HashMap<_, _> = named.iter().map(|object| (object.key.as_ref(), object.len_bytes)).collect();
+    for (key, damage) in damaged {
+        // It is not its own, since that is damaged.
+        let ObjectDamage::Checksum { found, .. } = *damage else { continue };
+        if let Some(other) = len_of.get(key).and_then(|&len| by_contents.get(&(found, len))) {
+            *damage = ObjectDamage::Misnamed { other: other.key.to_string() };
         }
     }
 }

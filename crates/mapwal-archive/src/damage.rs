@@ -84,7 +84,7 @@ pub enum ObjectDamage {
         /// The other object.
         other: String,
     },
-    /// It is the note of an epoch, and may not be read, or its disk has failed there.
+    /// It may not be read, or its disk has failed there: the note of an epoch, or an object that an archiver has found to be damaged before.
     #[error("it cannot be read: {why}")]
     Unreadable {
         /// What the store said.

@@ -104,7 +104,8 @@ impl EpochNote {
             return Some(ObjectDamage::Checksum { expected, found });
         }
         let is_parent_older = self.parent.is_none_or(|parent| parent.epoch < number);
-        let is_sound = is_parent_older && self.first_lsn > 0 && self.log_id().is_some();
+        let is_lost_before = self.lost.is_none_or(|(from, to)| 1 <= from && from < to && to <= self.first_lsn);
+        let is_sound = is_parent_older && is_lost_before && self.first_lsn > 0 && self.log_id().is_some();
         (!is_sound).then_some(ObjectDamage::Contents)
     }
 }

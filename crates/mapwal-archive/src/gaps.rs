@@ -21,7 +21,8 @@ pub struct MissingRecords {
     pub lsns: Range<Lsn>,
     /// How the key of the first object begins that had them.
     pub key: String,
-    /// Why what the log has of them cannot be uploaded again; `None` if it has them no more.
+    /// Why what the log has of them cannot be uploaded again; `None` if it has them no more, or they are of an
+    /// earlier epoch: those are uploaded by no archiver of this one.
     pub log_fault: Option<String>,
 }
 
@@ -30,7 +31,9 @@ impl fmt::Display for MissingRecords {
         write!(f, "{}, ", told(&self.lsns, &format!(" of epoch {} ({}*)", self.epoch, self.key)))?;
         match &self.log_fault {
             Some(fault) => write!(f, "and damaged in the log: {fault}"),
-            None => f.write_str("and not in the log any more"),
+            None => {
+                f.write_str("and cannot be uploaded again: the log has them no more, or they are of an earlier epoch")
+            }
         }
     }
 }

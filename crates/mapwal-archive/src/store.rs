@@ -22,6 +22,9 @@ const CHUNK_LEN: usize = 1 << 20;
 /// Chunks that a reader of a file is ahead of what takes them.
 const CHUNKS_AHEAD: usize = 2;
 
+/// Bytes that a note has at most.
+const NOTE_LEN_MAX: usize = 64 << 10;
+
 /// What [`Store::create`] has found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Created {
@@ -72,12 +75,12 @@ impl Store {
     /// The note of epoch `number`.
     pub(crate) async fn epoch_note(&self, prefix: &Path, number: u64) -> Result<Option<EpochNote>> {
         let key = epoch_key(prefix, number);
-        let bytes = self.all_of(&key).await?;
+        let bytes = self.note_bytes(&key).await?;
         bytes.map(|bytes| EpochNote::parse(&bytes, number)).transpose().map_err(|damage| Error::damaged(&key, damage))
     }
 
     pub(crate) async fn note<T: DeserializeOwned>(&self, key: &Path) -> Result<Option<T>> {
-        let Some(bytes) = self.all_of(key).await? else { return Ok(None) };
+        let Some(bytes) = self.note_bytes(key).await? else { return Ok(None) };
         let parsed = serde_json::from_slice(&bytes);
         parsed.map(Some).map_err(|error: serde_json::Error| {
             let (line, column) = (error.line() as u64, error.column() as u64);
@@ -85,10 +88,23 @@ impl Store {
         })
     }
 
+    /// Those of a note. One that is too long for that is not read to its end.
+    async fn note_bytes(&self, key: &Path) -> Result<Option<Vec<u8>>> {
+        self.up_to(key, NOTE_LEN_MAX).await
+    }
+
     /// `None` if there is no such object.
     pub(crate) async fn all_of(&self, key: &Path) -> Result<Option<Vec<u8>>> {
+        self.up_to(key, usize::MAX).await
+    }
+
+    /// All of an object. One with more than `max` bytes is damaged.
+    async fn up_to(&self, key: &Path, max: usize) -> Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         let read = self.read(key, |chunk| {
+            if chunk.len() > max - bytes.len() {
+                return Err(Error::damaged(key, ObjectDamage::Contents));
+            }
             bytes.extend_from_slice(chunk);
             Ok(())
         });

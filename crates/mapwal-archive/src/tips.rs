@@ -11,12 +11,14 @@ use crate::frames::check_read;
 use crate::history::History;
 
 /// The newest epoch below `below` that leads to a segment which ends with `tip`, before a segment that begins with record `first`.
+/// [`Error::Damaged`] if there is none, and an object that may be that segment is damaged.
 pub(crate) async fn parent_by_tip(
     archive: &Archive,
     history: &History,
     (tip, first): (SegmentTip, Lsn),
     below: u64,
 ) -> Result<Option<Parent>> {
+    let mut damaged = None;
     for (&epoch, _) in history.epochs.range(..below).rev() {
         let Ok(chain) = history.chain(epoch) else { continue };
         let has_it = |piece: &&Piece| {
@@ -25,15 +27,18 @@ pub(crate) async fn parent_by_tip(
         };
         let Some(piece) = chain.pieces.iter().find(has_it) else { continue };
         let found = match tip_of(archive, piece, tip.end_bytes).await {
-            // No place to go on from; what is in it is told by a list.
-            Err(Error::Damaged { .. }) => continue,
+            // Another epoch may have it as well.
+            Err(error @ Error::Damaged { .. }) => {
+                damaged = damaged.or(Some(error));
+                continue;
+            }
             found => found?,
         };
         if found == Some(tip) {
             return Ok(Some(Parent::new(piece.objects[0].epoch, tip)));
         }
     }
-    Ok(None)
+    damaged.map_or(Ok(None), Err)
 }
 
 /// How the frames before byte `end` of an archived segment end, if they are whole. An error if its objects are not what was uploaded:

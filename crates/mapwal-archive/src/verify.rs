@@ -1,6 +1,6 @@
 //! Reading everything again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -214,12 +214,12 @@ pub(crate) async fn verify(
     }
     let checks = unknown.into_iter().map(|row| check(archive, row));
     let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE).flat_map(stream::iter);
-    let mut logs = BTreeMap::<u64, BTreeSet<u128>>::new();
+    let mut logs = BTreeMap::<u64, Vec<(u128, String)>>::new();
     while let Some((object, checked)) = checks.next().await {
         report.read += 1;
         match checked {
             Ok(log) => {
-                logs.entry(object.epoch).or_default().extend(log);
+                logs.entry(object.epoch).or_default().extend(log.map(|log| (log, object.key.to_string())));
                 note(&mut report, object, None);
             }
             Err(Error::Damaged { damage, .. }) => note(&mut report, object, Some(damage)),
@@ -239,7 +239,7 @@ pub(crate) async fn verify(
     }
     compare(archive, &history, earlier, &mut report).await?;
     judge_faults(archive, &history, &mut report.faults).await?;
-    judge_notes(archive, &history, &logs, &mut report.faults).await?;
+    judge_logs(archive, &history, logs, &mut report).await?;
     tell_misnamed(&history, report.damaged.iter_mut().map(|(key, damage)| (&**key, damage)));
     // Each thing is told once.
     let is_unread = |damage: &ObjectDamage| matches!(damage, ObjectDamage::Unreadable { .. });
@@ -277,27 +277,35 @@ async fn compare(
     Ok(())
 }
 
-/// Compares the notes with the `logs` that the objects of their epochs are of, which a note of another log would have taken for damaged.
-/// Where none of these was read, with the first object.
-async fn judge_notes(
+/// Compares the notes with the `logs` that the objects of their epochs are of. Where none of these is of the note's log, the first and the last
+/// object say which of both is wrong.
+async fn judge_logs(
     archive: &Archive,
     history: &History,
-    logs: &BTreeMap<u64, BTreeSet<u128>>,
-    faults: &mut Vec<EpochFault>,
+    mut logs: BTreeMap<u64, Vec<(u128, String)>>,
+    report: &mut VerifyReport,
 ) -> Result<()> {
     for (&epoch, note) in history.epochs.iter().filter_map(|(epoch, own)| Some((epoch, own.note.as_ref()?))) {
-        let damage = match (logs.get(&epoch).filter(|logs| !logs.is_empty()), note.log_id()) {
-            (Some(logs), Some(log)) if logs.contains(&log) => None,
-            (Some(_), _) => Some(ObjectDamage::OtherLog { log: note.log.clone() }),
-            (None, _) => match disproven(archive, history, epoch).await {
+        let (alike, others): (Vec<_>, Vec<_>) =
+            logs.remove(&epoch).unwrap_or_default().into_iter().partition(|(log, _)| Some(*log) == note.log_id());
+        if alike.is_empty() {
+            let disproven = match disproven(archive, history, epoch).await {
                 // It has been named.
                 Err(error) if error.is_of_one_object() => None,
                 disproven => disproven?,
-            },
-        };
-        let key = epoch_key(&archive.prefix, epoch).to_string();
-        faults.extend(damage.map(|damage| EpochFault::Note { epoch, key, damage }));
+            };
+            if let Some(damage) = disproven {
+                let key = epoch_key(&archive.prefix, epoch).to_string();
+                report.faults.push(EpochFault::Note { epoch, key, damage });
+                continue;
+            }
+        }
+        for (_, key) in others {
+            report.sound.remove(&key);
+            report.damaged.push((key, ObjectDamage::Identity));
+        }
     }
+    report.damaged.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(())
 }
 

@@ -7,7 +7,6 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use mapwal::error::PinFault;
 use mapwal::{Lsn, PinState};
 
 use super::Archiver;
@@ -251,9 +250,13 @@ impl Archiver {
             return Err(Error::OtherEpoch { pin, epoch, prefix });
         }
         let why = self.without_note(history, epoch, pinned);
-        // It was there when this archiver began.
+        // It was there when this archiver began, and nothing says that it was forgotten.
         let is_gone = history.epochs.values().all(Epoch::is_blank) && self.progress.lock().epoch.is_some();
-        Err(if is_gone { archive_gone(&epoch_key(&self.archive.prefix, epoch)) } else { why })
+        Err(if is_gone && !matches!(why, Error::Forgotten { .. }) {
+            archive_gone(&epoch_key(&self.archive.prefix, epoch))
+        } else {
+            why
+        })
     }
 
     /// Why the archive does not have the note of the epoch that the pin names, in which all before record `next` was confirmed.
@@ -277,7 +280,12 @@ impl Archiver {
         for segment in local.segments.iter().rev() {
             let Some(tip) = segment.predecessor else { continue };
             let named = (tip, segment.first_lsn);
-            if let Some(parent) = parent_by_tip(&self.archive, history, named, u64::MAX).await? {
+            let parent = match parent_by_tip(&self.archive, history, named, u64::MAX).await {
+                // No place to go on from; what is in it is told by a list.
+                Err(Error::Damaged { .. }) => None,
+                parent => parent?,
+            };
+            if let Some(parent) = parent {
                 let place = Place { tip: Some(tip), after: tip.number, next: segment.first_lsn };
                 return Ok((place, Some(parent)));
             }
@@ -382,15 +390,5 @@ impl Archiver {
             progress.place = (place.after, session.parts.as_ref().map_or(0, |parts| parts.end));
         });
         Ok(session)
-    }
-}
-
-/// Whether a failed call says that the pin, or what it kept, is gone.
-pub(super) fn is_pin_gone(error: &Error) -> bool {
-    let is_gone = |fault: &PinFault| matches!(fault, PinFault::Missing | PinFault::Lost { .. } | PinFault::Damaged);
-    match error {
-        Error::Log(mapwal::Error::Pin { fault, .. }) => is_gone(fault),
-        Error::Log(mapwal::Error::Trimmed { .. }) => true,
-        _ => false,
     }
 }

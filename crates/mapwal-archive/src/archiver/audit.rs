@@ -104,7 +104,18 @@ impl Archiver {
             if overlap.others.iter().all(|part| is_known(part)) {
                 continue;
             }
-            let Compared { same, other, .. } = overlap.compare(&self.archive, Lsn(u64::MAX)).await?;
+            let compared = match overlap.compare(&self.archive, Lsn(u64::MAX)).await {
+                Err(error) if error.is_of_one_object() => {
+                    let why = error.in_one_line();
+                    Compared {
+                        damaged: Some((overlap.taken[0].key.to_string(), ObjectDamage::Unreadable { why })),
+                        ..Compared::default()
+                    }
+                }
+                compared => compared?,
+            };
+            let Compared { same, other, damaged: taken } = compared;
+            damaged.extend(taken);
             let same = same.into_iter().filter(|part| !is_known(part)).map(|part| part.key.clone());
             let same: Vec<_> = same.collect();
             session.superseded.extend(same);
@@ -123,8 +134,12 @@ impl Archiver {
         for object in &session.damaged {
             match check(&self.archive, object).await {
                 Err(Error::Damaged { key, damage, .. }) => found.push((key, damage)),
-                Err(error) if !error.is_of_one_object() => return Err(error),
-                _ => {}
+                // It is no better for that.
+                Err(error) if error.is_of_one_object() => {
+                    let why = error.in_one_line();
+                    found.push((object.key.to_string(), ObjectDamage::Unreadable { why }));
+                }
+                checked => drop(checked?),
             }
         }
         session.damaged.retain(|object| found.iter().any(|(key, _)| key == object.key.as_ref()));

@@ -53,12 +53,13 @@ pub struct Status {
     pub lost: Option<Range<Lsn>>,
     /// Segments whose objects had vanished from the store, and were uploaded again since this archiver began.
     pub uploaded_again: u64,
-    /// Records of the epoch, or of one before it, that were archived, and are neither in the archive nor in the log any more. A
-    /// restore ends before them. If the objects cannot be put back, [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch)
+    /// Records of the epoch, or of one before it, that were archived, and are not in the archive any more, nor, if they are of this epoch, in
+    /// the log. A restore ends before them. If the objects cannot be put back, [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch)
     /// has another epoch begin with what the log has.
     pub missing: Vec<MissingRecords>,
     /// Objects of the epoch, or of one before it, that do not have the lengths in their keys, or are damaged where the archiver has read them.
-    /// A restore ends before them. Once an object is deleted, it is uploaded again if the log still has it, and is missing otherwise.
+    /// A restore ends before them. Once an object of this epoch is deleted, it is uploaded again if the log still has it, and is missing
+    /// otherwise; one of an epoch before is missing then.
     /// Also the note `EPOCH/epoch.json` of one before it that is missing or cannot be used, such as where all of that epoch has vanished: then nothing of this
     /// epoch can be restored. If it cannot be put back, the way out is that of `missing`, while the log still has the records.
     pub damaged: Vec<(String, ObjectDamage)>,
@@ -121,7 +122,7 @@ impl Progress {
     /// What keeps it from archiving, or else what keeps a restore from all that is archived.
     pub(crate) fn trouble(&self, overdue: Option<(String, Duration)>) -> Option<String> {
         let unanswered = || overdue.map(|(what, time)| format!("no answer for {} s: {what}", time.as_secs()));
-        let damaged = || self.damaged.first().map(|(key, damage)| format!("{key} is damaged: {damage}"));
+        let damaged = || self.damaged.first().map(|(key, damage)| format!("{key} {}: {damage}", damage.verdict()));
         let missing = || self.missing.first().map(ToString::to_string);
         self.last_error.clone().or_else(unanswered).or_else(damaged).or_else(missing)
     }

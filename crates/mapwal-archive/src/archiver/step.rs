@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use mapwal::Lsn;
+use mapwal::error::PinFault;
 use mapwal::inspect::SegmentCheck;
 use object_store::path::Path;
 
 use super::Archiver;
-use super::attach::is_pin_gone;
 use super::session::{Parts, Session};
 use super::source::{Prefix, Sealed, Source, blocking};
 use crate::conflict::{Claims, check};
@@ -336,4 +336,14 @@ impl Archiver {
 pub(super) fn archive_gone(key: &Path) -> Error {
     let source = "the archive that was here is gone".into();
     Error::store("read", key, object_store::Error::Generic { store: "archive", source })
+}
+
+/// Whether a failed call says that the pin, or what it kept, is gone.
+fn is_pin_gone(error: &Error) -> bool {
+    let is_gone = |fault: &PinFault| matches!(fault, PinFault::Missing | PinFault::Lost { .. } | PinFault::Damaged);
+    match error {
+        Error::Log(mapwal::Error::Pin { fault, .. }) => is_gone(fault),
+        Error::Log(mapwal::Error::Trimmed { .. }) => true,
+        _ => false,
+    }
 }

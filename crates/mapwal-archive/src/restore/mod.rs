@@ -149,7 +149,12 @@ pub(crate) async fn restore(
     let mut plan = first_plan(archive, &mut history, epoch, to).await?;
     let log_id = history.log_id().ok_or_else(|| archive.empty())?;
     let is_newest = to == RestoreTo::Latest && options.epoch.is_none();
-    let longer = if is_newest { longer_than(archive, &history, epoch).await? } else { None };
+    let longer = if is_newest { longer_than(archive, &history, epoch).await } else { Ok(None) };
+    let longer = match longer {
+        // What cannot be read of the other one says nothing.
+        Err(error) if error.is_of_one_object() => None,
+        longer => longer?,
+    };
     let target = Arc::new(Target::open(directory, log_id, epoch, to, options.file_mode)?);
     let mut downloads =
         Downloads { archive, target: &target, log_id, parallel: options.parallel, done: HashSet::new() };

@@ -82,8 +82,8 @@ fn a_list_of_records_that_are_missing_or_were_given_up_before_an_epoch() {
 
 #[test]
 fn a_list_of_what_is_wrong_says_what_can_be_done() {
-    let of_object = "of a damaged object: put a sound copy in its place, or delete it: `run` uploads it again, at its next start or check, \
-                     if the log still has it";
+    let of_object = "of a damaged object: put a sound copy in its place; or move it out of the archive, and keep it: `run` uploads it again, \
+                     at its next start or check, if it is of the epoch that the log is archived in, and the log still has it";
     let of_note = "of a note: put a sound copy in its place; or let rebuild-note make it again from the epoch's objects; or, if a later \
                    epoch has taken its place, let forget-epoch delete what is left of it; if nothing is left, rebuild-note with --begins \
                    has the epoch that continues it begin with what that has";

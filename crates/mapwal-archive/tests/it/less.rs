@@ -220,14 +220,19 @@ fn a_restore_that_fails_says_what_can_be_restored() {
     let listed = place.run("list URL");
     assert_eq!(listed.code, Some(2));
     assert!(
-        listed.out.contains(&segments[1]) && listed.out.contains("or delete it: `run` uploads it again"),
+        listed.out.contains(&segments[1])
+            && listed.out.contains("or move it out of the archive, and keep it: `run` uploads it again"),
         "{}",
         listed.out
     );
     let refused = place.run("restore URL ./restored").failed(2, "damaged");
     let way_out = refused.err.split("--to ").nth(1).unwrap_or_else(|| panic!("{}", refused.err));
     let to: u64 = way_out.split(' ').next().unwrap().parse().unwrap();
-    assert!(refused.err.contains("or delete it: `run` uploads it again"), "{}", refused.err);
+    assert!(
+        refused.err.contains("or move it out of the archive, and keep it: `run` uploads it again"),
+        "{}",
+        refused.err
+    );
     let refused_restore = refused.err;
     // A prune would leave nothing that can be restored.
     let refused = place.run("prune URL --before 500").failed(2, "damaged");

@@ -212,7 +212,7 @@ fn a_note_whose_proof_is_damaged_or_gone_is_given_up_as_it_is_said() {
     let first = &objects(&place, 1, ".seg")[0];
     flip(first);
     let refused = place.run("rebuild-note URL --epoch 1").failed(2, "damaged");
-    assert!(refused.err.contains("; or delete it, and say --begins: "), "{}", refused.err);
+    assert!(refused.err.contains("; or move it out of the archive, and say --begins: "), "{}", refused.err);
     fs::remove_file(first).unwrap();
     place.run("rebuild-note URL --epoch 1 --begins").done();
     place.run("restore URL ./after").done();

@@ -216,7 +216,8 @@ fn the_service_ends_where_going_on_would_do_harm() {
     let mut service = Process::start(place.command("run ./log URL --status-interval 1ms").stdout(out));
     let told = |what: &str| fs::read_to_string(place.path("out")).unwrap().contains(what);
     wait_until(|| {
-        told(&format!("  failing: {key} is damaged ")) && told("; put a sound copy in its place, or delete it: ")
+        told(&format!("  failing: {key} is damaged "))
+            && told("; put a sound copy in its place; or move it out of the archive, ")
     });
     let kept = crate::tools::wait_for(async { store.get(&key.as_str().into()).await.unwrap().bytes().await.unwrap() });
     assert_eq!((service.ended(), &kept[..]), (None, b"something else".as_slice()), "it waits, and writes over nothing");

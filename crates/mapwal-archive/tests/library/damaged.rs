@@ -12,7 +12,6 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 
-use crate::hooked::Hooked;
 use crate::support::{
     self, archiver, bytes_of, catch_up, expected, fill, fill_and_seal, keys, open, options, reader, restored, scratch,
     with_suffix,
@@ -280,31 +279,6 @@ async fn a_log_whose_end_is_damaged_begins_no_epoch_that_has_less_than_the_archi
     }
 }
 
-/// Such as where a disk has failed in one place: the others are read all the same.
-#[tokio::test]
-async fn an_object_that_cannot_be_read_is_named_and_the_others_are_verified() {
-    let (dir, store) = (scratch(), Arc::new(InMemory::new()));
-    let log = open(dir.path());
-    for last in [100, 200, 300] {
-        fill_and_seal(&log, 1, last);
-    }
-    catch_up(&log, &Archive::new(Arc::clone(&store) as _, "a")).await;
-    let keys = with_suffix(&*store, ".seg").await;
-    store.put(&keys[2], b"other".as_slice().into()).await.unwrap();
-    let mut hooked = Hooked::new(&store, |_, _| {});
-    hooked.denied = Some(keys[0].clone());
-    let archive = Archive::new(Arc::new(hooked), "a");
-    let report = archive.verify(None, &mut |_| {}).await.unwrap();
-    let unread: Vec<_> = report.unread.iter().map(|(key, _)| key.as_str()).collect();
-    let damaged: Vec<_> = report.damaged.iter().map(|(key, _)| key.as_str()).collect();
-    assert_eq!((unread, damaged, report.is_sound()), (vec![keys[0].as_ref()], vec![keys[2].as_ref()], false));
-    assert!(report.unread[0].1.contains("not for this one"), "{report:?}");
-    // It is not known to be sound the next time.
-    let archive = Archive::new(Arc::clone(&store) as _, "a");
-    let again = archive.verify(Some(&report), &mut |_| {}).await.unwrap();
-    assert_eq!((again.unread.len(), again.unchanged), (0, 1));
-}
-
 /// Before it knows where to go on.
 #[tokio::test]
 async fn an_archiver_that_begins_with_a_damaged_log_says_how_much_of_it_is_archived() {
@@ -360,4 +334,30 @@ async fn a_log_whose_control_page_is_an_older_one_begins_no_epoch_that_has_less_
     log.sync().unwrap();
     assert_eq!(of_reader().catch_up().await.unwrap().epoch, Some(2));
     assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=170));
+}
+
+/// Also where nothing else has changed since an earlier verification: the note is not to blame.
+#[tokio::test]
+async fn a_segment_of_another_log_is_told_by_a_verification() {
+    let mut archives = Vec::new();
+    for era in [1, 2] {
+        let (dir, (store, archive)) = (scratch(), new());
+        let log = open(dir.path());
+        for last in [100, 200, 300] {
+            fill_and_seal(&log, era, last);
+        }
+        catch_up(&log, &archive).await;
+        archives.push((store, archive));
+    }
+    let [(store, archive), (other, _)] = &archives[..] else { panic!() };
+    let earlier = archive.verify(None, &mut |_| {}).await.unwrap();
+    let (own, foreign) = (&with_suffix(&**store, ".seg").await[1], &with_suffix(&**other, ".seg").await[1]);
+    store.delete(own).await.unwrap();
+    store.put(foreign, bytes_of(&**other, foreign).await.into()).await.unwrap();
+    for earlier in [None, Some(&earlier)] {
+        let report = archive.verify(earlier, &mut |_| {}).await.unwrap();
+        assert_eq!((report.damaged, report.faults), (vec![(foreign.to_string(), ObjectDamage::Identity)], vec![]));
+    }
+    let refused = support::restore(archive, RestoreTo::Latest).await.unwrap_err();
+    assert!(matches!(&refused, Error::Damaged { damage: ObjectDamage::Identity, .. }), "{refused}");
 }

@@ -1,11 +1,19 @@
 //! An epoch is forgotten only if all that it has is had elsewhere.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::FutureExt;
 use mapwal::Lsn;
 use mapwal_archive::{Archive, Error, RestoreTo};
 use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 
-use crate::support::{bytes_of, catch_up, fill, fill_and_seal, keys, memory, open, restore, scratch, with_suffix};
+use crate::hooked::{Call, Hooked, remove};
+use crate::support::{
+    archiver, bytes_of, catch_up, fill, fill_and_seal, keys, memory, open, restore, scratch, with_suffix,
+};
 
 fn note(epoch: u64) -> Key {
     Key::from(format!("logs/a/{epoch:010}/epoch.json"))
@@ -80,4 +88,25 @@ async fn parts_whose_beginning_has_vanished_are_not_forgotten_with_a_copied_note
     let copied = bytes_of(&**archive.store(), &note(1)).await;
     archive.store().put(&note(2), copied.into()).await.unwrap();
     is_not_forgotten(&archive, 2).await;
+}
+
+#[tokio::test]
+async fn an_archiver_whose_epoch_is_forgotten_while_it_begins_ends_and_says_so() {
+    let (dir, store) = (scratch(), Arc::new(InMemory::new()));
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 100);
+    catch_up(&log, &Archive::new(Arc::clone(&store) as _, "logs/a")).await;
+    let lists = AtomicUsize::new(0);
+    let hooked = Hooked::new(&store, move |call, inner| {
+        // After the archiver has found its epoch, and taken it.
+        if *call == Call::List && lists.fetch_add(1, Ordering::SeqCst) == 1 {
+            let taken = Key::from("logs/a/0000000001/forgotten");
+            inner.put(&taken, b"forgotten\n".as_slice().into()).now_or_never().unwrap().unwrap();
+            for key in keys(inner).now_or_never().unwrap().into_iter().filter(|key| *key != taken) {
+                remove(inner, &key);
+            }
+        }
+    });
+    let refused = archiver(&log, &Archive::new(Arc::new(hooked), "logs/a")).catch_up().await.unwrap_err();
+    assert!(matches!(refused, Error::Forgotten { epoch: 1, .. }), "{refused}");
 }

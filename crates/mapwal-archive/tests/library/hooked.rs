@@ -1,8 +1,8 @@
 //! A store in memory that lets a test look at its calls, and do something in between.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -70,7 +70,7 @@ pub(crate) struct Hooked {
     pub(crate) chunk_len: usize,
     pub(crate) alive: Arc<Alive>,
     /// What may not be read.
-    pub(crate) denied: Option<Path>,
+    pub(crate) denied: Arc<Mutex<Option<Path>>>,
     /// Nothing can be written until so many objects are deleted.
     pub(crate) full: Arc<AtomicUsize>,
 }
@@ -84,7 +84,7 @@ impl Hooked {
             hidden,
             chunk_len: 1 << 20,
             alive: Arc::default(),
-            denied: None,
+            denied: Arc::default(),
             full: Arc::default(),
         }
     }
@@ -129,7 +129,7 @@ impl ObjectStore for Hooked {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         (self.before)(&Call::Get(location), &self.inner);
         let is_head = options.head;
-        if self.denied.as_ref() == Some(location) {
+        if self.denied.lock().expect("not poisoned").as_ref() == Some(location) {
             let path = location.to_string();
             return Err(object_store::Error::PermissionDenied { path, source: "not for this one".into() });
         }

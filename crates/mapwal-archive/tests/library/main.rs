@@ -24,4 +24,5 @@ mod restoring;
 mod shortened;
 mod strays;
 mod support;
+mod unread;
 mod vanished;

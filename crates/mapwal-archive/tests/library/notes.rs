@@ -313,8 +313,8 @@ async fn all_gaps_are_told_and_not_the_first_alone() {
 #[tokio::test]
 async fn a_note_that_cannot_be_read_concerns_its_epoch_and_what_continues_it_alone() {
     let (store, _) = three_epochs().await;
-    let mut hooked = crate::hooked::Hooked::new(&store, |_, _| {});
-    hooked.denied = Some(note(2));
+    let hooked = crate::hooked::Hooked::new(&store, |_, _| {});
+    *hooked.denied.lock().unwrap() = Some(note(2));
     let archive = Archive::new(Arc::new(hooked), "a");
     let list = archive.list().await.unwrap();
     assert_eq!(list.epochs.iter().map(|epoch| epoch.fault.is_some()).collect::<Vec<_>>(), [false, true, true]);
@@ -332,4 +332,30 @@ async fn a_note_that_cannot_be_read_concerns_its_epoch_and_what_continues_it_alo
     assert!(archive.forget_epoch(2).await.is_err());
     assert!(archive.prune(Lsn(451), PruneGaps::Refuse).await.is_err());
     assert_eq!(keys(&*store).await, there);
+}
+
+#[tokio::test]
+async fn a_note_with_lost_records_that_are_none_or_with_too_many_bytes_is_not_used() {
+    let archive = crate::between_epochs::with_lost_records().await;
+    let key = Key::from("logs/a/0000000002/epoch.json");
+    let sound = bytes_of(&**archive.store(), &key).await;
+    let lost = |from: u64, to: u64| {
+        let told = "\"lost\": [\n    301,\n    501\n  ]";
+        let changed = format!("\"lost\": [\n    {from},\n    {to}\n  ]");
+        changed_note(&sound, |text| {
+            assert!(text.contains(told), "{text}");
+            text.replace(told, &changed)
+        })
+    };
+    let mut long = sound.clone();
+    long.resize(100_000, b' ');
+    for bytes in [lost(0, 501), lost(400, 400), lost(501, 301), lost(301, 502), long] {
+        archive.store().put(&key, bytes.into()).await.unwrap();
+        let faults = archive.list().await.unwrap().faults;
+        let [EpochFault::Note { epoch: 2, damage: ObjectDamage::Contents, .. }] = &faults[..] else {
+            panic!("{faults:?}")
+        };
+        archive.rebuild_note(2, true).await.unwrap();
+        assert_eq!(archive.list().await.unwrap().epochs[1].lost, Some(Lsn(301)..Lsn(501)));
+    }
 }

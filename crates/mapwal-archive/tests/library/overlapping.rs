@@ -316,7 +316,14 @@ async fn segments_of_two_logs_in_one_epoch_are_a_conflict_and_what_is_before_the
     }
     let mut elsewhere = claims().await.elsewhere;
     elsewhere.sort_by_key(|(_, epoch)| *epoch);
-    assert_eq!(elsewhere, [(kept, 2), (stray.to_string(), 3)], "each log has one of the two");
+    assert_eq!(elsewhere, [(kept.clone(), 2), (stray.to_string(), 3)], "each log has one of the two");
+    let of_second = Key::from(kept.replace("/0000000001/", "/0000000002/"));
+    let sound = bytes_of(&**archive.store(), &of_second).await;
+    let mut bytes = sound.clone();
+    bytes[5000] ^= 1;
+    archive.store().put(&of_second, bytes.into()).await.unwrap();
+    assert_eq!(claims().await.elsewhere, [(stray.to_string(), 3)], "a damaged one does not count");
+    archive.store().put(&of_second, sound.into()).await.unwrap();
     let of_other = [expected(1, 1..=60), expected(2, 61..=120)].concat();
     assert_eq!(records_of(&archive, 2).await, of_other);
     assert_eq!(records_of(&archive, 3).await, expected(1, 1..=90));

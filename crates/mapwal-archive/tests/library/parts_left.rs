@@ -100,3 +100,14 @@ async fn a_restore_takes_a_part_where_the_sealed_segment_is_damaged_after_what_i
     let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
     assert!(matches!(&refused, Error::Damaged { .. }), "{refused}");
 }
+
+#[tokio::test]
+async fn an_archiver_names_a_damaged_segment_that_it_has_read_to_compare_a_part_with_it() {
+    let (_dir, log, archive, segments) = archived(150).await;
+    let mut bytes = bytes_of(&**archive.store(), &segments[1]).await;
+    bytes[9000] ^= 1;
+    archive.store().put(&segments[1], bytes.into()).await.unwrap();
+    let status = archiver(&log, &archive).catch_up().await.unwrap();
+    let named: Vec<_> = status.damaged.iter().map(|(key, _)| key.clone()).collect();
+    assert_eq!(named, [segments[1].to_string()]);
+}

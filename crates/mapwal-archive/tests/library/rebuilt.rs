@@ -306,3 +306,22 @@ async fn an_epoch_with_a_note_in_a_later_version_or_of_another_log_is_not_forgot
     }
     assert_eq!(restored(&archive, RestoreTo::Latest).await, all);
 }
+
+#[tokio::test]
+async fn a_segment_that_an_epoch_may_continue_and_that_is_damaged_is_named() {
+    let archive = two_epochs().await;
+    let all = restored(&archive, RestoreTo::Latest).await;
+    let parent = with_suffix(&**archive.store(), ".seg").await.remove(2);
+    let sound = bytes_of(&**archive.store(), &parent).await;
+    let mut bytes = sound.clone();
+    bytes[9000] ^= 1;
+    archive.store().put(&parent, bytes.into()).await.unwrap();
+    archive.store().delete(&note(2)).await.unwrap();
+    for begins in [false, true] {
+        let refused = archive.rebuild_note(2, begins).await.unwrap_err();
+        assert!(matches!(&refused, Error::Damaged { key, .. } if *key == parent.to_string()), "{refused}");
+    }
+    archive.store().put(&parent, sound.into()).await.unwrap();
+    archive.rebuild_note(2, false).await.unwrap();
+    assert_eq!(restored(&archive, RestoreTo::Latest).await, all);
+}

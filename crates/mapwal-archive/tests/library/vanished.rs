@@ -120,8 +120,7 @@ async fn what_the_log_has_no_more_is_named_until_it_is_put_back() {
     for (missing, at) in status.missing.iter().zip([0, 2]) {
         assert!(segments[at].as_ref().starts_with(&missing.key), "{missing:?}");
     }
-    let told =
-        "records 1..100 of epoch 1 (a/0000000001/00000000000000000001-*) are missing, and not in the log any more";
+    let told = "records 1..100 of epoch 1 (a/0000000001/00000000000000000001-*) are missing, and cannot be uploaded again: the log has them no more, or they are of an earlier epoch";
     assert_eq!((status.failures, status.last_error.as_deref()), (0, Some(told)), "the archive goes on");
     fill_and_seal(&log, 1, 600);
     assert_eq!(status_of(&log, &archive).await.missing.len(), 2, "for as long as it is missing");

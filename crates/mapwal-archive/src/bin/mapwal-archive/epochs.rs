@@ -27,7 +27,7 @@ pub(crate) async fn rebuild_note(arguments: &RebuildNote) -> Result<Outcome> {
         Err(error @ Error::Damaged { .. }) if !names_note(&error) => {
             let what = format!(
                 "it would prove what the note said: put a sound copy in its place; or, while the log has the records, `run --abandon-epoch \
-                 {epoch}` archives them anew, in another epoch; or delete it, and say --begins"
+                 {epoch}` archives them anew, in another epoch; or move it out of the archive, and say --begins"
             );
             Err(Failure::of_archive(&error, &arguments.url).and(&what))
         }

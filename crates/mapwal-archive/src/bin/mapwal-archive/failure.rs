@@ -19,8 +19,8 @@ Exit codes:
   64  the command line is wrong";
 
 /// What can be done about an object that is damaged.
-pub(crate) const AFTER_DAMAGE: &str = "put a sound copy in its place, or delete it: `run` uploads it again, at its next start or check, if the log \
-     still has it";
+pub(crate) const AFTER_DAMAGE: &str = "put a sound copy in its place; or move it out of the archive, and keep it: `run` uploads it again, at its next \
+     start or check, if it is of the epoch that the log is archived in, and the log still has it";
 
 /// What can be done about parts that are of two logs.
 pub(crate) const AFTER_CONFLICT: &str = "two copies of the log were archived here: each `run`, started again, begins an epoch with what its own log has; \

@@ -78,7 +78,8 @@ fn what_a_truncation_has_cut_off_is_not_given_back_by_the_next_open() {
     drop(log);
     for _ in 0..2 {
         drop(open(dir.path(), &options));
-        assert_eq!(taken_by(dir.path(), 1), before);
+        // Blocks that say where the others are may have come since.
+        assert!(taken_by(dir.path(), 1) >= before);
     }
 }
 

@@ -187,19 +187,19 @@ impl Log {
         self.shared.storage.absolute_path()
     }
 
-    /// Whether `other` is a handle of the same open log: a clone of this one.
+    /// A number that its clones have as well, and no other log that this process opens.
     ///
     /// # Example
     /// ```
     /// # let dir = tempfile::tempdir()?;
     /// # // SAFETY: the directory is new, and only this log writes to its files.
     /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
-    /// assert!(log.is_same(&log.clone()));
+    /// assert_eq!(log.instance(), log.clone().instance());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+    pub fn instance(&self) -> u64 {
+        self.shared.number
     }
 
     /// What opening it found.

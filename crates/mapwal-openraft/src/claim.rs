@@ -1,32 +1,38 @@
 //! One store in a log at a time.
 
-use std::sync::{Arc, Weak};
+use std::collections::BTreeSet;
 
 use mapwal::Log;
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
-/// The logs of this process that have a store.
-static CLAIMED: Mutex<Vec<Weak<Claim>>> = Mutex::new(Vec::new());
+/// The open logs of this process that have a store, by their numbers: a handle would keep a log open.
+static CLAIMED: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 
 /// A log that has a store, until this is dropped.
-pub(crate) struct Claim(Log);
+pub(crate) struct Claim {
+    log: u64,
+    process: u32,
+}
 
 impl Claim {
     /// # Errors
     /// [`Error::InUse`].
-    pub(crate) fn new(log: &Log) -> Result<Arc<Self>> {
-        let mut claimed = CLAIMED.lock();
-        claimed.retain(|claim| claim.strong_count() > 0);
-        // Dropped once nothing is locked: one of them may be the last handle of its log by then.
-        let others: Vec<_> = claimed.iter().filter_map(Weak::upgrade).collect();
-        let is_free = !others.iter().any(|other| other.0.is_same(log));
-        let claim = Arc::new(Self(log.clone()));
-        if is_free {
-            claimed.push(Arc::downgrade(&claim));
+    pub(crate) fn new(log: &Log) -> Result<Self> {
+        let is_free = CLAIMED.lock().insert(log.instance());
+        if !is_free {
+            return Err(Error::InUse { path: log.directory().to_owned() });
         }
-        drop(claimed);
-        if is_free { Ok(claim) } else { Err(Error::InUse { path: log.directory().to_owned() }) }
+        Ok(Self { log: log.instance(), process: std::process::id() })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // In a forked child another thread may seem to hold the lock for ever.
+        if self.process == std::process::id() {
+            CLAIMED.lock().remove(&self.log);
+        }
     }
 }

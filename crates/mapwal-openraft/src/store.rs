@@ -53,7 +53,7 @@ pub struct LogStore<C: RaftTypeConfig, K> {
 
 pub(crate) struct Inner<C: RaftTypeConfig, K> {
     pub(crate) log: Log,
-    _claim: Arc<Claim>,
+    _claim: Claim,
     pub(crate) codec: K,
     /// Locked for the time of each call that adds or drops entries, so that these come one after the other.
     pub(crate) bounds: Mutex<Bounds<C>>,

@@ -205,3 +205,16 @@ fn a_closed_log_does_not_say_that_nothing_was_ever_saved() {
     assert!(refused(run(store.read_vote())).contains("closed"));
     assert!(refused(run(store.read_committed())).contains("closed"));
 }
+
+/// Opening a store holds no handle of another one's log, which is free as soon as its own store is dropped.
+#[test]
+fn a_store_can_be_opened_again_while_others_are_opened() {
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            scope.spawn(move || {
+                let disk = SimulatedDisk::new(seed);
+                (0..300).for_each(|_| drop(open_on(&disk)));
+            });
+        }
+    });
+}

@@ -68,6 +68,7 @@ impl Preparer {
         let size_max = growth.size_max();
         let shared = Arc::new(PreparerCore::new(storage, log_id, growth, next_number, pool, counters));
         shared.start()?;
+        shared.pool.serve(&shared);
         Ok(Self { shared, size_max, asked: AtomicBool::new(false), process: Process::current() })
     }
 

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use mapwal::{Log, Lsn, Options};
 
 use crate::support::child::{self, Child};
+use crate::support::faulty::{Call, Faulty};
 use crate::support::files::segment_numbers;
-use crate::support::scratch::{append_stamped, contents, open_small, owned, scratch, stamped};
+use crate::support::scratch::{append_stamped, contents, open_small, owned, scratch, segment_names, stamped};
 use crate::support::wait::until;
-use crate::support::{SMALL, read_only, small, try_open};
+use crate::support::{SMALL, read_only, small, try_open, try_open_on_with};
 
 const LEN: usize = 1000;
 /// Some records of each segment.
@@ -66,6 +67,33 @@ fn files_of_trimmed_segments_become_later_ones() {
     // Recovery finds frames of earlier lives after the end, and takes none for this one's.
     let log = open_small(dir.path());
     assert_eq!((contents(&log), log.recovery().torn_bytes), (expected, 0));
+}
+
+#[test]
+fn a_file_that_is_taken_away_late_becomes_the_spare_without_an_append() {
+    const SIZE: u64 = 1 << 20;
+    let record = vec![0xcd; 100_000];
+    let dir = scratch();
+    let faults = Faulty::new(dir.path());
+    let log = try_open_on_with(&faults, &Options::new().segment_size_bytes(SIZE)).unwrap();
+    for _ in 0..80 {
+        log.append(0, &record).unwrap();
+    }
+    log.sync().unwrap();
+    let has_spare = || segment_numbers(dir.path()).len() > segment_names(dir.path()).len();
+    until("a spare", has_spare);
+    faults.hold(Call::Rename);
+    trim(&log);
+    faults.wait_until_held();
+    // Into the spare; after it a log that holds so little has room for no other one than a file that was trimmed.
+    while has_spare() {
+        log.append(0, &record).unwrap();
+        log.sync().unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!has_spare());
+    faults.release();
+    until("a spare that was a segment before", || has_spare() && log.stats().recycled_segments > 0);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::preparer::Waker;
 use super::preparer::pool::Pool;
 use super::stats::Counters;
 use crate::error::{Error, Result};
@@ -42,6 +43,8 @@ pub(crate) struct Housekeeper {
 struct HousekeeperCore {
     storage: Arc<dyn Storage>,
     pool: Arc<Pool>,
+    /// What makes segments of the files in the pool: it may have nothing else to look for until a segment is full.
+    preparer: Waker,
     counters: Arc<Counters>,
     state: Mutex<State>,
     changed: Condvar,
@@ -70,8 +73,9 @@ struct State {
 }
 
 impl Housekeeper {
-    pub(crate) fn new(storage: Arc<dyn Storage>, pool: Arc<Pool>, counters: Arc<Counters>) -> Self {
-        let shared = HousekeeperCore { storage, pool, counters, state: Mutex::default(), changed: Condvar::new() };
+    pub(crate) fn new(storage: Arc<dyn Storage>, pool: Arc<Pool>, preparer: Waker, counters: Arc<Counters>) -> Self {
+        let shared =
+            HousekeeperCore { storage, pool, preparer, counters, state: Mutex::default(), changed: Condvar::new() };
         Self { shared: Arc::new(shared), task: OnceLock::new(), process: Process::current() }
     }
 
@@ -289,6 +293,7 @@ impl HousekeeperCore {
             self.counters.unlinked(Arc::downgrade(&region), segment.info().size);
         }
         self.pool.put(retired);
+        self.preparer.wake();
         self.remove_surplus();
         Ok(())
     }

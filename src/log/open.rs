@@ -320,7 +320,7 @@ impl Opening<'_> {
         .map_err(|source| Error::io("start a thread for", path, source))?;
         let (cursor, cursor_control) = AppendCursor::new();
         let rotation = Rotation { cursor_control, oldest, begin: Position::ZERO, room: 0, ask_at: 0, pending: None };
-        let housekeeper = Housekeeper::new(Arc::clone(&self.storage), pool, Arc::clone(&counters));
+        let housekeeper = Housekeeper::new(Arc::clone(&self.storage), pool, preparer.waker(), Arc::clone(&counters));
         let shared = Shared {
             number: mark::number_log(),
             storage: Arc::clone(&self.storage),

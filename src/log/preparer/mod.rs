@@ -14,8 +14,8 @@ mod state;
 mod task;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -55,6 +55,19 @@ pub(crate) struct Preparer {
     process: Process,
 }
 
+/// Has the preparer look again, for as long as there is one.
+#[derive(Debug)]
+pub(crate) struct Waker(Weak<PreparerCore>);
+
+impl Waker {
+    /// There is a file that may become a segment.
+    pub(crate) fn wake(&self) {
+        if let Some(preparer) = self.0.upgrade() {
+            preparer.wake(Urgency::Ordinary);
+        }
+    }
+}
+
 impl Preparer {
     /// Begins with segment `next_number`, above every number ever used.
     pub(crate) fn start(
@@ -68,7 +81,6 @@ impl Preparer {
         let size_max = growth.size_max();
         let shared = Arc::new(PreparerCore::new(storage, log_id, growth, next_number, pool, counters));
         shared.start()?;
-        shared.pool.serve(&shared);
         Ok(Self { shared, size_max, asked: AtomicBool::new(false), process: Process::current() })
     }
 
@@ -314,6 +326,11 @@ impl Preparer {
         }
         drop(unwalked);
         self.shared.wake(Urgency::Ordinary);
+    }
+
+    /// For what keeps files that can become segments.
+    pub(crate) fn waker(&self) -> Waker {
+        Waker(Arc::downgrade(&self.shared))
     }
 
     /// What segments can be made of.

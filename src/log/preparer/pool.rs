@@ -6,17 +6,15 @@
 //! gives them back.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::task::PreparerCore;
 use crate::events::report;
 use crate::log::stats::Counters;
 use crate::segment::retire::{self, Fitness, Retired};
 use crate::storage::Storage;
-use crate::storage::workers::Urgency;
 
 /// Bytes of files kept at most, unless the options ask for more.
 const BYTES_MAX: u64 = 1 << 30;
@@ -42,8 +40,6 @@ pub(crate) struct Pool {
     /// The size of the newest of them, or 0 if not all of its blocks are there, or none of them is to be kept, or none could be taken when
     /// that was tried last. Relaxed: a hint.
     newest_size: AtomicU64,
-    /// What makes segments of them.
-    preparer: OnceLock<Weak<PreparerCore>>,
 }
 
 /// The state, locked for a change of the files.
@@ -106,7 +102,7 @@ impl Pool {
         let (newest_size, bytes) = (AtomicU64::new(newest_size(&retired)), AtomicU64::new(bytes_of(&retired)));
         let state = Mutex::new(State { retired, ..State::default() });
         let (storage, counters) = (Arc::clone(storage), Arc::clone(counters));
-        Self { storage, counters, size_max, count_min, state, count, bytes, newest_size, preparer: OnceLock::new() }
+        Self { storage, counters, size_max, count_min, state, count, bytes, newest_size }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -143,17 +139,9 @@ impl Pool {
         state.estimate = used.max((9 * state.estimate + used) / 10);
     }
 
-    /// What `preparer` makes, it makes of these files from now on.
-    pub(super) fn serve(&self, preparer: &Arc<PreparerCore>) {
-        self.preparer.get_or_init(|| Arc::downgrade(preparer));
-    }
-
-    /// Keeps `retired`, of which the next segment may be made at once.
+    /// Keeps `retired`.
     pub(crate) fn put(&self, retired: Retired) {
         self.change().state.retired.push_back(retired);
-        if let Some(preparer) = self.preparer.get().and_then(Weak::upgrade) {
-            preparer.wake(Urgency::Ordinary);
-        }
     }
 
     /// A file that can be made a segment of `size` bytes now. Those that never can are removed, and shorter ones: the segments of

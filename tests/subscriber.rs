@@ -150,7 +150,7 @@ fn use_all(log: &Log, turn: u64) {
     let _ = log.on_durable(next, |_| drop(current().map(|log| log.sync())));
     let _ = (log.sync(), log.wait_durable(next), log.rotate());
     let _ = (log.pin(next).map(|mut pin| pin.advance(next.next())), log.create_pin(&name, "", next, None));
-    let _ = (log.advance_pin(&name, log.next_lsn()), log.drop_pin(&name), log.pins());
+    let _ = (log.advance_pin(&name, log.next_lsn()), log.rewind_pin(&name, next), log.drop_pin(&name), log.pins());
     let _ = (log.meta(1), log.stats(), log.recovery(), log.published_lsn(), log.durable_lsn(), log.first_lsn());
     let _ = log.snapshot().map(|snapshot| snapshot.iter().flatten().count());
     let _ = log.follow(next, Visibility::Durable).map(|mut follower| follower.next().is_ok());

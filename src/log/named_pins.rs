@@ -27,6 +27,7 @@ impl Log {
     /// log.create_pin("replica-1", "the machine in the cellar", Lsn(1), Some(10 << 30))?;
     /// log.advance_pin("replica-1", Lsn(2))?; // it has record 1, durably
     /// assert_eq!(log.pins()[0].lsn, Lsn(2));
+    /// log.rewind_pin("replica-1", Lsn(1))?; // it has lost that, and the log still has it
     /// log.assign_pin("replica-1", "the machine in the attic")?;
     /// log.drop_pin("replica-1")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -52,6 +53,18 @@ impl Log {
         let lock = self.shared.pins.lock_files()?;
         let mut pins = self.shared.pins.lock();
         pins.named.advance(&lock, name, lsn, self.first_lsn(), || self.check_pinnable(lsn))
+    }
+
+    /// Moves pin `name` back to record `lsn`, whose owner has lost what it had; or to the oldest record after it that is in the log, and from which on the
+    /// pin holds back no more than half of its limit: the log grows, and beyond its limit it keeps nothing. A number above its own is ignored. Durable on return.
+    ///
+    /// # Errors
+    /// As [`Self::advance_pin`].
+    pub fn rewind_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
+        let _entered = self.shared.enter()?;
+        let lock = self.shared.pins.lock_files()?;
+        let mut pins = self.shared.pins.lock();
+        pins.named.rewind(&lock, name, lsn, &self.shared.segments.load())
     }
 
     /// States that pin `name` is `owner`'s from here on: 64 bytes are kept. Durable on return.

@@ -106,6 +106,15 @@ impl PinDirectory {
         pins.advance(&lock, name, lsn, segments.first_lsn(), || self.check_not_beyond(lsn, &segments))
     }
 
+    /// As [`Log::rewind_pin`](crate::Log::rewind_pin).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rewind(&self, name: &str, lsn: Lsn) -> Result<()> {
+        let (lock, mut pins, segments) = self.lock()?;
+        pins.rewind(&lock, name, lsn, &segments)
+    }
+
     /// As [`Log::assign_pin`](crate::Log::assign_pin).
     ///
     /// # Errors

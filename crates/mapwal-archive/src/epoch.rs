@@ -138,8 +138,8 @@ impl SessionNote {
 pub(crate) enum Owner {
     /// An archiver that is about to begin an epoch with this token, in the place of one that was `abandoned`, if one was.
     Begins { token: String, abandoned: Option<u64> },
-    /// That of an epoch.
-    Of { epoch: u64, token: String },
+    /// That of an epoch; where the pin was taken back, with the record before which all was confirmed.
+    Of { epoch: u64, token: String, confirmed: Option<Lsn> },
 }
 
 impl Owner {
@@ -151,7 +151,11 @@ impl Owner {
                 Some(Self::Begins { token: token.to_owned(), abandoned: Some(epoch.parse().ok()?) })
             }
             ["mapwal-archive", "epoch", epoch, token] => {
-                Some(Self::Of { epoch: epoch.parse().ok()?, token: token.to_owned() })
+                Some(Self::Of { epoch: epoch.parse().ok()?, token: token.to_owned(), confirmed: None })
+            }
+            ["mapwal-archive", "epoch", epoch, token, confirmed] => {
+                let confirmed = Some(Lsn(confirmed.parse().ok()?));
+                Some(Self::Of { epoch: epoch.parse().ok()?, token: token.to_owned(), confirmed })
             }
             _ => None,
         }
@@ -165,7 +169,12 @@ impl std::fmt::Display for Owner {
             Self::Begins { token, abandoned: Some(epoch) } => {
                 write!(f, "mapwal-archive begins {token} without {epoch}")
             }
-            Self::Of { epoch, token } => write!(f, "mapwal-archive epoch {epoch} {token}"),
+            Self::Of { epoch, token, confirmed } => {
+                let owner = format!("mapwal-archive epoch {epoch} {token}");
+                // A pin has no more room than that; no log has as many epochs and records.
+                let whole = confirmed.map(|lsn| format!("{owner} {lsn}")).filter(|whole| whole.len() <= 64);
+                f.write_str(&whole.unwrap_or(owner))
+            }
         }
     }
 }
@@ -206,11 +215,14 @@ mod tests {
     #[test]
     fn the_owner_of_a_pin_is_read_as_it_was_written_and_fits() {
         let begins = |abandoned| Owner::Begins { token: token(), abandoned };
-        let of = Owner::Of { epoch: 9_999_999_999, token: token() };
-        for owner in [begins(None), begins(Some(9_999_999_999)), of] {
+        let of = |epoch, confirmed| Owner::Of { epoch, token: token(), confirmed };
+        let back = of(9999, Some(Lsn(u64::MAX)));
+        for owner in [begins(None), begins(Some(9_999_999_999)), of(9_999_999_999, None), back] {
             assert_eq!(Owner::parse(&owner.to_string()), Some(owner.clone()));
             assert!(owner.to_string().len() <= 64);
         }
+        let longest = of(9_999_999_999, Some(Lsn(u64::MAX))).to_string();
+        assert!(matches!(Owner::parse(&longest), Some(Owner::Of { confirmed: None, .. })), "{longest}");
         assert_eq!(Owner::parse("a replica in the cellar"), None);
     }
 

@@ -129,12 +129,14 @@ pub enum Error {
     /// The end of the epoch that was archived is missing, and the log does not have it any more. An archiver waits for it: a list may be
     /// late. If it cannot be put back, the way out is [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch).
     #[error(
-        "epoch {} ends before record {}, and was confirmed up to record {}: {}* is missing, and the log does not have it any more",
-        missing.epoch, missing.lsns.start, missing.lsns.end, missing.key
+        "epoch {} ends before record {}, and all before record {confirmed} was confirmed: {}* is missing, and the log {}",
+        missing.epoch, missing.lsns.start, missing.key, has_from(&missing.lsns, *confirmed)
     )]
     Missing {
-        /// What is missing.
+        /// What is missing, and not in the log.
         missing: MissingRecords,
+        /// All before this record was confirmed.
+        confirmed: Lsn,
     },
     /// The log has a record that was archived, and does not say that it is durable, as after a power cut: the control page may be an older one
     /// until a writer opens the log. An archiver waits for that.
@@ -351,6 +353,15 @@ fn has(objects: u64) -> String {
 
 fn lsns(lsns: &Range<Lsn>) -> String {
     if lsns.is_empty() { "no record".to_owned() } else { format!("{} up to {}", lsns.start, Lsn(lsns.end.0 - 1)) }
+}
+
+/// What a log has of what was confirmed before record `confirmed`, of which `missing` is nowhere.
+fn has_from(missing: &Range<Lsn>, confirmed: Lsn) -> String {
+    if missing.end < confirmed {
+        format!("has records from {} on, which it keeps, and none before", missing.end)
+    } else {
+        "does not have it any more".to_owned()
+    }
 }
 
 fn in_epoch(epoch: Option<u64>) -> String {

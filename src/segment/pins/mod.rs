@@ -202,6 +202,20 @@ impl NamedPins {
         self.update(lock, name, |pin| pin.lsn = lsn)
     }
 
+    /// Moves pin `name` of a log with `segments` back to record `lsn`, or to the oldest one after it that is there and within half of the pin's limit: the log
+    /// grows, and beyond its limit the pin keeps nothing.
+    pub(crate) fn rewind(&mut self, lock: &PinLock<'_>, name: &str, lsn: Lsn, segments: &Segments) -> Result<()> {
+        let (pin, first) = (self.get(name)?, segments.first_lsn());
+        if is_lost(pin, first) {
+            return Err(Error::pin(name, PinFault::Lost { lsn: pin.lsn, first }));
+        }
+        let lsn = lsn.max(first).max(pin.limit_bytes.map_or(first, |limit| oldest_within(limit / 2, segments)));
+        if lsn >= pin.lsn {
+            return Ok(());
+        }
+        self.update(lock, name, |pin| pin.lsn = lsn)
+    }
+
     pub(crate) fn assign(&mut self, lock: &PinLock<'_>, name: &str, owner: &str) -> Result<()> {
         self.update(lock, name, |pin| owner.clone_into(&mut pin.owner))
     }
@@ -300,6 +314,16 @@ fn status(name: &str, pin: &NamedPin, segments: &Segments) -> PinStatus {
 fn retained_bytes(lsn: Lsn, segments: &Segments) -> u64 {
     let from = segments.find(lsn).unwrap_or(0);
     segments.as_slice()[from..].iter().map(|segment| segment.info().size).sum()
+}
+
+/// The oldest record from which on the log takes no more than `limit_bytes`.
+fn oldest_within(limit_bytes: u64, segments: &Segments) -> Lsn {
+    let mut size = 0;
+    let within = segments.as_slice().iter().rev().take_while(|segment| {
+        size += segment.info().size;
+        size <= limit_bytes
+    });
+    within.last().map_or(Lsn(u64::MAX), |segment| segment.base_lsn())
 }
 
 /// Called once for each pin, after it has lost something.

@@ -7,13 +7,14 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use mapwal::{Lsn, PinState};
+use mapwal::Lsn;
 
 use super::Archiver;
+use super::pin::Pinned;
 use super::session::{Found, Place, Session};
 use super::source::{Local, LocalLog, blocking};
 use super::step::archive_gone;
-use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, token, unix_ms};
+use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, unix_ms};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::known_before;
 use crate::gaps::MissingRecords;
@@ -27,60 +28,57 @@ impl Archiver {
     pub(super) async fn attach(&self) -> Result<Session> {
         let source = self.source.clone();
         let local = blocking(move || source.look()).await?;
-        let (owner, pinned) = self.owner(&local).await?;
+        let mut pin = self.pinned(&local).await?;
         let mut history = History::load(&self.archive.store, &self.archive.prefix).await?;
         if let Err(error) = self.check_log(&history, &local).await {
-            self.withdraw(&error, &owner).await?;
+            self.withdraw(&error, &pin.owner).await?;
             return Err(error);
         }
-        let owner = self.abandon(owner).await?;
-        let abandoned = if let Owner::Begins { abandoned, .. } = owner { abandoned } else { None };
-        let (epoch, token) = self.find_epoch(&mut history, owner, pinned).await?;
+        self.abandon(&mut pin).await?;
+        let abandoned = if let Owner::Begins { abandoned, .. } = pin.owner { abandoned } else { None };
+        let (epoch, mut token) = self.find_epoch(&mut history, &mut pin, &local).await?;
         if let Some(epoch) = epoch {
-            self.note_confirmed(epoch, pinned, &local);
-            if let Some(session) = self.go_on(&mut history, (epoch, pinned), &token, &local).await? {
+            if let Owner::Begins { .. } = pin.owner {
+                pin.owner = Owner::Of { epoch, token: token.clone(), confirmed: None };
+            }
+            self.compare_confirmed(&history, epoch, &mut pin, &local).await?;
+            if let Some(session) = self.go_on(&mut history, epoch, &pin, &token, &local).await? {
                 return Ok(session);
             }
-            self.check_list(&history, epoch, pinned, &local)?;
+            self.check_list(&history, epoch, pin.confirmed(), &local)?;
         }
         if abandoned.is_none() {
-            self.check_end(&history, pinned).await?;
+            self.check_end(&history, pin.confirmed()).await?;
         }
-        let token = if epoch.is_some() { self.leave_epoch(None).await?.0 } else { token };
+        if epoch.is_some() {
+            token = self.leave_epoch(&mut pin, None).await?;
+        }
         let (place, parent) = self.branch(&history, &local).await?;
+        // No epoch has what comes then.
+        self.hold(&mut pin, place.next, &local).await?;
         let lost = if parent.is_none() { history.lost_between(.., place.next, abandoned) } else { None };
         // Not the number of one that is abandoned: it would be abandoned again.
         let number = history.next_number().max(abandoned.map_or(0, |epoch| (epoch + 1).min(EPOCH_MAX)));
         let lost = (lost, abandoned);
         let (epoch, note) = self.begin_epoch(number, &local, &token, (place, parent), lost).await?;
         let session_note = self.take(epoch, &token).await?;
-        self.begin_session((epoch, session_note), &token, Found::at(place), None, lsn_range(note.lost)).await
-    }
-
-    /// Notes that all before record `pinned` was archived in `epoch`, for as long as it cannot be gone on with.
-    fn note_confirmed(&self, epoch: u64, pinned: Lsn, local: &LocalLog) {
-        let before = local.segments.windows(2).filter(|pair| pair[1].first_lsn <= pinned).map(|pair| pair[0].number);
-        let after = before.max().unwrap_or(0);
-        self.note(|progress| {
-            if progress.epoch.replace(epoch).is_none() {
-                progress.sealed = progress.sealed.max(pinned);
-                progress.archived(pinned);
-                progress.place = (after, 0);
-            }
-        });
+        pin.owner = Owner::Of { epoch, token, confirmed: None };
+        let session = Session::new(epoch, session_note, pin, Found::at(place));
+        self.begin_session(session, &local, None, lsn_range(note.lost)).await
     }
 
     /// Takes `epoch`, if the log goes on in it. What another archiver has confirmed before that is listed after it.
     async fn go_on(
         &self,
         history: &mut History,
-        (epoch, pinned): (u64, Lsn),
+        epoch: u64,
+        pin: &Pinned,
         token: &str,
         local: &LocalLog,
     ) -> Result<Option<Session>> {
         let (mut own, mut backoff) = (None, self.backoff());
         loop {
-            let found = self.place_in(history, epoch, local, pinned).await;
+            let found = self.place_in(history, epoch, local, pin.confirmed()).await;
             self.note_damaged(&found);
             let Some(found) = found? else { return Ok(None) };
             let note = match own {
@@ -90,7 +88,8 @@ impl Archiver {
             let listed = History::load(&self.archive.store, &self.archive.prefix).await?;
             if listed.keys(epoch) == history.keys(epoch) {
                 let lost = listed.lost_on_the_way(epoch);
-                return self.begin_session((epoch, note), token, found, Some(listed), lost).await.map(Some);
+                let session = Session::new(epoch, note, pin.clone(), found);
+                return self.begin_session(session, local, Some(listed), lost).await.map(Some);
             }
             *history = listed;
             own = Some(note);
@@ -113,75 +112,36 @@ impl Archiver {
         Ok(note)
     }
 
-    /// An error, which may pass, if the archive lacks the end of `epoch` that was confirmed: all before record `pinned` was. A
+    /// An error, which may pass, if the archive lacks the end of `epoch` that was confirmed: all before record `confirmed` was. A
     /// list that is late must not look like another history.
-    fn check_list(&self, history: &History, epoch: u64, pinned: Lsn, local: &LocalLog) -> Result<()> {
+    fn check_list(&self, history: &History, epoch: u64, confirmed: Lsn, local: &LocalLog) -> Result<()> {
         let (own, note) = history.noted(epoch)?;
         let begin = Lsn(note.first_lsn).max(history.pruned.of(epoch));
         let listed = own.segments.last().map_or(begin, |segment| segment.next_lsn);
-        if listed >= pinned {
+        if listed >= confirmed {
             return Ok(());
         }
         // Parts have some of it, and the log may have its end.
         let parts = own.later_parts().map(|part| part.next_lsn).max();
-        let listed = parts.filter(|&next| next < pinned).map_or(listed, |next| listed.max(next));
-        let kept = local.segments.first().map_or(pinned, |segment| segment.first_lsn);
-        let end = if kept > listed { pinned.min(kept) } else { pinned };
+        let listed = parts.filter(|&next| next < confirmed).map_or(listed, |next| listed.max(next));
+        let kept = local.segments.first().map_or(confirmed, |segment| segment.first_lsn);
+        let end = if kept > listed { confirmed.min(kept) } else { confirmed };
         let key = key_from(&self.archive.prefix, epoch, listed);
         let missing = MissingRecords { epoch, lsns: listed..end, key, log_fault: None };
-        self.note_missing(vec![missing.clone()]);
-        Err(Error::Missing { missing })
+        let mut all = history.missing(epoch, listed)?;
+        all.push(missing.clone());
+        self.note_missing(all);
+        Err(Error::Missing { missing, confirmed })
     }
 
     /// What is wrong with the log, if it is damaged, and the archive has as many records as what is sound of it: an epoch of that would be
     /// the newest, and have less.
-    async fn check_end(&self, history: &History, pinned: Lsn) -> Result<()> {
+    async fn check_end(&self, history: &History, confirmed: Lsn) -> Result<()> {
         let source = self.source.clone();
         let Err(error) = blocking(move || source.next_lsn()).await else { return Ok(()) };
         let ends = history.epochs.keys().filter_map(|&epoch| Some(history.reach(epoch).ok()?.lsns.end));
-        let Some(archived) = ends.max().map(|end| end.max(pinned)) else { return Ok(()) };
+        let Some(archived) = ends.max().map(|end| end.max(confirmed)) else { return Ok(()) };
         if known_before(&error).is_some_and(|known| known > archived) { Ok(()) } else { Err(error) }
-    }
-
-    /// Whose the pin is, and the first record that it keeps; makes one if there is none that still keeps anything.
-    async fn owner(&self, local: &LocalLog) -> Result<(Owner, Lsn)> {
-        let (name, limit) = (self.options.pin.clone(), self.options.pin_limit_bytes);
-        let first = local.segments.first().map_or(Lsn::FIRST, |segment| segment.first_lsn);
-        self.change(move |source| {
-            if let Some(pin) = source.pin(&name)? {
-                let owner = Owner::parse(&pin.owner);
-                match (pin.state, owner) {
-                    (PinState::Lost | PinState::Damaged, _) => source.drop_pin(&name)?,
-                    (_, Some(owner)) => return Ok((owner, pin.lsn)),
-                    (_, None) => return Err(Error::PinTaken { pin: name, owner: pin.owner }),
-                }
-            }
-            let owner = Owner::Begins { token: token(), abandoned: None };
-            source.create_pin(&name, &owner.to_string(), first, limit)?;
-            Ok((owner, first))
-        })
-        .await
-    }
-
-    /// Says, durably, that another epoch is to be begun, with the token that is returned, in the place of one that is `abandoned`: a try
-    /// that is interrupted goes on with it.
-    async fn leave_epoch(&self, abandoned: Option<u64>) -> Result<(String, Owner)> {
-        let (pin, token) = (self.options.pin.clone(), token());
-        let owner = Owner::Begins { token: token.clone(), abandoned };
-        let told = owner.to_string();
-        self.change(move |source| source.assign_pin(&pin, &told)).await?;
-        Ok((token, owner))
-    }
-
-    /// Leaves the epoch of `owner` if that is the one to be abandoned.
-    async fn abandon(&self, owner: Owner) -> Result<Owner> {
-        match owner {
-            Owner::Of { epoch, .. } if self.options.abandon_epoch == Some(epoch) => {
-                tracing::warn!(epoch, "epoch abandoned");
-                Ok(self.leave_epoch(Some(epoch)).await?.1)
-            }
-            owner => Ok(owner),
-        }
     }
 
     /// An error if the archive is of another log, or if it has this one under another pin.
@@ -197,7 +157,7 @@ impl Archiver {
             match Owner::parse(owner) {
                 None => false,
                 Some(Owner::Begins { token, .. }) => history.epochs.values().any(|epoch| note_of(epoch, &token)),
-                Some(Owner::Of { epoch, token }) => {
+                Some(Owner::Of { epoch, token, .. }) => {
                     let named = history.epochs.get(&epoch).and_then(|epoch| epoch.note.as_ref());
                     // Of one that was made again it may not be known.
                     named.is_some_and(|note| note.token.is_empty())
@@ -211,24 +171,20 @@ impl Archiver {
         }
     }
 
-    /// Drops the pin if nothing will ever be archived under it: it would keep everything.
-    async fn withdraw(&self, error: &Error, owner: &Owner) -> Result<()> {
-        if error.is_transient() || !matches!(owner, Owner::Begins { abandoned: None, .. }) {
-            return Ok(());
-        }
-        let pin = self.options.pin.clone();
-        self.change(move |source| source.drop_pin(&pin)).await
-    }
-
-    /// The epoch of the pin, if it has been begun, and its token. All before record `pinned` was confirmed.
-    async fn find_epoch(&self, history: &mut History, owner: Owner, pinned: Lsn) -> Result<(Option<u64>, String)> {
-        let (epoch, token) = match owner {
+    /// The epoch of the pin, if it has been begun, and its token. What the log has is kept where the epoch is gone.
+    async fn find_epoch(
+        &self,
+        history: &mut History,
+        pin: &mut Pinned,
+        local: &LocalLog,
+    ) -> Result<(Option<u64>, String)> {
+        let (epoch, token) = match pin.owner.clone() {
             Owner::Begins { token, .. } => {
                 let is_it = |epoch: &&Epoch| epoch.note.as_ref().is_some_and(|note| note.token == token);
                 let begun = history.epochs.iter().find(|(_, epoch)| is_it(epoch)).map(|(&number, _)| number);
                 return Ok((begun, token));
             }
-            Owner::Of { epoch, token } => (epoch, token),
+            Owner::Of { epoch, token, .. } => (epoch, token),
         };
         if let Some(damage) = history.epochs.get(&epoch).and_then(|own| own.damage.clone()) {
             let unusable = Err(Error::damaged(&epoch_key(&self.archive.prefix, epoch), damage));
@@ -249,7 +205,14 @@ impl Archiver {
             let (pin, prefix) = (self.options.pin.clone(), self.archive.prefix.to_string());
             return Err(Error::OtherEpoch { pin, epoch, prefix });
         }
-        let why = self.without_note(history, epoch, pinned);
+        let why = self.without_note(history, epoch, pin.confirmed());
+        if matches!(why, Error::OtherArchive { .. }) {
+            let own = &history.epochs[&epoch].segments;
+            let is_gone = |segment: &&Local| own.iter().all(|listed| listed.number != segment.number);
+            if let Some(segment) = local.segments.iter().find(is_gone) {
+                self.hold(pin, segment.first_lsn, local).await?;
+            }
+        }
         // It was there when this archiver began, and nothing says that it was forgotten.
         let is_gone = history.epochs.values().all(Epoch::is_blank) && self.progress.lock().epoch.is_some();
         Err(if is_gone && !matches!(why, Error::Forgotten { .. }) {
@@ -356,18 +319,17 @@ impl Archiver {
         Ok((epoch, note))
     }
 
-    /// Lets the log trim what is in it: all before `place`, also what was missing of that in
-    /// `listed`, as far as the log has it.
+    /// Lets the log trim what the archive has of it: all before the place of `session`, also what was missing of that in `listed`, as far as the
+    /// log has it. What comes after is kept.
     async fn begin_session(
         &self,
-        (epoch, note): (u64, SessionNote),
-        token: &str,
-        found: Found,
+        mut session: Session,
+        local: &LocalLog,
         listed: Option<History>,
         lost: Option<Range<Lsn>>,
     ) -> Result<Session> {
-        let place = found.place;
-        let mut session = Session::new(epoch, note, found);
+        let place = session.place;
+        self.hold(&mut session.pin, place.next, local).await?;
         if let Some(listed) = listed {
             self.audit(&mut session, listed).await?;
         } else {
@@ -376,19 +338,31 @@ impl Archiver {
             self.note(|progress| progress.damaged = Vec::new());
             session.audited = Some(Instant::now());
         }
-        let pin = self.options.pin.clone();
-        let owner = Owner::Of { epoch, token: token.to_owned() }.to_string();
+        let released = session.released();
+        if let Owner::Of { confirmed, .. } = &mut session.pin.owner {
+            *confirmed = (released < place.next).then_some(place.next);
+        }
+        let (pin, owner) = (self.options.pin.clone(), session.pin.owner.to_string());
         self.change(move |source| {
             source.assign_pin(&pin, &owner)?;
-            source.advance_pin(&pin, place.next)
+            source.advance_pin(&pin, released)
         })
         .await?;
-        let archived = session.parts.as_ref().map_or(place.next, |parts| parts.next);
+        session.pin.from = released;
         self.note(|progress| {
-            (progress.epoch, progress.lost) = (Some(epoch), lost);
-            (progress.sealed, progress.archived) = (place.next, archived);
-            progress.place = (place.after, session.parts.as_ref().map_or(0, |parts| parts.end));
+            (progress.epoch, progress.lost) = (Some(session.epoch), lost);
+            progress.sealed = released;
         });
+        self.note_place(&session);
         Ok(session)
+    }
+
+    /// Notes that all before the session's place is archived, and parts of what follows.
+    pub(super) fn note_place(&self, session: &Session) {
+        let archived = session.parts.as_ref().map_or(session.place.next, |parts| parts.next);
+        self.note(|progress| {
+            progress.archived_only(archived);
+            progress.place = (session.place.after, session.parts.as_ref().map_or(0, |parts| parts.end));
+        });
     }
 }

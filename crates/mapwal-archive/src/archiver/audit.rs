@@ -8,8 +8,9 @@ use mapwal::Lsn;
 use mapwal::inspect::SegmentCheck;
 
 use super::Archiver;
+use super::pin::first_kept;
 use super::session::Session;
-use super::source::{Local, blocking};
+use super::source::{Local, LocalLog, blocking};
 use crate::chain::longest;
 use crate::conflict::check;
 use crate::error::{Error, ObjectDamage, Result};
@@ -68,9 +69,16 @@ impl Archiver {
                 _ => error,
             });
         }
-        let Again { uploaded: again, unsound } = self.upload_again(session, &listed).await?;
+        let source = self.source.clone();
+        let local = blocking(move || source.look()).await?;
+        let mut missing = lacking(&listed, session, &[])?;
+        if let Some(from) = first_kept(&local, &missing) {
+            // Until it is uploaded again.
+            self.hold(&mut session.pin, from, &local).await?;
+        }
+        let Again { uploaded: again, unsound } = self.upload_again(session, &listed, &local).await?;
         listed.insert(&again);
-        let mut missing = lacking(&listed, session, &unsound)?;
+        missing = lacking(&listed, session, &unsound)?;
         let is_note_missing = listed.damaged(epoch).iter().any(|(_, damage)| *damage == ObjectDamage::Missing);
         if !missing.is_empty() || is_note_missing {
             // That list may have been late.
@@ -78,6 +86,7 @@ impl Archiver {
             listed.insert(&again);
             missing = lacking(&listed, session, &unsound)?;
         }
+        session.held = first_kept(&local, &missing);
         self.note_missing(missing);
         let (lost, mut damaged) = (listed.lost_on_the_way(epoch), listed.damaged(epoch));
         damaged.extend(self.compare_superseded(session, listed.noted(epoch)?.0).await?);
@@ -90,7 +99,8 @@ impl Archiver {
             tracing::error!(key, %damage, "damaged in the archive");
         }
         self.note(|progress| (progress.lost, progress.damaged) = (lost, damaged));
-        self.take_back_parts(session, listed.noted(epoch)?.0);
+        Self::take_back_parts(session, listed.noted(epoch)?.0);
+        self.note_place(session);
         session.audited = Some(Instant::now());
         Ok(())
     }
@@ -146,12 +156,10 @@ impl Archiver {
         Ok(found)
     }
 
-    async fn upload_again(&self, session: &Session, listed: &History) -> Result<Again> {
+    async fn upload_again(&self, session: &Session, listed: &History, local: &LocalLog) -> Result<Again> {
         let (own, note) = listed.noted(session.epoch)?;
         let there: HashSet<u64> = own.segments.iter().map(|segment| segment.number).collect();
         let parent = note.parent.map_or(0, |parent| parent.number);
-        let source = self.source.clone();
-        let local = blocking(move || source.look()).await?;
         let is_lacking = |segment: &Local, next: &Local| {
             let is_archived = segment.number <= session.place.after;
             let is_own = segment.number > parent && segment.first_lsn.0 >= note.first_lsn;
@@ -196,7 +204,7 @@ impl Archiver {
     }
 
     /// Of the segment that takes appends, goes on after what `own` has in a row: the next part has what is missing.
-    fn take_back_parts(&self, session: &mut Session, own: &Epoch) {
+    fn take_back_parts(session: &mut Session, own: &Epoch) {
         let Some(parts) = session.parts.as_mut() else { return };
         let there: Vec<&ArchivedSegment> = own.parts.iter().filter(|part| part.number == parts.number).collect();
         let in_a_row = longest(&there, session.place.next);
@@ -205,7 +213,6 @@ impl Archiver {
             (parts.end, parts.next, session.parted) = (end, next, None);
             // What is uploaded again is checked again.
             parts.check = SegmentCheck::new();
-            self.note(|progress| (progress.archived, progress.place.1) = (next, end));
         }
     }
 }

@@ -4,6 +4,7 @@ mod attach;
 mod audit;
 mod lock;
 mod options;
+mod pin;
 mod place;
 mod session;
 mod source;
@@ -190,13 +191,13 @@ impl Archiver {
 
     /// How far it has come. Looks at all of the log's files, which takes a millisecond for every few segments.
     pub fn status(&self) -> Status {
-        let next = self.source.next_lsn();
+        let (first, next) = (self.source.first_lsn().unwrap_or_default(), self.source.next_lsn());
         let place = self.progress.lock().place;
         let lag_bytes = self.lag_bytes(place).unwrap_or(0);
         let mut progress = self.progress.lock();
         // Where the log is damaged, the records before that at least.
         let next = next.unwrap_or_else(|error| known_before(&error).unwrap_or_default().max(progress.next_seen()));
-        progress.status(next, lag_bytes, self.archive.store.1.overdue())
+        progress.status((first, next), lag_bytes, self.archive.store.1.overdue())
     }
 
     /// The bytes of segments after number `after`, of the first of which `archived` bytes are in the archive.

@@ -6,6 +6,7 @@ use mapwal::inspect::SegmentCheck;
 use mapwal::{Lsn, SegmentTip};
 use object_store::path::Path;
 
+use super::pin::Pinned;
 use super::source::{Prefix, Sealed};
 use crate::epoch::SessionNote;
 use crate::object::ArchivedSegment;
@@ -54,8 +55,10 @@ pub(crate) struct Session {
     pub(crate) epoch: u64,
     pub(crate) note: SessionNote,
     pub(crate) place: Place,
-    /// Where the pin is: at `place`, or before it when that is yet to be moved.
-    pub(crate) pinned: Lsn,
+    /// Where it is: at `place`, or before it when that is yet to be moved, or must not be.
+    pub(crate) pin: Pinned,
+    /// The first record before `place` that the log has and the archive lacks: the pin does not pass it.
+    pub(crate) held: Option<Lsn>,
     /// When it was moved last.
     pub(crate) moved: Option<Instant>,
     pub(crate) parts: Option<Parts>,
@@ -76,12 +79,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(epoch: u64, note: SessionNote, Found { place, parts, damaged }: Found) -> Self {
+    pub(crate) fn new(epoch: u64, note: SessionNote, pin: Pinned, Found { place, parts, damaged }: Found) -> Self {
         Self {
             epoch,
             note,
             place,
-            pinned: place.next,
+            pin,
+            held: None,
             moved: None,
             parts,
             damaged,
@@ -92,6 +96,11 @@ impl Session {
             parted: None,
             waiting: None,
         }
+    }
+
+    /// The record before which the log may trim all.
+    pub(crate) fn released(&self) -> Lsn {
+        self.held.map_or(self.place.next, |held| held.min(self.place.next))
     }
 
     /// Whether `segment` is the one after what the epoch has, with all that parts have of it. Otherwise the log has another history.

@@ -201,6 +201,15 @@ impl Source {
         Ok(done?)
     }
 
+    /// As far as it goes.
+    pub(crate) fn rewind_pin(&self, name: &str, lsn: Lsn) -> Result<()> {
+        let done = match self {
+            Self::Writer(log) => (**log).as_ref().rewind_pin(name, lsn),
+            Self::Reader(_, pins) => pins.rewind(name, lsn),
+        };
+        Ok(done?)
+    }
+
     pub(crate) fn drop_pin(&self, name: &str) -> Result<()> {
         let done = match self {
             Self::Writer(log) => (**log).as_ref().drop_pin(name),

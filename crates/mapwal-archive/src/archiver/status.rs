@@ -22,13 +22,14 @@ const SAMPLES_MAX: usize = 256;
 pub struct Status {
     /// The epoch that is being written, once that is known.
     pub epoch: Option<u64>,
-    /// All records before it are in sealed segments in the archive: the log may trim them.
+    /// All records before it are in sealed segments in the archive, but for those of `missing` that the log does not have any more: the log may trim
+    /// them.
     pub sealed_lsn: Lsn,
-    /// All records before it are in the archive, in segments or parts.
+    /// All records before it are in the archive, in segments or parts, but for those that are `missing`.
     pub archived_lsn: Lsn,
     /// The number of the next record that the log will have.
     pub next_lsn: Lsn,
-    /// Records that are not in the archive.
+    /// Records of the log that are not in the archive.
     pub lag_records: u64,
     /// Durable bytes of the log that are not in the archive.
     pub lag_bytes: u64,
@@ -115,6 +116,12 @@ impl Progress {
         self.forget();
     }
 
+    /// As [`Self::archived`], also where that was said of later records, which the archive has lost.
+    pub(crate) fn archived_only(&mut self, next: Lsn) {
+        self.archived = next;
+        self.forget();
+    }
+
     pub(crate) fn next_seen(&self) -> Lsn {
         self.samples.back().map_or(self.archived, |&(_, seen)| seen)
     }
@@ -127,14 +134,20 @@ impl Progress {
         self.last_error.clone().or_else(unanswered).or_else(damaged).or_else(missing)
     }
 
-    pub(crate) fn status(&mut self, next: Lsn, lag_bytes: u64, overdue: Option<(String, Duration)>) -> Status {
+    /// Of a log that has the records from `first` to `next`.
+    pub(crate) fn status(
+        &mut self,
+        (first, next): (Lsn, Lsn),
+        lag_bytes: u64,
+        overdue: Option<(String, Duration)>,
+    ) -> Status {
         self.observe(next);
         Status {
             epoch: self.epoch,
             sealed_lsn: self.sealed,
             archived_lsn: self.archived,
             next_lsn: next,
-            lag_records: next.0.saturating_sub(self.archived.0),
+            lag_records: next.0.saturating_sub(self.archived.max(first).0),
             lag_bytes,
             lag: self.samples.front().map_or(Duration::ZERO, |(since, _)| since.elapsed()),
             segments: self.segments,
@@ -159,19 +172,19 @@ mod tests {
     fn the_lag_is_that_of_the_oldest_record_that_is_not_archived() {
         let mut progress = Progress::default();
         progress.archived(Lsn(1));
-        assert_eq!(progress.status(Lsn(1), 0, None).lag, Duration::ZERO);
+        assert_eq!(progress.status((Lsn(1), Lsn(1)), 0, None).lag, Duration::ZERO);
         progress.observe(Lsn(5));
         let since = Instant::now();
         std::thread::sleep(Duration::from_millis(20));
         progress.observe(Lsn(9));
         progress.archived(Lsn(3));
-        let status = progress.status(Lsn(9), 0, None);
+        let status = progress.status((Lsn(1), Lsn(9)), 0, None);
         assert!(status.lag >= Duration::from_millis(20) && status.lag_records == 6, "{status:?}");
         progress.archived(Lsn(5));
-        let lag = progress.status(Lsn(9), 0, None).lag;
+        let lag = progress.status((Lsn(1), Lsn(9)), 0, None).lag;
         assert!(lag + Duration::from_millis(20) <= since.elapsed());
         progress.archived(Lsn(9));
-        assert_eq!(progress.status(Lsn(9), 0, None).lag, Duration::ZERO);
+        assert_eq!(progress.status((Lsn(1), Lsn(9)), 0, None).lag, Duration::ZERO);
     }
 
     #[test]

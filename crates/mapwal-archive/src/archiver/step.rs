@@ -104,16 +104,16 @@ impl Archiver {
         }
         // Moving the pin looks at all of the log's files: not for each of many small segments.
         let is_due = session.moved.is_none_or(|at| at.elapsed() >= self.options.poll_interval);
-        let to = if is_due { session.place.next } else { session.pinned };
+        let to = if is_due { session.released() } else { session.pin.from };
         if is_due {
             session.moved = Some(Instant::now());
         }
         // Reading the next one takes processor time, moving the pin the disk's, and uploading this one the store's.
         let object = self.object(session.epoch, &sealed);
         let upload = self.upload(session, &object, sealed.bytes.clone(), sealed.path.display().to_string());
-        let pinning = self.move_pin(session.pinned, to);
+        let pinning = self.move_pin(session.pin.from, to);
         let (uploaded, prepared, pinned) = tokio::join!(upload, self.prepare(sealed.tip.number), pinning);
-        let pinned = pinned.map(|pinned| session.pinned = pinned);
+        let pinned = pinned.map(|pinned| session.pin.from = pinned);
         uploaded?;
         session.passed(&sealed);
         session.prepared = prepared.unwrap_or(None);
@@ -129,7 +129,7 @@ impl Archiver {
     /// What is left to be done once nothing is to be uploaded: lets the log trim what is confirmed, and deletes the parts that are
     /// superseded.
     async fn settle(&self, session: &mut Session) -> Result<()> {
-        session.pinned = self.move_pin(session.pinned, session.place.next).await?;
+        session.pin.from = self.move_pin(session.pin.from, session.released()).await?;
         while let Some(key) = session.superseded.pop() {
             // One that is left does no harm.
             let _ = self.archive.store.delete(&key).await;
@@ -144,7 +144,7 @@ impl Archiver {
             self.change(move |source| source.advance_pin(&pin, to)).await?;
             self.note(|progress| progress.sealed = to);
         }
-        Ok(to)
+        Ok(from.max(to))
     }
 
     pub(super) fn object(&self, epoch: u64, sealed: &Sealed) -> ArchivedSegment {

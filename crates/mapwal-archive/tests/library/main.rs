@@ -21,6 +21,7 @@ mod parts_left;
 mod pruned;
 mod rebuilt;
 mod restoring;
+mod rolled_back;
 mod shortened;
 mod strays;
 mod support;

@@ -213,7 +213,7 @@ async fn an_end_that_is_missing_for_good_is_waited_for_and_named() {
     assert_eq!((missing.epoch, missing.lsns), (1, Lsn(301)..Lsn(501)));
     assert!(segments[3].as_ref().starts_with(&missing.key));
     let error = archiver.last_error().unwrap();
-    assert!(error.contains(&missing.key) && error.contains("up to record 501"), "{error}");
+    assert!(error.contains(&missing.key) && error.contains("all before record 501 was confirmed"), "{error}");
     log.drop_pin(PIN).unwrap();
     let status = archiver.catch_up().await.unwrap();
     assert_eq!((status.epoch, status.missing.len()), (Some(2), 0));

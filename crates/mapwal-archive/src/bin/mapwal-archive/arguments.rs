@@ -43,7 +43,7 @@ pub(crate) enum Command {
 ///
 /// A service: it waits for the log to come, for the store to answer and for its writer to return, and ends when it is told to, by
 /// Ctrl-C, SIGTERM or SIGHUP, with 0. Each sealed segment is uploaded once it is durable, and a named pin keeps it from being
-/// trimmed before. Beside that, what is durable of the segment that takes appends is uploaded as a part from time to time.
+/// trimmed before; where the archive has lost what was uploaded, the pin goes back to what the log still has of that. Beside that, what is durable of the segment that takes appends is uploaded as a part from time to time.
 ///
 /// It ends by itself only where going on would do harm, with 4: if another archiver does the same work, the archive belongs to another log, or it
 /// lacks the epoch that the log is in, such as one that was pruned or forgotten. What is damaged in the archive is named, and waited for where

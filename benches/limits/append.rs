@@ -116,7 +116,7 @@ fn burst_in_place(bench: &mut Bench) {
 }
 
 /// With a closure that writes the payload from front to back: in one piece, beside appends of the same slice, and in three, beside
-/// appends of the same three.
+/// appends of the same three. With a closure that gets the whole place, beside the same appends.
 fn burst_from_a_writer(bench: &mut Bench, payload_len: usize, target: Option<f64>) {
     let name = format!("append_with_writer {payload_len} B, burst");
     if !bench.wants(&name) {
@@ -142,6 +142,8 @@ fn burst_from_a_writer(bench: &mut Bench, payload_len: usize, target: Option<f64
             Ok(())
         })
     };
+    let fill =
+        |log: &Log| log.append_with(1, payload.len(), |place: &mut [u8]| place.copy_from_slice(black_box(&payload)));
     let copy_parts = |log: &Log| log.append_vectored(1, &parts());
     let write_parts = |log: &Log| {
         log.append_with_writer(1, payload.len(), |writer| {
@@ -151,20 +153,23 @@ fn burst_from_a_writer(bench: &mut Bench, payload_len: usize, target: Option<f64
             Ok(())
         })
     };
-    let [mut copies, mut writes, mut part_copies, mut part_writes, mut second_copies] =
+    let [mut copies, mut writes, mut fills, mut part_copies, mut part_writes, mut second_copies] =
         std::array::from_fn(|_| Samples::default());
     for _ in 0..bench.many_rounds() {
         copies.push(burst_rate(bench, count, copy));
         writes.push(burst_rate(bench, count, write));
+        fills.push(burst_rate(bench, count, fill));
         second_copies.push(burst_rate(bench, count, copy_twice));
         part_copies.push(burst_rate(bench, count, copy_parts));
         part_writes.push(burst_rate(bench, count, write_parts));
     }
-    let row = Row::new(name.as_str(), "M/s", writes.clone()).limit("append", copies);
+    let row = Row::new(name.as_str(), "M/s", writes.clone()).limit("append", copies.clone());
     bench.push(if let Some(ratio) = target { row.at_least(ratio) } else { row });
     let beside = format!("{name}, beside a copy each");
     bench.push(Row::new(beside, "M/s", writes).limit("copy and append", second_copies));
     bench.push(Row::new(format!("{name}, in 3 parts"), "M/s", part_writes).limit("append_vectored", part_copies));
+    let filled = format!("append_with {payload_len} B, burst, beside an append each");
+    bench.push(Row::new(filled, "M/s", fills).limit("append", copies));
 }
 
 /// Of `count` records that `append` appends one by one.

@@ -1,4 +1,4 @@
-//! The chart of the rows that have a target: how the log stands beside its limits, on each machine.
+//! The chart of the rows whose target is a ratio: how the log stands beside its limits, on each machine.
 
 use std::fs;
 use std::ops::Range;
@@ -24,7 +24,8 @@ const TICKS: [f64; 8] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0];
 pub(crate) fn draw(path: &Path, reports: &[Report<'_>]) -> Result {
     let with_target = |more: bool| {
         let is_shown = |entry: &Entry<'_>| {
-            entry.ratio.is_some() && entry.target.as_ref().is_some_and(|it| it.starts_with('>') == more)
+            let is_of_a_limit = entry.ratio.is_some() && entry.target_ratio.is_some();
+            is_of_a_limit && entry.target.as_ref().is_some_and(|it| it.starts_with('>') == more)
         };
         names(reports, is_shown)
     };

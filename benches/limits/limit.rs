@@ -35,8 +35,8 @@ fn store(place: &mut [u8], sum: u32, number: u64, payload: &[u8]) {
     place[HEADER_LEN..][..payload.len()].copy_from_slice(payload);
 }
 
-/// A new file of `len` zeros in `directory`, without a name. They are written a page at a time, as the log does it, so that
-/// the page cache holds both alike.
+/// A new file of `len` zeros in `directory`, without a name. They are written a page at a time, as by a log whose records are synced
+/// one by one, so that the page cache holds both alike. (A log that is appended to at once has pages of up to 512 KiB.)
 pub(crate) fn zeroed_file(directory: &Path, len: usize) -> File {
     let file = tempfile::tempfile_in(directory).expect("the bench directory is writable");
     for offset in (0..len).step_by(ZEROS.len()) {

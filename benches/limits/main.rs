@@ -19,9 +19,9 @@
 //! The others (L2s, L3m, Lgm, L5r, *mapping*, L3 and L6 *in turn*) are in `docs/performance.md`.
 //!
 //! ```text
-//! cargo bench                      everything, in a few minutes
+//! cargo bench                      everything, in about eight minutes
 //! cargo bench -- append            the cases with "append" in their names
-//! cargo bench -- --quick scan get  fewer rounds, less data
+//! cargo bench -- --quick scan get  less data
 //! cargo bench -- --long durable    ten seconds for what is measured by the second
 //! cargo bench -- --against FILE    beside the figures of an earlier run, if it was made on such a machine, and of as much
 //! cargo bench -- scan --instructions  how many instructions a record takes: for this there has to be valgrind

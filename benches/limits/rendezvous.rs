@@ -1,4 +1,4 @@
-//! Lg: threads that meet, of whom the last one does what all of them wait for, with nothing between them but one word. Lgm: the same,
+//! Lg: threads that meet, of whom the last one does what all of them wait for, with nothing between them but two words. Lgm: the same,
 //! where each thread stores its own record to a mapping.
 
 use std::fs::File;

@@ -94,7 +94,7 @@ impl Target {
         match self {
             Self::AtLeast(ratio) => format!(">= {ratio} x"),
             Self::AtMost(ratio) => format!("<= {ratio} x"),
-            Self::ValueAtMost(value) => format!("<= {value} {unit}"),
+            Self::ValueAtMost(value) => format!("<= {value} {unit}").trim_end().to_owned(),
         }
     }
 

@@ -80,7 +80,7 @@ fn scan(bench: &mut Bench, count: usize, payload_len: usize) {
     bench.push(Row::new(format!("open + {ahead}"), "M/s", both).limit("L5", limits).at_least(0.85));
     bench.push(Row::new(format!("{name}, its open"), "ms", opens));
     bench.push(Row::new(format!("{name}, allocations each"), "", allocations).value_at_most(ALLOCATIONS_EACH));
-    bench.push(Row::new(format!("{name}, memory"), "MiB", memory));
+    bench.push(Row::new(format!("{name}, anonymous memory"), "MiB", memory));
 }
 
 /// The size of a segment that holds `count` records, and some room.

@@ -32,7 +32,7 @@ use crate::workload::{Scale, Workload};
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Measure less: about 90 seconds
+    /// Measure less: about four minutes
     #[arg(long)]
     quick: bool,
     /// Try out what survives a kill and damage, and count system calls with strace; measure nothing

@@ -155,11 +155,12 @@ impl Archive {
     /// Deletes all of `epoch`, which cannot be followed since its note is missing or cannot be used: what only that epoch had is lost. Or of
     /// one that has no record which an older, longer one does not have, such as that of an old copy of the log's directory; or of one in whose
     /// place its log has begun another ([`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch)). Its
-    /// number stays taken. An archiver whose pin names it ends with [`Error::Forgotten`].
+    /// number stays taken, and [`PruneReport::lost`] has the records that no other epoch has: the others are not said to lack them. An archiver whose pin names it ends with [`Error::Forgotten`].
     ///
     /// # Errors
     /// [`Error::Noted`] when it has a note that can be used, and records of its own; [`Error::Continued`] when a later epoch continues it, and [`Error::MayBeContinued`] when one without a note may;
     /// nothing was deleted then. [`Error::NoEpoch`], [`Error::Empty`];
+    /// [`Error::Damaged`] when its note is a later version's, another log's, or a copy of one that does not have all of its records;
     /// [`Error::Store`].
     pub async fn forget_epoch(&self, epoch: u64) -> Result<PruneReport> {
         forget_epoch(self, epoch).await

@@ -40,7 +40,7 @@ impl fmt::Display for Claims {
 /// The same error, or, if it is about two objects of the archive, what is found when both are read: that one of them is damaged, or what
 /// is known of both.
 pub(crate) async fn judge(archive: &Archive, history: &History, error: Error) -> Error {
-    let Error::Conflict { key, other, lsn, .. } = error else { return error };
+    let Error::Conflict { key, other, lsn, .. } = error else { return named_as_other(archive, history, error).await };
     let mut claims = Claims::default();
     let both = [&key, &other].map(|key| history.objects().find(|object| object.key.as_ref() == *key));
     let mut damaged = Vec::new();
@@ -72,6 +72,21 @@ pub(crate) async fn judge(archive: &Archive, history: &History, error: Error) ->
             Error::Damaged { key: key.clone(), damage: damage.clone(), offset: *offset, lsn: *lsn }
         }
         None => Error::Conflict { key, other, lsn, claims },
+    }
+}
+
+/// The same error, of an object that is not what its key says; or that it has the contents that another one should have, which is damaged.
+async fn named_as_other(archive: &Archive, history: &History, error: Error) -> Error {
+    let Error::Damaged { key, damage: ObjectDamage::Checksum { found, .. }, .. } = &error else { return error };
+    let Some(object) = history.objects().find(|object| object.key.as_ref() == key) else { return error };
+    let is_other =
+        |it: &&ArchivedSegment| (it.checksum, it.len_bytes) == (*found, object.len_bytes) && it.key != object.key;
+    let Some(other) = history.objects().find(is_other) else { return error };
+    match check(archive, other).await {
+        Err(Error::Damaged { damage: ObjectDamage::Checksum { .. } | ObjectDamage::Length { .. }, .. }) => {
+            Error::damaged(&object.key, ObjectDamage::Misnamed { other: other.key.to_string() })
+        }
+        _ => error,
     }
 }
 

@@ -93,12 +93,16 @@ impl History {
 
     /// As [`Self::lost`], before `epoch` itself.
     pub(crate) fn lost_before(&self, epoch: u64) -> Option<Range<Lsn>> {
+        self.ever_lost_before(epoch).filter(|lsns| lsns.end > self.pruned.of(epoch))
+    }
+
+    /// As [`Self::lost_before`], also what a prune has given up.
+    pub(crate) fn ever_lost_before(&self, epoch: u64) -> Option<Range<Lsn>> {
         let (_, note) = self.noted(epoch).ok()?;
         // The epoch in whose place it was begun may be back.
         let is_back = note.instead_of.is_some_and(|abandoned| abandoned < epoch && self.chain(abandoned).is_ok());
         let noted = lsn_range(note.lost)?;
-        let lost = if is_back { self.lost_between(..epoch, noted.end, None)? } else { noted };
-        Some(lost).filter(|lsns| lsns.end > self.pruned.of(epoch))
+        if is_back { self.lost_between(..epoch, noted.end, None) } else { Some(noted) }
     }
 
     /// As [`Self::lost`], before the first record that `epoch` leads to.

@@ -128,7 +128,7 @@ impl History {
         // What is there with the largest number was not written here, where they are taken one after the other.
         let noted = self.epochs.iter().filter(|(_, epoch)| epoch.note.is_some()).map(|(number, _)| number);
         let mut free = above(noted.max());
-        while self.epochs.contains_key(&free) {
+        while self.epochs.contains_key(&free) || self.forgotten.contains(&free) {
             free += 1;
         }
         free

@@ -37,7 +37,7 @@ pub struct EpochListing {
     /// When it was begun, in milliseconds since 1970.
     pub created_unix_ms: u64,
     /// Records before it that no epoch leads to: they were trimmed before they were archived, or have vanished with their epoch. Also
-    /// those that a prune has given up.
+    /// those that a prune has given up; not those that an epoch in whose place it was begun has again.
     pub lost: Option<Range<Lsn>>,
     /// The first record that can be restored.
     pub first_lsn: Lsn,
@@ -94,7 +94,7 @@ impl EpochListing {
             parent: note.and_then(|note| note.parent).map(|parent| parent.epoch),
             begins_at,
             created_unix_ms: note.map_or(0, |note| note.created_unix_ms),
-            lost: note.and_then(|note| lsn_range(note.lost)),
+            lost: history.ever_lost_before(number),
             first_lsn: lsns.start,
             next_lsn: lsns.end,
             segments,

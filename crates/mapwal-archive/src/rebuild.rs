@@ -1,5 +1,7 @@
 //! What can be done about an epoch whose note is lost: the note is made again, or the epoch is forgotten.
 
+use std::ops::Range;
+
 use mapwal::Lsn;
 use mapwal::inspect::SegmentCheck;
 
@@ -205,10 +207,9 @@ async fn check_worthless(archive: &Archive, history: &mut History, epoch: u64) -
     if is_worthless { Ok(()) } else { Err(Error::damaged(&epoch_key(&archive.prefix, epoch), damage)) }
 }
 
-pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneReport> {
-    let mut history = archive.history().await?;
-    check_worthless(archive, &mut history, epoch).await?;
-    let own = &history.epochs[&epoch];
+/// An error if `epoch` must not be forgotten: [`check_worthless`], or a later one continues it, or may.
+async fn check_forgettable(archive: &Archive, history: &mut History, epoch: u64) -> Result<()> {
+    check_worthless(archive, history, epoch).await?;
     let continues = |(&later, other): (&u64, &Epoch)| {
         let is_it =
             other.note.as_ref().is_some_and(|note| history.parent_of(later, note).is_some_and(|it| it.epoch == epoch));
@@ -219,11 +220,35 @@ pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneR
     }
     // What it continues, its note alone says.
     let unnoted = history.epochs.range(epoch + 1..).rev().find(|(_, later)| later.note.is_none());
-    let has_objects = own.all_objects().next().is_some();
-    if let Some((&by, _)) = unnoted.filter(|_| has_objects) {
-        return Err(Error::MayBeContinued { epoch, by });
+    let has_objects = history.epochs[&epoch].all_objects().next().is_some();
+    match unnoted.filter(|_| has_objects) {
+        Some((&by, _)) => Err(Error::MayBeContinued { epoch, by }),
+        None => Ok(()),
     }
-    let mut report = PruneReport { epochs: 1, ..PruneReport::default() };
+}
+
+/// The records that objects of `epoch` have, by number, and that no other epoch leads to.
+fn only_in(history: &History, epoch: u64) -> Vec<Range<Lsn>> {
+    let mut own: Vec<_> = history.epochs[&epoch].all_objects().map(|it| it.first_lsn..it.next_lsn).collect();
+    own.sort_by_key(|lsns| lsns.start);
+    let mut only: Vec<Range<Lsn>> = Vec::new();
+    for lsns in own.into_iter().filter(|lsns| !lsns.is_empty()) {
+        match only.last_mut().filter(|last| lsns.start <= last.end) {
+            Some(last) => last.end = last.end.max(lsns.end),
+            None => only.push(lsns),
+        }
+    }
+    let others = history.epochs.keys().filter(|&&other| other != epoch);
+    for had in others.filter_map(|&other| Some(history.reach(other).ok()?.lsns)) {
+        let rest = |lsns: Range<Lsn>| [lsns.start..lsns.end.min(had.start), lsns.start.max(had.end)..lsns.end];
+        only = only.into_iter().flat_map(rest).filter(|lsns| !lsns.is_empty()).collect();
+    }
+    only
+}
+
+pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneReport> {
+    let mut history = archive.history().await?;
+    check_forgettable(archive, &mut history, epoch).await?;
     // Its number stays taken: marks of prunes, and pins of logs, name it.
     let (taken, word) = (forgotten_key(&archive.prefix, epoch), bytes::Bytes::from_static(b"forgotten\n"));
     let keep_number = || patiently(|| async { archive.store.create(&taken, word.clone()).await });
@@ -232,10 +257,22 @@ pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneR
         Err(error) if error.is_full() => false,
         kept => kept.map(|_| true)?,
     };
-    for object in own.all_objects() {
+    // Without this note an archiver confirms nothing more. What it has confirmed before is in the next list.
+    let session = session_key(&archive.prefix, epoch);
+    let noted = patiently(|| archive.store.all_of(&session)).await?;
+    patiently(|| archive.store.delete(&session)).await?;
+    let mut history = archive.history().await?;
+    if let Err(error) = check_forgettable(archive, &mut history, epoch).await {
+        if let Some(noted) = noted {
+            patiently(|| archive.store.create(&session, noted.clone().into())).await?;
+        }
+        patiently(|| archive.store.delete(&taken)).await?;
+        return Err(error);
+    }
+    let mut report = PruneReport { epochs: 1, lost: only_in(&history, epoch), ..PruneReport::default() };
+    for object in history.epochs[&epoch].all_objects() {
         delete(archive, object, &mut report).await?;
     }
-    patiently(|| async { archive.store.delete(&session_key(&archive.prefix, epoch)).await }).await?;
     if !kept {
         keep_number().await?;
     }

@@ -156,7 +156,10 @@ impl Store {
             GetResultPayload::File(file, path) => {
                 let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
                 let reading = tokio::task::spawn_blocking(move || read_file(file, range, &sender));
-                while let Some(chunk) = chunks.recv().await {
+                loop {
+                    let out = self.1.begin("read", key, 0);
+                    let Some(chunk) = chunks.recv().await else { break };
+                    drop(out);
                     len += chunk.len() as u64;
                     take(&chunk)?;
                 }

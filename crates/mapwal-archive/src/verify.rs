@@ -15,7 +15,7 @@ use crate::chain::Chain;
 use crate::conflict::{Claims, judge_faults, tell_misnamed};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
-use crate::gaps::told;
+use crate::gaps::{MissingRecords, told};
 use crate::history::History;
 use crate::object::{ArchivedSegment, epoch_key, is_note};
 use crate::overlap::in_a_row;
@@ -355,7 +355,20 @@ pub(crate) fn faults(history: &History) -> Vec<EpochFault> {
     for &epoch in history.epochs.keys() {
         let found = match history.chain(epoch) {
             Ok(chain) => gaps_of(history, epoch, chain),
-            Err(error) => vec![EpochFault::of(epoch, error)],
+            Err(error) => {
+                let mut found = vec![EpochFault::of(epoch, error)];
+                // Those before its beginning hide what else is wrong.
+                let strays = history.lone_strays(epoch).map(|(object, damage)| EpochFault::Damaged {
+                    epoch,
+                    key: object.key.to_string(),
+                    damage,
+                });
+                found.extend(strays);
+                let is_hidden = history.check_strays(epoch).is_err();
+                let missing = history.missing(epoch, Lsn(0)).ok().filter(|_| is_hidden).unwrap_or_default();
+                found.extend(missing.into_iter().map(gap_of));
+                found
+            }
         };
         for fault in found {
             if !faults.contains(&fault) {
@@ -385,9 +398,16 @@ pub(crate) fn listed_faults(history: &History) -> Vec<EpochFault> {
 }
 
 fn gaps_of(history: &History, epoch: u64, chain: Chain) -> Vec<EpochFault> {
-    let gap = |epoch, lsns: Range<Lsn>| EpochFault::Gap { epoch, missing: (lsns.start.0, lsns.end.0) };
     let missing = history.missing(epoch, Lsn(0)).unwrap_or_default();
     // Of parts bytes may be missing that have no record.
-    let first = chain.gap.filter(|_| missing.is_empty()).map(|lsns| gap(chain.epoch, lsns));
-    missing.into_iter().map(|missing| gap(missing.epoch, missing.lsns)).chain(first).collect()
+    let first = chain.gap.filter(|_| missing.is_empty()).map(|lsns| gap(chain.epoch, &lsns));
+    missing.into_iter().map(gap_of).chain(first).collect()
+}
+
+fn gap_of(missing: MissingRecords) -> EpochFault {
+    gap(missing.epoch, &missing.lsns)
+}
+
+fn gap(epoch: u64, lsns: &Range<Lsn>) -> EpochFault {
+    EpochFault::Gap { epoch, missing: (lsns.start.0, lsns.end.0) }
 }

@@ -140,7 +140,7 @@ impl Archiver {
     /// tried again, for ever, and is in [`Self::status`] meanwhile.
     ///
     /// # Errors
-    /// [`Error::Conflict`], [`Error::Superseded`], [`Error::OtherLog`], [`Error::ArchivedAlready`], [`Error::OtherArchive`], [`Error::Pruned`], [`Error::Forgotten`], [`Error::PinTaken`]; [`Error::Store`] for
+    /// [`Error::Conflict`], [`Error::Superseded`], [`Error::OtherLog`], [`Error::ArchivedAlready`], [`Error::OtherArchive`], [`Error::OtherEpoch`], [`Error::Pruned`], [`Error::Forgotten`], [`Error::PinTaken`]; [`Error::Store`] for
     /// what the store will never do; [`Error::Log`] with [`mapwal::Error::Displaced`] when the log's directory was removed, renamed or
     /// replaced: what is there by then needs another archiver.
     pub async fn run(&self) -> Result<Infallible> {

@@ -2,6 +2,8 @@
 
 mod refusal;
 
+use std::ops::Range;
+
 use mapwal::Lsn;
 use object_store::ObjectMeta;
 
@@ -28,6 +30,8 @@ pub struct PruneReport {
     pub bytes: u64,
     /// Epochs of which nothing is left.
     pub epochs: u64,
+    /// Of an epoch that was forgotten, the records that no other one leads to, by their numbers: those are lost for good.
+    pub lost: Vec<Range<Lsn>>,
     /// The newest epoch that can be followed: no prune goes beyond its end.
     pub epoch: u64,
     /// The first record that is kept in that epoch.

@@ -312,6 +312,10 @@ fn two_objects_whose_contents_were_exchanged_are_told_and_exchanged_back() {
     let key = |path: &Path| path.strip_prefix(place.path("archive")).unwrap().to_str().unwrap().to_owned();
     let wanted = [(key(one), Some(key(other))), (key(other), Some(key(one)))];
     assert!(told.code == Some(2) && found == wanted, "{}", told.out);
+    // The first of them is what a restore comes to.
+    let refused = place.run("restore URL ./restored").failed(2, "damaged");
+    let told = format!("it has the contents that {} should have", key(other));
+    assert!(refused.err.contains(&told) && refused.err.contains("give it the name of that one"), "{}", refused.err);
     exchange();
     place.run("verify URL").done();
 }

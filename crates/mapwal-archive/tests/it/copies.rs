@@ -185,8 +185,10 @@ fn what_an_abandoned_epoch_has_is_not_missing_any_more_once_its_note_is_back() {
     place.run("rebuild-note URL --epoch 1").done();
     for words in ["list URL", "verify URL"] {
         let ran = place.run(words).done();
-        assert!(!ran.out.contains("missing"), "{words}: {}", ran.out);
+        assert!(!ran.out.contains("missing") && !ran.out.contains("given up"), "{words}: {}", ran.out);
     }
+    let listed = place.run("list URL --format json").json();
+    assert_eq!(listed["epochs"][1]["lost"], serde_json::Value::Null, "epoch 1 has them");
     let restored = place.run("restore URL ./restored");
     let told = "late: epoch 2 begins after records that another epoch has\n";
     assert!(restored.code == Some(3) && restored.out.contains(told), "{}", restored.out);

@@ -71,7 +71,8 @@ fn an_epoch_that_was_abandoned_can_be_forgotten() {
             place.run("rebuild-note URL --epoch 2").done();
         }
         place.run("forget-epoch URL --epoch 1").failed(4, "refused");
-        place.run("forget-epoch URL --epoch 2").done();
+        let forgotten = place.run("forget-epoch URL --epoch 2").done();
+        assert!(forgotten.out.starts_with("forgotten: epoch 2, "), "{}", forgotten.out);
         for words in ["list URL", "verify URL", "restore URL ./after"] {
             place.run(words).done();
         }

@@ -110,3 +110,51 @@ async fn an_archiver_whose_epoch_is_forgotten_while_it_begins_ends_and_says_so()
     let refused = archiver(&log, &Archive::new(Arc::new(hooked), "logs/a")).catch_up().await.unwrap_err();
     assert!(matches!(refused, Error::Forgotten { epoch: 1, .. }), "{refused}");
 }
+
+/// An archiver may be at work: what it has confirmed since the epoch was looked at is seen before anything is deleted.
+#[tokio::test]
+async fn what_is_archived_in_an_epoch_while_that_is_about_to_be_forgotten_keeps_it() {
+    let (dir, store) = (scratch(), Arc::new(InMemory::new()));
+    let archive = Archive::new(Arc::clone(&store) as _, "logs/a");
+    let log = open(dir.path());
+    for last in [100, 200, 300] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &archive).await;
+    let (copy, _) = restore(&archive, RestoreTo::Lsn(Lsn(200))).await.unwrap();
+    let log = open(copy.path());
+    fill_and_seal(&log, 1, 250);
+    catch_up(&log, &archive).await;
+    let before = keys(&*store).await;
+    fill_and_seal(&log, 2, 300);
+    catch_up(&log, &archive).await;
+    let after = keys(&*store).await;
+    let own = after.iter().find(|key| !before.contains(key)).unwrap().clone();
+    let bytes = bytes_of(&*store, &own).await;
+    store.delete(&own).await.unwrap();
+    let session = Key::from("logs/a/0000000002/session.json");
+    let archived = own.clone();
+    let hooked = Hooked::new(&store, move |call, inner| {
+        if *call == Call::List && inner.head(&session).now_or_never().unwrap().is_err() {
+            inner.put(&archived, bytes.clone().into()).now_or_never().unwrap().unwrap();
+        }
+    });
+    let refused = Archive::new(Arc::new(hooked), "logs/a").forget_epoch(2).await.unwrap_err();
+    assert!(matches!(refused, Error::Noted { epoch: 2 }), "{refused}");
+    assert_eq!(keys(&*store).await, after, "all is there, also the note of its session");
+    store.delete(&own).await.unwrap();
+    let report = archive.forget_epoch(2).await.unwrap();
+    assert_eq!((report.segments, report.lost), (1, vec![]), "the other one has all of it");
+}
+
+/// That is said, since nothing says it later.
+#[tokio::test]
+async fn what_no_other_epoch_has_of_one_that_is_forgotten_is_told() {
+    let (archive, copy) = restored_at(200, &[100, 200, 300, 400]).await;
+    let log = open(copy.path());
+    fill_and_seal(&log, 2, 350);
+    fill_and_seal(&log, 2, 600);
+    catch_up(&log, &archive).await;
+    archive.store().delete(&note(2)).await.unwrap();
+    assert_eq!(archive.forget_epoch(2).await.unwrap().lost, [Lsn(401)..Lsn(601)]);
+}

@@ -138,3 +138,23 @@ async fn objects_that_are_put_back_after_their_note_was_made_again_are_told_and_
     assert_eq!(faults(&archive).await, []);
     assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 1..=300));
 }
+
+/// Each of them, and what is missing of the epoch beside.
+#[tokio::test]
+async fn all_objects_that_belong_to_another_epoch_are_told_and_so_are_gaps() {
+    let (archive, log, _dir) = two_epochs().await;
+    fill_and_seal(&log, 2, 600);
+    fill_and_seal(&log, 2, 700);
+    catch_up(&log, &archive).await;
+    let mut told = vec![EpochFault::Gap { epoch: 1, missing: (1, 201) }];
+    for _ in 0..2 {
+        let (from, to) = object(&archive, 0).await;
+        archive.store().rename(&from, &to).await.unwrap();
+        let damage = ObjectDamage::Early { first: 301 };
+        told.push(EpochFault::Damaged { epoch: 2, key: to.to_string(), damage });
+    }
+    let middle = keys(&**archive.store()).await.into_iter().find(|key| key.as_ref().contains("000501-")).unwrap();
+    archive.store().delete(&middle).await.unwrap();
+    told.push(EpochFault::Gap { epoch: 2, missing: (501, 601) });
+    assert_eq!(faults(&archive).await, told);
+}

@@ -48,5 +48,7 @@ pub(crate) async fn forget_epoch(arguments: &ForgetEpoch) -> Result<Outcome> {
     let report = Archive::new(store, prefix).forget_epoch(epoch).await.about(&arguments.url)?;
     let (segments, parts) = (counted(report.segments, "segment", "segments"), counted(report.parts, "part", "parts"));
     let told = format!("forgotten: epoch {epoch}, {segments} and {parts}, {}", BinaryBytes(report.bytes));
-    shown(writeln!(io::stdout(), "{told}"), Outcome::Done)
+    let lost: Vec<_> = report.lost.iter().map(|lsns| format!("{}..{}", lsns.start, lsns.end.0 - 1)).collect();
+    let lost = if lost.is_empty() { String::new() } else { format!("; no other has records {}", lost.join(", ")) };
+    shown(writeln!(io::stdout(), "{told}{lost}"), Outcome::Done)
 }

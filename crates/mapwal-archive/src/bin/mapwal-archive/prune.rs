@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
 use mapwal::Lsn;
-use mapwal_archive::{Archive, Error, PruneGaps, PruneLimits, PruneReport};
+use mapwal_archive::{Archive, EpochFault, Error, PruneGaps, PruneLimits, PruneReport};
 use serde_json::json;
 
 use crate::arguments::{Format, Prune};
@@ -50,7 +50,8 @@ async fn refused(error: &Error, arguments: &Prune, archive: &Archive) -> Result<
             let damaged = json!({ "key": key, "damage": damage.to_string() });
             let refused = with_limits(json!({ "epoch": epoch, "damaged": damaged, "from": first.0 }), limits);
             tell_refused(arguments, &refused, Outcome::Damaged)?;
-            let why = format!("{damage}, and nothing was deleted; {}{}", after_damage(damage), ways_out(limits));
+            let copy = copy_of(archive, key).await;
+            let why = format!("{damage}, and nothing was deleted; {copy}{}{}", after_damage(damage), ways_out(limits));
             Ok(Failure::new("damaged", why, key).ending_with(Outcome::Damaged))
         }
         Error::NotArchived { lsn, epoch, kept, .. } => {
@@ -63,7 +64,8 @@ async fn refused(error: &Error, arguments: &Prune, archive: &Archive) -> Result<
         Error::Damaged { key, damage, .. } => {
             let refused = json!({ "damaged": { "key": key, "damage": damage.to_string() } });
             tell_refused(arguments, &refused, Outcome::Damaged)?;
-            Ok(Failure::of_archive(error, &arguments.url))
+            let failure = Failure::of_archive(error, &arguments.url);
+            Ok(if is_note(key) { failure } else { failure.and(after_damage(damage)) })
         }
         Error::Conflict { key, other, .. } => {
             tell_refused(arguments, &with_limits(json!({ "differ": [key, other] }), limits), Outcome::Damaged)?;
@@ -71,6 +73,16 @@ async fn refused(error: &Error, arguments: &Prune, archive: &Archive) -> Result<
         }
         error => Ok(Failure::of_archive(error, &arguments.url)),
     }
+}
+
+/// Where a copy of a damaged object is, which may be sound.
+async fn copy_of(archive: &Archive, damaged: &str) -> String {
+    let faults = archive.list().await.map(|listing| listing.faults).unwrap_or_default();
+    let copy = faults.into_iter().find_map(|fault| match fault {
+        EpochFault::Copy { key, original, .. } if original == damaged => Some(key),
+        _ => None,
+    });
+    copy.map_or(String::new(), |copy| format!("{copy} is a copy of it: if that is sound, put it in its place; "))
 }
 
 fn tell_refused(arguments: &Prune, refused: &serde_json::Value, outcome: Outcome) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use mapwal::Lsn;
+use mapwal::{Lsn, SegmentTip};
 
 use crate::conflict::Claims;
 use crate::error::{Error, ObjectDamage};
@@ -37,6 +37,17 @@ impl Piece {
     fn of(objects: Vec<ArchivedSegment>) -> Option<Self> {
         let (first, last) = (objects.first()?, objects.last()?);
         Some(Self { number: first.number, first_lsn: first.first_lsn, next_lsn: last.next_lsn, objects })
+    }
+
+    /// What is wrong with the segment after this one, which names `predecessor` as the one before, if it is not this one: up to its end, or to where a later
+    /// history leaves it.
+    pub(crate) fn fault_of_next(&self, predecessor: Option<SegmentTip>) -> Option<ObjectDamage> {
+        let is_it = |tip: &SegmentTip| tip.number == self.number && tip.end_bytes <= self.len_bytes();
+        if predecessor.as_ref().is_some_and(is_it) {
+            return None;
+        }
+        let names = predecessor.map_or((0, 0), |tip| (tip.number, tip.end_bytes));
+        Some(ObjectDamage::Link { names, found: (self.number, self.len_bytes()) })
     }
 
     pub(crate) fn len_bytes(&self) -> u64 {

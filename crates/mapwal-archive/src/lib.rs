@@ -30,6 +30,7 @@ mod damage;
 mod directory;
 mod epoch;
 mod error;
+mod faults;
 mod file_lock;
 mod frames;
 mod gaps;

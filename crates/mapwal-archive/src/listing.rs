@@ -6,9 +6,10 @@ use mapwal::Lsn;
 
 use crate::epoch::lsn_range;
 use crate::error::Error;
+use crate::faults::listed_faults;
 use crate::history::{Epoch, History};
 use crate::object::ArchivedSegment;
-use crate::verify::{EpochFault, listed_faults};
+use crate::verify::EpochFault;
 
 /// What an archive holds.
 #[derive(Debug)]

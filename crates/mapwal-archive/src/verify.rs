@@ -1,21 +1,21 @@
 //! Reading everything again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
 
 use futures_util::{StreamExt, stream};
-use mapwal::Lsn;
 use mapwal::inspect::SegmentCheck;
+use mapwal::{Lsn, SegmentTip};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
-use crate::chain::Chain;
 use crate::conflict::{Claims, judge_faults, tell_misnamed};
 use crate::error::{Error, ObjectDamage, Result};
+use crate::faults::faults;
 use crate::frames::read_checked;
-use crate::gaps::{MissingRecords, told};
+use crate::gaps::told;
 use crate::history::History;
 use crate::object::{ArchivedSegment, epoch_key, is_note};
 use crate::overlap::in_a_row;
@@ -23,6 +23,9 @@ use crate::rebuild::disproven;
 
 /// Objects that are read at the same time.
 const AT_ONCE: usize = 4;
+
+/// The log that an object is of, and the end of the segment before it.
+type Begin = Option<(u128, Option<SegmentTip>)>;
 
 /// How far a verification has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,11 +218,15 @@ pub(crate) async fn verify(
     let checks = unknown.into_iter().map(|row| check(archive, row));
     let mut checks = stream::iter(checks).buffer_unordered(AT_ONCE).flat_map(stream::iter);
     let mut logs = BTreeMap::<u64, Vec<(u128, String)>>::new();
+    let mut predecessors = HashMap::new();
     while let Some((object, checked)) = checks.next().await {
         report.read += 1;
         match checked {
-            Ok(log) => {
-                logs.entry(object.epoch).or_default().extend(log.map(|log| (log, object.key.to_string())));
+            Ok(begin) => {
+                if let Some((log, predecessor)) = begin {
+                    logs.entry(object.epoch).or_default().push((log, object.key.to_string()));
+                    predecessors.insert(object.key.to_string(), predecessor);
+                }
                 note(&mut report, object, None);
             }
             Err(Error::Damaged { damage, .. }) => note(&mut report, object, Some(damage)),
@@ -240,6 +247,7 @@ pub(crate) async fn verify(
     compare(archive, &history, earlier, &mut report).await?;
     judge_faults(archive, &history, &mut report.faults).await?;
     judge_logs(archive, &history, logs, &mut report).await?;
+    judge_links(&history, &predecessors, &mut report);
     tell_misnamed(&history, report.damaged.iter_mut().map(|(key, damage)| (&**key, damage)));
     // Each thing is told once.
     let is_unread = |damage: &ObjectDamage| matches!(damage, ObjectDamage::Unreadable { .. });
@@ -309,20 +317,33 @@ async fn judge_logs(
     Ok(())
 }
 
+/// Compares what the first frames of objects name as the segment before with the one that is there.
+fn judge_links(history: &History, predecessors: &HashMap<String, Option<SegmentTip>>, report: &mut VerifyReport) {
+    for chain in history.epochs.keys().filter_map(|&epoch| history.reach(epoch).ok()) {
+        for pair in chain.pieces.windows(2) {
+            let key = pair[1].objects[0].key.as_ref();
+            let fault = predecessors.get(key).and_then(|&predecessor| pair[0].fault_of_next(predecessor));
+            // Several epochs may have it.
+            if let Some(damage) = fault.filter(|_| report.damaged.iter().all(|(damaged, _)| damaged != key)) {
+                report.sound.remove(key);
+                report.damaged.push((key.to_owned(), damage));
+            }
+        }
+    }
+    report.damaged.sort_by(|a, b| a.0.cmp(&b.0));
+}
+
 /// Compares the bytes of the objects of `row` with their keys and lengths, and checks the frames from the segment's first one on. Returns the
-/// log that each is of, where that is known.
-async fn check<'a>(
-    archive: &Archive,
-    row: Vec<&'a ArchivedSegment>,
-) -> Vec<(&'a ArchivedSegment, Result<Option<u128>>)> {
+/// log that each is of, and the segment that its segment follows, where that is known.
+async fn check<'a>(archive: &Archive, row: Vec<&'a ArchivedSegment>) -> Vec<(&'a ArchivedSegment, Result<Begin>)> {
     let mut frames = row.first().filter(|first| first.part.unwrap_or(0) == 0).map(|_| SegmentCheck::new());
     let mut checked = Vec::new();
     for object in row {
         let read = patiently(|| read_checked(archive, object, frames.as_ref(), |_, _| Ok(())));
         let (after, result) = match read.await {
             Ok(after) => {
-                let log = after.as_ref().and_then(SegmentCheck::log_id);
-                (after, Ok(log))
+                let begin = after.as_ref().and_then(|after| Some((after.log_id()?, after.predecessor())));
+                (after, Ok(begin))
             }
             Err(error) => (None, Err(error)),
         };
@@ -347,67 +368,4 @@ fn rows(history: &History) -> Vec<Vec<&ArchivedSegment>> {
         }
     }
     rows
-}
-
-/// What keeps epochs from being restored to their ends; each thing once, though several epochs may need it.
-pub(crate) fn faults(history: &History) -> Vec<EpochFault> {
-    let mut faults = Vec::new();
-    for &epoch in history.epochs.keys() {
-        let found = match history.chain(epoch) {
-            Ok(chain) => gaps_of(history, epoch, chain),
-            Err(error) => {
-                let mut found = vec![EpochFault::of(epoch, error)];
-                // Those before its beginning hide what else is wrong.
-                let strays = history.lone_strays(epoch).map(|(object, damage)| EpochFault::Damaged {
-                    epoch,
-                    key: object.key.to_string(),
-                    damage,
-                });
-                found.extend(strays);
-                let is_hidden = history.check_strays(epoch).is_err();
-                let missing = history.missing(epoch, Lsn(0)).ok().filter(|_| is_hidden).unwrap_or_default();
-                found.extend(missing.into_iter().map(gap_of));
-                found
-            }
-        };
-        for fault in found {
-            if !faults.contains(&fault) {
-                faults.push(fault);
-            }
-        }
-        let strays = history.epochs.get(&epoch).into_iter().flat_map(|own| &own.strays);
-        faults.extend(strays.filter_map(|stray| {
-            let (key, original) = (stray.object.key.to_string(), stray.original.as_ref()?.to_string());
-            Some(EpochFault::Copy { epoch, key, original })
-        }));
-        let lost = history.lost_before(epoch);
-        faults.extend(lost.map(|lsns| EpochFault::Lost { epoch, missing: (lsns.start.0, lsns.end.0) }));
-    }
-    faults
-}
-
-/// What is wrong with an archive as far as its list shows: [`faults`], and objects that do not have their lengths.
-pub(crate) fn listed_faults(history: &History) -> Vec<EpochFault> {
-    let needed = history.epochs.iter().flat_map(|(&epoch, own)| own.needed().map(move |object| (epoch, object)));
-    let damaged = needed.filter_map(|(epoch, object)| {
-        Some(EpochFault::Damaged { epoch, key: object.key.to_string(), damage: object.damage()? })
-    });
-    let mut found: Vec<_> = damaged.collect();
-    found.extend(faults(history));
-    found
-}
-
-fn gaps_of(history: &History, epoch: u64, chain: Chain) -> Vec<EpochFault> {
-    let missing = history.missing(epoch, Lsn(0)).unwrap_or_default();
-    // Of parts bytes may be missing that have no record.
-    let first = chain.gap.filter(|_| missing.is_empty()).map(|lsns| gap(chain.epoch, &lsns));
-    missing.into_iter().map(gap_of).chain(first).collect()
-}
-
-fn gap_of(missing: MissingRecords) -> EpochFault {
-    gap(missing.epoch, &missing.lsns)
-}
-
-fn gap(epoch: u64, lsns: &Range<Lsn>) -> EpochFault {
-    EpochFault::Gap { epoch, missing: (lsns.start.0, lsns.end.0) }
 }

@@ -11,11 +11,12 @@ use crate::archive::Archive;
 use crate::backoff::patiently;
 use crate::conflict::judge_faults;
 use crate::error::Result;
+use crate::faults::listed_faults;
 use crate::history::History;
 use crate::marks::{Mark, Marks};
 use crate::object::{ArchivedSegment, Object, epoch_key, pruned_key, session_key};
 use crate::overlap::{Compared, Overlap};
-use crate::verify::{EpochFault, listed_faults};
+use crate::verify::EpochFault;
 use refusal::Asked;
 
 /// What a prune has deleted.

@@ -75,12 +75,8 @@ fn is_whole(path: &Path, piece: &Piece) -> Result<bool> {
 fn check_identity(check: &SegmentCheck, before: Option<&Piece>, piece: &Piece, log_id: u128) -> Result<u64> {
     let size = check.file_len_bytes().filter(|&size| size >= piece.len_bytes() && check.log_id() == Some(log_id));
     let Some(size) = size else { return Err(Error::damaged(&piece.objects[0].key, ObjectDamage::Identity)) };
-    let Some(before) = before else { return Ok(size) };
-    let predecessor = check.predecessor();
-    if predecessor.is_some_and(|tip| tip.number == before.number && tip.end_bytes <= before.len_bytes()) {
-        return Ok(size);
+    match before.and_then(|before| before.fault_of_next(check.predecessor())) {
+        Some(damage) => Err(Error::damaged(&piece.objects[0].key, damage)),
+        None => Ok(size),
     }
-    let names = predecessor.map_or((0, 0), |tip| (tip.number, tip.end_bytes));
-    let found = (before.number, before.len_bytes());
-    Err(Error::damaged(&piece.objects[0].key, ObjectDamage::Link { names, found }))
 }

@@ -234,7 +234,16 @@ async fn a_missing_segment_without_a_record_is_told_from_damage() {
     catch_up(&log, &archive).await;
     let keys = with_suffix(&*store, ".seg").await;
     assert_eq!(keys.len(), 3);
+    let sound = archive.verify(None, &mut |_| {}).await.unwrap();
+    assert!(sound.is_sound(), "{sound:?}");
     store.delete(&keys[1]).await.unwrap();
+    let report = archive.verify(None, &mut |_| {}).await.unwrap();
+    let [(key, ObjectDamage::Link { names: (2, _), found: (1, _) })] = &report.damaged[..] else {
+        panic!("{report:?}")
+    };
+    assert_eq!(*key, keys[2].to_string());
+    let again = archive.verify(Some(&report), &mut |_| {}).await.unwrap();
+    assert_eq!(again.damaged, report.damaged, "it is read again");
     let refused = restore(&archive, RestoreTo::Latest).await.unwrap_err();
     let Error::Damaged { key, damage: ObjectDamage::Link { names: (2, _), found: (1, _) }, .. } = &refused else {
         panic!("{refused}")

@@ -25,6 +25,14 @@ impl Pinned {
             Owner::Begins { .. } => self.from,
         }
     }
+
+    /// Whose it is once it is taken back.
+    pub(crate) fn taken_back(&self) -> Owner {
+        match self.owner.clone() {
+            Owner::Of { epoch, token, .. } => Owner::Of { epoch, token, confirmed: Some(self.confirmed()) },
+            owner @ Owner::Begins { .. } => owner,
+        }
+    }
 }
 
 impl Archiver {
@@ -86,11 +94,12 @@ impl Archiver {
         if from >= pin.from {
             return Ok(());
         }
-        let before = pin.confirmed();
-        if let Owner::Of { confirmed, .. } = &mut pin.owner {
-            *confirmed = Some(before);
-        }
-        tracing::warn!(lsn = from.0, confirmed = before.0, "pin taken back: the archive lacks what the log has");
+        pin.owner = pin.taken_back();
+        tracing::warn!(
+            lsn = from.0,
+            confirmed = pin.confirmed().0,
+            "pin taken back: the archive lacks what the log has"
+        );
         let (name, owner) = (self.options.pin.clone(), pin.owner.to_string());
         self.change(move |source| {
             source.assign_pin(&name, &owner)?;

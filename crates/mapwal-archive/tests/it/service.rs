@@ -143,8 +143,11 @@ fn an_archive_whose_disk_is_not_mounted_is_waited_for_and_nothing_is_made_in_its
             fs::create_dir_all(place.path("archive").join(name)).unwrap();
         }
         make_log(&place.path("log"), 600);
+        let pin = || mapwal::PinDirectory::open(place.path("log")).unwrap().list().unwrap().remove(0).lsn.0;
+        let confirmed = pin();
         let mut service = start();
         wait_until(|| told("is its disk mounted, and is it the right URL?"));
+        assert!(pin() == 1 && confirmed > 1, "what was confirmed may be nowhere");
         assert!(told(why) && told("`run --abandon-epoch 1` begins another epoch"), "{why}");
         let there = fs::read_dir(place.path("archive")).map_or(0, |entries| entries.count());
         assert_eq!((service.ended(), there), (None, usize::from(place_of_it == Some("lost+found"))));
@@ -152,7 +155,7 @@ fn an_archive_whose_disk_is_not_mounted_is_waited_for_and_nothing_is_made_in_its
             fs::remove_dir_all(place.path("archive")).unwrap();
         }
         fs::rename(place.path("unmounted"), place.path("archive")).unwrap();
-        wait_until(|| place.lists_up_to(600));
+        wait_until(|| place.lists_up_to(600) && pin() > confirmed);
         assert_eq!((service.ended(), service.terminate().code()), (None, Some(0)));
     }
 }

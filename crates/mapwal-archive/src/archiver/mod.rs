@@ -126,7 +126,7 @@ impl Archiver {
         Ok(if let Some(Owner::Of { epoch, .. }) = owner { Some(epoch) } else { None })
     }
 
-    /// Has the log keep all of its records, if it was archived in an epoch under this pin, which is taken back as far as its limit allows: where the archive
+    /// Has the log keep all of its records, if it was archived in an epoch under this pin, which is taken back if it has no limit: where the archive
     /// cannot be found, nothing says that it still has what was confirmed. An archiver that finds it moves the pin on.
     ///
     /// # Errors
@@ -135,8 +135,10 @@ impl Archiver {
         let _lock = PinLock::take(log.directory(), pin)?;
         let (pins, first) = (PinDirectory::open(log.directory())?, log.first_lsn()?);
         let Some(found) = pins.list()?.into_iter().find(|found| found.name == pin) else { return Ok(()) };
-        let is_kept = !matches!(found.state, PinState::Lost | PinState::Damaged);
-        if let Some(owner @ Owner::Of { .. }) = Owner::parse(&found.owner).filter(|_| is_kept && first < found.lsn) {
+        let is_sound = !matches!(found.state, PinState::Lost | PinState::Damaged);
+        // Within a limit, there is room for what is not archived first.
+        let may_go = is_sound && found.limit_bytes.is_none() && first < found.lsn;
+        if let Some(owner @ Owner::Of { .. }) = Owner::parse(&found.owner).filter(|_| may_go) {
             pins.assign(pin, &Pinned { owner, from: found.lsn }.taken_back().to_string())?;
             pins.rewind(pin, first)?;
         }

@@ -153,7 +153,11 @@ async fn all_objects_that_belong_to_another_epoch_are_told_and_so_are_gaps() {
         let damage = ObjectDamage::Early { first: 301 };
         told.push(EpochFault::Damaged { epoch: 2, key: to.to_string(), damage });
     }
-    let middle = keys(&**archive.store()).await.into_iter().find(|key| key.as_ref().contains("000501-")).unwrap();
+    let middle = keys(&**archive.store())
+        .await
+        .into_iter()
+        .find(|key| key.as_ref().contains("/0000000002/00000000000000000501-"))
+        .unwrap();
     archive.store().delete(&middle).await.unwrap();
     told.push(EpochFault::Gap { epoch: 2, missing: (501, 601) });
     assert_eq!(faults(&archive).await, told);

@@ -26,7 +26,7 @@ pub(crate) fn faults(history: &History) -> Vec<EpochFault> {
                 found.extend(strays);
                 let is_hidden = history.check_strays(epoch).is_err();
                 let missing = history.missing(epoch, Lsn(0)).ok().filter(|_| is_hidden).unwrap_or_default();
-                found.extend(missing.into_iter().map(gap_of));
+                found.extend(missing.iter().map(gap_of));
                 found
             }
         };
@@ -61,10 +61,10 @@ fn gaps_of(history: &History, epoch: u64, chain: Chain) -> Vec<EpochFault> {
     let missing = history.missing(epoch, Lsn(0)).unwrap_or_default();
     // Of parts bytes may be missing that have no record.
     let first = chain.gap.filter(|_| missing.is_empty()).map(|lsns| gap(chain.epoch, &lsns));
-    missing.into_iter().map(gap_of).chain(first).collect()
+    missing.iter().map(gap_of).chain(first).collect()
 }
 
-fn gap_of(missing: MissingRecords) -> EpochFault {
+fn gap_of(missing: &MissingRecords) -> EpochFault {
     gap(missing.epoch, &missing.lsns)
 }
 

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use mapwal::Lsn;
 
-use crate::epoch::lsn_range;
 use crate::error::Error;
 use crate::faults::listed_faults;
 use crate::history::{Epoch, History};

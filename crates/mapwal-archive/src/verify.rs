@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::ops::Range;
 
 use futures_util::{StreamExt, stream};
 use mapwal::inspect::SegmentCheck;

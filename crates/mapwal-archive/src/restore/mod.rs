@@ -172,11 +172,13 @@ pub(crate) async fn restore(
             history = archive.look().await?;
             plan = plan.renewed(archive, &history, epoch, to)?.ok_or(error)?;
         } else {
+            let key = key.clone();
+            let error = judge(archive, &history, error).await;
             // Parts may be left that have what is wanted of a segment. They do not have its end.
             if to == RestoreTo::Latest {
                 return Err(error);
             }
-            history.remove(key);
+            history.remove(&key);
             let Ok(Some(renewed)) = plan.renewed(archive, &history, epoch, to) else { return Err(error) };
             plan = renewed;
         }

@@ -37,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// let pins = PinDirectory::open(dir.path())?; // also while another process writes the log
 /// pins.create("replica-1", "the machine in the cellar", Lsn(1), None)?;
 /// pins.advance("replica-1", Lsn(2))?;
+/// pins.rewind("replica-1", Lsn(1))?; // it has lost record 1, which the log still has
 /// pins.assign("replica-1", "the machine in the attic")?;
 /// assert_eq!(pins.list()?.len(), 1);
 /// pins.remove("replica-1")?;

@@ -3,6 +3,7 @@
 mod archive;
 mod given_back;
 mod named_pins;
+mod pins_back;
 mod proportion;
 mod recycling;
 mod removed;

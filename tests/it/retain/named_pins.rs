@@ -20,7 +20,7 @@ use crate::support::wait::{LONG, until};
 use crate::support::{SMALL, append, assert_records, open_on, pin_fault};
 
 /// Appends `segments` segments full of records, and makes them durable.
-fn fill(log: &Log, segments: u64) {
+pub(super) fn fill(log: &Log, segments: u64) {
     let end = log.stats().bytes_appended + segments * SMALL;
     while log.stats().bytes_appended < end {
         let next = log.next_lsn().0;
@@ -110,53 +110,6 @@ fn a_truncation_takes_pins_back_to_the_records_that_their_owners_will_want() {
     fill(&log, 4);
     log.trim_before(log.next_lsn()).unwrap();
     assert!(log.first_lsn() <= Lsn(100), "{}", log.first_lsn());
-}
-
-/// As where what a replica or an archive had is lost, and the log still has it.
-#[test]
-fn a_pin_is_taken_back_to_what_is_there_and_within_half_of_its_limit() {
-    for is_beside in [false, true] {
-        let dir = scratch();
-        let log = open_small(dir.path());
-        fill(&log, 12);
-        let rewind = |name: &str, lsn| {
-            if is_beside { beside(dir.path()).rewind(name, lsn) } else { log.rewind_pin(name, lsn) }
-        };
-        let last = log.next_lsn();
-        let lsn_of = |name: &str| log.pins().iter().find(|pin| pin.name == name).unwrap().lsn;
-        log.create_pin("early", "", Lsn(700), None).unwrap();
-        log.trim_before(last).unwrap();
-        let first = log.first_lsn();
-        let back = Lsn(first.0 + 500);
-        for name in ["back", "far"] {
-            log.create_pin(name, "of the test", last, None).unwrap();
-        }
-        log.create_pin("limited", "", last, Some(8 * SMALL)).unwrap();
-        rewind("back", last.next()).unwrap();
-        assert_eq!(lsn_of("back"), last, "that is no way forward");
-        rewind("back", back).unwrap();
-        rewind("far", Lsn(1)).unwrap();
-        rewind("limited", Lsn(1)).unwrap();
-        assert_eq!((lsn_of("back"), lsn_of("far")), (back, first));
-        let limited = log.pins().into_iter().find(|pin| pin.name == "limited").unwrap();
-        assert!(limited.lsn < last && limited.retained_bytes <= 4 * SMALL, "{limited:?}");
-        assert!(limited.retained_bytes + SMALL > 4 * SMALL && limited.state == PinState::Reserved, "{limited:?}");
-        // Each is heeded by the next trim, also after a restart.
-        log.drop_pin("early").unwrap();
-        drop(log);
-        let log = open_small(dir.path());
-        for (dropped, kept) in [("far", back), ("back", limited.lsn)] {
-            log.drop_pin(dropped).unwrap();
-            log.trim_before(last).unwrap();
-            assert!(log.first_lsn() <= kept && log.first_lsn() > first, "{dropped}: {}", log.first_lsn());
-            assert!(log.pins().iter().all(|pin| pin.state == PinState::Reserved));
-        }
-        assert_eq!(pin_fault(log.rewind_pin("far", first)), Some(PinFault::Missing));
-        fill(&log, 6);
-        log.trim_before(log.next_lsn()).unwrap();
-        let lost = PinFault::Lost { lsn: limited.lsn, first: log.first_lsn() };
-        assert_eq!(pin_fault(log.rewind_pin("limited", last)), Some(lost));
-    }
 }
 
 #[test]
@@ -303,7 +256,7 @@ impl Drop for Ends<'_> {
 }
 
 /// Of the library for those who do not have the log open.
-fn beside(dir: &std::path::Path) -> PinDirectory {
+pub(super) fn beside(dir: &std::path::Path) -> PinDirectory {
     PinDirectory::open(dir).unwrap()
 }
 

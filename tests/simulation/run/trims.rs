@@ -30,6 +30,9 @@ impl Run<'_> {
                 model.undo_trim(before);
                 model.withdraw(1);
             }
+            if self.tells_of_earlier(&error) {
+                return Ok(());
+            }
             return Err(Failed::new(Action::Trim, error));
         }
         model.end_trim_with();
@@ -78,12 +81,17 @@ impl Run<'_> {
         self.trim_to(next)
     }
 
+    /// Whether an error may be that of an operation which an earlier step was made to fail in, since files are removed when no caller waits.
+    fn tells_of_earlier(&self, error: &Error) -> bool {
+        self.had_fault && matches!(error, Error::Io { operation: "remove", .. })
+    }
+
     fn trim_to(&mut self, lsn: u64) -> Result<(), Failed> {
         let log = self.log();
         let before = self.watch.model.lock().begin_trim(lsn);
         let first_before = log.first_lsn();
         let trimmed = match log.trim_before(Lsn(lsn)) {
-            Err(Error::Io { operation: "remove", .. }) if self.had_fault => log.trim_before(Lsn(lsn)),
+            Err(error) if self.tells_of_earlier(&error) => log.trim_before(Lsn(lsn)),
             trimmed => trimmed,
         };
         trimmed.map_err(|error| Failed::new(Action::Trim, error))?;

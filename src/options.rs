@@ -28,6 +28,7 @@ const FIRST_SIZE_BYTES: u64 = 256 << 10;
 ///     .sync_interval(Some(Duration::from_millis(10)))
 ///     .sync_bytes(Some(1 << 20))
 ///     .file_mode(0o640)
+///     .keep_page_cache(false)
 ///     .trim_on_request(true)
 ///     .create(true)
 ///     .archive(false)
@@ -38,6 +39,7 @@ const FIRST_SIZE_BYTES: u64 = 256 << 10;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
 #[must_use]
 pub struct Options {
     pub(crate) segment_size_bytes: u64,
@@ -50,6 +52,7 @@ pub struct Options {
     pub(crate) file_mode: u32,
     pub(crate) allow_unsupported_file_system: bool,
     pub(crate) spare_segments: usize,
+    pub(crate) keep_page_cache: bool,
     /// Up to which record requests may trim at first; `None` if none are taken.
     pub(crate) requests_up_to: Option<Lsn>,
     /// A file that keeps other logs from opening in the directory.
@@ -69,6 +72,7 @@ impl Default for Options {
             file_mode: 0o600,
             allow_unsupported_file_system: false,
             spare_segments: 0,
+            keep_page_cache: true,
             requests_up_to: None,
             beside: None,
         }
@@ -213,6 +217,18 @@ impl Options {
     /// more is kept than the log has used between its last trims, at most a gigabyte or one file, and those that readers still see.
     pub fn spare_segments(mut self, count: usize) -> Self {
         self.spare_segments = count;
+        self
+    }
+
+    /// Whether what is durable stays in the page cache, as it does by default. Where it does not, the log lets it go: some ten megabytes
+    /// before the durable end stay of the segment that takes appends, and nothing of those before it. Then a log that is written and
+    /// seldom read does not take the place of what the application reads from its own files. Followers, archivers and look-ups of what
+    /// has been let go read it from the device, and what they read is in the page cache again until the system wants the memory.
+    ///
+    /// It has an effect on Linux, and not on tmpfs, which has no other place. Nothing is let go before it is durable: of a log that
+    /// nobody syncs ([`Self::sync_bytes`]) nothing, nor what another process has mapped just then.
+    pub fn keep_page_cache(mut self, keep: bool) -> Self {
+        self.keep_page_cache = keep;
         self
     }
 

@@ -1,6 +1,11 @@
 //! What the system counts: page faults, waits and memory. `None` where it does not tell.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::IoSliceMut;
+use std::path::Path;
+
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 /// Page faults of the calling thread so far, those that read from the disk included.
 pub(crate) fn page_faults() -> Option<u64> {
@@ -30,6 +35,26 @@ pub(crate) fn anonymous_kib() -> Option<u64> {
 /// MiB of memory that count as this process's, mapped pages of files included.
 pub(crate) fn resident_mib() -> Option<f64> {
     Some(status_field("/proc/self/status", "VmRSS:")? as f64 / 1024.0)
+}
+
+/// MiB of `files` that the page cache holds: what can be read without a wait for the device.
+pub(crate) fn cached_mib(files: impl Iterator<Item = impl AsRef<Path>>) -> Option<f64> {
+    const PAGE_BYTES: u64 = 4096;
+    let mut pages = 0_u32;
+    for path in files {
+        let file = File::open(path).ok()?;
+        // A read would bring in what comes after it.
+        rustix::fs::fadvise(&file, 0, None, Advice::Random).ok()?;
+        for offset in (0..file.metadata().ok()?.len()).step_by(PAGE_BYTES as usize) {
+            let mut byte = [0];
+            match preadv2(&file, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT) {
+                Ok(_) => pages += 1,
+                Err(Errno::AGAIN) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+    Some(f64::from(pages) * PAGE_BYTES as f64 / f64::from(1 << 20))
 }
 
 /// Has the host of a virtual machine provide memory for what writes `len` bytes next. Memory that it has taken back

@@ -15,6 +15,7 @@ mod meter;
 mod named_pins;
 mod open;
 mod owner;
+mod page_cache;
 mod pin_directory;
 mod pin_table;
 mod pins;

@@ -16,6 +16,7 @@ use super::housekeeping::Housekeeper;
 use super::mark;
 #[cfg(feature = "metrics")]
 use super::meter::Meter;
+use super::page_cache::PageCache;
 use super::pin_table::Pins;
 use super::preparer::Preparer;
 use super::preparer::growth::{Extent, Growth, Sizes};
@@ -331,6 +332,7 @@ impl Opening<'_> {
             rotation: Mutex::new(None),
             meta: Mutex::new(plan.meta.clone()),
             preparer,
+            page_cache: PageCache::new(self.options),
             housekeeper,
             ahead: Arc::new(ReadAhead::new(&*self.storage)),
             background: Background::new(self.options.sync_interval, self.options.sync_bytes),

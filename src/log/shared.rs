@@ -13,6 +13,7 @@ use super::housekeeping::Housekeeper;
 use super::inside;
 #[cfg(feature = "metrics")]
 use super::meter::{Extent, Meter};
+use super::page_cache::PageCache;
 use super::pin_table::Pins;
 use super::preparer::Preparer;
 use super::recovery::plan::Pending;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     /// The metadata slots. Changed with the rotation locked, so that each link carries what was put before it.
     pub(crate) meta: Mutex<MetaSlots>,
     pub(crate) preparer: Preparer,
+    pub(crate) page_cache: PageCache,
     pub(crate) housekeeper: Housekeeper,
     pub(crate) ahead: Arc<ReadAhead>,
     pub(crate) background: Background,

@@ -205,11 +205,13 @@ impl Shared {
                 extent: self.extent(),
             });
             self.preparer.note_sync(segment.number(), frontier.offset, frontier.offset - begin, time);
+            self.page_cache.let_go_of_durable(segment, &region, &*file, frontier.offset);
         }
         if segment.ends_by(frontier.offset) {
             // For backups that go by the time of the last change. Nothing else needs it, so a failure is no error.
             let _ = file.touch();
             segment.release_file();
+            self.page_cache.let_go_of_ended(&region, &*file);
         }
         Ok(())
     }

@@ -7,5 +7,7 @@ mod guarded;
 mod lost_pages;
 #[cfg(target_os = "linux")]
 mod overlay;
+#[cfg(target_os = "linux")]
+mod page_cache;
 mod poisoned;
 mod reserved;

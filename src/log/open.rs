@@ -21,8 +21,7 @@ use super::pin_table::Pins;
 use super::preparer::Preparer;
 use super::preparer::growth::{Extent, Growth, Sizes};
 use super::preparer::pool::Pool;
-use super::recovery::plan::Pending;
-use super::recovery::plan::{Plan, Resume};
+use super::recovery::plan::{Pending, Plan, Resume};
 use super::recovery::recover;
 use super::recovery::report::RecoveryReport;
 use super::request_task::Requests;
@@ -310,15 +309,9 @@ impl Opening<'_> {
         let growth = Growth::new(Sizes::of(self.options), Extent::of(&segments), plan.last_size());
         let pool = Pool::stocked(&self.storage, &counters, size, self.options.spare_segments, &mut next_number);
         let pool = Arc::new(pool);
-        let preparer = Preparer::start(
-            Arc::clone(&self.storage),
-            self.log_id,
-            growth,
-            next_number,
-            Arc::clone(&pool),
-            Arc::clone(&counters),
-        )
-        .map_err(|source| Error::io("start a thread for", path, source))?;
+        let (storage, files, counts) = (Arc::clone(&self.storage), Arc::clone(&pool), Arc::clone(&counters));
+        let preparer = Preparer::start(storage, self.log_id, growth, next_number, files, counts)
+            .map_err(|source| Error::io("start a thread for", path, source))?;
         let (cursor, cursor_control) = AppendCursor::new();
         let rotation = Rotation { cursor_control, oldest, begin: Position::ZERO, room: 0, ask_at: 0, pending: None };
         let housekeeper = Housekeeper::new(Arc::clone(&self.storage), pool, preparer.waker(), Arc::clone(&counters));

@@ -44,7 +44,13 @@ impl Archiver {
                 *session = None;
                 return Err(error);
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                if is_archive_gone(&error) {
+                    // What the log has is kept before the next try, and what comes back may be older.
+                    current.audited = None;
+                }
+                return Err(error);
+            }
             Ok(Some(step)) => {
                 self.succeeded();
                 return Ok(step);
@@ -332,10 +338,17 @@ impl Archiver {
     }
 }
 
+/// Who says so, where stores say their name.
+const ARCHIVE_GONE: &str = "archive";
+
 /// A failure that may pass: the store is another one, such as where a disk is not mounted any more.
 pub(super) fn archive_gone(key: &Path) -> Error {
     let source = "the archive that was here is gone".into();
-    Error::store("read", key, object_store::Error::Generic { store: "archive", source })
+    Error::store("read", key, object_store::Error::Generic { store: ARCHIVE_GONE, source })
+}
+
+fn is_archive_gone(error: &Error) -> bool {
+    matches!(error, Error::Store { source, .. } if matches!(&**source, object_store::Error::Generic { store: ARCHIVE_GONE, .. }))
 }
 
 /// Whether a failed call says that the pin, or what it kept, is gone.

@@ -8,12 +8,11 @@ use crate::format::position::Position;
 use crate::memory::Region;
 use crate::options::Options;
 use crate::segment::Segment;
+use crate::segment::filling::LARGEST_PAGE_LEN;
 use crate::storage::StorageFile;
 
 /// Let go at a time, so that no sync does more for it than some hundred microseconds.
 const STEP_LEN: usize = 8 << 20;
-/// The largest page of the page cache. One that reaches beyond what is let go stays.
-const LARGEST_PAGE_LEN: usize = 2 << 20;
 
 /// What the page cache holds of the log.
 #[derive(Debug)]
@@ -32,6 +31,7 @@ impl PageCache {
     fn next(&self, number: u64, durable: usize) -> Option<Range<usize>> {
         let before = Position(self.let_go.load(Ordering::Relaxed));
         let start = if before.segment() == number { before.offset() as usize } else { 0 };
+        // A page that reaches beyond what is let go stays.
         let end = durable - durable % LARGEST_PAGE_LEN;
         if self.is_kept || end < start + STEP_LEN {
             return None;

@@ -31,7 +31,7 @@ pub(crate) const PAGE_LEN: usize = 4096;
 /// The largest that is of use: a guest that gives free memory back to its host gives back blocks that are larger.
 pub(crate) const LARGE_PAGE_LEN: usize = 512 << 10;
 /// The largest in which the page cache holds what has been read: a huge page.
-const LARGEST_PAGE_LEN: usize = 2 << 20;
+pub(crate) const LARGEST_PAGE_LEN: usize = 2 << 20;
 /// What comes between two syncs is this many pages, at least, and so a sync writes a sixteenth more than it must, at the most.
 const PAGES_PER_SYNC: usize = 16;
 

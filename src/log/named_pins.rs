@@ -29,6 +29,7 @@ impl Log {
     /// assert_eq!(log.pins()[0].lsn, Lsn(2));
     /// log.rewind_pin("replica-1", Lsn(1))?; // it has lost that, and the log still has it
     /// log.assign_pin("replica-1", "the machine in the attic")?;
+    /// log.limit_pin("replica-1", Some(20 << 30))?;
     /// log.drop_pin("replica-1")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -76,6 +77,17 @@ impl Log {
         let _entered = self.shared.enter()?;
         let lock = self.shared.pins.lock_files()?;
         self.shared.pins.lock().named.assign(&lock, name, owner)
+    }
+
+    /// Lets pin `name` hold back `limit_bytes` of disk space from here on, or any amount. Beyond a limit that is lower than what it holds back, the next trim
+    /// ignores it. Durable on return.
+    ///
+    /// # Errors
+    /// As [`Self::assign_pin`].
+    pub fn limit_pin(&self, name: &str, limit_bytes: Option<u64>) -> Result<()> {
+        let _entered = self.shared.enter()?;
+        let lock = self.shared.pins.lock_files()?;
+        self.shared.pins.lock().named.limit(&lock, name, limit_bytes)
     }
 
     /// Removes pin `name`, also a damaged one. Durable on return.

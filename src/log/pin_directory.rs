@@ -39,6 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// pins.advance("replica-1", Lsn(2))?;
 /// pins.rewind("replica-1", Lsn(1))?; // it has lost record 1, which the log still has
 /// pins.assign("replica-1", "the machine in the attic")?;
+/// pins.limit("replica-1", Some(20 << 30))?;
 /// assert_eq!(pins.list()?.len(), 1);
 /// pins.remove("replica-1")?;
 /// assert!(PinDirectory::check_name("replica 1").is_err()); // it would be refused as well
@@ -124,6 +125,16 @@ impl PinDirectory {
         self.check_call()?;
         let lock = self.files.lock()?;
         NamedPins::read(&lock)?.assign(&lock, name, owner)
+    }
+
+    /// As [`Log::limit_pin`](crate::Log::limit_pin).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn limit(&self, name: &str, limit_bytes: Option<u64>) -> Result<()> {
+        self.check_call()?;
+        let lock = self.files.lock()?;
+        NamedPins::read(&lock)?.limit(&lock, name, limit_bytes)
     }
 
     /// As [`Log::drop_pin`](crate::Log::drop_pin).

@@ -220,6 +220,10 @@ impl NamedPins {
         self.update(lock, name, |pin| owner.clone_into(&mut pin.owner))
     }
 
+    pub(crate) fn limit(&mut self, lock: &PinLock<'_>, name: &str, limit_bytes: Option<u64>) -> Result<()> {
+        self.update(lock, name, |pin| pin.limit_bytes = limit_bytes)
+    }
+
     pub(crate) fn remove(&mut self, lock: &PinLock<'_>, name: &str) -> Result<()> {
         if !self.has(name) {
             return Err(Error::pin(name, PinFault::Missing));

@@ -53,3 +53,28 @@ fn a_pin_is_taken_back_to_what_is_there_and_within_half_of_its_limit() {
         assert_eq!(pin_fault(log.rewind_pin("limited", last)), Some(lost));
     }
 }
+
+#[test]
+fn a_pin_that_gets_another_limit_is_heeded_by_it_from_the_next_trim_on() {
+    for is_beside in [false, true] {
+        let dir = scratch();
+        let log = open_small(dir.path());
+        let limit = |bytes| {
+            if is_beside { beside(dir.path()).limit("a", bytes) } else { log.limit_pin("a", bytes) }
+        };
+        assert_eq!(pin_fault(limit(None)), Some(PinFault::Missing));
+        log.create_pin("a", "of the test", Lsn(1), Some(4 * SMALL)).unwrap();
+        fill(&log, 8);
+        let pin = || log.pins().remove(0);
+        assert_eq!(pin().state, PinState::Extended);
+        for (bytes, kept) in [(Some(40 * SMALL), true), (None, true), (Some(4 * SMALL), false)] {
+            limit(bytes).unwrap();
+            assert_eq!((pin().limit_bytes, &*pin().owner, pin().lsn), (bytes, "of the test", Lsn(1)));
+            assert_eq!(pin().state == PinState::Reserved, kept, "{bytes:?}");
+            log.trim_before(log.next_lsn()).unwrap();
+            assert_eq!(log.first_lsn() == Lsn(1), kept, "{bytes:?}");
+        }
+        drop(log);
+        assert_eq!(open_small(dir.path()).pins()[0].limit_bytes, Some(4 * SMALL), "also after a restart");
+    }
+}

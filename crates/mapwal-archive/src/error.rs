@@ -129,8 +129,8 @@ pub enum Error {
     /// The end of the epoch that was archived is missing, and the log does not have it any more. An archiver waits for it: a list may be
     /// late. If it cannot be put back, the way out is [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch).
     #[error(
-        "epoch {} ends before record {}, and all before record {confirmed} was confirmed: {}* is missing, and the log {}",
-        missing.epoch, missing.lsns.start, missing.key, has_from(&missing.lsns, *confirmed)
+        "epoch {} ends before record {}, and all before record {confirmed} was confirmed: {} is missing, and the log {}",
+        missing.epoch, missing.lsns.start, what_is_missing(missing.key.as_deref()), has_from(&missing.lsns, *confirmed)
     )]
     Missing {
         /// What is missing, and not in the log.
@@ -353,6 +353,10 @@ fn has(objects: u64) -> String {
 
 fn lsns(lsns: &Range<Lsn>) -> String {
     if lsns.is_empty() { "no record".to_owned() } else { format!("{} up to {}", lsns.start, Lsn(lsns.end.0 - 1)) }
+}
+
+fn what_is_missing(key: Option<&str>) -> String {
+    key.map_or_else(|| "what came then".to_owned(), |key| format!("{key}*"))
 }
 
 /// What a log has of what was confirmed before record `confirmed`, of which `missing` is nowhere.

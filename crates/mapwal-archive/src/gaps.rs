@@ -19,8 +19,8 @@ pub struct MissingRecords {
     pub epoch: u64,
     /// The records. It is empty where only the end of a segment is missing, which has no record.
     pub lsns: Range<Lsn>,
-    /// How the key of the first object begins that had them.
-    pub key: String,
+    /// How the key of the first object begins that had them; `None` where nothing says where in an object they began, such as after a prune.
+    pub key: Option<String>,
     /// Why what the log has of them cannot be uploaded again; `None` if it has them no more, or they are of an
     /// earlier epoch: those are uploaded by no archiver of this one.
     pub log_fault: Option<String>,
@@ -28,7 +28,8 @@ pub struct MissingRecords {
 
 impl fmt::Display for MissingRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, ", told(&self.lsns, &format!(" of epoch {} ({}*)", self.epoch, self.key)))?;
+        let key = self.key.as_ref().map_or(String::new(), |key| format!(" ({key}*)"));
+        write!(f, "{}, ", told(&self.lsns, &format!(" of epoch {}{key}", self.epoch)))?;
         match &self.log_fault {
             Some(fault) => write!(f, "and damaged in the log: {fault}"),
             None => {
@@ -45,6 +46,7 @@ struct Span {
     epoch: u64,
     number: u64,
     lsns: Range<Lsn>,
+    is_part: bool,
     /// Whether it is a part of a segment whose end is not there.
     is_open: bool,
 }
@@ -63,20 +65,23 @@ impl History {
     /// before it that cannot be followed.
     pub(crate) fn missing(&self, epoch: u64, end: Lsn) -> Result<Vec<MissingRecords>> {
         let mut spans = self.spans(epoch)?;
-        spans.push(Span { epoch, number: u64::MAX, lsns: end..end, is_open: false });
+        spans.push(Span { epoch, number: u64::MAX, lsns: end..end, is_part: false, is_open: false });
         let kept = spans.iter().find(|span| !span.lsns.is_empty()).unwrap_or(&spans[0]);
         let is_pruned = kept.lsns.start <= self.pruned.of(kept.epoch);
         let mut next = if is_pruned { kept.lsns.start } else { spans[0].lsns.start.max(self.pruned_on_the_way(epoch)) };
         let (mut missing, mut open) = (Vec::new(), None);
-        for Span { epoch, number, lsns, is_open } in spans {
+        // The first record of what comes next, where that is known: not after a mark, nor a part, which others may follow, or the whole segment.
+        let mut begin = Some(next).filter(|&next| next == spans[0].lsns.start);
+        for Span { epoch, number, lsns, is_part, is_open } in spans {
             let has_end = open.is_none_or(|(open, _)| open == number) || number == u64::MAX;
             if lsns.start > next || lsns.start == next && !has_end {
-                // Of the segment that the parts before are of.
-                let first = open.map_or(next, |(_, first)| first);
-                let key = key_from(&self.prefix, epoch, first);
+                // The whole of the segment that the parts before are of, since another one came after it.
+                let whole = open.filter(|&(open, _)| open != number).map(|(_, first)| first);
+                let key = whole.or(begin).map(|first| key_from(&self.prefix, epoch, first));
                 missing.push(MissingRecords { epoch, lsns: next..lsns.start, key, log_fault: None });
             }
             if lsns.end >= next {
+                begin = Some(lsns.end).filter(|_| !is_part);
                 let first = open.filter(|&(open, _)| open == number).map_or(lsns.start, |(_, first)| first);
                 open = is_open.then_some((number, first));
             }
@@ -198,7 +203,7 @@ impl History {
                 span.is_open &= span.number < parent.number;
             }
         }
-        spans.push(Span { epoch: before, number: 0, lsns: begin..begin, is_open: false });
+        spans.push(Span { epoch: before, number: 0, lsns: begin..begin, is_part: false, is_open: false });
         let pruned = self.pruned.of(epoch);
         // A prune that was killed may have left parts.
         let is_left = |object: &ArchivedSegment| object.part.is_some() && object.next_lsn <= pruned;
@@ -206,7 +211,8 @@ impl History {
         objects.sort_by_key(|object| (object.first_lsn, object.number));
         spans.extend(objects.into_iter().map(|object| {
             let (number, lsns) = (object.number, object.first_lsn..object.next_lsn);
-            Span { epoch, number, lsns, is_open: object.part.is_some() }
+            let is_part = object.part.is_some();
+            Span { epoch, number, lsns, is_part, is_open: is_part }
         }));
         Ok(spans)
     }

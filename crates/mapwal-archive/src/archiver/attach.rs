@@ -19,7 +19,7 @@ use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::known_before;
 use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History};
-use crate::object::{EPOCH_MAX, epoch_key, key_from, session_key};
+use crate::object::{EPOCH_MAX, epoch_key, session_key};
 use crate::store::{Created, encode};
 use crate::tips::parent_by_tip;
 
@@ -126,9 +126,10 @@ impl Archiver {
         let listed = parts.filter(|&next| next < confirmed).map_or(listed, |next| listed.max(next));
         let kept = local.segments.first().map_or(confirmed, |segment| segment.first_lsn);
         let end = if kept > listed { confirmed.min(kept) } else { confirmed };
-        let key = key_from(&self.archive.prefix, epoch, listed);
+        let mut all = history.missing(epoch, confirmed)?;
+        let key = all.iter().find(|missing| missing.lsns.start == listed).and_then(|missing| missing.key.clone());
+        all.retain(|missing| missing.lsns.start < listed);
         let missing = MissingRecords { epoch, lsns: listed..end, key, log_fault: None };
-        let mut all = history.missing(epoch, listed)?;
         all.push(missing.clone());
         self.note_missing(all);
         Err(Error::Missing { missing, confirmed })

@@ -27,3 +27,4 @@ mod strays;
 mod support;
 mod unread;
 mod vanished;
+mod what_is_missing;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mapwal::{Log, Lsn};
-use mapwal_archive::{Archive, Archiver, Error, RestoreTo};
+use mapwal_archive::{Archive, Archiver, ArchiverOptions, Error, RestoreTo};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
@@ -17,7 +17,15 @@ use crate::support::{
 };
 
 /// Nine segments of a hundred records, and twenty records in a part, all archived. The log begins with record `first`.
-async fn archived(directory: &std::path::Path, first: u64) -> (Arc<InMemory>, Arc<Log>) {
+pub(super) async fn archived(directory: &std::path::Path, first: u64) -> (Arc<InMemory>, Arc<Log>) {
+    archived_by(directory, first, options()).await
+}
+
+pub(super) async fn archived_by(
+    directory: &std::path::Path,
+    first: u64,
+    options: ArchiverOptions,
+) -> (Arc<InMemory>, Arc<Log>) {
     let store = Arc::new(InMemory::new());
     let log = open(directory);
     for segment in 1..=9 {
@@ -25,23 +33,24 @@ async fn archived(directory: &std::path::Path, first: u64) -> (Arc<InMemory>, Ar
     }
     fill(&log, 1, 920);
     log.sync().unwrap();
-    catch_up(&log, &Archive::new(Arc::clone(&store) as _, "a")).await;
+    let archive = Archive::new(Arc::clone(&store) as _, "a");
+    Archiver::of_log(Arc::clone(&log), archive, options).unwrap().catch_up().await.unwrap();
     log.trim_before(Lsn(first)).unwrap();
     assert_eq!((log.first_lsn(), log.pins()[0].lsn), (Lsn(first), Lsn(901)));
     (store, log)
 }
 
 /// The records that are in an object.
-fn lsns(key: &Key) -> Option<(u64, u64)> {
+pub(super) fn lsns(key: &Key) -> Option<(u64, u64)> {
     let mut numbers = key.filename()?.split('-').map(|number| number.parse().ok());
     key.filename().filter(|name| name.ends_with(".seg") || name.ends_with(".part"))?;
     Some((numbers.next()??, numbers.next()??))
 }
 
-type Removed = Vec<(Key, Vec<u8>)>;
+pub(super) type Removed = Vec<(Key, Vec<u8>)>;
 
 /// Removes the objects that have any of these records.
-async fn lose(store: &InMemory, records: &RangeInclusive<u64>) -> Removed {
+pub(super) async fn lose(store: &InMemory, records: &RangeInclusive<u64>) -> Removed {
     let mut removed = Vec::new();
     for key in keys(store).await {
         if lsns(&key).is_some_and(|(first, next)| first <= *records.end() && *records.start() < next) {
@@ -53,7 +62,7 @@ async fn lose(store: &InMemory, records: &RangeInclusive<u64>) -> Removed {
     removed
 }
 
-async fn put_back(store: &InMemory, removed: Removed) {
+pub(super) async fn put_back(store: &InMemory, removed: Removed) {
     for (key, bytes) in removed {
         store.put(&key, bytes.into()).await.unwrap();
     }
@@ -84,13 +93,13 @@ fn trimming(store: &Arc<InMemory>, log: &Arc<Log>, removed: &Removed) -> Archive
 }
 
 /// Until it says what keeps it from archiving.
-async fn told(archiver: &Archiver) -> String {
+pub(super) async fn told(archiver: &Archiver) -> String {
     let tried = tokio::time::timeout(Duration::from_millis(300), archiver.catch_up()).await;
     assert!(tried.is_err(), "it waits: {tried:?}");
     archiver.last_error().expect("an error")
 }
 
-fn checking(log: &Arc<Log>, archive: &Archive) -> Archiver {
+pub(super) fn checking(log: &Arc<Log>, archive: &Archive) -> Archiver {
     let often = options().check_interval(Some(Duration::ZERO));
     Archiver::of_log(Arc::clone(log), archive.clone(), often).unwrap()
 }

@@ -153,6 +153,12 @@ impl History {
         line
     }
 
+    /// The records that `epoch` continues of one before it that cannot be followed: nothing says which of them are there.
+    pub(crate) fn unknown(&self, epoch: u64) -> Option<Range<Lsn>> {
+        let (root, limit) = self.line(epoch).pop_first()?;
+        self.noted(root).is_err().then(|| self.pruned_on_the_way(epoch)..limit)
+    }
+
     /// Records before it may have been pruned of what leads to the end of `epoch`, as far as no later one that a mark does not cover builds on
     /// them.
     fn pruned_on_the_way(&self, epoch: u64) -> Lsn {

@@ -31,7 +31,7 @@ impl Archiver {
         let mut pin = self.pinned(&local).await?;
         let mut history = History::load(&self.archive.store, &self.archive.prefix).await?;
         if let Err(error) = self.check_log(&history, &local).await {
-            self.withdraw(&error, &pin.owner).await?;
+            self.withdraw(&error, &mut pin, &local).await?;
             return Err(error);
         }
         self.abandon(&mut pin).await?;
@@ -39,7 +39,9 @@ impl Archiver {
         let (epoch, mut token) = self.find_epoch(&mut history, &mut pin, &local).await?;
         if let Some(epoch) = epoch {
             if let Owner::Begins { .. } = pin.owner {
-                pin.owner = Owner::Of { epoch, token: token.clone(), confirmed: None };
+                // Nothing was confirmed in it.
+                let begin = Lsn(history.noted(epoch)?.1.first_lsn);
+                pin.owner = Owner::Of { epoch, token: token.clone(), confirmed: Some(begin) };
             }
             self.compare_confirmed(&history, epoch, &mut pin, &local).await?;
             if let Some(session) = self.go_on(&mut history, epoch, &pin, &token, &local).await? {
@@ -55,14 +57,15 @@ impl Archiver {
         }
         let (place, parent) = self.branch(&history, &local).await?;
         // No epoch has what comes then.
-        self.hold(&mut pin, place.next, &local).await?;
+        let confirmed = pin.confirmed();
+        self.hold(&mut pin, (place.next, confirmed), &local).await?;
         let lost = if parent.is_none() { history.lost_between(.., place.next, abandoned) } else { None };
         // Not the number of one that is abandoned: it would be abandoned again.
         let number = history.next_number().max(abandoned.map_or(0, |epoch| (epoch + 1).min(EPOCH_MAX)));
         let lost = (lost, abandoned);
         let (epoch, note) = self.begin_epoch(number, &local, &token, (place, parent), lost).await?;
         let session_note = self.take(epoch, &token).await?;
-        pin.owner = Owner::Of { epoch, token, confirmed: None };
+        pin.owner = Owner::Of { epoch, token, confirmed: Some(place.next) };
         let session = Session::new(epoch, session_note, pin, Found::at(place));
         self.begin_session(session, &local, None, lsn_range(note.lost)).await
     }
@@ -187,7 +190,8 @@ impl Archiver {
             }
             Owner::Of { epoch, token, .. } => (epoch, token),
         };
-        if let Some(damage) = history.epochs.get(&epoch).and_then(|own| own.damage.clone()) {
+        if let Some((own, damage)) = history.epochs.get(&epoch).and_then(|own| Some((own, own.damage.clone()?))) {
+            self.hold_unlisted(pin, &own.segments, local).await?;
             let unusable = Err(Error::damaged(&epoch_key(&self.archive.prefix, epoch), damage));
             self.note_damaged::<()>(&unusable);
             unusable?;
@@ -203,16 +207,14 @@ impl Archiver {
             if note.token == token {
                 return Ok((Some(epoch), token));
             }
+            // It may be another log's, with none of this one's records.
+            self.hold_unlisted(pin, &[], local).await?;
             let (pin, prefix) = (self.options.pin.clone(), self.archive.prefix.to_string());
             return Err(Error::OtherEpoch { pin, epoch, prefix });
         }
         let why = self.without_note(history, epoch, pin.confirmed());
         if matches!(why, Error::OtherArchive { .. }) {
-            let own = &history.epochs[&epoch].segments;
-            let is_gone = |segment: &&Local| own.iter().all(|listed| listed.number != segment.number);
-            if let Some(segment) = local.segments.iter().find(is_gone) {
-                self.hold(pin, segment.first_lsn, local).await?;
-            }
+            self.hold_unlisted(pin, &history.epochs[&epoch].segments, local).await?;
         }
         // It was there when this archiver began, and nothing says that it was forgotten.
         let is_gone = history.epochs.values().all(Epoch::is_blank) && self.progress.lock().epoch.is_some();
@@ -330,7 +332,8 @@ impl Archiver {
         lost: Option<Range<Lsn>>,
     ) -> Result<Session> {
         let place = session.place;
-        self.hold(&mut session.pin, place.next, local).await?;
+        let confirmed = session.confirmed();
+        self.hold(&mut session.pin, (place.next, confirmed), local).await?;
         if let Some(listed) = listed {
             self.audit(&mut session, listed).await?;
         } else {
@@ -340,16 +343,9 @@ impl Archiver {
             session.audited = Some(Instant::now());
         }
         let released = session.released();
-        if let Owner::Of { confirmed, .. } = &mut session.pin.owner {
-            *confirmed = (released < place.next).then_some(place.next);
-        }
         let (pin, owner) = (self.options.pin.clone(), session.pin.owner.to_string());
-        self.change(move |source| {
-            source.assign_pin(&pin, &owner)?;
-            source.advance_pin(&pin, released)
-        })
-        .await?;
-        session.pin.from = released;
+        self.change(move |source| source.assign_pin(&pin, &owner)).await?;
+        session.pin = self.move_pin(&session.pin, released, session.confirmed()).await?;
         self.note(|progress| {
             (progress.epoch, progress.lost) = (Some(session.epoch), lost);
             progress.sealed = released;

@@ -72,9 +72,10 @@ impl Archiver {
         let source = self.source.clone();
         let local = blocking(move || source.look()).await?;
         let mut missing = lacking(&listed, session, &[])?;
-        if let Some(from) = first_kept(&local, &missing) {
-            // Until it is uploaded again.
-            self.hold(&mut session.pin, from, &local).await?;
+        if let Some(from) = first_kept(&local, &listed, epoch, &missing) {
+            // Until it is uploaded again, or can be followed.
+            let confirmed = session.confirmed();
+            self.hold(&mut session.pin, (from, confirmed), &local).await?;
         }
         let Again { uploaded: again, unsound } = self.upload_again(session, &listed, &local).await?;
         listed.insert(&again);
@@ -86,7 +87,7 @@ impl Archiver {
             listed.insert(&again);
             missing = lacking(&listed, session, &unsound)?;
         }
-        session.held = first_kept(&local, &missing);
+        session.held = first_kept(&local, &listed, epoch, &missing);
         self.note_missing(missing);
         let (lost, mut damaged) = (listed.lost_on_the_way(epoch), listed.damaged(epoch));
         damaged.extend(self.compare_superseded(session, listed.noted(epoch)?.0).await?);

@@ -15,7 +15,7 @@ mod turn;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use mapwal::{Log, LogReader, PinDirectory, PinState};
+use mapwal::{Log, LogReader, PinDirectory};
 use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
 
@@ -27,7 +27,6 @@ use crate::frames::known_before;
 use crate::gaps::MissingRecords;
 use lock::PinLock;
 pub use options::ArchiverOptions;
-use pin::Pinned;
 use session::Session;
 use source::{Source, blocking};
 use status::Progress;
@@ -124,25 +123,6 @@ impl Archiver {
         let pins = PinDirectory::open(log.directory())?.list()?;
         let owner = pins.into_iter().find(|found| found.name == pin).and_then(|pin| Owner::parse(&pin.owner));
         Ok(if let Some(Owner::Of { epoch, .. }) = owner { Some(epoch) } else { None })
-    }
-
-    /// Has the log keep all of its records, if it was archived in an epoch under this pin, which is taken back if it has no limit: where the archive
-    /// cannot be found, nothing says that it still has what was confirmed. An archiver that finds it moves the pin on.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] when an archiver of the log is at work under this pin; [`Error::Log`] when the pins cannot be read, or written; [`Error::Io`].
-    pub fn keep_all(log: &LogReader, pin: &str) -> Result<()> {
-        let _lock = PinLock::take(log.directory(), pin)?;
-        let (pins, first) = (PinDirectory::open(log.directory())?, log.first_lsn()?);
-        let Some(found) = pins.list()?.into_iter().find(|found| found.name == pin) else { return Ok(()) };
-        let is_sound = !matches!(found.state, PinState::Lost | PinState::Damaged);
-        // Within a limit, there is room for what is not archived first.
-        let may_go = is_sound && found.limit_bytes.is_none() && first < found.lsn;
-        if let Some(owner @ Owner::Of { .. }) = Owner::parse(&found.owner).filter(|_| may_go) {
-            pins.assign(pin, &Pinned { owner, from: found.lsn }.taken_back().to_string())?;
-            pins.rewind(pin, first)?;
-        }
-        Ok(())
     }
 
     fn new(source: Source, archive: Archive, options: ArchiverOptions) -> Result<Self> {

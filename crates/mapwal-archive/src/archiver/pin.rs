@@ -1,56 +1,99 @@
 //! The archiver's pin: whose it says that it is, and what it keeps.
 
-use mapwal::{Lsn, PinState};
+use std::ops::Range;
+use std::sync::Arc;
+
+use mapwal::{LogReader, Lsn, PinDirectory, PinState};
 
 use super::Archiver;
-use super::source::{Local, LocalLog};
+use super::lock::PinLock;
+use super::options::ArchiverOptions;
+use super::source::{Local, LocalLog, Source};
 use crate::epoch::{Owner, token};
 use crate::error::{Error, Result};
 use crate::gaps::MissingRecords;
 use crate::history::History;
+use crate::object::ArchivedSegment;
 
 /// What the pin says.
 #[derive(Debug, Clone)]
 pub(crate) struct Pinned {
     pub(crate) owner: Owner,
-    /// The first record that it keeps.
+    /// The first record that it keeps: it goes back no further than its limit allows.
     pub(crate) from: Lsn,
 }
 
 impl Pinned {
-    /// The record before which all was confirmed, also of a pin that was taken back.
+    /// The record before which all was confirmed, wherever the pin is.
     pub(crate) fn confirmed(&self) -> Lsn {
         match self.owner {
-            Owner::Of { confirmed, .. } => confirmed.map_or(self.from, |confirmed| confirmed.max(self.from)),
+            Owner::Of { confirmed, .. } => confirmed.unwrap_or(self.from),
             Owner::Begins { .. } => self.from,
         }
     }
 
-    /// Whose it is once it is taken back.
-    pub(crate) fn taken_back(&self) -> Owner {
+    /// Whose it is where all before record `next` is confirmed, wherever it is.
+    pub(crate) fn confirming(&self, next: Lsn) -> Owner {
         match self.owner.clone() {
-            Owner::Of { epoch, token, .. } => Owner::Of { epoch, token, confirmed: Some(self.confirmed()) },
+            Owner::Of { epoch, token, .. } => Owner::Of { epoch, token, confirmed: Some(next) },
             owner @ Owner::Begins { .. } => owner,
+        }
+    }
+
+    /// Whose it is when it is moved to record `to`, where all before record `confirmed` is. That is said before it is moved, and so of where it was
+    /// as well.
+    fn moving(&self, to: Lsn, confirmed: Lsn) -> Owner {
+        match self.confirming(confirmed) {
+            // The pin's place says so, before and after.
+            Owner::Of { epoch, token, .. } if self.from == self.confirmed() && to.max(self.from) == confirmed => {
+                Owner::Of { epoch, token, confirmed: None }
+            }
+            owner => owner,
         }
     }
 }
 
 impl Archiver {
+    /// Has the log keep all of its records, or as many as half of the pin's limit allows, if it was archived in an epoch under the pin of `options`: where the
+    /// archive cannot be found, nothing says that it still has what was confirmed. An archiver that finds it moves the pin on.
+    ///
+    /// Call it again while the archive is waited for: what the pin keeps of what was confirmed is given up before the log grows beyond its limit, and what was
+    /// not is kept.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when an archiver of the log is at work under this pin; [`Error::Log`] when the pins cannot be read, or written; [`Error::Io`].
+    pub fn keep_all(log: &LogReader, options: &ArchiverOptions) -> Result<()> {
+        let name = &options.pin;
+        let _lock = PinLock::take(log.directory(), name)?;
+        let source = Source::Reader(log.clone(), Arc::new(PinDirectory::open(log.directory())?));
+        let Some(found) = source.pin(name)?.filter(|found| keeps_any(found.state)) else { return Ok(()) };
+        if let Some(owner @ Owner::Of { .. }) = Owner::parse(&found.owner) {
+            let pin = limited(&source, options, Pinned { owner, from: found.lsn }, found.limit_bytes)?;
+            let first = source.first_lsn()?;
+            if first < pin.from {
+                take_back(&source, name, &pin.confirming(pin.confirmed()).to_string(), first)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The pin; makes one if there is none that still keeps anything.
     pub(super) async fn pinned(&self, local: &LocalLog) -> Result<Pinned> {
-        let (name, limit) = (self.options.pin.clone(), self.options.pin_limit_bytes);
+        let options = self.options.clone();
         let first = local.segments.first().map_or(Lsn::FIRST, |segment| segment.first_lsn);
         self.change(move |source| {
-            if let Some(pin) = source.pin(&name)? {
-                let owner = Owner::parse(&pin.owner);
-                match (pin.state, owner) {
-                    (PinState::Lost | PinState::Damaged, _) => source.drop_pin(&name)?,
-                    (_, Some(owner)) => return Ok(Pinned { owner, from: pin.lsn }),
-                    (_, None) => return Err(Error::PinTaken { pin: name, owner: pin.owner }),
+            let name = &options.pin;
+            if let Some(found) = source.pin(name)? {
+                match Owner::parse(&found.owner) {
+                    _ if !keeps_any(found.state) => source.drop_pin(name)?,
+                    Some(owner) => {
+                        return limited(source, &options, Pinned { owner, from: found.lsn }, found.limit_bytes);
+                    }
+                    None => return Err(Error::PinTaken { pin: options.pin, owner: found.owner }),
                 }
             }
             let owner = Owner::Begins { token: token(), abandoned: None };
-            source.create_pin(&name, &owner.to_string(), first, limit)?;
+            source.create_pin(name, &owner.to_string(), first, options.pin_limit_bytes)?;
             Ok(Pinned { owner, from: first })
         })
         .await
@@ -67,7 +110,7 @@ impl Archiver {
     ) -> Result<()> {
         let confirmed = pin.confirmed();
         let missing = history.missing(epoch, confirmed)?;
-        let held = first_kept(local, &missing);
+        let held = first_kept(local, history, epoch, &missing);
         // After what is missing in the middle, and in the log as well, the archive goes on.
         let end = missing.last().filter(|last| last.lsns.end >= confirmed).map(|last| last.lsns.start);
         let archived = [held, end].into_iter().flatten().min().unwrap_or(confirmed).min(confirmed);
@@ -83,30 +126,24 @@ impl Archiver {
             }
         });
         match held {
-            Some(from) => self.hold(pin, from, local).await,
+            Some(from) => self.hold(pin, (from, confirmed), local).await,
             None => Ok(()),
         }
     }
 
     /// Takes the pin back to record `from`, or as far as it goes: what the log has from there on is not in the archive, also where it was confirmed. The pin
-    /// still says up to where that was.
-    pub(super) async fn hold(&self, pin: &mut Pinned, from: Lsn, local: &LocalLog) -> Result<()> {
+    /// says that this was so before record `confirmed`.
+    pub(super) async fn hold(&self, pin: &mut Pinned, (from, confirmed): (Lsn, Lsn), local: &LocalLog) -> Result<()> {
         if from >= pin.from {
             return Ok(());
         }
-        pin.owner = pin.taken_back();
-        tracing::warn!(
-            lsn = from.0,
-            confirmed = pin.confirmed().0,
-            "pin taken back: the archive lacks what the log has"
-        );
+        pin.owner = pin.confirming(confirmed);
         let (name, owner) = (self.options.pin.clone(), pin.owner.to_string());
-        self.change(move |source| {
-            source.assign_pin(&name, &owner)?;
-            source.rewind_pin(&name, from)
-        })
-        .await?;
-        pin.from = from;
+        let now = self.change(move |source| take_back(source, &name, &owner, from)).await?;
+        if now < pin.from {
+            tracing::warn!(lsn = now.0, confirmed = confirmed.0, "pin taken back: the archive lacks what the log has");
+        }
+        pin.from = now;
         self.note(|progress| {
             progress.sealed = progress.sealed.min(from);
             if from < progress.archived {
@@ -115,6 +152,45 @@ impl Archiver {
             }
         });
         Ok(())
+    }
+
+    /// Has a pin that keeps what is missing keep no more of that than its limit allows.
+    pub(super) async fn ease_pin(&self, pin: &mut Pinned) -> Result<()> {
+        if self.options.pin_limit_bytes.is_some() && pin.from < pin.confirmed() {
+            let (options, eased) = (self.options.clone(), pin.clone());
+            *pin = self.change(move |source| ease(source, &options, eased)).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::hold`], from the first segment on that is none of those that are `listed`, of an epoch whose note cannot be used.
+    pub(super) async fn hold_unlisted(
+        &self,
+        pin: &mut Pinned,
+        listed: &[ArchivedSegment],
+        local: &LocalLog,
+    ) -> Result<()> {
+        let is_gone = |segment: &&Local| listed.iter().all(|listed| listed.number != segment.number);
+        let Some(segment) = local.segments.iter().find(is_gone) else { return Ok(()) };
+        let confirmed = pin.confirmed();
+        self.hold(pin, (segment.first_lsn, confirmed), local).await
+    }
+
+    /// Moves the pin to record `to`, before which the log may trim all, where all before record `confirmed` is confirmed.
+    pub(super) async fn move_pin(&self, pin: &Pinned, to: Lsn, confirmed: Lsn) -> Result<Pinned> {
+        let moved = Pinned { owner: pin.moving(to, confirmed), from: pin.from.max(to) };
+        let told = (moved.owner != pin.owner).then(|| moved.owner.to_string());
+        let is_moved = pin.from < to;
+        if told.is_some() || is_moved {
+            let name = self.options.pin.clone();
+            self.change(move |source| {
+                told.map_or(Ok(()), |owner| source.assign_pin(&name, &owner))?;
+                if is_moved { source.advance_pin(&name, to) } else { Ok(()) }
+            })
+            .await?;
+            self.note(|progress| progress.sealed = to);
+        }
+        Ok(moved)
     }
 
     /// Says, durably, that another epoch is to be begun, with a new token, in the place of one that is `abandoned`: a try that is interrupted
@@ -138,14 +214,58 @@ impl Archiver {
         }
     }
 
-    /// Drops the pin if nothing will ever be archived under it: it would keep everything.
-    pub(super) async fn withdraw(&self, error: &Error, owner: &Owner) -> Result<()> {
-        if error.is_transient() || !matches!(owner, Owner::Begins { abandoned: None, .. }) {
+    /// Drops the pin if nothing will ever be archived under it: it would keep everything. One that says where the log was archived keeps that where
+    /// `error` says that this is another log's archive.
+    pub(super) async fn withdraw(&self, error: &Error, pin: &mut Pinned, local: &LocalLog) -> Result<()> {
+        if matches!((error, &pin.owner), (Error::OtherLog { .. }, Owner::Of { .. })) {
+            return self.hold_unlisted(pin, &[], local).await;
+        }
+        if error.is_transient() || !matches!(pin.owner, Owner::Begins { abandoned: None, .. }) {
             return Ok(());
         }
         let pin = self.options.pin.clone();
         self.change(move |source| source.drop_pin(&pin)).await
     }
+}
+
+fn keeps_any(state: PinState) -> bool {
+    !matches!(state, PinState::Lost | PinState::Damaged)
+}
+
+/// The pin, which has had the limit `limit_bytes`, with the one that is asked for by now.
+fn limited(source: &Source, options: &ArchiverOptions, pin: Pinned, limit_bytes: Option<u64>) -> Result<Pinned> {
+    if limit_bytes != options.pin_limit_bytes {
+        source.limit_pin(&options.pin, options.pin_limit_bytes)?;
+        tracing::info!(from = limit_bytes, to = options.pin_limit_bytes, "the pin has another limit");
+    }
+    ease(source, options, pin)
+}
+
+/// The pin, moved on to where half of its limit allows, if it soon holds back more than the limit, and keeps what was confirmed once: beyond that it would be
+/// lost, with all that was not.
+fn ease(source: &Source, options: &ArchiverOptions, pin: Pinned) -> Result<Pinned> {
+    let Some(limit) = options.pin_limit_bytes.filter(|_| pin.from < pin.confirmed()) else { return Ok(pin) };
+    if source.pin(&options.pin)?.is_none_or(|found| found.retained_bytes <= limit / 4 * 3) {
+        return Ok(pin);
+    }
+    let (local, mut len_bytes) = (source.look()?, 0);
+    let within = local.segments.iter().rev().take_while(|segment| {
+        len_bytes += segment.file_len_bytes;
+        len_bytes <= limit / 2
+    });
+    let to = within.last().map_or(pin.confirmed(), |segment| segment.first_lsn.min(pin.confirmed()));
+    source.advance_pin(&options.pin, to)?;
+    tracing::warn!(lsn = to.0, "the pin keeps no more of what the archive lacks: that is more than its limit allows");
+    Ok(Pinned { from: pin.from.max(to), ..pin })
+}
+
+/// Takes pin `name` back to record `from`, or as far as it goes; where it is then. It is said first whose it is, and up to where all was confirmed.
+fn take_back(source: &Source, name: &str, owner: &str, from: Lsn) -> Result<Lsn> {
+    if source.pin(name)?.is_some_and(|pin| pin.owner != owner) {
+        source.assign_pin(name, owner)?;
+    }
+    source.rewind_pin(name, from)?;
+    Ok(source.pin(name)?.map_or(from, |pin| pin.lsn))
 }
 
 /// The number of the last segment of the log that ends before record `lsn`.
@@ -154,14 +274,13 @@ fn last_before(local: &LocalLog, lsn: Lsn) -> u64 {
     before.max().unwrap_or(0)
 }
 
-/// The first record that is `missing` and that the log has.
-pub(super) fn first_kept(local: &LocalLog, missing: &[MissingRecords]) -> Option<Lsn> {
+/// The first record that the log has, and that is `missing` of `epoch`, or of one before it that cannot be followed: nothing says what there is of that.
+pub(super) fn first_kept(local: &LocalLog, listed: &History, epoch: u64, missing: &[MissingRecords]) -> Option<Lsn> {
     let next = |at: usize| local.segments.get(at + 1).map_or(Lsn(u64::MAX), |next| next.first_lsn);
-    let first = |missing: &MissingRecords| {
+    let first = |lsns: Range<Lsn>| {
         let mut segments = local.segments.iter().enumerate();
-        let has_some =
-            |&(at, segment): &(usize, &Local)| segment.first_lsn < missing.lsns.end && missing.lsns.start < next(at);
-        segments.find(has_some).map(|(_, segment)| segment.first_lsn.max(missing.lsns.start))
+        let has_some = |&(at, segment): &(usize, &Local)| segment.first_lsn < lsns.end && lsns.start < next(at);
+        segments.find(has_some).map(|(_, segment)| segment.first_lsn.max(lsns.start))
     };
-    missing.iter().filter_map(first).min()
+    missing.iter().map(|missing| missing.lsns.clone()).chain(listed.unknown(epoch)).filter_map(first).min()
 }

@@ -103,6 +103,11 @@ impl Session {
         self.held.map_or(self.place.next, |held| held.min(self.place.next))
     }
 
+    /// The record before which all was confirmed in the epoch, be it there or not.
+    pub(crate) fn confirmed(&self) -> Lsn {
+        self.pin.confirmed().max(self.place.next)
+    }
+
     /// Whether `segment` is the one after what the epoch has, with all that parts have of it. Otherwise the log has another history.
     pub(crate) fn continues_with(&self, segment: &Sealed) -> bool {
         self.follows((segment.tip.number, segment.tip.end_bytes), segment.predecessor, segment.first_lsn)

@@ -33,6 +33,7 @@ pub(crate) struct Local {
     pub(crate) predecessor: Option<SegmentTip>,
     /// Where its frames end, if a segment follows.
     pub(crate) end: Option<u64>,
+    pub(crate) file_len_bytes: u64,
 }
 
 /// The segments of a log, oldest first.
@@ -160,7 +161,13 @@ impl Source {
         let segments = counting
             .filter_map(|file| {
                 let (number, predecessor, end) = (file.number, file.predecessor, file.end);
-                Some(Local { number, first_lsn: file.first_lsn?, predecessor, end })
+                Some(Local {
+                    number,
+                    first_lsn: file.first_lsn?,
+                    predecessor,
+                    end,
+                    file_len_bytes: file.file_len_bytes,
+                })
             })
             .collect();
         Ok(LocalLog { log_id: inspection.log_id(), segments })
@@ -189,6 +196,14 @@ impl Source {
         let done = match self {
             Self::Writer(log) => (**log).as_ref().assign_pin(name, owner),
             Self::Reader(_, pins) => pins.assign(name, owner),
+        };
+        Ok(done?)
+    }
+
+    pub(crate) fn limit_pin(&self, name: &str, limit_bytes: Option<u64>) -> Result<()> {
+        let done = match self {
+            Self::Writer(log) => (**log).as_ref().limit_pin(name, limit_bytes),
+            Self::Reader(_, pins) => pins.limit(name, limit_bytes),
         };
         Ok(done?)
     }

@@ -85,11 +85,12 @@ impl Archiver {
         self.rotate_if_old(session).await.map(Some)
     }
 
-    /// Notes how far the log is, now and then: in a large directory that takes longer than looking for the next segment.
+    /// Notes how far the log is, and what it keeps of what is missing, now and then: in a large directory that takes longer than looking for the next segment.
     async fn observe(&self, session: &mut Session) -> Result<()> {
         if session.observed.is_some_and(|at| at.elapsed() < self.options.poll_interval) {
             return Ok(());
         }
+        self.ease_pin(&mut session.pin).await?;
         let source = self.source.clone();
         let next = blocking(move || source.next_lsn()).await;
         let seen = next.as_ref().map_or_else(known_before, |&next| Some(next));
@@ -110,16 +111,18 @@ impl Archiver {
         }
         // Moving the pin looks at all of the log's files: not for each of many small segments.
         let is_due = session.moved.is_none_or(|at| at.elapsed() >= self.options.poll_interval);
-        let to = if is_due { session.released() } else { session.pin.from };
-        if is_due {
+        let (to, confirmed) = if is_due {
             session.moved = Some(Instant::now());
-        }
+            (session.released(), session.confirmed())
+        } else {
+            (session.pin.from, session.pin.confirmed())
+        };
         // Reading the next one takes processor time, moving the pin the disk's, and uploading this one the store's.
         let object = self.object(session.epoch, &sealed);
         let upload = self.upload(session, &object, sealed.bytes.clone(), sealed.path.display().to_string());
-        let pinning = self.move_pin(session.pin.from, to);
+        let pinning = self.move_pin(&session.pin, to, confirmed);
         let (uploaded, prepared, pinned) = tokio::join!(upload, self.prepare(sealed.tip.number), pinning);
-        let pinned = pinned.map(|pinned| session.pin.from = pinned);
+        let pinned = pinned.map(|pinned| session.pin = pinned);
         uploaded?;
         session.passed(&sealed);
         session.prepared = prepared.unwrap_or(None);
@@ -135,22 +138,12 @@ impl Archiver {
     /// What is left to be done once nothing is to be uploaded: lets the log trim what is confirmed, and deletes the parts that are
     /// superseded.
     async fn settle(&self, session: &mut Session) -> Result<()> {
-        session.pin.from = self.move_pin(session.pin.from, session.released()).await?;
+        session.pin = self.move_pin(&session.pin, session.released(), session.confirmed()).await?;
         while let Some(key) = session.superseded.pop() {
             // One that is left does no harm.
             let _ = self.archive.store.delete(&key).await;
         }
         Ok(())
-    }
-
-    /// Moves the pin from record `from` to `to`, before which all is confirmed; where it is then.
-    async fn move_pin(&self, from: Lsn, to: Lsn) -> Result<Lsn> {
-        if from < to {
-            let pin = self.options.pin.clone();
-            self.change(move |source| source.advance_pin(&pin, to)).await?;
-            self.note(|progress| progress.sealed = to);
-        }
-        Ok(from.max(to))
     }
 
     pub(super) fn object(&self, epoch: u64, sealed: &Sealed) -> ArchivedSegment {

@@ -128,6 +128,10 @@ fn an_archive_whose_disk_is_not_mounted_is_waited_for_and_nothing_is_made_in_its
         let place = Place::new();
         let start = || {
             let mut command = place.command("run ./log URL --part-interval 20ms --status-interval 1ms");
+            if why == "is empty" {
+                // Of which half is more than the log has.
+                command.args(["--pin-limit", "1GiB"]);
+            }
             let err = fs::File::create(place.path("err")).unwrap();
             Process::start(command.stdout(Stdio::null()).stderr(err))
         };

@@ -10,6 +10,7 @@ mod damaged;
 mod epochs;
 mod forgotten;
 mod full;
+mod held;
 mod hooked;
 mod keeping;
 mod kinds_of_logs;

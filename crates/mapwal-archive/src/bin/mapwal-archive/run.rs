@@ -84,10 +84,9 @@ async fn wait_for_log(arguments: &Run, report: &mut Report<'_>) -> Result<Archiv
     let options = ArchiverOptions::new().pin(&arguments.pin).pin_limit_bytes(arguments.pin_limit).part_interval(parts);
     let options = options.check_interval(arguments.check_interval.0).abandon_epoch(arguments.abandon_epoch);
     arguments.url.check()?;
-    let mut is_kept = false;
     loop {
         arguments.url.check_outside(&arguments.directory)?;
-        match open(arguments, &options, &mut is_kept) {
+        match open(arguments, &options) {
             Ok(archiver) => return Ok(archiver),
             Err(NotOpened::Passing(failure)) => report.waits(&failure),
             Err(NotOpened::Final(failure)) => return Err(failure),
@@ -96,9 +95,9 @@ async fn wait_for_log(arguments: &Run, report: &mut Report<'_>) -> Result<Archiv
     }
 }
 
-/// The log comes first: its pin says whether there must be an archive. If that is not there, the log is told once, as `is_kept` says, to keep
+/// The log comes first: its pin says whether there must be an archive. If that is not there, the log is told to keep
 /// everything.
-fn open(arguments: &Run, options: &ArchiverOptions, is_kept: &mut bool) -> Result<Archiver, NotOpened> {
+fn open(arguments: &Run, options: &ArchiverOptions) -> Result<Archiver, NotOpened> {
     let of_log = |error: Error| {
         let failure = of_log(&error, arguments);
         if may_come(&error) { NotOpened::Passing(failure) } else { NotOpened::Final(failure) }
@@ -111,9 +110,8 @@ fn open(arguments: &Run, options: &ArchiverOptions, is_kept: &mut bool) -> Resul
     let (store, prefix) = match begun.filter(|&epoch| arguments.abandon_epoch != Some(epoch)) {
         Some(epoch) => {
             let opened = arguments.url.open_begun(epoch);
-            if matches!(opened, Err(NotOpened::Passing(_))) && !*is_kept {
-                Archiver::keep_all(&reader, &arguments.pin).map_err(of_log)?;
-                *is_kept = true;
+            if matches!(opened, Err(NotOpened::Passing(_))) {
+                Archiver::keep_all(&reader, options).map_err(of_log)?;
             }
             opened?
         }

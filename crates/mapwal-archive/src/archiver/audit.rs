@@ -16,7 +16,7 @@ use crate::conflict::check;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History};
-use crate::object::ArchivedSegment;
+use crate::object::{ArchivedSegment, session_key};
 use crate::overlap::{Compared, Overlap};
 
 /// Records whose segment in the log is damaged, and what is wrong with it.
@@ -42,6 +42,7 @@ impl Archiver {
             return Ok(false);
         }
         self.audit(session, history).await?;
+        self.check_session(session, &session_key(&self.archive.prefix, session.epoch), None).await?;
         Ok(true)
     }
 

@@ -284,3 +284,26 @@ pub(super) fn first_kept(local: &LocalLog, listed: &History, epoch: u64, missing
     };
     missing.iter().map(|missing| missing.lsns.clone()).chain(listed.unknown(epoch)).filter_map(first).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It is said first, and then the pin is moved: a crash may come in between.
+    #[test]
+    fn what_a_pin_says_of_what_was_confirmed_is_so_before_and_after_it_is_moved() {
+        for (from, told) in [(301, None), (301, Some(301)), (301, Some(901)), (601, Some(301)), (901, None)] {
+            for (to, next) in [(301, 901), (401, 901), (901, 901), (901, 1001), (1001, 1001), (301, 401)] {
+                let owner = Owner::Of { epoch: 1, token: token(), confirmed: told.map(Lsn) };
+                let pin = Pinned { owner, from: Lsn(from) };
+                let confirmed = pin.confirmed().max(Lsn(next));
+                let owner = pin.moving(Lsn(to), confirmed);
+                let between = Pinned { owner: owner.clone(), from: pin.from };
+                let moved = Pinned { owner, from: pin.from.max(Lsn(to)) };
+                let what = format!("{pin:?} to {to}, confirmed {confirmed}");
+                assert!([pin.confirmed(), confirmed].contains(&between.confirmed()), "{what}: {between:?}");
+                assert_eq!(moved.confirmed(), confirmed, "{what}: {moved:?}");
+            }
+        }
+    }
+}

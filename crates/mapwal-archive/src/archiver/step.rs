@@ -12,7 +12,7 @@ use super::session::{Parts, Session};
 use super::source::{Prefix, Sealed, Source, blocking};
 use crate::conflict::{Claims, check};
 use crate::epoch::SessionNote;
-use crate::error::{Error, Result};
+use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::known_before;
 use crate::history::{Epoch, History};
 use crate::object::{ArchivedSegment, session_key};
@@ -280,7 +280,12 @@ impl Archiver {
     }
 
     /// An error if another archiver has taken the epoch, or the note `key` of the session is gone. `made` is what was uploaded meanwhile.
-    async fn check_session(&self, session: &Session, key: &Path, made: Option<&ArchivedSegment>) -> Result<()> {
+    pub(super) async fn check_session(
+        &self,
+        session: &Session,
+        key: &Path,
+        made: Option<&ArchivedSegment>,
+    ) -> Result<()> {
         match self.archive.store.note::<SessionNote>(key).await? {
             Some(note) if note.token == session.note.token => Ok(()),
             Some(other) => {
@@ -309,8 +314,8 @@ impl Archiver {
         Ok(())
     }
 
-    /// The note `key` of the session was there when that began: the epoch was pruned, or this is no longer the same store, such as where
-    /// a disk is not mounted any more. `made` is what was uploaded meanwhile.
+    /// The note `key` of the session was there when that began: it alone has vanished, the epoch was pruned, or this is no longer the same store, such
+    /// as where a disk is not mounted any more. `made` is what was uploaded meanwhile.
     async fn gone(&self, session: &Session, key: &Path, made: Option<&ArchivedSegment>) -> Error {
         let mut history = match History::load(&self.archive.store, &self.archive.prefix).await {
             Ok(history) => history,
@@ -321,7 +326,12 @@ impl Archiver {
         }
         let why = self.without_note(&history, session.epoch, session.place.next);
         if !matches!(why, Error::Pruned { .. } | Error::Forgotten { .. }) {
-            return archive_gone(key);
+            // The next session writes another one, and compares what is there then.
+            return if has_own(&history, session) {
+                Error::damaged(key, ObjectDamage::Missing)
+            } else {
+                archive_gone(key)
+            };
         }
         if let Some(made) = made {
             // It would be the only thing left of the epoch, and no use.
@@ -329,6 +339,14 @@ impl Archiver {
         }
         why
     }
+}
+
+/// Whether the session's epoch is there, and its own, and no prune is about to delete its notes, of which that of the session goes first.
+fn has_own(listed: &History, session: &Session) -> bool {
+    listed.noted(session.epoch).is_ok_and(|(own, note)| {
+        let is_past = Lsn(note.first_lsn) <= listed.pruned.of(session.epoch);
+        note.token == session.note.epoch_token && !(is_past && own.all_objects().next().is_none())
+    })
 }
 
 /// Who says so, where stores say their name.

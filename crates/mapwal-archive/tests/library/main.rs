@@ -23,6 +23,7 @@ mod pruned;
 mod rebuilt;
 mod restoring;
 mod rolled_back;
+mod sessions;
 mod shortened;
 mod strays;
 mod support;

@@ -1,0 +1,152 @@
+//! The note of a session that vanishes, with everything else there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mapwal::{Log, Lsn};
+use mapwal_archive::{Archive, Archiver, Error, PruneGaps, RestoreTo};
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::path::Path as Key;
+
+use crate::rolled_back::{archived, checking, told};
+use crate::support::{
+    archiver, bytes_of, catch_up, expected, fill_and_seal, keys, open, options, restore, restored, scratch,
+};
+
+const SESSION: &str = "a/0000000001/session.json";
+
+async fn has_session(store: &InMemory) -> bool {
+    store.head(&Key::from(SESSION)).await.is_ok()
+}
+
+fn plain(store: &Arc<InMemory>) -> Archive {
+    Archive::new(Arc::clone(store) as _, "a")
+}
+
+async fn caught_up(archiver: &Archiver) -> mapwal_archive::Result<mapwal_archive::Status> {
+    let caught_up = tokio::time::timeout(Duration::from_secs(20), archiver.catch_up()).await;
+    caught_up.unwrap_or_else(|_| panic!("{:?}", archiver.last_error()))
+}
+
+#[tokio::test]
+async fn a_note_of_the_session_that_has_vanished_is_written_again() {
+    let dir = scratch();
+    let (store, log) = archived(dir.path(), 1).await;
+    let checked = options().check_interval(Some(Duration::ZERO));
+    for (options, is_idle, last) in
+        [(checked.clone(), true, 920), (checked, false, 1000), (options().check_interval(None), false, 1100)]
+    {
+        let running = Archiver::of_log(Arc::clone(&log), plain(&store), options).unwrap();
+        caught_up(&running).await.unwrap();
+        store.delete(&SESSION.into()).await.unwrap();
+        if !is_idle {
+            fill_and_seal(&log, 1, last);
+        }
+        let status = caught_up(&running).await.unwrap();
+        assert!(has_session(&store).await, "up to {last}");
+        assert_eq!((status.epoch, status.archived_lsn, status.failures), (Some(1), Lsn(last + 1), 0));
+        assert_eq!(restored(&plain(&store), RestoreTo::Latest).await, expected(1, 1..=last));
+    }
+}
+
+/// A copy of the log's directory is archived as well: one of both ends, and what they have does not mix.
+#[tokio::test]
+async fn of_two_archivers_one_ends_though_the_note_of_the_session_vanishes() {
+    for is_first_first in [true, false] {
+        let (dir, copy) = (scratch(), scratch());
+        let (store, log) = archived(dir.path(), 1).await;
+        let first = checking(&log, &plain(&store));
+        caught_up(&first).await.unwrap();
+        copy_log(dir.path(), copy.path());
+        let other: Arc<Log> = open(copy.path());
+        let second = checking(&other, &plain(&store));
+        fill_and_seal(&other, 2, 1000);
+        caught_up(&second).await.unwrap();
+        store.delete(&SESSION.into()).await.unwrap();
+        fill_and_seal(&log, 1, 1000);
+        fill_and_seal(&other, 2, 1100);
+        let (winner, loser) = if is_first_first { (&first, &second) } else { (&second, &first) };
+        caught_up(winner).await.unwrap();
+        let refused = caught_up(loser).await;
+        // It has begun an epoch of its own, where what is there is the other one's.
+        let is_apart = matches!(&refused, Err(Error::Superseded { epoch: 1, .. })) || is_first_first && refused.is_ok();
+        assert!(is_apart, "{refused:?}");
+        assert!(plain(&store).verify(None, &mut |_| {}).await.unwrap().damaged.is_empty());
+        let listed = plain(&store).list().await.unwrap();
+        assert!(listed.epochs.iter().all(|epoch| epoch.fault.is_none()), "{:?}", listed.faults);
+    }
+}
+
+fn copy_log(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&to).unwrap();
+            copy_log(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Its note goes first: an archiver confirms nothing more from then on.
+#[tokio::test]
+async fn no_note_of_a_session_is_written_in_an_epoch_that_is_being_deleted() {
+    for is_prune in [true, false] {
+        let dir = scratch();
+        let (store, log) = archived(dir.path(), 1).await;
+        let archive = plain(&store);
+        let running = archiver(&log, &archive);
+        caught_up(&running).await.unwrap();
+        let note = Key::from("a/0000000001/epoch.json");
+        let sound = bytes_of(&*store, &note).await;
+        if is_prune {
+            let (elsewhere, _) = restore(&archive, RestoreTo::Latest).await.unwrap();
+            let newer = open(elsewhere.path());
+            for last in [1100, 1200] {
+                fill_and_seal(&newer, 2, last);
+            }
+            catch_up(&newer, &archive).await;
+            archive.prune(Lsn(1101), PruneGaps::Refuse).await.unwrap();
+            assert!(
+                keys(&*store).await.iter().all(|key| !key.as_ref().starts_with("a/0000000001/")),
+                "it is forgotten"
+            );
+            store.put(&note, sound.into()).await.unwrap();
+        } else {
+            store.delete(&SESSION.into()).await.unwrap();
+            store.put(&"a/0000000001/forgotten".into(), "forgotten\n".into()).await.unwrap();
+        }
+        fill_and_seal(&log, 1, 1000);
+        if is_prune {
+            told(&running).await;
+            assert!(!has_session(&store).await);
+            store.delete(&note).await.unwrap();
+        }
+        let refused = caught_up(&running).await.unwrap_err();
+        assert!(matches!(refused, Error::Pruned { .. } | Error::Forgotten { .. }), "{refused}");
+        assert!(!has_session(&store).await);
+    }
+}
+
+/// As where another disk is mounted in the place of the archive's: that may pass.
+#[tokio::test]
+async fn an_epoch_that_is_another_ones_is_waited_for_where_the_note_of_the_session_is_gone() {
+    let (dir, elsewhere) = (scratch(), scratch());
+    let (store, log) = archived(dir.path(), 1).await;
+    let (other, _) = archived(elsewhere.path(), 1).await;
+    let running = archiver(&log, &plain(&store));
+    caught_up(&running).await.unwrap();
+    let note = Key::from("a/0000000001/epoch.json");
+    let (own, session) = (bytes_of(&*store, &note).await, bytes_of(&*store, &SESSION.into()).await);
+    store.put(&note, bytes_of(&*other, &note).await.into()).await.unwrap();
+    store.delete(&SESSION.into()).await.unwrap();
+    fill_and_seal(&log, 1, 1000);
+    assert!(told(&running).await.contains("the archive that was here is gone"));
+    assert!(!has_session(&store).await);
+    for (key, bytes) in [(note, own), (SESSION.into(), session)] {
+        store.put(&key, bytes.into()).await.unwrap();
+    }
+    assert_eq!(caught_up(&running).await.unwrap().archived_lsn, Lsn(1001));
+}

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt;
 use mapwal::Lsn;
 use mapwal_archive::{Archive, PruneGaps, RestoreTo};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
-use crate::hooked::Hooked;
+use crate::hooked::{Call, Hooked};
 use crate::support::{bytes_of, catch_up, expected, fill, fill_and_seal, open, restored, scratch, with_suffix};
 
 /// Its mark has to be written as well: there is room for that once something is gone.
@@ -52,4 +53,23 @@ async fn a_prune_frees_room_in_a_store_that_is_full() {
         assert!(archive.verify(None, &mut |_| {}).await.unwrap().is_sound());
         assert_eq!(restored(&archive, RestoreTo::Latest).await, expected(1, 201..=500));
     }
+}
+
+/// An archiver that finds that note gone writes it again, unless it sees that the epoch is being forgotten.
+#[tokio::test]
+async fn a_full_store_says_that_an_epoch_is_forgotten_once_the_note_of_its_session_is_gone() {
+    let (dir, store) = (scratch(), Arc::new(InMemory::new()));
+    let log = open(dir.path());
+    for last in [100, 200] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &Archive::new(Arc::clone(&store) as _, "a")).await;
+    store.delete(&"a/0000000001/epoch.json".into()).await.unwrap();
+    let hooked = Hooked::new(&store, |call, inner| {
+        let is_there = |name: &str| inner.head(&format!("a/0000000001/{name}").into()).now_or_never().unwrap().is_ok();
+        assert!(*call != Call::List || is_there("session.json") || is_there("forgotten"));
+    });
+    hooked.full.store(1, Ordering::SeqCst);
+    let report = Archive::new(Arc::new(hooked), "a").forget_epoch(1).await.unwrap();
+    assert_eq!(report.segments, 2);
 }

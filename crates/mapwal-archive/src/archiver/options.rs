@@ -61,6 +61,7 @@ impl ArchiverOptions {
 
     /// The disk space that the pin may hold back while the archive cannot be reached. Beyond it the log trims what it likes, and
     /// those records may be lost to the archive: a new epoch then begins after them, and says which.
+    /// A pin that is there gets this limit, or none, when an archiver begins. Of what an archive has lost it keeps as much as half of the limit allows.
     #[must_use]
     pub fn pin_limit_bytes(mut self, limit: Option<u64>) -> Self {
         self.pin_limit_bytes = limit;

@@ -64,7 +64,8 @@ short)
     build .
     failed=0
     "$lab" run --cuts 100000 --seconds 8 --seed "${SEED:-1}" || failed=1
-    "$lab" run --cuts 0 --errors 100000 --seconds 6 --seed "${SEED:-1}" || failed=1
+    # Without a journal ext4 promises nothing after an error: docs/design/crash-testing.md.
+    "$lab" run --fs ext4 --fs xfs --fs btrfs --fs btrfs-nocow --cuts 0 --errors 100000 --seconds 6 --seed "${SEED:-1}" || failed=1
     exit "$failed"
     ;;
 clean)

@@ -1,7 +1,7 @@
 //! What the workload tells of its calls, with the place in the disk's recording at which it told it.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -46,6 +46,8 @@ pub enum Action {
 pub enum Failure {
     Poisoned,
     NoSpace,
+    /// The file system says that it is damaged.
+    Damaged,
     Other,
 }
 
@@ -54,9 +56,17 @@ impl Failure {
         match error {
             Error::Poisoned { .. } => Self::Poisoned,
             Error::NoSpace { .. } => Self::NoSpace,
+            _ if is_damage(error) => Self::Damaged,
             _ => Self::Other,
         }
     }
+}
+
+/// Whether it comes from what only a file system says that has found itself damaged. Nothing here is mounted to be read only.
+fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>()?.raw_os_error())
+        .any(|code| [libc::EROFS, libc::EUCLEAN, libc::EBADMSG].contains(&code))
 }
 
 /// One thing that happened. Calls are told of before and after.

@@ -60,7 +60,7 @@ pub fn of_end(end: End, history: &History, guarded: bool) -> Ending {
         action,
         Action::Append | Action::Batch | Action::InPlace | Action::Void | Action::Meta | Action::Committers
     );
-    let may_die = stores && history.is_failing() && !guarded;
+    let may_die = stores && (history.is_failing() || history.stopped) && !guarded;
     match end {
         End::Done => Ending::Fine,
         End::Died(_) if end.signal() == Some(libc::SIGBUS) && may_die => Ending::BusError,

@@ -155,8 +155,8 @@ impl Lane {
     /// A session that begins with `start` on the disk, and the cuts in it.
     fn session(&mut self, start: &Image, model: Model, depth: usize, rng: &mut Rng) -> Result<()> {
         let Some(session) = self.record(start, model, depth, rng)? else { return Ok(()) };
-        if let Err(violation) = session.history.check() {
-            return self.report(&Found::broken(&violation, depth), start);
+        if !self.judge(&session.history, start, depth)? {
+            return Ok(());
         }
         let mut places: Vec<usize> = (0..CUTS[depth]).map(|_| place(&session, rng)).collect();
         places.sort_unstable();
@@ -238,10 +238,11 @@ impl Lane {
         // Not before: XFS tries for ever to write what a mount must write.
         plan.begin(&self.recording, self.task.filesystem.mark());
         let end = self.work(&job)?;
+        let stopped = system::has_stopped(&self.places.mount());
         self.unmount(&self.recorded)?;
         let trace = self.recording.end()?;
         let events = event::told(&self.places.events())?;
-        let history = History { start: model, events, first_failed: trace.first_failed };
+        let history = History { start: model, events, first_failed: trace.first_failed, stopped };
         if self.task.tell {
             eprintln!("seed={} after {depth} cuts: {plan:?}, ends as {end:?}\n{history}", self.seed);
         }
@@ -262,6 +263,16 @@ impl Lane {
         }
     }
 
+    /// Checks a history that began with `image`. Whether it can be gone on from.
+    fn judge(&mut self, history: &History, image: &Image, depth: usize) -> Result<bool> {
+        if let Err(violation) = history.check() {
+            return self.report(&Found::broken(&violation, depth), image).map(|()| false);
+        }
+        let Some((_, error)) = history.gave_up() else { return Ok(true) };
+        self.tally.unmountable += 1;
+        self.tell(&format!("the file system gives up by itself: {error}"), image).map(|()| false)
+    }
+
     /// Looks at what a cut has left.
     fn look(&mut self, left: &Image, model: Model, depth: usize, rng: &mut Rng) -> Result<()> {
         left.show(&self.content)?;
@@ -271,13 +282,12 @@ impl Lane {
             return self.unmountable(left, &error);
         }
         let end = self.work(&job)?;
+        let stopped = system::has_stopped(&self.places.mount());
         self.unmount(&self.plain)?;
-        let history = History { start: model, events: event::told(&self.places.events())?, first_failed: None };
+        let history =
+            History { start: model, events: event::told(&self.places.events())?, first_failed: None, stopped };
         self.judge_end(end, &history, left, depth)?;
-        match history.check() {
-            Ok(()) => Ok(()),
-            Err(violation) => self.report(&Found::broken(&violation, depth), left),
-        }
+        self.judge(&history, left, depth).map(drop)
     }
 
     fn unmountable(&mut self, image: &Image, error: &anyhow::Error) -> Result<()> {

@@ -13,6 +13,8 @@ pub struct History {
     pub events: Vec<Stamped>,
     /// The first operation of the disk that failed.
     pub first_failed: Option<u64>,
+    /// Whether the file system was found to have stopped, at the end.
+    pub stopped: bool,
 }
 
 impl fmt::Display for History {
@@ -51,7 +53,21 @@ struct Together {
 impl History {
     /// Checks all that was told; a rule broken before any cut is told here.
     pub fn check(&self) -> Result<(), Violation> {
-        self.replay(None).map(drop)
+        let told = self.gave_up().map_or(&self.events[..], |(at, _)| &self.events[..at]);
+        self.replay(told).map(drop)
+    }
+
+    /// Whether the file system took no more, though neither its disk had failed nor was it told to stop: the first event that
+    /// says so, or the end, and the error. It has found itself damaged, and nothing is known of what comes after that.
+    pub fn gave_up(&self) -> Option<(usize, &str)> {
+        let mut events = self.events.iter().enumerate();
+        let failed = events.find_map(|(at, told)| match &told.event {
+            Event::Failed { failure, error, .. } if *failure != Failure::NoSpace && !self.is_failing_at(told.index) => {
+                (self.stopped || *failure == Failure::Damaged).then_some((at, error.as_str()))
+            }
+            _ => None,
+        });
+        failed.or_else(|| (self.stopped && !self.is_failing()).then_some((self.events.len(), "it takes no more")))
     }
 
     /// What the log must hold after a cut before operation `index`; nothing where that is not known.
@@ -64,7 +80,8 @@ impl History {
         let opened = self.events.iter().find(|told| matches!(told.event, Event::Opened(_))).map(|told| told.index);
         let opened = opened.filter(|opened| !self.is_failing_at(*opened));
         let index = index.max(opened.unwrap_or(0));
-        let replayed = self.replay(Some(index)).ok()?;
+        let told = self.events.iter().take_while(|told| told.index <= index).count();
+        let replayed = self.replay(&self.events[..told]).ok()?;
         let mut model = replayed.model;
         model.forget_published();
         Some(model)
@@ -102,8 +119,8 @@ impl History {
         (!apart).then(|| self.events[together].index)
     }
 
-    /// Goes through all events, or those told before operation `until`.
-    fn replay(&self, until: Option<u64>) -> Result<Replay, Violation> {
+    /// Goes through the first events, which are `told`.
+    fn replay(&self, told: &[Stamped]) -> Result<Replay, Violation> {
         let mut replay = Replay {
             model: self.start.clone(),
             power_cut: true,
@@ -113,10 +130,7 @@ impl History {
             together: None,
             doing: Action::Open,
         };
-        for (at, told) in self.events.iter().enumerate() {
-            if until.is_some_and(|until| told.index > until) {
-                break;
-            }
+        for (at, told) in told.iter().enumerate() {
             replay.failed |= self.first_failed.is_some_and(|failed| failed < told.index);
             match &told.event {
                 Event::Together => replay.together = Some(Together::of(&self.events[at..])),

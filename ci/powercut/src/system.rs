@@ -101,6 +101,11 @@ pub fn mounts_in(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Whether the file system at `place` takes no more: it became read-only, or answers with an error.
+pub fn has_stopped(place: &Path) -> bool {
+    rustix::fs::statvfs(place).map_or(true, |found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
 /// Drops what the system has cached of `device`, whose bytes have been changed beneath. It does so by itself once nobody has the
 /// device open; but somebody else may, to look what it is.
 pub fn drop_cache(device: &Path) -> std::io::Result<()> {

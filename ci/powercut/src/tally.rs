@@ -26,7 +26,7 @@ pub struct Tally {
     pub bus_errors: u64,
     /// Sessions that did not come to an end.
     pub hung: u64,
-    /// What a cut left that could not be mounted: the file system's own doing.
+    /// File systems that could not be mounted after a cut, or gave up by themselves later: their own doing.
     pub unmountable: u64,
 }
 

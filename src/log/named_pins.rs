@@ -83,11 +83,11 @@ impl Log {
     /// ignores it. Durable on return.
     ///
     /// # Errors
-    /// As [`Self::assign_pin`].
+    /// As [`Self::assign_pin`]; [`Error::Pin`](crate::Error::Pin) also when records that it kept are gone.
     pub fn limit_pin(&self, name: &str, limit_bytes: Option<u64>) -> Result<()> {
         let _entered = self.shared.enter()?;
         let lock = self.shared.pins.lock_files()?;
-        self.shared.pins.lock().named.limit(&lock, name, limit_bytes)
+        self.shared.pins.lock().named.limit(&lock, name, limit_bytes, self.first_lsn())
     }
 
     /// Removes pin `name`, also a damaged one. Durable on return.

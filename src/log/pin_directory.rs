@@ -132,9 +132,8 @@ impl PinDirectory {
     /// # Errors
     /// As there.
     pub fn limit(&self, name: &str, limit_bytes: Option<u64>) -> Result<()> {
-        self.check_call()?;
-        let lock = self.files.lock()?;
-        NamedPins::read(&lock)?.limit(&lock, name, limit_bytes)
+        let (lock, mut pins, segments) = self.lock()?;
+        pins.limit(&lock, name, limit_bytes, segments.first_lsn())
     }
 
     /// As [`Log::drop_pin`](crate::Log::drop_pin).

@@ -220,7 +220,12 @@ impl NamedPins {
         self.update(lock, name, |pin| owner.clone_into(&mut pin.owner))
     }
 
-    pub(crate) fn limit(&mut self, lock: &PinLock<'_>, name: &str, limit_bytes: Option<u64>) -> Result<()> {
+    /// Of a log that begins with record `first`. Not of a pin that is lost: without a limit it would prove that the log was damaged.
+    pub(crate) fn limit(&mut self, lock: &PinLock<'_>, name: &str, limit_bytes: Option<u64>, first: Lsn) -> Result<()> {
+        let pin = self.get(name)?;
+        if is_lost(pin, first) {
+            return Err(Error::pin(name, PinFault::Lost { lsn: pin.lsn, first }));
+        }
         self.update(lock, name, |pin| pin.limit_bytes = limit_bytes)
     }
 

@@ -74,6 +74,8 @@ fn a_pin_that_gets_another_limit_is_heeded_by_it_from_the_next_trim_on() {
             log.trim_before(log.next_lsn()).unwrap();
             assert_eq!(log.first_lsn() == Lsn(1), kept, "{bytes:?}");
         }
+        let lost = PinFault::Lost { lsn: Lsn(1), first: log.first_lsn() };
+        assert_eq!(pin_fault(limit(None)), Some(lost), "without a limit it would say that the log was damaged");
         drop(log);
         assert_eq!(open_small(dir.path()).pins()[0].limit_bytes, Some(4 * SMALL), "also after a restart");
     }

@@ -232,13 +232,15 @@ fn keeps_any(state: PinState) -> bool {
     !matches!(state, PinState::Lost | PinState::Damaged)
 }
 
-/// The pin, which has had the limit `limit_bytes`, with the one that is asked for by now.
+/// The pin, which has had the limit `limit_bytes`, with the one that is asked for by now: it moves on before it gets a lower one, to which a trim in
+/// between would lose it.
 fn limited(source: &Source, options: &ArchiverOptions, pin: Pinned, limit_bytes: Option<u64>) -> Result<Pinned> {
+    let eased = ease(source, options, pin)?;
     if limit_bytes != options.pin_limit_bytes {
         source.limit_pin(&options.pin, options.pin_limit_bytes)?;
         tracing::info!(from = limit_bytes, to = options.pin_limit_bytes, "the pin has another limit");
     }
-    ease(source, options, pin)
+    Ok(eased)
 }
 
 /// The pin, moved on to where half of its limit allows, if it soon holds back more than the limit, and keeps what was confirmed once: beyond that it would be

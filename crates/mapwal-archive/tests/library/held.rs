@@ -290,6 +290,29 @@ async fn a_pin_gets_the_limit_that_is_asked_for_by_now() {
     }
 }
 
+/// The log trims meanwhile: the pin may hold back more than a limit that is lower only until it has moved on.
+#[tokio::test]
+async fn a_pin_that_gets_a_lower_limit_is_not_lost_to_it() {
+    for attempt in 0..8 {
+        let dir = scratch();
+        let (_store, log) = archived_by(dir.path(), 1, limit(false)).await;
+        let reader = reader(dir.path());
+        Archiver::keep_all(&reader, &limit(false)).unwrap();
+        fill_and_seal(&log, 1, 1000);
+        keeps(&log, 1, "without a limit");
+        std::thread::scope(|scope| {
+            let trimming = scope.spawn(|| {
+                while log.pins()[0].limit_bytes.is_none() || log.first_lsn() == Lsn(1) {
+                    log.trim_before(log.next_lsn()).unwrap();
+                }
+            });
+            Archiver::keep_all(&reader, &limit(true)).unwrap();
+            trimming.join().unwrap();
+        });
+        keeps(&log, 701, &format!("half of the limit, attempt {attempt}"));
+    }
+}
+
 /// What is before that was confirmed in no epoch, though the pin cannot go back to it.
 #[tokio::test]
 async fn an_epoch_that_begins_before_the_place_that_the_pin_goes_back_to_says_nothing_of_what_is_trimmed() {

@@ -32,8 +32,9 @@ struct Again {
 impl Archiver {
     /// As [`Self::audit`], if it is time for that; whether the epoch is still that of this log.
     pub(super) async fn audit_if_due(&self, session: &mut Session) -> Result<bool> {
-        let is_due = |interval| session.audited.is_none_or(|at| at.elapsed() >= interval);
-        if !self.options.check_interval.is_some_and(is_due) {
+        // What was gone is compared before anything else, also where no checks are asked for.
+        let is_due = |at: Instant| self.options.check_interval.is_some_and(|interval| at.elapsed() >= interval);
+        if !session.audited.is_none_or(is_due) {
             return Ok(true);
         }
         let history = History::load(&self.archive.store, &self.archive.prefix).await?;

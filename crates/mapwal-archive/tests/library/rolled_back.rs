@@ -166,30 +166,33 @@ async fn what_a_store_that_was_rolled_back_lacks_is_kept_until_it_is_archived_ag
     }
 }
 
-/// Without waiting for the next check, which is an hour away.
+/// Without waiting for the next check, which is an hour away, or never comes.
 #[tokio::test]
 async fn what_goes_at_work_is_kept_at_once_and_what_comes_back_older_is_looked_at_first() {
-    let dir = scratch();
-    let (store, log) = archived(dir.path(), 1).await;
-    let plain = Archive::new(Arc::clone(&store) as _, "a");
-    let running = archiver(&log, &plain);
-    running.catch_up().await.unwrap();
-    let mut all = Vec::new();
-    for key in keys(&*store).await {
-        all.push((key.clone(), bytes_of(&store, &key).await));
-        store.delete(&key).await.unwrap();
+    for is_checked in [true, false] {
+        let dir = scratch();
+        let (store, log) = archived(dir.path(), 1).await;
+        let plain = Archive::new(Arc::clone(&store) as _, "a");
+        let options = if is_checked { options() } else { options().check_interval(None) };
+        let running = Archiver::of_log(Arc::clone(&log), plain.clone(), options).unwrap();
+        running.catch_up().await.unwrap();
+        let mut all = Vec::new();
+        for key in keys(&*store).await {
+            all.push((key.clone(), bytes_of(&store, &key).await));
+            store.delete(&key).await.unwrap();
+        }
+        fill_and_seal(&log, 1, 1000);
+        told(&running).await;
+        log.trim_before(log.next_lsn()).unwrap();
+        assert_eq!((log.first_lsn(), log.pins()[0].lsn), (Lsn(1), Lsn(1)), "nothing is trimmed");
+        assert_eq!(running.status().archived_lsn, Lsn(1));
+        all.retain(|(key, _)| lsns(key).is_none_or(|(first, _)| first < 601));
+        put_back(&store, all).await;
+        let caught_up = tokio::time::timeout(Duration::from_secs(20), running.catch_up()).await;
+        let status = caught_up.unwrap_or_else(|_| panic!("{:?}", running.last_error())).unwrap();
+        assert_eq!((status.epoch, status.archived_lsn, status.lag_records), (Some(1), Lsn(1001), 0));
+        assert_eq!(restored(&plain, RestoreTo::Latest).await, expected(1, 1..=1000));
     }
-    fill_and_seal(&log, 1, 1000);
-    told(&running).await;
-    log.trim_before(log.next_lsn()).unwrap();
-    assert_eq!((log.first_lsn(), log.pins()[0].lsn), (Lsn(1), Lsn(1)), "nothing is trimmed");
-    assert_eq!(running.status().archived_lsn, Lsn(1));
-    all.retain(|(key, _)| lsns(key).is_none_or(|(first, _)| first < 601));
-    put_back(&store, all).await;
-    let caught_up = tokio::time::timeout(Duration::from_secs(20), running.catch_up()).await;
-    let status = caught_up.unwrap_or_else(|_| panic!("{:?}", running.last_error())).unwrap();
-    assert_eq!((status.epoch, status.archived_lsn, status.lag_records), (Some(1), Lsn(1001), 0));
-    assert_eq!(restored(&plain, RestoreTo::Latest).await, expected(1, 1..=1000));
 }
 
 /// The way out of the same state.

@@ -5,7 +5,6 @@
 //! its own.
 
 use std::ops::Range;
-use std::time::Instant;
 
 use mapwal::Lsn;
 
@@ -67,7 +66,9 @@ impl Archiver {
         let session_note = self.take(epoch, &token).await?;
         pin.owner = Owner::Of { epoch, token, confirmed: Some(place.next) };
         let session = Session::new(epoch, session_note, pin, Found::at(place));
-        self.begin_session(session, &local, None, lsn_range(note.lost)).await
+        // What is damaged of those before it is told again, as of this one.
+        history.set_note(epoch, note);
+        self.begin_session(session, &local, history).await
     }
 
     /// Takes `epoch`, if the log goes on in it. What another archiver has confirmed before that is listed after it.
@@ -90,9 +91,8 @@ impl Archiver {
             };
             let listed = History::load(&self.archive.store, &self.archive.prefix).await?;
             if listed.keys(epoch) == history.keys(epoch) {
-                let lost = listed.lost_on_the_way(epoch);
                 let session = Session::new(epoch, note, pin.clone(), found);
-                return self.begin_session(session, local, Some(listed), lost).await.map(Some);
+                return self.begin_session(session, local, listed).await.map(Some);
             }
             *history = listed;
             own = Some(note);
@@ -324,30 +324,17 @@ impl Archiver {
 
     /// Lets the log trim what the archive has of it: all before the place of `session`, also what was missing of that in `listed`, as far as the
     /// log has it. What comes after is kept.
-    async fn begin_session(
-        &self,
-        mut session: Session,
-        local: &LocalLog,
-        listed: Option<History>,
-        lost: Option<Range<Lsn>>,
-    ) -> Result<Session> {
+    async fn begin_session(&self, mut session: Session, local: &LocalLog, listed: History) -> Result<Session> {
         let place = session.place;
         let confirmed = session.confirmed();
         self.hold(&mut session.pin, (place.next, confirmed), local).await?;
-        if let Some(listed) = listed {
-            self.audit(&mut session, listed).await?;
-        } else {
-            // A new epoch lacks nothing.
-            self.note_missing(Vec::new());
-            self.note(|progress| progress.damaged = Vec::new());
-            session.audited = Some(Instant::now());
-        }
+        self.audit(&mut session, listed).await?;
         let released = session.released();
         let (pin, owner) = (self.options.pin.clone(), session.pin.owner.to_string());
         self.change(move |source| source.assign_pin(&pin, &owner)).await?;
         session.pin = self.move_pin(&session.pin, released, session.confirmed()).await?;
         self.note(|progress| {
-            (progress.epoch, progress.lost) = (Some(session.epoch), lost);
+            progress.epoch = Some(session.epoch);
             progress.sealed = released;
         });
         self.note_place(&session);

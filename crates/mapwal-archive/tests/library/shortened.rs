@@ -65,6 +65,32 @@ async fn a_list_a_prune_and_an_archiver_name_an_object_that_is_shorter_than_its_
     }
 }
 
+/// Without waiting for the next check: a restore of the new epoch ends before it as well.
+#[tokio::test]
+async fn what_is_damaged_of_an_epoch_before_is_named_as_soon_as_another_one_begins() {
+    for is_running in [true, false] {
+        let dir = scratch();
+        let (store, archive, log) = archived(dir.path()).await;
+        let running = archiver(&log, &archive);
+        running.catch_up().await.unwrap();
+        let first = with_suffix(&*store, ".seg").await.remove(0);
+        let expected = shorten(&store, &first, 1000).await;
+        log.truncate_after(Lsn(250)).unwrap();
+        fill_and_seal(&log, 2, 400);
+        let running = if is_running {
+            running
+        } else {
+            drop(running);
+            archiver(&log, &archive)
+        };
+        let status = running.catch_up().await.unwrap();
+        assert_eq!(status.epoch, Some(2));
+        let damage = ObjectDamage::Length { expected, found: 1000 };
+        assert_eq!(status.damaged, [(first.to_string(), damage)], "running: {is_running}");
+        assert!(status.last_error.is_some_and(|error| error.contains(first.as_ref())));
+    }
+}
+
 /// As before a gap: what is before it may be all that can be restored.
 #[tokio::test]
 async fn a_prune_does_not_pass_an_object_that_was_cut_short_unless_it_is_given_up() {

@@ -115,7 +115,7 @@ pub enum Error {
         /// Where it was.
         prefix: String,
     },
-    /// The epoch that the pin names was deleted by [`Archive::forget_epoch`](crate::Archive::forget_epoch). With
+    /// The epoch that the pin names was deleted by [`Archive::forget_epoch`](crate::Archive::forget_epoch), or is about to be: call that again where it was killed. With
     /// [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch) another one is begun, which is then the newest.
     #[error("epoch {epoch}, of pin {pin}, was deleted from {} by forget-epoch", named(prefix))]
     Forgotten {

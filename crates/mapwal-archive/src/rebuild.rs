@@ -261,8 +261,12 @@ pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneR
     let session = session_key(&archive.prefix, epoch);
     let noted = patiently(|| archive.store.all_of(&session)).await?;
     patiently(|| archive.store.delete(&session)).await?;
-    // There may be room by now. An archiver that finds the note gone writes it again unless it sees this.
-    let kept = kept || keep_number().await.is_ok();
+    // There may be room by now. An archiver that finds the note gone, or begins, writes it again unless it sees this.
+    let kept = kept || {
+        let is_kept = keep_number().await.is_ok();
+        patiently(|| archive.store.delete(&session)).await?;
+        is_kept
+    };
     let mut history = archive.history().await?;
     if let Err(error) = check_forgettable(archive, &mut history, epoch).await {
         if let Some(noted) = noted {

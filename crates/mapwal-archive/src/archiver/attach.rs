@@ -82,6 +82,7 @@ impl Archiver {
     ) -> Result<Option<Session>> {
         let (mut own, mut backoff) = (None, self.backoff());
         loop {
+            self.check_kept(history, epoch)?;
             let found = self.place_in(history, epoch, local, pin.confirmed()).await;
             self.note_damaged(&found);
             let Some(found) = found? else { return Ok(None) };
@@ -90,6 +91,7 @@ impl Archiver {
                 Some(note) => note,
             };
             let listed = History::load(&self.archive.store, &self.archive.prefix).await?;
+            self.check_kept(&listed, epoch)?;
             if listed.keys(epoch) == history.keys(epoch) {
                 let session = Session::new(epoch, note, pin.clone(), found);
                 return self.begin_session(session, local, listed).await.map(Some);
@@ -99,6 +101,12 @@ impl Archiver {
             // What another archiver confirms meanwhile soon ends; a store's lists may never agree.
             tokio::time::sleep(backoff.pause()).await;
         }
+    }
+
+    /// An error if `epoch` is being forgotten: what is confirmed in it from here on goes with it.
+    fn check_kept(&self, listed: &History, epoch: u64) -> Result<()> {
+        let (pin, prefix) = (self.options.pin.clone(), self.archive.prefix.to_string());
+        if listed.forgotten.contains(&epoch) { Err(Error::Forgotten { pin, epoch, prefix }) } else { Ok(()) }
     }
 
     /// Notes what is damaged of the epoch that is to be gone on with, which keeps it from that.

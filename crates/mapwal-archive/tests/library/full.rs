@@ -1,7 +1,7 @@
 //! A store that has no room left.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use mapwal::Lsn;
@@ -65,9 +65,16 @@ async fn a_full_store_says_that_an_epoch_is_forgotten_once_the_note_of_its_sessi
     }
     catch_up(&log, &Archive::new(Arc::clone(&store) as _, "a")).await;
     store.delete(&"a/0000000001/epoch.json".into()).await.unwrap();
-    let hooked = Hooked::new(&store, |call, inner| {
+    let marks = AtomicUsize::new(0);
+    let hooked = Hooked::new(&store, move |call, inner| {
         let is_there = |name: &str| inner.head(&format!("a/0000000001/{name}").into()).now_or_never().unwrap().is_ok();
         assert!(*call != Call::List || is_there("session.json") || is_there("forgotten"));
+        if matches!(call, Call::Put(_)) && marks.fetch_add(1, Ordering::SeqCst) == 1 {
+            // One that has listed the epoch before that.
+            let written = inner.put(&"a/0000000001/session.json".into(), "{}".into()).now_or_never();
+            written.unwrap().unwrap();
+        }
+        assert!(*call != Call::List || !is_there("session.json") || !is_there("forgotten"), "it confirms nothing");
     });
     hooked.full.store(1, Ordering::SeqCst);
     let report = Archive::new(Arc::new(hooked), "a").forget_epoch(1).await.unwrap();

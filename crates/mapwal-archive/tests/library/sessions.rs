@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use mapwal::{Log, Lsn};
 use mapwal_archive::{Archive, Archiver, Error, PruneGaps, RestoreTo};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 
+use crate::hooked::{Call, Hooked, remove};
 use crate::rolled_back::{archived, checking, told};
 use crate::support::{
     archiver, bytes_of, catch_up, expected, fill_and_seal, keys, open, options, restore, restored, scratch,
@@ -127,6 +129,32 @@ async fn no_note_of_a_session_is_written_in_an_epoch_that_is_being_deleted() {
         let refused = caught_up(&running).await.unwrap_err();
         assert!(matches!(refused, Error::Pruned { .. } | Error::Forgotten { .. }), "{refused}");
         assert!(!has_session(&store).await);
+    }
+}
+
+/// An archiver that is started, such as one that has just ended because of that: what it confirmed would go with the epoch.
+#[tokio::test]
+async fn no_archiver_begins_in_an_epoch_that_is_being_forgotten() {
+    let mark = || Key::from("a/0000000001/forgotten");
+    for is_before in [true, false] {
+        let dir = scratch();
+        let (store, log) = archived(dir.path(), 1).await;
+        fill_and_seal(&log, 1, 1000);
+        let hooked = Hooked::new(&store, move |call, inner| {
+            if matches!(call, Call::Put(key) if key.as_ref() == SESSION) {
+                assert!(!is_before, "the note of the session");
+                inner.put(&mark(), "forgotten\n".into()).now_or_never().unwrap().unwrap();
+                remove(inner, &SESSION.into());
+            }
+        });
+        if is_before {
+            store.put(&mark(), "forgotten\n".into()).await.unwrap();
+        }
+        let before = keys(&*store).await.len();
+        let refused = caught_up(&archiver(&log, &Archive::new(Arc::new(hooked), "a"))).await.unwrap_err();
+        assert!(matches!(refused, Error::Forgotten { epoch: 1, .. }), "{refused}");
+        assert_eq!(keys(&*store).await.len(), before + usize::from(!is_before), "nothing is uploaded");
+        assert_eq!(log.pins()[0].lsn, Lsn(901), "nor confirmed");
     }
 }
 

@@ -255,7 +255,9 @@ fn ease(source: &Source, options: &ArchiverOptions, pin: Pinned) -> Result<Pinne
         len_bytes += segment.file_len_bytes;
         len_bytes <= limit / 2
     });
-    let to = within.last().map_or(pin.confirmed(), |segment| segment.first_lsn.min(pin.confirmed()));
+    // A log that was truncated may end before what was confirmed.
+    let newest = within.last().or(local.segments.last());
+    let to = newest.map_or(pin.from, |segment| segment.first_lsn.min(pin.confirmed()));
     source.advance_pin(&options.pin, to)?;
     tracing::warn!(lsn = to.0, "the pin keeps no more of what the archive lacks: that is more than its limit allows");
     Ok(Pinned { from: pin.from.max(to), ..pin })

@@ -313,6 +313,23 @@ async fn a_pin_that_gets_a_lower_limit_is_not_lost_to_it() {
     }
 }
 
+/// What was confirmed may go on further than the log does by now.
+#[tokio::test]
+async fn a_pin_moves_on_within_a_log_that_was_truncated_before_the_end_of_what_was_confirmed() {
+    let dir = scratch();
+    let (store, log) = archived_by(dir.path(), 1, limit(false)).await;
+    let reader = reader(dir.path());
+    Archiver::keep_all(&reader, &limit(false)).unwrap();
+    log.truncate_after(Lsn(450)).unwrap();
+    // Half of it is less than one segment.
+    let limited = options().pin_limit_bytes(Some(64 << 10));
+    Archiver::keep_all(&reader, &limited).unwrap();
+    keeps(&log, 451, "what is not archived");
+    fill_and_seal(&log, 2, 500);
+    let status = by(&log, &plain(&store), limited).catch_up().await.unwrap();
+    assert_eq!((status.epoch, status.archived_lsn, status.lost), (Some(2), Lsn(501), None));
+}
+
 /// What is before that was confirmed in no epoch, though the pin cannot go back to it.
 #[tokio::test]
 async fn an_epoch_that_begins_before_the_place_that_the_pin_goes_back_to_says_nothing_of_what_is_trimmed() {

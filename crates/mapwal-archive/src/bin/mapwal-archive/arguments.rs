@@ -68,8 +68,9 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAME", default_value = "archive", value_parser = parse_pin)]
     pub(crate) pin: String,
     /// The most disk space that the pin may hold back while the store cannot be reached, such as 10GiB. Beyond that records
-    /// may be trimmed before they are archived; the archive then goes on after them, in a new epoch. By default there is no
-    /// limit: the disk fills up
+    /// may be trimmed before they are archived; the archive then goes on after them, in a new epoch. What the archive has lost
+    /// is kept within half of it. By default there is no limit: the disk fills up. A pin that is there gets this limit, or
+    /// none, when it starts
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) pin_limit: Option<u64>,
     /// If the log's pin names epoch N, begins another one with what the log has: the way out where epoch N has vanished from the store for good,

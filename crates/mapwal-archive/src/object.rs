@@ -179,6 +179,11 @@ pub(crate) fn forgotten_key(prefix: &Path, epoch: u64) -> Path {
     epoch_prefix(prefix, epoch).join(FORGOTTEN)
 }
 
+/// What is there for a moment, so that a store syncs the names beside it.
+pub(crate) fn synced_key(prefix: &Path, epoch: u64) -> Path {
+    epoch_prefix(prefix, epoch).join("synced")
+}
+
 pub(crate) fn pruned_key(prefix: &Path, Mark { before: Lsn(before), epoch }: Mark) -> Path {
     prefix.clone().join(PRUNED).join(format!("{before:020}-{epoch:010}"))
 }

@@ -125,6 +125,16 @@ impl Store {
         Ok(())
     }
 
+    /// Writes something, and deletes it again.
+    pub(crate) async fn touch(&self, key: &Path) -> Result<()> {
+        let out = self.1.begin("write", key, 0);
+        self.0.put(key, PutPayload::new()).await.map_err(|source| Error::store("write", key, source))?;
+        drop(out);
+        // One that is left does no harm.
+        let _ = self.delete(key).await;
+        Ok(())
+    }
+
     pub(crate) async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>> {
         let _out = self.1.begin("list", prefix, 0);
         let listed = self.0.list(Some(prefix)).try_collect().await;

@@ -15,7 +15,7 @@ use crate::epoch::SessionNote;
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::known_before;
 use crate::history::{Epoch, History};
-use crate::object::{ArchivedSegment, session_key};
+use crate::object::{ArchivedSegment, session_key, synced_key};
 use crate::store::Created;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -273,8 +273,8 @@ impl Archiver {
         self.check_session(session, &key, made).await?;
         if created == Created::Same {
             // In a directory, the name of an object that a killed archiver has made is durable only once another one was written
-            // there.
-            store.replace_note(&key, &session.note).await?;
+            // there. Not the note of the session, which may be another archiver's by now.
+            store.touch(&synced_key(&self.archive.prefix, session.epoch)).await?;
         }
         Ok(())
     }

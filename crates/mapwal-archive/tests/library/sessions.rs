@@ -1,6 +1,7 @@
 //! The note of a session that vanishes, with everything else there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,7 +12,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 
 use crate::hooked::{Call, Hooked, remove};
-use crate::rolled_back::{archived, checking, told};
+use crate::rolled_back::{archived, checking, lsns, told};
 use crate::support::{
     archiver, bytes_of, catch_up, expected, fill_and_seal, keys, open, options, restore, restored, scratch,
 };
@@ -156,6 +157,42 @@ async fn no_archiver_begins_in_an_epoch_that_is_being_forgotten() {
         assert_eq!(keys(&*store).await.len(), before + usize::from(!is_before), "nothing is uploaded");
         assert_eq!(log.pins()[0].lsn, Lsn(901), "nor confirmed");
     }
+}
+
+/// Right before what an archiver writes because an object was there already: that must not be the note that says whose the epoch is.
+#[tokio::test]
+async fn an_archiver_whose_upload_was_there_already_takes_no_epoch_back() {
+    let dir = scratch();
+    let (store, log) = archived(dir.path(), 1).await;
+    let (segment, bytes, other_note) = {
+        fill_and_seal(&log, 1, 1000);
+        let apart = Arc::new(InMemory::new());
+        Archiver::of_log(Arc::clone(&log), plain(&apart), options().pin("apart")).unwrap().catch_up().await.unwrap();
+        let of_it = |key: &Key| lsns(key) == Some((901, 1001)) && key.as_ref().ends_with(".seg");
+        let segment = keys(&*apart).await.into_iter().find(of_it).unwrap();
+        let bytes = bytes_of(&*apart, &segment).await;
+        log.drop_pin("apart").unwrap();
+        (segment, bytes, bytes_of(&*apart, &SESSION.into()).await)
+    };
+    let (is_there, note, uploaded) = (AtomicBool::new(false), other_note.clone(), segment.clone());
+    let hooked = Hooked::new(&store, move |call, inner| match call {
+        Call::Put(key) if **key == uploaded => {
+            inner.put(key, bytes.clone().into()).now_or_never().unwrap().unwrap();
+            is_there.store(true, Ordering::SeqCst);
+        }
+        Call::Put(_) if is_there.swap(false, Ordering::SeqCst) => {
+            inner.put(&SESSION.into(), note.clone().into()).now_or_never().unwrap().unwrap();
+        }
+        _ => {}
+    });
+    let first = archiver(&log, &Archive::new(Arc::new(hooked), "a"));
+    assert_eq!(caught_up(&first).await.unwrap().archived_lsn, Lsn(1001));
+    assert_eq!(bytes_of(&*store, &SESSION.into()).await, other_note, "another archiver has the epoch");
+    let before: Vec<_> = keys(&*store).await;
+    fill_and_seal(&log, 1, 1100);
+    let refused = caught_up(&first).await.unwrap_err();
+    assert!(matches!(refused, Error::Superseded { epoch: 1, .. }), "{refused}");
+    assert_eq!(keys(&*store).await, before, "nothing is left of what was written");
 }
 
 /// As where another disk is mounted in the place of the archive's: that may pass.

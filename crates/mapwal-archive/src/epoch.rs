@@ -21,7 +21,7 @@ pub(crate) struct EpochNote {
     pub(crate) first_lsn: u64,
     /// The history that it continues.
     pub(crate) parent: Option<Parent>,
-    /// Records that are in no epoch: they were trimmed before they were archived. From, and up to but without.
+    /// Records that were in no epoch when it began: they were trimmed before they were archived. From, and up to but without.
     pub(crate) lost: Option<(u64, u64)>,
     /// The epoch in whose place it was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -104,10 +104,15 @@ impl History {
     /// As [`Self::lost_before`], also what a prune has given up.
     pub(crate) fn ever_lost_before(&self, epoch: u64) -> Option<Range<Lsn>> {
         let (_, note) = self.noted(epoch).ok()?;
-        // The epoch in whose place it was begun may be back.
-        let is_back = note.instead_of.is_some_and(|abandoned| abandoned < epoch && self.chain(abandoned).is_ok());
         let noted = lsn_range(note.lost)?;
-        if is_back { self.lost_between(..epoch, noted.end, None) } else { Some(noted) }
+        if noted.end <= self.pruned.of(epoch) {
+            return Some(noted);
+        }
+        // What earlier epochs have may have vanished since, or be back.
+        match self.end_before(..epoch, noted.end, noted.start) {
+            Some(from) => self.not_pruned(from..noted.end),
+            None => Some(noted),
+        }
     }
 
     /// As [`Self::lost`], before the first record that `epoch` leads to.
@@ -123,21 +128,34 @@ impl History {
         next: Lsn,
         abandoned: Option<u64>,
     ) -> Option<Range<Lsn>> {
+        // An epoch that is not there at all says that there were records.
+        let from = self.end_before(epochs, next, Lsn(0)).filter(|&from| from < next);
+        let from = from.or_else(|| abandoned.map(|_| Lsn::FIRST))?;
+        self.not_pruned(from..next)
+    }
+
+    /// Where what `epochs` lead to before `next` ends, if they have anything: as in [`Self::lost_between`]. All before `known` was there
+    /// once, so that gaps before it are those of the epochs.
+    fn end_before(&self, epochs: impl RangeBounds<u64>, next: Lsn, known: Lsn) -> Option<Lsn> {
         let mut from = None;
         for (&epoch, _) in self.epochs.range(epochs).rev() {
             match self.reach(epoch) {
                 Ok(chain) if chain.pieces.is_empty() || chain.lsns.start >= next => {}
                 Ok(chain) => {
-                    from = from.into_iter().chain([chain.lsns.end]).min();
-                    break;
+                    let spans = self.spans(epoch).unwrap_or_default();
+                    let last = spans.into_iter().map(|span| span.lsns.end).max().unwrap_or_default();
+                    let end = chain.lsns.end.max(known.min(last));
+                    return from.into_iter().chain([end]).min();
                 }
                 Err(_) => from = from.into_iter().chain(self.begin_of_lost(epoch)).min(),
             }
         }
-        // An epoch that is not there at all says that there were records.
-        let from = from.filter(|&from| from < next).or_else(|| abandoned.map(|_| Lsn::FIRST))?;
-        let from = from.max(self.pruned.latest());
-        (from < next).then_some(from..next)
+        from
+    }
+
+    fn not_pruned(&self, lsns: Range<Lsn>) -> Option<Range<Lsn>> {
+        let from = lsns.start.max(self.pruned.latest());
+        (from < lsns.end).then_some(from..lsns.end)
     }
 
     /// `epoch` and those that it continues, each with the number after the last record that counts of it.

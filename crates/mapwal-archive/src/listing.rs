@@ -37,7 +37,7 @@ pub struct EpochListing {
     /// When it was begun, in milliseconds since 1970.
     pub created_unix_ms: u64,
     /// Records before it that no epoch leads to: they were trimmed before they were archived, or have vanished with their epoch. Also
-    /// those that a prune has given up; not those that an epoch in whose place it was begun has again.
+    /// those that a prune has given up; not those that an earlier epoch has again.
     pub lost: Option<Range<Lsn>>,
     /// The first record that can be restored.
     pub first_lsn: Lsn,

@@ -1,12 +1,25 @@
 //! Records that were trimmed before they were archived: they are between two epochs.
 
-use mapwal::Lsn;
-use mapwal_archive::{Archive, EpochFault, Error, PruneGaps, RestoreOptions, RestoreTo};
+use std::sync::Arc;
 
-use crate::support::{PIN, catch_up, expected, fill, fill_and_seal, keys, memory, open, restore, restored, scratch};
+use mapwal::{Log, Lsn};
+use mapwal_archive::{Archive, Archiver, EpochFault, Error, PruneGaps, RestoreOptions, RestoreTo};
+use object_store::ObjectStoreExt;
+use object_store::path::Path as Key;
+use tempfile::TempDir;
+
+use crate::support::{
+    PIN, archiver, bytes_of, catch_up, expected, fill, fill_and_seal, keys, memory, open, options, records, restore,
+    restored, scratch, with_suffix,
+};
 
 /// Epoch 1 with records 1 to 300, and epoch 2 with 501 to 700.
 pub(crate) async fn with_lost_records() -> Archive {
+    archived_with_lost_records().await.0
+}
+
+/// As [`with_lost_records`], with the log.
+async fn archived_with_lost_records() -> (Archive, TempDir, Arc<Log>) {
     let (dir, archive) = (scratch(), memory());
     let log = open(dir.path());
     for segment in 1..=3 {
@@ -22,7 +35,118 @@ pub(crate) async fn with_lost_records() -> Archive {
     log.sync().unwrap();
     catch_up(&log, &archive).await;
     assert_eq!(archive.list().await.unwrap().epochs[1].lost, Some(Lsn(301)..Lsn(501)));
-    archive
+    (archive, dir, log)
+}
+
+async fn restored_of(archive: &Archive, epoch: u64) -> Vec<(u64, Vec<u8>)> {
+    let (dir, of_it) = (scratch(), RestoreOptions::new().epoch(Some(epoch)));
+    archive.restore(dir.path(), RestoreTo::Latest, &of_it, &mut |_| {}).await.unwrap();
+    records(&open(dir.path()))
+}
+
+/// All say that records from `from` up to but without `to` are missing before `epoch`, and those before them are kept by the prune that a
+/// refused one names.
+async fn all_say_what_is_lost(archive: &Archive, log: &Arc<Log>, epoch: u64, (from, to): (u64, u64)) {
+    let lost = [EpochFault::Lost { epoch, missing: (from, to) }];
+    assert_eq!(archive.list().await.unwrap().faults, lost);
+    assert_eq!(archive.verify(None, &mut |_| {}).await.unwrap().faults, lost);
+    let lost = Lsn(from)..Lsn(to);
+    assert_eq!(archive.list().await.unwrap().epochs.last().unwrap().lost, Some(lost.clone()));
+    assert_eq!(restore(archive, RestoreTo::Latest).await.unwrap().1.lost, Some(lost.clone()));
+    assert_eq!(archiver(log, archive).catch_up().await.unwrap().lost, Some(lost.clone()));
+    for before in [from, to - 1, to] {
+        let refused = archive.prune(Lsn(before), PruneGaps::Refuse).await;
+        let Err(Error::Gap { missing, .. }) = refused else { panic!("{before}: {refused:?}") };
+        assert_eq!(missing, lost);
+        let limits = archive.prune_limits(Lsn(before)).await.unwrap();
+        assert_eq!((limits.keeps, limits.gives_up), (Some(Lsn(from - 1)), Some(Lsn(to))));
+    }
+}
+
+#[tokio::test]
+async fn what_vanishes_before_records_that_are_in_no_epoch_is_missing_as_well() {
+    let (archive, _dir, log) = archived_with_lost_records().await;
+    let last = with_suffix(&**archive.store(), ".seg").await.remove(2);
+    assert!(last.as_ref().contains("0000000001/00000000000000000201-"), "{last}");
+    archive.store().delete(&last).await.unwrap();
+    all_say_what_is_lost(&archive, &log, 2, (201, 501)).await;
+    assert_eq!(archive.prune(Lsn(200), PruneGaps::Refuse).await.unwrap().segments, 1);
+    assert_eq!(restored_of(&archive, 1).await, expected(1, 101..=200));
+    archive.prune(Lsn(501), PruneGaps::GiveUp).await.unwrap();
+    assert!(archive.list().await.unwrap().faults.is_empty());
+}
+
+/// The gap is told as one of that epoch, once.
+#[tokio::test]
+async fn what_vanishes_in_the_middle_before_records_that_are_in_no_epoch_is_missing_in_its_epoch() {
+    let (archive, _dir, _log) = archived_with_lost_records().await;
+    archive.store().delete(&with_suffix(&**archive.store(), ".seg").await[1]).await.unwrap();
+    let gap = EpochFault::Gap { epoch: 1, missing: (101, 201) };
+    let lost = EpochFault::Lost { epoch: 2, missing: (301, 501) };
+    let faults = archive.list().await.unwrap().faults;
+    assert!(faults.len() == 2 && faults.contains(&gap) && faults.contains(&lost), "{faults:?}");
+    assert_eq!(archive.prune_limits(Lsn(250)).await.unwrap().keeps, Some(Lsn(100)));
+    archive.prune(Lsn(201), PruneGaps::GiveUp).await.unwrap();
+    assert_eq!(archive.list().await.unwrap().faults, [lost]);
+    assert_eq!(restored_of(&archive, 1).await, expected(1, 201..=300));
+}
+
+#[tokio::test]
+async fn what_a_forgotten_epoch_had_before_records_that_are_in_no_epoch_is_missing_as_well() {
+    let (first, archive) = (scratch(), memory());
+    let log = open(first.path());
+    for segment in 1..=3 {
+        fill_and_seal(&log, 1, segment * 100);
+    }
+    catch_up(&log, &archive).await;
+    let (again, _) = restore(&archive, RestoreTo::Latest).await.unwrap();
+    let log = open(again.path());
+    for segment in 4..=7 {
+        fill_and_seal(&log, 1, segment * 100);
+    }
+    catch_up(&log, &archive).await;
+    log.trim_before(Lsn(601)).unwrap();
+    let segments = with_suffix(&**archive.store(), ".seg").await;
+    let gone = segments.iter().find(|key| key.as_ref().contains("/00000000000000000501-")).unwrap();
+    archive.store().delete(gone).await.unwrap();
+    let abandons = options().abandon_epoch(Some(2));
+    let status = Archiver::of_log(Arc::clone(&log), archive.clone(), abandons).unwrap().catch_up().await.unwrap();
+    assert_eq!((status.epoch, status.lost), (Some(3), Some(Lsn(501)..Lsn(601))));
+    assert_eq!(archive.forget_epoch(2).await.unwrap().lost, [Lsn(301)..Lsn(501)]);
+    all_say_what_is_lost(&archive, &log, 3, (301, 601)).await;
+    archive.prune(Lsn(300), PruneGaps::Refuse).await.unwrap();
+    assert_eq!(restored_of(&archive, 1).await, expected(1, 201..=300));
+}
+
+#[tokio::test]
+async fn what_an_epoch_has_whose_note_is_back_is_not_missing_any_more() {
+    for gone in [1, 2] {
+        let (first, archive) = (scratch(), memory());
+        let log = open(first.path());
+        for segment in 1..=3 {
+            fill_and_seal(&log, 1, segment * 100);
+        }
+        catch_up(&log, &archive).await;
+        let (again, _) = restore(&archive, RestoreTo::Latest).await.unwrap();
+        let log = open(again.path());
+        for segment in 4..=7 {
+            fill_and_seal(&log, 1, segment * 100);
+            if segment == 5 {
+                catch_up(&log, &archive).await;
+                log.drop_pin(PIN).unwrap();
+            }
+        }
+        let key = Key::from(format!("logs/a/{gone:010}/epoch.json"));
+        let note = bytes_of(&**archive.store(), &key).await;
+        archive.store().delete(&key).await.unwrap();
+        log.trim_before(Lsn(601)).unwrap();
+        let status = archiver(&log, &archive).catch_up().await.unwrap();
+        assert_eq!((status.epoch, status.lost.unwrap().end), (Some(3), Lsn(601)), "{gone}");
+        archive.store().put(&key, note.into()).await.unwrap();
+        all_say_what_is_lost(&archive, &log, 3, (501, 601)).await;
+        archive.prune(Lsn(350), PruneGaps::Refuse).await.unwrap();
+        assert_eq!(restored_of(&archive, 2).await, expected(1, 301..=500));
+    }
 }
 
 #[tokio::test]

@@ -212,7 +212,7 @@ pub(crate) struct RebuildNote {
 ///
 /// An epoch has nothing of its own if an older, longer one has all of its records, as where an old copy of the log's directory was archived.
 /// One in whose place `run --abandon-epoch` has begun another is deleted as well, unless its note is a later version's or another log's.
-/// What only that epoch has is lost for good, and is not among the records that the others are said to lack: this command prints which those are. So first try rebuild-note, and look by `list` at what the other epochs have. Any other epoch whose note
+/// What only that epoch has is lost for good. This command prints which records those are: the others are said later to lack only those right before other missing ones. So first try rebuild-note, and look by `list` at what the other epochs have. Any other epoch whose note
 /// can be used is refused, and so is one that a later epoch continues, or may continue, since that one has no note either; nothing is
 /// deleted then. The number of the epoch is not used again. An archiver whose log's pin names the epoch ends, with 4, at its next upload or check.
 #[derive(Debug, Args)]

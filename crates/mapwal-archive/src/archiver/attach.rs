@@ -48,6 +48,11 @@ impl Archiver {
             }
             self.check_list(&history, epoch, pin.confirmed(), &local)?;
         }
+        if self.is_gone(&history) && history.forgotten.is_empty() {
+            // Nothing says that it was forgotten: this is no place for another.
+            self.remember(&pin).await?;
+            return Err(archive_gone(&self.archive.prefix));
+        }
         if abandoned.is_none() {
             self.check_end(&history, pin.confirmed()).await?;
         }
@@ -224,13 +229,17 @@ impl Archiver {
         if matches!(why, Error::OtherArchive { .. }) {
             self.hold_unlisted(pin, &history.epochs[&epoch].segments, local).await?;
         }
-        // It was there when this archiver began, and nothing says that it was forgotten.
-        let is_gone = history.epochs.values().all(Epoch::is_blank) && self.progress.lock().epoch.is_some();
-        Err(if is_gone && !matches!(why, Error::Forgotten { .. }) {
+        // Nothing says that it was forgotten.
+        Err(if self.is_gone(history) && !matches!(why, Error::Forgotten { .. }) {
             archive_gone(&epoch_key(&self.archive.prefix, epoch))
         } else {
             why
         })
+    }
+
+    /// Whether nothing is there of an archive that was there when this archiver began.
+    fn is_gone(&self, history: &History) -> bool {
+        history.epochs.values().all(Epoch::is_blank) && self.progress.lock().epoch.is_some()
     }
 
     /// Why the archive does not have the note of the epoch that the pin names, in which all before record `next` was confirmed.
@@ -341,6 +350,7 @@ impl Archiver {
         let (pin, owner) = (self.options.pin.clone(), session.pin.owner.to_string());
         self.change(move |source| source.assign_pin(&pin, &owner)).await?;
         session.pin = self.move_pin(&session.pin, released, session.confirmed()).await?;
+        self.know(&session.pin, session.confirmed());
         self.note(|progress| {
             progress.epoch = Some(session.epoch);
             progress.sealed = released;

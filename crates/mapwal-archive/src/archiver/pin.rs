@@ -58,7 +58,7 @@ impl Archiver {
     /// archive cannot be found, nothing says that it still has what was confirmed. An archiver that finds it moves the pin on.
     ///
     /// Call it again while the archive is waited for: what the pin keeps of what was confirmed is given up before the log grows beyond its limit, and what was
-    /// not is kept.
+    /// not is kept. A pin that is lost by then is made anew.
     ///
     /// # Errors
     /// [`Error::Busy`] when an archiver of the log is at work under this pin; [`Error::Log`] when the pins cannot be read, or written; [`Error::Io`].
@@ -66,9 +66,14 @@ impl Archiver {
         let name = &options.pin;
         let _lock = PinLock::take(log.directory(), name)?;
         let source = Source::Reader(log.clone(), Arc::new(PinDirectory::open(log.directory())?));
-        let Some(found) = source.pin(name)?.filter(|found| keeps_any(found.state)) else { return Ok(()) };
+        let Some(found) = source.pin(name)?.filter(|found| found.state != PinState::Damaged) else { return Ok(()) };
         if let Some(owner @ Owner::Of { .. }) = Owner::parse(&found.owner) {
-            let pin = limited(&source, options, Pinned { owner, from: found.lsn }, found.limit_bytes)?;
+            let pin = Pinned { owner, from: found.lsn };
+            let pin = if keeps_any(found.state) {
+                limited(&source, options, pin, found.limit_bytes)?
+            } else {
+                make_anew(&source, options, pin.confirming(pin.confirmed()))?
+            };
             let first = source.first_lsn()?;
             if first < pin.from {
                 take_back(&source, name, &pin.confirming(pin.confirmed()).to_string(), first)?;
@@ -77,14 +82,19 @@ impl Archiver {
         Ok(())
     }
 
-    /// The pin; makes one if there is none that still keeps anything.
+    /// The pin; makes one if there is none, and anew one that is lost.
     pub(super) async fn pinned(&self, local: &LocalLog) -> Result<Pinned> {
         let options = self.options.clone();
         let first = local.segments.first().map_or(Lsn::FIRST, |segment| segment.first_lsn);
-        self.change(move |source| {
+        let known = self.progress.lock().owner.clone();
+        let pinned = self.change(move |source| {
             let name = &options.pin;
             if let Some(found) = source.pin(name)? {
                 match Owner::parse(&found.owner) {
+                    Some(owner) if found.state == PinState::Lost => {
+                        let lost = Pinned { owner, from: found.lsn };
+                        return make_anew(source, &options, last_told(&lost, known));
+                    }
                     _ if !keeps_any(found.state) => source.drop_pin(name)?,
                     Some(owner) => {
                         return limited(source, &options, Pinned { owner, from: found.lsn }, found.limit_bytes);
@@ -95,8 +105,28 @@ impl Archiver {
             let owner = Owner::Begins { token: token(), abandoned: None };
             source.create_pin(name, &owner.to_string(), first, options.pin_limit_bytes)?;
             Ok(Pinned { owner, from: first })
-        })
-        .await
+        });
+        let pinned = pinned.await?;
+        self.know(&pinned, pinned.confirmed());
+        Ok(pinned)
+    }
+
+    /// Remembers the epoch that the pin names, and that all before record `confirmed` is confirmed: it may be lost, or dropped.
+    pub(super) fn know(&self, pin: &Pinned, confirmed: Lsn) {
+        if let owner @ Owner::Of { .. } = pin.confirming(confirmed) {
+            self.note(|progress| progress.owner = Some(owner));
+        }
+    }
+
+    /// Has a pin that was made in the place of one that was dropped say again where the log was archived: that archive is gone, and is waited for, by the
+    /// next archiver as well.
+    pub(super) async fn remember(&self, pin: &Pinned) -> Result<()> {
+        let known = self.progress.lock().owner.clone();
+        let Some(known) = known.filter(|_| matches!(pin.owner, Owner::Begins { abandoned: None, .. })) else {
+            return Ok(());
+        };
+        let (name, owner) = (self.options.pin.clone(), known.to_string());
+        self.change(move |source| source.assign_pin(&name, &owner)).await
     }
 
     /// Notes what the archive has of what was confirmed in `epoch`, for as long as it cannot be gone on with; what it lacks and the log has is kept
@@ -250,17 +280,56 @@ fn ease(source: &Source, options: &ArchiverOptions, pin: Pinned) -> Result<Pinne
     if source.pin(&options.pin)?.is_none_or(|found| found.retained_bytes <= limit / 4 * 3) {
         return Ok(pin);
     }
-    let (local, mut len_bytes) = (source.look()?, 0);
-    let within = local.segments.iter().rev().take_while(|segment| {
-        len_bytes += segment.file_len_bytes;
-        len_bytes <= limit / 2
-    });
     // A log that was truncated may end before what was confirmed.
-    let newest = within.last().or(local.segments.last());
-    let to = newest.map_or(pin.from, |segment| segment.first_lsn.min(pin.confirmed()));
+    let to = first_within(&source.look()?, limit / 2).map_or(pin.from, |first| first.min(pin.confirmed()));
     source.advance_pin(&options.pin, to)?;
     tracing::warn!(lsn = to.0, "the pin keeps no more of what the archive lacks: that is more than its limit allows");
     Ok(Pinned { from: pin.from.max(to), ..pin })
+}
+
+/// The first record of the newest segments of which the files have at most `len_bytes`, or of the newest one.
+fn first_within(local: &LocalLog, len_bytes: u64) -> Option<Lsn> {
+    let mut sum_bytes = 0;
+    let within = local.segments.iter().rev().take_while(|segment| {
+        sum_bytes += segment.file_len_bytes;
+        sum_bytes <= len_bytes
+    });
+    within.last().or(local.segments.last()).map(|segment| segment.first_lsn)
+}
+
+/// Whose the `lost` pin is, with up to where all was confirmed, of which more may be `known` than it says.
+fn last_told(lost: &Pinned, known: Option<Owner>) -> Owner {
+    let confirmed = match (&lost.owner, known) {
+        (Owner::Of { token, .. }, Some(Owner::Of { token: same, confirmed, .. })) if *token == same => confirmed,
+        _ => None,
+    };
+    lost.confirming(lost.confirmed().max(confirmed.unwrap_or_default()))
+}
+
+/// Makes the pin of `options` anew, which is lost: at the oldest record that the log has, or that half of its limit allows.
+fn make_anew(source: &Source, options: &ArchiverOptions, owner: Owner) -> Result<Pinned> {
+    let (name, told) = (&options.pin, owner.to_string());
+    // On a disk that is full this fails, and the pin says no less than it did.
+    source.assign_pin(name, &told)?;
+    let mut tries = 0;
+    loop {
+        let local = source.look()?;
+        let limit = options.pin_limit_bytes.map_or(u64::MAX, |limit| limit / 2);
+        let path = || source.directory().to_owned();
+        let from = first_within(&local, limit).ok_or_else(|| mapwal::Error::NoLog { path: path() })?;
+        if source.pin(name)?.is_some() {
+            source.drop_pin(name)?;
+        }
+        match source.create_pin(name, &told, from, options.pin_limit_bytes) {
+            // The log was trimmed meanwhile.
+            Err(Error::Log(mapwal::Error::Trimmed { .. } | mapwal::Error::Pin { .. })) if tries < 10 => tries += 1,
+            created => {
+                created?;
+                tracing::warn!(lsn = from.0, owner = told, "the pin was lost, and is made anew");
+                return Ok(Pinned { owner, from });
+            }
+        }
+    }
 }
 
 /// Takes pin `name` back to record `from`, or as far as it goes; where it is then. It is said first whose it is, and up to where all was confirmed.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mapwal::Lsn;
 
+use crate::epoch::Owner;
 use crate::error::ObjectDamage;
 use crate::gaps::MissingRecords;
 
@@ -70,6 +71,8 @@ pub struct Status {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) epoch: Option<u64>,
+    /// What the pin said last of an epoch, with up to where all was confirmed.
+    pub(crate) owner: Option<Owner>,
     pub(crate) sealed: Lsn,
     pub(crate) archived: Lsn,
     pub(crate) segments: u64,

@@ -38,7 +38,10 @@ impl Archiver {
         match stepped {
             // The log has another history: the next step finds where it goes on.
             Ok(None) => *session = None,
-            Err(error) if is_pin_gone(&error) => *session = None,
+            Err(error) if is_pin_gone(&error) => {
+                self.know(&current.pin, current.confirmed());
+                *session = None;
+            }
             // A note of the session that cannot be read is written anew by the next one.
             Err(error @ Error::Damaged { .. }) => {
                 *session = None;

@@ -37,7 +37,7 @@ fn missing(status: &Status) -> Vec<Range<Lsn>> {
 
 /// All is trimmed that no pin keeps: the log begins with record `first` then, and so does the pin.
 #[track_caller]
-fn keeps(log: &Log, first: u64, what: &str) {
+pub(super) fn keeps(log: &Log, first: u64, what: &str) {
     let pin = log.pins().remove(0);
     assert_eq!((pin.lsn, pin.state), (Lsn(first), PinState::Reserved), "{what}");
     log.trim_before(log.next_lsn()).unwrap();
@@ -45,7 +45,7 @@ fn keeps(log: &Log, first: u64, what: &str) {
 }
 
 /// Removes the objects whose keys begin so.
-async fn take_away(store: &InMemory, begin: &str) -> Removed {
+pub(super) async fn take_away(store: &InMemory, begin: &str) -> Removed {
     let mut removed = Vec::new();
     for key in keys(store).await.into_iter().filter(|key| key.as_ref().starts_with(begin)) {
         removed.push((key.clone(), bytes_of(store, &key).await));

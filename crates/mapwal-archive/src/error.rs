@@ -362,7 +362,7 @@ fn what_is_missing(key: Option<&str>) -> String {
 /// What a log has of what was confirmed before record `confirmed`, of which `missing` is nowhere.
 fn has_from(missing: &Range<Lsn>, confirmed: Lsn) -> String {
     if missing.end < confirmed {
-        format!("has records from {} on, which it keeps, and none before", missing.end)
+        format!("has records from {} on, which it keeps as far as the pin may, and none before", missing.end)
     } else {
         "does not have it any more".to_owned()
     }

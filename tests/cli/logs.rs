@@ -50,7 +50,7 @@ pub(crate) fn killed(count: u64) -> TempDir {
 }
 
 /// Waits until the next segment is ready, so that the files are the same each time.
-fn await_spare(log: &Path) {
+pub(crate) fn await_spare(log: &Path) {
     crate::wait::until("a spare", || segments(log).last().is_some_and(|newest| frames(newest).is_empty()));
 }
 

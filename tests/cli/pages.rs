@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::logs::{copy, killed, line, scratch, segments, spoil, synced, write_at};
+use crate::logs::{await_spare, copy, killed, line, scratch, segments, spoil, synced, write_at};
 use crate::program::Running;
 use crate::states::{Health, Log, RECORDS, State, flip, records, without_control};
 
@@ -84,6 +84,7 @@ fn older_segment() -> State {
     append(1..901);
     let older = copy(log.path());
     append(901..RECORDS + 1);
+    await_spare(log.path());
     drop(writer);
     let third = segments(older.path())[2].clone();
     let missing = records(&third).end..records(&segments(log.path())[2]).end;

@@ -42,6 +42,37 @@ impl Log {
         pins.named.create(&lock, name, NamedPin { owner: owner.to_owned(), lsn, limit_bytes, lost: false })
     }
 
+    /// As [`Self::create_pin`], in the place of the pin of that name if there is one, also of one that is lost or damaged: what that said is gone. Durable on
+    /// return, and in one step: at any moment, and after any crash, there is the one or the other. So an owner whose pin is lost begins anew without a moment in
+    /// which there is none.
+    ///
+    /// # Errors
+    /// As [`Self::create_pin`], but for a name that is taken. The pin is as it was then, or the new one if it was damaged.
+    ///
+    /// # Example
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the directory is new, and only this log writes to its files.
+    /// # let log = unsafe { mapwal::Log::open(dir.path(), &mapwal::Options::new().segment_size_bytes(64 << 10)) }?;
+    /// # for _ in 0..3 { log.append(1, &[0; 10_000])?; log.rotate()?; }
+    /// use mapwal::{Lsn, PinState};
+    ///
+    /// log.create_pin("replica-1", "a machine that was away for long", Lsn(1), Some(64 << 10))?;
+    /// log.trim_before(Lsn(3))?;
+    /// assert_eq!(log.pins()[0].state, PinState::Lost);
+    /// log.replace_pin("replica-1", "the same, with a backup", Lsn(3), Some(64 << 20))?;
+    /// assert_eq!(log.pins()[0].state, PinState::Reserved);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replace_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
+        let _entered = self.shared.enter()?;
+        check_name(name)?;
+        let lock = self.shared.pins.lock_files()?;
+        let mut pins = self.shared.pins.lock();
+        self.check_pinnable(lsn)?;
+        pins.named.replace(&lock, name, NamedPin { owner: owner.to_owned(), lsn, limit_bytes, lost: false })
+    }
+
     /// Moves pin `name` forward to record `lsn`, which may be the next one to come: records before it may be trimmed. A
     /// number below its own is ignored. Durable on return. Waits up to a second for other processes that change pins.
     ///

@@ -40,6 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// pins.rewind("replica-1", Lsn(1))?; // it has lost record 1, which the log still has
 /// pins.assign("replica-1", "the machine in the attic")?;
 /// pins.limit("replica-1", Some(20 << 30))?;
+/// pins.replace("replica-1", "another machine", Lsn(1), None)?; // in one step, also if it was lost or damaged
 /// assert_eq!(pins.list()?.len(), 1);
 /// pins.remove("replica-1")?;
 /// assert!(PinDirectory::check_name("replica 1").is_err()); // it would be refused as well
@@ -89,14 +90,17 @@ impl PinDirectory {
     /// # Errors
     /// As there.
     pub fn create(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
-        check_name(name)?;
-        let (lock, mut pins, segments) = self.lock()?;
-        let first = segments.first_lsn();
-        if lsn < first {
-            return Err(Error::Trimmed { lsn, first });
-        }
-        self.check_not_beyond(lsn, &segments)?;
+        let (lock, mut pins) = self.lock_to_make(name, lsn)?;
         pins.create(&lock, name, NamedPin { owner: owner.to_owned(), lsn, limit_bytes, lost: false })
+    }
+
+    /// As [`Log::replace_pin`](crate::Log::replace_pin).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn replace(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
+        let (lock, mut pins) = self.lock_to_make(name, lsn)?;
+        pins.replace(&lock, name, NamedPin { owner: owner.to_owned(), lsn, limit_bytes, lost: false })
     }
 
     /// As [`Log::advance_pin`](crate::Log::advance_pin).
@@ -169,6 +173,18 @@ impl PinDirectory {
             return Err(Error::NoLog { path: self.storage.path().to_owned() });
         }
         Ok((lock, pins, segments))
+    }
+
+    /// As [`Self::lock`], if a pin of this name can be made at record `lsn`.
+    fn lock_to_make(&self, name: &str, lsn: Lsn) -> Result<(PinLock<'_>, NamedPins)> {
+        check_name(name)?;
+        let (lock, pins, segments) = self.lock()?;
+        let first = segments.first_lsn();
+        if lsn < first {
+            return Err(Error::Trimmed { lsn, first });
+        }
+        self.check_not_beyond(lsn, &segments)?;
+        Ok((lock, pins))
     }
 
     /// An error if record `lsn` is neither there nor next. What is in the newest segment is read, up to it.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::error::{Damage, Error, FileKind, Result};
+use crate::error::{Damage, Error, FileKind, PinFault, Result};
 use crate::events::report;
 use crate::format::name;
 use crate::format::pin::{self, NamedPin};
@@ -39,6 +39,14 @@ pub(crate) struct PinLock<'f> {
     directory: Option<Arc<dyn Storage>>,
     _lock: Option<Box<dyn Debug>>,
     _turn: MutexGuard<'f, ()>,
+}
+
+/// What a pin is before it is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Before<'p> {
+    Nothing,
+    Sound(&'p NamedPin),
+    Damaged,
 }
 
 /// What is in the directory of pins.
@@ -104,17 +112,20 @@ impl PinLock<'_> {
         Ok(entries)
     }
 
-    /// Durable on return: a new file takes the place of the old one, which holds `before`, if there is one. If it fails, the pin is as
-    /// it was, or that it is not is reported.
-    pub(crate) fn write(&self, name: &str, pin: &NamedPin, before: Option<&NamedPin>) -> Result<()> {
+    /// Durable on return: a new file takes the place of the old one, if there is one, in one step. If it fails, the pin is as it was
+    /// `before`, or that it is not is reported.
+    pub(crate) fn write(&self, name: &str, pin: &NamedPin, before: Before<'_>) -> Result<()> {
         self.replace(name, pin).inspect_err(|_| {
             let Some(directory) = &self.directory else { return };
             // It may have been replaced, and not durably.
-            let now = read(&**directory, name);
-            if now.is_ok_and(|now| now.as_ref() == before) {
-                return;
-            }
-            let taken_back = before.map_or_else(|| self.remove(name), |before| self.replace(name, before));
+            let taken_back = match (read(&**directory, name), before) {
+                (Ok(None), Before::Nothing) | (Err(_), Before::Damaged) => Ok(()),
+                (Ok(Some(now)), Before::Sound(before)) if now == *before => Ok(()),
+                (_, Before::Nothing) => self.remove(name),
+                (_, Before::Sound(before)) => self.replace(name, before),
+                // What is damaged cannot be written again.
+                (_, Before::Damaged) => Err(Error::pin(name, PinFault::Damaged)),
+            };
             if let Err(error) = taken_back {
                 report_changed(error, name);
             }

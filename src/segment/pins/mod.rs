@@ -14,7 +14,7 @@ use crate::format::name;
 use crate::format::pin::{self, NamedPin};
 use crate::lsn::Lsn;
 use crate::storage::Storage;
-use files::{Entries, PinFiles, PinLock};
+use files::{Before, Entries, PinFiles, PinLock};
 
 /// What a named pin is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +168,17 @@ impl NamedPins {
     fn update(&mut self, lock: &PinLock<'_>, name: &str, change: impl FnOnce(&mut NamedPin)) -> Result<()> {
         let mut pin = self.get(name)?.clone();
         change(&mut pin);
-        lock.write(name, &pin, self.pins.get(name))?;
+        self.write(lock, name, pin)
+    }
+
+    fn write(&mut self, lock: &PinLock<'_>, name: &str, pin: NamedPin) -> Result<()> {
+        let before = match self.pins.get(name) {
+            Some(before) => Before::Sound(before),
+            None if self.damaged.contains(name) => Before::Damaged,
+            None => Before::Nothing,
+        };
+        lock.write(name, &pin, before)?;
+        self.damaged.remove(name);
         self.pins.insert(name.to_owned(), pin);
         Ok(())
     }
@@ -177,9 +187,12 @@ impl NamedPins {
         if self.has(name) {
             return Err(Error::pin(name, PinFault::Exists));
         }
-        lock.write(name, &pin, None)?;
-        self.pins.insert(name.to_owned(), pin);
-        Ok(())
+        self.write(lock, name, pin)
+    }
+
+    /// As [`Self::create`], in the place of the pin of that name if there is one, whatever it is worth.
+    pub(crate) fn replace(&mut self, lock: &PinLock<'_>, name: &str, pin: NamedPin) -> Result<()> {
+        self.write(lock, name, pin)
     }
 
     /// Moves pin `name` of a log that begins with record `first` to record `lsn`, which is there or next if `check` says so.

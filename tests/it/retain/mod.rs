@@ -4,6 +4,7 @@ mod archive;
 mod given_back;
 mod named_pins;
 mod pins_back;
+mod pins_replaced;
 mod proportion;
 mod recycling;
 mod removed;

@@ -140,6 +140,11 @@ impl Faulty {
         self.add(Fault { call: None, file: None, skip: number, once: true, error });
     }
 
+    /// As [`Self::fail_number`], and so do all after it: the process has ended there, as far as the files can tell.
+    pub(crate) fn fail_from(&self, number: usize, error: Errno) {
+        self.add(Fault { call: None, file: None, skip: number, once: false, error });
+    }
+
     /// From now on, `call` panics in the thread, or in the task of a log, of this name.
     pub(crate) fn panic_in(&self, thread: &str, call: Call) {
         self.plan.state.lock().panicking = Some((thread.into(), call));

@@ -137,12 +137,14 @@ fn a_call_that_would_wait_for_its_own_closure_is_refused() {
         assert!(matches!(log.rotate(), Err(Error::InsideAppend)));
         // A truncation that waits for this append has the pins locked.
         assert!(matches!(log.create_pin("pin", "", Lsn(1), None), Err(Error::InsideAppend)));
+        assert!(matches!(log.replace_pin("pin", "", Lsn(1), None), Err(Error::InsideAppend)));
         assert!(matches!(log.advance_pin("pin", Lsn(1)), Err(Error::InsideAppend)));
         assert!(matches!(log.rewind_pin("pin", Lsn(1)), Err(Error::InsideAppend)));
         assert!(matches!(log.limit_pin("pin", None), Err(Error::InsideAppend)));
         assert!(matches!(log.drop_pin("pin"), Err(Error::InsideAppend)));
         let pins = PinDirectory::open(log.directory()).unwrap();
         assert!(matches!(pins.create("pin", "", Lsn(1), None), Err(Error::InsideAppend)));
+        assert!(matches!(pins.replace("pin", "", Lsn(1), None), Err(Error::InsideAppend)));
         assert!(matches!(pins.rewind("pin", Lsn(1)), Err(Error::InsideAppend)));
         assert!(matches!(pins.limit("pin", None), Err(Error::InsideAppend)));
         assert!(matches!(pins.remove("pin"), Err(Error::InsideAppend)));

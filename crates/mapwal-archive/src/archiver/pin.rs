@@ -89,13 +89,15 @@ impl Archiver {
         let known = self.progress.lock().owner.clone();
         let pinned = self.change(move |source| {
             let name = &options.pin;
-            if let Some(found) = source.pin(name)? {
+            let found = source.pin(name)?;
+            let is_there = found.is_some();
+            if let Some(found) = found {
                 match Owner::parse(&found.owner) {
                     Some(owner) if found.state == PinState::Lost => {
                         let lost = Pinned { owner, from: found.lsn };
                         return make_anew(source, &options, last_told(&lost, known));
                     }
-                    _ if !keeps_any(found.state) => source.drop_pin(name)?,
+                    _ if !keeps_any(found.state) => {}
                     Some(owner) => {
                         return limited(source, &options, Pinned { owner, from: found.lsn }, found.limit_bytes);
                     }
@@ -103,7 +105,12 @@ impl Archiver {
                 }
             }
             let owner = Owner::Begins { token: token(), abandoned: None };
-            source.create_pin(name, &owner.to_string(), first, options.pin_limit_bytes)?;
+            let told = owner.to_string();
+            if is_there {
+                source.replace_pin(name, &told, first, options.pin_limit_bytes)?;
+            } else {
+                source.create_pin(name, &told, first, options.pin_limit_bytes)?;
+            }
             Ok(Pinned { owner, from: first })
         });
         let pinned = pinned.await?;
@@ -306,25 +313,21 @@ fn last_told(lost: &Pinned, known: Option<Owner>) -> Owner {
     lost.confirming(lost.confirmed().max(confirmed.unwrap_or_default()))
 }
 
-/// Makes the pin of `options` anew, which is lost: at the oldest record that the log has, or that half of its limit allows.
+/// Makes the pin of `options` anew, which is lost: at the oldest record that the log has, or that half of its limit allows. In one step: without a pin the next
+/// archiver would begin as if the log had never been archived.
 fn make_anew(source: &Source, options: &ArchiverOptions, owner: Owner) -> Result<Pinned> {
-    let (name, told) = (&options.pin, owner.to_string());
-    // On a disk that is full this fails, and the pin says no less than it did.
-    source.assign_pin(name, &told)?;
+    let told = owner.to_string();
     let mut tries = 0;
     loop {
         let local = source.look()?;
         let limit = options.pin_limit_bytes.map_or(u64::MAX, |limit| limit / 2);
         let path = || source.directory().to_owned();
         let from = first_within(&local, limit).ok_or_else(|| mapwal::Error::NoLog { path: path() })?;
-        if source.pin(name)?.is_some() {
-            source.drop_pin(name)?;
-        }
-        match source.create_pin(name, &told, from, options.pin_limit_bytes) {
-            // The log was trimmed meanwhile.
-            Err(Error::Log(mapwal::Error::Trimmed { .. } | mapwal::Error::Pin { .. })) if tries < 10 => tries += 1,
-            created => {
-                created?;
+        match source.replace_pin(&options.pin, &told, from, options.pin_limit_bytes) {
+            // Meanwhile.
+            Err(Error::Log(mapwal::Error::Trimmed { .. })) if tries < 10 => tries += 1,
+            replaced => {
+                replaced?;
                 tracing::warn!(lsn = from.0, owner = told, "the pin was lost, and is made anew");
                 return Ok(Pinned { owner, from });
             }

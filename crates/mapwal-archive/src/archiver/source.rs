@@ -192,6 +192,15 @@ impl Source {
         Ok(done?)
     }
 
+    /// As [`Self::create_pin`], in the place of the one of that name, in one step.
+    pub(crate) fn replace_pin(&self, name: &str, owner: &str, lsn: Lsn, limit_bytes: Option<u64>) -> Result<()> {
+        let done = match self {
+            Self::Writer(log) => (**log).as_ref().replace_pin(name, owner, lsn, limit_bytes),
+            Self::Reader(_, pins) => pins.replace(name, owner, lsn, limit_bytes),
+        };
+        Ok(done?)
+    }
+
     pub(crate) fn assign_pin(&self, name: &str, owner: &str) -> Result<()> {
         let done = match self {
             Self::Writer(log) => (**log).as_ref().assign_pin(name, owner),

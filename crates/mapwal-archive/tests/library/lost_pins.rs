@@ -1,6 +1,7 @@
 //! A pin that is lost to its limit, or dropped: the archive is still the one that it was.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mapwal::{Log, Lsn, PinState};
@@ -62,6 +63,34 @@ async fn a_store_that_goes_at_work_is_no_place_for_a_new_archive_though_the_pin_
         assert_eq!((status.epoch, status.lost), (Some(if is_limited { 2 } else { 1 }), lost));
         assert_eq!((status.archived_lsn, status.missing.len()), (Lsn(1501), 0));
     }
+}
+
+/// A process that is killed meanwhile would leave no pin, and the next archiver begin as if there had never been an archive.
+#[tokio::test]
+async fn a_lost_pin_is_there_all_the_time_while_it_is_made_anew() {
+    let dir = scratch();
+    let (_store, log) = archived_by(dir.path(), 901, limit(true)).await;
+    let file = dir.path().join("pins").join(PIN);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&is_over);
+    let watching = std::thread::spawn(move || {
+        let (mut looks, mut absent) = (0, 0);
+        while !ended.load(Ordering::Relaxed) {
+            (looks, absent) = (looks + 1, absent + u64::from(!file.exists()));
+        }
+        (looks, absent)
+    });
+    for last in (1000..2000).step_by(100) {
+        fill_and_seal(&log, 9, last);
+        log.limit_pin(PIN, Some(1)).unwrap();
+        log.trim_before(Lsn(last + 1)).unwrap();
+        assert_eq!(log.pins()[0].state, PinState::Lost);
+        Archiver::keep_all(&reader(dir.path()), &limit(true)).unwrap();
+        assert_eq!(log.pins()[0].state, PinState::Reserved);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let (looks, absent) = watching.join().unwrap();
+    assert!(looks > 100 && absent == 0, "{absent} of {looks}");
 }
 
 /// As while its directory is not there, or empty.

@@ -129,8 +129,9 @@ fn the_spare_that_was_not_used_is_the_spare_again() {
 #[test]
 fn a_pin_that_cannot_be_changed_durably_is_as_it_was() {
     type Change = fn(&Log) -> mapwal::Result<()>;
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 7] = [
         ("create_pin", |log| log.create_pin("new", "", Lsn(5), None)),
+        ("replace_pin", |log| log.replace_pin("first", "new", Lsn(5), None)),
         ("advance_pin", |log| log.advance_pin("first", Lsn(20))),
         ("assign_pin", |log| log.assign_pin("first", "another")),
         ("limit_pin", |log| log.limit_pin("first", Some(1 << 40))),

@@ -177,12 +177,22 @@ impl Failure {
     pub(crate) fn tell(&self) -> Outcome {
         match self {
             Self::PipeClosed => Outcome::Done,
-            Self::Told { what, why, place, outcome, .. } => {
+            Self::Told { outcome, .. } => {
                 let name = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
-                let told = in_one_line(&format!("{what}: {why}: {}", place.display()));
                 // What cannot be written cannot be read either; the code tells.
-                let _ = writeln!(anstream::stderr(), "{name}{PROGRAM}{name:#}: {told}");
+                let _ = writeln!(anstream::stderr(), "{name}{PROGRAM}{name:#}: {self}");
                 *outcome
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PipeClosed => Ok(()),
+            Self::Told { what, why, place, .. } => {
+                f.write_str(&in_one_line(&format!("{what}: {why}: {}", place.display())))
             }
         }
     }

@@ -14,6 +14,7 @@ mod turn;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mapwal::{Log, LogReader, PinDirectory};
 use parking_lot::Mutex;
@@ -27,6 +28,7 @@ use crate::frames::known_before;
 use crate::gaps::MissingRecords;
 use lock::PinLock;
 pub use options::ArchiverOptions;
+use pin::{Pinned, last_before};
 use session::Session;
 use source::{Source, blocking};
 use status::Progress;
@@ -130,8 +132,7 @@ impl Archiver {
         let lock = PinLock::take(source.directory(), &options.pin)?;
         let session = tokio::sync::Mutex::default();
         // Nothing is known to be archived.
-        let first = source.first_lsn()?;
-        let progress = Mutex::new(Progress::from(first));
+        let progress = Mutex::new(Progress::from(source.first_lsn()?));
         let archive = archive.alone();
         Ok(Self { source, archive, options, progress, session, turns: Turns::default(), _lock: lock })
     }
@@ -191,35 +192,22 @@ impl Archiver {
 
     /// How far it has come. Looks at all of the log's files, which takes a millisecond for every few segments.
     pub fn status(&self) -> Status {
-        let (first, next) = (self.source.first_lsn().unwrap_or_default(), self.source.next_lsn());
-        let place = self.progress.lock().place;
-        let lag_bytes = self.lag_bytes(place).unwrap_or(0);
-        let mut progress = self.progress.lock();
-        // Where the log is damaged, the records before that at least.
-        let next = next.unwrap_or_else(|error| known_before(&error).unwrap_or_default().max(progress.next_seen()));
-        progress.status((first, next), lag_bytes, self.archive.store.1.overdue())
+        status_of(&self.source, &self.progress, self.archive.store.1.overdue())
     }
 
-    /// The bytes of segments after number `after`, of the first of which `archived` bytes are in the archive.
-    fn lag_bytes(&self, (after, archived): (u64, u64)) -> Result<u64> {
-        let (number, active_len) = match self.source.durable_prefix() {
-            Ok(Some(prefix)) if !prefix.is_bare => (prefix.number, prefix.bytes.len() as u64),
-            Ok(_) => (0, 0),
-            // Of a damaged one, what comes before the damage.
-            Err(Error::Log(mapwal::Error::Corrupt(corruption))) => {
-                let stem = corruption.path.file_stem().and_then(|stem| stem.to_str());
-                (stem.and_then(|stem| stem.parse().ok()).unwrap_or(0), corruption.offset)
-            }
-            Err(error) => return Err(error),
-        };
-        let look = self.source.look()?;
-        let later = look.segments.iter().filter(|segment| segment.number > after);
-        let len = later.map(|segment| match segment.end {
-            Some(end) => end,
-            None if number == segment.number => active_len,
-            None => 0,
-        });
-        Ok(len.sum::<u64>().saturating_sub(archived))
+    /// How things stand where there is no archiver, since the archive is waited for: no epoch is known, and what has not been archived is counted from
+    /// where the `pin` says that all was confirmed. [`Status::lag`] is zero: the caller knows for how long it has waited.
+    ///
+    /// # Errors
+    /// [`Error::Log`] when the log, or its pins, cannot be read.
+    pub fn status_without(log: &LogReader, pin: &str) -> Result<Status> {
+        let source = Source::Reader(log.clone(), Arc::new(PinDirectory::open(log.directory())?));
+        let mut progress = Progress::from(source.first_lsn()?);
+        if let Some(pin) = source.pin(pin)?.and_then(|found| Pinned::of(&found)) {
+            (progress.sealed, progress.archived) = (pin.from, pin.confirmed());
+            progress.place = (last_before(&source.look()?, progress.archived), 0);
+        }
+        Ok(status_of(&source, &Mutex::new(progress), None))
     }
 
     /// Nothing that an earlier call has left undone is done from here on.
@@ -262,6 +250,38 @@ impl Archiver {
         tokio::time::sleep(backoff.pause()).await;
         Ok(())
     }
+}
+
+fn status_of(source: &Source, progress: &Mutex<Progress>, overdue: Option<(String, Duration)>) -> Status {
+    let (first, next) = (source.first_lsn().unwrap_or_default(), source.next_lsn());
+    let place = progress.lock().place;
+    let lag_bytes = lag_bytes(source, place).unwrap_or(0);
+    let mut progress = progress.lock();
+    // Where the log is damaged, the records before that at least.
+    let next = next.unwrap_or_else(|error| known_before(&error).unwrap_or_default().max(progress.next_seen()));
+    progress.status((first, next), lag_bytes, overdue)
+}
+
+/// The bytes of segments after number `after`, of the first of which `archived` bytes are in the archive.
+fn lag_bytes(source: &Source, (after, archived): (u64, u64)) -> Result<u64> {
+    let (number, active_len) = match source.durable_prefix() {
+        Ok(Some(prefix)) if !prefix.is_bare => (prefix.number, prefix.bytes.len() as u64),
+        Ok(_) => (0, 0),
+        // Of a damaged one, what comes before the damage.
+        Err(Error::Log(mapwal::Error::Corrupt(corruption))) => {
+            let stem = corruption.path.file_stem().and_then(|stem| stem.to_str());
+            (stem.and_then(|stem| stem.parse().ok()).unwrap_or(0), corruption.offset)
+        }
+        Err(error) => return Err(error),
+    };
+    let look = source.look()?;
+    let later = look.segments.iter().filter(|segment| segment.number > after);
+    let len = later.map(|segment| match segment.end {
+        Some(end) => end,
+        None if number == segment.number => active_len,
+        None => 0,
+    });
+    Ok(len.sum::<u64>().saturating_sub(archived))
 }
 
 impl Drop for Archiver {

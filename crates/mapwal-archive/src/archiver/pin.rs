@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use mapwal::{LogReader, Lsn, PinDirectory, PinState};
+use mapwal::{LogReader, Lsn, PinDirectory, PinState, PinStatus};
 
 use super::Archiver;
 use super::lock::PinLock;
@@ -24,6 +24,11 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
+    /// What pin `found` says, also if it is lost; `None` if it is no archiver's.
+    pub(crate) fn of(found: &PinStatus) -> Option<Self> {
+        Some(Self { owner: Owner::parse(&found.owner)?, from: found.lsn })
+    }
+
     /// The record before which all was confirmed, wherever the pin is.
     pub(crate) fn confirmed(&self) -> Lsn {
         match self.owner {
@@ -345,7 +350,7 @@ fn take_back(source: &Source, name: &str, owner: &str, from: Lsn) -> Result<Lsn>
 }
 
 /// The number of the last segment of the log that ends before record `lsn`.
-fn last_before(local: &LocalLog, lsn: Lsn) -> u64 {
+pub(super) fn last_before(local: &LocalLog, lsn: Lsn) -> u64 {
     let before = local.segments.windows(2).filter(|pair| pair[1].first_lsn <= lsn).map(|pair| pair[0].number);
     before.max().unwrap_or(0)
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::child::Process;
 use crate::logs::{append_up_to, check, open};
-use crate::place::{PROGRAM, Place, make_log, wait_until};
+use crate::place::{PROGRAM, Place, document, make_log, wait_until};
 
 /// Started before there is a log; its writer comes and goes; the store refuses everything for a while.
 #[test]
@@ -117,6 +117,52 @@ fn a_store_that_is_not_there_yet_is_waited_for() {
     fs::remove_file(place.path("archive")).unwrap();
     wait_until(|| place.lists_up_to(300));
     assert_eq!(service.terminate().code(), Some(0));
+}
+
+/// The log grows meanwhile, and what was confirmed is kept.
+#[test]
+fn a_run_that_waits_for_its_archive_says_how_things_stand_and_why_it_waits() {
+    let place = Place::new();
+    make_log(&place.path("log"), 300);
+    place.archive(300);
+    fs::rename(place.path("archive"), place.path("unmounted")).unwrap();
+    make_log(&place.path("log"), 600);
+    let confirmed = mapwal::PinDirectory::open(place.path("log")).unwrap().list().unwrap().remove(0).lsn.0;
+    let start = |words: &str| {
+        let mut command = place.command(&format!("run ./log URL {words}"));
+        command.stdout(fs::File::create(place.path("out")).unwrap());
+        Process::start(command.stderr(fs::File::create(place.path("err")).unwrap()))
+    };
+    let lines = |name: &str| -> Vec<String> {
+        let text = fs::read_to_string(place.path(name)).unwrap();
+        text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(str::to_owned).collect()
+    };
+    let why = "no archive: there is no such directory, and the log was archived there in epoch 1; ";
+    for words in ["--status-interval 1ms --format json", "--status-interval 1ms", "--status-interval never"] {
+        let service = start(words);
+        wait_until(|| lines("out").len() > 2 || words.ends_with("never") && !lines("err").is_empty());
+        // Some time for what it must not say again.
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        assert_eq!(service.terminate().code(), Some(0));
+        let (out, err) = (lines("out"), lines("err"));
+        assert!(err.len() == 1 && err[0].contains(why), "{words}: {err:?}");
+        if words.ends_with("never") {
+            assert_eq!(out, Vec::<String>::new());
+        } else if words.ends_with("json") {
+            let told: Vec<_> = out.iter().map(|line| document(line)).collect();
+            for told in &told {
+                assert_eq!((&told["epoch"], &told["sealed_lsn"]), (&serde_json::Value::Null, &1.into()), "{told}");
+                assert_eq!((&told["archived_lsn"], &told["next_lsn"]), (&confirmed.into(), &601.into()), "{told}");
+                assert_eq!(told["lag_records"], 601 - confirmed, "{told}");
+                assert!(told["lag_bytes"].as_u64() > Some(0) && told["failures"].as_u64() > Some(0), "{told}");
+                assert!(told["last_error"].as_str().unwrap().starts_with(why), "{told}");
+            }
+            assert!(told[2]["lag_seconds"].as_f64() > told[0]["lag_seconds"].as_f64(), "{told:?}");
+        } else {
+            let lag = format!("epoch -  archived up to -  lag {} records, ", 601 - confirmed);
+            assert!(out.iter().all(|line| line.starts_with(&lag) && line.contains(why)), "{out:?}");
+        }
+    }
 }
 
 /// The service is started before the disk of its archive is mounted.

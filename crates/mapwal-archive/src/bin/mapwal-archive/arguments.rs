@@ -80,7 +80,8 @@ pub(crate) struct Run {
     /// and prefix
     #[arg(long, value_name = "N")]
     pub(crate) abandon_epoch: Option<u64>,
-    /// How often its state is printed, and whenever it begins or ceases to fail; `never`
+    /// How often its state is printed, and whenever it begins or ceases to fail; with `never` it says only what it waits for before it begins, once,
+    /// and why it ends
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_interval)]
     pub(crate) status_interval: Interval,
     /// How to print it

@@ -87,7 +87,10 @@ async fn wait_for_log(arguments: &Run, report: &mut Report<'_>) -> Result<Archiv
     loop {
         arguments.url.check_outside(&arguments.directory)?;
         match open(arguments, &options) {
-            Ok(archiver) => return Ok(archiver),
+            Ok(archiver) => {
+                report.waiting = None;
+                return Ok(archiver);
+            }
             Err(NotOpened::Passing(failure)) => report.waits(&failure),
             Err(NotOpened::Final(failure)) => return Err(failure),
         }
@@ -102,10 +105,7 @@ fn open(arguments: &Run, options: &ArchiverOptions) -> Result<Archiver, NotOpene
         let failure = of_log(&error, arguments);
         if may_come(&error) { NotOpened::Passing(failure) } else { NotOpened::Final(failure) }
     };
-    // SAFETY: by naming the directory to this program the user says, as its manual asks for, that it is on a local file
-    // system, and that nothing but mapwal writes to its files meanwhile.
-    let opened = tokio::task::block_in_place(|| unsafe { LogReader::open(&arguments.directory) });
-    let reader = opened.map_err(|error| of_log(error.into()))?;
+    let reader = open_log(arguments).map_err(of_log)?;
     let begun = Archiver::epoch_of(&reader, &arguments.pin).map_err(of_log)?;
     let (store, prefix) = match begun.filter(|&epoch| arguments.abandon_epoch != Some(epoch)) {
         Some(epoch) => {
@@ -118,6 +118,12 @@ fn open(arguments: &Run, options: &ArchiverOptions) -> Result<Archiver, NotOpene
         None => arguments.url.open()?,
     };
     Archiver::of_reader(reader, Archive::new(store, prefix), options.clone()).map_err(of_log)
+}
+
+fn open_log(arguments: &Run) -> Result<LogReader, Error> {
+    // SAFETY: by naming the directory to this program the user says, as its manual asks for, that it is on a local file
+    // system, and that nothing but mapwal writes to its files meanwhile.
+    Ok(tokio::task::block_in_place(|| unsafe { LogReader::open(&arguments.directory) })?)
 }
 
 /// Whether there may be a log soon: the service was started first, or the writer, a restore or a backup is at work.
@@ -139,18 +145,53 @@ struct Report<'a> {
     printed: Option<Instant>,
     /// Whether what was printed last was a failure.
     failing: bool,
+    waiting: Option<Waiting>,
+}
+
+/// That there is no log, or no store.
+struct Waiting {
+    /// Why, as it was told last.
+    why: String,
+    tries: u64,
+    /// When a record was seen first that is not archived.
+    lagging: Option<Instant>,
 }
 
 impl<'a> Report<'a> {
     fn new(arguments: &'a Run) -> Self {
-        Self { arguments, printer: Printer::start(), printed: None, failing: false }
+        Self { arguments, printer: Printer::start(), printed: None, failing: false, waiting: None }
     }
 
-    /// There is no log, or no store.
+    /// There is no log, or no store. Why is told once; and from time to time, with how things stand where there is a log.
     fn waits(&mut self, failure: &Failure) {
-        if self.is_due(true) {
+        let waiting = self.waiting.get_or_insert(Waiting { why: String::new(), tries: 0, lagging: None });
+        waiting.tries += 1;
+        let why = failure.to_string();
+        let is_new = waiting.why != why;
+        if is_new {
+            (waiting.why, self.printed) = (why, None);
+        }
+        let is_due = self.is_due(true);
+        let status = is_due.then(|| self.status_without_store()).flatten();
+        if is_new || is_due && status.is_none() {
             failure.tell();
         }
+        if let Some(status) = status {
+            self.print(&status);
+        }
+    }
+
+    /// How things stand where there is a log, and no store.
+    fn status_without_store(&mut self) -> Option<Status> {
+        let log = open_log(self.arguments).ok()?;
+        let status = tokio::task::block_in_place(|| Archiver::status_without(&log, &self.arguments.pin));
+        let (mut status, waiting) = (status.ok()?, self.waiting.as_mut()?);
+        waiting.lagging = waiting.lagging.filter(|_| status.lag_records > 0);
+        if status.lag_records > 0 {
+            status.lag = waiting.lagging.get_or_insert_with(Instant::now).elapsed();
+        }
+        (status.failures, status.last_error) = (waiting.tries, Some(waiting.why.clone()));
+        Some(status)
     }
 
     async fn look_again_and_again(&mut self, archiver: &Arc<Archiver>) -> Infallible {
@@ -170,9 +211,13 @@ impl<'a> Report<'a> {
         // A log of many segments takes a while to look at: the archiver goes on meanwhile.
         let archiver = Arc::clone(archiver);
         let Ok(status) = tokio::task::spawn_blocking(move || archiver.status()).await else { return };
+        self.print(&status);
+    }
+
+    fn print(&self, status: &Status) {
         self.printer.print(match self.arguments.format {
-            Format::Text => text(&status),
-            Format::Json => as_json(&status).to_string(),
+            Format::Text => text(status),
+            Format::Json => as_json(status).to_string(),
         });
     }
 

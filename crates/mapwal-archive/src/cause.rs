@@ -57,7 +57,11 @@ impl Error {
             ),
             // What is at the path by now is another log, which needs another archiver.
             Self::Log(error) => !matches!(error, mapwal::Error::Forked | mapwal::Error::Displaced { .. }),
-            Self::Io { .. } | Self::Damaged { .. } | Self::Missing { .. } | Self::NotDurable { .. } => true,
+            Self::Io { .. }
+            | Self::Gone { .. }
+            | Self::Damaged { .. }
+            | Self::Missing { .. }
+            | Self::NotDurable { .. } => true,
             _ => false,
         }
     }

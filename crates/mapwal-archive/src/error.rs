@@ -28,6 +28,13 @@ pub enum Error {
         /// What the store said.
         source: Box<object_store::Error>,
     },
+    /// Nothing is there any more of the archive in which the archiver was at work: the store is another one, such as where a disk is not mounted. An
+    /// archiver waits for it.
+    #[error("cannot read {key}: the archive that was here is gone")]
+    Gone {
+        /// The object, or the prefix.
+        key: String,
+    },
     /// A call of the log failed.
     #[error(transparent)]
     Log(#[from] mapwal::Error),

@@ -12,7 +12,6 @@ use super::Archiver;
 use super::pin::Pinned;
 use super::session::{Found, Place, Session};
 use super::source::{Local, LocalLog, blocking};
-use super::step::archive_gone;
 use crate::epoch::{EpochNote, Owner, Parent, SessionNote, lsn_range, unix_ms};
 use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::known_before;
@@ -51,7 +50,7 @@ impl Archiver {
         if self.is_gone(&history) && history.forgotten.is_empty() {
             // Nothing says that it was forgotten: this is no place for another.
             self.remember(&pin).await?;
-            return Err(archive_gone(&self.archive.prefix));
+            return Err(Error::Gone { key: self.archive.prefix.to_string() });
         }
         if abandoned.is_none() {
             self.check_end(&history, pin.confirmed()).await?;
@@ -231,7 +230,7 @@ impl Archiver {
         }
         // Nothing says that it was forgotten.
         Err(if self.is_gone(history) && !matches!(why, Error::Forgotten { .. }) {
-            archive_gone(&epoch_key(&self.archive.prefix, epoch))
+            Error::Gone { key: epoch_key(&self.archive.prefix, epoch).to_string() }
         } else {
             why
         })

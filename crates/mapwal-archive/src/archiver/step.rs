@@ -48,7 +48,7 @@ impl Archiver {
                 return Err(error);
             }
             Err(error) => {
-                if is_archive_gone(&error) {
+                if matches!(error, Error::Gone { .. }) {
                     // What the log has is kept before the next try, and what comes back may be older.
                     current.audited = None;
                 }
@@ -333,7 +333,7 @@ impl Archiver {
             return if has_own(&history, session) {
                 Error::damaged(key, ObjectDamage::Missing)
             } else {
-                archive_gone(key)
+                Error::Gone { key: key.to_string() }
             };
         }
         if let Some(made) = made {
@@ -350,19 +350,6 @@ fn has_own(listed: &History, session: &Session) -> bool {
         let is_past = Lsn(note.first_lsn) <= listed.pruned.of(session.epoch);
         note.token == session.note.epoch_token && !(is_past && own.all_objects().next().is_none())
     })
-}
-
-/// Who says so, where stores say their name.
-const ARCHIVE_GONE: &str = "archive";
-
-/// A failure that may pass: the store is another one, such as where a disk is not mounted any more.
-pub(super) fn archive_gone(key: &Path) -> Error {
-    let source = "the archive that was here is gone".into();
-    Error::store("read", key, object_store::Error::Generic { store: ARCHIVE_GONE, source })
-}
-
-fn is_archive_gone(error: &Error) -> bool {
-    matches!(error, Error::Store { source, .. } if matches!(&**source, object_store::Error::Generic { store: ARCHIVE_GONE, .. }))
 }
 
 /// Whether a failed call says that the pin, or what it kept, is gone.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     PIN, archiver, bytes_of, catch_up, expected, fill, fill_and_seal, keys, memory, open, options, records, restore,
-    restored, scratch, with_suffix,
+    restored, restored_at, scratch, with_suffix,
 };
 
 /// Epoch 1 with records 1 to 300, and epoch 2 with 501 to 700.
@@ -93,13 +93,7 @@ async fn what_vanishes_in_the_middle_before_records_that_are_in_no_epoch_is_miss
 
 #[tokio::test]
 async fn what_a_forgotten_epoch_had_before_records_that_are_in_no_epoch_is_missing_as_well() {
-    let (first, archive) = (scratch(), memory());
-    let log = open(first.path());
-    for segment in 1..=3 {
-        fill_and_seal(&log, 1, segment * 100);
-    }
-    catch_up(&log, &archive).await;
-    let (again, _) = restore(&archive, RestoreTo::Latest).await.unwrap();
+    let (archive, again) = restored_at(300, &[100, 200, 300]).await;
     let log = open(again.path());
     for segment in 4..=7 {
         fill_and_seal(&log, 1, segment * 100);
@@ -121,13 +115,7 @@ async fn what_a_forgotten_epoch_had_before_records_that_are_in_no_epoch_is_missi
 #[tokio::test]
 async fn what_an_epoch_has_whose_note_is_back_is_not_missing_any_more() {
     for gone in [1, 2] {
-        let (first, archive) = (scratch(), memory());
-        let log = open(first.path());
-        for segment in 1..=3 {
-            fill_and_seal(&log, 1, segment * 100);
-        }
-        catch_up(&log, &archive).await;
-        let (again, _) = restore(&archive, RestoreTo::Latest).await.unwrap();
+        let (archive, again) = restored_at(300, &[100, 200, 300]).await;
         let log = open(again.path());
         for segment in 4..=7 {
             fill_and_seal(&log, 1, segment * 100);

@@ -12,23 +12,11 @@ use object_store::path::Path as Key;
 
 use crate::hooked::{Call, Hooked, remove};
 use crate::support::{
-    archiver, bytes_of, catch_up, fill, fill_and_seal, keys, memory, open, restore, scratch, with_suffix,
+    archiver, bytes_of, catch_up, fill, fill_and_seal, keys, open, restore, restored_at, scratch, with_suffix,
 };
 
 fn note(epoch: u64) -> Key {
     Key::from(format!("logs/a/{epoch:010}/epoch.json"))
-}
-
-/// The archive of a log with these segments, and a log that is restored from it up to record `at`.
-async fn restored_at(at: u64, segments: &[u64]) -> (Archive, tempfile::TempDir) {
-    let (dir, archive) = (scratch(), memory());
-    let log = open(dir.path());
-    for &last in segments {
-        fill_and_seal(&log, 1, last);
-    }
-    catch_up(&log, &archive).await;
-    let (copy, _) = restore(&archive, RestoreTo::Lsn(Lsn(at))).await.unwrap();
-    (archive, copy)
 }
 
 async fn delete(archive: &Archive, in_key: &str) {

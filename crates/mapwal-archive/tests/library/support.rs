@@ -100,6 +100,18 @@ pub(crate) async fn restore(archive: &Archive, to: RestoreTo) -> Result<(TempDir
     Ok((directory, report))
 }
 
+/// The archive of a log with these segments, and a log that is restored from it up to record `at`.
+pub(crate) async fn restored_at(at: u64, segments: &[u64]) -> (Archive, TempDir) {
+    let (dir, archive) = (scratch(), memory());
+    let log = open(dir.path());
+    for &last in segments {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &archive).await;
+    let (copy, _) = restore(&archive, RestoreTo::Lsn(Lsn(at))).await.unwrap();
+    (archive, copy)
+}
+
 /// The records of a log that is restored, and opened as any other.
 pub(crate) async fn restored(archive: &Archive, to: RestoreTo) -> Vec<(u64, Vec<u8>)> {
     let (directory, report) = restore(archive, to).await.expect("restored");

@@ -57,6 +57,22 @@ pub(crate) fn listed_faults(history: &History) -> Vec<EpochFault> {
     found
 }
 
+/// Of [`listed_faults`] those that are not of what leads to the end of `epoch`: of epochs that it does not continue, or of what comes after the place
+/// where it leaves one. A copy is needed by nothing.
+pub(crate) fn faults_beside(history: &History, epoch: u64) -> Vec<EpochFault> {
+    let line = history.line(epoch);
+    let (missing, damaged) = (history.missing(epoch, Lsn(0)).unwrap_or_default(), history.damaged(epoch));
+    let mut faults = listed_faults(history);
+    faults.retain(|fault| match fault {
+        EpochFault::Gap { epoch: of, .. } => *of != epoch && missing.iter().all(|missing| gap_of(missing) != *fault),
+        EpochFault::Damaged { key, .. } | EpochFault::Note { key, .. } => damaged.iter().all(|(told, _)| told != key),
+        EpochFault::Lost { epoch: of, .. } => !line.contains_key(of),
+        EpochFault::Copy { .. } => false,
+        _ => true,
+    });
+    faults
+}
+
 fn gaps_of(history: &History, epoch: u64, chain: Chain) -> Vec<EpochFault> {
     let missing = history.missing(epoch, Lsn(0)).unwrap_or_default();
     // Of parts bytes may be missing that have no record.

@@ -14,6 +14,7 @@ use super::source::{Local, LocalLog, blocking};
 use crate::chain::longest;
 use crate::conflict::check;
 use crate::error::{Error, ObjectDamage, Result};
+use crate::faults::faults_beside;
 use crate::gaps::MissingRecords;
 use crate::history::{Epoch, History};
 use crate::object::{ArchivedSegment, session_key};
@@ -83,7 +84,7 @@ impl Archiver {
         listed.insert(&again);
         missing = lacking(&listed, session, &unsound)?;
         let is_note_missing = listed.damaged(epoch).iter().any(|(_, damage)| *damage == ObjectDamage::Missing);
-        if !missing.is_empty() || is_note_missing {
+        if !missing.is_empty() || is_note_missing || !faults_beside(&listed, epoch).is_empty() {
             // That list may have been late.
             listed = History::load(&self.archive.store, &self.archive.prefix).await?;
             listed.insert(&again);
@@ -101,7 +102,11 @@ impl Archiver {
         for (key, damage) in &damaged {
             tracing::error!(key, %damage, "damaged in the archive");
         }
-        self.note(|progress| (progress.lost, progress.damaged) = (lost, damaged));
+        let beside = faults_beside(&listed, epoch);
+        for fault in &beside {
+            tracing::warn!(%fault, "in the archive, beside what the epoch leads to");
+        }
+        self.note(|progress| (progress.lost, progress.damaged, progress.beside) = (lost, damaged, beside));
         Self::take_back_parts(session, listed.noted(epoch)?.0);
         self.note_place(session);
         session.audited = Some(Instant::now());

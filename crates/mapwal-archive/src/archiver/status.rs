@@ -9,6 +9,7 @@ use mapwal::Lsn;
 use crate::epoch::Owner;
 use crate::error::ObjectDamage;
 use crate::gaps::MissingRecords;
+use crate::verify::EpochFault;
 
 /// Observations that are kept of a log that grows while nothing can be archived.
 const SAMPLES_MAX: usize = 256;
@@ -48,7 +49,7 @@ pub struct Status {
     /// 1 MiB/s.
     pub unanswered: Option<Duration>,
     /// The last error, until something succeeds; or what the store does not answer; or else why a restore would not give all that is archived: the first of what is `damaged`
-    /// or `missing`. It is `None` if all is well, but for what is `lost`.
+    /// or `missing`. It is `None` if all is well, but for what is `lost`, or `beside`.
     pub last_error: Option<String>,
     /// Records before the first one that the epoch leads to, and that no epoch has: they were trimmed before they were archived, or have vanished with their
     /// epoch. Until a prune gives them up.
@@ -65,6 +66,9 @@ pub struct Status {
     /// Also the note `EPOCH/epoch.json` of one before it that is missing or cannot be used, such as where all of that epoch has vanished: then nothing of this
     /// epoch can be restored. If it cannot be put back, the way out is that of `missing`, while the log still has the records.
     pub damaged: Vec<(String, ObjectDamage)>,
+    /// What the last check has found to be wrong elsewhere: in epochs that this one does not continue, or after the place where it leaves one. A restore
+    /// of this epoch has nothing to do with it.
+    pub beside: Vec<EpochFault>,
 }
 
 /// What the archiver notes for it.
@@ -84,6 +88,7 @@ pub(crate) struct Progress {
     pub(crate) uploaded_again: u64,
     pub(crate) missing: Vec<MissingRecords>,
     pub(crate) damaged: Vec<(String, ObjectDamage)>,
+    pub(crate) beside: Vec<EpochFault>,
     /// Bytes that are archived of the segment after the last sealed one that is: up to which number those are, and of the next.
     pub(crate) place: (u64, u64),
     /// The next record's number, when it was seen first: ascending, and above what is archived.
@@ -163,6 +168,7 @@ impl Progress {
             uploaded_again: self.uploaded_again,
             missing: self.missing.clone(),
             damaged: self.damaged.clone(),
+            beside: self.beside.clone(),
         }
     }
 }

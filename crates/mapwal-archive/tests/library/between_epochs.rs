@@ -1,13 +1,16 @@
 //! Records that were trimmed before they were archived: they are between two epochs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mapwal::{Log, Lsn};
 use mapwal_archive::{Archive, Archiver, EpochFault, Error, PruneGaps, RestoreOptions, RestoreTo};
 use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use tempfile::TempDir;
 
+use crate::hooked::Hooked;
 use crate::support::{
     PIN, archiver, bytes_of, catch_up, expected, fill, fill_and_seal, keys, memory, open, options, records, restore,
     restored, restored_at, scratch, with_suffix,
@@ -89,6 +92,64 @@ async fn what_vanishes_in_the_middle_before_records_that_are_in_no_epoch_is_miss
     archive.prune(Lsn(201), PruneGaps::GiveUp).await.unwrap();
     assert_eq!(archive.list().await.unwrap().faults, [lost]);
     assert_eq!(restored_of(&archive, 1).await, expected(1, 201..=300));
+}
+
+/// In epochs that the log's own does not continue, and in one that it does, after the place where it leaves it.
+#[tokio::test]
+async fn what_is_wrong_beside_what_an_epoch_leads_to_is_in_the_status_until_it_is_put_back() {
+    for is_continued in [false, true] {
+        let (archive, _dir, log) = if is_continued { continued().await } else { archived_with_lost_records().await };
+        let checked = options().check_interval(Some(std::time::Duration::ZERO));
+        let running = Archiver::of_log(Arc::clone(&log), archive.clone(), checked).unwrap();
+        assert_eq!(running.catch_up().await.unwrap().beside, []);
+        let (store, mut removed) = (archive.store(), Vec::new());
+        let gone = with_suffix(&**store, ".seg").await;
+        let [first, gone] = if is_continued { [&gone[2], &gone[3]] } else { [&gone[0], &gone[1]] };
+        for key in [first, gone] {
+            removed.push((key.clone(), bytes_of(&**store, key).await));
+        }
+        store.delete(gone).await.unwrap();
+        store.put(first, b"short".as_slice().into()).await.unwrap();
+        let lsns = if is_continued { (301, 401) } else { (101, 201) };
+        let mut running = Some(running);
+        for _ in ["at work", "when it begins"] {
+            let status = running.take().unwrap_or_else(|| archiver(&log, &archive)).catch_up().await.unwrap();
+            let [EpochFault::Damaged { epoch: 1, key, .. }, EpochFault::Gap { epoch: 1, missing }] = &status.beside[..]
+            else {
+                panic!("{status:?}")
+            };
+            assert_eq!((key.as_str(), *missing), (first.as_ref(), lsns), "{is_continued}");
+            assert_eq!((status.missing, status.damaged, status.last_error), (vec![], vec![], None), "of its own");
+        }
+        for (key, bytes) in removed {
+            store.put(&key, bytes.into()).await.unwrap();
+        }
+        assert_eq!(archiver(&log, &archive).catch_up().await.unwrap().beside, []);
+    }
+}
+
+/// Lists may be late: two are made when an archiver begins, and another one where something is wrong.
+#[tokio::test]
+async fn what_lists_lack_of_another_epoch_when_an_archiver_begins_is_looked_for_again() {
+    let (archive, _dir, log) = continued().await;
+    let late = with_suffix(&**archive.store(), ".seg").await[3].clone();
+    let (store, lists) = (Arc::new(InMemory::new()), AtomicUsize::new(0));
+    for key in keys(&**archive.store()).await {
+        store.put(&key, bytes_of(&**archive.store(), &key).await.into()).await.unwrap();
+    }
+    let is_hidden = move |key: &Key| *key == late && lists.fetch_add(1, Ordering::SeqCst) < 2;
+    let hooked = Hooked::new(&store, |_, _| ()).hiding(is_hidden);
+    let status = archiver(&log, &Archive::new(Arc::new(hooked), "logs/a")).catch_up().await.unwrap();
+    assert_eq!((status.epoch, status.beside), (Some(2), vec![]));
+}
+
+/// Epoch 1 with records 1 to 500, and epoch 2, which leaves it after record 150.
+async fn continued() -> (Archive, TempDir, Arc<Log>) {
+    let (archive, copy) = restored_at(150, &[100, 200, 300, 400, 500]).await;
+    let log = open(copy.path());
+    fill_and_seal(&log, 2, 300);
+    catch_up(&log, &archive).await;
+    (archive, copy, log)
 }
 
 #[tokio::test]

@@ -249,9 +249,19 @@ fn text(status: &Status) -> String {
         let (from, to) = (lost.start, lost.end.0.saturating_sub(1));
         format!("  records {from}..{to}, before this epoch, are missing in the archive")
     });
+    let beside = beside(status);
     format!(
-        "epoch {epoch}  archived up to {archived}  lag {records} records, {bytes}, {seconds:.1} s  {segments} segments, {parts} parts{error}{missing}{damaged}{lost}"
+        "epoch {epoch}  archived up to {archived}  lag {records} records, {bytes}, {seconds:.1} s  {segments} segments, {parts} parts{error}{missing}{damaged}{lost}{beside}"
     )
+}
+
+/// What is wrong elsewhere in the archive.
+fn beside(status: &Status) -> String {
+    if status.beside.is_empty() {
+        return String::new();
+    }
+    let each = status.beside.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    format!("  beside what this epoch leads to: {each}; `list` says what can be done")
 }
 
 /// What has vanished from the archive for good, and what can be done.
@@ -336,6 +346,7 @@ fn as_json(status: &Status) -> serde_json::Value {
             "damage": damage.to_string(),
         })).collect::<Vec<_>>(),
         "lost": status.lost.as_ref().map(|lost| [lost.start.0, lost.end.0]),
+        "beside": status.beside.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     document("run", members)
 }

@@ -273,6 +273,20 @@ impl History {
         Ok(chain.conflict.is_some())
     }
 
+    /// Whether a prune has deleted all of `epoch` but its notes, and deletes those as well: a later one has taken its place, and none needs it.
+    pub(crate) fn is_spent(&self, epoch: u64) -> bool {
+        let Ok((own, note)) = self.noted(epoch) else { return false };
+        let is_past = |epoch, note: &EpochNote| note.first_lsn <= self.pruned.of(epoch).0;
+        let needs_it = |(&later, other): (&u64, &Epoch)| match &other.note {
+            Some(note) => !is_past(later, note) && note.parent.is_some_and(|parent| parent.epoch == epoch),
+            // It may continue any earlier one.
+            None => true,
+        };
+        let mut later = self.epochs.range(epoch + 1..);
+        let is_left = later.clone().any(|(&later, _)| self.reach(later).is_ok_and(|chain| !chain.pieces.is_empty()));
+        own.all_objects().next().is_none() && is_past(epoch, note) && is_left && !later.any(needs_it)
+    }
+
     /// Whether nothing is left of the epoch that the one with this number continues as its note says.
     pub(crate) fn is_cut_off(&self, epoch: u64) -> bool {
         let parent = self.epochs.get(&epoch).and_then(|own| self.parent_of(epoch, own.note.as_ref()?));

@@ -109,8 +109,20 @@ impl Archiver {
 
     /// An error if `epoch` is being forgotten: what is confirmed in it from here on goes with it.
     fn check_kept(&self, listed: &History, epoch: u64) -> Result<()> {
+        self.deleted(listed, epoch).map_or(Ok(()), Err)
+    }
+
+    /// That `epoch` was deleted, or is about to be: by itself, or by a prune.
+    fn deleted(&self, history: &History, epoch: u64) -> Option<Error> {
         let (pin, prefix) = (self.options.pin.clone(), self.archive.prefix.to_string());
-        if listed.forgotten.contains(&epoch) { Err(Error::Forgotten { pin, epoch, prefix }) } else { Ok(()) }
+        if history.forgotten.contains(&epoch) {
+            return Some(Error::Forgotten { pin, epoch, prefix });
+        }
+        // A prune leaves a mark, and the note of a later history.
+        let is_left = history.epochs.iter().any(|(&number, other)| number > epoch && other.note.is_some());
+        let is_gone = history.epochs.get(&epoch).is_none_or(Epoch::is_blank);
+        let is_pruned = history.pruned.of(epoch) > Lsn(0) && is_left && is_gone || history.is_spent(epoch);
+        is_pruned.then_some(Error::Pruned { pin, epoch, prefix })
     }
 
     /// Notes what is damaged of the epoch that is to be gone on with, which keeps it from that.
@@ -243,16 +255,10 @@ impl Archiver {
 
     /// Why the archive does not have the note of the epoch that the pin names, in which all before record `next` was confirmed.
     pub(super) fn without_note(&self, history: &History, epoch: u64, next: Lsn) -> Error {
+        if let Some(deleted) = self.deleted(history, epoch) {
+            return deleted;
+        }
         let (pin, prefix) = (self.options.pin.clone(), self.archive.prefix.to_string());
-        if history.forgotten.contains(&epoch) {
-            return Error::Forgotten { pin, epoch, prefix };
-        }
-        // A prune leaves a mark, and the note of a later history.
-        let is_left = history.epochs.iter().any(|(&number, other)| number > epoch && other.note.is_some());
-        let is_gone = history.epochs.get(&epoch).is_none_or(Epoch::is_blank);
-        if history.pruned.of(epoch) > Lsn(0) && is_left && is_gone {
-            return Error::Pruned { pin, epoch, prefix };
-        }
         let objects = history.objects().filter(|object| object.epoch == epoch).count() as u64;
         Error::OtherArchive { pin, epoch, prefix, next, objects }
     }

@@ -226,25 +226,12 @@ async fn forget_marks(archive: &Archive, marks: &Marks) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the notes of epochs that have no segment, and that end before what is kept.
+/// Deletes the notes of epochs of which nothing else is left, and that end before what is kept.
 async fn forget_empty_epochs(archive: &Archive, newest: u64) -> Result<u64> {
     let history = archive.history().await?;
     let mut forgotten = 0;
-    for (&number, epoch) in history.epochs.range(..newest) {
-        let is_empty = epoch.all_objects().next().is_none();
-        let is_past = epoch.note.as_ref().is_some_and(|note| note.first_lsn <= history.pruned.of(number).0);
-        // One whose note cannot be used may continue any earlier one.
-        let may_be_continued = history.epochs.range(number + 1..).any(|(_, later)| later.note.is_none());
-        if !is_empty || !is_past || may_be_continued {
-            continue;
-        }
-        let is_needed = history.epochs.iter().any(|(&later, other)| {
-            let note = other.note.as_ref().filter(|note| note.first_lsn > history.pruned.of(later).0);
-            note.and_then(|note| note.parent).is_some_and(|parent| parent.epoch == number)
-        });
-        if is_needed {
-            continue;
-        }
+    for &number in history.epochs.range(..newest).map(|(number, _)| number).filter(|&&number| history.is_spent(number))
+    {
         for key in [session_key(&archive.prefix, number), epoch_key(&archive.prefix, number)] {
             patiently(|| async { archive.store.delete(&key).await }).await?;
         }

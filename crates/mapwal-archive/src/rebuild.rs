@@ -248,9 +248,17 @@ fn only_in(history: &History, epoch: u64) -> Vec<Range<Lsn>> {
 
 pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneReport> {
     let mut history = archive.history().await?;
-    check_forgettable(archive, &mut history, epoch).await?;
     // Its number stays taken: marks of prunes, and pins of logs, name it.
     let (taken, word) = (forgotten_key(&archive.prefix, epoch), bytes::Bytes::from_static(b"forgotten\n"));
+    if let Err(error) = check_forgettable(archive, &mut history, epoch).await {
+        let is_refusal = !matches!(error, Error::Store { .. } | Error::Io { .. });
+        let is_left = history.epochs.contains_key(&epoch) && history.forgotten.contains(&epoch);
+        if is_refusal && is_left {
+            // An earlier call was killed that was not refused. Without its mark an archiver goes on in the epoch.
+            patiently(|| archive.store.delete(&taken)).await?;
+        }
+        return Err(error);
+    }
     let keep_number = || patiently(|| async { archive.store.create(&taken, word.clone()).await });
     let kept = match keep_number().await {
         // There is room for it once something is gone.

@@ -146,3 +146,29 @@ async fn what_no_other_epoch_has_of_one_that_is_forgotten_is_told() {
     archive.store().delete(&note(2)).await.unwrap();
     assert_eq!(archive.forget_epoch(2).await.unwrap().lost, [Lsn(401)..Lsn(601)]);
 }
+
+/// It was not refused, and by now the epoch has what no other one has.
+#[tokio::test]
+async fn the_mark_of_a_call_that_was_killed_goes_with_a_later_one_that_is_refused() {
+    let (archive, copy) = restored_at(200, &[100, 200, 300]).await;
+    let log = open(copy.path());
+    fill_and_seal(&log, 1, 250);
+    catch_up(&log, &archive).await;
+    let mark = Key::from("logs/a/0000000002/forgotten");
+    archive.store().put(&mark, "forgotten\n".into()).await.unwrap();
+    archive.store().delete(&Key::from("logs/a/0000000002/session.json")).await.unwrap();
+    delete(&archive, "0000000001/00000000000000000201-").await;
+    let ended = archiver(&log, &archive).catch_up().await.unwrap_err();
+    assert!(matches!(ended, Error::Forgotten { epoch: 2, .. }), "{ended}");
+    let refused = archive.forget_epoch(2).await.unwrap_err();
+    assert!(matches!(refused, Error::Noted { epoch: 2 }), "{refused}");
+    assert!(archive.store().head(&mark).await.is_err(), "it is not forgotten");
+    fill_and_seal(&log, 2, 400);
+    assert_eq!(archiver(&log, &archive).catch_up().await.unwrap().epoch, Some(2));
+    // Where nothing is left of an epoch, its number stays taken.
+    let gone = Key::from("logs/a/0000000007/forgotten");
+    archive.store().put(&gone, "forgotten\n".into()).await.unwrap();
+    let refused = archive.forget_epoch(7).await.unwrap_err();
+    assert!(matches!(refused, Error::NoEpoch { epoch: 7, .. }), "{refused}");
+    assert!(archive.store().head(&gone).await.is_ok());
+}

@@ -111,7 +111,7 @@ pub enum Error {
         /// Segments and parts of the epoch that are there, though its note is not.
         objects: u64,
     },
-    /// The epoch that the pin names was pruned, as a history that a later one has taken the place of. With
+    /// The epoch that the pin names was pruned, or is about to be, as a history that a later one has taken the place of. With
     /// [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch) another one is begun, which is then the newest.
     #[error("epoch {epoch}, of pin {pin}, was pruned from {}, which goes on with a later one", named(prefix))]
     Pruned {
@@ -122,7 +122,8 @@ pub enum Error {
         /// Where it was.
         prefix: String,
     },
-    /// The epoch that the pin names was deleted by [`Archive::forget_epoch`](crate::Archive::forget_epoch), or is about to be: call that again where it was killed. With
+    /// The epoch that the pin names was deleted by [`Archive::forget_epoch`](crate::Archive::forget_epoch), or is about to be: call that again where it was killed. If it is refused by then,
+    /// the epoch is gone on with. With
     /// [`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch) another one is begun, which is then the newest.
     #[error("epoch {epoch}, of pin {pin}, was deleted from {} by forget-epoch", named(prefix))]
     Forgotten {

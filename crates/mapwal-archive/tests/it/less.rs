@@ -192,7 +192,7 @@ fn a_run_says_that_the_epoch_before_its_own_is_gone_and_offers_another_one() {
         }
     }
     let service = start(&log, "--abandon-epoch 2");
-    wait_until(|| printed("epoch 3  archived up to 600 "));
+    wait_until(|| printed("epoch 3  archived up to 600 ") && printed("  beside what this epoch leads to: epoch 2: "));
     assert_eq!(service.terminate().code(), Some(0));
     place.run("restore URL ./restored").done();
     check(&place.path("restored"), 1, 600, |_| 1);

@@ -6,10 +6,11 @@ use mapwal::{Log, Lsn};
 use mapwal_archive::{Archive, Archiver, EpochFault, Error, RestoreOptions, RestoreTo, Status};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
+use object_store::path::Path as Key;
 
 use crate::support::{
     PIN, archiver, bytes_of, catch_up, changed_note, expected, fill, fill_and_seal, keys, open, options, restore,
-    restored, scratch,
+    restored, restored_at, scratch, with_suffix,
 };
 
 /// What an archive has lost.
@@ -237,4 +238,24 @@ async fn an_epoch_whose_parent_has_vanished_is_not_whole_and_the_way_out_is_anot
         let both = [expected(1, 1..=150), expected(2, 151..=300)].concat();
         assert_eq!(restored(&archive, RestoreTo::Latest).await, both, "while the log has the records");
     }
+}
+
+/// The log has the same segments as when it was restored, and its objects the same names.
+#[tokio::test]
+async fn what_an_earlier_epoch_lacks_can_be_copied_to_it_from_one_that_has_it_again() {
+    let (archive, copy) = restored_at(300, &[100, 200, 300]).await;
+    let log = open(copy.path());
+    fill_and_seal(&log, 1, 400);
+    catch_up(&log, &archive).await;
+    let store = archive.store();
+    let gone = with_suffix(&**store, ".seg").await.remove(1);
+    store.delete(&gone).await.unwrap();
+    assert_eq!(abandon(&log, &archive, 2).await.unwrap().epoch, Some(3));
+    let gap = EpochFault::Gap { epoch: 1, missing: (101, 201) };
+    assert_eq!(archive.list().await.unwrap().faults, [gap]);
+    let same = |key: &&Key| **key != gone && key.filename() == gone.filename();
+    let segments = with_suffix(&**store, ".seg").await;
+    store.copy(segments.iter().find(same).expect("in epoch 3"), &gone).await.unwrap();
+    assert_eq!(archive.list().await.unwrap().faults, []);
+    assert!(archive.verify(None, &mut |_| {}).await.unwrap().is_sound());
 }

@@ -24,6 +24,8 @@ pub struct Mapping {
     backing: Backing,
     /// Where the guard finds a mapped file; given back before that is unmapped.
     slot: Option<&'static Slot>,
+    /// Whether the system tells which of its pages are in memory.
+    tells_residency: bool,
     keeper: Option<Keeper>,
     process: Process,
 }
@@ -47,10 +49,13 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// The mapping of a file, shared with all others of it.
-    pub(crate) fn from_file(raw: MmapRaw) -> Self {
+    /// The mapping of a file, shared with all others of it. To a process that neither owns the file nor may write it the system
+    /// says that all of it is in memory: for that one it does not tell.
+    pub(crate) fn from_file(raw: MmapRaw, tells_residency: bool) -> Self {
         let slot = Some(Slot::take(raw.as_mut_ptr().addr(), raw.len()));
-        Self::new(raw, slot, Backing::File)
+        let mut mapping = Self::new(raw, slot, Backing::File);
+        mapping.tells_residency = tells_residency;
+        mapping
     }
 
     /// The same mapping, which keeps `keeper` until it is gone.
@@ -68,7 +73,15 @@ impl Mapping {
     fn new(raw: MmapRaw, slot: Option<&'static Slot>, backing: impl FnOnce(MmapRaw) -> Backing) -> Self {
         let base = NonNull::new(raw.as_mut_ptr()).unwrap_or(NonNull::dangling());
         let len = raw.len();
-        Self { base, len, backing: backing(raw), slot, keeper: None, process: Process::current() }
+        Self {
+            base,
+            len,
+            backing: backing(raw),
+            slot,
+            tells_residency: false,
+            keeper: None,
+            process: Process::current(),
+        }
     }
 
     /// A view of `memory`, which other views and its owner share.
@@ -77,7 +90,7 @@ impl Mapping {
     pub fn from_heap(memory: Arc<HeapMemory>) -> Self {
         let base = NonNull::new(memory.words.as_ptr().cast_mut().cast()).unwrap_or(NonNull::dangling());
         let (len, backing) = (memory.len_bytes(), Backing::Heap(memory));
-        Self { base, len, backing, slot: None, keeper: None, process: Process::current() }
+        Self { base, len, backing, slot: None, tells_residency: false, keeper: None, process: Process::current() }
     }
 
     /// Bytes mapped.
@@ -124,6 +137,7 @@ impl Mapping {
     pub(crate) fn is_resident(&self, range: Range<usize>) -> bool {
         #[cfg(target_os = "linux")]
         if let Backing::File(_) = &self.backing
+            && self.tells_residency
             && range.end <= self.len
         {
             let mut pages = [0; 256];

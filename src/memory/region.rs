@@ -126,6 +126,13 @@ impl Region {
         let _ = offset;
     }
 
+    /// As [`Self::prefetch`], of a frame that comes some frames after the one in `frame`, if they are as long. Each is found by the length
+    /// of the one before, and so would be waited for each time.
+    #[inline]
+    pub(crate) fn prefetch_after(&self, frame: Range<usize>) {
+        self.prefetch(frame.end + PREFETCH_FRAMES * frame.len());
+    }
+
     /// Moves `published`, which must be at `from`, over complete frames for as long as `visit` accepts them. It is given
     /// each frame with its padding.
     pub(crate) fn extend(&self, from: usize, mut visit: impl FnMut(&[u8]) -> bool) -> (usize, Stop) {
@@ -149,8 +156,7 @@ impl Region {
             }
             self.shadow.read(end + COMMIT_WORD_LEN..end + padded);
             let start = self.at(end);
-            // Each frame is found by the length of the one before: it would be waited for each time.
-            self.prefetch(end + PREFETCH_FRAMES * padded);
+            self.prefetch_after(end..end + padded);
             // SAFETY: the range lies in the mapping (checked above). Its commit word is not zero, so the reservation
             // that covered it, of this length (asserted when it was published), has ended, and the acquire load pairs
             // with its release store: nobody writes these bytes again, and they are visible.

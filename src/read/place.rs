@@ -146,6 +146,7 @@ impl FollowerPlace {
             }
             *next = frame.lsn().next();
             if frame.kind() == FrameKind::Data {
+                self.region.prefetch_after(start..self.offset);
                 return Ok(Some((start, self.offset)));
             }
         }

@@ -12,7 +12,6 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use memmap2::Advice;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 #[cfg(target_os = "linux")]
@@ -24,6 +23,7 @@ use super::file::DiskFile;
 use super::file_system;
 use super::lock::{self, LockableDirectory};
 use super::owner::{self, Pattern};
+use super::pages;
 use super::place::{self, FileIdentity, Place};
 use super::removals::Removals;
 use super::trust::Trust;
@@ -305,15 +305,7 @@ impl Storage for Disk {
     }
 
     fn load(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
-        let Some(raw) = mapping.as_file() else { return Ok(()) };
-        #[cfg(target_os = "linux")]
-        match raw.advise_range(Advice::PopulateRead, range.start, range.len()) {
-            // A kernel before 5.14: the pages come in one by one as they are read.
-            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
-            other => other,
-        }
-        #[cfg(not(target_os = "linux"))]
-        raw.advise_range(Advice::WillNeed, range.start, range.len())
+        pages::load(mapping, range)
     }
 
     fn release(&self, mapping: &Mapping, range: Range<usize>) {
@@ -327,16 +319,7 @@ impl Storage for Disk {
     }
 
     fn populate(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
-        let Some(raw) = mapping.as_file() else { return Ok(()) };
-        #[cfg(target_os = "linux")]
-        match raw.advise_range(Advice::PopulateWrite, range.start, range.len()) {
-            // What a store would have been killed for: a full disk, or a file system that takes no writes any more.
-            Err(error) if error.raw_os_error() == Some(Errno::FAULT.raw_os_error()) => {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            other => other?,
-        }
-        Ok(())
+        pages::populate(mapping, range)
     }
 
     #[cfg(target_os = "linux")]

@@ -13,6 +13,7 @@ mod full;
 mod lock;
 mod open_file;
 mod owner;
+mod pages;
 mod place;
 mod removals;
 #[cfg(target_os = "linux")]

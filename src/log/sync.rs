@@ -176,9 +176,10 @@ impl Shared {
         let begin = if durable.segment() == segment.number() { durable.offset() as usize } else { 0 };
         if begin < frontier.offset {
             let clock = Instant::now();
-            // With all of the last large page, which is protected against stores as a whole.
+            // With all of the first and the last large page, each of which is mapped, and protected against stores, as a whole.
             let page_len = self.preparer.page_len_at(segment.number(), frontier.offset);
-            self.storage.release(region.mapping(), begin..frontier.offset.next_multiple_of(page_len));
+            let pages = begin - begin % page_len..frontier.offset.next_multiple_of(page_len);
+            self.storage.release(region.mapping(), pages);
             let written = file.sync_mapping(region.mapping(), begin..frontier.offset);
             let settled = || self.preparer.check_settled(segment.number(), frontier.offset);
             written.and_then(|()| settled()).map_err(|source| self.poison(source))?;

@@ -310,8 +310,9 @@ fn a_close_that_fails_lets_the_directory_go_all_the_same() {
     append(&log, 1..=10);
     log.sync().unwrap();
     append(&log, 11..=20);
-    let awaited = log.durable(Lsn(20));
+    // First: what is awaited may be synced at once.
     faults.fail(Call::SyncMapping, Errno::IO);
+    let awaited = log.durable(Lsn(20));
     assert!(matches!(log.close(), Err(Error::Poisoned { durable: Lsn(10), .. })));
     assert!(matches!(block_on(awaited), Ok(()) | Err(Error::Poisoned { .. })));
     assert!(matches!(log.append(1, b"late"), Err(Error::Closed)) && matches!(log.sync(), Err(Error::Closed)));

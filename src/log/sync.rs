@@ -1,6 +1,7 @@
 //! Making records durable.
 
 use std::io;
+use std::ops::Range;
 use std::time::Instant;
 
 use super::Log;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::events::{calling, in_words, report};
 use crate::format::position::Position;
 use crate::lsn::Lsn;
+use crate::memory::Region;
 use crate::segment::Segment;
 
 impl Log {
@@ -153,8 +155,16 @@ impl Shared {
     fn start_writing(&self, segment: &Segment, target: Position) -> Result<()> {
         let Some((region, file)) = segment.unsynced() else { return Ok(()) };
         let end = goal_in(segment, target);
-        self.storage.release(region.mapping(), 0..end);
+        self.release_pages(segment, &region, 0..end);
         file.start_writing(0..end as u64).map_err(|source| self.poison(source))
+    }
+
+    /// Takes the pages of `range` out of the page tables, with all of the first and the last large page, each of which is mapped, and protected
+    /// against stores, as a whole.
+    fn release_pages(&self, segment: &Segment, region: &Region, range: Range<usize>) {
+        let page_len = self.preparer.page_len_at(segment.number(), range.end);
+        let pages = range.start - range.start % page_len..range.end.next_multiple_of(page_len);
+        self.storage.release(region.mapping(), pages);
     }
 
     fn sync_segment(&self, segment: &Segment, target: Position) -> Result<()> {
@@ -176,10 +186,7 @@ impl Shared {
         let begin = if durable.segment() == segment.number() { durable.offset() as usize } else { 0 };
         if begin < frontier.offset {
             let clock = Instant::now();
-            // With all of the first and the last large page, each of which is mapped, and protected against stores, as a whole.
-            let page_len = self.preparer.page_len_at(segment.number(), frontier.offset);
-            let pages = begin - begin % page_len..frontier.offset.next_multiple_of(page_len);
-            self.storage.release(region.mapping(), pages);
+            self.release_pages(segment, &region, begin..frontier.offset);
             let written = file.sync_mapping(region.mapping(), begin..frontier.offset);
             let settled = || self.preparer.check_settled(segment.number(), frontier.offset);
             written.and_then(|()| settled()).map_err(|source| self.poison(source))?;

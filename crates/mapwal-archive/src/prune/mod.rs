@@ -69,7 +69,9 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     }
     let mut doomed = doomed(&asked, before, gaps);
     doomed.retain(|object| superseded.iter().all(|part| part.key != object.key));
-    if doomed.is_empty() && gaps == PruneGaps::Refuse {
+    // Notes that a prune has left which was killed.
+    let is_any_spent = history.epochs.keys().any(|&epoch| history.is_spent(epoch));
+    if doomed.is_empty() && !is_any_spent && gaps == PruneGaps::Refuse {
         report.faults = faults_after(archive, &history, conflicts).await?;
         return Ok(report);
     }

@@ -131,6 +131,10 @@ async fn no_note_of_a_session_is_written_in_an_epoch_that_is_being_deleted() {
             assert!(is_told, "{when}: {refused}");
             assert_eq!(keys(&*store).await, before, "{when}");
         }
+        if is_prune {
+            assert_eq!(archive.prune(Lsn(1101), PruneGaps::Refuse).await.unwrap().epochs, 1, "it is made up for");
+            assert!(keys(&*store).await.iter().all(|key| !key.as_ref().starts_with("a/0000000001/")));
+        }
     }
 }
 

@@ -74,7 +74,8 @@ impl Log {
     }
 
     /// Moves pin `name` forward to record `lsn`, which may be the next one to come: records before it may be trimmed. A
-    /// number below its own is ignored. Durable on return. Waits up to a second for other processes that change pins.
+    /// number below its own is ignored. Durable on return. Waits up to a second for other processes that change pins. Needs no room on the disk, as long as
+    /// what the pin was before is beside it, and but for a file system that copies what it changes, such as btrfs.
     ///
     /// # Errors
     /// [`Error::Pin`](crate::Error::Pin) when there is none of this name, when it is damaged, or when records that it kept are gone;

@@ -21,7 +21,8 @@ use crate::storage::Storage;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The named pins of a log, to be changed without opening it, also while a process writes to it; that heeds them from
-/// its next trim on. It needs only the room of a pin, and no segment.
+/// its next trim on. It needs no segment, and room only for a pin that is made; on a file system that copies what it changes, such as btrfs, also for one that is
+/// changed.
 ///
 /// Each call waits up to ten seconds for other processes that change pins, and then returns [`Error::Io`]. In a forked
 /// child each returns [`Error::Forked`].

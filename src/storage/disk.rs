@@ -22,6 +22,7 @@ use super::barriers;
 use super::file::DiskFile;
 use super::file_system;
 use super::lock::{self, LockableDirectory};
+use super::names;
 use super::owner::{self, Pattern};
 use super::pages;
 use super::place::{self, FileIdentity, Place};
@@ -251,25 +252,25 @@ impl Storage for Disk {
         }
     }
 
+    fn open_as_created(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
+        let (file, mode) = (self.open_at(name, OFlags::RDWR)?, self.pattern().file_mode());
+        self.pattern().give(&file, mode)?;
+        if Mode::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != mode {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.file_for_writing(name, file)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        {
-            let flags = rustix::fs::RenameFlags::NOREPLACE;
-            match rustix::fs::renameat_with(&*self.directory, from, &*self.directory, to, flags) {
-                // A file system without the flag: the process lock keeps other writers out, so looking first will do.
-                Err(Errno::INVAL | Errno::NOSYS) => {}
-                other => return Ok(other?),
-            }
-        }
-        match rustix::fs::statat(&*self.directory, to, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(Errno::NOENT) => Ok(rustix::fs::renameat(&*self.directory, from, &*self.directory, to)?),
-            Err(error) => Err(error.into()),
-        }
+        names::rename(&self.directory, from, to)
     }
 
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
         self.removals.durably(to, || Ok(rustix::fs::renameat(&*self.directory, from, &*self.directory, to)?))
+    }
+
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
+        names::exchange(&self.directory, one, other)
     }
 
     fn subdirectory(&self, name: &str, create: bool) -> io::Result<Arc<dyn Storage>> {

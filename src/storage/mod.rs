@@ -11,6 +11,7 @@ mod file;
 mod file_system;
 mod full;
 mod lock;
+mod names;
 mod open_file;
 mod owner;
 mod pages;
@@ -174,6 +175,14 @@ pub trait Storage: Debug + Send + Sync {
     /// When it does not exist, is not a regular file or cannot be opened.
     fn open(&self, name: &str, access: Access) -> io::Result<Box<dyn StorageFile>>;
 
+    /// Opens the regular file `name` for writing, if it is as [`Self::create`] makes one, or can be made so: its owner, its group, and its mode.
+    ///
+    /// # Errors
+    /// As [`Self::open`], or when it cannot be made so.
+    fn open_as_created(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
+        self.open(name, Access::Write)
+    }
+
     /// Gives file `from` the name `to`, which must be free.
     ///
     /// # Errors
@@ -186,6 +195,15 @@ pub trait Storage: Debug + Send + Sync {
     /// When the system refuses.
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
         let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Gives each of two files the name of the other: at any moment each name leads to one of them.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when one is not there, [`io::ErrorKind::Unsupported`] where the file system cannot do that, or what the system reports.
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
+        let _ = (one, other);
         Err(io::ErrorKind::Unsupported.into())
     }
 

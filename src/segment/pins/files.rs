@@ -18,6 +18,8 @@ use crate::format::name;
 use crate::format::pin::{self, NamedPin};
 use crate::storage::{self, Access, Storage, is_full};
 
+use super::spare;
+
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The directory of pins of one log.
@@ -54,8 +56,19 @@ pub(crate) enum Before<'p> {
 pub(crate) struct Entries {
     pub(crate) pins: BTreeMap<String, NamedPin>,
     pub(crate) damaged: BTreeMap<String, Damage>,
-    /// Names of unfinished files.
-    temporaries: Vec<String>,
+    /// Names of spares, and of pins that are not finished.
+    spares: Vec<String>,
+}
+
+impl Entries {
+    /// The spares of pins that are not there.
+    fn strays(&self) -> impl Iterator<Item = &str> {
+        let is_stray = |name: &&str| {
+            let pin = name.strip_suffix(name::TEMPORARY_SUFFIX).unwrap_or(name);
+            !self.pins.contains_key(pin) && !self.damaged.contains_key(pin)
+        };
+        self.spares.iter().map(String::as_str).filter(is_stray)
+    }
 }
 
 impl PinFiles {
@@ -98,31 +111,31 @@ impl PinLock<'_> {
         self.directory.as_deref().map_or_else(|| Ok(Entries::default()), entries_of)
     }
 
-    /// As [`Self::entries`]; removes unfinished files, whose makers are gone.
+    /// As [`Self::entries`]; removes the spares of pins that are not there: their makers are gone, or have dropped the pins.
     pub(crate) fn sweep(&self) -> Result<Entries> {
         let entries = self.entries()?;
-        for name in &entries.temporaries {
+        for name in entries.strays() {
             if let Some(directory) = &self.directory
                 && let Err(error) = directory.remove(name)
             {
-                let file = name.clone();
+                let file = name.to_owned();
                 report!(warn, error = &error as &dyn std::error::Error, file, "cannot remove a file");
             }
         }
         Ok(entries)
     }
 
-    /// Durable on return: a new file takes the place of the old one, if there is one, in one step. If it fails, the pin is as it was
+    /// Durable on return: another file takes the place of the old one, if there is one, in one step. If it fails, the pin is as it was
     /// `before`, or that it is not is reported.
     pub(crate) fn write(&self, name: &str, pin: &NamedPin, before: Before<'_>) -> Result<()> {
-        self.replace(name, pin).inspect_err(|_| {
+        self.replace(name, pin, !matches!(before, Before::Nothing)).inspect_err(|_| {
             let Some(directory) = &self.directory else { return };
             // It may have been replaced, and not durably.
             let taken_back = match (read(&**directory, name), before) {
                 (Ok(None), Before::Nothing) | (Err(_), Before::Damaged) => Ok(()),
                 (Ok(Some(now)), Before::Sound(before)) if now == *before => Ok(()),
                 (_, Before::Nothing) => self.remove(name),
-                (_, Before::Sound(before)) => self.replace(name, before),
+                (_, Before::Sound(before)) => self.replace(name, before, true),
                 // What is damaged cannot be written again.
                 (_, Before::Damaged) => Err(Error::pin(name, PinFault::Damaged)),
             };
@@ -132,31 +145,24 @@ impl PinLock<'_> {
         })
     }
 
-    fn replace(&self, name: &str, pin: &NamedPin) -> Result<()> {
+    fn replace(&self, name: &str, pin: &NamedPin, is_there: bool) -> Result<()> {
         let path = self.log.path().join(name::PINS).join(name);
         let failed = |source| storage::failed(&**self.log, "write", &path, pin::LEN as u64, source);
         let directory = match &self.directory {
             Some(directory) => Arc::clone(directory),
             None => self.log.subdirectory(name::PINS, true).map_err(failed)?,
         };
-        let temporary = format!("{name}{}", name::TEMPORARY_SUFFIX);
-        let written = create(&*directory, &temporary).and_then(|file| {
-            file.write_at(&pin.encode(), 0)?;
-            file.sync()?;
-            directory.replace(&temporary, name)?;
-            directory.sync_directory()
-        });
-        if written.is_err() {
-            // What is left of it is removed when the log is opened at the latest.
-            let _ = directory.remove(&temporary);
-        }
-        written.map_err(failed)
+        spare::write(&*directory, name, &spare(name), &pin.encode(), is_there).map_err(failed)
     }
 
     /// Durable on return.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
-        let removed = directory.remove(name).and_then(|()| directory.sync_directory());
+        let removed = directory.remove(name).and_then(|()| {
+            // One that stays is removed when the log is opened.
+            let _ = directory.remove(&spare(name));
+            directory.sync_directory()
+        });
         removed.map_err(|source| Error::io("remove", &directory.path().join(name), source))
     }
 }
@@ -167,15 +173,9 @@ pub(super) fn report_changed(error: Error, name: &str) {
     report!(warn, error = &error as &dyn std::error::Error, pin, "a pin stays changed");
 }
 
-/// Creates a file. One of that name was left unfinished, and its maker is gone: no other process has the lock.
-fn create(directory: &dyn Storage, name: &str) -> io::Result<Box<dyn crate::storage::StorageFile>> {
-    match directory.create(name) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            directory.remove(name)?;
-            directory.create(name)
-        }
-        created => created,
-    }
+/// The name of the spare of pin `name`.
+fn spare(name: &str) -> String {
+    format!("{name}{}", name::TEMPORARY_SUFFIX)
 }
 
 /// What is in the directory of pins of the log in `log`, if there is one. Nothing is locked: a change that is under way
@@ -193,7 +193,7 @@ pub(crate) fn entries(log: &dyn Storage) -> Result<Entries> {
 fn entries_of(directory: &dyn Storage) -> Result<Entries> {
     let mut entries = Entries::default();
     let names;
-    (names, entries.temporaries) = self::names(directory)?;
+    (names, entries.spares) = self::names(directory)?;
     for name in names {
         match read(directory, &name) {
             Ok(Some(pin)) => drop(entries.pins.insert(name, pin)),
@@ -205,21 +205,21 @@ fn entries_of(directory: &dyn Storage) -> Result<Entries> {
     Ok(entries)
 }
 
-/// The names of the pins in `directory`, and of files that are not finished. Other entries are not the log's.
+/// The names of the pins in `directory`, and of spares. Other entries are not the log's.
 fn names(directory: &dyn Storage) -> Result<(Vec<String>, Vec<String>)> {
     let mut names = Vec::new();
-    let mut temporaries = Vec::new();
+    let mut spares = Vec::new();
     let listed = directory.entries(&mut |name, kind| {
         let Ok(name) = str::from_utf8(name) else { return };
         match name.strip_suffix(name::TEMPORARY_SUFFIX) {
             _ if kind != FileKind::Regular => {}
-            Some(stem) if pin::is_name(stem) => temporaries.push(name.to_owned()),
+            Some(stem) if pin::is_name(stem) => spares.push(name.to_owned()),
             None if pin::is_name(name) => names.push(name.to_owned()),
             _ => {}
         }
     });
     listed.map_err(|source| Error::io("list", directory.path(), source))?;
-    Ok((names, temporaries))
+    Ok((names, spares))
 }
 
 /// `None` if there is no such pin any more.

@@ -2,6 +2,7 @@
 //! `PostgreSQL`.
 
 pub(crate) mod files;
+mod spare;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

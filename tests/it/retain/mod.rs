@@ -5,6 +5,7 @@ mod given_back;
 mod named_pins;
 mod pins_back;
 mod pins_replaced;
+mod pins_spare;
 mod proportion;
 mod recycling;
 mod removed;

@@ -5,7 +5,7 @@ use mapwal::{Lsn, PinState};
 
 use super::named_pins::{beside, fill};
 use crate::support::scratch::{open_small, scratch};
-use crate::support::{SMALL, pin_fault};
+use crate::support::{SMALL, append, pin_fault};
 
 /// As where what a replica or an archive had is lost, and the log still has it.
 #[test]
@@ -79,4 +79,15 @@ fn a_pin_that_gets_another_limit_is_heeded_by_it_from_the_next_trim_on() {
         drop(log);
         assert_eq!(open_small(dir.path()).pins()[0].limit_bytes, Some(4 * SMALL), "also after a restart");
     }
+}
+
+#[test]
+fn a_truncation_of_everything_is_no_reset_for_pins() {
+    let dir = scratch();
+    let log = open_small(dir.path());
+    append(&log, 1..=100);
+    log.create_pin("replica", "", Lsn(50), None).unwrap();
+    log.truncate_after(Lsn(0)).unwrap();
+    let pin = &log.pins()[0];
+    assert_eq!((pin.lsn, pin.state), (Lsn(1), PinState::Reserved));
 }

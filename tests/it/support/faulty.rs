@@ -125,6 +125,11 @@ impl Faulty {
         self.add(Fault { call: Some(call), file: None, skip: 0, once: true, error });
     }
 
+    /// One `call` fails, once this many have gone well, and those after it go well.
+    pub(crate) fn fail_after(&self, skip: usize, call: Call, error: Errno) {
+        self.add(Fault { call: Some(call), file: None, skip, once: true, error });
+    }
+
     /// From now on, `call` fails on the file of this name.
     pub(crate) fn fail_on(&self, file: &str, call: Call, error: Errno) {
         self.add(Fault { call: Some(call), file: Some(file.into()), skip: 0, once: false, error });
@@ -315,6 +320,11 @@ impl Storage for Faulty {
         Ok(self.file(name, self.disk.open(name, access)?))
     }
 
+    fn open_as_created(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
+        self.plan.pass(Call::Open, name)?;
+        Ok(self.file(name, self.disk.open_as_created(name)?))
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.plan.pass(Call::Rename, from)?;
         self.disk.rename(from, to)
@@ -323,6 +333,11 @@ impl Storage for Faulty {
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
         self.plan.pass(Call::Rename, from)?;
         self.disk.replace(from, to)
+    }
+
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
+        self.plan.pass(Call::Rename, one)?;
+        self.disk.exchange(one, other)
     }
 
     fn subdirectory(&self, name: &str, create: bool) -> io::Result<Arc<dyn Storage>> {

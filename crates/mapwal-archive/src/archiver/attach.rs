@@ -61,7 +61,7 @@ impl Archiver {
         let (place, parent) = self.branch(&history, &local).await?;
         // No epoch has what comes then.
         let confirmed = pin.confirmed();
-        self.hold(&mut pin, (place.next, confirmed), &local).await?;
+        self.hold_firmly(&mut pin, (place.next, confirmed), &local).await?;
         let lost = if parent.is_none() { history.lost_between(.., place.next, abandoned) } else { None };
         // Not the number of one that is abandoned: it would be abandoned again.
         let number = history.next_number().max(abandoned.map_or(0, |epoch| (epoch + 1).min(EPOCH_MAX)));
@@ -352,9 +352,8 @@ impl Archiver {
         self.hold(&mut session.pin, (place.next, confirmed), local).await?;
         self.audit(&mut session, listed).await?;
         let released = session.released();
-        let (pin, owner) = (self.options.pin.clone(), session.pin.owner.to_string());
-        self.change(move |source| source.assign_pin(&pin, &owner)).await?;
-        session.pin = self.move_pin(&session.pin, released, session.confirmed()).await?;
+        let moved = self.move_pin(&session, (released, session.confirmed())).await?;
+        session.pinned(moved);
         self.know(&session.pin, session.confirmed());
         self.note(|progress| {
             progress.epoch = Some(session.epoch);

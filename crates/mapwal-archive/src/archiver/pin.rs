@@ -8,6 +8,7 @@ use mapwal::{LogReader, Lsn, PinDirectory, PinState, PinStatus};
 use super::Archiver;
 use super::lock::PinLock;
 use super::options::ArchiverOptions;
+use super::session::Session;
 use super::source::{Local, LocalLog, Source};
 use crate::epoch::{Owner, token};
 use crate::error::{Error, Result};
@@ -92,7 +93,7 @@ impl Archiver {
         let options = self.options.clone();
         let first = local.segments.first().map_or(Lsn::FIRST, |segment| segment.first_lsn);
         let known = self.progress.lock().owner.clone();
-        let pinned = self.change(move |source| {
+        let made = self.change(move |source| {
             let name = &options.pin;
             let found = source.pin(name)?;
             let is_there = found.is_some();
@@ -100,12 +101,11 @@ impl Archiver {
                 match Owner::parse(&found.owner) {
                     Some(owner) if found.state == PinState::Lost => {
                         let lost = Pinned { owner, from: found.lsn };
-                        return make_anew(source, &options, last_told(&lost, known));
+                        let anew = make_anew(source, &options, last_told(&lost, known));
+                        return anew.map(|pin| (pin, options.pin_limit_bytes));
                     }
                     _ if !keeps_any(found.state) => {}
-                    Some(owner) => {
-                        return limited(source, &options, Pinned { owner, from: found.lsn }, found.limit_bytes);
-                    }
+                    Some(owner) => return Ok((Pinned { owner, from: found.lsn }, found.limit_bytes)),
                     None => return Err(Error::PinTaken { pin: options.pin, owner: found.owner }),
                 }
             }
@@ -116,9 +116,12 @@ impl Archiver {
             } else {
                 source.create_pin(name, &told, first, options.pin_limit_bytes)?;
             }
-            Ok(Pinned { owner, from: first })
+            Ok((Pinned { owner, from: first }, options.pin_limit_bytes))
         });
-        let pinned = pinned.await?;
+        let (mut pinned, limit_bytes) = made.await?;
+        let (options, pin) = (self.options.clone(), pinned.clone());
+        let eased = self.change(move |source| limited(source, &options, pin, limit_bytes)).await;
+        self.unless_full(eased)?.into_iter().for_each(|eased| pinned = eased);
         self.know(&pinned, pinned.confirmed());
         Ok(pinned)
     }
@@ -138,7 +141,8 @@ impl Archiver {
             return Ok(());
         };
         let (name, owner) = (self.options.pin.clone(), known.to_string());
-        self.change(move |source| source.assign_pin(&name, &owner)).await
+        let told = self.change(move |source| source.assign_pin(&name, &owner)).await;
+        self.unless_full(told).map(drop)
     }
 
     /// Notes what the archive has of what was confirmed in `epoch`, for as long as it cannot be gone on with; what it lacks and the log has is kept
@@ -173,19 +177,23 @@ impl Archiver {
         }
     }
 
+    /// As [`Self::hold_firmly`], where going on without it does no harm: the pin may stay where it is for lack of room.
+    pub(super) async fn hold(&self, pin: &mut Pinned, from: (Lsn, Lsn), local: &LocalLog) -> Result<()> {
+        let held = self.hold_firmly(pin, from, local).await;
+        self.unless_full(held).map(drop)
+    }
+
     /// Takes the pin back to record `from`, or as far as it goes: what the log has from there on is not in the archive, also where it was confirmed. The pin
     /// says that this was so before record `confirmed`.
-    pub(super) async fn hold(&self, pin: &mut Pinned, (from, confirmed): (Lsn, Lsn), local: &LocalLog) -> Result<()> {
+    pub(super) async fn hold_firmly(
+        &self,
+        pin: &mut Pinned,
+        (from, confirmed): (Lsn, Lsn),
+        local: &LocalLog,
+    ) -> Result<()> {
         if from >= pin.from {
             return Ok(());
         }
-        pin.owner = pin.confirming(confirmed);
-        let (name, owner) = (self.options.pin.clone(), pin.owner.to_string());
-        let now = self.change(move |source| take_back(source, &name, &owner, from)).await?;
-        if now < pin.from {
-            tracing::warn!(lsn = now.0, confirmed = confirmed.0, "pin taken back: the archive lacks what the log has");
-        }
-        pin.from = now;
         self.note(|progress| {
             progress.sealed = progress.sealed.min(from);
             if from < progress.archived {
@@ -193,14 +201,36 @@ impl Archiver {
                 progress.place = (last_before(local, from), 0);
             }
         });
+        let owner = pin.confirming(confirmed);
+        let (name, told) = (self.options.pin.clone(), owner.to_string());
+        let now = self.change(move |source| take_back(source, &name, &told, from)).await?;
+        if now < pin.from {
+            tracing::warn!(lsn = now.0, confirmed = confirmed.0, "pin taken back: the archive lacks what the log has");
+        }
+        *pin = Pinned { owner, from: now };
+        self.note(|progress| progress.pin_error = None);
         Ok(())
+    }
+
+    /// What a change of the pin has given, or `None` if there was no room for it on the log's disk: then the pin keeps what it kept, which does no harm, and
+    /// what is archived is what makes room. It is told until the pin can be changed.
+    fn unless_full<T>(&self, changed: Result<T>) -> Result<Option<T>> {
+        let told = match changed {
+            Err(error @ Error::Log(mapwal::Error::NoSpace { .. })) => error.in_one_line(),
+            changed => return changed.map(Some),
+        };
+        if self.progress.lock().pin_error.replace(told.clone()).is_none() {
+            tracing::warn!(error = told, "the pin stays where it is");
+        }
+        Ok(None)
     }
 
     /// Has a pin that keeps what is missing keep no more of that than its limit allows.
     pub(super) async fn ease_pin(&self, pin: &mut Pinned) -> Result<()> {
         if self.options.pin_limit_bytes.is_some() && pin.from < pin.confirmed() {
             let (options, eased) = (self.options.clone(), pin.clone());
-            *pin = self.change(move |source| ease(source, &options, eased)).await?;
+            let eased = self.change(move |source| ease(source, &options, eased)).await;
+            self.unless_full(eased)?.into_iter().for_each(|eased| *pin = eased);
         }
         Ok(())
     }
@@ -218,21 +248,26 @@ impl Archiver {
         self.hold(pin, (segment.first_lsn, confirmed), local).await
     }
 
-    /// Moves the pin to record `to`, before which the log may trim all, where all before record `confirmed` is confirmed.
-    pub(super) async fn move_pin(&self, pin: &Pinned, to: Lsn, confirmed: Lsn) -> Result<Pinned> {
+    /// Moves the pin of `session` to record `to`, before which the log may trim all, where all before record `confirmed` is confirmed; or leaves it for lack of
+    /// room. The pin as it is then, if it was changed.
+    pub(super) async fn move_pin(&self, session: &Session, (to, confirmed): (Lsn, Lsn)) -> Result<Option<Pinned>> {
+        let pin = &session.pin;
         let moved = Pinned { owner: pin.moving(to, confirmed), from: pin.from.max(to) };
-        let told = (moved.owner != pin.owner).then(|| moved.owner.to_string());
+        let told = (moved.owner != pin.owner || !session.is_told).then(|| moved.owner.to_string());
         let is_moved = pin.from < to;
-        if told.is_some() || is_moved {
-            let name = self.options.pin.clone();
-            self.change(move |source| {
-                told.map_or(Ok(()), |owner| source.assign_pin(&name, &owner))?;
-                if is_moved { source.advance_pin(&name, to) } else { Ok(()) }
-            })
-            .await?;
-            self.note(|progress| progress.sealed = to);
+        if told.is_none() && !is_moved {
+            return Ok(None);
         }
-        Ok(moved)
+        let name = self.options.pin.clone();
+        let changed = self.change(move |source| {
+            told.map_or(Ok(()), |owner| source.assign_pin(&name, &owner))?;
+            if is_moved { source.advance_pin(&name, to) } else { Ok(()) }
+        });
+        let changed = self.unless_full(changed.await)?;
+        if changed.is_some() {
+            self.note(|progress| (progress.sealed, progress.pin_error) = (to, None));
+        }
+        Ok(changed.map(|()| moved))
     }
 
     /// Says, durably, that another epoch is to be begun, with a new token, in the place of one that is `abandoned`: a try that is interrupted

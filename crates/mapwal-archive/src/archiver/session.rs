@@ -57,6 +57,8 @@ pub(crate) struct Session {
     pub(crate) place: Place,
     /// Where it is: at `place`, or before it when that is yet to be moved, or must not be.
     pub(crate) pin: Pinned,
+    /// Whether the pin says whose it is in this session.
+    pub(crate) is_told: bool,
     /// The first record before `place` that the log has and the archive lacks: the pin does not pass it.
     pub(crate) held: Option<Lsn>,
     /// When it was moved last.
@@ -85,6 +87,7 @@ impl Session {
             note,
             place,
             pin,
+            is_told: false,
             held: None,
             moved: None,
             parts,
@@ -116,6 +119,13 @@ impl Session {
     /// As [`Self::continues_with`].
     pub(crate) fn continues_in(&self, prefix: &Prefix) -> bool {
         self.follows((prefix.number, prefix.bytes.len() as u64), prefix.predecessor, prefix.first_lsn)
+    }
+
+    /// Notes how the pin is that was moved, if it was.
+    pub(crate) fn pinned(&mut self, moved: Option<Pinned>) {
+        if let Some(moved) = moved {
+            (self.pin, self.is_told) = (moved, true);
+        }
     }
 
     fn follows(&self, (number, end): (u64, u64), predecessor: Option<SegmentTip>, first: Lsn) -> bool {

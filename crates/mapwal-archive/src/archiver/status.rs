@@ -49,8 +49,11 @@ pub struct Status {
     /// 1 MiB/s.
     pub unanswered: Option<Duration>,
     /// The last error, until something succeeds; or what the store does not answer; or else why a restore would not give all that is archived: the first of what is `damaged`
-    /// or `missing`. It is `None` if all is well, but for what is `lost`, or `beside`.
+    /// or `missing`; or else why the pin stays where it is, for lack of room on the log's disk, while all is archived. It is `None` if all is well, but for what is `lost`,
+    /// or `beside`.
     pub last_error: Option<String>,
+    /// Why the pin stays where it is, while all is archived: there is no room for it on the log's disk.
+    pub pin_error: Option<String>,
     /// Records before the first one that the epoch leads to, and that no epoch has: they were trimmed before they were archived, or have vanished with their
     /// epoch. Until a prune gives them up.
     pub lost: Option<Range<Lsn>>,
@@ -84,6 +87,8 @@ pub(crate) struct Progress {
     pub(crate) bytes: u64,
     pub(crate) failures: u64,
     pub(crate) last_error: Option<String>,
+    /// Why the pin stays where it is, where everything else goes on.
+    pub(crate) pin_error: Option<String>,
     pub(crate) lost: Option<Range<Lsn>>,
     pub(crate) uploaded_again: u64,
     pub(crate) missing: Vec<MissingRecords>,
@@ -139,7 +144,7 @@ impl Progress {
         let unanswered = || overdue.map(|(what, time)| format!("no answer for {} s: {what}", time.as_secs()));
         let damaged = || self.damaged.first().map(|(key, damage)| format!("{key} {}: {damage}", damage.verdict()));
         let missing = || self.missing.first().map(ToString::to_string);
-        self.last_error.clone().or_else(unanswered).or_else(damaged).or_else(missing)
+        self.last_error.clone().or_else(unanswered).or_else(damaged).or_else(missing).or_else(|| self.pin_error.clone())
     }
 
     /// Of a log that has the records from `first` to `next`.
@@ -162,6 +167,7 @@ impl Progress {
             parts: self.parts,
             bytes: self.bytes,
             failures: self.failures,
+            pin_error: self.pin_error.clone(),
             unanswered: overdue.as_ref().map(|(_, time)| *time),
             last_error: self.trouble(overdue),
             lost: self.lost.clone(),

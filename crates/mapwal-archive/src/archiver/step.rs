@@ -123,9 +123,9 @@ impl Archiver {
         // Reading the next one takes processor time, moving the pin the disk's, and uploading this one the store's.
         let object = self.object(session.epoch, &sealed);
         let upload = self.upload(session, &object, sealed.bytes.clone(), sealed.path.display().to_string());
-        let pinning = self.move_pin(&session.pin, to, confirmed);
+        let pinning = self.move_pin(session, (to, confirmed));
         let (uploaded, prepared, pinned) = tokio::join!(upload, self.prepare(sealed.tip.number), pinning);
-        let pinned = pinned.map(|pinned| session.pin = pinned);
+        let pinned = pinned.map(|moved| session.pinned(moved));
         uploaded?;
         session.passed(&sealed);
         session.prepared = prepared.unwrap_or(None);
@@ -141,7 +141,11 @@ impl Archiver {
     /// What is left to be done once nothing is to be uploaded: lets the log trim what is confirmed, and deletes the parts that are
     /// superseded.
     async fn settle(&self, session: &mut Session) -> Result<()> {
-        session.pin = self.move_pin(&session.pin, session.released(), session.confirmed()).await?;
+        let moved = self.move_pin(session, (session.released(), session.confirmed())).await?;
+        session.pinned(moved);
+        if session.is_told && session.pin.from == session.released() {
+            self.note(|progress| progress.pin_error = None);
+        }
         while let Some(key) = session.superseded.pop() {
             // One that is left does no harm.
             let _ = self.archive.store.delete(&key).await;

@@ -14,6 +14,7 @@ mod held;
 mod hooked;
 mod keeping;
 mod kinds_of_logs;
+mod log_disk_full;
 mod lost_pins;
 mod meanwhile;
 mod notes;

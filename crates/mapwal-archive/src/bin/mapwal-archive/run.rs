@@ -110,10 +110,18 @@ fn open(arguments: &Run, options: &ArchiverOptions) -> Result<Archiver, NotOpene
     let (store, prefix) = match begun.filter(|&epoch| arguments.abandon_epoch != Some(epoch)) {
         Some(epoch) => {
             let opened = arguments.url.open_begun(epoch);
-            if matches!(opened, Err(NotOpened::Passing(_))) {
-                Archiver::keep_all(&reader, options).map_err(of_log)?;
+            match opened {
+                Err(NotOpened::Passing(failure)) => match Archiver::keep_all(&reader, options) {
+                    Err(full @ Error::Log(mapwal::Error::NoSpace { .. })) => {
+                        return Err(NotOpened::Passing(failure.and(&format!("the pin stays where it is: {full}"))));
+                    }
+                    kept => {
+                        kept.map_err(of_log)?;
+                        return Err(NotOpened::Passing(failure));
+                    }
+                },
+                opened => opened?,
             }
-            opened?
         }
         None => arguments.url.open()?,
     };
@@ -245,13 +253,14 @@ fn text(status: &Status) -> String {
     let failing = status.last_error.as_ref().filter(|_| status.failures > 0 || status.unanswered.is_some());
     let error = failing.map_or(String::new(), |error| format!("  failing: {error}"));
     let (missing, damaged) = (missing(status), damaged(status));
+    let pin = status.pin_error.as_ref().map_or(String::new(), |error| format!("  the pin stays where it is: {error}"));
     let lost = status.lost.as_ref().map_or(String::new(), |lost| {
         let (from, to) = (lost.start, lost.end.0.saturating_sub(1));
         format!("  records {from}..{to}, before this epoch, are missing in the archive")
     });
     let beside = beside(status);
     format!(
-        "epoch {epoch}  archived up to {archived}  lag {records} records, {bytes}, {seconds:.1} s  {segments} segments, {parts} parts{error}{missing}{damaged}{lost}{beside}"
+        "epoch {epoch}  archived up to {archived}  lag {records} records, {bytes}, {seconds:.1} s  {segments} segments, {parts} parts{error}{pin}{missing}{damaged}{lost}{beside}"
     )
 }
 
@@ -332,6 +341,7 @@ fn as_json(status: &Status) -> serde_json::Value {
         "parts": status.parts,
         "bytes": status.bytes,
         "failures": status.failures,
+        "pin_error": status.pin_error,
         "unanswered_seconds": status.unanswered.map(|time| time.as_secs_f64()),
         "last_error": status.last_error,
         "uploaded_again": status.uploaded_again,

@@ -28,7 +28,7 @@ use crate::frames::known_before;
 use crate::gaps::MissingRecords;
 use lock::PinLock;
 pub use options::ArchiverOptions;
-use pin::{Pinned, last_before};
+use pin::Pinned;
 use session::Session;
 use source::{Source, blocking};
 use status::Progress;
@@ -205,7 +205,7 @@ impl Archiver {
         let mut progress = Progress::from(source.first_lsn()?);
         if let Some(pin) = source.pin(pin)?.and_then(|found| Pinned::of(&found)) {
             (progress.sealed, progress.archived) = (pin.from, pin.confirmed());
-            progress.place = (last_before(&source.look()?, progress.archived), 0);
+            progress.place = (source.look()?.last_before(progress.archived), 0);
         }
         Ok(status_of(&source, &Mutex::new(progress), None))
     }

@@ -168,7 +168,7 @@ impl Archiver {
             if is_first || archived < confirmed {
                 progress.sealed = sealed;
                 progress.archived_only(archived);
-                progress.place = (last_before(local, archived), 0);
+                progress.place = (local.last_before(archived), 0);
             }
         });
         match held {
@@ -198,7 +198,7 @@ impl Archiver {
             progress.sealed = progress.sealed.min(from);
             if from < progress.archived {
                 progress.archived_only(from);
-                progress.place = (last_before(local, from), 0);
+                progress.place = (local.last_before(from), 0);
             }
         });
         let owner = pin.confirming(confirmed);
@@ -328,20 +328,10 @@ fn ease(source: &Source, options: &ArchiverOptions, pin: Pinned) -> Result<Pinne
         return Ok(pin);
     }
     // A log that was truncated may end before what was confirmed.
-    let to = first_within(&source.look()?, limit / 2).map_or(pin.from, |first| first.min(pin.confirmed()));
+    let to = source.look()?.first_within(limit / 2).map_or(pin.from, |first| first.min(pin.confirmed()));
     source.advance_pin(&options.pin, to)?;
     tracing::warn!(lsn = to.0, "the pin keeps no more of what the archive lacks: that is more than its limit allows");
     Ok(Pinned { from: pin.from.max(to), ..pin })
-}
-
-/// The first record of the newest segments of which the files have at most `len_bytes`, or of the newest one.
-fn first_within(local: &LocalLog, len_bytes: u64) -> Option<Lsn> {
-    let mut sum_bytes = 0;
-    let within = local.segments.iter().rev().take_while(|segment| {
-        sum_bytes += segment.file_len_bytes;
-        sum_bytes <= len_bytes
-    });
-    within.last().or(local.segments.last()).map(|segment| segment.first_lsn)
 }
 
 /// Whose the `lost` pin is, with up to where all was confirmed, of which more may be `known` than it says.
@@ -362,7 +352,7 @@ fn make_anew(source: &Source, options: &ArchiverOptions, owner: Owner) -> Result
         let local = source.look()?;
         let limit = options.pin_limit_bytes.map_or(u64::MAX, |limit| limit / 2);
         let path = || source.directory().to_owned();
-        let from = first_within(&local, limit).ok_or_else(|| mapwal::Error::NoLog { path: path() })?;
+        let from = local.first_within(limit).ok_or_else(|| mapwal::Error::NoLog { path: path() })?;
         match source.replace_pin(&options.pin, &told, from, options.pin_limit_bytes) {
             // Meanwhile.
             Err(Error::Log(mapwal::Error::Trimmed { .. })) if tries < 10 => tries += 1,
@@ -382,12 +372,6 @@ fn take_back(source: &Source, name: &str, owner: &str, from: Lsn) -> Result<Lsn>
     }
     source.rewind_pin(name, from)?;
     Ok(source.pin(name)?.map_or(from, |pin| pin.lsn))
-}
-
-/// The number of the last segment of the log that ends before record `lsn`.
-pub(super) fn last_before(local: &LocalLog, lsn: Lsn) -> u64 {
-    let before = local.segments.windows(2).filter(|pair| pair[1].first_lsn <= lsn).map(|pair| pair[0].number);
-    before.max().unwrap_or(0)
 }
 
 /// The first record that the log has, and that is `missing` of `epoch`, or of one before it that cannot be followed: nothing says what there is of that.

@@ -43,6 +43,24 @@ pub(crate) struct LocalLog {
     pub(crate) segments: Vec<Local>,
 }
 
+impl LocalLog {
+    /// The first record of the newest segments of which the files have at most `len_bytes`, or of the newest one.
+    pub(crate) fn first_within(&self, len_bytes: u64) -> Option<Lsn> {
+        let mut sum_bytes = 0;
+        let within = self.segments.iter().rev().take_while(|segment| {
+            sum_bytes += segment.file_len_bytes;
+            sum_bytes <= len_bytes
+        });
+        within.last().or(self.segments.last()).map(|segment| segment.first_lsn)
+    }
+
+    /// The number of the last segment that ends before record `lsn`.
+    pub(crate) fn last_before(&self, lsn: Lsn) -> u64 {
+        let before = self.segments.windows(2).filter(|pair| pair[1].first_lsn <= lsn).map(|pair| pair[0].number);
+        before.max().unwrap_or(0)
+    }
+}
+
 /// Keeps mapped bytes for as long as an upload needs them.
 struct Mapped<T>(T);
 

@@ -78,7 +78,7 @@ fn latency(bench: &mut Bench, how: &str, spins: bool) {
     if !bench.wants(&name) {
         return;
     }
-    let count = bench.amount(20_000);
+    let count = bench.amount(8_000);
     let (mut medians, mut tails) = (Samples::default(), Samples::default());
     for _ in 0..bench.rounds() {
         let (log, directory) = fresh_log(bench.directory(), &Options::new());

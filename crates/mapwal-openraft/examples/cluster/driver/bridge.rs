@@ -16,6 +16,10 @@ use crate::{DiskKind, Outcome};
 /// For as long a node that has heard of a leader votes for nobody else.
 const LEASE: Duration = Duration::from_millis(900);
 const ELECTION: Duration = Duration::from_millis(2500);
+/// Longer than it takes until a vote is answered, or its node has ended.
+const VOTE: Duration = Duration::from_millis(250);
+/// For as long the first leader is given to commit something with the help of a node that has forgotten its vote.
+const COMMIT: Duration = Duration::from_millis(1500);
 
 pub(super) async fn cross(cluster: &mut Cluster) -> Outcome {
     let leader = cluster.leader().await;
@@ -31,16 +35,26 @@ pub(super) async fn cross(cluster: &mut Cluster) -> Outcome {
     part(cluster, &[bridge], far, Cut::Drop);
     sleep(LEASE).await;
     cluster.arm(bridge).await;
+    let before = cluster.applied(leader).await;
     let until = Instant::now() + ELECTION;
-    while cluster.is_up(bridge)? && Instant::now() < until {
+    // The bridge votes only for a node that has all entries that it has itself, and that may be either of the two.
+    for &candidate in near.iter().cycle() {
+        if !cluster.is_up(bridge)? || Instant::now() > until {
+            break;
+        }
         // It may be down.
-        let _ = cluster.order(near[0], Order::Elect).await;
-        sleep(Duration::from_millis(150)).await;
+        let _ = cluster.order(candidate, Order::Elect).await;
+        sleep(VOTE).await;
     }
     part(cluster, &[bridge], near, Cut::Drop);
     for &id in far {
         cluster.network.mend(bridge, id);
         cluster.network.mend(id, bridge);
     }
-    cluster.restart_failed().await
+    cluster.restart_failed().await?;
+    let until = Instant::now() + COMMIT;
+    while cluster.applied(leader).await == before && Instant::now() < until {
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }

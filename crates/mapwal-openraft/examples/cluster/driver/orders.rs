@@ -47,4 +47,10 @@ impl Cluster {
         }
         found.map(|(_, id)| id)
     }
+
+    /// Up to where a node has applied, if it answers.
+    pub(super) async fn applied(&self, id: Option<u64>) -> Option<u64> {
+        let status = self.ask_for::<Status>(id?, path::STATUS, &(), Duration::from_millis(500)).await;
+        status.ok()?.applied
+    }
 }

@@ -172,7 +172,7 @@ impl Node {
     fn lose_power(self: Arc<Self>) {
         self.disk.cut_power();
         thread::spawn(move || {
-            thread::sleep(Duration::from_millis(3));
+            thread::sleep(Duration::from_millis(20));
             self.leave("the power is gone");
         });
     }

@@ -24,11 +24,14 @@ pub struct Mapping {
     backing: Backing,
     /// Where the guard finds a mapped file; given back before that is unmapped.
     slot: Option<&'static Slot>,
-    /// Whether the system tells which of its pages are in memory.
-    tells_residency: bool,
+    /// The user to whom the file belongs, where that is known.
+    owner: Option<u32>,
     keeper: Option<Keeper>,
     process: Process,
 }
+
+/// To the system's user of this number a file seems to belong whose owner this process cannot know, as in a container.
+const NOBODY: u32 = 65534;
 
 /// What is to live for as long as a mapping.
 pub type Keeper = Arc<dyn fmt::Debug + Send + Sync>;
@@ -49,12 +52,11 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// The mapping of a file, shared with all others of it. To a process that neither owns the file nor may write it the system
-    /// says that all of it is in memory: for that one it does not tell.
-    pub(crate) fn from_file(raw: MmapRaw, tells_residency: bool) -> Self {
+    /// The mapping of a file that belongs to user `owner`, shared with all others of it.
+    pub(crate) fn from_file(raw: MmapRaw, owner: u32) -> Self {
         let slot = Some(Slot::take(raw.as_mut_ptr().addr(), raw.len()));
         let mut mapping = Self::new(raw, slot, Backing::File);
-        mapping.tells_residency = tells_residency;
+        mapping.owner = Some(owner).filter(|&owner| owner != NOBODY);
         mapping
     }
 
@@ -73,15 +75,7 @@ impl Mapping {
     fn new(raw: MmapRaw, slot: Option<&'static Slot>, backing: impl FnOnce(MmapRaw) -> Backing) -> Self {
         let base = NonNull::new(raw.as_mut_ptr()).unwrap_or(NonNull::dangling());
         let len = raw.len();
-        Self {
-            base,
-            len,
-            backing: backing(raw),
-            slot,
-            tells_residency: false,
-            keeper: None,
-            process: Process::current(),
-        }
+        Self { base, len, backing: backing(raw), slot, owner: None, keeper: None, process: Process::current() }
     }
 
     /// A view of `memory`, which other views and its owner share.
@@ -90,7 +84,7 @@ impl Mapping {
     pub fn from_heap(memory: Arc<HeapMemory>) -> Self {
         let base = NonNull::new(memory.words.as_ptr().cast_mut().cast()).unwrap_or(NonNull::dangling());
         let (len, backing) = (memory.len_bytes(), Backing::Heap(memory));
-        Self { base, len, backing, slot: None, tells_residency: false, keeper: None, process: Process::current() }
+        Self { base, len, backing, slot: None, owner: None, keeper: None, process: Process::current() }
     }
 
     /// Bytes mapped.
@@ -132,12 +126,18 @@ impl Mapping {
         }
     }
 
+    /// Whether the system says of all its pages alike that they are in memory, be they or not: as it does to a process that neither owns the
+    /// file nor may write it at that moment, whatever it might when it opened it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn hides_residency(&self) -> bool {
+        self.owner != Some(rustix::process::geteuid().as_raw())
+    }
+
     /// Whether the page cache holds all of `range`, which begins at a page and is no longer than a megabyte. No, where that cannot
-    /// be found out.
+    /// be found out; yes, in any case, where [`Self::hides_residency`].
     pub(crate) fn is_resident(&self, range: Range<usize>) -> bool {
         #[cfg(target_os = "linux")]
         if let Backing::File(_) = &self.backing
-            && self.tells_residency
             && range.end <= self.len
         {
             let mut pages = [0; 256];

@@ -36,7 +36,7 @@ mod tests {
         std::fs::write(&path, vec![1; LEN]).expect("there is room");
         let file = File::options().read(true).write(true).open(&path).expect("it is there");
         file.sync_all().expect("the disk works");
-        let mapping = Mapping::from_file(MmapOptions::new().map_raw(&file).expect("it can be mapped"), true);
+        let mapping = Mapping::from_file(MmapOptions::new().map_raw(&file).expect("it can be mapped"), 0);
         assert!(mapping.is_resident(0..LEN), "it was written just now");
         start_writing(&file, 0..LEN as u64).expect("a hint");
         assert!(mapping.is_resident(0..LEN));

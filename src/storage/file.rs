@@ -193,9 +193,7 @@ impl StorageFile for DiskFile {
             Access::Read => options.map_raw_read_only(&self.file)?,
             Access::Write => options.map_raw(&self.file)?,
         };
-        let is_own = || Ok::<_, io::Error>(self.file.metadata()?.uid() == rustix::process::geteuid().as_raw());
-        let tells_residency = access == Access::Write || is_own()?;
-        Ok(Mapping::from_file(raw, tells_residency).keeping(Arc::clone(&self.of) as _))
+        Ok(Mapping::from_file(raw, self.file.metadata()?.uid()).keeping(Arc::clone(&self.of) as _))
     }
 
     fn sync_mapping(&self, mapping: &Mapping, range: Range<usize>) -> io::Result<()> {

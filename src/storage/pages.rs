@@ -26,7 +26,8 @@ pub(super) fn load(mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
     for start in range.clone().step_by(FAULT_AROUND_BYTES) {
         populate(start, 1)?;
     }
-    if mapping.is_resident(range.clone()) { Ok(()) } else { populate(range.start, range.len()) }
+    let is_there = !mapping.hides_residency() && mapping.is_resident(range.clone());
+    if is_there { Ok(()) } else { populate(range.start, range.len()) }
 }
 
 /// As [`Storage::load`](super::Storage::load).
@@ -57,10 +58,14 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use memmap2::MmapOptions;
+    use rustix::process::{Uid, geteuid};
+    use rustix::thread::set_thread_res_uid;
 
     use super::*;
 
     const LEN: usize = 1 << 20;
+    /// Where a file may end.
+    const MISSING: [usize; 3] = [FAULT_AROUND_BYTES, FAULT_AROUND_BYTES - 4096, LEN - 4096];
 
     /// A file of which the page cache has the first page of each piece that is mapped by one fault, and no other.
     fn pages_here_and_there() -> File {
@@ -72,33 +77,64 @@ mod tests {
         file
     }
 
-    fn map(file: &File, tells_residency: bool) -> Mapping {
+    fn map(file: &File, owner: u32) -> Mapping {
         let raw = MmapOptions::new().map_raw_read_only(file).expect("it can be mapped");
-        Mapping::from_file(raw, tells_residency)
+        Mapping::from_file(raw, owner)
+    }
+
+    /// By the user to whom the file belongs, and as by another one.
+    fn owners() -> [u32; 2] {
+        let own = geteuid().as_raw();
+        [own, own + 1]
     }
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn all_pages_are_loaded_also_those_that_no_fault_beside_them_brings_along() {
-        for tells in [true, false] {
+        for owner in owners() {
             let file = pages_here_and_there();
-            let told = map(&file, true);
+            let told = map(&file, owner);
             assert!(!told.is_resident(0..LEN), "those that were written, and no others");
-            load(&map(&file, tells), 0..LEN).expect("the disk works");
-            assert!(told.is_resident(0..LEN), "{tells}");
+            load(&map(&file, owner), 0..LEN).expect("the disk works");
+            assert!(told.is_resident(0..LEN), "{owner}");
         }
     }
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn a_page_that_the_file_does_not_have_is_an_error_wherever_it_is() {
-        for tells in [true, false] {
-            for missing in [FAULT_AROUND_BYTES, FAULT_AROUND_BYTES - 4096, LEN - 4096] {
+        for owner in owners() {
+            for missing in MISSING {
                 let file = pages_here_and_there();
-                let mapping = map(&file, tells);
+                let mapping = map(&file, owner);
                 file.set_len(missing as u64).expect("it gets shorter");
                 load(&mapping, 0..LEN).expect_err("not all of it is there");
             }
+        }
+    }
+
+    /// To such a process the system says that all of a file is in memory.
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn a_page_is_not_believed_to_be_there_by_a_process_that_has_become_another_user() {
+        if !geteuid().is_root() {
+            return eprintln!("skipped: this process cannot become another user");
+        }
+        // The second one as where the owner is shown as that user, since it is none that is known there.
+        for (owner, user) in [(0, 1), (65534, 65534)] {
+            let file = pages_here_and_there();
+            let mapping = Mapping::from_file(MmapOptions::new().map_raw(&file).expect("it can be mapped"), owner);
+            let load_as_another = || {
+                // Of this thread alone.
+                set_thread_res_uid(None, Uid::from_raw(user), None).expect("root may");
+                MISSING.map(|missing| {
+                    file.set_len(missing as u64).expect("it is open for writing");
+                    assert!(mapping.is_resident(0..LEN), "so it says");
+                    load(&mapping, 0..LEN).is_err()
+                })
+            };
+            let refused = std::thread::scope(|scope| scope.spawn(load_as_another).join().expect("no panic"));
+            assert_eq!(refused, [true; 3], "{user}");
         }
     }
 }

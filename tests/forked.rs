@@ -76,8 +76,8 @@ fn changes(log: &Log) -> Vec<bool> {
         is_refused(log.reset_to(Lsn(9))),
         is_refused(log.pin(Lsn(1))),
         is_refused(log.create_pin("child", "", Lsn(1), None)),
-        is_refused(log.advance_pin("parent", Lsn(2))),
-        is_refused(log.drop_pin("parent")),
+        is_refused(log.replace_pin("parent", "", Lsn(1), None)),
+        is_refused(log.advance_pin("parent", Lsn(2))) && is_refused(log.drop_pin("parent")),
     ]
 }
 
@@ -96,8 +96,8 @@ fn a_child_is_refused_every_change_of_the_log_of_its_parent() {
         first_allowed(&[
             is_refused(pins.list()),
             is_refused(pins.create("child", "", Lsn(1), None)),
-            is_refused(pins.advance("parent", Lsn(2))),
-            is_refused(pins.remove("parent")),
+            is_refused(pins.replace("parent", "", Lsn(1), None)),
+            is_refused(pins.advance("parent", Lsn(2))) && is_refused(pins.remove("parent")),
         ])
     };
     assert_eq!(Child::fork(changed).end(), 0);

@@ -231,13 +231,27 @@ async fn forget_marks(archive: &Archive, marks: &Marks) -> Result<()> {
 /// Deletes the notes of epochs of which nothing else is left, and that end before what is kept.
 async fn forget_empty_epochs(archive: &Archive, newest: u64) -> Result<u64> {
     let history = archive.history().await?;
+    let older = history.epochs.range(..newest).map(|(number, _)| *number);
+    let mut sessions = Vec::new();
+    for number in older.filter(|&number| history.is_spent(number)) {
+        let key = session_key(&archive.prefix, number);
+        let note = patiently(|| archive.store.all_of(&key)).await?;
+        patiently(|| archive.store.delete(&key)).await?;
+        sessions.push((number, key, note));
+    }
+    if sessions.is_empty() {
+        return Ok(0);
+    }
+    // Without those notes an archiver confirms nothing more. What it has confirmed before is in this list.
+    let history = archive.history().await?;
     let mut forgotten = 0;
-    for &number in history.epochs.range(..newest).map(|(number, _)| number).filter(|&&number| history.is_spent(number))
-    {
-        for key in [session_key(&archive.prefix, number), epoch_key(&archive.prefix, number)] {
-            patiently(|| async { archive.store.delete(&key).await }).await?;
+    for (number, session, note) in sessions {
+        if history.is_spent(number) {
+            patiently(|| async { archive.store.delete(&epoch_key(&archive.prefix, number)).await }).await?;
+            forgotten += 1;
+        } else if let Some(note) = note {
+            patiently(|| archive.store.create(&session, note.clone().into())).await?;
         }
-        forgotten += 1;
     }
     Ok(forgotten)
 }

@@ -176,7 +176,7 @@ fn check_begin(history: &History, epoch: u64, first: &ArchivedSegment) -> Result
 }
 
 /// An error unless the note of `epoch` is lost, or it has no record that another epoch does not have, or its log has begun another one in its
-/// place.
+/// place, or all but its note was deleted.
 async fn check_worthless(archive: &Archive, history: &mut History, epoch: u64) -> Result<()> {
     let mut later = history.epochs.range(epoch + 1..).filter_map(|(_, later)| later.note.as_ref());
     let is_replaced = later.any(|later| later.instead_of == Some(epoch));
@@ -184,7 +184,10 @@ async fn check_worthless(archive: &Archive, history: &mut History, epoch: u64) -
         Err(noted @ Error::Noted { .. }) => {
             let has_less = is_all_in_reach(archive, history, epoch).await?
                 && longer_than(archive, history, epoch).await?.is_some();
-            return if has_less || is_replaced { Ok(()) } else { Err(noted) };
+            // By a call that was killed before it deleted the note.
+            let is_emptied =
+                history.forgotten.contains(&epoch) && history.epochs[&epoch].all_objects().next().is_none();
+            return if has_less || is_replaced || is_emptied { Ok(()) } else { Err(noted) };
         }
         unnoted => unnoted?.1,
     };
@@ -284,7 +287,9 @@ pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneR
         return Err(error);
     }
     let mut report = PruneReport { epochs: 1, lost: only_in(&history, epoch), ..PruneReport::default() };
-    for object in history.epochs[&epoch].all_objects() {
+    // The newest first: if this is killed, what is left is an epoch without a gap, which has less, and can be forgotten.
+    let objects: Vec<_> = history.epochs[&epoch].all_objects().collect();
+    for object in objects.into_iter().rev() {
         delete(archive, object, &mut report).await?;
     }
     if !kept {

@@ -11,6 +11,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 
 use crate::hooked::{Call, Hooked, remove};
+use crate::sessions::copy_log;
 use crate::support::{
     archiver, bytes_of, catch_up, fill, fill_and_seal, keys, open, restore, restored_at, scratch, with_suffix,
 };
@@ -171,4 +172,51 @@ async fn the_mark_of_a_call_that_was_killed_goes_with_a_later_one_that_is_refuse
     let refused = archive.forget_epoch(7).await.unwrap_err();
     assert!(matches!(refused, Error::NoEpoch { epoch: 7, .. }), "{refused}");
     assert!(archive.store().head(&gone).await.is_ok());
+}
+
+/// An archive with an epoch 2 that has less than epoch 1: of a log that was restored, or of an old copy of the log's directory.
+async fn with_less(is_restored: bool) -> Arc<InMemory> {
+    let (dir, copied, store) = (scratch(), scratch(), Arc::new(InMemory::new()));
+    let archive = Archive::new(Arc::clone(&store) as _, "logs/a");
+    let log = open(dir.path());
+    fill(&log, 1, 50);
+    Arc::into_inner(log).unwrap().close().unwrap();
+    copy_log(dir.path(), copied.path());
+    let log = open(dir.path());
+    for last in [100, 200, 300, 400] {
+        fill_and_seal(&log, 1, last);
+    }
+    catch_up(&log, &archive).await;
+    let copied = if is_restored { restore(&archive, RestoreTo::Lsn(Lsn(100))).await.unwrap().0 } else { copied };
+    let log = open(copied.path());
+    for last in if is_restored { vec![150, 250] } else { vec![] } {
+        fill_and_seal(&log, 1, last);
+    }
+    fill(&log, 1, if is_restored { 300 } else { 80 });
+    log.sync().unwrap();
+    catch_up(&log, &archive).await;
+    store
+}
+
+/// What is left each time can be forgotten.
+#[tokio::test]
+async fn a_call_that_was_killed_is_made_up_for_by_the_next_one_wherever_that_was() {
+    for (is_restored, objects) in [(true, 3), (false, 1)] {
+        // Also the note of its session, and its own.
+        for deleted in 0..objects + 2 {
+            let store = with_less(is_restored).await;
+            let hooked = Hooked::new(&store, |_, _| ());
+            hooked.deletes.store(deleted, Ordering::SeqCst);
+            let killed = Archive::new(Arc::new(hooked), "logs/a");
+            let brief = std::time::Duration::from_millis(50);
+            tokio::time::timeout(brief, killed.forget_epoch(2)).await.expect_err("it waits");
+            let archive = Archive::new(Arc::clone(&store) as _, "logs/a");
+            let report = archive.forget_epoch(2).await;
+            let report = report.unwrap_or_else(|refused| panic!("{is_restored}, after {deleted}: {refused}"));
+            assert_eq!((report.lost, report.epochs), (vec![], 1));
+            let left = keys(&*store).await.into_iter().filter(|key| key.as_ref().starts_with("logs/a/0000000002/"));
+            assert_eq!(left.collect::<Vec<_>>(), [Key::from("logs/a/0000000002/forgotten")], "{deleted}");
+            assert!(archive.list().await.unwrap().faults.is_empty(), "{deleted}");
+        }
+    }
 }

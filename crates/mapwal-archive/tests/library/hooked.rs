@@ -73,6 +73,8 @@ pub(crate) struct Hooked {
     pub(crate) denied: Arc<Mutex<Option<Path>>>,
     /// Nothing can be written until so many objects are deleted.
     pub(crate) full: Arc<AtomicUsize>,
+    /// After so many objects are deleted the next one is waited for, for ever: the caller can be killed there.
+    pub(crate) deletes: Arc<AtomicUsize>,
 }
 
 impl Hooked {
@@ -86,6 +88,7 @@ impl Hooked {
             alive: Arc::default(),
             denied: Arc::default(),
             full: Arc::default(),
+            deletes: Arc::new(usize::MAX.into()),
         }
     }
 
@@ -156,6 +159,9 @@ impl ObjectStore for Hooked {
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let full = Arc::clone(&self.full);
+        if self.deletes.fetch_sub(1, Ordering::SeqCst) == 0 {
+            return stream::pending().boxed();
+        }
         let deleted = self.inner.delete_stream(locations);
         let count = move |_: &Path| {
             let _ = full.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |full| full.checked_sub(1));

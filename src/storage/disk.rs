@@ -254,6 +254,10 @@ impl Storage for Disk {
 
     fn open_as_created(&self, name: &str) -> io::Result<Box<dyn StorageFile>> {
         let (file, mode) = (self.open_at(name, OFlags::RDWR)?, self.pattern().file_mode());
+        // By another name it is somebody else's, to whom its owner and its mode belong.
+        if file.metadata()?.nlink() != 1 {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         self.pattern().give(&file, mode)?;
         if Mode::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != mode {
             return Err(io::ErrorKind::PermissionDenied.into());

@@ -86,7 +86,7 @@ fn check_full(disk: &Path) {
 #[test]
 fn whatever_is_in_the_place_of_the_spare_the_pin_is_changed_and_nothing_else() {
     type Make = fn(spare: &Path, pin: &Path, other: &Path);
-    let made: [(&str, Make); 9] = [
+    let made: [(&str, Make); 10] = [
         ("none", |spare, _, _| fs::remove_file(spare).unwrap()),
         ("empty", |spare, _, _| fs::write(spare, "").unwrap()),
         ("shorter", |spare, _, _| fs::write(spare, [7; LEN - 1]).unwrap()),
@@ -95,6 +95,11 @@ fn whatever_is_in_the_place_of_the_spare_the_pin_is_changed_and_nothing_else() {
         ("a backup", |spare, _, other| {
             fs::write(spare, [7; LEN]).unwrap();
             fs::hard_link(spare, other).unwrap();
+        }),
+        ("somebody else's", |spare, _, other| {
+            fs::write(spare, [7; LEN]).unwrap();
+            fs::hard_link(spare, other).unwrap();
+            fs::set_permissions(other, fs::Permissions::from_mode(0o640)).unwrap();
         }),
         ("the pin", |spare, pin, _| {
             fs::remove_file(spare).unwrap();
@@ -116,6 +121,7 @@ fn whatever_is_in_the_place_of_the_spare_the_pin_is_changed_and_nothing_else() {
         let (pin, spare, other) = (pins.join("a"), pins.join("a.tmp"), dir.path().join("other"));
         let mode = pin.metadata().unwrap().mode();
         make(&spare, &pin, &other);
+        let others = other.metadata().ok().map(|found| found.mode());
         let before = fs::read(&pin).unwrap();
         let kept = fs::File::open(&pin).unwrap();
         log.advance_pin("a", Lsn(5)).unwrap();
@@ -132,6 +138,7 @@ fn whatever_is_in_the_place_of_the_spare_the_pin_is_changed_and_nothing_else() {
         }
         if other.exists() {
             assert_eq!(fs::read(&other).unwrap(), [7; LEN], "{what}");
+            assert_eq!(Some(other.metadata().unwrap().mode()), others, "{what}");
         }
         drop(log);
         assert_eq!(open_small(dir.path()).pins()[0].lsn, Lsn(7), "{what}");

@@ -135,6 +135,11 @@ impl Faulty {
         self.add(Fault { call: Some(call), file: Some(file.into()), skip: 0, once: false, error });
     }
 
+    /// As [`Self::fail_on`], once this many have gone well.
+    pub(crate) fn fail_on_after(&self, skip: usize, file: &str, call: Call, error: Errno) {
+        self.add(Fault { call: Some(call), file: Some(file.into()), skip, once: false, error });
+    }
+
     /// The next `call` on the file of this name fails.
     pub(crate) fn fail_once_on(&self, file: &str, call: Call, error: Errno) {
         self.add(Fault { call: Some(call), file: Some(file.into()), skip: 0, once: true, error });

@@ -160,21 +160,25 @@ fn by_another(archiver: Archiver, log: &Arc<Log>, store: &Arc<InMemory>) -> Arch
     by(log, store, each_time())
 }
 
+/// By the first write to the store the disk is full.
+fn by_one_that_fills(disk: &Arc<Disk>, log: &Arc<Log>, store: &Arc<InMemory>) -> Archiver {
+    let (once, filling) = (std::sync::Once::new(), Arc::clone(disk));
+    let hooked = Hooked::new(store, move |call, _| {
+        if let Call::Put(_) = call {
+            once.call_once(|| filling.fill());
+        }
+    });
+    Archiver::of_log(Arc::clone(log), Archive::new(Arc::new(hooked), "a"), each_time()).unwrap()
+}
+
 /// It is known by its token until there is room for its name.
 #[tokio::test]
 async fn an_epoch_that_the_pin_does_not_name_yet_is_gone_on_with() {
     let Some(disk) = Disk::mount() else { return };
     let (store, log) = (Arc::new(InMemory::new()), open(&disk.log()));
     fill_and_seal(&log, 1, 300);
-    let (once, disk) = (std::sync::Once::new(), Arc::new(disk));
-    let filling = Arc::clone(&disk);
-    let hooked = Hooked::new(&store, move |call, _| {
-        if let Call::Put(_) = call {
-            once.call_once(|| filling.fill());
-        }
-    });
-    let archive = Archive::new(Arc::new(hooked), "a");
-    let first = Archiver::of_log(Arc::clone(&log), archive, each_time()).unwrap();
+    let disk = Arc::new(disk);
+    let first = by_one_that_fills(&disk, &log, &store);
     let status = caught_up(&first).await.unwrap();
     assert_eq!((status.epoch, status.archived_lsn), (Some(1), Lsn(301)));
     let named = || Archiver::epoch_of(&reader(&disk.log()), PIN).unwrap();
@@ -189,6 +193,25 @@ async fn an_epoch_that_the_pin_does_not_name_yet_is_gone_on_with() {
     disk.make_room();
     let status = caught_up(&second).await.unwrap();
     assert_eq!((status.last_error, named(), log.pins()[0].lsn), (None, Some(1), Lsn(401)));
+}
+
+/// It stays where it is anyway, as long as nothing is sealed.
+#[tokio::test]
+async fn a_pin_that_does_not_say_yet_whose_it_is_is_told() {
+    let Some(disk) = Disk::mount() else { return };
+    let (store, log, disk) = (Arc::new(InMemory::new()), open(&disk.log()), Arc::new(disk));
+    fill(&log, 1, 50);
+    log.sync().unwrap();
+    let archiver = by_one_that_fills(&disk, &log, &store);
+    for _ in 0..2 {
+        let status = caught_up(&archiver).await.unwrap();
+        assert_eq!((status.epoch, status.archived_lsn, status.sealed_lsn), (Some(1), Lsn(51), Lsn(1)));
+        assert!(status.pin_error.is_some(), "{status:?}");
+        assert_eq!(Archiver::epoch_of(&reader(&disk.log()), PIN).unwrap(), None);
+    }
+    disk.make_room();
+    assert_eq!(caught_up(&archiver).await.unwrap().pin_error, None);
+    assert_eq!(Archiver::epoch_of(&reader(&disk.log()), PIN).unwrap(), Some(1));
 }
 
 /// What is begun under a token that no pin has could not be gone on with.

@@ -112,8 +112,11 @@ fn open(arguments: &Run, options: &ArchiverOptions) -> Result<Archiver, NotOpene
             let opened = arguments.url.open_begun(epoch);
             match opened {
                 Err(NotOpened::Passing(failure)) => match Archiver::keep_all(&reader, options) {
-                    Err(full @ Error::Log(mapwal::Error::NoSpace { .. })) => {
-                        return Err(NotOpened::Passing(failure.and(&format!("the pin stays where it is: {full}"))));
+                    // Without how much is left: that changes all the time, and why it waits is told when it changes.
+                    Err(Error::Log(mapwal::Error::NoSpace { .. })) => {
+                        return Err(NotOpened::Passing(
+                            failure.and("there is no room on the log's disk for its pin, which stays where it is"),
+                        ));
                     }
                     kept => {
                         kept.map_err(of_log)?;

@@ -117,7 +117,7 @@ impl Archive {
     /// Deletes what no restore to record `before`, or to a later one, needs, the oldest first; and parts that a segment has
     /// superseded. The last segment of the newest epoch stays in any case, and so does all of an epoch that cannot be
     /// followed, such as one whose note is damaged, and of those that continue it. `gaps` says what to do where records are missing before `before`.
-    /// To be called by one program at a time; an archiver may run meanwhile.
+    /// Several may be called at once, and an archiver may run meanwhile.
     ///
     /// # Errors
     /// [`Error::Gap`] when records are missing before `before`, and `gaps` says to refuse that, or `before` is one of them: nothing

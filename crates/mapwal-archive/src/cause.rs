@@ -27,6 +27,11 @@ impl Error {
         is_told || self.is_because(|kind| kind == io::ErrorKind::PermissionDenied)
     }
 
+    /// Whether there is no such object.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if matches!(**source, object_store::Error::NotFound { .. }))
+    }
+
     /// Whether it says nothing of other objects: this one may not be read, or its disk has failed there.
     pub(crate) fn is_of_one_object(&self) -> bool {
         matches!(self, Self::Io { .. }) || self.is_denied()

@@ -59,20 +59,29 @@ impl DirectoryStore {
         Ok(Self { files: Arc::new(files), root: root.into(), durable: Arc::default() })
     }
 
-    /// Makes the name of the object at `location` durable, and those of the directories above it.
+    /// Makes the name of the object at `location` durable, and those of the directories above it. [`Error::NotFound`] if another process has
+    /// deleted the object meanwhile: then those of the directories alone.
     async fn sync_names(&self, location: &Location) -> Result<()> {
         let (path, this) = (self.files.path_to_filesystem(location)?, self.clone());
-        blocking(move || this.sync_names_of(&path)).await
+        if blocking(move || this.sync_names_of(&path)).await? {
+            return Ok(());
+        }
+        let source = io::Error::from(io::ErrorKind::NotFound).into();
+        Err(Error::NotFound { path: location.to_string(), source })
     }
 
-    fn sync_names_of(&self, path: &Path) -> io::Result<()> {
+    /// Whether the object is there.
+    fn sync_names_of(&self, path: &Path) -> io::Result<bool> {
         path.parent().map_or(Ok(()), remove_abandoned)?;
-        File::open(path)?.sync_all()?;
+        let is_there = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            file => file?.sync_all().map(|()| true)?,
+        };
         for directory in path.ancestors().skip(1).take_while(|above| above.starts_with(&self.root)) {
             sync(directory)?;
             self.durable.lock().insert(directory.to_owned());
         }
-        Ok(())
+        Ok(is_there)
     }
 
     /// Whether the directory of the object at `location` is known to have a durable name.
@@ -128,7 +137,7 @@ fn is_upload(name: &OsStr) -> bool {
     })
 }
 
-async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
     let failed = |source| Error::Generic { store: "DirectoryStore", source };
     let done = tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.into()))?;
     done.map_err(|error| failed(error.into()))

@@ -11,8 +11,8 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// Whether it says all that the other one says.
-    fn covers(self, other: Self) -> bool {
+    /// Whether it says all that the other one says. It does if it is the same.
+    pub(crate) fn covers(self, other: Self) -> bool {
         self.before >= other.before && self.epoch >= other.epoch
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, ObjectDamage, Result};
 use crate::frames::read_checked;
 use crate::history::{Epoch, History};
 use crate::object::{ArchivedSegment, epoch_key, forgotten_key, session_key};
-use crate::prune::{PruneReport, delete};
+use crate::prune::{PruneReport, delete, put_back};
 use crate::tips::parent_by_tip;
 
 pub(crate) async fn rebuild_note(archive: &Archive, epoch: u64, begins: bool) -> Result<()> {
@@ -279,9 +279,13 @@ pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneR
         is_kept
     };
     let mut history = archive.history().await?;
+    if !history.epochs.contains_key(&epoch) && history.forgotten.contains(&epoch) {
+        // Another call, or a prune, has deleted it meanwhile. Its number stays taken.
+        return Ok(PruneReport::default());
+    }
     if let Err(error) = check_forgettable(archive, &mut history, epoch).await {
         if let Some(noted) = noted {
-            patiently(|| archive.store.create(&session, noted.clone().into())).await?;
+            put_back(archive, &session, noted).await?;
         }
         patiently(|| archive.store.delete(&taken)).await?;
         return Err(error);

@@ -6,11 +6,12 @@ use std::ops::Range;
 
 use mapwal::Lsn;
 use object_store::ObjectMeta;
+use object_store::path::Path;
 
 use crate::archive::Archive;
 use crate::backoff::patiently;
 use crate::conflict::judge_faults;
-use crate::error::Result;
+use crate::error::{ObjectDamage, Result};
 use crate::faults::listed_faults;
 use crate::history::History;
 use crate::marks::{Mark, Marks};
@@ -96,7 +97,11 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
     marked?;
     report.epochs = forget_empty_epochs(archive, newest).await?;
     let history = archive.history().await?;
-    report.first_lsn = history.reach(newest)?.lsns.start;
+    if !history.epochs.contains_key(&newest) {
+        // Another prune has found a later one meanwhile, or it was forgotten.
+        report.epoch = newest_segment(archive, &history)?.0;
+    }
+    report.first_lsn = history.reach(report.epoch)?.lsns.start;
     report.faults = faults_after(archive, &history, conflicts).await?;
     forget_marks(archive, &history.pruned).await?;
     Ok(report)
@@ -104,6 +109,17 @@ pub(crate) async fn prune(archive: &Archive, before: Lsn, gaps: PruneGaps) -> Re
 
 /// What is wrong with the archive, and what was found to be by reading: each thing once.
 async fn faults_after(archive: &Archive, history: &History, found: Vec<EpochFault>) -> Result<Vec<EpochFault>> {
+    let is_missing = |fault: &EpochFault| matches!(fault, EpochFault::Damaged { damage: ObjectDamage::Missing, .. });
+    if found.iter().any(is_missing) {
+        // Another prune may have deleted it: then it is in no list any more, and if something lacks it, that is a gap.
+        let history = archive.history().await?;
+        let is_there = |fault: &EpochFault| !matches!(fault, EpochFault::Damaged { key, .. } if !history.has(key));
+        return all_faults(archive, &history, found.into_iter().filter(is_there).collect()).await;
+    }
+    all_faults(archive, history, found).await
+}
+
+async fn all_faults(archive: &Archive, history: &History, found: Vec<EpochFault>) -> Result<Vec<EpochFault>> {
     let mut faults = listed_faults(history);
     faults.extend(found);
     judge_faults(archive, history, &mut faults).await?;
@@ -209,23 +225,52 @@ fn mark_of(history: &History, newest: u64, before: Lsn) -> Mark {
     Mark { before, epoch: last.map_or(newest, |last| last.max(newest)) }
 }
 
+/// On return records before the mark are said to be pruned: by it, or by one that says more. A prune that leaves such a one deletes this one as
+/// soon as it sees both.
 async fn create_mark(archive: &Archive, mark: Mark) -> Result<()> {
     let key = pruned_key(&archive.prefix, mark);
-    patiently(|| async { archive.store.create(&key, bytes::Bytes::from_static(b"pruned\n")).await }).await?;
-    Ok(())
+    loop {
+        let create = || archive.store.create(&key, bytes::Bytes::from_static(b"pruned\n"));
+        match patiently(create).await {
+            Err(error) if error.is_not_found() => {
+                let marks = listed_marks(archive).await?;
+                if marks.iter().any(|(_, other)| other.covers(mark)) {
+                    return Ok(());
+                }
+                // What has deleted it has seen another one: without that the store is not what it was.
+                if marks.is_empty() {
+                    return Err(error);
+                }
+            }
+            created => return created.map(drop),
+        }
+    }
+}
+
+async fn listed_marks(archive: &Archive) -> Result<Vec<(Path, Mark)>> {
+    let listed = patiently(|| async { archive.store.list(&archive.prefix.clone().join("pruned")).await }).await?;
+    let mark_in = |meta: ObjectMeta| match Object::of(&archive.prefix, &meta) {
+        Object::Pruned(mark) => Some((meta.location, mark)),
+        _ => None,
+    };
+    Ok(listed.into_iter().filter_map(mark_in).collect())
 }
 
 /// Marks that a later one covers.
 async fn forget_marks(archive: &Archive, marks: &Marks) -> Result<()> {
-    let listed = archive.store.list(&archive.prefix.clone().join("pruned")).await?;
-    let is_old = |meta: &ObjectMeta| match Object::of(&archive.prefix, meta) {
-        Object::Pruned(mark) => marks.supersede(mark),
-        _ => false,
-    };
-    for mark in listed.into_iter().filter(is_old) {
-        patiently(|| async { archive.store.delete(&mark.location).await }).await?;
+    for (key, _) in listed_marks(archive).await?.into_iter().filter(|&(_, mark)| marks.supersede(mark)) {
+        patiently(|| archive.store.delete(&key)).await?;
     }
     Ok(())
+}
+
+/// Writes the note of a session again that was deleted. Where that vanishes as well, another prune is about to see whether the epoch is left.
+pub(crate) async fn put_back(archive: &Archive, session: &Path, note: Vec<u8>) -> Result<()> {
+    let note = bytes::Bytes::from(note);
+    match patiently(|| archive.store.create(session, note.clone())).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        created => created.map(drop),
+    }
 }
 
 /// Deletes the notes of epochs of which nothing else is left, and that end before what is kept.
@@ -250,7 +295,7 @@ async fn forget_empty_epochs(archive: &Archive, newest: u64) -> Result<u64> {
             patiently(|| async { archive.store.delete(&epoch_key(&archive.prefix, number)).await }).await?;
             forgotten += 1;
         } else if let Some(note) = note {
-            patiently(|| archive.store.create(&session, note.clone().into())).await?;
+            put_back(archive, &session, note).await?;
         }
     }
     Ok(forgotten)

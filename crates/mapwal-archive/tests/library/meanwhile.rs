@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use futures_util::FutureExt;
 use mapwal::Lsn;
 use mapwal_archive::{Archive, EpochFault, Error, PruneGaps, RestoreOptions, RestoreReport, RestoreTo, Result};
-use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::hooked::{Call, Hooked, remove};
 use crate::support::{
@@ -184,4 +184,79 @@ async fn an_archiver_lists_a_store_whose_lists_never_agree_now_and_then() {
     assert!(ended.is_err(), "it goes on");
     let lists = lists.load(Ordering::SeqCst);
     assert!((3..100).contains(&lists), "{lists}");
+}
+
+/// A prune of a later record that finds the mark of this one deletes it, in any moment.
+#[tokio::test]
+async fn prunes_that_are_called_at_once_end_with_success() {
+    // When the mark is looked at that was written just now; and before it is written, which finds it there then.
+    for at in [1, 2] {
+        let (store, other) = (five().await, Arc::new(AtomicUsize::new(0)));
+        let key = Key::from(format!("a/pruned/{:020}-{:010}", 201, 1));
+        let (archive, mark) = (over(&store), key.clone());
+        let hooked = Hooked::new(&store, move |call, inner| {
+            if *call == Call::Put(&mark) && at == 2 {
+                inner.put(&mark, "pruned\n".into()).now_or_never().expect("memory does not wait").expect("stored");
+            }
+            if *call == Call::Get(&mark) && other.fetch_add(1, Ordering::SeqCst) == 0 {
+                archive
+                    .prune(Lsn(301), PruneGaps::Refuse)
+                    .now_or_never()
+                    .expect("memory does not wait")
+                    .expect("pruned");
+            }
+        });
+        let report = Archive::new(Arc::new(hooked), "a").prune(Lsn(201), PruneGaps::Refuse).await.unwrap();
+        assert_eq!((report.first_lsn, report.faults), (Lsn(301), vec![]));
+        assert!(store.head(&key).await.is_err(), "the other one has deleted it");
+        assert_eq!(with_suffix(&*store, "-0000000001").await.len(), 1, "and left its own");
+    }
+}
+
+/// A mark that is gone and has no other in its place says nothing: without it, what is deleted would be missing.
+#[tokio::test]
+async fn a_prune_deletes_nothing_whose_mark_vanishes_for_another_reason() {
+    let store = five().await;
+    let archive = changing(&store, ("-0000000001", 1), |inner| {
+        remove(inner, &Key::from(format!("a/pruned/{:020}-{:010}", 201, 1)));
+    });
+    let error = archive.prune(Lsn(201), PruneGaps::Refuse).await.unwrap_err();
+    assert!(matches!(error, Error::Store { .. }), "{error:?}");
+    assert_eq!(with_suffix(&*store, ".seg").await.len(), 5);
+}
+
+/// It reads the sealed segment whose parts are left, and the other one deletes it then.
+#[tokio::test]
+async fn a_segment_that_another_prune_deletes_meanwhile_is_no_damage() {
+    let (store, dir) = (Arc::new(InMemory::new()), scratch());
+    let log = open(dir.path());
+    fill_and_seal(&log, 1, 100);
+    fill(&log, 1, 150);
+    log.sync().unwrap();
+    catch_up(&log, &over(&store)).await;
+    let part = with_suffix(&*store, ".part").await.remove(0);
+    let bytes = bytes_of(&*store, &part).await;
+    fill_and_seal(&log, 1, 200);
+    fill_and_seal(&log, 1, 300);
+    catch_up(&log, &over(&store)).await;
+    store.put(&part, bytes.into()).await.unwrap();
+    let (other, is_first) = (over(&store), AtomicBool::new(true));
+    let segment = with_suffix(&*store, ".seg").await.remove(1);
+    let hooked = Hooked::new(&store, move |call, _| {
+        if *call == Call::Get(&segment) && is_first.swap(false, Ordering::SeqCst) {
+            other.prune(Lsn(250), PruneGaps::Refuse).now_or_never().expect("memory does not wait").expect("pruned");
+        }
+    });
+    let report = Archive::new(Arc::new(hooked), "a").prune(Lsn(150), PruneGaps::Refuse).await.unwrap();
+    assert_eq!((report.first_lsn, report.faults), (Lsn(201), vec![]));
+}
+
+/// A link to nothing stands for what is there when an object is made, and gone when its name is synced.
+#[tokio::test]
+async fn an_object_in_a_directory_that_another_process_deletes_meanwhile_is_told_as_not_there() {
+    let shelf = scratch();
+    let store = mapwal_archive::DirectoryStore::open(shelf.path()).unwrap();
+    std::os::unix::fs::symlink("nowhere", shelf.path().join("gone")).unwrap();
+    let put = store.put_opts(&Key::from("gone"), "a".into(), object_store::PutMode::Create.into()).await;
+    assert!(matches!(put, Err(object_store::Error::NotFound { .. })), "{put:?}");
 }

@@ -219,7 +219,12 @@ pub(crate) async fn verify(
     let mut logs = BTreeMap::<u64, Vec<(u128, String)>>::new();
     let mut predecessors = HashMap::new();
     while let Some((object, checked)) = checks.next().await {
-        report.read += 1;
+        let is_read = match &checked {
+            Ok(_) => true,
+            Err(Error::Damaged { damage, .. }) => *damage != ObjectDamage::Missing,
+            Err(_) => false,
+        };
+        report.read += u64::from(is_read);
         match checked {
             Ok(begin) => {
                 if let Some((log, predecessor)) = begin {

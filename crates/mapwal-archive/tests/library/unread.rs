@@ -32,6 +32,7 @@ async fn an_object_that_cannot_be_read_is_named_and_the_others_are_verified() {
     let damaged: Vec<_> = report.damaged.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!((unread, damaged, report.is_sound()), (vec![keys[0].as_ref()], vec![keys[2].as_ref()], false));
     assert!(report.unread[0].1.contains("not for this one"), "{report:?}");
+    assert_eq!(report.read, 2, "what could not be read was not read");
     // It is not known to be sound the next time.
     let archive = Archive::new(Arc::clone(&store) as _, "a");
     let again = archive.verify(Some(&report), &mut |_| {}).await.unwrap();

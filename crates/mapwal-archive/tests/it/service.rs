@@ -7,6 +7,7 @@ use std::process::Stdio;
 use crate::child::Process;
 use crate::logs::{append_up_to, check, open};
 use crate::place::{PROGRAM, Place, document, make_log, wait_until};
+use crate::synced::can_trace;
 
 /// Started before there is a log; its writer comes and goes; the store refuses everything for a while.
 #[test]
@@ -28,6 +29,21 @@ fn the_service_survives_everything_but_being_told_to_stop() {
     server.seen().refuses = false;
     wait_until(|| place.lists_up_to(900));
     assert_eq!(service.terminate().code(), Some(0));
+}
+
+/// What it needs to go on is one of the first things that it makes.
+#[test]
+fn a_signal_that_comes_while_the_service_begins_ends_it_in_order() {
+    if !can_trace() {
+        return;
+    }
+    let place = Place::new();
+    make_log(&place.path("log"), 300);
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-o", "/dev/null", "-e", "trace=epoll_create1"]);
+    command.args(["-e", "inject=epoll_create1:signal=TERM:when=1", PROGRAM, "run"]);
+    let ran = command.arg(place.path("log")).arg(place.url()).stdout(Stdio::null()).status().unwrap();
+    assert_eq!(ran.code(), Some(0), "{ran}");
 }
 
 /// What it prints may be read by a program that ends, or be written to a disk that is full.

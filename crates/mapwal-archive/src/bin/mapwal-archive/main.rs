@@ -28,8 +28,11 @@ use std::process::ExitCode;
 use arguments::{Arguments, Command};
 use clap::Parser;
 use failure::{Failure, Outcome, Result};
+use stop::Stop;
 
 fn main() -> ExitCode {
+    // Before anything else: whenever a signal comes, `run` ends in order.
+    let stop = std::env::args_os().nth(1).is_some_and(|command| command == "run").then(Stop::listen);
     // Nothing is done, by any command, where what it says of it would be lost.
     if let Err(error) = streams::check_output() {
         return Failure::of_output(&error).tell().into();
@@ -42,17 +45,17 @@ fn main() -> ExitCode {
             return printed.map_or_else(|error| Failure::of_output(&error).tell(), |()| Outcome::Done).into();
         }
     };
-    carry_out(&arguments.command).unwrap_or_else(|failure| failure.tell()).into()
+    carry_out(&arguments.command, stop).unwrap_or_else(|failure| failure.tell()).into()
 }
 
-fn carry_out(command: &Command) -> Result<Outcome> {
+fn carry_out(command: &Command, stop: Option<Result<Stop>>) -> Result<Outcome> {
     match command {
         Command::Completions(completions) => generate::completions(completions.shell),
         Command::Man(man) => generate::manual(man.directory.as_deref()),
         command => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             let runtime = runtime.map_err(|error| Failure::new("cannot start threads", error, "this process"))?;
-            let done = runtime.block_on(on_store(command));
+            let done = runtime.block_on(on_store(command, stop));
             // What is under way is of no use any more.
             runtime.shutdown_background();
             done
@@ -60,9 +63,9 @@ fn carry_out(command: &Command) -> Result<Outcome> {
     }
 }
 
-async fn on_store(command: &Command) -> Result<Outcome> {
+async fn on_store(command: &Command, stop: Option<Result<Stop>>) -> Result<Outcome> {
     match command {
-        Command::Run(arguments) => run::run(arguments).await,
+        Command::Run(arguments) => run::run(arguments, stop.unwrap_or_else(Stop::listen)?).await,
         Command::Restore(arguments) => restore::run(arguments).await,
         Command::List(arguments) => list::run(arguments).await,
         Command::Verify(arguments) => verify::run(arguments).await,

@@ -25,8 +25,7 @@ const AFTER_LEFT: &str = "if this is an old copy of the log, or one that was res
 /// How often it looks whether there is a log, and how things stand.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-pub(crate) async fn run(arguments: &Run) -> Result<Outcome> {
-    let mut stop = Stop::listen()?;
+pub(crate) async fn run(arguments: &Run, mut stop: Stop) -> Result<Outcome> {
     let mut report = Report::new(arguments);
     let ended = loop {
         let archiver = tokio::select! {

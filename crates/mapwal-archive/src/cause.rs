@@ -84,4 +84,13 @@ mod tests {
         assert!(!told.contains(['\n', '\r']), "{told}");
         assert!(told.starts_with("cannot list a: ") && told.contains("<Error> <Code>NoSuchBucket</Code>"), "{told}");
     }
+
+    #[test]
+    fn an_archive_that_is_all_of_a_store_has_a_name_and_one_that_is_gone_asks_for_its_disk() {
+        let source = object_store::Error::Generic { store: "S3", source: "no".into() };
+        let told = Error::store("list", &"".into(), source).in_one_line();
+        assert!(told.starts_with("cannot list the archive: "), "{told}");
+        let told = Error::Gone { key: String::new() }.in_one_line();
+        assert!(told.starts_with("cannot read the archive: ") && told.contains("is its disk mounted?"), "{told}");
+    }
 }

@@ -19,7 +19,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The store failed. An archiver tries again, and reports it in its status meanwhile.
-    #[error("cannot {operation} {key}")]
+    #[error("cannot {operation} {}", or_root(key))]
     Store {
         /// What was being done, as a verb.
         operation: &'static str,
@@ -30,7 +30,7 @@ pub enum Error {
     },
     /// Nothing is there any more of the archive in which the archiver was at work: the store is another one, such as where a disk is not mounted. An
     /// archiver waits for it.
-    #[error("cannot read {key}: the archive that was here is gone")]
+    #[error("cannot read {}: the archive that was here is gone; is its disk mounted?", or_root(key))]
     Gone {
         /// The object, or the prefix.
         key: String,
@@ -338,6 +338,11 @@ impl Error {
 }
 
 /// The archive at `prefix`, which is empty where a store is that of one log alone.
+/// The key, or the prefix, which is empty where the archive is all of a store.
+fn or_root(key: &str) -> &str {
+    if key.is_empty() { "the archive" } else { key }
+}
+
 fn named(prefix: &str) -> String {
     if prefix.is_empty() { "the archive".to_owned() } else { format!("the archive at {prefix}") }
 }

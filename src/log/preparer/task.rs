@@ -20,7 +20,7 @@ use crate::format::name;
 use crate::format::position::Position;
 use crate::log::stats::Counters;
 use crate::segment::Segment;
-use crate::segment::filling::{Filling, LARGE_PAGE_LEN, page_start};
+use crate::segment::filling::{Filling, LARGE_PAGE_LEN, PAGE_LEN, page_start};
 use crate::segment::prepare::Resting;
 #[cfg(feature = "testing")]
 use crate::storage::Preparation;
@@ -102,7 +102,7 @@ impl PreparerCore {
             is_settling_asked: AtomicBool::new(false),
             settling: Settling::new(),
             large: [AtomicU64::new(0), AtomicU64::new(0)],
-            large_len: AtomicUsize::new(0),
+            large_len: AtomicUsize::new(PAGE_LEN),
         }
     }
 

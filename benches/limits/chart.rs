@@ -16,7 +16,9 @@ const ROW_HEIGHT: u32 = 24;
 /// Of a panel: its title above the rows, ticks and the name of the axis below.
 const PANEL_HEIGHT: u32 = 92;
 const NAMES_WIDTH: u32 = 330;
-const LEGEND_HEIGHT: u32 = 64;
+/// Of a line of the legend, and of the title above it.
+const LEGEND_LINE: u32 = 22;
+const TITLE_HEIGHT: u32 = 40;
 /// The axis is logarithmic.
 const TICKS: [f64; 8] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0];
 
@@ -32,8 +34,9 @@ pub(crate) fn draw(path: &Path, reports: &[Report<'_>]) -> Result {
     let panels = [("more is better", with_target(true)), ("less is better", with_target(false))];
     let height = |rows: usize| u32::try_from(rows).map(|rows| rows * ROW_HEIGHT + PANEL_HEIGHT);
     let heights = [height(panels[0].1.len())?, height(panels[1].1.len())?];
-    let svg = picture((WIDTH, LEGEND_HEIGHT + heights[0] + heights[1]), |all| {
-        let (legend, rest) = all.split_vertically(LEGEND_HEIGHT);
+    let legend_height = TITLE_HEIGHT + (u32::try_from(reports.len())? + 1) * LEGEND_LINE;
+    let svg = picture((WIDTH, legend_height + heights[0] + heights[1]), |all| {
+        let (legend, rest) = all.split_vertically(legend_height);
         draw_legend(&legend, reports)?;
         let (first, second) = rest.split_vertically(heights[0]);
         [first, second]
@@ -44,22 +47,20 @@ pub(crate) fn draw(path: &Path, reports: &[Report<'_>]) -> Result {
     Ok(fs::write(path, svg)?)
 }
 
-/// A colour for each machine, and what the marks mean.
+/// A line for each machine, with its colour, and one for what the marks mean.
 fn draw_legend(area: &Drawn<'_>, reports: &[Report<'_>]) -> Result {
     area.draw(&Text::new("mapwal as a multiple of what the machine can do at best", (14, 12), text(18)))?;
-    let mut x = 14;
+    let mut y = i32::try_from(TITLE_HEIGHT)? + 10;
     for (report, colour) in reports.iter().zip(COLOURS) {
         let name = format!("{}, {} cores", report.machine.processor, report.machine.cores);
-        area.draw(&Circle::new((x + 6, 50), 5, colour.filled()))?;
-        area.draw(&Text::new(name.clone(), (x + 18, 43), text(13)))?;
-        x += 44 + i32::try_from(name.len())? * 7;
+        area.draw(&Circle::new((20, y), 5, colour.filled()))?;
+        area.draw(&Text::new(name, (32, y - 7), text(13)))?;
+        y += i32::try_from(LEGEND_LINE)?;
     }
-    area.draw(&Circle::new((x + 6, 50), 5, BLACK.stroke_width(2)))?;
-    area.draw(&Text::new("target missed", (x + 18, 43), text(13)))?;
-    x += 130;
-    area.draw(&PathElement::new([(x + 6, 42), (x + 6, 58)], BLACK.stroke_width(2)))?;
-    area.draw(&Text::new("target", (x + 16, 43), text(13)))?;
-    Ok(())
+    area.draw(&Circle::new((20, y), 5, BLACK.stroke_width(2)))?;
+    area.draw(&Text::new("target missed", (32, y - 7), text(13)))?;
+    area.draw(&PathElement::new([(150, y - 8), (150, y + 8)], BLACK.stroke_width(2)))?;
+    Ok(area.draw(&Text::new("target", (160, y - 7), text(13)))?)
 }
 
 fn draw_panel(area: &Drawn<'_>, title: &str, names: &[&str], reports: &[Report<'_>]) -> Result {

@@ -337,12 +337,12 @@ impl Error {
     }
 }
 
-/// The archive at `prefix`, which is empty where a store is that of one log alone.
 /// The key, or the prefix, which is empty where the archive is all of a store.
 fn or_root(key: &str) -> &str {
     if key.is_empty() { "the archive" } else { key }
 }
 
+/// The archive at `prefix`, which is empty where a store is that of one log alone.
 fn named(prefix: &str) -> String {
     if prefix.is_empty() { "the archive".to_owned() } else { format!("the archive at {prefix}") }
 }

@@ -26,7 +26,8 @@ pub(super) fn load(mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
     for start in range.clone().step_by(FAULT_AROUND_BYTES) {
         populate(start, 1)?;
     }
-    let is_there = !mapping.hides_residency() && mapping.is_resident(range.clone());
+    // Asked again after it, since another thread may have changed the user.
+    let is_there = !mapping.hides_residency() && mapping.is_resident(range.clone()) && !mapping.hides_residency();
     if is_there { Ok(()) } else { populate(range.start, range.len()) }
 }
 

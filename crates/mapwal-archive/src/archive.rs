@@ -156,6 +156,8 @@ impl Archive {
     /// one that has no record which an older, longer one does not have, such as that of an old copy of the log's directory; or of one in whose
     /// place its log has begun another ([`ArchiverOptions::abandon_epoch`](crate::ArchiverOptions::abandon_epoch)). Its
     /// number stays taken, and [`PruneReport::lost`] has the records that no other epoch has: the others are not said to lack them. An archiver whose pin names it ends with [`Error::Forgotten`].
+    /// To be called by one program at a time, and beside no prune; an archiver may run meanwhile. The report is empty where another call has deleted the
+    /// epoch meanwhile.
     ///
     /// # Errors
     /// [`Error::Noted`] when it has a note that can be used, and records of its own; [`Error::Continued`] when a later epoch continues it, and [`Error::MayBeContinued`] when one without a note may;

@@ -184,9 +184,9 @@ async fn check_worthless(archive: &Archive, history: &mut History, epoch: u64) -
         Err(noted @ Error::Noted { .. }) => {
             let has_less = is_all_in_reach(archive, history, epoch).await?
                 && longer_than(archive, history, epoch).await?.is_some();
-            // By a call that was killed before it deleted the note.
-            let is_emptied =
-                history.forgotten.contains(&epoch) && history.epochs[&epoch].all_objects().next().is_none();
+            // By a call that was killed before it deleted the note, or what has no record.
+            let is_emptied = history.forgotten.contains(&epoch)
+                && history.epochs[&epoch].all_objects().all(|it| it.first_lsn == it.next_lsn);
             return if has_less || is_replaced || is_emptied { Ok(()) } else { Err(noted) };
         }
         unnoted => unnoted?.1,
@@ -273,11 +273,10 @@ pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneR
     let noted = patiently(|| archive.store.all_of(&session)).await?;
     patiently(|| archive.store.delete(&session)).await?;
     // There may be room by now. An archiver that finds the note gone, or begins, writes it again unless it sees this.
-    let kept = kept || {
-        let is_kept = keep_number().await.is_ok();
+    if !kept {
+        let _ = keep_number().await;
         patiently(|| archive.store.delete(&session)).await?;
-        is_kept
-    };
+    }
     let mut history = archive.history().await?;
     if !history.epochs.contains_key(&epoch) && history.forgotten.contains(&epoch) {
         // Another call, or a prune, has deleted it meanwhile. Its number stays taken.
@@ -296,9 +295,8 @@ pub(crate) async fn forget_epoch(archive: &Archive, epoch: u64) -> Result<PruneR
     for object in objects.into_iter().rev() {
         delete(archive, object, &mut report).await?;
     }
-    if !kept {
-        keep_number().await?;
-    }
+    // A second call that was refused meanwhile has taken it back.
+    keep_number().await?;
     patiently(|| async { archive.store.delete(&epoch_key(&archive.prefix, epoch)).await }).await?;
     Ok(report)
 }

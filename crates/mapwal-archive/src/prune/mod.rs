@@ -225,12 +225,15 @@ fn mark_of(history: &History, newest: u64, before: Lsn) -> Mark {
     Mark { before, epoch: last.map_or(newest, |last| last.max(newest)) }
 }
 
+/// How often a mark is written again that vanishes, though no list has one that says as much.
+const MARK_TRIES: u32 = 8;
+
 /// On return records before the mark are said to be pruned: by it, or by one that says more. A prune that leaves such a one deletes this one as
 /// soon as it sees both.
 async fn create_mark(archive: &Archive, mark: Mark) -> Result<()> {
     let key = pruned_key(&archive.prefix, mark);
-    loop {
-        let create = || archive.store.create(&key, bytes::Bytes::from_static(b"pruned\n"));
+    let create = || archive.store.create(&key, bytes::Bytes::from_static(b"pruned\n"));
+    for _ in 0..MARK_TRIES {
         match patiently(create).await {
             Err(error) if error.is_not_found() => {
                 let marks = listed_marks(archive).await?;
@@ -245,6 +248,7 @@ async fn create_mark(archive: &Archive, mark: Mark) -> Result<()> {
             created => return created.map(drop),
         }
     }
+    create().await.map(drop)
 }
 
 async fn listed_marks(archive: &Archive) -> Result<Vec<(Path, Mark)>> {
@@ -264,10 +268,10 @@ async fn forget_marks(archive: &Archive, marks: &Marks) -> Result<()> {
     Ok(())
 }
 
-/// Writes the note of a session again that was deleted. Where that vanishes as well, another prune is about to see whether the epoch is left.
-pub(crate) async fn put_back(archive: &Archive, session: &Path, note: Vec<u8>) -> Result<()> {
+/// Writes a note again that was deleted. Where that vanishes as well, another prune is about to see whether the epoch is left.
+pub(crate) async fn put_back(archive: &Archive, key: &Path, note: Vec<u8>) -> Result<()> {
     let note = bytes::Bytes::from(note);
-    match patiently(|| archive.store.create(session, note.clone())).await {
+    match patiently(|| archive.store.create(key, note.clone())).await {
         Err(error) if error.is_not_found() => Ok(()),
         created => created.map(drop),
     }
@@ -291,8 +295,20 @@ async fn forget_empty_epochs(archive: &Archive, newest: u64) -> Result<u64> {
     let history = archive.history().await?;
     let mut forgotten = 0;
     for (number, session, note) in sessions {
-        if history.is_spent(number) {
-            patiently(|| async { archive.store.delete(&epoch_key(&archive.prefix, number)).await }).await?;
+        let mut is_left = !history.is_spent(number);
+        if !is_left {
+            let key = epoch_key(&archive.prefix, number);
+            let described = patiently(|| archive.store.all_of(&key)).await?;
+            patiently(|| archive.store.delete(&key)).await?;
+            // Another prune that saw an object may have put the note of the session back, or an archiver have begun anew with one that it had
+            // uploaded: with that it confirms more.
+            let history = archive.history().await?;
+            is_left = history.epochs.get(&number).is_some_and(|epoch| epoch.all_objects().next().is_some());
+            if let Some(described) = described.filter(|_| is_left) {
+                put_back(archive, &key, described).await?;
+            }
+        }
+        if !is_left {
             forgotten += 1;
         } else if let Some(note) = note {
             put_back(archive, &session, note).await?;

@@ -138,42 +138,45 @@ async fn no_note_of_a_session_is_written_in_an_epoch_that_is_being_deleted() {
     }
 }
 
-/// An archiver may be at work: what it has confirmed since the epoch was listed is seen before the note of that is deleted.
+/// An archiver may be at work: what it has confirmed since the epoch was listed is seen before the note of that is deleted, or after it, where
+/// another prune has put the note of its session back.
 #[tokio::test]
 async fn what_is_archived_in_an_epoch_while_a_prune_is_about_to_forget_that_keeps_it() {
-    let dir = scratch();
-    let (store, log) = archived(dir.path(), 1).await;
-    let (elsewhere, _) = restore(&plain(&store), RestoreTo::Latest).await.unwrap();
-    let newer = open(elsewhere.path());
-    for last in [1100, 1200] {
-        fill_and_seal(&newer, 2, last);
-    }
-    catch_up(&newer, &plain(&store)).await;
-    for last in [1000, 1150] {
-        fill_and_seal(&log, 1, last);
-    }
-    catch_up(&log, &plain(&store)).await;
-    let is_last = |key: &Key| key.as_ref().starts_with("a/0000000001/00000000000000001001-");
-    let last = keys(&*store).await.into_iter().find(is_last).unwrap();
-    let (archived, bytes) = (last.clone(), bytes_of(&*store, &last).await);
-    store.delete(&last).await.unwrap();
-    let session = bytes_of(&*store, &SESSION.into()).await;
-    let looks = AtomicUsize::new(0);
-    let hooked = Hooked::new(&store, move |call, inner| {
-        // After the list by which the epoch is forgotten.
-        let is_look = matches!(call, Call::Get(key) if key.as_ref() == "a/0000000001/epoch.json");
-        if is_look && looks.fetch_add(1, Ordering::SeqCst) == 1 {
-            inner.put(&archived, bytes.clone().into()).now_or_never().unwrap().unwrap();
+    for look in [1, 2] {
+        let dir = scratch();
+        let (store, log) = archived(dir.path(), 1).await;
+        let (elsewhere, _) = restore(&plain(&store), RestoreTo::Latest).await.unwrap();
+        let newer = open(elsewhere.path());
+        for last in [1100, 1200] {
+            fill_and_seal(&newer, 2, last);
         }
-    });
-    let report = Archive::new(Arc::new(hooked), "a").prune(Lsn(1101), PruneGaps::Refuse).await.unwrap();
-    assert_eq!((report.epochs, report.faults), (0, vec![]));
-    assert_eq!(bytes_of(&*store, &SESSION.into()).await, session, "its archiver goes on");
-    assert_eq!(archiver(&log, &plain(&store)).catch_up().await.unwrap().epoch, Some(1));
-    let elsewhere = scratch();
-    let of_it = RestoreOptions::new().epoch(Some(1));
-    plain(&store).restore(elsewhere.path(), RestoreTo::Latest, &of_it, &mut |_| {}).await.unwrap();
-    assert_eq!(records(&open(elsewhere.path())), expected(1, 1001..=1150));
+        catch_up(&newer, &plain(&store)).await;
+        for last in [1000, 1150] {
+            fill_and_seal(&log, 1, last);
+        }
+        catch_up(&log, &plain(&store)).await;
+        let is_last = |key: &Key| key.as_ref().starts_with("a/0000000001/00000000000000001001-");
+        let last = keys(&*store).await.into_iter().find(is_last).unwrap();
+        let (archived, bytes) = (last.clone(), bytes_of(&*store, &last).await);
+        store.delete(&last).await.unwrap();
+        let session = bytes_of(&*store, &SESSION.into()).await;
+        let looks = AtomicUsize::new(0);
+        let hooked = Hooked::new(&store, move |call, inner| {
+            // After the list by which the epoch is forgotten, or after the one that comes before its note is deleted.
+            let is_look = matches!(call, Call::Get(key) if key.as_ref() == "a/0000000001/epoch.json");
+            if is_look && looks.fetch_add(1, Ordering::SeqCst) == look {
+                inner.put(&archived, bytes.clone().into()).now_or_never().unwrap().unwrap();
+            }
+        });
+        let report = Archive::new(Arc::new(hooked), "a").prune(Lsn(1101), PruneGaps::Refuse).await.unwrap();
+        assert_eq!((report.epochs, report.faults), (0, vec![]));
+        assert_eq!(bytes_of(&*store, &SESSION.into()).await, session, "its archiver goes on");
+        assert_eq!(archiver(&log, &plain(&store)).catch_up().await.unwrap().epoch, Some(1));
+        let elsewhere = scratch();
+        let of_it = RestoreOptions::new().epoch(Some(1));
+        plain(&store).restore(elsewhere.path(), RestoreTo::Latest, &of_it, &mut |_| {}).await.unwrap();
+        assert_eq!(records(&open(elsewhere.path())), expected(1, 1001..=1150));
+    }
 }
 
 /// An archiver that is started, such as one that has just ended because of that: what it confirmed would go with the epoch.

@@ -109,7 +109,9 @@ class Log:
     def __init__(self, directory):
         for path in directory.iterdir():
             if re.fullmatch(r"LOCK|pins|control(\.tmp)?|.*\.seg|[0-9]{20}\.tmp", path.name):
-                if path.is_symlink() or not (path.is_dir() if path.name == "pins" else path.is_file()): raise Refused(f"{path.name} is no file")
+                may_be_directory = path.name == "pins" or path.name.endswith(".tmp")
+                is_sound = path.is_dir() and may_be_directory or path.is_file() and path.name != "pins"
+                if path.is_symlink() or not is_sound: raise Refused(f"{path.name} is no file")
         paths = sorted(path for path in directory.iterdir() if path.name.endswith(".seg"))
         self.files = {(number := int(path.name[:20]) if path.name[:20].isdigit() else 0): Segment(number, path) for path in paths}
         sound = [segment for segment in self.files.values() if not segment.fault]

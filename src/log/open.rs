@@ -40,7 +40,7 @@ use crate::read::ReadAhead;
 use crate::segment::chain::Chain;
 use crate::segment::control::{self, ControlPage, Known};
 use crate::segment::directory::{self, Found, Listing};
-use crate::segment::leftovers::{remove_all, remove_in_order};
+use crate::segment::leftovers::{remove_all, remove_in_order, remove_unfinished};
 use crate::segment::pins::NamedPins;
 use crate::segment::pins::files::PinFiles;
 use crate::segment::prepare::{GoneOn, Prepared, adopt, go_on, prepare, renew};
@@ -164,7 +164,7 @@ struct Opening<'o> {
 impl Opening<'_> {
     fn carry_out(self, mut plan: Plan, lock: Box<dyn LockGuard>) -> Result<Log> {
         // Those of segments as well: whether all that was written to them reached the device is not known.
-        remove_all(&*self.storage, &self.listing.temporaries);
+        remove_unfinished(&*self.storage, &self.listing.temporaries);
         self.remove_trimmed(&plan)?;
         let cache = Arc::new(MapCache::default());
         let mut next_number = self.last_number + 1;

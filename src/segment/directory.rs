@@ -28,7 +28,7 @@ pub(crate) const LOOKS_MAX: u32 = 5;
 pub(crate) struct Listing {
     /// Numbers of segments, ascending.
     pub(crate) segments: Vec<u64>,
-    /// Names of unfinished files.
+    /// Names of unfinished files, or of directories that a repair of the file system has made of some.
     pub(crate) temporaries: Vec<String>,
 }
 
@@ -70,11 +70,13 @@ fn names(storage: &dyn Storage) -> Result<(Listing, Option<PathBuf>)> {
             Name::Pins if kind == FileKind::Directory => {}
             Name::OfSystem | Name::UnfinishedPins => {}
             Name::Foreign => drop(foreign.get_or_insert_with(|| name.to_owned())),
+            Name::Temporary if regular || kind == FileKind::Directory => {
+                listing.temporaries.push(String::from_utf8_lossy(name).into_owned());
+            }
             _ if !regular => drop(bad.get_or_insert_with(|| (name.to_owned(), kind))),
             Name::BadSegment | Name::Pins => drop(bad.get_or_insert_with(|| (name.to_owned(), FileKind::Regular))),
             Name::Segment(number) => listing.segments.push(number),
-            Name::Temporary => listing.temporaries.push(String::from_utf8_lossy(name).into_owned()),
-            Name::Lock | Name::Control => {}
+            Name::Temporary | Name::Lock | Name::Control => {}
         }
     });
     visited.map_err(|source| Error::io("list", storage.path(), source))?;

@@ -297,6 +297,15 @@ impl Storage for Disk {
         self.removals.durably(name, || Ok(rustix::fs::unlinkat(&*self.directory, name, AtFlags::empty())?))
     }
 
+    fn remove_unfinished(&self, name: &str) -> io::Result<()> {
+        let unlink = |flags| rustix::fs::unlinkat(&*self.directory, name, flags);
+        self.removals.durably(name, || match unlink(AtFlags::empty()) {
+            // Without a journal the loss of the power may leave a new file's name for the inode of a directory that was there before.
+            Err(Errno::ISDIR) => Ok(unlink(AtFlags::REMOVEDIR)?),
+            done => Ok(done?),
+        })
+    }
+
     fn sync_directory(&self) -> io::Result<()> {
         self.removals.sync()
     }

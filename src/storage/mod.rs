@@ -232,6 +232,14 @@ pub trait Storage: Debug + Send + Sync {
     /// When the system refuses.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// As [`Self::remove`], of what should be an unfinished file, and may be an empty directory.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn remove_unfinished(&self, name: &str) -> io::Result<()> {
+        self.remove(name)
+    }
+
     /// Makes all changes of names durable.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mapwal::error::FormatFault;
 use mapwal::error::{Damage, FileKind};
+use mapwal::inspect::Inspection;
 use mapwal::{Error, Lsn, Options};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -101,6 +102,27 @@ fn something_else_in_the_place_of_a_segment_is_named() {
     assert!(matches!(refused(dir.path(), &second), Damage::FileLength { found: 0, .. }));
     fs::rename(&aside, &second).unwrap();
     assert_records(&open(dir.path(), &small()).snapshot().unwrap(), 1, 900);
+}
+
+/// As `e2fsck` leaves them of ext4 without a journal, after the loss of the power.
+#[test]
+fn an_unfinished_file_that_has_become_a_directory_is_removed_or_passed_over() {
+    let dir = closed();
+    let last = *segment_numbers(dir.path()).last().unwrap();
+    let of = |number: u64| segment(dir.path(), number).with_extension("tmp");
+    let (empty, full, page) = (of(last + 1), of(last + 2), dir.path().join("control.tmp"));
+    for path in [&empty, &full, &page] {
+        fs::create_dir(path).unwrap();
+    }
+    fs::write(full.join("mine"), "").unwrap();
+    Inspection::open(dir.path()).unwrap();
+    let log = open(dir.path(), &small());
+    assert_records(&log.snapshot().unwrap(), 1, 900);
+    log.rotate().unwrap();
+    log.append(1, b"more").unwrap();
+    log.close().unwrap();
+    assert_eq!((empty.exists(), page.exists(), full.join("mine").exists()), (false, false, true));
+    assert!(*segment_numbers(dir.path()).last().unwrap() > last + 2, "that number is not used");
 }
 
 #[test]
